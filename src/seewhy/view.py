@@ -1,0 +1,67 @@
+"""Which rectangle of the photo the network saw, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class View:
+    """The rectangle of a photo that fills the network's input.
+
+    `photo` is (height, width) of the upright photo in pixels, `inputs` (height, width) of the network's input, and `box`
+    (left, top, right, bottom) the rectangle in photo pixels, as real numbers: pixel i covers [i, i+1]. The box lies inside
+    the photo for a crop, equals it for a squash, and reaches beyond it where the picture was padded.
+
+    >>> view = View(photo=(100, 200), inputs=(50, 50), box=(50, 0, 150, 100))
+    >>> view.seen
+    (50, 0, 150, 100)
+    >>> view.place(np.ones((2, 2), np.float32), (10, 20)).shape
+    (10, 20)
+    """
+
+    photo: tuple[int, int]
+    inputs: tuple[int, int]
+    box: tuple[float, float, float, float]
+
+    @property
+    def seen(self) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) in whole photo pixels: every pixel whose centre the network saw."""
+        left, top, right, bottom = self.box
+        height, width = self.photo
+        # half-up rounding keeps a pixel when its centre is inside
+        return (
+            max(0, int(np.ceil(left - 0.5))),
+            max(0, int(np.ceil(top - 0.5))),
+            min(width, int(np.ceil(right - 0.5))),
+            min(height, int(np.ceil(bottom - 0.5))),
+        )
+
+    def place(self, grid: Floats, size: tuple[int, int]) -> Floats:
+        """A map over the network's input, drawn on the photo at `size`.
+
+        `grid` (h, w) covers the input evenly; the result (`size`, that is height, width) is the same bilinear function
+        (align_corners=False, as in `tensors.resize`) read at the photo's pixel centres. What the network did not see is 0.
+        """
+        rows = axis_weights(grid.shape[0], size[0], self.photo[0], self.box[1], self.box[3])
+        columns = axis_weights(grid.shape[1], size[1], self.photo[1], self.box[0], self.box[2])
+        return rows @ grid.astype(np.float32, copy=False) @ columns.T
+
+
+def axis_weights(cells: int, pixels: int, length: int, start: float, end: float) -> Floats:
+    """(pixels, cells) weights that read a row of cells, which covers [start, end] of [0, length], at evenly spread pixels."""
+    centres = (np.arange(pixels) + 0.5) * (length / pixels)
+    at = (centres - start) / (end - start) * cells - 0.5
+    low = np.floor(at).astype(int)
+    part = (at - low).astype(np.float32)
+    weights = np.zeros((pixels, cells), np.float32)
+    rows = np.arange(pixels)
+    np.add.at(weights, (rows, low.clip(0, cells - 1)), 1 - part)
+    np.add.at(weights, (rows, (low + 1).clip(0, cells - 1)), part)
+    weights[(centres < start) | (centres >= end)] = 0
+    return weights
