@@ -1,0 +1,62 @@
+"""Each library behind the same shape: `maps(net, inputs, layers, ...)` -> one raw map a layer.
+
+Every call is written as the library's own documentation shows it, and does what its user has to do: hooks are put on
+and taken off inside. Where a library lets us ask for less work (raw maps, the class known beforehand) we ask for less.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from captum.attr import LayerGradCam
+from pytorch_grad_cam import GradCAM as PytorchGradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+from torchcam.methods import GradCAM as TorchCAM
+
+import seewhy
+
+SIX_METHODS = ["gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "gradcamelementwise"]
+
+
+def bare(net: nn.Module, inputs: Tensor) -> Tensor:
+    """What every ratio is taken to: the same net and batch, with nothing asked of it."""
+    with torch.inference_mode():
+        return net(inputs)
+
+
+def seewhy_maps(net: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str, Tensor]:
+    explanation = seewhy.explain(net, inputs, methods="gradcam", layers=layers)
+    return {name: explanation.map(layer=name) for name in layers}
+
+
+def torchcam_maps(net: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str, Tensor]:
+    """Rectified, as torchcam has no signed maps."""
+    with TorchCAM(net, list(layers)) as extractor:
+        scores = net(inputs)
+        maps = extractor(scores.argmax(1).tolist(), scores, normalized=False)
+    return dict(zip(layers, maps, strict=True))
+
+
+def torchcam_classes(net: nn.Module, inputs: Tensor, layers: list[str], classes: list[int]) -> list[list[Tensor]]:
+    with TorchCAM(net, list(layers)) as extractor:
+        scores = net(inputs)
+        return [extractor(index, scores, normalized=False, retain_graph=index != classes[-1]) for index in classes]
+
+
+def grad_cam_maps(net: nn.Module, inputs: Tensor, layers: list[str], classes: list[int]) -> dict[str, np.ndarray]:
+    """A loop over layers, because its own list averages them. Min-maxed and at the size of the picture, always."""
+    targets = [ClassifierOutputTarget(index) for index in classes]
+    maps = {}
+    for name in layers:
+        with PytorchGradCAM(net, [net.get_submodule(name)]) as extractor:
+            maps[name] = extractor(inputs, targets)
+    return maps
+
+
+def captum_maps(net: nn.Module, inputs: Tensor, layers: list[str], classes: list[int]) -> dict[str, Tensor]:
+    maps = {}
+    for name in layers:
+        attributions = LayerGradCam(net, net.get_submodule(name)).attribute(inputs, target=classes)
+        maps[name] = attributions.detach()[:, 0]
+    return maps

@@ -1,0 +1,47 @@
+"""Makes `.venv-bench`: the peers on top of the environment that runs this file.
+
+    .venv/bin/python benchmarks/environment.py
+
+torch alone is 5 GB, so the new environment borrows the packages of this one through a .pth file and installs only what
+is missing, never a second torch or numpy. The library and its tests never see the peers.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sysconfig
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PLACE = HERE.parent / ".venv-bench"
+REQUIREMENTS = HERE / "requirements.txt"
+STAMP = PLACE / "requirements.installed"
+
+
+def packages_of(python: Path) -> Path:
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.check_output([python, "-c", code], text=True).strip())
+
+
+def borrow(python: Path, lender: str) -> None:
+    # addsitedir and not a bare path: the editable install of seewhy is itself a .pth file in there
+    (packages_of(python) / "_borrowed.pth").write_text(f"import site; site.addsitedir({lender!r})\n")
+
+
+def install(python: Path) -> None:
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", REQUIREMENTS], check=True)
+    STAMP.write_text(REQUIREMENTS.read_text())
+
+
+def main() -> None:
+    if STAMP.exists() and STAMP.read_text() == REQUIREMENTS.read_text():
+        return
+    venv.create(PLACE, with_pip=True, clear=True)
+    python = PLACE / ("Scripts" if sysconfig.get_platform().startswith("win") else "bin") / "python"
+    install(python)  # before borrowing, so that pip looks at its own packages only
+    borrow(python, sysconfig.get_path("purelib"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""How much memory the all-layer pass needs above the model and its inputs, and whether a thousand calls leave any.
+
+Each figure comes from a fresh process. Linux keeps a process's highest resident size (VmHWM) and sets it back to the
+present one when 5 is written to `clear_refs`, so the peak is that of one call. glibc is told to hand freed blocks back
+at once (SETTINGS, the same for all): otherwise the peak would be that of its caches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from results import Aim, Report, Table
+
+SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+LIMITED = ["ResNet-18", "Lite0"]  # aims are set for these; for the others the price of being right is stated
+CONTENDERS = ["bare", "seewhy", "torchcam"]
+BATCHES = [1, 8]
+GROWTH_LIMIT = 2.0  # MiB in 900 calls: what a resident size moves by itself
+
+
+def status(field: str) -> float:
+    """A field of this process's /proc status, in MiB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1]) / 1024
+
+
+def settle() -> None:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def peak_of(job: Callable[[], object]) -> float:
+    settle()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    job()
+    return status("VmHWM") - before
+
+
+def job_of(contender: str, net_name: str, batch: int, size: int = 224) -> Callable[[], object]:
+    import contenders as run
+    import seewhy
+    from nets import NETS, conv_names, images
+
+    net, inputs = NETS[net_name](), images(batch, size)
+    return {
+        "bare": partial(run.bare, net, inputs),
+        "seewhy": partial(seewhy.explain, net, inputs, methods="gradcam", layers="every"),
+        "torchcam": partial(run.torchcam_maps, net, inputs, conv_names(net)),
+    }[contender]
+
+
+def child_peak(contender: str, net_name: str, batch: str) -> float:
+    """The second call: the first also loads code and makes oneDNN's kernels, which stay and are paid for once."""
+    job = job_of(contender, net_name, int(batch))
+    job()
+    return peak_of(job)
+
+
+def child_growth(contender: str) -> list[float]:
+    """Resident size and live tensors after 100 and after 1,000 calls."""
+    job = job_of(contender, "Lite0", 1, size=64)
+    figures: list[float] = []
+    for calls in (100, 900):
+        for _ in range(calls):
+            job()
+        settle()
+        figures += [status("VmRSS"), live_tensors()]
+    return figures
+
+
+def live_tensors() -> int:
+    import torch
+
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
+def in_child(*arguments: str) -> list[float]:
+    command = [sys.executable, __file__, *arguments]
+    return json.loads(subprocess.check_output(command, env=os.environ | SETTINGS, text=True).splitlines()[-1])
+
+
+def peak(contender: str, net_name: str, batch: int, rounds: int) -> float:
+    return statistics.median(in_child("peak", contender, net_name, str(batch))[0] for _ in range(rounds))
+
+
+def peaks(rounds: int) -> Report:
+    rows, aims = [], []
+    for net_name in ["ResNet-18", "Lite0", "VGG-11", "DenseNet-121"]:
+        for batch in BATCHES:
+            found = {contender: peak(contender, net_name, batch, rounds) for contender in CONTENDERS}
+            ratio = found["seewhy"] / found["torchcam"]
+            rows.append([net_name, str(batch), *(f"{value:.0f}" for value in found.values()), f"{ratio:.2f}"])
+            if net_name in LIMITED:
+                aims.append(
+                    Aim(f"{net_name}, all conv layers, batch {batch}: peak memory, seewhy / torchcam", ratio, 1.0)
+                )
+    note = (
+        "MiB above the model and the inputs, all conv layers, median of fresh processes. VGG-11 and DenseNet-121 "
+        "overwrite their conv outputs in place: torchcam keeps no copy and is wrong there, the ratio is the price of right."
+    )
+    return Report([Table("Peak memory", ["net", "batch", *CONTENDERS, "seewhy / torchcam"], rows, note)], aims)
+
+
+def growth() -> Report:
+    rows, aims = [], []
+    for contender in CONTENDERS[1:]:
+        early, early_tensors, late, late_tensors = in_child("growth", contender)
+        rows.append([contender, f"{early:.1f}", f"{late:.1f}", f"{early_tensors:.0f}", f"{late_tensors:.0f}"])
+        if contender == "seewhy":
+            aims.append(Aim("1,000 calls: growth after the first 100", late - early, GROWTH_LIMIT, "MiB"))
+            aims.append(
+                Aim("1,000 calls: tensors left after the first 100", late_tensors - early_tensors, 0, "tensors")
+            )
+    header = ["contender", "MiB after 100", "MiB after 1,000", "tensors after 100", "tensors after 1,000"]
+    return Report([Table("A thousand calls (Lite0, 64x64, all layers)", header, rows)], aims)
+
+
+def measure(rounds: int) -> Report:
+    report = peaks(rounds)
+    report += growth()
+    return report
+
+
+if __name__ == "__main__":
+    kind, *rest = sys.argv[1:]
+    print(json.dumps([child_peak(*rest)] if kind == "peak" else child_growth(*rest)))

@@ -1,0 +1,41 @@
+"""The networks and inputs every contender is given. Weights are random but fixed: time and memory do not see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import seewhy
+
+
+def _torchvision(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return torchvision.models.get_model(name, weights=None).eval()
+
+
+def _lite0() -> nn.Module:
+    return seewhy.load_model().module.eval()
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "ResNet-18": lambda: _torchvision("resnet18"),
+    "Lite0": _lite0,
+    "VGG-11": lambda: _torchvision("vgg11"),
+    "DenseNet-121": lambda: _torchvision("densenet121"),
+}
+
+
+def images(batch: int, size: int = 224) -> Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(batch))
+
+
+def conv_names(net: nn.Module) -> list[str]:
+    return [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)]
+
+
+def top_classes(net: nn.Module, inputs: Tensor) -> list[int]:
+    with torch.inference_mode():
+        return net(inputs).argmax(1).tolist()

@@ -1,0 +1,64 @@
+"""Runs the benchmarks.
+
+.venv-bench/bin/python benchmarks/run.py                            # all of it; writes benchmarks/RESULTS.md
+.venv-bench/bin/python benchmarks/run.py --only engine --rounds 3   # one part, printed and not written
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import correctness
+import engine
+import memory
+import process
+from results import Report, load, page
+
+RESULTS = Path(__file__).resolve().with_name("RESULTS.md")
+
+# processes take seconds each and peaks hardly vary, so these parts get a share of the rounds
+PARTS: dict[str, Callable[[int], Report]] = {
+    "engine": engine.measure,
+    "correctness": lambda rounds: correctness.measure(),
+    "process": lambda rounds: process.measure(max(1, rounds // 2)),
+    "memory": lambda rounds: memory.measure(max(1, rounds // 5)),
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare seewhy with what users have today.")
+    parser.add_argument(
+        "--only", choices=PARTS, action="append", help="run this part only (may be repeated) and print it"
+    )
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each race (default: 15)")
+    parser.add_argument(
+        "--threads", type=int, help="threads of torch within this process (default: torch's own choice)"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    load_before = load()
+    report = Report()
+    for name in options.only or PARTS:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        report += PARTS[name](options.rounds)
+    text = page(report, options.rounds, load_before)
+    if options.only:
+        print(text)
+    else:
+        RESULTS.write_text(text)
+    missed = [aim.promise for aim in report.aims if not aim.met]
+    print(f"{len(report.aims) - len(missed)} of {len(report.aims)} aims met", *missed, sep="\n  ", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

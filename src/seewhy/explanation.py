@@ -1,0 +1,322 @@
+"""An explanation: the signed maps of one call, and everything one asks of them. A value; it holds no model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from seewhy import regions, render, saved, storage, tensors
+from seewhy.errors import ChoiceError, UnknownName, UsageError
+from seewhy.flags import flags_of
+from seewhy.parts import Answer, LayerInfo, Picture
+from seewhy.targets import class_index, class_name
+from seewhy.view import View
+
+Key = tuple[str, str, str]  # method, target, layer
+LONGEST = 1024  # pixels of an overlay's longer side
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The signed maps (B, *grid) of one call of `explain`, by (method, target, layer), in the methods' own units.
+
+    `answers` are the targets as they were understood, `layers` the layers in execution order; `logits` (B, K) are the
+    model's scores where it gives class scores; `inputs` (B, C, *size) is what the network saw and `pictures` what that was
+    made from. `suggested` names the suggested layer if it was asked for, `notes` say in words what was inferred, `about`
+    is the provenance (model, weights, versions, preprocessing). `single`: one picture was given, so results have no
+    batch axis; `e[i]` is the explanation of one picture of a batch.
+
+    >>> import seewhy
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    >>> e = seewhy.explain(net, torch.rand(2, 3, 8, 8), layers="0", targets=1)
+    >>> e, e.map().shape, e[0].heatmap.shape
+    (<Explanation of 2 pictures: gradcam, target 1, layer 0>, torch.Size([2, 6, 6]), torch.Size([8, 8]))
+    """
+
+    maps: Mapping[Key, Tensor]
+    answers: tuple[Answer, ...]
+    layer_info: Mapping[str, LayerInfo]
+    reached: Mapping[tuple[str, str], Tensor]
+    size: tuple[int, ...]
+    logits: Tensor | None = None
+    labels: tuple[str, ...] | None = None
+    inputs: Tensor | None = None
+    pictures: tuple[Picture, ...] | None = None
+    suggested: str | None = None
+    single: bool = False
+    notes: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    # What there is to choose from
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(method for method, _, _ in self.maps))
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(answer.key for answer in self.answers)
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(self.layer_info)
+
+    def key(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Key:
+        """The key of one map. What is left out must have one value only; a target is a key, a class name or its index.
+
+        Raises ChoiceError where several maps are left, UnknownName for a choice that does not exist.
+        """
+        return (
+            choose("method", method, self.methods),
+            choose("target", self._target_key(target), self.targets),
+            choose("layer", layer, self.layers),
+        )
+
+    def _target_key(self, target: str | int | None) -> str | None:
+        if target is None or str(target) in self.targets:
+            return None if target is None else str(target)
+        for answer in self.answers:
+            if answer.name == target:
+                return answer.key
+        if self.labels is not None and not str(target).lstrip("-").isdecimal():
+            index = str(class_index(str(target), self.labels, len(self.labels)))
+            return index if index in self.targets else str(target)
+        return str(target)
+
+    # Maps
+
+    def map(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Tensor:
+        """The signed map at the layer's own resolution: (*grid), or (B, *grid) for a batch; in the paper's own units."""
+        maps = self.maps[self.key(method, target, layer)]
+        return maps[0] if self.single else maps
+
+    def heat(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Tensor:
+        """The map rectified, resized to the input and divided by its maximum: (*size) in [0, 1], or (B, *size)."""
+        maps = self.maps[self.key(method, target, layer)]
+        heat = tensors.rescale(tensors.resize(tensors.rectify(maps), self.size))
+        return heat[0] if self.single else heat
+
+    @property
+    def heatmap(self) -> Tensor:
+        """`heat()` of the only map there is."""
+        return self.heat()
+
+    def share(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Any:
+        """Share of positive evidence in a map, in [0, 1]: sum of positives / sum of absolutes; a list for a batch."""
+        shares = tensors.positive_share(self.maps[self.key(method, target, layer)]).tolist()
+        return shares[0] if self.single else shares
+
+    def flags(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Any:
+        """What is odd about a map, as names of `seewhy.flags.FLAGS`; a list of them for a batch."""
+        key = self.key(method, target, layer)
+        found = flags_of(self.maps[key], self.reached.get(key[1:]))
+        return found[0] if self.single else found
+
+    # In the photo's geometry (one picture)
+
+    def on_photo(
+        self,
+        method: str | None = None,
+        target: str | int | None = None,
+        layer: str | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+    ) -> NDArray[np.float32]:
+        """The heat map laid on the photo: (H0, W0) in [0, 1], or at `size`; 0 where the network saw nothing.
+
+        The same function as `heat()`, read at the photo's pixels. For tensors, which have no photo, on the input.
+        """
+        self._one_picture("on_photo")
+        key = self.key(method, target, layer)
+        low = tensors.rectify(self.maps[key][:1]).float().cpu()
+        top = float(tensors.resize(low, self.size).amax())
+        if low.dim() != 3:
+            raise UsageError(f"on_photo draws pictures; these maps have {low.dim() - 1} axes: use map() or heat().")
+        view = self.view
+        placed = view.place(low[0].numpy(), size or view.photo)
+        return placed.__itruediv__(top).clip(0, 1) if top > 0 else placed * 0
+
+    def mask(self, threshold: float = 0.5, **choice: Any) -> NDArray[np.bool_]:
+        """Where the heat on the photo is at least `threshold` of its maximum: (H0, W0) bool."""
+        if not 0 < threshold <= 1:
+            raise UsageError(f"threshold={threshold!r}: give a share of the map's maximum, above 0 and at most 1.")
+        heat = self.on_photo(**choice)
+        return heat >= threshold * heat.max() if heat.max() > 0 else np.zeros(heat.shape, bool)
+
+    def box(self, threshold: float = 0.5, **choice: Any) -> tuple[int, int, int, int] | None:
+        """(left, top, right, bottom) around the largest connected part of `mask(threshold)`, in photo pixels; right and
+        bottom are exclusive. None for a map without positive evidence."""
+        return regions.largest_box(self.mask(threshold, **choice))
+
+    @property
+    def view(self) -> View:
+        if self.pictures is not None:
+            return self.pictures[0].view
+        height, width = self.size
+        return View((height, width), (height, width), (0, 0, width, height))
+
+    # Pictures
+
+    def overlay(
+        self,
+        method: str | None = None,
+        target: str | int | None = None,
+        layer: str | None = None,
+        *,
+        look: render.Look | None = None,
+        longest: int | None = LONGEST,
+    ) -> Image.Image:
+        """The heat map over the whole photo; what the network did not see is dimmed.
+
+        `longest` limits the longer side in pixels (None: the photo's own size).
+        """
+        photo = self._photo(longest)
+        heat = self.on_photo(method, target, layer, size=(photo.height, photo.width))
+        return render.overlay(photo, heat, look or render.Look())
+
+    def classic_overlay(
+        self, method: str | None = None, target: str | int | None = None, layer: str | None = None
+    ) -> Image.Image:
+        """The tutorial's picture: the map rectified, min-max scaled at low resolution, resized to the input, jet, 60:40."""
+        self._one_picture("classic_overlay")
+        low = tensors.rectify(self.maps[self.key(method, target, layer)][:1]).float().cpu()
+        span = low.amax() - low.amin()
+        low = (low - low.amin()) / span if span > 0 else low * 0
+        return render.classic_overlay(self._seen(), tensors.resize(low, self.size)[0].numpy())
+
+    def contact_sheet(
+        self,
+        method: str | None = None,
+        target: str | int | None = None,
+        *,
+        layers: Sequence[str] | None = None,
+        look: render.Look | None = None,
+        side: int = 220,
+    ) -> Image.Image:
+        """Every layer's overlay on one sheet, in execution order; `side` is the longer side of a tile in pixels."""
+        photo = self._photo(side)
+        tiles = []
+        for number, layer in enumerate(layers or self.layers, 1):
+            heat = self.on_photo(method, target, layer, size=(photo.height, photo.width))
+            grid = "×".join(map(str, self.layer_info[layer].grid))
+            tiles.append((f"{number}  {layer}", grid, render.overlay(photo, heat, look or render.Look())))
+        key = self.key(method, target, (layers or self.layers)[0])
+        return render.contact_sheet(tiles, self._title(key), self._subtitle(key))
+
+    def _title(self, key: Key) -> str:
+        answer = self.answers[self.targets.index(key[1])]
+        chance = "" if answer.probabilities is None else f"  {float(answer.probabilities[0]):.1%}"
+        return f"{answer.name}{chance}"
+
+    def _subtitle(self, key: Key) -> str:
+        source = self.pictures[0].source if self.pictures else "tensor"
+        return f"{Path(source).name} · {self.about.get('model', '')} · {key[0]} · {len(self.layers)} layers"
+
+    def _photo(self, longest: int | None) -> Image.Image:
+        self._one_picture("a picture")
+        if self.pictures is not None:
+            return self.pictures[0].scaled(longest)
+        return render.scaled_photo(self._seen(), self.view, longest)
+
+    def _seen(self) -> NDArray[np.uint8]:
+        """The picture as the network saw it, (H, W, 3) uint8."""
+        if self.inputs is None:
+            raise UsageError("a loaded explanation keeps no network input; draw it with overlay().")
+        return render.seen(self.inputs[0].detach().float().cpu().numpy(), self.about.get("preprocess"))
+
+    # One picture of many
+
+    def __len__(self) -> int:
+        return len(self.answers[0].scores)
+
+    def __getitem__(self, index: int) -> Explanation:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"picture {index} of {len(self)}")
+        at = slice(index % len(self), index % len(self) + 1)
+        answers = [answer.picture(at.start, self.labels) for answer in self.answers]
+        keys = {answer.key: new.key for answer, new in zip(self.answers, answers, strict=True)}
+        return dataclasses.replace(
+            self,
+            maps={(method, keys[target], layer): maps[at] for (method, target, layer), maps in self.maps.items()},
+            reached={(keys[target], layer): which[at] for (target, layer), which in self.reached.items()},
+            answers=tuple({answer.key: answer for answer in answers}.values()),  # 654 may be a picture's top1 as well
+            logits=None if self.logits is None else self.logits[at],
+            inputs=None if self.inputs is None else self.inputs[at],
+            pictures=None if self.pictures is None else self.pictures[at],
+            single=True,
+        )
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (self[index] for index in range(len(self)))
+
+    def top(self, count: int = 5) -> list[tuple[int, str, float]]:
+        """The likeliest classes of one picture: (index, name, probability), best first."""
+        self._one_picture("top")
+        if self.logits is None:
+            raise UsageError("this model gives no class scores, so there are no top classes.")
+        chances = self.logits[0].float().softmax(0)
+        best = chances.topk(min(count, len(chances)))
+        return [(i, class_name(i, self.labels), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+    def _one_picture(self, what: str) -> None:
+        if len(self) != 1:
+            raise ChoiceError(f"{what} is of one picture, and this is a batch of {len(self)}: say e[0].", map(str, range(len(self))))
+
+    # Outside
+
+    def save(self, folder: str | Path, *, also: Mapping[str, storage.Content] | None = None) -> list[Path]:
+        """Write `maps.npz`, `explanation.json` and `photo.jpg` into `folder`, and what `also` adds (name: content).
+
+        Files appear whole or not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
+        """
+        self._one_picture("save")
+        photo = self._photo(LONGEST) if len(self.size) == 2 else None
+        return storage.write_run(folder, saved.document(self), {**saved.files(self, photo), **(also or {})})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Explanation:
+        """An explanation that `save` wrote. The photo comes back at the size it was drawn at, maps in float32."""
+        return cls(**saved.read(folder))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the arrays, as JSON takes it: about, view, targets, layers and one entry for each map."""
+        self._one_picture("to_dict")
+        return saved.document(self)
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: the overlay of the only map, or the sheet of all layers."""
+        if len(self) != 1 or len(self.methods) != 1 or len(self.targets) != 1 or len(self.size) != 2:
+            return None
+        return storage.png(self.overlay() if len(self.layers) == 1 else self.contact_sheet())
+
+    def __repr__(self) -> str:
+        several = "1 picture" if len(self) == 1 else f"{len(self)} pictures"
+        parts = [", ".join(self.methods), counted("target", self.targets), counted("layer", self.layers)]
+        return f"<Explanation of {several}: {', '.join(parts)}>"
+
+
+def counted(word: str, names: Sequence[str]) -> str:
+    return f"{word} {names[0]}" if len(names) == 1 else f"{len(names)} {word}s"
+
+
+def choose(kind: str, given: str | None, choices: Sequence[str]) -> str:
+    if given is None:
+        if len(choices) == 1:
+            return choices[0]
+        raise ChoiceError(f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices)
+    if given not in choices:
+        raise UnknownName(kind, given, choices, hint=f"This explanation has {', '.join(choices)}.")
+    return given
+
+
+load = Explanation.load

@@ -1,0 +1,201 @@
+"""Which layers: from what a user writes to modules to watch, and from a trace to the calls that were meant."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from seewhy.errors import LayerError, UnknownName, UsageError
+from seewhy.record import Call, Trace, Wanted
+from seewhy.twin import named_modules, unwrapped
+
+LIST_THEM = "List them: seewhy layers MODEL"
+FEW = 3  # with fewer convolutions than this, the blocks tell more
+
+
+class Item(ABC):
+    """One entry of a layer specification."""
+
+    @abstractmethod
+    def wants(self, name: str, module: nn.Module) -> bool:
+        """Whether a module must be watched."""
+
+    @abstractmethod
+    def calls(self, trace: Trace) -> list[Call]:
+        """The calls meant, in execution order; LayerError where there is none."""
+
+
+@dataclass(frozen=True)
+class Modules(Item):
+    """Every call with a grid of at least 2 cells an axis, of the modules named: "every", globs, types."""
+
+    names: frozenset[str]
+    given: str
+
+    def wants(self, name: str, module: nn.Module) -> bool:
+        return name in self.names
+
+    def calls(self, trace: Trace) -> list[Call]:
+        calls = [call for call in trace.calls if call.module in self.names and has_grid(call)]
+        if not calls:
+            raise LayerError(self.given, f"none of these layers gives a grid of at least 2 cells an axis. {LIST_THEM}")
+        return calls
+
+
+@dataclass(frozen=True)
+class Position(Item):
+    """One of the layers that "every" gives, by its place; negative counts from the end."""
+
+    every: Modules
+    index: int
+
+    def wants(self, name: str, module: nn.Module) -> bool:
+        return self.every.wants(name, module)
+
+    def calls(self, trace: Trace) -> list[Call]:
+        calls = self.every.calls(trace)
+        if not -len(calls) <= self.index < len(calls):
+            raise LayerError(str(self.index), f"there are {len(calls)} layers, 0 to {len(calls) - 1}. {LIST_THEM}")
+        return [calls[self.index]]
+
+
+@dataclass(frozen=True)
+class Named(Item):
+    """One layer by its name; its last call, or the one after "#" where the module is called more than once."""
+
+    name: str
+    index: int | None = None
+
+    def wants(self, name: str, module: nn.Module) -> bool:
+        return name == self.name
+
+    def calls(self, trace: Trace) -> list[Call]:
+        times = trace.counts[self.name]
+        if not times:
+            raise LayerError(self.name, "the model never calls it on this input, or only through a hidden reference.")
+        if self.index is not None and not 1 <= self.index <= times:
+            raise LayerError(f"{self.name}#{self.index}", f"it was called {times} times, #1 to #{times}.")
+        calls = [call for call in trace.calls if call.module == self.name and call.index == (self.index or times)]
+        if not calls:
+            raise LayerError(self.name, "its output holds no tensor of floating-point numbers.")
+        if calls[0].grid is None:
+            shape = tuple(calls[0].output.shape)
+            raise LayerError(self.name, f"its output {shape} has no grid that lies on the picture. {LIST_THEM}")
+        return calls
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A layer specification, resolved against a model's modules: what to watch, and what to take from the trace."""
+
+    items: tuple[Item, ...]
+
+    @property
+    def wanted(self) -> Wanted:
+        named = any(isinstance(item, Named) for item in self.items)
+        return Wanted(lambda name, module: any(item.wants(name, module) for item in self.items), gridded=not named)
+
+    def pick(self, trace: Trace) -> list[Call]:
+        """The calls meant, each once, in execution order."""
+        chosen = {call for item in self.items for call in item.calls(trace)}
+        return [call for call in trace.calls if call in chosen]
+
+    def insists_on(self, call: Call) -> bool:
+        """Whether the user named this very layer, rather than a group it belongs to."""
+        return any(isinstance(item, Named) and item.name == call.module for item in self.items)
+
+
+def select(spec: Any, model: nn.Module) -> Selection:
+    """Resolve a layer specification against the modules of `model`.
+
+    `spec` is "every" (each convolution with a grid; the blocks where there are fewer than three), a name, "name#2" for a
+    module's second call, a glob ("layer4.*"), a module class or its name ("Conv2d"), a position in "every" (-1 is the
+    last), a module of the model, or a list of these.
+
+    Raises UnknownName for a name that matches nothing, UsageError for anything else.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    >>> select(["0", "Conv2d"], net).items
+    (Named(name='0', index=None), Modules(names=frozenset({'0', '2'}), given='Conv2d'))
+    """
+    modules = {"": unwrapped(model), **dict(named_modules(model))}
+    entries = spec if isinstance(spec, Sequence) and not isinstance(spec, str) else [spec]
+    if not entries:
+        raise UsageError("layers=[]: name a layer, or leave it out for the suggested one.")
+    return Selection(tuple(item_for(entry, modules) for entry in entries))
+
+
+def item_for(entry: Any, modules: dict[str, nn.Module]) -> Item:
+    match entry:
+        case "every":
+            return every(modules)
+        case bool():
+            pass
+        case int():
+            return Position(every(modules), entry)
+        case type() if issubclass(entry, nn.Module):
+            names = frozenset(name for name, module in modules.items() if isinstance(module, entry))
+            return group(names, entry.__name__, modules)
+        case nn.Module():
+            for name, module in modules.items():
+                if module is entry:
+                    return Named(name)
+            raise UsageError(f"this {type(entry).__name__} is not a module of the model that is explained.")
+        case str():
+            return item_by_name(entry, modules)
+    raise UsageError(f"layers={entry!r}: give a layer's name, a glob, a module class, a position or 'every'.")
+
+
+def item_by_name(entry: str, modules: dict[str, nn.Module]) -> Item:
+    name, _, call = entry.partition("#")
+    name = re.sub(r"(^|\.)(_orig_mod|module)(?=\.)", "", name).lstrip(".") if name not in modules else name
+    if name and name in modules:
+        if call and not call.isdecimal():
+            raise UsageError(f"layer '{entry}': the second call of a module is 'name#2'.")
+        return Named(name, int(call) if call else None)
+    if any(sign in entry for sign in "*?["):
+        return group(frozenset(name for name in modules if fnmatchcase(name, entry)), entry, modules)
+    if re.fullmatch(r"-?\d+", entry):  # "0" names a module of an nn.Sequential before it counts
+        return Position(every(modules), int(entry))
+    kinds = frozenset(name for name, module in modules.items() if type(module).__name__ == entry)
+    return group(kinds, entry, modules)
+
+
+def group(names: frozenset[str], given: str, modules: dict[str, nn.Module]) -> Modules:
+    if not names:
+        kinds = {type(module).__name__ for module in modules.values()}
+        raise UnknownName("layer", given, [*filter(None, modules), *sorted(kinds)], hint=LIST_THEM)
+    return Modules(names, given)
+
+
+def every(modules: dict[str, nn.Module]) -> Modules:
+    """The convolutions, or the blocks where there are fewer than three convolutions (as in a ViT)."""
+    convs = frozenset(name for name, module in modules.items() if isinstance(module, _ConvNd))
+    names = convs if len(convs) >= FEW else blocks(modules) or convs
+    if not names:
+        raise LayerError("every", f"the model has neither convolutions nor repeated blocks; name layers. {LIST_THEM}")
+    return Modules(names, "every")
+
+
+def blocks(modules: dict[str, nn.Module]) -> frozenset[str]:
+    """Modules that a network repeats: siblings of one class in a list or sequence, the innermost such."""
+    siblings: dict[tuple[str, type], list[str]] = {}
+    for name, module in modules.items():
+        parent = name.rpartition(".")[0]
+        in_list = isinstance(modules.get(parent), (nn.ModuleList, nn.Sequential))
+        if name and in_list and module._modules:
+            siblings.setdefault((parent, type(module)), []).append(name)
+    repeated = {name for names in siblings.values() if len(names) > 1 for name in names}
+    outer = {name[: dot.start()] for name in repeated for dot in re.finditer(r"\.", name)}
+    return frozenset(repeated - outer)
+
+
+def has_grid(call: Call) -> bool:
+    return call.grid is not None and min(call.grid.shape) >= 2

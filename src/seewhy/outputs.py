@@ -1,0 +1,57 @@
+"""Finding and replacing a tensor in what a module returns: tensor, tuple, list, mapping or dataclass, nested at will."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The first tensor in a module's output, depth first; None where there is none.
+
+    >>> import torch
+    >>> first_tensor({"aux": None, "out": (torch.ones(2), torch.zeros(3))})
+    tensor([1., 1.])
+    """
+    if isinstance(output, Tensor):
+        return output
+    for _, item in items(output):
+        found = first_tensor(item)
+        if found is not None:
+            return found
+    return None
+
+
+def replace_first(output: Any, new: Tensor) -> Any:
+    """A copy of `output` whose first tensor is `new`; everything else is shared."""
+    if isinstance(output, Tensor):
+        return new
+    for key, item in items(output):
+        if first_tensor(item) is not None:
+            return put(output, key, replace_first(item, new))
+    return output
+
+
+def items(output: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(output, Mapping):  # also the ModelOutput of transformers
+        yield from output.items()
+    elif isinstance(output, (tuple, list)):
+        yield from enumerate(output)
+    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
+        yield from ((field.name, getattr(output, field.name)) for field in dataclasses.fields(output))
+
+
+def put(output: Any, key: Any, value: Any) -> Any:
+    if isinstance(output, tuple):
+        values = [value if index == key else item for index, item in enumerate(output)]
+        return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
+    new = copy.copy(output)
+    if isinstance(output, (list, Mapping)):
+        new[key] = value
+    else:
+        object.__setattr__(new, key, value)  # a dataclass, frozen or not
+    return new

@@ -1,0 +1,81 @@
+"""What an explanation is made of, beside its maps: pictures, answers, layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from seewhy import render
+from seewhy.targets import class_name
+from seewhy.view import View
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture as it was given: its `source` in words, its upright `photo` (H0, W0, 3) uint8, and what the network saw."""
+
+    source: str
+    photo: NDArray[np.uint8]
+    view: View
+
+    def scaled(self, longest: int | None) -> Image.Image:
+        """The photo at drawing size, with what the network did not see dimmed; made once for each size."""
+        cache: dict[int | None, Image.Image] = self.__dict__.setdefault("_scaled", {})
+        if longest not in cache:
+            cache[longest] = render.scaled_photo(self.photo, self.view, longest)
+        return cache[longest]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one target found: `scores` (B,), the `classes` (B,) it meant and their `probabilities` (B,) where it is a class."""
+
+    key: str
+    name: str
+    scores: Tensor
+    classes: Tensor | None = None
+    probabilities: Tensor | None = None
+
+    def picture(self, index: int, labels: Sequence[str] | None) -> Answer:
+        """The answer for one picture of the batch, with its own class as key and name."""
+        at = slice(index, index + 1)
+        if self.classes is None:
+            return Answer(self.key, self.name, self.scores[at])
+        known = int(self.classes[index])
+        chances = None if self.probabilities is None else self.probabilities[at]
+        return Answer(str(known), class_name(known, labels), self.scores[at], self.classes[at], chances)
+
+    def to_dict(self) -> dict[str, Any]:
+        """One picture's answer for JSON."""
+        return {
+            "key": self.key,
+            "name": self.name,
+            "class": None if self.classes is None else int(self.classes[0]),
+            "score": float(self.scores[0]),
+            "probability": None if self.probabilities is None else float(self.probabilities[0]),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        def tensor(value: Any) -> Tensor | None:
+            return None if value is None else torch.tensor([value])
+
+        classes, chances = tensor(data["class"]), tensor(data["probability"])
+        return cls(data["key"], data["name"], torch.tensor([data["score"]]), classes, chances)
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer as it was watched: class of its module, `grid`, `channels`, and a `note` where something was inferred."""
+
+    kind: str
+    grid: tuple[int, ...]
+    channels: int
+    note: str = ""

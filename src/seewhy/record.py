@@ -1,0 +1,236 @@
+"""One forward through a twin, keeping what the wanted layers gave. The only hooks of seewhy are here, and only on twins."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
+
+from seewhy.errors import LayerError
+from seewhy.grid import Grid, find_grid
+from seewhy.outputs import first_tensor, replace_first
+from seewhy.twin import twin
+
+SHAPERS = (_ConvNd, _MaxPoolNd, _AvgPoolNd)  # modules whose output is channels first by definition
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which calls to keep: those of modules that `module(name, module)` chooses; `gridded`: only with 2 cells an axis."""
+
+    module: Callable[[str, nn.Module], bool]
+    gridded: bool = False
+
+
+class Ear:
+    """Is told the gradient that reaches one tensor. Its own object, so that the tensor's hook does not hold the tensor."""
+
+    __slots__ = ("receive",)
+
+    def __init__(self) -> None:
+        self.receive: Callable[[Tensor], None] | None = None
+
+    def __call__(self, gradient: Tensor) -> None:
+        if self.receive is not None:
+            self.receive(gradient)
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of one wanted module: `output` is the tensor it gave, `ear` is told the gradient that reaches it."""
+
+    module: str
+    kind: type[nn.Module]
+    index: int  # 1 for the module's first call
+    output: Tensor
+    grid: Grid | None
+    version: int
+    ear: Ear
+    argument: Tensor | None = None  # what went into an nn.Linear
+    name: str = ""  # "relu", or "relu#2" where the module was called more than once
+
+    @property
+    def is_conv(self) -> bool:
+        return issubclass(self.kind, _ConvNd)
+
+
+@dataclass(eq=False)
+class Trace:
+    """What one forward gave: the wanted calls in execution order, and the model's own output.
+
+    `roots` are the leaves on which everything recorded depends; `counts` says how often each wanted module was called.
+    """
+
+    inputs: Tensor
+    output: Any
+    calls: list[Call]
+    roots: tuple[Tensor, ...]
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class _Quirks:
+    """What a first forward taught about a model, so that the next needs no repetition."""
+
+    overwritten: frozenset[str] = frozenset()  # layers whose output a later in-place operation changes: hand on a copy
+    dark: bool = False  # a wanted layer runs under no_grad inside the model: switch gradients on again
+
+
+_quirks: weakref.WeakKeyDictionary[nn.Module, _Quirks] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def recording(model: nn.Module, inputs: Tensor, wanted: Wanted, *, from_input: bool = False) -> Iterator[Trace]:
+    """Run a twin of `model` on `inputs` once and keep every wanted call's output, with its graph, until the block ends.
+
+    The graph starts at the earliest wanted call (`from_input`: at the input). Kept outputs are safe from later in-place
+    operations: where one was overwritten, the forward is repeated once with copies of those layers, and that is
+    remembered for the model. Gradients are on inside the block, whatever the caller's mode; RNG state is put back.
+
+    Raises ModelError for a model that cannot be watched, LayerError for a layer that runs in inference mode.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), unchanged_rng(inputs.device):
+        trace, learnt = _run(model, inputs, wanted, from_input)
+        if learnt is not None:
+            _quirks[model] = learnt
+            del trace
+            trace, _ = _run(model, inputs, wanted, from_input)
+        yield trace
+
+
+def _run(model: nn.Module, inputs: Tensor, wanted: Wanted, from_input: bool) -> tuple[Trace, _Quirks | None]:
+    """One forward, and the quirks under which it should be repeated, if it showed any new ones."""
+    known = _quirks.get(model, _Quirks())
+    leaf = inputs.detach().clone().requires_grad_(from_input)
+    watch = _Watch(leaf, wanted, known)
+    copy = twin(model)
+    watch.attach(copy)
+    output = copy(leaf.clone() if from_input else leaf)  # a leaf could not be overwritten
+    watch.open = False  # checkpointed models call their modules again in the backward pass
+    for call in watch.calls:
+        call.name = f"{call.module}#{call.index}" if watch.counts[call.module] > 1 else call.module
+    roots = (watch.spark, leaf) if from_input else (watch.spark,)
+    learnt = known
+    if watch.dark and not known.dark:
+        learnt = replace(learnt, dark=True)
+    hurt = {call.module for call in watch.calls if call.output._version != call.version}
+    if hurt:
+        learnt = replace(learnt, overwritten=known.overwritten | hurt)
+    return Trace(leaf, output, watch.calls, roots, watch.counts), None if learnt == known else learnt
+
+
+class _Spark(torch.autograd.Function):
+    """Starts a graph at a tensor that has none: in place, so nothing is copied and no leaf blocks a later operation."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, spark: Tensor) -> Tensor:
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        return None, gradient.new_zeros(())
+
+
+class _Watch:
+    """The hooks of one forward."""
+
+    def __init__(self, inputs: Tensor, wanted: Wanted, quirks: _Quirks) -> None:
+        self.inputs = inputs.shape
+        self.wanted = wanted
+        self.quirks = quirks
+        self.calls: list[Call] = []
+        self.counts: Counter[str] = Counter()
+        self.grids: list[tuple[int, ...]] = []  # of convolutions and poolings, latest first
+        self.spark = torch.zeros((), dtype=inputs.dtype, device=inputs.device, requires_grad=True)
+        self.dark = False
+        self.open = True
+
+    def attach(self, model: nn.Module) -> None:
+        modules = [(name, module) for name, module in model.named_modules() if name]
+        chosen = {name for name, module in modules if self.wanted.module(name, module)}
+        inferring = any(name in chosen and not isinstance(module, SHAPERS) for name, module in modules)
+        for name, module in modules:
+            if self.quirks.dark:
+                module.register_forward_pre_hook(switch_gradients_on)
+            if name in chosen:
+                module.register_forward_hook(self.keep(name, module))
+            elif inferring and isinstance(module, SHAPERS):
+                module.register_forward_hook(self.note_grid)
+
+    def note_grid(self, module: nn.Module, args: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and self.spans_input(output):
+            grid = tuple(output.shape[2:])
+            if grid not in self.grids[:1]:
+                self.grids.insert(0, grid)
+
+    def spans_input(self, output: Tensor) -> bool:
+        # A convolution along channels (as in ECA) has another rank, one over patches another batch.
+        return output.dim() == len(self.inputs) and output.shape[0] == self.inputs[0]
+
+    def grid_of(self, output: Tensor, shaper: bool) -> Grid | None:
+        if not shaper:
+            return find_grid(output, self.inputs, self.grids)
+        return Grid(tuple(output.shape[2:])) if self.spans_input(output) else None
+
+    def keep(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:
+        copied = name in self.quirks.overwritten
+        shaper, conv = isinstance(module, SHAPERS), isinstance(module, _ConvNd)
+
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            if not self.open:
+                return None
+            if shaper:
+                self.note_grid(module, args, output)
+            self.counts[name] += 1
+            tensor = first_tensor(output)
+            if tensor is None or not tensor.is_floating_point():
+                return None
+            grid = self.grid_of(tensor, shaper)
+            if self.wanted.gridded and (grid is None or not grid.shape or min(grid.shape) < 2):
+                return None
+            if tensor.is_inference():
+                raise LayerError(name, "the model runs this layer in inference mode; take that out of its forward.")
+            if not torch.is_grad_enabled():
+                self.dark = True
+                return None
+            kept = tensor
+            if not kept.requires_grad:
+                # Only a convolution's output is sure to be nobody else's tensor: an Identity hands on its input.
+                kept = _Spark.apply(kept if conv and not kept._is_view() else kept.clone(), self.spark)
+            ear = Ear()
+            kept.register_hook(ear)
+            argument = args[0] if isinstance(module, nn.Linear) and args else None
+            self.calls.append(Call(name, type(module), self.counts[name], kept, grid, kept._version, ear, argument))
+            if copied:
+                return replace_first(output, kept.clone())
+            return None if kept is tensor else replace_first(output, kept)
+
+        return hook
+
+
+def switch_gradients_on(module: nn.Module, args: Any) -> None:
+    # The model's own `with torch.no_grad()` puts the mode back when it ends.
+    torch._C._set_grad_enabled(True)
+
+
+@contextmanager
+def unchanged_rng(device: torch.device) -> Iterator[None]:
+    """Leave the random state as it was; it is written only if the block moved it, as other threads may be drawing too."""
+    before = torch.get_rng_state()
+    gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        if not torch.equal(before, torch.get_rng_state()):
+            torch.set_rng_state(before)
+        if gpu is not None and not torch.equal(gpu, torch.cuda.get_rng_state(device)):
+            torch.cuda.set_rng_state(gpu, device)

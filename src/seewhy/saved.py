@@ -1,0 +1,108 @@
+"""An explanation of one picture as files: what goes into the record, and the way back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from seewhy import storage, tensors
+from seewhy.errors import UsageError
+from seewhy.flags import flags_of
+from seewhy.parts import Answer, LayerInfo, Picture
+from seewhy.view import View
+
+if TYPE_CHECKING:
+    from seewhy.explanation import Explanation
+
+
+def document(e: Explanation) -> dict[str, Any]:
+    """Everything but the arrays, as JSON takes it. Numbers are in the units of the maps."""
+    picture = e.pictures[0] if e.pictures else None
+    top = [] if e.logits is None else e.top()
+    return {
+        "picture": picture.source if picture else None,
+        "about": dict(e.about),
+        "notes": list(e.notes),
+        "size": list(e.size),
+        "view": None if picture is None else dataclasses.asdict(picture.view),
+        "top": [{"class": index, "name": name, "probability": storage.number(chance)} for index, name, chance in top],
+        "targets": [answer.to_dict() for answer in e.answers],
+        "suggested": e.suggested,
+        "layers": {name: dataclasses.asdict(info) for name, info in e.layer_info.items()},
+        "maps": [map_entry(e, key) for key in e.maps],
+    }
+
+
+def map_entry(e: Explanation, key: tuple[str, str, str]) -> dict[str, Any]:
+    maps = e.maps[key]
+    method, target, layer = key
+    return {
+        "method": method,
+        "target": target,
+        "layer": layer,
+        "shape": list(maps.shape[1:]),
+        "min": storage.number(maps.amin()),
+        "max": storage.number(maps.amax()),
+        "positive_share": storage.number(tensors.positive_share(maps)[0]),
+        "flags": list(flags_of(maps, e.reached.get((target, layer)))[0]),
+    }
+
+
+def files(e: Explanation, photo: Image.Image | None) -> dict[str, storage.Content]:
+    """The files beside the record: signed float32 maps under "method|target|layer", and the photo as drawn."""
+    arrays = {"|".join(key): maps[0].float().cpu().numpy() for key, maps in e.maps.items()}
+    content: dict[str, storage.Content] = {storage.MAPS: lambda file: np.savez_compressed(file, **arrays)}
+    if photo is not None:
+        content[storage.PHOTO] = storage.jpeg(photo)
+    return content
+
+
+def read(folder: str | Path) -> dict[str, Any]:
+    """The fields of an Explanation from a folder that `files` and `document` were written to."""
+    folder = Path(folder)
+    try:
+        data = json.loads((folder / storage.RECORD).read_text("utf-8"))
+        with np.load(folder / storage.MAPS, allow_pickle=False) as arrays:
+            maps = {tuple(name.split("|")): torch.from_numpy(arrays[name])[None] for name in arrays.files}
+        return fields_from(folder, data, maps)
+    except FileNotFoundError as error:
+        raise UsageError(f"{folder}: no saved explanation here ({Path(error.filename).name} is missing).") from None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{folder}: this saved explanation cannot be read ({error}); make it again.") from None
+
+
+def fields_from(folder: Path, data: dict[str, Any], maps: dict[Any, torch.Tensor]) -> dict[str, Any]:
+    blank = {(entry["target"], entry["layer"]) for entry in data["maps"] if "no_gradient" in entry["flags"]}
+    layers = {name: LayerInfo(**{**info, "grid": tuple(info["grid"])}) for name, info in data["layers"].items()}
+    return {
+        "maps": maps,
+        "answers": tuple(map(Answer.from_dict, data["targets"])),
+        "layer_info": layers,
+        "reached": {key[1:]: torch.tensor([key[1:] not in blank]) for key in maps},
+        "size": tuple(data["size"]),
+        "pictures": read_pictures(folder, data),
+        "suggested": data["suggested"],
+        "single": True,
+        "notes": tuple(data["notes"]),
+        "about": data["about"],
+    }
+
+
+def read_pictures(folder: Path, data: dict[str, Any]) -> tuple[Picture, ...] | None:
+    if not (folder / storage.PHOTO).exists():
+        return None
+    with Image.open(folder / storage.PHOTO) as photo:
+        pixels = np.array(photo.convert("RGB"))
+    if data["view"] is None:  # a tensor was explained: what the network saw is all there is
+        height, width = data["size"]
+        view = View((height, width), (height, width), (0.0, 0.0, float(width), float(height)))
+    else:
+        view = View(*(tuple(data["view"][name]) for name in ("photo", "inputs", "box")))
+    return (Picture(data["picture"] or "tensor", pixels, view),)

@@ -1,0 +1,113 @@
+"""The layer to look at first, found by watching the network: the last grid that the score's gradient still reaches."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from seewhy.errors import LayerError
+from seewhy.layers import LIST_THEM, has_grid
+from seewhy.outputs import first_tensor
+from seewhy.record import Call, Trace, Wanted, recording
+
+ANY = Wanted(lambda name, module: True)
+REACHED = 0.5  # share of cells that must get a gradient
+
+_known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Suggestion]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """The suggested `layer` and, where something had to be inferred, a `note` in words."""
+
+    layer: str
+    note: str = ""
+
+
+def suggest(model: nn.Module, inputs: Tensor) -> Suggestion:
+    """The layer of `model` whose map says most about `inputs` (B, C, *size), found from one picture without any names.
+
+    Of all modules whose output is a grid on the picture of at least 2 cells an axis, the last in execution order where a
+    random direction of the model's output sends a gradient to at least half of the cells; of modules that give the same
+    tensor, the outermost. Where the head is all zeros (just initialised), the input of the last linear layer is asked
+    instead. Costs one forward and one backward the first time; the answer is kept for the model and the input's shape.
+
+    Raises LayerError where no layer qualifies.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> suggest(net, torch.rand(1, 3, 8, 8)).layer
+    '1'
+    """
+    known = _known.setdefault(model, {})
+    shape = tuple(inputs.shape[1:])
+    if shape not in known:
+        with recording(model, inputs[:1], ANY, from_input=True) as trace:
+            known[shape] = observe(trace)
+    return known[shape]
+
+
+def observe(trace: Trace) -> Suggestion:
+    generator = torch.Generator().manual_seed(0)
+    calls = [call for call in trace.calls if has_grid(call) and not issubclass(call.kind, nn.Linear)]
+    output = first_tensor(trace.output)
+    reached = reached_by(output, calls, trace, generator)
+    note = ""
+    if not reached:  # a head of zeros: ask what goes into it
+        heads = [call.argument for call in trace.calls if call.argument is not None]
+        if heads:
+            reached = reached_by(heads[-1], calls, trace, generator)
+            note = "the head passes no gradient (are its weights still zero?); its input was asked instead"
+    if not reached:
+        raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_THEM}")
+    last = reached[-1]
+    same = [call for call in reached if same_values(call.output, last.output)]
+    best = min(same, key=lambda call: call.name.count("."))
+    assert best.grid is not None
+    if best.grid.layout.startswith("tokens") and not in_order(best, trace, generator):
+        raise LayerError(best.name, f"its tokens were read as a {best.grid} grid, but do not lie in that order. {LIST_THEM}")
+    return Suggestion(best.name, note)
+
+
+def reached_by(output: Tensor | None, calls: list[Call], trace: Trace, generator: torch.Generator) -> list[Call]:
+    """The calls where a random direction of `output` sends a finite gradient to at least half of the cells."""
+    found: dict[Call, bool] = {}
+    if output is None or not output.requires_grad:
+        return []
+
+    def listen(call: Call) -> None:
+        def receive(gradient: Tensor) -> None:
+            assert call.grid is not None
+            cells = call.grid.channels_first(gradient).abs().sum(1)
+            found[call] = bool(torch.isfinite(cells).all()) and float((cells > 0).float().mean()) >= REACHED
+
+        call.ear.receive = receive
+
+    for call in calls:
+        listen(call)
+    direction = torch.randn(output.shape, generator=generator).to(output)
+    torch.autograd.grad((output * direction).sum(), trace.roots, retain_graph=True, allow_unused=True)
+    for call in calls:
+        call.ear.receive = None
+    return [call for call in calls if found.get(call)]
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.shape == other.shape and torch.equal(one, other))
+
+
+def in_order(call: Call, trace: Trace, generator: torch.Generator) -> bool:
+    """Whether two random cells of a token grid look mostly at their own place in the picture."""
+    assert call.grid is not None
+    tokens = call.grid.channels_first(call.output).flatten(2)
+    rows, columns = call.grid.shape
+    for cell in torch.randperm(call.grid.cells, generator=generator)[:2].tolist():
+        direction = torch.randn(tokens.shape[:2], generator=generator).to(tokens)
+        gradient = torch.autograd.grad((tokens[:, :, cell] * direction).sum(), trace.inputs, retain_graph=True)[0]
+        seen = nn.functional.adaptive_avg_pool2d(gradient.abs().sum(1, keepdim=True), (rows, columns)).flatten()
+        peak = int(seen.argmax())
+        if max(abs(peak // columns - cell // columns), abs(peak % columns - cell % columns)) > 1:
+            return False
+    return True
