@@ -107,8 +107,8 @@ def measure() -> Report:
         rows += cells
         aims.append(Aim(f"{net_name}: layers on which Grad-CAM is wrong", wrong, 0, "layers"))
     note = (
-        f"Grad-CAM of the top class of {PICTURES} pictures on every conv layer (grad-cam and captum, which pay for each: "
-        "on some), and on blocks and norms that an in-place operation follows, against a truth made from cloned outputs. "
-        f"Wrong: off by more than {TOLERANCE:g} of the map's largest value."
+        f"Grad-CAM of the top class of {PICTURES} pictures on every conv layer (grad-cam and captum, which pay for "
+        "each: on some), and on blocks and norms that an in-place operation follows, against a truth made from cloned "
+        f"outputs. Wrong: off by more than {TOLERANCE:g} of the map's largest value."
     )
     return Report([Table("Correctness", ["net", "contender", "maps", "largest error"], rows, note)], aims)

@@ -105,8 +105,8 @@ def peaks(rounds: int) -> Report:
                     Aim(f"{net_name}, all conv layers, batch {batch}: peak memory, seewhy / torchcam", ratio, 1.0)
                 )
     note = (
-        "MiB above the model and the inputs, all conv layers, median of fresh processes. VGG-11 and DenseNet-121 "
-        "overwrite their conv outputs in place: torchcam keeps no copy and is wrong there, the ratio is the price of right."
+        "MiB above the model and the inputs, all conv layers, median of fresh processes. VGG-11 overwrites its conv "
+        "outputs in place: torchcam keeps no copy and is wrong there, so that the ratio is the price of being right."
     )
     return Report([Table("Peak memory", ["net", "batch", *CONTENDERS, "seewhy / torchcam"], rows, note)], aims)
 

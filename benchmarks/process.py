@@ -62,7 +62,7 @@ def imports_torch(command: list[str], folder: Path) -> bool:
 def report(times: Times, torch_in_help: bool) -> Report:
     rows = [[name, f"{times.median(name):.2f}", str(times.ratio(name, "imports"))] for name in times.seconds]
     note = (
-        "Fresh processes, in a new random order each round. *imports* is `python -c 'import torch, torchvision, timm'`; "
+        "Fresh processes, in a new random order each round. *imports* is `import torch, torchvision, timm` alone; "
         "12 MP is the same photo made larger."
     )
     aims = [

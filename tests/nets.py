@@ -25,6 +25,9 @@ SIDES = {
 }
 NAMES = tuple(SIDES)
 
+# Where the seeds start: so that at seed 0 each method at each layer has evidence for the class in some picture.
+STARTS = {"mobilenet_v2": 5, "convnext_tiny": 5}
+
 
 def calibrated(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor]:
     """A torchvision net in eval mode with healthy maps at every layer, and two pictures. The global RNG is untouched.
@@ -32,7 +35,7 @@ def calibrated(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
     The float64 net is the float32 one, cast: the same weights and pictures.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(STARTS.get(name, 0) + seed)
         net = torchvision.models.get_model(name, weights=None).eval()
         _draw(net)
         _calibrate(net, pictures(32, SIDES[name]))
@@ -83,3 +86,189 @@ def _calibrate(net: nn.Module, batch: Tensor) -> None:
         for part in batch.chunk(2):
             net(part)
     net.eval()
+
+
+# --- tiny nets: signed activations and gradients that differ from place to place, in eval mode, five classes ----------
+
+
+def tiny(kind: type[nn.Module], seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor]:
+    """A tiny net of this kind and two random inputs of its `shape`. The global RNG is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = kind().eval()
+        inputs = torch.randn(2, *net.shape)
+    return net.to(dtype), inputs.to(dtype)
+
+
+class InplaceNet(nn.Module):
+    """In-place operations of each sort, each right after a convolution: a module, `+=`, a functional one, a method."""
+
+    shape = (3, 12, 12)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(6, 6, 3, padding=1)
+        self.third = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.fourth = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8 * 6 * 6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.first(x))
+        y = self.second(x)
+        y += x
+        y = self.third(F.relu(y, inplace=True))
+        y = self.fourth(F.silu(y, inplace=True))
+        return self.head(y.tanh_().flatten(1))
+
+
+class SkipOfInplaceNet(nn.Module):
+    """The skip is the rectified tensor only because the ReLU works in place: out of place it is another function."""
+
+    shape = (3, 10, 10)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Linear(6 * 10 * 10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = self.relu(x)
+        return self.head(torch.tanh(self.second(y) + x).flatten(1))
+
+
+class TwiceNet(nn.Module):
+    """One convolution called twice: its map is that of the last call."""
+
+    shape = (3, 10, 10)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.twice = nn.Conv2d(6, 6, 3, padding=1)
+        self.last = nn.Conv2d(6, 6, 3)
+        self.head = nn.Linear(6 * 8 * 8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x))
+        x = torch.tanh(self.twice(x))
+        x = F.silu(self.twice(x))
+        return self.head(torch.tanh(self.last(x)).flatten(1))
+
+
+class FlattenNet(nn.Module):
+    """conv -> flatten -> linear: the gradient is the weight of each place, so HiResCAM and Grad-CAM differ."""
+
+    shape = (3, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4 * 8 * 8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).flatten(1))
+
+
+class Conv1dNet(nn.Module):
+    """Signals in time: (B, C, length)."""
+
+    shape = (3, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(3, 6, 5, padding=2)
+        self.second = nn.Conv1d(6, 6, 3, stride=2)
+        self.head = nn.Linear(6 * 15, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.second(F.relu_(self.first(x)))).flatten(1))
+
+
+class Conv3dNet(nn.Module):
+    """Volumes: (B, C, depth, height, width)."""
+
+    shape = (2, 5, 8, 7)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(2, 6, 3, padding=1)
+        self.second = nn.Conv3d(6, 4, 3)
+        self.head = nn.Linear(4 * 3 * 6 * 5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.second(F.relu_(self.first(x)))).flatten(1))
+
+
+class Pair(nn.Module):
+    """A layer that answers with a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(6, 4, 3, padding=1)
+        self.coarse = nn.Conv2d(6, 4, 3, padding=1, stride=2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fine(x), self.coarse(x)
+
+
+class TupleNet(nn.Module):
+    """A layer with a tuple inside, and a tuple (logits, features) as the net's answer."""
+
+    shape = (3, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.pair = Pair()
+        self.head = nn.Linear(4 * 8 * 8 + 4 * 4 * 4, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        fine, coarse = self.pair(F.relu_(self.first(x)))
+        features = torch.tanh(torch.cat([fine.flatten(1), coarse.flatten(1)], 1))
+        return self.head(features), features
+
+
+class Named(nn.Module):
+    """A layer that answers with a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = Pair()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        fine, coarse = self.pair(x)
+        return {"fine": fine, "coarse": coarse}
+
+
+class DictNet(nn.Module):
+    """A layer with a dict inside, and a dict {"logits", "features"} as the net's answer."""
+
+    shape = (3, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.named = Named()
+        self.head = nn.Linear(4 * 8 * 8 + 4 * 4 * 4, 5)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        named = self.named(F.relu_(self.first(x)))
+        features = torch.tanh(torch.cat([part.flatten(1) for part in named.values()], 1))
+        return {"logits": self.head(features), "features": features}
+
+
+TINY = (
+    InplaceNet,
+    SkipOfInplaceNet,
+    TwiceNet,
+    FlattenNet,
+    Conv1dNet,
+    Conv3dNet,
+    TupleNet,
+    DictNet,
+)

@@ -119,6 +119,7 @@ class Slow:
         self.classes = classes
         self.convolutions = {n: m for n, m in self.net.named_modules() if isinstance(m, CONVOLUTIONS)}
         self.calls = self._record()
+        self.gradients: dict[str, Tensor] = {}
 
     def scores(self) -> Tensor:
         """The score of each picture's class, shape (B,)."""
@@ -130,19 +131,24 @@ class Slow:
         """Every convolution with a grid of at least two cells along each axis, in the order of their last calls."""
         return tuple(n for i, (n, out) in enumerate(self.calls) if min(out.shape[2:]) >= 2 and i == self._last(n))
 
-    def signals(self, name: str) -> tuple[Tensor, Tensor]:
-        """A layer's output A and the derivative G of the score by it, both (B, K, *grid), at the layer's last call."""
-        leaf = self._activation(name).clone().requires_grad_()
-        # In eval mode a picture's score depends on that picture alone, so the sum gives each picture its own G.
-        (gradient,) = torch.autograd.grad(self.tail(name, leaf).sum(), leaf)
-        return leaf.detach(), gradient
+    def activation(self, name: str) -> Tensor:
+        """A: what a layer's last call hands on, (B, K, *grid)."""
+        return self.calls[self._last(name)][1]
+
+    def gradient(self, name: str) -> Tensor:
+        """G: the derivative of each picture's score by that picture's A, (B, K, *grid)."""
+        if name not in self.gradients:
+            leaf = self.activation(name).clone().requires_grad_()
+            # In eval mode a picture's score depends on that picture alone, so the sum gives each picture its own G.
+            (self.gradients[name],) = torch.autograd.grad(self.tail(name, leaf).sum(), leaf)
+        return self.gradients[name]
 
     def maps(self, name: str) -> dict[str, Tensor]:
         """The signed map (B, *grid) of each method at one layer."""
-        activation, gradient = (signal.numpy() for signal in self.signals(name))
-        pairs = list(zip(activation, gradient, strict=True))
+        pairs = list(zip(self.activation(name).numpy(), self.gradient(name).numpy(), strict=True))
         return {
-            method: torch.from_numpy(np.stack([formula(a, g) for a, g in pairs])) for method, formula in FORMULAS.items()
+            method: torch.from_numpy(np.stack([formula(a, g) for a, g in pairs]))
+            for method, formula in FORMULAS.items()
         }
 
     def slopes(self, name: str, cells: list[tuple[int, ...]], step: float = 1e-6) -> Tensor:
@@ -151,7 +157,7 @@ class Slow:
         for cell in cells:
             ends = []
             for sign in (1, -1):
-                moved = self._activation(name).clone()
+                moved = self.activation(name).clone()
                 moved[cell] += sign * step
                 with torch.no_grad():
                     ends.append(self.tail(name, moved)[cell[0]])
@@ -194,14 +200,11 @@ class Slow:
         """The place of a layer's last call among all calls."""
         return max(i for i, (called, _) in enumerate(self.calls) if called == name)
 
-    def _activation(self, name: str) -> Tensor:
-        return self.calls[self._last(name)][1]
-
     @contextmanager
     def _answering(self, answer: Callable[..., Tensor]) -> Iterator[None]:
-        """Within, every convolution runs `answer(module, name, ...)`. Each stays in place: no name, no attribute moves."""
+        """Within, each convolution runs `answer(module, name, ...)`, and stays where it is with its name and weights."""
         for name, module in self.convolutions.items():
-            module.forward = partial(answer, module, name)  # type: ignore[method-assign]  # this instance alone
+            module.forward = partial(answer, module, name)  # of this instance: its class is not touched
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ from seewhy.preprocess import Preprocess
 # (height, width): landscape, portrait, square, odd, smaller than any crop, one that rounds at a half, a single pixel
 SHAPES = [(300, 400), (401, 299), (224, 224), (257, 333), (20, 31), (33, 17), (256, 341), (1, 1)]
 
-# center, squash and border crops, crop_pct 1, non-square sizes, other means, bilinear
+# center and squash crops, four values of crop_pct, three of mean, bilinear and bicubic; border crops are further down
 TIMM = [
     "resnet18.a1_in1k",
     "resnet18.tv_in1k",

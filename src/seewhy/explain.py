@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -39,6 +40,7 @@ def explain(
     preprocess: Any = None,
     labels: Any = None,
     fit: str | None = None,
+    suggested: bool = False,
 ) -> Explanation:
     """Why the model answers as it does: maps for every method, target and layer from one forward and one backward a target.
 
@@ -46,7 +48,8 @@ def explain(
     model, or a picture (path, PIL image, array, bytes), or a list of pictures; a picture needs a `preprocess`, which a
     loaded model brings. `methods` are names or Method values (Grad-CAM), `layers` as in `seewhy.layers.select` or
     "suggested" (the default), `targets` as in `seewhy.targets.as_targets` (the predicted class). `fit` "crop" (the model's
-    own), "squash" or "pad" says how pictures meet the input size.
+    own), "squash" or "pad" says how pictures meet the input size. `suggested` explains the suggested layer as well, and
+    names it in the result.
 
     Raises UsageError and its kinds for a call that cannot be carried out, ImageError for a picture that cannot be read.
 
@@ -59,40 +62,33 @@ def explain(
         loaded = with_fit(loaded, fit)
     chosen, questions = as_methods(methods), as_targets(targets)
     tensor, pictures, single = read_inputs(inputs, loaded)
-    suggested, notes, spec = choose_layers(layers, loaded.module, tensor)
-    selection = select(spec, loaded.module)
+    entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
+    named = [entry is None or (isinstance(entry, str) and entry == SUGGESTED) for entry in entries]
+    hint = suggest(loaded.module, tensor) if suggested or any(named) else None
+    picked = select([hint.layer if hint and is_it else entry for entry, is_it in zip(entries, named, strict=True)], loaded.module)
+    selection = picked if hint is None else picked.plus(hint.layer)
     with recording(loaded.module, tensor, selection.wanted) as trace:
         trace.calls = calls = selection.pick(trace)
         asked = ask(questions, trace, loaded.labels)
-        maps, reached, silent = make_maps(chosen, asked, trace, calls, selection)
+        maps, reached, silent = make_maps(chosen, asked, trace, calls, picked)
         classes = class_logits(trace)
-    if suggested is not None:
-        suggested = next(call.name for call in calls if call.name == suggested)
+        layer_info = {call.name: info(call, trace) for call in calls if call not in silent}
+        unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
     return Explanation(
         maps={key: maps[key] for key in ordered(chosen, asked, calls) if key in maps},
         answers=tuple(answer(item, classes) for item in asked),
-        layer_info={call.name: info(call, trace) for call in calls if call not in silent},
+        layer_info={name: replace(item, asked=name not in unasked) for name, item in layer_info.items()},
         reached=reached,
         size=tuple(tensor.shape[2:]),
         logits=classes,
         labels=loaded.labels,
         inputs=tensor,
         pictures=pictures,
-        suggested=suggested,
+        suggested=hint.layer if hint else None,
         single=single,
-        notes=(*loaded.notes, *notes, *silent_notes(silent)),
+        notes=(*loaded.notes, *([hint.note] if hint and hint.note else []), *silent_notes(silent)),
         about=provenance(loaded),
     )
-
-
-def choose_layers(layers: Any, module: nn.Module, inputs: Tensor) -> tuple[str | None, list[str], Any]:
-    """The suggested layer if it was asked for, what to say about it, and the specification with its name in place."""
-    entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
-    if not any(entry is None or (isinstance(entry, str) and entry == SUGGESTED) for entry in entries):
-        return None, [], layers
-    found = suggest(module, inputs)
-    spec = [found.layer if entry is None or entry == SUGGESTED else entry for entry in entries]
-    return found.layer, [found.note] if found.note else [], spec
 
 
 def ask(questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None) -> list[Asked]:
@@ -194,11 +190,9 @@ def read_picture(source: Any, preprocess: Any) -> tuple[Tensor, Picture | None]:
 
 
 def with_fit(loaded: LoadedModel, fit: str) -> LoadedModel:
-    import dataclasses
-
     if not isinstance(loaded.preprocess, Preprocess):
         raise UsageError(f"fit={fit!r}: only a seewhy.Preprocess can change how a picture meets the input size.")
-    return dataclasses.replace(loaded, preprocess=loaded.preprocess.with_fit(fit))
+    return replace(loaded, preprocess=loaded.preprocess.with_fit(fit))
 
 
 # Provenance

@@ -180,9 +180,9 @@ class Explanation:
 
         `longest` limits the longer side in pixels (None: the photo's own size).
         """
-        photo = self._photo(longest)
+        photo, seen = self._photo(longest)
         heat = self.on_photo(method, target, layer, size=(photo.height, photo.width))
-        return render.overlay(photo, heat, look or render.Look())
+        return render.overlay(photo, heat, look or render.Look(), seen)
 
     def classic_overlay(
         self, method: str | None = None, target: str | int | None = None, layer: str | None = None
@@ -204,25 +204,38 @@ class Explanation:
         side: int = 220,
     ) -> Image.Image:
         """Every layer's overlay on one sheet, in execution order; `side` is the longer side of a tile in pixels."""
-        photo = self._photo(side)
+        shown = layers or self.layers
         tiles = []
-        for number, layer in enumerate(layers or self.layers, 1):
-            heat = self.on_photo(method, target, layer, size=(photo.height, photo.width))
-            grid = "×".join(map(str, self.layer_info[layer].grid))
-            tiles.append((f"{number}  {layer}", grid, render.overlay(photo, heat, look or render.Look())))
-        key = self.key(method, target, (layers or self.layers)[0])
-        return render.contact_sheet(tiles, self._title(key), self._subtitle(key))
+        for number, layer in enumerate(shown, 1):
+            picture = self.overlay(method, target, layer, look=look, longest=side)
+            star = "  ·  suggested" if layer == self.suggested else ""
+            grid = "x".join(map(str, self.layer_info[layer].grid))
+            tiles.append(render.Tile(layer, f"{number}   {grid}{star}", picture))
+        return render.contact_sheet(tiles, *self._titles(self.key(method, target, shown[0])))
 
-    def _title(self, key: Key) -> str:
+    def comparison(self, layer: str | None = None, *, look: render.Look | None = None, side: int = 320) -> Image.Image:
+        """Methods and targets side by side at one layer: a row for each target, a column for each method."""
+        tiles = []
+        for answer in self.answers:
+            chance = "" if answer.probabilities is None else f"{float(answer.probabilities[0]):.1%}"
+            for method in self.methods:
+                picture = self.overlay(method, answer.key, layer, look=look, longest=side)
+                tiles.append(render.Tile(f"{answer.name}   {chance}", method, picture))
+        key = self.key(self.methods[0], self.targets[0], layer)
+        title = " / ".join(answer.name for answer in self.answers)
+        return render.contact_sheet(tiles, title, f"{self._titles(key)[1]}  ·  {key[2]}", self._columns())
+
+    def _columns(self) -> int:
+        return len(self.methods) if len(self.methods) > 1 else min(len(self.targets), 5)
+
+    def _titles(self, key: Key) -> tuple[str, str]:
         answer = self.answers[self.targets.index(key[1])]
-        chance = "" if answer.probabilities is None else f"  {float(answer.probabilities[0]):.1%}"
-        return f"{answer.name}{chance}"
+        chance = "" if answer.probabilities is None else f"   {float(answer.probabilities[0]):.1%}"
+        source = Path(self.pictures[0].source).name if self.pictures else "tensor"
+        note = f"{source}  ·  {self.about.get('model', '')}  ·  {key[0]}  ·  {counted('layer', self.layers)}"
+        return f"{answer.name}{chance}", note
 
-    def _subtitle(self, key: Key) -> str:
-        source = self.pictures[0].source if self.pictures else "tensor"
-        return f"{Path(source).name} · {self.about.get('model', '')} · {key[0]} · {len(self.layers)} layers"
-
-    def _photo(self, longest: int | None) -> Image.Image:
+    def _photo(self, longest: int | None) -> tuple[Image.Image, render.Box]:
         self._one_picture("a picture")
         if self.pictures is not None:
             return self.pictures[0].scaled(longest)
@@ -280,7 +293,7 @@ class Explanation:
         Files appear whole or not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
         """
         self._one_picture("save")
-        photo = self._photo(LONGEST) if len(self.size) == 2 else None
+        photo = self._photo(LONGEST)[0] if len(self.size) == 2 else None
         return storage.write_run(folder, saved.document(self), {**saved.files(self, photo), **(also or {})})
 
     @classmethod

@@ -107,6 +107,11 @@ class Selection:
         chosen = {call for item in self.items for call in item.calls(trace)}
         return [call for call in trace.calls if call in chosen]
 
+    def plus(self, layer: str) -> Selection:
+        """The same selection and one more layer, by a name as it stands in a trace."""
+        name, _, call = layer.partition("#")
+        return Selection((*self.items, Named(name, int(call) if call else None)))
+
     def insists_on(self, call: Call) -> bool:
         """Whether the user named this very layer, rather than a group it belongs to."""
         return any(isinstance(item, Named) and item.name == call.module for item in self.items)

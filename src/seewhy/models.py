@@ -145,7 +145,7 @@ def load_named(model: str, labels: tuple[str, ...] | None, say: Say) -> LoadedMo
     except UnknownName:
         if not model or not Path(model).expanduser().exists():
             raise
-        raise ModelError(model, f"no file of weights; their names end in {', '.join(WEIGHTS_SUFFIXES)}") from None
+        raise ModelError(model, f"not a file of weights; their names end in {', '.join(WEIGHTS_SUFFIXES)}") from None
     module = arch.build(arch.fetch(say), arch.classes, arch.uri)
     return LoadedModel(module, arch.preprocess(), arch.labels(), arch.uri, tuple(notes))
 
@@ -163,7 +163,7 @@ def load_embedded() -> LoadedModel:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != EMBEDDED_SHA256:
         raise ModelError(EMBEDDED, f"{path} is not the file seewhy was made with (SHA-256 {found}); {again}")
-    # stored in TensorFlow's order of axes: straightened once, or each copy and hash would pay (NumPy is 20 times faster)
+    # stored in TensorFlow's order of axes: straightened here, or each hash would pay (NumPy does it 20 times faster)
     weights, _ = read_weights(path)
     weights = {name: torch.from_numpy(np.array(tensor.numpy(), order="C")) for name, tensor in weights.items()}
     # on "meta" nothing is initialised only to be overwritten

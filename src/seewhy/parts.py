@@ -25,9 +25,9 @@ class Picture:
     photo: NDArray[np.uint8]
     view: View
 
-    def scaled(self, longest: int | None) -> Image.Image:
-        """The photo at drawing size, with what the network did not see dimmed; made once for each size."""
-        cache: dict[int | None, Image.Image] = self.__dict__.setdefault("_scaled", {})
+    def scaled(self, longest: int | None) -> tuple[Image.Image, render.Box]:
+        """The photo at drawing size, with what the network did not see dimmed, and the box that it saw; made once a size."""
+        cache: dict[int | None, tuple[Image.Image, render.Box]] = self.__dict__.setdefault("_scaled", {})
         if longest not in cache:
             cache[longest] = render.scaled_photo(self.photo, self.view, longest)
         return cache[longest]
@@ -73,9 +73,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """A layer as it was watched: class of its module, `grid`, `channels`, and a `note` where something was inferred."""
+    """A layer as it was watched: class of its module, `grid`, `channels`, and a `note` where something was inferred.
+
+    `asked` is False for a suggested layer that came along unasked.
+    """
 
     kind: str
     grid: tuple[int, ...]
     channels: int
     note: str = ""
+    asked: bool = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from seewhy.view import View
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two exclusive
 
 UNSEEN_LIGHT = 0.38  # what the network did not see is drawn this bright
 PAPER, INK, FAINT = (18, 19, 23), (236, 236, 232), (150, 152, 158)
@@ -33,20 +36,32 @@ class Look:
     opacity: float = 0.8
 
 
-def colorize(heat: Floats, colors: str = color_tables.DEFAULT) -> Image.Image:
-    """A heat map (H, W) in [0, 1] as an RGB picture in the colours of a table."""
-    picture = Image.fromarray(to_bytes(heat))
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a contact sheet."""
+
+    name: str
+    remark: str
+    picture: Image.Image
+
+
+def colorize(levels: Bytes, colors: str = color_tables.DEFAULT) -> Image.Image:
+    """Levels (H, W) uint8 as an RGB picture in the colours of a table."""
+    picture = Image.fromarray(levels)
     picture.putpalette(color_tables.table(colors).tobytes())
     return picture.convert("RGB")
 
 
-def overlay(photo: Image.Image, heat: Floats, look: Look) -> Image.Image:
-    """A heat map (H, W) in [0, 1] over an RGB photo of the same size."""
+def overlay(photo: Image.Image, heat: Floats, look: Look, seen: Box) -> Image.Image:
+    """A heat map (H, W) in [0, 1] over an RGB photo of the same size, drawn inside the pixel box `seen` only."""
     levels = np.arange(256) / 255
     # Below half of the maximum the colour gives way quickly, so that the photo stays readable.
     opacity = look.opacity * (np.clip(1.6 * levels, 0, 1) if look.style == "fade" else np.ones(256))
-    alpha = Image.fromarray(to_bytes(heat)).point(np.rint(opacity * 255).astype(int).tolist())
-    return Image.composite(colorize(heat, look.colors), photo, alpha)
+    levels_of_heat = to_bytes(heat)
+    alpha = Image.fromarray(levels_of_heat).point(np.rint(opacity * 255).astype(int).tolist())
+    picture = photo.copy()
+    picture.paste(colorize(levels_of_heat, look.colors).crop(seen), seen[:2], alpha.crop(seen))
+    return picture
 
 
 def classic_overlay(photo: Bytes, heat: Floats) -> Image.Image:
@@ -68,21 +83,18 @@ def seen(inputs: Floats, preprocess: Mapping[str, Any] | None) -> Bytes:
     return np.ascontiguousarray(np.broadcast_to(to_bytes(levels), (3, *inputs.shape[1:])).transpose(1, 2, 0))
 
 
-def scaled_photo(photo: Bytes, view: View, longest: int | None) -> Image.Image:
-    """The photo with its longer side at most `longest` pixels; what the network did not see is dimmed."""
+def scaled_photo(photo: Bytes, view: View, longest: int | None) -> tuple[Image.Image, Box]:
+    """The photo with its longer side at most `longest` pixels, what the network did not see dimmed, and the box it saw."""
     height, width = fit_size(photo.shape[:2], longest)
     picture = Image.fromarray(photo)
     if (width, height) != picture.size:
         picture = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    scale_x, scale_y = width / view.photo[1], height / view.photo[0]
-    left, top, right, bottom = view.box
-    box = (round(left * scale_x), round(top * scale_y), round(right * scale_x), round(bottom * scale_y))
-    if box[0] <= 0 and box[1] <= 0 and box[2] >= width and box[3] >= height:
-        return picture
+    seen = view.seen_at((height, width))
+    if seen == (0, 0, width, height):
+        return picture, seen
     dimmed = ImageEnhance.Brightness(ImageEnhance.Color(picture).enhance(0.35)).enhance(UNSEEN_LIGHT)
-    seen = (max(0, box[0]), max(0, box[1]), min(width, box[2]), min(height, box[3]))
     dimmed.paste(picture.crop(seen), seen[:2])
-    return dimmed
+    return dimmed, seen
 
 
 def fit_size(size: tuple[int, ...], longest: int | None) -> tuple[int, int]:
@@ -95,34 +107,32 @@ def to_bytes(heat: Floats) -> Bytes:
     return (heat.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def contact_sheet(
-    tiles: Sequence[tuple[str, str, Image.Image]], title: str, note: str = "", columns: int = 0
-) -> Image.Image:
-    """A sheet of pictures of one size, each with its caption (left, right) underneath, and a title on top."""
-    width, height = tiles[0][2].size
+def contact_sheet(tiles: Sequence[Tile], title: str, note: str = "", columns: int = 0) -> Image.Image:
+    """Pictures of one size on a sheet, each with a name and a faint remark underneath, and a title on top."""
+    width, height = tiles[0].picture.size
     columns = columns or choose_columns(len(tiles), width, height)
-    gap, caption, top = 10, 24, 64
+    gap, caption, top = 12, 38, 72
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (gap + columns * (width + gap), top + rows * (height + caption + gap)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    write(draw, (gap, 12), title, 22, INK, sheet.width - 2 * gap)
-    write(draw, (gap, 40), note, 13, FAINT, sheet.width - 2 * gap)
-    for index, (left, right, picture) in enumerate(tiles):
+    write(draw, (gap, 12), title, 24, INK, sheet.width - 2 * gap)
+    write(draw, (gap, 44), note, 14, FAINT, sheet.width - 2 * gap)
+    for index, tile in enumerate(tiles):
         x = gap + index % columns * (width + gap)
         y = top + index // columns * (height + caption + gap)
-        sheet.paste(picture, (x, y))
-        space = width - text_width(right, 13) - 8
-        write(draw, (x, y + height + 4), left, 13, INK, space)
-        write(draw, (x + width - text_width(right, 13), y + height + 4), right, 13, FAINT, width)
+        sheet.paste(tile.picture, (x, y))
+        write(draw, (x, y + height + 3), tile.name, 13, INK, width)
+        write(draw, (x, y + height + 20), tile.remark, 12, FAINT, width)
     return sheet
 
 
 def choose_columns(count: int, width: int, height: int) -> int:
     """Columns for a sheet about one and a half times as wide as high."""
-    columns = round((1.5 * count * (height + 34) / (width + 10)) ** 0.5)
+    columns = round((1.5 * count * (height + 50) / (width + 12)) ** 0.5)
     return max(1, min(count, columns))
 
 
+@cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
@@ -133,8 +143,15 @@ def text_width(text: str, size: int) -> int:
 
 def write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, color: tuple[int, ...], space: int) -> None:
     """Text that is shortened in its middle to fit: a layer's name tells most at its two ends."""
-    shown = text
-    while text_width(shown, size) > space and len(text) > 8:
-        text = text[: len(text) // 2 - 1] + text[len(text) // 2 + 1 :]
-        shown = text[: len(text) // 2] + "…" + text[len(text) // 2 :]
+    shown = text = drawable(text)
+    kept = len(text)
+    while text_width(shown, size) > space and kept > 6:
+        kept -= 1
+        shown = text[: kept // 2] + "…" + text[len(text) - (kept - kept // 2) :]
     draw.text(at, shown, color, font(size))
+
+
+def drawable(text: str) -> str:
+    """Text in the signs that Pillow's built-in font has: accents are dropped, other scripts become "?"."""
+    letters = (sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
+    return "".join(sign if sign.isascii() or sign in "·…" else "?" for sign in letters)

@@ -32,15 +32,14 @@ class View:
     @property
     def seen(self) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) in whole photo pixels: every pixel whose centre the network saw."""
-        left, top, right, bottom = self.box
-        height, width = self.photo
-        # half-up rounding keeps a pixel when its centre is inside
-        return (
-            max(0, int(np.ceil(left - 0.5))),
-            max(0, int(np.ceil(top - 0.5))),
-            min(width, int(np.ceil(right - 0.5))),
-            min(height, int(np.ceil(bottom - 0.5))),
-        )
+        return self.seen_at(self.photo)
+
+    def seen_at(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """The same on the photo drawn at `size` (height, width)."""
+        height, width = size
+        left, right = span(width, self.photo[1], self.box[0], self.box[2])
+        top, bottom = span(height, self.photo[0], self.box[1], self.box[3])
+        return left, top, right, bottom
 
     def place(self, grid: Floats, size: tuple[int, int]) -> Floats:
         """A map over the network's input, drawn on the photo at `size`.
@@ -63,5 +62,14 @@ def axis_weights(cells: int, pixels: int, length: int, start: float, end: float)
     rows = np.arange(pixels)
     np.add.at(weights, (rows, low.clip(0, cells - 1)), 1 - part)
     np.add.at(weights, (rows, (low + 1).clip(0, cells - 1)), part)
-    weights[(centres < start) | (centres >= end)] = 0
+    first, last = span(pixels, length, start, end)
+    weights[:first] = 0
+    weights[last:] = 0
     return weights
+
+
+def span(pixels: int, length: int, start: float, end: float) -> tuple[int, int]:
+    """First pixel and one past the last, of `pixels` over [0, length], whose centre lies in [start, end)."""
+    scale = pixels / length
+    first, last = (int(np.ceil(edge * scale - 0.5)) for edge in (start, end))
+    return min(max(first, 0), pixels), min(max(last, 0), pixels)

@@ -11,6 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 import uuid
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,9 +35,9 @@ PREFIXES = ("module.", "_orig_mod.", "model.")
 
 SAVE = "torch.save(model.state_dict(), 'weights.pth')"
 OTHER_FORMATS = {
-    ".onnx": "an ONNX file has no PyTorch layers to watch; load the PyTorch model it was exported from",
-    ".pt2": "an exported program (.pt2) has no layers to watch; load the PyTorch model it was exported from",
-    ".torchscript": "TorchScript refuses hooks, so its layers cannot be watched",
+    ".onnx": "an ONNX file has no PyTorch layers to watch",
+    ".pt2": "an exported program (.pt2) has no PyTorch layers to watch",
+    ".torchscript": "a TorchScript file's layers cannot be watched, for it refuses hooks",
 }
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt", ".pth.tar")
 SUFFIXES = (*WEIGHTS_SUFFIXES, *OTHER_FORMATS)
@@ -82,7 +83,9 @@ def refuse_other_formats(path: Path) -> None:
             suffix = ".pt2"
     if suffix in OTHER_FORMATS:
         raise ModelError(
-            str(path), f"{OTHER_FORMATS[suffix]}, or save its weights with {SAVE} and give them with '?arch=timm/NAME'"
+            str(path),
+            f"{OTHER_FORMATS[suffix]}; load the PyTorch model it was made from, or save that model's weights ({SAVE}) "
+            "and give them with their architecture: 'weights.pth?arch=timm/resnet18'",
         )
 
 
@@ -90,20 +93,22 @@ def refuse_other_formats(path: Path) -> None:
 def reading(path: Path, hint: str) -> Iterator[None]:
     """Whatever goes wrong while a file of weights is read, as one line; `hint` says what to do about a damaged one."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # about files that weights_only cannot read; the errors below say it
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            yield
     except ModelError:
         raise
-    except pickle.UnpicklingError as error:
-        if wanted := re.findall(r"GLOBAL ([\w.]+)", str(error)):
+    except Exception as error:
+        refused = isinstance(error, pickle.UnpicklingError)
+        if refused and (wanted := re.findall(r"GLOBAL ([\w.]+)", str(error))):
             raise ModelError(
                 str(path),
                 f"holds Python objects ({wanted[0]}), not only tensors, and seewhy runs no code from files; where you "
                 f"trust it and have that code, save the weights alone: {SAVE}",
             ) from None
-        raise ModelError(str(path), f"is damaged or is no file of PyTorch weights; {hint}") from None
-    except Exception as error:
-        reason = first_line(error)
-        raise ModelError(str(path), f"cannot be read as weights ({reason}); it may be damaged: {hint}") from None
+        reason = "" if refused or " " not in first_line(error) else f" ({first_line(error)})"
+        raise ModelError(str(path), f"is damaged, or not a file of PyTorch weights{reason}; {hint}") from None
 
 
 def unwrap(content: Any, name: str) -> tuple[Weights, list[str]]:
@@ -186,7 +191,7 @@ def fetch_from_hub(repo: str, names: list[str], model: str, say: Say) -> Path:
     looked at first, then one short question decides. Raises `OfflineError` as `fetch` does.
     """
     from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import RemoteEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for name in names:
         if isinstance(cached := try_to_load_from_cache(repo, name), str):
@@ -202,9 +207,9 @@ def fetch_from_hub(repo: str, names: list[str], model: str, say: Say) -> Path:
     for name in names:
         try:
             return Path(hf_hub_download(repo, name))
-        except RemoteEntryNotFoundError:
-            continue
         except Exception as error:  # the client raises errors of its own, of httpx and of the system
+            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+                continue  # the server was asked, and has no such file
             raise OfflineError(model, f"{repo} could not be downloaded ({first_line(error)}); {remedy}") from None
     raise ModelError(model, f"the Hugging Face repository {repo} has none of {', '.join(names)}; {remedy}")
 
@@ -236,8 +241,8 @@ def request(url: str, method: str = "GET") -> urllib.request.Request:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters."""
+    """The first sentence of what an error says, at most 200 characters."""
     wrapper = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
     cause = getattr(error, "reason", error) if wrapper else error
-    text = (str(cause).strip().splitlines() or [type(error).__name__])[0].rstrip(" .:")
+    text = (str(cause).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(" .:")
     return text if len(text) <= 200 else text[:199] + "…"

@@ -1,0 +1,248 @@
+"""The command line. Everything heavy is imported inside the commands, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+from cyclopts.exceptions import CycloptsError
+from rich.console import Console
+from rich.markup import escape
+
+from seewhy import __version__
+from seewhy.errors import SeewhyError, UnknownName, UsageError
+
+EPILOGUE = "Exit codes: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."
+
+app = App(
+    name="seewhy",
+    help="See why a vision network decides as it does: a heat map for every layer, from one forward and one backward pass.",
+    help_epilogue=EPILOGUE,
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+)
+what = Group("What to explain", sort_key=1)
+looks = Group("How it looks", sort_key=2)
+output = Group("Output", sort_key=3)
+
+Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
+Names = list[str] | None
+STDERR = Console(stderr=True, highlight=False, emoji=False)
+
+
+@app.default
+def explain(
+    *pictures: str,
+    model: Model = None,
+    layers: Annotated[Names, Parameter(name=["--layers", "-l"], group=what)] = None,
+    methods: Annotated[Names, Parameter(group=what)] = None,
+    targets: Annotated[Names, Parameter(name=["--targets", "-t"], group=what)] = None,
+    label: Annotated[str | None, Parameter(group=what)] = None,
+    fit: Annotated[Literal["crop", "squash", "pad"] | None, Parameter(group=what)] = None,
+    labels: Annotated[str | None, Parameter(group=what)] = None,
+    style: Annotated[Literal["fade", "blend", "classic"], Parameter(group=looks)] = "fade",
+    colors: Annotated[str | None, Parameter(group=looks)] = None,
+    opacity: Annotated[float | None, Parameter(group=looks)] = None,
+    size: Annotated[str, Parameter(group=looks)] = "1024",
+    out: Annotated[Path, Parameter(name=["--out", "-o"], group=output)] = Path("cam"),
+    top: Annotated[int, Parameter(group=output)] = 5,
+    json: Annotated[bool, Parameter(group=output)] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], group=output)] = False,
+    device: Annotated[str, Parameter(group=output)] = "auto",
+    seed: Annotated[int, Parameter(group=output)] = 0,
+    max_pixels: Annotated[int, Parameter(group=output)] = 50_000_000,
+) -> int:
+    """Name what a network sees in PICTURES, and draw for every layer where it sees it.
+
+    Parameters
+    ----------
+    pictures
+        Picture files and folders of them; "-" reads one picture from stdin.
+    model
+        torchvision/NAME, timm/NAME, NAME, or weights.safetensors?arch=timm/NAME; without it the network in the package.
+    layers
+        "every" convolution (default), "suggested", names, globs ("blocks.5.*"), classes ("Conv2d"), positions ("-1").
+    methods
+        Names from `seewhy methods`; several make a comparison. Default gradcam.
+    targets
+        Classes by index or name, or topK ("top3"). Default: the predicted class.
+    label
+        What the picture really shows (index or name): prints how the network ranks it.
+    fit
+        How a photo meets the input: "crop" (the model's own), "squash" (all of it, distorted), "pad" (all of it).
+    labels
+        A text file with the class names, one a line.
+    style
+        "fade": opacity follows the map; "blend": equal opacity; "classic": 224x224, jet, min-max, as in the tutorial.
+    colors
+        viridis, inferno (default), magma, plasma, cividis, turbo, jet or gray.
+    opacity
+        Of the strongest evidence, 0 to 1. Default 0.8 for fade, 0.5 for blend.
+    size
+        Longest side of an overlay in pixels, or "original".
+    out
+        Folder for the results; each picture gets its own inside.
+    top
+        How many classes to print.
+    json
+        Print one JSON object a line for each picture, and nothing else, to stdout.
+    quiet
+        Print nothing but errors.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    seed
+        For methods that draw random numbers.
+    max_pixels
+        Refuse pictures larger than this before decoding them.
+    """
+    if not pictures:
+        raise UsageError("no picture. Give picture files or folders (seewhy bus.jpg), or try: seewhy demo")
+    settings = dict(
+        layers=split(layers) or ["every"], methods=split(methods) or ["gradcam"], targets=split(targets), label=label,
+        top=top, fit=fit, style=style, colors=colors, opacity=opacity, size=size, out=out, max_pixels=max_pixels,
+        as_json=json, quiet=quiet,
+    )  # fmt: skip
+    return explain_pictures(pictures, settings, model=model, labels=labels, device=device, seed=seed)
+
+
+@app.command
+def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam")) -> int:
+    """Explain the pictures that come with seewhy: a cup of espresso, a cat, and both side by side.
+
+    Parameters
+    ----------
+    out
+        Folder for the results.
+    """
+    from seewhy.console import make_console
+    from seewhy.samples import SAMPLES, sample
+
+    names = [str(sample(name)) for name in SAMPLES]
+    code = explain_pictures(names[1:], {"out": out})
+    # Two classes in one picture: all of it must be seen, and each class gets its own maps.
+    both = {"out": out, "targets": ["espresso", "Egyptian cat"], "fit": "squash"}
+    code = max(code, explain_pictures(names[:1], both))
+    stdout = make_console()
+    stdout.print(f"\nLook at [bold]{escape(str(out))}/cat_espresso/sheet.jpg[/]: one picture, two answers.")
+    stdout.print("Next, a picture of yours:  [bold]seewhy photo.jpg[/]")
+    stdout.print("Why one class and another: [bold]seewhy photo.jpg --targets top3[/]")
+    return code
+
+
+@app.command
+def layers(model: str | None = None, /, *, all: bool = False) -> int:
+    """List the layers of a model in execution order, with grids and the suggested one.
+
+    Parameters
+    ----------
+    model
+        As for --model; without it the network in the package.
+    all
+        Every module that gives a grid, not only those of "every".
+    """
+    from seewhy.listing import print_layer_table
+    from seewhy.models import load_model
+
+    print_layer_table(load_model(model, say=say), everything=all)
+    return 0
+
+
+@app.command
+def methods() -> int:
+    """List the methods: name, formula, paper, and what to expect."""
+    from seewhy.catalog import METHODS
+    from seewhy.console import make_console, print_methods
+
+    print_methods(make_console(), METHODS)
+    return 0
+
+
+@app.command
+def models(pattern: str = "*", /) -> int:
+    """List the models that can be loaded by name.
+
+    Parameters
+    ----------
+    pattern
+        A glob ("timm/*vit*") or a part of the name ("resnet").
+    """
+    from seewhy.models import list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise UnknownName("model", pattern, list_models(), hint="List them all: seewhy models")
+    print("\n".join(names))
+    return 0
+
+
+def explain_pictures(
+    pictures: Sequence[str],
+    settings: dict[str, Any],
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> int:
+    from seewhy.options import read_settings
+
+    chosen = read_settings(**settings)  # before torch is imported: a misspelt option answers at once
+    import torch
+
+    from seewhy.job import run
+    from seewhy.models import load_model
+
+    torch.manual_seed(seed)
+    loaded = load_model(model, labels=labels, device=device, say=say)
+    for note in () if chosen.quiet or chosen.as_json else loaded.notes:
+        say(note)
+    return run(loaded, pictures, chosen)
+
+
+def split(values: Names) -> list[str]:
+    """Option values at their commas, but not at commas inside brackets: "a,b(c,d)" is a and b(c,d)."""
+    found: list[str] = []
+    for value in values or []:
+        depth, start = 0, 0
+        for index, sign in enumerate(value):
+            depth += (sign in "([") - (sign in ")]")
+            if sign == "," and depth == 0:
+                found.append(value[start:index])
+                start = index + 1
+        found.append(value[start:])
+    return [item.strip() for item in found if item.strip()]
+
+
+def say(message: str) -> None:
+    """A line for people while something happens, to stderr."""
+    STDERR.print(escape(message), style="bright_black", soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code; what a user can cause ends in one line, never in a traceback."""
+    sys.exit(guarded(lambda: app(arguments, exit_on_error=False, print_error=False, result_action="return_value")))
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    try:
+        result = command()
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except SeewhyError as error:
+        return complain(str(error))
+    except CycloptsError as error:
+        return complain(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        STDERR.print("interrupted; finished pictures are complete", style="red")
+        return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+
+
+def complain(message: str) -> int:
+    STDERR.print(f"[red]seewhy:[/] {escape(message)}", soft_wrap=True)
+    return 2

@@ -1,0 +1,214 @@
+"""The main job: every picture explained and written to its folder, the bad ones named, the rest still done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from seewhy import console as terminal
+from seewhy import storage
+from seewhy.errors import ImageError, TargetError
+from seewhy.explain import explain
+from seewhy.explanation import Explanation
+from seewhy.flags import FLAGS
+from seewhy.images import find_pictures, load_image
+from seewhy.models import LoadedModel
+from seewhy.options import CLASSIC, Settings
+from seewhy.places import folders, safe_name
+from seewhy.targets import class_index, class_name
+
+THREADS = 2  # encoding releases the interpreter lock; colouring does not
+
+
+def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
+    """Explain every picture; the exit code: 0, or 1 where some pictures failed (each is named with its reason)."""
+    out, err = terminal.make_console(), terminal.make_console(stderr=True)
+    pictures, failed = gather(inputs)
+    for error in failed:
+        report(error.source, error.reason, settings, err)
+    where = folders(settings.out, pictures)
+    if settings.label is not None:
+        check_label(settings.label, model)
+    with progress(len(pictures), settings, err) as advance:
+        for picture, folder in zip(pictures, where, strict=True):
+            try:
+                one(model, picture, folder, settings, out)
+            except ImageError as error:
+                failed.append(error)
+                report(picture, error.reason, settings, err)
+            advance()
+    if len(pictures) + len(failed) > 1 and failed:
+        err.print(f"{len(failed)} of {len({*pictures, *(error.source for error in failed)})} failed", style="red")
+    return 1 if failed else 0
+
+
+def check_label(label: str, model: LoadedModel) -> None:
+    """Find a misspelt label before any picture is explained, where the model brings names."""
+    if model.labels is not None:
+        label_index(label, model.labels, len(model.labels))
+
+
+def gather(inputs: Sequence[str]) -> tuple[list[str], list[ImageError]]:
+    pictures: list[str] = []
+    failed: list[ImageError] = []
+    for given in inputs:
+        try:
+            pictures += find_pictures([given])
+        except ImageError as error:
+            failed.append(error)
+    return list(dict.fromkeys(pictures)), failed
+
+
+def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out: Console) -> None:
+    """Explain one picture, write its folder, and print what came out."""
+    image = load_image(sys.stdin.buffer if picture == "-" else picture, max_pixels=settings.max_pixels)
+    e = explain(
+        model,
+        image,
+        methods=list(settings.methods),
+        layers=list(settings.layers),
+        targets=list(settings.targets) if settings.targets else None,
+        fit="squash" if settings.style == CLASSIC and settings.fit is None else settings.fit,
+        suggested=True,
+    )
+    if e.pictures:
+        source = "stdin" if picture == "-" else picture
+        e = dataclasses.replace(e, pictures=(dataclasses.replace(e.pictures[0], source=source),))
+    files = e.save(folder, also=drawings(e, settings))
+    label = compare_label(e, settings.label)
+    if settings.as_json:
+        record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, files))}
+        print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+    elif not settings.quiet:
+        show(e, picture, folder, label, settings, out)
+
+
+# Pictures
+
+
+def drawings(e: Explanation, settings: Settings) -> dict[str, storage.Content]:
+    """Overlays and sheets by file name: `overlays/NN_layer.jpg`, or a folder for each method and target."""
+    layers = [name for name in e.layers if e.layer_info[name].asked]
+    main = e.suggested or layers[-1]
+    combinations = [(method, target) for method in e.methods for target in e.targets]
+    jobs: dict[str, Callable[[], Image.Image]] = {}
+    for method, target in combinations:
+        folder = "overlays/" + (f"{method_folder(method)}/{target_folder(e, target)}/" if len(combinations) > 1 else "")
+        for number, layer in enumerate(layers, 1):
+            name = file_name(method, number, layer, len(layers), settings)
+            jobs[folder + name] = partial(draw, e, method, target, layer, settings)
+        sheet = "sheet.jpg" if len(combinations) == 1 else f"sheets/{method_folder(method)}_{target_folder(e, target)}.jpg"
+        jobs[sheet] = partial(e.contact_sheet, method, target, layers=layers, look=settings.look)
+    if len(combinations) > 1:
+        jobs["sheet.jpg"] = partial(e.comparison, main, look=settings.look)
+    jobs["overlay.jpg"] = partial(draw, e, *combinations[0], main, settings)
+    draw(e, *combinations[0], main, settings)  # makes the scaled photo once, before the threads want it
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        return dict(zip(jobs, pool.map(lambda make: storage.jpeg(make()), jobs.values()), strict=True))
+
+
+def draw(e: Explanation, method: str, target: str, layer: str, settings: Settings) -> Image.Image:
+    if settings.style == CLASSIC:
+        return e.classic_overlay(method, target, layer)
+    return e.overlay(method, target, layer, look=settings.look, longest=settings.longest)
+
+
+def file_name(method: str, number: int, layer: str, count: int, settings: Settings) -> str:
+    if settings.style == CLASSIC:  # the tutorial's names
+        return f"{'grad_cam' if method == 'gradcam' else method_folder(method)}_conv{number}.jpg"
+    return f"{number:0{max(2, len(str(count)))}}_{safe_name(layer)}.jpg"
+
+
+def method_folder(method: str) -> str:
+    return safe_name(method)
+
+
+def target_folder(e: Explanation, target: str) -> str:
+    name = e.answers[e.targets.index(target)].name
+    return safe_name(target if name == target else f"{target}_{name}")
+
+
+# Words
+
+
+def compare_label(e: Explanation, label: str | None) -> dict[str, Any] | None:
+    """What the user said the picture shows, beside what the network predicts; None where nothing was said."""
+    if label is None or e.logits is None:
+        return None
+    index = label_index(label, e.labels, e.logits.shape[1])
+    chances = e.logits[0].float().softmax(0)
+    rank = int((chances > chances[index]).sum()) + 1
+    predicted, name, _ = e.top(1)[0]
+    said = class_name(index, e.labels)
+    return {
+        "class": index, "name": said, "probability": storage.number(chances[index]), "rank": rank,
+        "right": index == predicted, "predicted": name,
+    }  # fmt: skip
+
+
+def label_index(label: str, labels: Sequence[str] | None, count: int) -> int:
+    index = int(label) if label.strip().isdecimal() else class_index(label, labels, count)
+    if index >= count:
+        raise TargetError(index, f"the model has {count} classes, 0 to {count - 1}.")
+    return index
+
+
+def show(
+    e: Explanation, picture: str, folder: Path, label: dict[str, Any] | None, settings: Settings, out: Console
+) -> None:
+    out.rule(f"[bold]{escape('stdin' if picture == '-' else picture)}[/]", align="left", style=terminal.FAINT)
+    if e.logits is not None:
+        asked = [int(answer.classes[0]) for answer in e.answers if answer.classes is not None]
+        terminal.print_top(out, e.top(settings.top), asked)
+    if label is not None:
+        verdict = "which is right" if label["right"] else f"you said {label['name']} (rank {label['rank']}, {label['probability']:.1%})"
+        out.print(f"\npredicted {escape(label['predicted'])}, {escape(verdict)}")
+    method, target = e.methods[0], e.targets[0]
+    if terminal.can_preview(out):
+        out.print()
+        terminal.print_preview(out, e.overlay(method, target, e.suggested or e.layers[-1], look=settings.look, longest=256))
+    out.print()
+    terminal.print_layers(out, [layer_row(e, method, target, layer) for layer in e.layers], e.answers[0].name, method)
+    for note in e.notes:
+        out.print(f"note: {escape(note)}", style=terminal.FAINT)
+    kinds = "overlays, sheet.jpg, overlay.jpg, maps.npz, explanation.json"
+    out.print(f"\n{kinds} in [bold]{escape(str(folder))}[/]", soft_wrap=True)
+
+
+def layer_row(e: Explanation, method: str, target: str, layer: str) -> terminal.LayerRow:
+    info = e.layer_info[layer]
+    share = e.share(method, target, layer)
+    flags = tuple(FLAGS[flag].split(":")[0] for flag in e.flags(method, target, layer))
+    grid = "x".join(map(str, info.grid))
+    return terminal.LayerRow(layer, grid, share if math.isfinite(share) else None, flags, layer == e.suggested)
+
+
+def report(picture: str, reason: str, settings: Settings, err: Console) -> None:
+    if settings.as_json:
+        print(json.dumps({"picture": picture, "error": reason}, ensure_ascii=False), flush=True)
+    err.print(f"[red]{escape(picture)}[/]: {escape(reason)}", soft_wrap=True)
+
+
+@contextmanager
+def progress(count: int, settings: Settings, err: Console) -> Iterator[Callable[[], None]]:
+    """A bar on stderr for more than one picture; nothing where stderr is no terminal."""
+    if count < 2 or settings.quiet or not err.is_terminal:
+        yield lambda: None
+        return
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("", total=count)
+        yield lambda: bar.advance(task)

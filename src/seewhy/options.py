@@ -1,0 +1,62 @@
+"""What the command line was told, checked. Imports no torch, so that a misspelt option answers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from seewhy import colors as color_tables
+from seewhy.catalog import find_method
+from seewhy.errors import UsageError
+from seewhy.images import MAX_PIXELS
+from seewhy.render import Look
+
+CLASSIC = "classic"
+LONGEST = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run over pictures. `longest` is in pixels, None for the photo's own size."""
+
+    layers: tuple[str, ...] = ("every",)
+    methods: tuple[str, ...] = ("gradcam",)
+    targets: tuple[str, ...] = ()
+    label: str | None = None
+    top: int = 5
+    fit: str | None = None
+    style: str = "fade"
+    look: Look = Look()
+    longest: int | None = LONGEST
+    out: Path = Path("cam")
+    max_pixels: int = MAX_PIXELS
+    as_json: bool = False
+    quiet: bool = False
+
+
+def read_settings(
+    *, colors: str | None = None, opacity: float | None = None, size: str = str(LONGEST), **plain: Any
+) -> Settings:
+    """Settings from option values. Raises UsageError and its kinds for what makes no sense."""
+    settings = Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
+    for method in settings.methods:
+        find_method(method)
+    if opacity is not None and not 0 <= opacity <= 1:
+        raise UsageError(f"--opacity {opacity}: give a number from 0 (only the photo) to 1 (only colour).")
+    if settings.top < 1:
+        raise UsageError(f"--top {settings.top}: give at least 1.")
+    if settings.style == CLASSIC and (colors, opacity) != (None, None):
+        raise UsageError("--style classic is jet at 0.4, as in the tutorial; for other colours take --style blend.")
+    color_tables.table(colors or color_tables.DEFAULT)
+    default = 0.5 if settings.style == "blend" else 0.8
+    look = Look(settings.style, colors or color_tables.DEFAULT, default if opacity is None else opacity)
+    return replace(settings, look=look, longest=read_size(size))
+
+
+def read_size(size: str) -> int | None:
+    if size == "original":
+        return None
+    if not size.isdecimal() or int(size) < 16:
+        raise UsageError(f"--size {size}: give the longest side in pixels (at least 16), or 'original'.")
+    return int(size)
