@@ -142,7 +142,7 @@ class SkipOfInplaceNet(nn.Module):
 
 
 class TwiceNet(nn.Module):
-    """One convolution called twice: its map is that of the last call."""
+    """One convolution called twice: two places, two maps."""
 
     shape = (3, 10, 10)
 

@@ -2,8 +2,8 @@
 
 How A and G are had without hooks on a shared graph
 ---------------------------------------------------
-One layer at a time. The net is run with that layer's last call answering not with its own output but with a leaf
-tensor that equals it, and G is `autograd.grad(score, leaf)`. So G is the derivative of the score as a function of
+One layer at a time. The net is run with that layer answering not with its own output but with a leaf tensor that
+equals it (of a layer called more than once that one call: "name#1", "name#2"), and G is `autograd.grad(score, leaf)`. So G is the derivative of the score as a function of
 exactly what the layer hands on: no second layer's hook, no shared graph, no gradient passing through anything else.
 
 Why a clone, and not `inplace=False`
@@ -119,6 +119,7 @@ class Slow:
         self.classes = classes
         self.convolutions = {n: m for n, m in self.net.named_modules() if isinstance(m, CONVOLUTIONS)}
         self.calls = self._record()
+        self.names = self._name_calls()
         self.gradients: dict[str, Tensor] = {}
 
     def scores(self) -> Tensor:
@@ -128,12 +129,12 @@ class Slow:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Every convolution with a grid of at least two cells along each axis, in the order of their last calls."""
-        return tuple(n for i, (n, out) in enumerate(self.calls) if min(out.shape[2:]) >= 2 and i == self._last(n))
+        """Every call of a convolution with a grid of at least two cells along each axis, in order."""
+        return tuple(name for name, (_, out) in zip(self.names, self.calls, strict=True) if min(out.shape[2:]) >= 2)
 
     def activation(self, name: str) -> Tensor:
-        """A: what a layer's last call hands on, (B, K, *grid)."""
-        return self.calls[self._last(name)][1]
+        """A: what a layer hands on, (B, K, *grid)."""
+        return self.calls[self.names.index(name)][1]
 
     def gradient(self, name: str) -> Tensor:
         """G: the derivative of each picture's score by that picture's A, (B, K, *grid)."""
@@ -165,20 +166,20 @@ class Slow:
         return torch.stack(found)
 
     def tail(self, name: str, value: Tensor) -> Tensor:
-        """The scores (B,) when a layer's last call hands on `value` in place of its own output.
+        """The scores (B,) when a layer hands on `value` in place of its own output.
 
         Convolutions called before it cannot depend on it: they hand on what they did when recorded, to save time.
         """
-        last, count = self._last(name), 0
+        place, count = self.names.index(name), 0
 
         def answer(module: nn.Module, layer: str, *args: Any, **kwargs: Any) -> Tensor:
             nonlocal count
             count += 1
-            if count - 1 > last:
+            if count - 1 > place:
                 return type(module).forward(module, *args, **kwargs)
             assert self.calls[count - 1][0] == layer, "the net calls its layers in another order than when recorded"
             # The rest of the net may overwrite the clone: never the leaf, never the record.
-            return value.clone() if count - 1 == last else self.calls[count - 1][1].clone()
+            return value.clone() if count - 1 == place else self.calls[count - 1][1].clone()
 
         with self._answering(answer):
             return self.scores()
@@ -196,13 +197,17 @@ class Slow:
             self.net(self.inputs)
         return calls
 
-    def _last(self, name: str) -> int:
-        """The place of a layer's last call among all calls."""
-        return max(i for i, (called, _) in enumerate(self.calls) if called == name)
+    def _name_calls(self) -> list[str]:
+        """A name for each call: the layer's, and "#1", "#2" after it where the layer is called more than once."""
+        called = [name for name, _ in self.calls]
+        return [
+            name if called.count(name) == 1 else f"{name}#{called[: place + 1].count(name)}"
+            for place, name in enumerate(called)
+        ]
 
     @contextmanager
     def _answering(self, answer: Callable[..., Tensor]) -> Iterator[None]:
-        """Within, each convolution runs `answer(module, name, ...)`, and stays where it is with its name and weights."""
+        """Within, each convolution runs `answer(module, name, ...)`, and stays where it is with its name and weight."""
         for name, module in self.convolutions.items():
             module.forward = partial(answer, module, name)  # of this instance: its class is not touched
         try:

@@ -61,7 +61,7 @@ def test_the_layers_are_the_convolutions_with_a_grid(case: Case) -> None:
 def test_maps_equal_the_reference(case: Case, method: str) -> None:
     wrong = {}
     for layer, maps in case.reference.items():
-        expected, found = maps[method], case.explanation.map(method=method, target=0, layer=layer)
+        expected, found = maps[method], case.explanation.map(method=method, layer=layer)
         assert found.dtype == torch.float64
         assert found.shape == expected.shape, layer
         apart = peaks(found - expected) / peaks(expected)

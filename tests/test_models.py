@@ -492,6 +492,12 @@ def test_weights_of_another_network_name_a_few_keys(tmp_path: Path) -> None:
         load_model(f"{tmp_path}/weights.pth?arch=timm/test_vit")
 
 
+def test_weights_that_timm_does_not_check_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(saved(squeezenet(7).state_dict()))
+    loaded = load_model(f"{tmp_path}/weights.pth?arch=timm/dla46_c")
+    assert any("never loaded: base_layer.0.weight" in note for note in loaded.notes)
+
+
 def test_what_is_asked_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(saved(squeezenet(7).state_dict()))

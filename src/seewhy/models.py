@@ -26,6 +26,7 @@ from seewhy.zoo import (
     EMBEDDED,
     EMBEDDED_NAMES,
     Arch,
+    a_few,
     find_arch,
     imagenet_labels,
     timm_names,
@@ -206,6 +207,9 @@ def load_file(path: Path, options: str, labels: tuple[str, ...] | None) -> Loade
     elif classes == arch.classes and (labels := arch.labels()):
         notes.append(f"labels taken from {arch.uri}, which has {classes} classes too")
     module = arch.build(weights, classes, str(path))
+    if others := [name for name in module.state_dict() if name not in weights]:
+        # a few of timm's networks load without checking, so this may be all that tells
+        notes.append(f"not in the file by these names, so renamed or never loaded: {a_few(others)}")
     notes.append(f"preprocessing taken from {arch.uri}")
     return LoadedModel(module, arch.preprocess(), labels, f"{path}?{options}", tuple(notes))
 
