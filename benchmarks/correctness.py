@@ -102,7 +102,7 @@ def check(net_name: str) -> tuple[list[list[str]], int]:
 
 def measure() -> Report:
     rows, aims = [], []
-    for net_name in NETS:
+    for net_name in ["ResNet-18", "Lite0", "VGG-11", "DenseNet-121"]:
         cells, wrong = check(net_name)
         rows += cells
         aims.append(Aim(f"{net_name}: layers on which Grad-CAM is wrong", wrong, 0, "layers"))

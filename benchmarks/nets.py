@@ -20,11 +20,19 @@ def _lite0() -> nn.Module:
     return seewhy.load_model().module.eval()
 
 
+def _tiny() -> nn.Module:
+    """Small enough for thousands of calls, with an in-place operation to copy for."""
+    torch.manual_seed(0)
+    stages = [nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 16, 3), nn.ReLU(inplace=True)]
+    return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)).eval()
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-18": lambda: _torchvision("resnet18"),
     "Lite0": _lite0,
     "VGG-11": lambda: _torchvision("vgg11"),
     "DenseNet-121": lambda: _torchvision("densenet121"),
+    "tiny": _tiny,
 }
 
 

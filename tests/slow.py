@@ -3,8 +3,9 @@
 How A and G are had without hooks on a shared graph
 ---------------------------------------------------
 One layer at a time. The net is run with that layer answering not with its own output but with a leaf tensor that
-equals it (of a layer called more than once that one call: "name#1", "name#2"), and G is `autograd.grad(score, leaf)`. So G is the derivative of the score as a function of
-exactly what the layer hands on: no second layer's hook, no shared graph, no gradient passing through anything else.
+equals it (of a layer called more than once that one call: "name#1", "name#2"), and G is `autograd.grad(score, leaf)`.
+So G is the derivative of the score as a function of exactly what the layer hands on: no second layer's hook, no
+shared graph, no gradient passing through anything else.
 
 Why a clone, and not `inplace=False`
 ------------------------------------

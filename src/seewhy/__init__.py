@@ -40,7 +40,7 @@ _HOME = {
     "sample": "samples",
     "suggest": "suggest",
 }
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from seewhy.errors import SeewhyError as SeewhyError

@@ -239,7 +239,7 @@ def guarded(command: Callable[[], Any]) -> int:
         STDERR.print("interrupted; finished pictures are complete", style="red")
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
 
 

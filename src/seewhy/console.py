@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from rich import box
 from rich.console import Console
@@ -47,13 +49,17 @@ def print_top(console: Console, top: Sequence[tuple[int, str, float]], asked: Se
     table.add_column("")
     for index, name, chance in top:
         style = ACCENT if index in asked else ""
-        table.add_row(str(index), f"[{style or 'default'}]{escape(name)}[/]", f"{chance:.1%}", bar(chance, style or FAINT))
+        table.add_row(
+            str(index), f"[{style or 'default'}]{escape(name)}[/]", f"{chance:.1%}", bar(chance, style or FAINT)
+        )
     console.print(table)
 
 
 def print_layers(console: Console, rows: Sequence[LayerRow], target: str, method: str) -> None:
     """The table of layers in execution order: how much of a layer's evidence speaks for the target."""
-    console.print(f"{escape(method)} for {escape(target)}: the share of each layer's evidence that speaks for it", style=FAINT)
+    console.print(
+        f"{escape(method)} for {escape(target)}: the share of each layer's evidence that speaks for it", style=FAINT
+    )
     table = plain_table()
     table.add_column("", justify="right", style=FAINT)
     # A name is there to be copied, so it is never cut.
@@ -97,17 +103,15 @@ def print_preview(console: Console, picture: Image.Image, columns: int = 48) -> 
     """A picture in half-block characters: two pixels to a character, one its ink and one its paper."""
     columns = min(columns, console.width - 2, picture.width)
     rows = max(1, round(columns * picture.height / picture.width / 2))
-    pixels = picture.convert("RGB").resize((columns, 2 * rows), Image.Resampling.LANCZOS).load()
-    assert pixels is not None
+    pixels = np.asarray(picture.convert("RGB").resize((columns, 2 * rows), Image.Resampling.LANCZOS))
     segments = []
     for row in range(rows):
         for column in range(columns):
-            style = Style(color=hex_of(pixels[column, 2 * row]), bgcolor=hex_of(pixels[column, 2 * row + 1]))
+            style = Style(color=hex_of(pixels[2 * row, column]), bgcolor=hex_of(pixels[2 * row + 1, column]))
             segments.append(Segment("▀", style))
         segments.append(Segment.line())
     console.print(Segments(segments))
 
 
-def hex_of(pixel: object) -> str:
-    red, green, blue = pixel  # type: ignore[misc]
-    return f"#{red:02x}{green:02x}{blue:02x}"
+def hex_of(pixel: NDArray[np.uint8]) -> str:
+    return f"#{bytes(pixel).hex()}"

@@ -21,7 +21,7 @@ from seewhy.layers import Selection, select
 from seewhy.methods import Method, as_methods
 from seewhy.models import LoadedModel, load_model
 from seewhy.parts import Answer, LayerInfo, Picture
-from seewhy.preprocess import Preprocess
+from seewhy.preprocess import Fit, Preprocess
 from seewhy.record import Call, Trace, recording
 from seewhy.signals import Signals, differentiate
 from seewhy.suggest import suggest
@@ -39,7 +39,7 @@ def explain(
     targets: Any = None,
     preprocess: Any = None,
     labels: Any = None,
-    fit: str | None = None,
+    fit: Fit | None = None,
     suggested: bool = False,
 ) -> Explanation:
     """Why the model answers as it does: maps for every method, target and layer from one forward and one backward a target.
@@ -65,7 +65,9 @@ def explain(
     entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
     named = [entry is None or (isinstance(entry, str) and entry == SUGGESTED) for entry in entries]
     hint = suggest(loaded.module, tensor) if suggested or any(named) else None
-    picked = select([hint.layer if hint and is_it else entry for entry, is_it in zip(entries, named, strict=True)], loaded.module)
+    picked = select(
+        [hint.layer if hint and is_it else entry for entry, is_it in zip(entries, named, strict=True)], loaded.module
+    )
     selection = picked if hint is None else picked.plus(hint.layer)
     with recording(loaded.module, tensor, selection.wanted) as trace:
         trace.calls = calls = selection.pick(trace)
@@ -115,7 +117,9 @@ def make_maps(
         missed = differentiate(trace, item.scores, calls, consume, again=number < len(asked))
         for call in missed:
             if selection.insists_on(call) or len(missed) == len(calls):
-                raise LayerError(call.name, f"target {item.name!r} does not depend on it: no gradient reaches this layer.")
+                raise LayerError(
+                    call.name, f"target {item.name!r} does not depend on it: no gradient reaches this layer."
+                )
     return maps, reached, list(silent)
 
 
@@ -161,7 +165,9 @@ def read_inputs(inputs: Any, loaded: LoadedModel) -> tuple[Tensor, tuple[Picture
     """The tensor for the network, the pictures it was made from, and whether a single picture was given."""
     if isinstance(inputs, Tensor):
         if inputs.dim() < 3 or not inputs.is_floating_point():
-            raise UsageError(f"inputs of shape {tuple(inputs.shape)}, {inputs.dtype}: give floats (B, C, height, width).")
+            raise UsageError(
+                f"inputs of shape {tuple(inputs.shape)}, {inputs.dtype}: give floats (B, C, height, width)."
+            )
         return inputs, None, False
     single = not isinstance(inputs, (list, tuple))
     sources = [inputs] if single else list(inputs)
@@ -189,7 +195,7 @@ def read_picture(source: Any, preprocess: Any) -> tuple[Tensor, Picture | None]:
     return tensor if tensor.dim() == 4 else tensor[None], None
 
 
-def with_fit(loaded: LoadedModel, fit: str) -> LoadedModel:
+def with_fit(loaded: LoadedModel, fit: Fit) -> LoadedModel:
     if not isinstance(loaded.preprocess, Preprocess):
         raise UsageError(f"fit={fit!r}: only a seewhy.Preprocess can change how a picture meets the input size.")
     return replace(loaded, preprocess=loaded.preprocess.with_fit(fit))

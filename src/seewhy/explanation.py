@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -223,17 +222,14 @@ class Explanation:
                 tiles.append(render.Tile(f"{answer.name}   {chance}", method, picture))
         key = self.key(self.methods[0], self.targets[0], layer)
         title = " / ".join(answer.name for answer in self.answers)
-        return render.contact_sheet(tiles, title, f"{self._titles(key)[1]}  ·  {key[2]}", self._columns())
-
-    def _columns(self) -> int:
-        return len(self.methods) if len(self.methods) > 1 else min(len(self.targets), 5)
+        columns = len(self.methods) if len(self.methods) > 1 else min(len(self.targets), 5)
+        return render.contact_sheet(tiles, title, f"{self._titles(key)[1]}  ·  {key[2]}", columns)
 
     def _titles(self, key: Key) -> tuple[str, str]:
         answer = self.answers[self.targets.index(key[1])]
         chance = "" if answer.probabilities is None else f"   {float(answer.probabilities[0]):.1%}"
         source = Path(self.pictures[0].source).name if self.pictures else "tensor"
-        note = f"{source}  ·  {self.about.get('model', '')}  ·  {key[0]}  ·  {counted('layer', self.layers)}"
-        return f"{answer.name}{chance}", note
+        return f"{answer.name}{chance}", f"{source}  ·  {self.about.get('model', '')}  ·  {key[0]}"
 
     def _photo(self, longest: int | None) -> tuple[Image.Image, render.Box]:
         self._one_picture("a picture")
@@ -279,11 +275,15 @@ class Explanation:
             raise UsageError("this model gives no class scores, so there are no top classes.")
         chances = self.logits[0].float().softmax(0)
         best = chances.topk(min(count, len(chances)))
-        return [(i, class_name(i, self.labels), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        return [
+            (i, class_name(i, self.labels), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
 
     def _one_picture(self, what: str) -> None:
         if len(self) != 1:
-            raise ChoiceError(f"{what} is of one picture, and this is a batch of {len(self)}: say e[0].", map(str, range(len(self))))
+            raise ChoiceError(
+                f"{what} is of one picture, and this is a batch of {len(self)}: say e[0].", map(str, range(len(self)))
+            )
 
     # Outside
 
@@ -326,7 +326,9 @@ def choose(kind: str, given: str | None, choices: Sequence[str]) -> str:
     if given is None:
         if len(choices) == 1:
             return choices[0]
-        raise ChoiceError(f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices)
+        raise ChoiceError(
+            f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices
+        )
     if given not in choices:
         raise UnknownName(kind, given, choices, hint=f"This explanation has {', '.join(choices)}.")
     return given

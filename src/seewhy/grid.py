@@ -40,7 +40,7 @@ class Grid:
                 return output.movedim(-1, 1)
             case "tokens":
                 output = output.transpose(1, 2)
-        return output[:, :, self.prefix :].unflatten(2, self.shape)
+        return output[:, :, self.prefix :].reshape(*output.shape[:2], *self.shape)
 
     @property
     def cells(self) -> int:
@@ -77,7 +77,7 @@ def find_grid(output: Tensor, inputs: Sequence[int], known: Iterable[tuple[int, 
     return None
 
 
-def token_grid(output: Tensor, size: tuple[int, ...], known: list[tuple[int, ...]]) -> Grid | None:
+def token_grid(output: Tensor, size: tuple[int, ...], known: Sequence[tuple[int, ...]]) -> Grid | None:
     height, width = size
     if not known:  # no convolution so far: the smallest prefix whose rest has the picture's aspect
         tokens = output.shape[1]

@@ -110,7 +110,9 @@ def drawings(e: Explanation, settings: Settings) -> dict[str, storage.Content]:
         for number, layer in enumerate(layers, 1):
             name = file_name(method, number, layer, len(layers), settings)
             jobs[folder + name] = partial(draw, e, method, target, layer, settings)
-        sheet = "sheet.jpg" if len(combinations) == 1 else f"sheets/{method_folder(method)}_{target_folder(e, target)}.jpg"
+        sheet = (
+            "sheet.jpg" if len(combinations) == 1 else f"sheets/{method_folder(method)}_{target_folder(e, target)}.jpg"
+        )
         jobs[sheet] = partial(e.contact_sheet, method, target, layers=layers, look=settings.look)
     if len(combinations) > 1:
         jobs["sheet.jpg"] = partial(e.comparison, main, look=settings.look)
@@ -174,12 +176,18 @@ def show(
         asked = [int(answer.classes[0]) for answer in e.answers if answer.classes is not None]
         terminal.print_top(out, e.top(settings.top), asked)
     if label is not None:
-        verdict = "which is right" if label["right"] else f"you said {label['name']} (rank {label['rank']}, {label['probability']:.1%})"
+        verdict = (
+            "which is right"
+            if label["right"]
+            else f"you said {label['name']} (rank {label['rank']}, {label['probability']:.1%})"
+        )
         out.print(f"\npredicted {escape(label['predicted'])}, {escape(verdict)}")
     method, target = e.methods[0], e.targets[0]
     if terminal.can_preview(out):
         out.print()
-        terminal.print_preview(out, e.overlay(method, target, e.suggested or e.layers[-1], look=settings.look, longest=256))
+        terminal.print_preview(
+            out, e.overlay(method, target, e.suggested or e.layers[-1], look=settings.look, longest=256)
+        )
     out.print()
     terminal.print_layers(out, [layer_row(e, method, target, layer) for layer in e.layers], e.answers[0].name, method)
     for note in e.notes:

@@ -17,6 +17,7 @@ from seewhy.record import Call, Trace, Wanted
 from seewhy.twin import named_modules, unwrapped
 
 LIST_THEM = "List them: seewhy layers MODEL"
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 FEW = 3  # with fewer convolutions than this, the blocks tell more
 
 
@@ -183,7 +184,9 @@ def group(names: frozenset[str], given: str, modules: dict[str, nn.Module]) -> M
 def every(modules: dict[str, nn.Module]) -> Modules:
     """The convolutions, or the blocks where there are fewer than three convolutions (as in a ViT)."""
     convs = frozenset(name for name, module in modules.items() if isinstance(module, _ConvNd))
-    names = convs if len(convs) >= FEW else blocks(modules) or convs
+    names = convs
+    if len(convs) < FEW:
+        names = max(convs, blocks(modules), key=len)  # a small net of two convolutions is still that
     if not names:
         raise LayerError("every", f"the model has neither convolutions nor repeated blocks; name layers. {LIST_THEM}")
     return Modules(names, "every")
@@ -195,7 +198,7 @@ def blocks(modules: dict[str, nn.Module]) -> frozenset[str]:
     for name, module in modules.items():
         parent = name.rpartition(".")[0]
         in_list = isinstance(modules.get(parent), (nn.ModuleList, nn.Sequential))
-        if name and in_list and module._modules:
+        if name and in_list and module._modules and type(module) not in CONTAINERS:
             siblings.setdefault((parent, type(module)), []).append(name)
     repeated = {name for names in siblings.values() if len(names) > 1 for name in names}
     outer = {name[: dot.start()] for name in repeated for dot in re.finditer(r"\.", name)}

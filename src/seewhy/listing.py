@@ -29,7 +29,13 @@ def print_layer_table(model: LoadedModel, *, everything: bool) -> None:
             every = set()
         console = make_console()
         table = plain_table()
-        for title, justify in (("", "right"), ("layer", "left"), ("kind", "left"), ("grid", "right"), ("channels", "right")):
+        for title, justify in (
+            ("", "right"),
+            ("layer", "left"),
+            ("kind", "left"),
+            ("grid", "right"),
+            ("channels", "right"),
+        ):
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
         table.add_column("", style=FAINT)
         number = 0
@@ -46,7 +52,9 @@ def print_layer_table(model: LoadedModel, *, everything: bool) -> None:
             )  # fmt: skip
         console.print(table)
     height, width = model.preprocess.size
-    console.print(f"\n{escape(model.uri)}, input {height}x{width}: {len(every)} layers in 'every'. {remark}", soft_wrap=True)
+    console.print(
+        f"\n{escape(model.uri)}, input {height}x{width}: {len(every)} layers in 'every'. {remark}", soft_wrap=True
+    )
 
 
 def find_suggestion(model: LoadedModel, noise: torch.Tensor) -> tuple[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seewhy import colors as color_tables
 from seewhy.catalog import find_method
@@ -25,9 +25,9 @@ class Settings:
     targets: tuple[str, ...] = ()
     label: str | None = None
     top: int = 5
-    fit: str | None = None
+    fit: Literal["crop", "squash", "pad"] | None = None
     style: str = "fade"
-    look: Look = Look()
+    look: Look = field(default_factory=Look)
     longest: int | None = LONGEST
     out: Path = Path("cam")
     max_pixels: int = MAX_PIXELS
@@ -39,7 +39,8 @@ def read_settings(
     *, colors: str | None = None, opacity: float | None = None, size: str = str(LONGEST), **plain: Any
 ) -> Settings:
     """Settings from option values. Raises UsageError and its kinds for what makes no sense."""
-    settings = Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    settings = Settings(**values)
     for method in settings.methods:
         find_method(method)
     if opacity is not None and not 0 <= opacity <= 1:

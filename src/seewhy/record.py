@@ -114,7 +114,7 @@ def _run(model: nn.Module, inputs: Tensor, wanted: Wanted, from_input: bool) -> 
     copy = twin(model)
     watch.attach(copy)
     output = copy(leaf.clone() if from_input else leaf)  # a leaf could not be overwritten
-    watch.open = False  # checkpointed models call their modules again in the backward pass
+    watch.open = False  # a checkpointed model calls its modules again in the backward pass: the same, but not recorded
     for call in watch.calls:
         call.name = f"{call.module}#{call.index}" if watch.counts[call.module] > 1 else call.module
     roots = (watch.spark, leaf) if from_input else (watch.spark,)
@@ -136,7 +136,7 @@ class _Spark(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         return None, gradient.new_zeros(())
 
 
@@ -186,11 +186,10 @@ class _Watch:
         shaper, conv = isinstance(module, SHAPERS), isinstance(module, _ConvNd)
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            if not self.open:
-                return None
-            if shaper:
-                self.note_grid(module, args, output)
-            self.counts[name] += 1
+            if self.open:
+                self.counts[name] += 1
+                if shaper:
+                    self.note_grid(module, args, output)
             tensor = first_tensor(output)
             if tensor is None or not tensor.is_floating_point():
                 return None
@@ -206,10 +205,11 @@ class _Watch:
             if not kept.requires_grad:
                 # Only a convolution's output is sure to be nobody else's tensor: an Identity hands on its input.
                 kept = _Spark.apply(kept if conv and not kept._is_view() else kept.clone(), self.spark)
-            ear = Ear()
-            kept.register_hook(ear)
-            argument = args[0] if isinstance(module, nn.Linear) and args else None
-            self.calls.append(Call(name, type(module), self.counts[name], kept, grid, kept._version, ear, argument))
+            if self.open:
+                ear = Ear()
+                kept.register_hook(ear)  # type: ignore[no-untyped-call]
+                argument = args[0] if isinstance(module, nn.Linear) and args else None
+                self.calls.append(Call(name, type(module), self.counts[name], kept, grid, kept._version, ear, argument))
             if copied:
                 return replace_first(output, kept.clone())
             return None if kept is tensor else replace_first(output, kept)

@@ -48,7 +48,9 @@ def connect(rows: NDArray[np.intp], starts: NDArray[np.intp], ends: NDArray[np.i
 
     above = 0
     for run in range(len(rows)):
-        while above < run and (rows[above] < rows[run] - 1 or (rows[above] == rows[run] - 1 and ends[above] < starts[run])):
+        while above < run and (
+            rows[above] < rows[run] - 1 or (rows[above] == rows[run] - 1 and ends[above] < starts[run])
+        ):
             above += 1
         other = above
         while other < run and rows[other] == rows[run] - 1 and starts[other] <= ends[run]:

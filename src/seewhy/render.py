@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,9 +128,10 @@ def contact_sheet(tiles: Sequence[Tile], title: str, note: str = "", columns: in
 
 
 def choose_columns(count: int, width: int, height: int) -> int:
-    """Columns for a sheet about one and a half times as wide as high."""
-    columns = round((1.5 * count * (height + 50) / (width + 12)) ** 0.5)
-    return max(1, min(count, columns))
+    """Columns for a sheet about one and a half times as wide as high, with few empty places in its last row."""
+    ideal = round((1.5 * count * (height + 50) / (width + 12)) ** 0.5)
+    near = range(max(1, ideal - 2), ideal + 3)
+    return min(count, min(near, key=lambda columns: (-count % columns, abs(columns - ideal))))
 
 
 @cache
@@ -138,10 +140,12 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def text_width(text: str, size: int) -> int:
-    return int(np.ceil(font(size).getlength(text)))
+    return math.ceil(font(size).getlength(text))
 
 
-def write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, color: tuple[int, ...], space: int) -> None:
+def write(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, color: tuple[int, ...], space: int
+) -> None:
     """Text that is shortened in its middle to fit: a layer's name tells most at its two ends."""
     shown = text = drawable(text)
     kept = len(text)

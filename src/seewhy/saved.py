@@ -58,7 +58,7 @@ def map_entry(e: Explanation, key: tuple[str, str, str]) -> dict[str, Any]:
 def files(e: Explanation, photo: Image.Image | None) -> dict[str, storage.Content]:
     """The files beside the record: signed float32 maps under "method|target|layer", and the photo as drawn."""
     arrays = {"|".join(key): maps[0].float().cpu().numpy() for key, maps in e.maps.items()}
-    content: dict[str, storage.Content] = {storage.MAPS: lambda file: np.savez_compressed(file, **arrays)}
+    content: dict[str, storage.Content] = {storage.MAPS: lambda file: np.savez_compressed(file, **arrays)}  # type: ignore[arg-type]
     if photo is not None:
         content[storage.PHOTO] = storage.jpeg(photo)
     return content

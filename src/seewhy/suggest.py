@@ -67,7 +67,9 @@ def observe(trace: Trace) -> Suggestion:
     best = min(same, key=lambda call: call.name.count("."))
     assert best.grid is not None
     if best.grid.layout.startswith("tokens") and not in_order(best, trace, generator):
-        raise LayerError(best.name, f"its tokens were read as a {best.grid} grid, but do not lie in that order. {LIST_THEM}")
+        raise LayerError(
+            best.name, f"its tokens were read as a {best.grid} grid, but do not lie in that order. {LIST_THEM}"
+        )
     return Suggestion(best.name, note)
 
 

@@ -68,9 +68,13 @@ class ClassScore(Target):
         if index.is_floating_point() or index.dtype == torch.bool:
             raise TargetError(given, f"class indices are whole numbers, not {index.dtype}.")
         if index.dim() == 1 and len(index) != batch:
-            raise TargetError(given, f"{len(index)} classes for {batch} pictures; give one index, or one for each picture.")
+            raise TargetError(
+                given, f"{len(index)} classes for {batch} pictures; give one index, or one for each picture."
+            )
         if index.dim() > 1:
-            raise TargetError(given, f"class indices have shape {tuple(index.shape)}; give one, or one for each picture.")
+            raise TargetError(
+                given, f"class indices have shape {tuple(index.shape)}; give one, or one for each picture."
+            )
         wrong = index[(index < 0) | (index >= count)]
         if wrong.numel():
             raise TargetError(int(wrong.flatten()[0]), f"the model has {count} classes, 0 to {count - 1}.")
@@ -133,7 +137,9 @@ def as_targets(spec: Any) -> list[Target]:
         case str() | int():
             return [ClassScore(int(spec) if isinstance(spec, str) and spec.strip().isdecimal() else spec)]
         case Tensor():
-            raise TargetError(spec, "for one class for each picture say ClassScore(tensor); for several questions, a list.")
+            raise TargetError(
+                spec, "for one class for each picture say ClassScore(tensor); for several questions, a list."
+            )
         case Sequence():
             if not spec:
                 raise TargetError(spec, "an empty list asks nothing; leave it out for the predicted class.")
@@ -152,14 +158,15 @@ def logits(output: Any, target: object = None) -> Tensor:
     if not isinstance(scores, Tensor) or scores.dim() != 2 or not scores.is_floating_point():
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(output).__name__
         raise TargetError(
-            target, f"the model's output is {shape}, not class scores (B, K); give a function of the output as the target."
+            target,
+            f"the model's output is {shape}, not class scores (B, K); give a function of the output as the target.",
         )
     return scores
 
 
 def answer(scores: Tensor, classes: Tensor, labels: Labels, key: str) -> Asked:
     picked = scores.gather(1, classes[:, None])[:, 0]
-    distinct = classes.unique().tolist() if len(classes) > 1 else classes.tolist()
+    distinct = list(dict.fromkeys(classes.tolist()))
     if len(distinct) == 1:
         return Asked(str(distinct[0]), class_name(distinct[0], labels), picked, classes)
     return Asked(key, key, picked, classes)

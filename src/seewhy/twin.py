@@ -11,12 +11,13 @@ import functools
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from seewhy.errors import ModelError
 
@@ -43,8 +44,19 @@ READ_ONLY = (
 # A training run's backward hooks (logging, clipping) must not see our backward pass.
 DROPPED = ("_backward_hooks", "_backward_pre_hooks")
 # Recomputing in the backward pass calls modules twice and, when reentrant, hides their outputs from autograd.
-CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing", "use_checkpoint", "with_cp", "memory_efficient")
+CHECKPOINTING = {"grad_checkpointing", "gradient_checkpointing", "use_checkpoint", "with_cp", "memory_efficient"}
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a module's class, looked up once."""
+
+    slots: tuple[str, ...]
+    refused: str  # why it cannot be watched, or ""
+    wrapper: bool
+    norm: bool
+    fused: bool
 
 
 def twin(model: nn.Module) -> nn.Module:
@@ -87,31 +99,35 @@ class _Copier:
         self.originals: list[Any] = []  # keeps every id in `seen` alive, and so unique
 
     def module(self, original: nn.Module) -> nn.Module:
-        if id(original) in self.seen:
-            return self.seen[id(original)]  # type: ignore[no-any-return]
-        inner = unwrapped(original)
-        if inner is not original:
-            return self.remember(original, self.module(inner))  # type: ignore[no-any-return]
-        kind = type(original)
-        refuse(original)
-        new = self.remember(original, object.__new__(kind))
-        for slot in slots_of(kind):
+        known: nn.Module | None = self.seen.get(id(original))
+        if known is not None:
+            return known
+        kind = kind_of(cast(Any, type(original)))
+        if kind.wrapper or "_orig_mod" in original._modules:
+            inner: nn.Module = self.remember(original, self.module(unwrapped(original)))
+            return inner
+        if kind.refused:
+            raise ModelError(type(original).__name__, kind.refused)
+        if isinstance(original, LazyModuleMixin) and original.has_uninitialized_params():
+            raise ModelError(type(original).__name__, "this lazy module has no weights yet; run the model once first.")
+        new: nn.Module = self.remember(original, object.__new__(type(original)))
+        for slot in kind.slots:
             if hasattr(original, slot):
                 object.__setattr__(new, slot, self.value(getattr(original, slot)))
         state = new.__dict__
         for name, value in original.__dict__.items():
             if type(value) not in SHARED:
                 special = SPECIAL.get(name)
-                value = self.value(value) if special is None else special(self, value, original)
+                value = self.value(value) if special is None else special(self, value, kind)
             state[name] = value
         state["training"] = False
         state["_compiled_call_impl"] = None  # or the original's compiled forward would run
-        for flag in CHECKPOINTING:
-            if state.get(flag) is True:
+        for flag in CHECKPOINTING & state.keys():
+            if state[flag] is True:
                 state[flag] = False
-        if isinstance(original, nn.TransformerEncoderLayer):
+        if kind.fused:
             state["activation_relu_or_gelu"] = 0  # off the fused path, which never calls the modules inside
-        return new  # type: ignore[no-any-return]
+        return new
 
     def value(self, value: Any) -> Any:
         kind = type(value)
@@ -142,20 +158,20 @@ class _Copier:
             known = self.remember(value, value.detach().clone() if value.is_inference() else value.detach())
         return known  # type: ignore[no-any-return]
 
-    def parameters(self, table: dict[str, Tensor | None], _: nn.Module) -> dict[str, Tensor | None]:
+    def parameters(self, table: dict[str, Tensor | None], kind: Kind) -> dict[str, Tensor | None]:
         return (
             {name: None if value is None else self.parameter(value) for name, value in table.items()} if table else {}
         )
 
-    def buffers(self, table: dict[str, Tensor | None], owner: nn.Module) -> dict[str, Tensor | None]:
-        if isinstance(owner, _NormBase):  # read only in eval mode, so sharing is safe; cloning 40 of them is not free
-            return self.parameters(table, owner)
+    def buffers(self, table: dict[str, Tensor | None], kind: Kind) -> dict[str, Tensor | None]:
+        if kind.norm:  # read only in eval mode, so sharing is safe; cloning a hundred of them is not free
+            return self.parameters(table, kind)
         return {name: self.value(value) for name, value in table.items()} if table else {}
 
-    def children(self, table: dict[str, nn.Module | None], _: nn.Module) -> dict[str, nn.Module | None]:
-        return {name: None if child is None else self.module(child) for name, child in table.items()}
+    def children(self, table: dict[str, nn.Module | None], kind: Kind) -> dict[str, nn.Module | None]:
+        return {name: None if child is None else self.module(child) for name, child in table.items()} if table else {}
 
-    def hooks(self, table: dict[int, Any], _: nn.Module) -> OrderedDict[int, Any]:
+    def hooks(self, table: dict[int, Any], kind: Kind) -> OrderedDict[int, Any]:
         return OrderedDict((key, self.value(hook)) for key, hook in table.items()) if table else OrderedDict()
 
     def partial(self, value: functools.partial[Any]) -> functools.partial[Any]:
@@ -190,7 +206,7 @@ class _Copier:
         return new
 
 
-SPECIAL: dict[str, Callable[[_Copier, Any, nn.Module], Any]] = {
+SPECIAL: dict[str, Callable[[_Copier, Any, Kind], Any]] = {
     "_parameters": _Copier.parameters,
     "_buffers": _Copier.buffers,
     "_modules": _Copier.children,
@@ -210,27 +226,23 @@ CONTAINERS: dict[type, Callable[[_Copier, Any], Any]] = {
 
 
 @functools.cache
-def slots_of(kind: type) -> tuple[str, ...]:
-    """Names of the `__slots__` that a module class and its bases declare."""
-    names: list[str] = []
-    for base in kind.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        names += [slots] if isinstance(slots, str) else list(slots)
-    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
-
-
-def refuse(module: nn.Module) -> None:
-    """Raise ModelError for a module whose inside cannot be watched or differentiated, before anything else fails."""
-    kind = type(module)
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ModelError(kind.__name__, "TorchScript cannot be watched; use the original Python model and its weights.")
-    if "quantized" in kind.__module__ and kind.__module__.startswith("torch."):
-        raise ModelError(kind.__name__, "quantised modules have no gradients; explain the float model instead.")
-    for value in module._parameters.values():
-        if isinstance(value, UninitializedTensorMixin):
-            raise ModelError(
-                kind.__name__, "this lazy module has no weights yet; run the model once on a picture first."
-            )
+def kind_of(cls: Any) -> Kind:
+    slots: list[str] = []
+    for base in cls.__mro__:
+        declared = base.__dict__.get("__slots__", ())
+        slots += [declared] if isinstance(declared, str) else list(declared)
+    refused = ""
+    if issubclass(cls, torch.jit.ScriptModule):
+        refused = "TorchScript cannot be watched; use the original Python model and its weights."
+    elif cls.__module__.startswith("torch.") and "quantized" in cls.__module__:
+        refused = "quantised modules have no gradients; explain the float model instead."
+    return Kind(
+        slots=tuple(name for name in slots if name not in ("__dict__", "__weakref__")),
+        refused=refused,
+        wrapper=issubclass(cls, WRAPPERS),
+        norm=issubclass(cls, _NormBase),
+        fused=issubclass(cls, nn.TransformerEncoderLayer),
+    )
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
