@@ -31,7 +31,6 @@ def borrow(python: Path, lender: str) -> None:
 
 def install(python: Path) -> None:
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", REQUIREMENTS], check=True)
-    STAMP.write_text(REQUIREMENTS.read_text())
 
 
 def main() -> None:
@@ -41,6 +40,7 @@ def main() -> None:
     python = PLACE / ("Scripts" if sysconfig.get_platform().startswith("win") else "bin") / "python"
     install(python)  # before borrowing, so that pip looks at its own packages only
     borrow(python, sysconfig.get_path("purelib"))
+    STAMP.write_text(REQUIREMENTS.read_text())  # last: a broken start is made anew
 
 
 if __name__ == "__main__":

@@ -70,12 +70,13 @@ def explain(
     )
     selection = picked if hint is None else picked.plus(hint.layer)
     with recording(loaded.module, tensor, selection.wanted) as trace:
-        trace.calls = calls = selection.pick(trace)
+        calls = selection.pick(trace)
+        unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
+        trace.calls = calls  # the others' outputs are free to go
         asked = ask(questions, trace, loaded.labels)
         maps, reached, silent = make_maps(chosen, asked, trace, calls, picked)
         classes = class_logits(trace)
         layer_info = {call.name: info(call, trace) for call in calls if call not in silent}
-        unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
     return Explanation(
         maps={key: maps[key] for key in ordered(chosen, asked, calls) if key in maps},
         answers=tuple(answer(item, classes) for item in asked),

@@ -14,6 +14,7 @@ from seewhy.outputs import first_tensor
 from seewhy.record import Call, Trace, Wanted, recording
 
 ANY = Wanted(lambda name, module: True)
+CELLS = 4  # of a token grid, whose places are checked
 REACHED = 0.5  # share of cells that must get a gradient
 
 _known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Suggestion]] = weakref.WeakKeyDictionary()
@@ -101,11 +102,11 @@ def same_values(one: Tensor, other: Tensor) -> bool:
 
 
 def in_order(call: Call, trace: Trace, generator: torch.Generator) -> bool:
-    """Whether two random cells of a token grid look mostly at their own place in the picture."""
+    """Whether a few random cells of a token grid look mostly at their own place in the picture."""
     assert call.grid is not None
     tokens = call.grid.channels_first(call.output).flatten(2)
     rows, columns = call.grid.shape
-    for cell in torch.randperm(call.grid.cells, generator=generator)[:2].tolist():
+    for cell in torch.randperm(call.grid.cells, generator=generator)[:CELLS].tolist():
         direction = torch.randn(tokens.shape[:2], generator=generator).to(tokens)
         gradient = torch.autograd.grad((tokens[:, :, cell] * direction).sum(), trace.inputs, retain_graph=True)[0]
         seen = nn.functional.adaptive_avg_pool2d(gradient.abs().sum(1, keepdim=True), (rows, columns)).flatten()
