@@ -163,7 +163,9 @@ def test_other_ranks(kind: type[nn.Module], grids: list[tuple[int, ...]]) -> Non
 def test_threads_share_a_model() -> None:
     net, inputs = tiny(InplaceNet)
     pictures = torch.randn(8, 1, *net.shape)
-    expected = [seewhy.explain(net, picture, methods=SIX, layers="every", targets=k % 5) for k, picture in enumerate(pictures)]
+    expected = [
+        seewhy.explain(net, picture, methods=SIX, layers="every", targets=k % 5) for k, picture in enumerate(pictures)
+    ]
     wrong: list[int] = []
     barrier = threading.Barrier(8)
 

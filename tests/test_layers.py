@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.errors import LayerError, UnknownName, UsageError
 from seewhy.grid import Grid, find_grid
-from seewhy.suggest import suggest
+from seewhy.suggestion import suggest
 from test_twin import Transpose, small
 
 INPUTS = torch.rand(2, 3, 16, 16)
@@ -22,7 +22,9 @@ class Stages(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 4, 3, padding=1)
-        self.layer1, self.layer2, self.layer3 = (nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True)) for _ in range(3))
+        self.layer1, self.layer2, self.layer3 = (
+            nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True)) for _ in range(3)
+        )
         self.head = nn.Linear(4, 5)
 
     def forward(self, x: Tensor) -> Tensor:

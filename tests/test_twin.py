@@ -292,7 +292,9 @@ def test_checkpointed_blocks(reentrant: bool) -> None:
 def test_encoder_layers_run_their_modules() -> None:
     """The fused fast path of nn.TransformerEncoderLayer would call none of the modules inside."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    model = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(2), Transpose(), nn.TransformerEncoder(layer, 2), Mean(8, 5))
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 4, 4), nn.Flatten(2), Transpose(), nn.TransformerEncoder(layer, 2), Mean(8, 5)
+    )
     e = seewhy.explain(model.eval(), PICTURE, layers="3.layers.1.norm1", targets=1)
     assert e.map().shape == (2, 4, 4) and e.map().abs().max() > 0
 
@@ -315,7 +317,9 @@ class Mean(nn.Linear):
         (lambda: nn.Sequential(torch.ao.nn.quantized.dynamic.Linear(3, 3)), "quantised"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Lazy modules:UserWarning", "ignore::DeprecationWarning", "ignore:.*quantized:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Lazy modules:UserWarning", "ignore::DeprecationWarning", "ignore:.*quantized:UserWarning"
+)
 def test_what_cannot_be_watched_is_refused_by_name(build: Callable[[], nn.Module], words: str) -> None:
     with pytest.raises(ModelError, match=words):
         twin(build())

@@ -32,19 +32,18 @@ _HOME = {
     "TopScore": "targets",
     "View": "view",
     "XGradCAM": "methods",
-    "explain": "explain",
+    "explain": "pipeline",
     "list_models": "models",
     "load": "explanation",
     "load_image": "images",
     "load_model": "models",
     "sample": "samples",
-    "suggest": "suggest",
+    "suggest": "suggestion",
 }
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from seewhy.errors import SeewhyError as SeewhyError
-    from seewhy.explain import explain as explain
     from seewhy.explanation import Explanation as Explanation
     from seewhy.explanation import load as load
     from seewhy.images import load_image as load_image
@@ -58,10 +57,11 @@ if TYPE_CHECKING:
     from seewhy.models import LoadedModel as LoadedModel
     from seewhy.models import list_models as list_models
     from seewhy.models import load_model as load_model
+    from seewhy.pipeline import explain as explain
     from seewhy.preprocess import Preprocess as Preprocess
     from seewhy.render import Look as Look
     from seewhy.samples import sample as sample
-    from seewhy.suggest import suggest as suggest
+    from seewhy.suggestion import suggest as suggest
     from seewhy.targets import ClassScore as ClassScore
     from seewhy.targets import FunctionScore as FunctionScore
     from seewhy.targets import TopScore as TopScore

@@ -29,11 +29,11 @@ LONGEST = 1024  # pixels of an overlay's longer side
 class Explanation:
     """The signed maps (B, *grid) of one call of `explain`, by (method, target, layer), in the methods' own units.
 
-    `answers` are the targets as they were understood, `layers` the layers in execution order; `logits` (B, K) are the
-    model's scores where it gives class scores; `inputs` (B, C, *size) is what the network saw and `pictures` what that was
-    made from. `suggested` names the suggested layer if it was asked for, `notes` say in words what was inferred, `about`
-    is the provenance (model, weights, versions, preprocessing). `single`: one picture was given, so results have no
-    batch axis; `e[i]` is the explanation of one picture of a batch.
+    `answers` are the targets as they were understood, `layer_info` the layers in execution order; `reached` (B,) says for
+    blank maps, by (target, layer), whether any gradient came there. `logits` (B, K) are the model's scores where it gives
+    class scores, `inputs` (B, C, *size) is what the network saw, `pictures` what that was made from. `suggested` names the
+    suggested layer if it was asked for, `notes` say in words what was inferred, `about` is the provenance (model, weights,
+    versions, preprocessing). `single`: one picture was given, so results have no batch axis; `e[i]` is one of a batch.
 
     >>> import seewhy
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())

@@ -21,12 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seewhy import console as terminal
 from seewhy import storage
 from seewhy.errors import ImageError, TargetError
-from seewhy.explain import explain
 from seewhy.explanation import Explanation
 from seewhy.flags import FLAGS
 from seewhy.images import find_pictures, load_image
 from seewhy.models import LoadedModel
 from seewhy.options import CLASSIC, Settings
+from seewhy.pipeline import explain
 from seewhy.places import folders, safe_name
 from seewhy.targets import class_index, class_name
 

@@ -24,9 +24,10 @@ FEW = 3  # with fewer convolutions than this, the blocks tell more
 class Item(ABC):
     """One entry of a layer specification."""
 
+    @property
     @abstractmethod
-    def wants(self, name: str, module: nn.Module) -> bool:
-        """Whether a module must be watched."""
+    def watched(self) -> frozenset[str]:
+        """The modules that must be watched."""
 
     @abstractmethod
     def calls(self, trace: Trace) -> list[Call]:
@@ -40,8 +41,9 @@ class Modules(Item):
     names: frozenset[str]
     given: str
 
-    def wants(self, name: str, module: nn.Module) -> bool:
-        return name in self.names
+    @property
+    def watched(self) -> frozenset[str]:
+        return self.names
 
     def calls(self, trace: Trace) -> list[Call]:
         calls = [call for call in trace.calls if call.module in self.names and has_grid(call)]
@@ -57,8 +59,9 @@ class Position(Item):
     every: Modules
     index: int
 
-    def wants(self, name: str, module: nn.Module) -> bool:
-        return self.every.wants(name, module)
+    @property
+    def watched(self) -> frozenset[str]:
+        return self.every.names
 
     def calls(self, trace: Trace) -> list[Call]:
         calls = self.every.calls(trace)
@@ -74,8 +77,9 @@ class Named(Item):
     name: str
     index: int | None = None
 
-    def wants(self, name: str, module: nn.Module) -> bool:
-        return name == self.name
+    @property
+    def watched(self) -> frozenset[str]:
+        return frozenset({self.name})
 
     def calls(self, trace: Trace) -> list[Call]:
         times = trace.counts[self.name]
@@ -101,7 +105,7 @@ class Selection:
     @property
     def wanted(self) -> Wanted:
         named = any(isinstance(item, Named) for item in self.items)
-        return Wanted(lambda name, module: any(item.wants(name, module) for item in self.items), gridded=not named)
+        return Wanted(frozenset[str]().union(*(item.watched for item in self.items)), gridded=not named)
 
     def pick(self, trace: Trace) -> list[Call]:
         """The calls meant, each once, in execution order."""

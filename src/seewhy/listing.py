@@ -11,7 +11,7 @@ from seewhy.layers import has_grid, select
 from seewhy.models import LoadedModel
 from seewhy.preprocess import Preprocess
 from seewhy.record import Wanted, recording
-from seewhy.suggest import suggest
+from seewhy.suggestion import suggest
 
 
 def print_layer_table(model: LoadedModel, *, everything: bool) -> None:
@@ -22,7 +22,7 @@ def print_layer_table(model: LoadedModel, *, everything: bool) -> None:
     channels, like = len(model.preprocess.mean), next(model.module.parameters())
     noise = torch.randn(1, channels, *model.preprocess.size, generator=generator).to(like)
     suggested, remark = find_suggestion(model, noise)
-    with recording(model.module, noise, Wanted(lambda name, module: True)) as trace:
+    with recording(model.module, noise, Wanted()) as trace:
         try:
             every = set(select("every", model.module).pick(trace))
         except LayerError:

@@ -17,16 +17,16 @@ from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 from seewhy.errors import LayerError
 from seewhy.grid import Grid, find_grid
 from seewhy.outputs import first_tensor, replace_first
-from seewhy.twin import twin
+from seewhy.twin import named_modules, twin
 
 SHAPERS = (_ConvNd, _MaxPoolNd, _AvgPoolNd)  # modules whose output is channels first by definition
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which calls to keep: those of modules that `module(name, module)` chooses; `gridded`: only with 2 cells an axis."""
+    """Which calls to keep: those of the modules in `names` (None: of all); `gridded`: only with 2 cells an axis."""
 
-    module: Callable[[str, nn.Module], bool]
+    names: frozenset[str] | None = None
     gridded: bool = False
 
 
@@ -155,16 +155,19 @@ class _Watch:
         self.open = True
 
     def attach(self, model: nn.Module) -> None:
-        modules = [(name, module) for name, module in model.named_modules() if name]
-        chosen = {name for name, module in modules if self.wanted.module(name, module)}
-        inferring = any(name in chosen and not isinstance(module, SHAPERS) for name, module in modules)
-        for name, module in modules:
-            if self.quirks.dark:
+        if self.wanted.names is None:
+            chosen = dict(named_modules(model))
+        else:
+            chosen = {name: model.get_submodule(name) for name in self.wanted.names}
+        for name, module in chosen.items():
+            module.register_forward_hook(self.keep(name, module))
+        if not all(isinstance(module, SHAPERS) for module in chosen.values()):
+            for name, module in named_modules(model):  # a layer's grid is told by those of the convolutions before it
+                if isinstance(module, SHAPERS) and name not in chosen:
+                    module.register_forward_hook(self.note_grid)
+        if self.quirks.dark:
+            for _, module in named_modules(model):
                 module.register_forward_pre_hook(switch_gradients_on)
-            if name in chosen:
-                module.register_forward_hook(self.keep(name, module))
-            elif inferring and isinstance(module, SHAPERS):
-                module.register_forward_hook(self.note_grid)
 
     def note_grid(self, module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor) and self.spans_input(output):

@@ -85,7 +85,7 @@ def fields_from(folder: Path, data: dict[str, Any], maps: dict[Any, torch.Tensor
         "maps": maps,
         "answers": tuple(map(Answer.from_dict, data["targets"])),
         "layer_info": layers,
-        "reached": {key[1:]: torch.tensor([key[1:] not in blank]) for key in maps},
+        "reached": {key: torch.tensor([False]) for key in blank},
         "size": tuple(data["size"]),
         "pictures": read_pictures(folder, data),
         "suggested": data["suggested"],

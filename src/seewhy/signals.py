@@ -46,14 +46,16 @@ def differentiate(
     """One backward pass from `scores` (B,): `consume` gets each call's signals as soon as its gradient arrives.
 
     Gradients live only while `consume` runs, so 50 layers do not mean 50 gradients in memory. No parameter's gradient is
-    computed and no `.grad` written. `again` keeps the graph for another target. Gives the calls that no gradient reached.
+    computed and no `.grad` written. `again` keeps graph and outputs for another target. Gives the calls that no gradient
+    reached.
     """
     waiting = dict.fromkeys(calls)
 
     def arrive(call: Call, gradient: Tensor) -> None:
         waiting.pop(call, None)
-        with torch.no_grad():
-            consume(call, signals_at(call, gradient))
+        consume(call, signals_at(call, gradient))  # autograd has switched gradients off while it runs
+        if not again:
+            del call.output  # nobody needs it any more, and what is left of the backward pass can use its memory
 
     if not scores.requires_grad:
         return list(waiting)
@@ -70,7 +72,7 @@ def differentiate(
 def signals_at(call: Call, gradient: Tensor) -> Signals:
     assert call.grid is not None
     activations = call.grid.channels_first(call.output.detach())
-    gradient = call.grid.channels_first(gradient.detach())
+    gradient = call.grid.channels_first(gradient)
     if activations.dtype in (torch.float16, torch.bfloat16):
         activations, gradient = activations.float(), gradient.float()
     return Signals(call.name, activations, gradient)

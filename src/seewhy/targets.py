@@ -64,7 +64,11 @@ class ClassScore(Target):
             given = class_index(given, labels, count)
         if isinstance(given, bool) or not isinstance(given, (int, Tensor)):
             raise TargetError(given, f"a class is an index or a name, not {type(given).__name__}.")
-        index = torch.as_tensor(given, device=scores.device)
+        if isinstance(given, int):
+            if not 0 <= given < count:
+                raise TargetError(given, f"the model has {count} classes, 0 to {count - 1}.")
+            return torch.full((batch,), given, device=scores.device)
+        index = given.to(scores.device)
         if index.is_floating_point() or index.dtype == torch.bool:
             raise TargetError(given, f"class indices are whole numbers, not {index.dtype}.")
         if index.dim() == 1 and len(index) != batch:

@@ -33,18 +33,23 @@ HOOK_TABLES = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
 )
-# Tables that a forward only reads.
-READ_ONLY = (
+# The backward hooks of a training run (logging, clipping) must not hear our backward pass.
+DROPPED = ("_backward_hooks", "_backward_pre_hooks")
+# What every module has, and a twin treats in its own way or, as a forward only reads it, shares.
+HANDLED = {
+    *HOOK_TABLES,
+    *DROPPED,
+    "_parameters",
+    "_buffers",
+    "_modules",
     "_non_persistent_buffers_set",
     "_state_dict_hooks",
     "_state_dict_pre_hooks",
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
-)
-# A training run's backward hooks (logging, clipping) must not see our backward pass.
-DROPPED = ("_backward_hooks", "_backward_pre_hooks")
+}
 # Recomputing in the backward pass calls modules twice and, when reentrant, hides their outputs from autograd.
-CHECKPOINTING = {"grad_checkpointing", "gradient_checkpointing", "use_checkpoint", "with_cp", "memory_efficient"}
+CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing", "use_checkpoint", "with_cp", "memory_efficient")
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -55,6 +60,7 @@ class Kind:
     slots: tuple[str, ...]
     refused: str  # why it cannot be watched, or ""
     wrapper: bool
+    lazy: bool
     norm: bool
     fused: bool
 
@@ -84,7 +90,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
         if "_orig_mod" in module._modules:
             inner = module._modules["_orig_mod"]
         elif isinstance(module, WRAPPERS):
-            inner = module.module
+            inner = module._modules["module"]
         else:
             return module
         assert inner is not None
@@ -92,39 +98,56 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 class _Copier:
-    """One walk over a model; `seen` keeps shared modules, tied weights and cycles what they are."""
+    """One walk over a model; `seen` (by id) keeps shared modules, tied weights and cycles what they are."""
 
     def __init__(self) -> None:
         self.seen: dict[int, Any] = {}
-        self.originals: list[Any] = []  # keeps every id in `seen` alive, and so unique
 
     def module(self, original: nn.Module) -> nn.Module:
         known: nn.Module | None = self.seen.get(id(original))
         if known is not None:
             return known
-        kind = kind_of(cast(Any, type(original)))
-        if kind.wrapper or "_orig_mod" in original._modules:
-            inner: nn.Module = self.remember(original, self.module(unwrapped(original)))
+        cls: Any = type(original)
+        kind = kind_of(cls)
+        if kind.refused or (kind.lazy and cast(Any, original).has_uninitialized_params()):
+            raise ModelError(
+                cls.__name__, kind.refused or "this lazy module has no weights yet; run the model once first."
+            )
+        old = original.__dict__
+        if kind.wrapper or "_orig_mod" in old["_modules"]:
+            inner = self.seen[id(original)] = self.module(unwrapped(original))
             return inner
-        if kind.refused:
-            raise ModelError(type(original).__name__, kind.refused)
-        if isinstance(original, LazyModuleMixin) and original.has_uninitialized_params():
-            raise ModelError(type(original).__name__, "this lazy module has no weights yet; run the model once first.")
-        new: nn.Module = self.remember(original, object.__new__(type(original)))
+        new: nn.Module = object.__new__(cls)
+        self.seen[id(original)] = new
         for slot in kind.slots:
             if hasattr(original, slot):
                 object.__setattr__(new, slot, self.value(getattr(original, slot)))
         state = new.__dict__
-        for name, value in original.__dict__.items():
-            if type(value) not in SHARED:
-                special = SPECIAL.get(name)
-                value = self.value(value) if special is None else special(self, value, kind)
-            state[name] = value
+        state.update(old)
+        for name, value in old.items():
+            if type(value) not in SHARED and name not in HANDLED:
+                state[name] = self.value(value)
+        if old["_parameters"]:
+            state["_parameters"] = self.parameters(old["_parameters"])
+        if old["_buffers"]:
+            # BatchNorm only reads its statistics in eval mode, so they are shared; a model has a hundred of them.
+            state["_buffers"] = self.parameters(old["_buffers"]) if kind.norm else self.mapping(old["_buffers"])
+        if old["_modules"]:
+            state["_modules"] = {
+                key: child if child is None else self.module(child) for key, child in old["_modules"].items()
+            }
+        for name in HOOK_TABLES:
+            table = old[name]
+            state[name] = (
+                OrderedDict((key, self.value(hook)) for key, hook in table.items()) if table else OrderedDict()
+            )
+        for name in DROPPED:
+            state[name] = OrderedDict()
+        for name in CHECKPOINTING:
+            if state.get(name) is True:
+                state[name] = False
         state["training"] = False
         state["_compiled_call_impl"] = None  # or the original's compiled forward would run
-        for flag in CHECKPOINTING & state.keys():
-            if state[flag] is True:
-                state[flag] = False
         if kind.fused:
             state["activation_relu_or_gelu"] = 0  # off the fused path, which never calls the modules inside
         return new
@@ -158,21 +181,8 @@ class _Copier:
             known = self.remember(value, value.detach().clone() if value.is_inference() else value.detach())
         return known  # type: ignore[no-any-return]
 
-    def parameters(self, table: dict[str, Tensor | None], kind: Kind) -> dict[str, Tensor | None]:
-        return (
-            {name: None if value is None else self.parameter(value) for name, value in table.items()} if table else {}
-        )
-
-    def buffers(self, table: dict[str, Tensor | None], kind: Kind) -> dict[str, Tensor | None]:
-        if kind.norm:  # read only in eval mode, so sharing is safe; cloning a hundred of them is not free
-            return self.parameters(table, kind)
-        return {name: self.value(value) for name, value in table.items()} if table else {}
-
-    def children(self, table: dict[str, nn.Module | None], kind: Kind) -> dict[str, nn.Module | None]:
-        return {name: None if child is None else self.module(child) for name, child in table.items()} if table else {}
-
-    def hooks(self, table: dict[int, Any], kind: Kind) -> OrderedDict[int, Any]:
-        return OrderedDict((key, self.value(hook)) for key, hook in table.items()) if table else OrderedDict()
+    def parameters(self, table: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+        return {name: None if value is None else self.parameter(value) for name, value in table.items()}
 
     def partial(self, value: functools.partial[Any]) -> functools.partial[Any]:
         arguments = map(self.value, value.args)
@@ -202,18 +212,9 @@ class _Copier:
 
     def remember(self, original: Any, new: Any) -> Any:
         self.seen[id(original)] = new
-        self.originals.append(original)
         return new
 
 
-SPECIAL: dict[str, Callable[[_Copier, Any, Kind], Any]] = {
-    "_parameters": _Copier.parameters,
-    "_buffers": _Copier.buffers,
-    "_modules": _Copier.children,
-    **dict.fromkeys(READ_ONLY, lambda _, table, __: table),
-    **dict.fromkeys(DROPPED, lambda _, __, ___: OrderedDict()),
-    **dict.fromkeys(HOOK_TABLES, _Copier.hooks),
-}
 CONTAINERS: dict[type, Callable[[_Copier, Any], Any]] = {
     list: _Copier.sequence,
     deque: _Copier.sequence,
@@ -240,6 +241,7 @@ def kind_of(cls: Any) -> Kind:
         slots=tuple(name for name in slots if name not in ("__dict__", "__weakref__")),
         refused=refused,
         wrapper=issubclass(cls, WRAPPERS),
+        lazy=issubclass(cls, LazyModuleMixin),
         norm=issubclass(cls, _NormBase),
         fused=issubclass(cls, nn.TransformerEncoderLayer),
     )
@@ -247,15 +249,18 @@ def kind_of(cls: Any) -> Kind:
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """(name, module) for everything inside `model`, with the names its twin has; the model itself is left out."""
-    seen = {unwrapped(model)}
-    waiting = [("", unwrapped(model))]
-    while waiting:
-        name, module = waiting.pop()
-        if name:
-            yield name, module
-        below = []
-        for key, child in module._modules.items():
-            if child is not None and unwrapped(child) not in seen:
-                seen.add(unwrapped(child))
-                below.append((f"{name}.{key}" if name else key, unwrapped(child)))
-        waiting += reversed(below)
+    seen: set[int] = set()
+    waiting = [("", model)]
+    while waiting:  # depth first, so that a shared module has the name that torch gives it
+        prefix, module = waiting.pop()
+        if "_orig_mod" in module._modules or isinstance(module, WRAPPERS):
+            module = unwrapped(module)
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        if prefix:
+            yield prefix[:-1], module
+        if module._modules:
+            waiting += [
+                (f"{prefix}{key}.", child) for key, child in reversed(module._modules.items()) if child is not None
+            ]

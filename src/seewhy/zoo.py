@@ -199,6 +199,7 @@ def timm_preprocess(config: dict[str, Any]) -> Preprocess:
     return Preprocess.from_timm(resolve(pretrained_cfg=config))
 
 
+@functools.cache
 def imagenet_labels(classes: int) -> tuple[str, ...] | None:
     """The classes of the ImageNet variant with that many; None where there is none.
 

@@ -24,7 +24,7 @@ from seewhy.parts import Answer, LayerInfo, Picture
 from seewhy.preprocess import Fit, Preprocess
 from seewhy.record import Call, Trace, recording
 from seewhy.signals import Signals, differentiate
-from seewhy.suggest import suggest
+from seewhy.suggestion import suggest
 from seewhy.targets import Asked, Target, as_targets, logits
 
 SUGGESTED = "suggested"
@@ -74,13 +74,13 @@ def explain(
         unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
         trace.calls = calls  # the others' outputs are free to go
         asked = ask(questions, trace, loaded.labels)
-        maps, reached, silent = make_maps(chosen, asked, trace, calls, picked)
         classes = class_logits(trace)
-        layer_info = {call.name: info(call, trace) for call in calls if call not in silent}
+        infos = {call: info(call, trace, asked=call.name not in unasked) for call in calls}
+        maps, reached, silent = make_maps(chosen, asked, trace, calls, picked)
     return Explanation(
         maps={key: maps[key] for key in ordered(chosen, asked, calls) if key in maps},
         answers=tuple(answer(item, classes) for item in asked),
-        layer_info={name: replace(item, asked=name not in unasked) for name, item in layer_info.items()},
+        layer_info={call.name: infos[call] for call in calls if call not in silent},
         reached=reached,
         size=tuple(tensor.shape[2:]),
         logits=classes,
@@ -90,7 +90,7 @@ def explain(
         suggested=hint.layer if hint else None,
         single=single,
         notes=(*loaded.notes, *([hint.note] if hint and hint.note else []), *silent_notes(silent)),
-        about=provenance(loaded),
+        about=provenance(loaded, hashed=isinstance(model, LoadedModel)),
     )
 
 
@@ -103,16 +103,19 @@ def ask(questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None)
 def make_maps(
     methods: dict[str, Method], asked: Sequence[Asked], trace: Trace, calls: Sequence[Call], selection: Selection
 ) -> tuple[dict[Key, Tensor], dict[tuple[str, str], Tensor], list[Call]]:
-    """All maps, whether a gradient came to each (target, layer), and the layers no target depends on."""
+    """All maps; where one is blank, whether a gradient came there (B,); and the layers no target depends on."""
     maps: dict[Key, Tensor] = {}
     reached: dict[tuple[str, str], Tensor] = {}
     silent = dict.fromkeys(calls)
     for number, item in enumerate(asked, 1):
 
         def consume(call: Call, at: Signals, target: str = item.key) -> None:
+            blank = False
             for name, method in methods.items():
-                maps[name, target, call.name] = method(at)
-            reached[target, call.name] = at.gradients.flatten(1).any(1)
+                maps[name, target, call.name] = made = method(at)
+                blank = blank or not (made.any() if len(made) == 1 else made.flatten(1).any(1).all())
+            if blank:  # only then are all its gradients worth a look
+                reached[target, call.name] = at.gradients.flatten(1).any(1)
             silent.pop(call, None)
 
         missed = differentiate(trace, item.scores, calls, consume, again=number < len(asked))
@@ -146,7 +149,7 @@ def answer(item: Asked, scores: Tensor | None) -> Answer:
     return Answer(item.key, item.name, item.scores.detach(), item.classes, chances)
 
 
-def info(call: Call, trace: Trace) -> LayerInfo:
+def info(call: Call, trace: Trace, *, asked: bool) -> LayerInfo:
     assert call.grid is not None
     notes = []
     if not call.grid.confirmed:
@@ -156,7 +159,7 @@ def info(call: Call, trace: Trace) -> LayerInfo:
     if (times := trace.counts[call.module]) > 1:
         notes.append(f"call {call.index} of {times}")
     channels = call.grid.channels_first(call.output).shape[1]
-    return LayerInfo(call.kind.__name__, call.grid.shape, channels, "; ".join(notes))
+    return LayerInfo(call.kind.__name__, call.grid.shape, channels, "; ".join(notes), asked)
 
 
 # Inputs
@@ -205,13 +208,15 @@ def with_fit(loaded: LoadedModel, fit: Fit) -> LoadedModel:
 # Provenance
 
 
-def provenance(loaded: LoadedModel) -> dict[str, Any]:
-    """What made the maps, for results that should be made again: model, preprocessing, versions."""
+def provenance(loaded: LoadedModel, *, hashed: bool) -> dict[str, Any]:
+    """What made the maps, for results that should be made again: model, weights, preprocessing, versions."""
     preprocess = loaded.preprocess.to_dict() if isinstance(loaded.preprocess, Preprocess) else None
     kind = type(loaded.module)
     return {
         "model": loaded.uri,
         "class": f"{kind.__module__}.{kind.__qualname__}",
+        # A bare module may be in the middle of training: its hash would cost more than the maps, and tell less.
+        "weights": loaded.weights_hash if hashed else None,
         "preprocess": preprocess,
         "versions": versions(),
     }

@@ -13,7 +13,6 @@ from seewhy.layers import LIST_THEM, has_grid
 from seewhy.outputs import first_tensor
 from seewhy.record import Call, Trace, Wanted, recording
 
-ANY = Wanted(lambda name, module: True)
 CELLS = 4  # of a token grid, whose places are checked
 REACHED = 0.5  # share of cells that must get a gradient
 
@@ -45,7 +44,7 @@ def suggest(model: nn.Module, inputs: Tensor) -> Suggestion:
     known = _known.setdefault(model, {})
     shape = tuple(inputs.shape[1:])
     if shape not in known:
-        with recording(model, inputs[:1], ANY, from_input=True) as trace:
+        with recording(model, inputs[:1], Wanted(), from_input=True) as trace:
             known[shape] = observe(trace)
     return known[shape]
 
