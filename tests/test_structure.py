@@ -46,9 +46,12 @@ def module_name(path: Path) -> str:
 def imports(tree: ast.AST) -> list[str]:
     """Modules of seewhy that run when this file is imported or used; what only type checkers read is left out."""
     found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
+    nodes = list(ast.walk(tree))
+    for_types = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    skipped = {inner for node in for_types for inner in ast.walk(node)}
+    for node in nodes:
+        if node in skipped:
+            continue
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "seewhy":
             inside = node.module.removeprefix("seewhy").lstrip(".")
             found += [inside] if inside else [alias.name for alias in node.names if alias.name in LEVELS]

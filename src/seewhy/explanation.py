@@ -35,7 +35,7 @@ class Explanation:
     suggested layer if it was asked for, `notes` say in words what was inferred, `about` is the provenance (model, weights,
     versions, preprocessing). `single`: one picture was given, so results have no batch axis; `e[i]` is one of a batch.
 
-    >>> import seewhy
+    >>> import seewhy, torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     >>> e = seewhy.explain(net, torch.rand(2, 3, 8, 8), layers="0", targets=1)
     >>> e, e.map().shape, e[0].heatmap.shape
@@ -143,7 +143,7 @@ class Explanation:
             raise UsageError(f"on_photo draws pictures; these maps have {low.dim() - 1} axes: use map() or heat().")
         view = self.view
         placed = view.place(low[0].numpy(), size or view.photo)
-        return placed.__itruediv__(top).clip(0, 1) if top > 0 else placed * 0
+        return np.clip(placed / top, 0, 1) if top > 0 else placed * 0
 
     def mask(self, threshold: float = 0.5, **choice: Any) -> NDArray[np.bool_]:
         """Where the heat on the photo is at least `threshold` of its maximum: (H0, W0) bool."""

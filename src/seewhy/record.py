@@ -88,21 +88,27 @@ _quirks: weakref.WeakKeyDictionary[nn.Module, _Quirks] = weakref.WeakKeyDictiona
 
 
 @contextmanager
-def recording(model: nn.Module, inputs: Tensor, wanted: Wanted, *, from_input: bool = False) -> Iterator[Trace]:
+def recording(
+    model: nn.Module, inputs: Tensor, wanted: Wanted, *, from_input: bool = False, exact: bool = True
+) -> Iterator[Trace]:
     """Run a twin of `model` on `inputs` once and keep every wanted call's output, with its graph, until the block ends.
 
     The graph starts at the earliest wanted call (`from_input`: at the input). Kept outputs are safe from later in-place
     operations: where one was overwritten, the forward is repeated once with copies of those layers, and that is
-    remembered for the model. Gradients are on inside the block, whatever the caller's mode; RNG state is put back.
+    remembered for the model. Without `exact` it is not repeated: gradients are right all the same, and an output whose
+    version is no longer `call.version` is not what the layer gave. Gradients are on inside the block, whatever the
+    caller's mode; RNG state is put back.
 
     Raises ModelError for a model that cannot be watched, LayerError for a layer that runs in inference mode.
     """
     with torch.inference_mode(False), torch.enable_grad(), unchanged_rng(inputs.device):
         trace, learnt = _run(model, inputs, wanted, from_input)
         if learnt is not None:
+            darker = learnt.dark and not _quirks.get(model, _Quirks()).dark
             _quirks[model] = learnt
-            del trace
-            trace, _ = _run(model, inputs, wanted, from_input)
+            if exact or darker:
+                del trace
+                trace, _ = _run(model, inputs, wanted, from_input)
         yield trace
 
 

@@ -69,7 +69,7 @@ def read(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     try:
         data = json.loads((folder / storage.RECORD).read_text("utf-8"))
-        with np.load(folder / storage.MAPS, allow_pickle=False) as arrays:
+        with open(folder / storage.MAPS, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             maps = {tuple(name.split("|")): torch.from_numpy(arrays[name])[None] for name in arrays.files}
         return fields_from(folder, data, maps)
     except FileNotFoundError as error:

@@ -44,7 +44,7 @@ def suggest(model: nn.Module, inputs: Tensor) -> Suggestion:
     known = _known.setdefault(model, {})
     shape = tuple(inputs.shape[1:])
     if shape not in known:
-        with recording(model, inputs[:1], Wanted(), from_input=True) as trace:
+        with recording(model, inputs[:1], Wanted(), from_input=True, exact=False) as trace:
             known[shape] = observe(trace)
     return known[shape]
 
@@ -63,7 +63,7 @@ def observe(trace: Trace) -> Suggestion:
     if not reached:
         raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_THEM}")
     last = reached[-1]
-    same = [call for call in reached if same_values(call.output, last.output)]
+    same = [call for call in reached if gave_the_same(call, last)]
     best = min(same, key=lambda call: call.name.count("."))
     assert best.grid is not None
     if best.grid.layout.startswith("tokens") and not in_order(best, trace, generator):
@@ -96,8 +96,11 @@ def reached_by(output: Tensor | None, calls: list[Call], trace: Trace, generator
     return [call for call in calls if found.get(call)]
 
 
-def same_values(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.shape == other.shape and torch.equal(one, other))
+def gave_the_same(one: Call, other: Call) -> bool:
+    if one.output is other.output:
+        return one.version == other.version  # or a later in-place operation stands between them
+    overwritten = any(call.output._version != call.version for call in (one, other))
+    return not overwritten and one.output.shape == other.output.shape and torch.equal(one.output, other.output)
 
 
 def in_order(call: Call, trace: Trace, generator: torch.Generator) -> bool:

@@ -49,7 +49,13 @@ class View:
         """
         rows = axis_weights(grid.shape[0], size[0], self.photo[0], self.box[1], self.box[3])
         columns = axis_weights(grid.shape[1], size[1], self.photo[1], self.box[0], self.box[2])
-        return rows @ grid.astype(np.float32, copy=False) @ columns.T
+        # NumPy's own threads and torch's would wait for each other: 8 ms for a product that takes a tenth of one.
+        import torch
+
+        placed = (
+            torch.from_numpy(rows) @ torch.from_numpy(grid.astype(np.float32, copy=False)) @ torch.from_numpy(columns).T
+        )
+        return placed.numpy()
 
 
 def axis_weights(cells: int, pixels: int, length: int, start: float, end: float) -> Floats:
