@@ -161,7 +161,7 @@ def test_other_ranks(kind: type[nn.Module], grids: list[tuple[int, ...]]) -> Non
 
 
 def test_threads_share_a_model() -> None:
-    net, inputs = tiny(InplaceNet)
+    net, _ = tiny(InplaceNet)
     pictures = torch.randn(8, 1, *net.shape)
     expected = [
         seewhy.explain(net, picture, methods=SIX, layers="every", targets=k % 5) for k, picture in enumerate(pictures)
@@ -289,7 +289,7 @@ def test_layers_that_the_target_does_not_depend_on() -> None:
     e = seewhy.explain(model, inputs, layers="every", targets=0)
     assert e.layers == ("stem", "left")
     assert any("right" in note for note in e.notes)
-    with pytest.raises(LayerError, match="'right'.*no gradient reaches"):
+    with pytest.raises(LayerError, match=r"'right'.*no gradient reaches"):
         seewhy.explain(model, inputs, layers="right", targets=0)
     e = seewhy.explain(model, inputs, layers="every", targets=[0, lambda output: output[1].sum(1)])
     assert e.layers == ("stem", "left", "right")

@@ -65,7 +65,7 @@ def test_one_map_needs_no_choice_and_several_do() -> None:
 def test_targets_by_key_name_index_and_synonym() -> None:
     e = made([[1.0, 2.0], [3.0, 4.0]])
     assert e.key(target="cat") == e.key(target=1) == e.key(target="1") == ("gradcam", "1", "layer")
-    with pytest.raises(UnknownName, match="no target 'fowl'. This explanation has 1"):
+    with pytest.raises(UnknownName, match=r"no target 'fowl'\. This explanation has 1"):
         e.key(target="fowl")
 
 
@@ -300,7 +300,7 @@ def test_a_folder_that_holds_no_explanation(tmp_path: Path, damage: str) -> None
         (tmp_path / "maps.npz").write_bytes((tmp_path / "maps.npz").read_bytes()[:40])
     if damage == "keys":
         (tmp_path / "explanation.json").write_text("{}")
-    with pytest.raises(UsageError, match="no saved explanation here|cannot be read"):
+    with pytest.raises(UsageError, match=r"no saved explanation here|cannot be read"):
         seewhy.load(tmp_path)
 
 

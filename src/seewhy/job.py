@@ -39,19 +39,23 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
     pictures, failed = gather(inputs)
     for error in failed:
         report(error.source, error.reason, settings, err)
-    where = folders(settings.out, pictures)
+    found = [picture for picture in pictures if picture == "-" or Path(picture).exists()]
+    where = dict(zip(found, folders(settings.out, found), strict=True))
+    done = 0
     if settings.label is not None:
         check_label(settings.label, model)
     with progress(len(pictures), settings, err) as advance:
-        for picture, folder in zip(pictures, where, strict=True):
+        for picture in pictures:
             try:
-                one(model, picture, folder, settings, out)
+                one(model, picture, where.get(picture, settings.out), settings, out)
+                done += 1
             except ImageError as error:
                 failed.append(error)
                 report(picture, error.reason, settings, err)
             advance()
-    if len(pictures) + len(failed) > 1 and failed:
-        err.print(f"{len(failed)} of {len({*pictures, *(error.source for error in failed)})} failed", style="red")
+    tried = len(failed) + done
+    if failed and tried > 1:
+        err.print(f"{len(failed)} of {tried} failed", style="red")
     return 1 if failed else 0
 
 
