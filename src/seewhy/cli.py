@@ -23,6 +23,7 @@ app = App(
     help_epilogue=EPILOGUE,
     version=__version__,
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,  # ours says what is finished
 )
 what = Group("What to explain", sort_key=1)
 looks = Group("How it looks", sort_key=2)
@@ -30,6 +31,7 @@ output = Group("Output", sort_key=3)
 
 Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
 Names = list[str] | None
+STDIN = "stdin:"  # stands for "-", which would be read as an option
 STDERR = Console(stderr=True, highlight=False, emoji=False)
 
 
@@ -105,7 +107,8 @@ def explain(
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, size=size, out=out, max_pixels=max_pixels,
         as_json=json, quiet=quiet,
     )  # fmt: skip
-    return explain_pictures(pictures, settings, model=model, labels=labels, device=device, seed=seed)
+    sources = ["-" if picture == STDIN else picture for picture in pictures]
+    return explain_pictures(sources, settings, model=model, labels=labels, device=device, seed=seed)
 
 
 @app.command
@@ -223,7 +226,8 @@ def say(message: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code; what a user can cause ends in one line, never in a traceback."""
-    sys.exit(guarded(lambda: app(arguments, exit_on_error=False, print_error=False, result_action="return_value")))
+    given = [STDIN if item == "-" else item for item in (sys.argv[1:] if arguments is None else arguments)]
+    sys.exit(guarded(lambda: app(given, exit_on_error=False, print_error=False, result_action="return_value")))
 
 
 def guarded(command: Callable[[], Any]) -> int:
