@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -61,11 +62,12 @@ def test_gradients_of_a_training_step_survive() -> None:
 def test_inputs_that_require_grad_keep_their_own_graph() -> None:
     model = small().eval()
     leaf = torch.rand(2, 3, 16, 16, requires_grad=True)
+    (expected,) = torch.autograd.grad(model(leaf * 2).sum(), leaf)
     inputs = leaf * 2
     seewhy.explain(model, inputs, layers="every")
     assert leaf.grad is None
     model(inputs).sum().backward()  # would fail if the graph had been used up
-    assert leaf.grad is not None
+    assert torch.equal(leaf.grad, expected)
 
 
 class Overwrites(nn.Module):
@@ -260,6 +262,28 @@ def test_no_grad_inside_the_model() -> None:
     for layer in expected.layers:
         torch.testing.assert_close(e.map(layer=f"backbone.{layer}"), expected.map(layer=layer))
     assert seewhy.explain(model, inputs, targets=1).suggested == "backbone"
+
+
+class FrozenInplace(nn.Module):
+    """Both at once: gradients switched off, and a convolution whose output is overwritten there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True))
+        self.head = nn.Linear(4, 5)
+        self.frozen = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(not self.frozen):
+            x = self.body(x)
+        return self.head(x.square().mean((2, 3)))
+
+
+def test_no_grad_and_in_place_together() -> None:
+    model, inputs = FrozenInplace().eval(), torch.randn(2, 3, 12, 12)
+    first = seewhy.explain(model, inputs, methods=SIX, layers="every", targets=1)
+    model.frozen = False
+    equal(first, seewhy.explain(copy.deepcopy(model), inputs, methods=SIX, layers="every", targets=1))
 
 
 class InferenceBackbone(FrozenBackbone):

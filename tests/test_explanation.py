@@ -272,6 +272,13 @@ def test_saved_and_loaded_again(tmp_path: Path, embedded: seewhy.LoadedModel) ->
     assert {"method", "target", "layer", "shape", "min", "max", "positive_share", "flags"} == record["maps"][0].keys()
 
 
+def test_a_loaded_photo_is_dimmed_once(tmp_path: Path) -> None:
+    e = made([[1.0, 0.0], [0.0, 0.0]])
+    e.save(tmp_path)
+    before, after = np.asarray(e.overlay()).astype(int), np.asarray(seewhy.load(tmp_path).overlay()).astype(int)
+    assert np.abs(before - after).max() <= 6  # JPEG
+
+
 def test_not_finite_numbers_are_valid_json(tmp_path: Path) -> None:
     e = made([[float("nan"), 1.0]])
     e.save(tmp_path)

@@ -159,8 +159,14 @@ def test_shuffled_tokens_are_not_called_a_grid() -> None:
             order = torch.randperm(64, generator=torch.Generator().manual_seed(3))
             return self.head(self.blocks(x[:, order]).mean(1))
 
+    model, inputs = Shuffled(), torch.rand(1, 3, 32, 32)
     with pytest.raises(LayerError, match="do not lie in that order"):
-        suggest(Shuffled(), torch.rand(1, 3, 32, 32))
+        suggest(model, inputs)
+    with pytest.raises(LayerError, match="do not lie in that order"):
+        seewhy.explain(model, inputs)
+    # As a mere extra it does not cost what was asked for.
+    e = seewhy.explain(model, inputs, layers="patch", suggested=True)
+    assert e.layers == ("patch",) and e.suggested is None and any("no layer is suggested" in note for note in e.notes)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from torch import Tensor
 from seewhy import regions, render, saved, storage, tensors
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.flags import flags_of
+from seewhy.grid import grid_text
 from seewhy.parts import Answer, LayerInfo, Picture
+from seewhy.render import LONGEST
 from seewhy.targets import class_index, class_name
 from seewhy.view import View
 
 Key = tuple[str, str, str]  # method, target, layer
-LONGEST = 1024  # pixels of an overlay's longer side
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +162,7 @@ class Explanation:
     def view(self) -> View:
         if self.pictures is not None:
             return self.pictures[0].view
-        height, width = self.size
-        return View((height, width), (height, width), (0, 0, width, height))
+        return View.whole(self.size)
 
     # Pictures
 
@@ -208,7 +208,7 @@ class Explanation:
         for number, layer in enumerate(shown, 1):
             picture = self.overlay(method, target, layer, look=look, longest=side)
             star = "  ·  suggested" if layer == self.suggested else ""
-            grid = "x".join(map(str, self.layer_info[layer].grid))
+            grid = grid_text(self.layer_info[layer].grid)
             tiles.append(render.Tile(layer, f"{number}   {grid}{star}", picture))
         return render.contact_sheet(tiles, *self._titles(self.key(method, target, shown[0])))
 
@@ -293,7 +293,8 @@ class Explanation:
         Files appear whole or not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
         """
         self._one_picture("save")
-        photo = self._photo(LONGEST)[0] if len(self.size) == 2 else None
+        pixels = self.pictures[0].photo if self.pictures else self._seen() if len(self.size) == 2 else None
+        photo = None if pixels is None else render.shrunk(pixels, LONGEST)
         return storage.write_run(folder, saved.document(self), {**saved.files(self, photo), **(also or {})})
 
     @classmethod

@@ -50,7 +50,12 @@ class Grid:
         return product
 
     def __str__(self) -> str:
-        return "×".join(map(str, self.shape))
+        return grid_text(self.shape)
+
+
+def grid_text(shape: Sequence[int]) -> str:
+    """A grid for people: "7x7"."""
+    return "x".join(map(str, shape))
 
 
 def find_grid(output: Tensor, inputs: Sequence[int], known: Iterable[tuple[int, ...]]) -> Grid | None:

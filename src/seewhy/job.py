@@ -20,15 +20,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seewhy import console as terminal
 from seewhy import storage
-from seewhy.errors import ImageError, TargetError
+from seewhy.errors import ImageError
 from seewhy.explanation import Explanation
 from seewhy.flags import FLAGS
+from seewhy.grid import grid_text
 from seewhy.images import find_pictures, load_image
 from seewhy.models import LoadedModel
 from seewhy.options import CLASSIC, Settings
 from seewhy.pipeline import explain
 from seewhy.places import folders, safe_name
-from seewhy.targets import class_index, class_name
+from seewhy.targets import as_number, class_name, find_class
 
 THREADS = 2  # encoding releases the interpreter lock; colouring does not
 
@@ -62,7 +63,7 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
 def check_label(label: str, model: LoadedModel) -> None:
     """Find a misspelt label before any picture is explained, where the model brings names."""
     if model.labels is not None:
-        label_index(label, model.labels, len(model.labels))
+        find_class(as_number(label), model.labels, len(model.labels))
 
 
 def gather(inputs: Sequence[str]) -> tuple[list[str], list[ImageError]]:
@@ -97,7 +98,7 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
         record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, files))}
         print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
     elif not settings.quiet:
-        show(e, picture, folder, label, settings, out)
+        show(e, picture, folder, label, settings, out, said=model.notes)
 
 
 # Pictures
@@ -110,13 +111,11 @@ def drawings(e: Explanation, settings: Settings) -> dict[str, storage.Content]:
     combinations = [(method, target) for method in e.methods for target in e.targets]
     jobs: dict[str, Callable[[], Image.Image]] = {}
     for method, target in combinations:
-        folder = "overlays/" + (f"{method_folder(method)}/{target_folder(e, target)}/" if len(combinations) > 1 else "")
+        folder = "overlays/" + (f"{safe_name(method)}/{target_folder(e, target)}/" if len(combinations) > 1 else "")
         for number, layer in enumerate(layers, 1):
             name = file_name(method, number, layer, len(layers), settings)
             jobs[folder + name] = partial(draw, e, method, target, layer, settings)
-        sheet = (
-            "sheet.jpg" if len(combinations) == 1 else f"sheets/{method_folder(method)}_{target_folder(e, target)}.jpg"
-        )
+        sheet = "sheet.jpg" if len(combinations) == 1 else f"sheets/{safe_name(method)}_{target_folder(e, target)}.jpg"
         jobs[sheet] = partial(e.contact_sheet, method, target, layers=layers, look=settings.look)
     if len(combinations) > 1:
         jobs["sheet.jpg"] = partial(e.comparison, main, look=settings.look)
@@ -134,12 +133,8 @@ def draw(e: Explanation, method: str, target: str, layer: str, settings: Setting
 
 def file_name(method: str, number: int, layer: str, count: int, settings: Settings) -> str:
     if settings.style == CLASSIC:  # the tutorial's names
-        return f"{'grad_cam' if method == 'gradcam' else method_folder(method)}_conv{number}.jpg"
+        return f"{'grad_cam' if method == 'gradcam' else safe_name(method)}_conv{number}.jpg"
     return f"{number:0{max(2, len(str(count)))}}_{safe_name(layer)}.jpg"
-
-
-def method_folder(method: str) -> str:
-    return safe_name(method)
 
 
 def target_folder(e: Explanation, target: str) -> str:
@@ -154,7 +149,7 @@ def compare_label(e: Explanation, label: str | None) -> dict[str, Any] | None:
     """What the user said the picture shows, beside what the network predicts; None where nothing was said."""
     if label is None or e.logits is None:
         return None
-    index = label_index(label, e.labels, e.logits.shape[1])
+    index = find_class(as_number(label), e.labels, e.logits.shape[1])
     chances = e.logits[0].float().softmax(0)
     rank = int((chances > chances[index]).sum()) + 1
     predicted, name, _ = e.top(1)[0]
@@ -165,16 +160,16 @@ def compare_label(e: Explanation, label: str | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def label_index(label: str, labels: Sequence[str] | None, count: int) -> int:
-    index = int(label) if label.strip().isdecimal() else class_index(label, labels, count)
-    if index >= count:
-        raise TargetError(index, f"the model has {count} classes, 0 to {count - 1}.")
-    return index
-
-
 def show(
-    e: Explanation, picture: str, folder: Path, label: dict[str, Any] | None, settings: Settings, out: Console
+    e: Explanation,
+    picture: str,
+    folder: Path,
+    label: dict[str, Any] | None,
+    settings: Settings,
+    out: Console,
+    said: Sequence[str],
 ) -> None:
+    """Print what came out; notes that were `said` when the model was loaded are not repeated for every picture."""
     out.rule(f"[bold]{escape('stdin' if picture == '-' else picture)}[/]", align="left", style=terminal.FAINT)
     if e.logits is not None:
         asked = [int(answer.classes[0]) for answer in e.answers if answer.classes is not None]
@@ -195,6 +190,8 @@ def show(
     out.print()
     terminal.print_layers(out, [layer_row(e, method, target, layer) for layer in e.layers], e.answers[0].name, method)
     for note in e.notes:
+        if note in said:
+            continue
         out.print(f"note: {escape(note)}", style=terminal.FAINT)
     kinds = "overlays, sheet.jpg, overlay.jpg, maps.npz, explanation.json"
     out.print(f"\n{kinds} in [bold]{escape(str(folder))}[/]", soft_wrap=True)
@@ -204,8 +201,9 @@ def layer_row(e: Explanation, method: str, target: str, layer: str) -> terminal.
     info = e.layer_info[layer]
     share = e.share(method, target, layer)
     flags = tuple(FLAGS[flag].split(":")[0] for flag in e.flags(method, target, layer))
-    grid = "x".join(map(str, info.grid))
-    return terminal.LayerRow(layer, grid, share if math.isfinite(share) else None, flags, layer == e.suggested)
+    return terminal.LayerRow(
+        layer, grid_text(info.grid), share if math.isfinite(share) else None, flags, layer == e.suggested
+    )
 
 
 def report(picture: str, reason: str, settings: Settings, err: Console) -> None:

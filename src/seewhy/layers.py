@@ -132,8 +132,9 @@ def select(spec: Any, model: nn.Module) -> Selection:
     Raises UnknownName for a name that matches nothing, UsageError for anything else.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
-    >>> select(["0", "Conv2d"], net).items
-    (Named(name='0', index=None), Modules(names=frozenset({'0', '2'}), given='Conv2d'))
+    >>> one, group = select(["0", "Conv2d"], net).items
+    >>> one, sorted(group.names)
+    (Named(name='0', index=None), ['0', '2'])
     """
     modules = {"": unwrapped(model), **dict(named_modules(model))}
     entries = spec if isinstance(spec, Sequence) and not isinstance(spec, str) else [spec]

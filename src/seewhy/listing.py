@@ -47,7 +47,7 @@ def print_layer_table(model: LoadedModel, *, everything: bool) -> None:
             style = ACCENT if call.name == suggested else "default" if call in every else FAINT
             table.add_row(
                 f"[{FAINT}]{number if call in every else ''}[/]", f"[{style}]{escape(call.name)}[/]", call.kind.__name__,
-                "x".join(map(str, call.grid.shape)), str(call.grid.channels_first(call.output).shape[1]),
+                str(call.grid), str(call.grid.channels_first(call.output).shape[1]),
                 "suggested" if call.name == suggested else "",
             )  # fmt: skip
         console.print(table)

@@ -10,10 +10,9 @@ from seewhy import colors as color_tables
 from seewhy.catalog import find_method
 from seewhy.errors import UsageError
 from seewhy.images import MAX_PIXELS
-from seewhy.render import Look
+from seewhy.render import LONGEST, Look
 
 CLASSIC = "classic"
-LONGEST = 1024
 
 
 @dataclass(frozen=True)

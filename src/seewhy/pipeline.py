@@ -24,7 +24,7 @@ from seewhy.parts import Answer, LayerInfo, Picture
 from seewhy.preprocess import Fit, Preprocess
 from seewhy.record import Call, Trace, recording
 from seewhy.signals import Signals, differentiate
-from seewhy.suggestion import suggest
+from seewhy.suggestion import Suggestion, suggest
 from seewhy.targets import Asked, Target, as_targets, logits
 
 SUGGESTED = "suggested"
@@ -64,7 +64,7 @@ def explain(
     tensor, pictures, single = read_inputs(inputs, loaded)
     entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
     named = [entry is None or (isinstance(entry, str) and entry == SUGGESTED) for entry in entries]
-    hint = suggest(loaded.module, tensor) if suggested or any(named) else None
+    hint, doubt = find_hint(loaded.module, tensor, asked=any(named), extra=suggested)
     picked = select(
         [hint.layer if hint and is_it else entry for entry, is_it in zip(entries, named, strict=True)], loaded.module
     )
@@ -87,11 +87,24 @@ def explain(
         labels=loaded.labels,
         inputs=tensor,
         pictures=pictures,
-        suggested=hint.layer if hint else None,
+        suggested=hint.layer if hint and hint.layer not in {call.name for call in silent} else None,
         single=single,
-        notes=(*loaded.notes, *([hint.note] if hint and hint.note else []), *silent_notes(silent)),
+        notes=(*loaded.notes, *filter(None, [doubt]), *silent_notes(silent)),
         about=provenance(loaded, hashed=isinstance(model, LoadedModel)),
     )
+
+
+def find_hint(module: nn.Module, inputs: Tensor, *, asked: bool, extra: bool) -> tuple[Suggestion | None, str]:
+    """The suggested layer, and what to say about it; only where it was `asked` for is it an error that there is none."""
+    if not (asked or extra):
+        return None, ""
+    try:
+        hint = suggest(module, inputs)
+        return hint, hint.note
+    except LayerError as error:
+        if asked:
+            raise
+        return None, f"no layer is suggested: {error.reason}"
 
 
 def ask(questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None) -> list[Asked]:

@@ -57,10 +57,6 @@ class Call:
     argument: Tensor | None = None  # what went into an nn.Linear
     name: str = ""  # "relu", or "relu#2" where the module was called more than once
 
-    @property
-    def is_conv(self) -> bool:
-        return issubclass(self.kind, _ConvNd)
-
 
 @dataclass(eq=False)
 class Trace:
@@ -102,13 +98,15 @@ def recording(
     Raises ModelError for a model that cannot be watched, LayerError for a layer that runs in inference mode.
     """
     with torch.inference_mode(False), torch.enable_grad(), unchanged_rng(inputs.device):
-        trace, learnt = _run(model, inputs, wanted, from_input)
-        if learnt is not None:
+        while True:  # a second forward may see what the first could not: each adds to what is known, so this ends
+            trace, learnt = _run(model, inputs, wanted, from_input)
+            if learnt is None:
+                break
             darker = learnt.dark and not _quirks.get(model, _Quirks()).dark
             _quirks[model] = learnt
-            if exact or darker:
-                del trace
-                trace, _ = _run(model, inputs, wanted, from_input)
+            if not (exact or darker):
+                break
+            del trace
         yield trace
 
 

@@ -21,6 +21,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two exclusive
 
+LONGEST = 1024  # pixels of an overlay's longer side, unless asked otherwise
 UNSEEN_LIGHT = 0.38  # what the network did not see is drawn this bright
 PAPER, INK, FAINT = (18, 19, 23), (236, 236, 232), (150, 152, 158)
 
@@ -86,16 +87,22 @@ def seen(inputs: Floats, preprocess: Mapping[str, Any] | None) -> Bytes:
 
 def scaled_photo(photo: Bytes, view: View, longest: int | None) -> tuple[Image.Image, Box]:
     """The photo with its longer side at most `longest` pixels, what the network did not see dimmed, and the box it saw."""
-    height, width = fit_size(photo.shape[:2], longest)
-    picture = Image.fromarray(photo)
-    if (width, height) != picture.size:
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    seen = view.seen_at((height, width))
-    if seen == (0, 0, width, height):
+    picture = shrunk(photo, longest)
+    seen = view.seen_at((picture.height, picture.width))
+    if seen == (0, 0, *picture.size):
         return picture, seen
     dimmed = ImageEnhance.Brightness(ImageEnhance.Color(picture).enhance(0.35)).enhance(UNSEEN_LIGHT)
     dimmed.paste(picture.crop(seen), seen[:2])
     return dimmed, seen
+
+
+def shrunk(photo: Bytes, longest: int | None) -> Image.Image:
+    """The photo with its longer side at most `longest` pixels."""
+    height, width = fit_size(photo.shape[:2], longest)
+    picture = Image.fromarray(photo)
+    if (width, height) == picture.size:
+        return picture
+    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def fit_size(size: tuple[int, ...], longest: int | None) -> tuple[int, int]:

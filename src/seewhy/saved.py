@@ -101,8 +101,7 @@ def read_pictures(folder: Path, data: dict[str, Any]) -> tuple[Picture, ...] | N
     with Image.open(folder / storage.PHOTO) as photo:
         pixels = np.array(photo.convert("RGB"))
     if data["view"] is None:  # a tensor was explained: what the network saw is all there is
-        height, width = data["size"]
-        view = View((height, width), (height, width), (0.0, 0.0, float(width), float(height)))
+        view = View.whole(data["size"])
     else:
         view = View(*(tuple(data["view"][name]) for name in ("photo", "inputs", "box")))
     return (Picture(data["picture"] or "tensor", pixels, view),)

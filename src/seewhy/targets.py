@@ -60,14 +60,10 @@ class ClassScore(Target):
     def indices(self, scores: Tensor, labels: Labels) -> Tensor:
         batch, count = scores.shape
         given = self.classes
-        if isinstance(given, str):
-            given = class_index(given, labels, count)
-        if isinstance(given, bool) or not isinstance(given, (int, Tensor)):
+        if isinstance(given, bool) or not isinstance(given, (int, str, Tensor)):
             raise TargetError(given, f"a class is an index or a name, not {type(given).__name__}.")
-        if isinstance(given, int):
-            if not 0 <= given < count:
-                raise TargetError(given, f"the model has {count} classes, 0 to {count - 1}.")
-            return torch.full((batch,), given, device=scores.device)
+        if not isinstance(given, Tensor):
+            return torch.full((batch,), find_class(given, labels, count), device=scores.device)
         index = given.to(scores.device)
         if index.is_floating_point() or index.dtype == torch.bool:
             raise TargetError(given, f"class indices are whole numbers, not {index.dtype}.")
@@ -79,9 +75,8 @@ class ClassScore(Target):
             raise TargetError(
                 given, f"class indices have shape {tuple(index.shape)}; give one, or one for each picture."
             )
-        wrong = index[(index < 0) | (index >= count)]
-        if wrong.numel():
-            raise TargetError(int(wrong.flatten()[0]), f"the model has {count} classes, 0 to {count - 1}.")
+        for wrong in index[(index < 0) | (index >= count)].flatten()[:1].tolist():
+            find_class(wrong, labels, count)
         return index.long().expand(batch)
 
 
@@ -139,7 +134,7 @@ def as_targets(spec: Any) -> list[Target]:
                 raise TargetError(spec, "ranks start at 1: top1, top5.")
             return [TopScore(rank) for rank in range(1, int(top[1]) + 1)]
         case str() | int():
-            return [ClassScore(int(spec) if isinstance(spec, str) and spec.strip().isdecimal() else spec)]
+            return [ClassScore(as_number(spec))]
         case Tensor():
             raise TargetError(
                 spec, "for one class for each picture say ClassScore(tensor); for several questions, a list."
@@ -181,6 +176,19 @@ def class_name(index: int, labels: Labels) -> str:
     if labels is None or index >= len(labels):
         return f"class {index}"
     return labels[index].split(",")[0].strip()
+
+
+def as_number(given: int | str) -> int | str:
+    """An index that was written as text, as a number; a name as it is."""
+    return int(given) if isinstance(given, str) and given.strip().isdecimal() else given
+
+
+def find_class(given: int | str, labels: Labels, count: int) -> int:
+    """The index of a class given by index or name; TargetError where the model has no such index."""
+    index = class_index(given, labels, count) if isinstance(given, str) else given
+    if not 0 <= index < count:
+        raise TargetError(index, f"the model has {count} classes, 0 to {count - 1}.")
+    return index
 
 
 def class_index(name: str, labels: Labels, count: int) -> int:

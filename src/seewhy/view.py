@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,12 @@ class View:
     photo: tuple[int, int]
     inputs: tuple[int, int]
     box: tuple[float, float, float, float]
+
+    @classmethod
+    def whole(cls, size: Sequence[int]) -> Self:
+        """The view of an input (height, width) that is its own photo."""
+        height, width = size
+        return cls((height, width), (height, width), (0.0, 0.0, float(width), float(height)))
 
     @property
     def seen(self) -> tuple[int, int, int, int]:
