@@ -1,54 +1,79 @@
-"""Names, aliases and one-liners of the methods. Imports no torch, so that listing them is instant."""
+"""The methods by name, and how a method with settings is written as text. Imports no torch."""
 
 from __future__ import annotations
 
+import ast
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from seewhy.errors import UnknownName
+from seewhy.errors import UnknownName, UsageError
+
+HINT = "List them: seewhy methods"
+
+# Where each method's class is: file, class, name ("" for the class's in lower case), other names.
+_CLASSES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("gradient", "GradCAM", "", ()),
+    ("gradient", "HiResCAM", "", ()),
+    ("gradient", "LayerCAM", "", ("layer",)),
+    ("gradient", "GradCAMPlusPlus", "gradcam++", ("gradcampp",)),
+    ("gradient", "XGradCAM", "", ()),
+    ("gradient", "GradCAMElementwise", "", ("elementwise",)),
+    ("gradient", "EigenGradCAM", "", ()),
+    ("gradient", "SegEigenCAM", "", ()),
+    ("gradient", "ShapleyCAM", "", ()),
+    ("gradient", "FinerCAM", "", ()),
+    ("gradient", "GuidedGradCAM", "", ()),
+    ("activation", "CAM", "", ()),
+    ("activation", "EigenCAM", "", ()),
+    ("activation", "KPCACAM", "", ()),
+    ("activation", "FEM", "", ()),
+    ("activation", "LaFAM", "", ("mean",)),
+    ("activation", "RandomCAM", "", ("random",)),
+    ("activation", "DeepFeatureFactorization", "", ("dff",)),
+    ("masking", "ScoreCAM", "", ()),
+    ("masking", "SSCAM", "", ()),
+    ("masking", "ISCAM", "", ()),
+    ("masking", "GroupCAM", "", ()),
+    ("masking", "OptiCAM", "", ()),
+    ("ablation", "AblationCAM", "", ()),
+    ("ablation", "ReciproCAM", "", ()),
+    ("pixels", "PolyCAM", "", ()),
+    ("pixels", "Occlusion", "", ()),
+    ("pixels", "RISE", "", ()),
+    ("network", "FullGrad", "", ()),
+    ("network", "RefineCAM", "", ()),
+    ("network", "LayerCAMFusion", "", ("fusion",)),
+    ("transformer", "AttentionRollout", "", ("rollout",)),
+    ("transformer", "AttentionRelevance", "", ("chefer",)),
+    ("transformer", "LeGrad", "", ()),
+    ("transformer", "GradECLIP", "", ()),
+    ("transformer", "ViTReciproCAM", "", ()),
+    ("wrappers", "Smooth", "", ()),
+    ("wrappers", "SmoothGradCAMPlusPlus", "smoothgradcam++", ("smoothgradcampp",)),
+    ("wrappers", "Integrated", "", ()),
+    ("wrappers", "Augmented", "", ()),
+    ("wrappers", "EigenSmooth", "", ()),
+    ("wrappers", "CAMERAS", "", ()),
+    ("wrappers", "SESS", "", ()),
+)
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A method's line in the catalog: where its class is, its paper, formula, and what to expect of it."""
+    """A method's place: its `name`, the `module` and the `cls` in it, and other names it answers to."""
 
     name: str
     module: str
     cls: str
-    paper: str
-    formula: str
-    about: str
     aliases: tuple[str, ...] = ()
 
 
-GRADIENT = "seewhy.methods.gradient"
-METHODS = (
-    MethodEntry(
-        "gradcam", GRADIENT, "GradCAM", "Selvaraju et al., ICCV 2017", "Σₖ mean(Gₖ) Aₖ",
-        "The classic: smooth, class-specific; averages a channel's gradient, which blurs in early layers.",
-    ),
-    MethodEntry(
-        "hirescam", GRADIENT, "HiResCAM", "Draelos & Carin, 2020", "Σₖ Gₖ ⊙ Aₖ",
-        "Shows exactly what the layer used, cell by cell; equal to Grad-CAM before pooling and a linear head.",
-    ),
-    MethodEntry(
-        "layercam", GRADIENT, "LayerCAM", "Jiang et al., TIP 2021", "Σₖ relu(Gₖ) ⊙ Aₖ",
-        "Fine detail in early layers; counts only cells whose gradient is positive.", ("layer",),
-    ),
-    MethodEntry(
-        "gradcam++", GRADIENT, "GradCAMPlusPlus", "Chattopadhay et al., WACV 2018", "Σₖ (Σ relu(g)/(2+g·Sₖ)) Aₖ",
-        "Covers several objects of the class; depends on the scale of the logits.",
-        ("gradcamplusplus", "gradcampp"),
-    ),
-    MethodEntry(
-        "xgradcam", GRADIENT, "XGradCAM", "Fu et al., BMVC 2020", "Σₖ (Σ(Gₖ⊙Aₖ)/Sₖ) Aₖ",
-        "Keeps the score's total; explodes where a channel's activations nearly cancel (bare convolutions).",
-    ),
-    MethodEntry(
-        "gradcamelementwise", GRADIENT, "GradCAMElementwise", "package grad-cam", "Σₖ relu(Gₖ ⊙ Aₖ)",
-        "Only positive contributions; equal to LayerCAM after a ReLU.", ("elementwise",),
-    ),
-)  # fmt: skip
+METHODS = tuple(
+    MethodEntry(name or cls.lower(), f"seewhy.methods.{module}", cls, aliases)
+    for module, cls, name, aliases in _CLASSES
+)
+_BY_CLASS = {entry.cls: entry.name for entry in METHODS}
 
 
 def find_method(name: str) -> MethodEntry:
@@ -61,4 +86,73 @@ def find_method(name: str) -> MethodEntry:
     for entry in METHODS:
         if wanted in (entry.name, entry.cls.casefold(), *entry.aliases):
             return entry
-    raise UnknownName("method", name, [entry.name for entry in METHODS], hint="List them: seewhy methods")
+    raise UnknownName("method", name, [entry.name for entry in METHODS], hint=HINT)
+
+
+def name_of_class(cls: type) -> str:
+    """The name of a method's class: the catalog's for one of ours, else the class's own in lower case."""
+    return _BY_CLASS.get(cls.__name__, cls.__name__.lower())
+
+
+@dataclass(frozen=True)
+class MethodText:
+    """A method as it was written: its entry, the methods and values given by position, and the settings by name."""
+
+    entry: MethodEntry
+    given: tuple[Any, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def read_method(text: str) -> MethodText:
+    """A method with settings from text: "scorecam(batch_size=64)", "smooth(layercam, samples=16)".
+
+    >>> read = read_method("smooth(layercam, samples=16)")
+    >>> read.entry.name, read.given[0].entry.name, read.settings
+    ('smooth', 'layercam', {'samples': 16})
+
+    Raises UnknownName for a name that is not in the catalog, UsageError for text that cannot be read.
+    """
+    name, opened, rest = text.strip().partition("(")
+    entry = find_method(name)
+    if not opened:
+        return MethodText(entry)
+    if not rest.endswith(")"):
+        raise UsageError(f"method '{text}': a bracket is not closed.")
+    given, settings = [], {}
+    for item in split_at_commas(rest[:-1]):
+        key, equals, value = item.partition("=")
+        if equals and key.strip().isidentifier():
+            settings[key.strip()] = read_value(value.strip())
+        else:
+            given.append(read_value(item))
+    return MethodText(entry, tuple(given), settings)
+
+
+def read_value(text: str) -> Any:
+    """A setting: a number, True, None, a list, a method (by its name), or else a word."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    try:
+        return read_method(text)
+    except UnknownName:
+        if "(" in text:
+            raise
+        return text
+
+
+def split_at_commas(text: str) -> list[str]:
+    """The parts of `text` between commas, but not at commas inside brackets.
+
+    >>> split_at_commas("a, b(c,d)")
+    ['a', 'b(c,d)']
+    """
+    found, depth, start = [], 0, 0
+    for index, sign in enumerate(text):
+        depth += (sign in "([") - (sign in ")]")
+        if sign == "," and depth == 0:
+            found.append(text[start:index])
+            start = index + 1
+    found.append(text[start:])
+    return [item.strip() for item in found if item.strip()]

@@ -8,6 +8,7 @@
         │   └── OfflineError    weights that would have to be downloaded, and no network
         ├── LayerError      a layer that exists but cannot give a map
         ├── TargetError     a question the model's output cannot answer
+        ├── MethodError     a method that does not fit the model, the layer or the target, or a setting that makes no sense
         └── ChoiceError     a result with several maps where one was asked for
 
 Every error says what happened, what was given and what to do, and carries its data as attributes.
@@ -81,6 +82,15 @@ class TargetError(UsageError):
     def __init__(self, target: object, reason: str) -> None:
         super().__init__(f"target {target!r}: {reason}")
         self.target = target
+        self.reason = reason
+
+
+class MethodError(UsageError):
+    """A method that does not fit the model, layer or target, or a wrong setting. Attributes: `method`, `reason`."""
+
+    def __init__(self, method: str, reason: str) -> None:
+        super().__init__(f"method {method}: {reason}")
+        self.method = method
         self.reason = reason
 
 

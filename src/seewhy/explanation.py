@@ -24,6 +24,7 @@ from seewhy.targets import class_index, class_name
 from seewhy.view import View
 
 Key = tuple[str, str, str]  # method, target, layer
+WIDEST = 6  # tiles a row of a comparison
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +77,17 @@ class Explanation:
 
         Raises ChoiceError where several maps are left, UnknownName for a choice that does not exist.
         """
+        method = choose("method", method, self.methods)
         return (
-            choose("method", method, self.methods),
+            method,
             choose("target", self._target_key(target), self.targets),
-            choose("layer", layer, self.layers),
+            choose("layer", layer, self.layers_of(method)),
         )
+
+    def layers_of(self, method: str) -> tuple[str, ...]:
+        """The layers at which a method has maps; "network" stands for the whole of it."""
+        found = {layer for name, _, layer in self.maps if name == method}
+        return tuple(layer for layer in self.layers if layer in found)
 
     def _target_key(self, target: str | int | None) -> str | None:
         if target is None or str(target) in self.targets:
@@ -203,33 +210,45 @@ class Explanation:
         side: int = 220,
     ) -> Image.Image:
         """Every layer's overlay on one sheet, in execution order; `side` is the longer side of a tile in pixels."""
-        shown = layers or self.layers
+        method = choose("method", method, self.methods)
+        known = self.layers_of(method)
+        shown = [layer for layer in layers or known if layer in known] or known
         tiles = []
         for number, layer in enumerate(shown, 1):
             picture = self.overlay(method, target, layer, look=look, longest=side)
             star = "  ·  suggested" if layer == self.suggested else ""
-            grid = grid_text(self.layer_info[layer].grid)
+            grid = grid_text(self.maps[self.key(method, target, layer)].shape[1:])
             tiles.append(render.Tile(layer, f"{number}   {grid}{star}", picture))
         return render.contact_sheet(tiles, *self._titles(self.key(method, target, shown[0])))
 
     def comparison(self, layer: str | None = None, *, look: render.Look | None = None, side: int = 320) -> Image.Image:
-        """Methods and targets side by side at one layer: a row for each target, a column for each method."""
+        """Methods and targets side by side at one layer: a row for each target, a column for each method.
+
+        Methods of the whole network are shown as such; many methods of one target fill several rows.
+        """
         tiles = []
         for answer in self.answers:
             chance = "" if answer.probabilities is None else f"{float(answer.probabilities[0]):.1%}"
             for method in self.methods:
-                picture = self.overlay(method, answer.key, layer, look=look, longest=side)
-                tiles.append(render.Tile(f"{answer.name}   {chance}", method, picture))
-        key = self.key(self.methods[0], self.targets[0], layer)
+                known = self.layers_of(method)
+                where = layer if layer is None or layer in known else known[-1]
+                picture = self.overlay(method, answer.key, where, look=look, longest=side)
+                kind = f"{answer.name}   {chance}" if len(self.answers) > 1 else method
+                place = method if len(self.answers) > 1 else "" if where == layer else str(where)
+                tiles.append(render.Tile(kind, place, picture))
         title = " / ".join(answer.name for answer in self.answers)
-        columns = len(self.methods) if len(self.methods) > 1 else min(len(self.targets), 5)
-        return render.contact_sheet(tiles, title, f"{self._titles(key)[1]}  ·  {key[2]}", columns)
+        count = len(self.methods)
+        columns = count if 1 < count <= WIDEST else min(len(tiles), WIDEST)
+        return render.contact_sheet(tiles, title, f"{self._source()}  ·  {layer or self.layers[-1]}", columns)
 
     def _titles(self, key: Key) -> tuple[str, str]:
         answer = self.answers[self.targets.index(key[1])]
         chance = "" if answer.probabilities is None else f"   {float(answer.probabilities[0]):.1%}"
+        return f"{answer.name}{chance}", f"{self._source()}  ·  {key[0]}"
+
+    def _source(self) -> str:
         source = Path(self.pictures[0].source).name if self.pictures else "tensor"
-        return f"{answer.name}{chance}", f"{source}  ·  {self.about.get('model', '')}  ·  {key[0]}"
+        return f"{source}  ·  {self.about.get('model', '')}"
 
     def _photo(self, longest: int | None) -> tuple[Image.Image, render.Box]:
         self._one_picture("a picture")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Layout = Literal["channels_first", "channels_last", "tokens", "tokens_last"]
@@ -41,6 +42,23 @@ class Grid:
             case "tokens":
                 output = output.transpose(1, 2)
         return output[:, :, self.prefix :].reshape(*output.shape[:2], *self.shape)
+
+    def restore(self, values: Tensor, original: Tensor) -> Tensor:
+        """(N, K, *grid) back in the layer's own order; tokens that stand for no place come from `original` (1, ...).
+
+        >>> import torch
+        >>> grid, output = Grid((2, 3), "tokens", prefix=1), torch.rand(1, 7, 8)
+        >>> torch.equal(grid.restore(grid.channels_first(output), output), output)
+        True
+        """
+        if self.layout == "channels_first":
+            return values
+        if self.layout == "channels_last":
+            return values.movedim(1, -1)
+        first = original if self.layout == "tokens_last" else original.transpose(1, 2)
+        prefix = first[:, :, : self.prefix].to(values.dtype).expand(len(values), -1, -1)
+        tokens = torch.cat([prefix, values.flatten(2)], 2)
+        return tokens if self.layout == "tokens_last" else tokens.transpose(1, 2)
 
     @property
     def cells(self) -> int:

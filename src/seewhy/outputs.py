@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -24,6 +24,23 @@ def first_tensor(output: Any) -> Tensor | None:
         if found is not None:
             return found
     return None
+
+
+def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of `output` with `function` applied to each tensor in it."""
+    if isinstance(output, Tensor):
+        return function(output)
+    for key, item in items(output):
+        output = put(output, key, map_tensors(item, function))
+    return output
+
+
+def tensors_in(output: Any) -> Iterator[Tensor]:
+    """Every tensor in `output`, depth first."""
+    if isinstance(output, Tensor):
+        yield output
+    for _, item in items(output):
+        yield from tensors_in(item)
 
 
 def replace_first(output: Any, new: Tensor) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,20 @@ from torch import Tensor, nn
 from seewhy.errors import LayerError, UsageError
 from seewhy.explanation import Explanation, Key
 from seewhy.images import load_image, name_of
-from seewhy.layers import Selection, select
-from seewhy.methods import Method, as_methods
+from seewhy.layers import select
+from seewhy.methods import ALL, AnyMethod, NetworkMethod, Sampled, as_methods
 from seewhy.models import LoadedModel, load_model
 from seewhy.parts import Answer, LayerInfo, Picture
+from seewhy.passes import NETWORK, Passes
 from seewhy.preprocess import Fit, Preprocess
+from seewhy.probe import MEMORY, Network
 from seewhy.record import Call, Trace, recording
-from seewhy.signals import Signals, differentiate
+from seewhy.signals import Need
 from seewhy.suggestion import Suggestion, suggest
 from seewhy.targets import Asked, Target, as_targets, logits
 
 SUGGESTED = "suggested"
+Progress = Callable[[int, int], None]
 
 
 def explain(
@@ -41,6 +45,8 @@ def explain(
     labels: Any = None,
     fit: Fit | None = None,
     suggested: bool = False,
+    memory: int = MEMORY,
+    progress: Progress | None = None,
 ) -> Explanation:
     """Why the model answers as it does: maps for every method, target and layer from one forward and one backward a target.
 
@@ -49,7 +55,8 @@ def explain(
     loaded model brings. `methods` are names or Method values (Grad-CAM), `layers` as in `seewhy.layers.select` or
     "suggested" (the default), `targets` as in `seewhy.targets.as_targets` (the predicted class). `fit` "crop" (the model's
     own), "squash" or "pad" says how pictures meet the input size. `suggested` explains the suggested layer as well, and
-    names it in the result.
+    names it in the result. Methods that ask the network again do so in batches that take about `memory` bytes, and tell
+    `progress` how many rows of how many are done. `methods` "all" leaves out what does not fit.
 
     Raises UsageError and its kinds for a call that cannot be carried out, ImageError for a picture that cannot be read.
 
@@ -69,27 +76,37 @@ def explain(
         [hint.layer if hint and is_it else entry for entry, is_it in zip(entries, named, strict=True)], loaded.module
     )
     selection = picked if hint is None else picked.plus(hint.layer)
-    with recording(loaded.module, tensor, selection.wanted) as trace:
+    network = Network(loaded.module, tensor, memory)
+    heads = any(bool(method.needs & Need.HEAD) for method in chosen.values())
+    with recording(loaded.module, tensor, replace(selection.wanted, heads=heads)) as trace:
         calls = selection.pick(trace)
         unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
         trace.calls = calls  # the others' outputs are free to go
         asked = ask(questions, trace, loaded.labels)
         classes = class_logits(trace)
         infos = {call: info(call, trace, asked=call.name not in unasked) for call in calls}
-        maps, reached, silent = make_maps(chosen, asked, trace, calls, picked)
+        if progress is not None:
+            network.tick = counter(progress, rows_of(chosen, infos.values(), len(tensor) * len(asked)))
+        passes = Passes(network, trace, calls, chosen, picked, lenient=is_all(methods))
+        passes.run(asked)
+    silent, maps = passes.silent, passes.maps
+    with_maps = {layer for _, _, layer in maps}
+    layer_info = {call.name: infos[call] for call in calls if call.name in with_maps}
+    if NETWORK in with_maps:
+        layer_info[NETWORK] = LayerInfo(type(loaded.module).__name__, tuple(tensor.shape[2:]), 0, "the whole network")
     return Explanation(
-        maps={key: maps[key] for key in ordered(chosen, asked, calls) if key in maps},
+        maps={key: maps[key] for key in ordered(maps, asked, tuple(layer_info))},
         answers=tuple(answer(item, classes) for item in asked),
-        layer_info={call.name: infos[call] for call in calls if call not in silent},
-        reached=reached,
+        layer_info=layer_info,
+        reached=passes.reached,
         size=tuple(tensor.shape[2:]),
         logits=classes,
         labels=loaded.labels,
         inputs=tensor,
         pictures=pictures,
-        suggested=hint.layer if hint and hint.layer not in {call.name for call in silent} else None,
+        suggested=hint.layer if hint and hint.layer in layer_info else None,
         single=single,
-        notes=(*loaded.notes, *filter(None, [doubt]), *silent_notes(silent)),
+        notes=(*loaded.notes, *filter(None, [doubt]), *silent_notes(silent), *unfit_notes(passes.unfit)),
         about=provenance(loaded, hashed=isinstance(model, LoadedModel)),
     )
 
@@ -113,39 +130,55 @@ def ask(questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None)
     return list({item.key: item for item in reversed(asked)}.values())[::-1]
 
 
-def make_maps(
-    methods: dict[str, Method], asked: Sequence[Asked], trace: Trace, calls: Sequence[Call], selection: Selection
-) -> tuple[dict[Key, Tensor], dict[tuple[str, str], Tensor], list[Call]]:
-    """All maps; where one is blank, whether a gradient came there (B,); and the layers no target depends on."""
-    maps: dict[Key, Tensor] = {}
-    reached: dict[tuple[str, str], Tensor] = {}
-    silent = dict.fromkeys(calls)
-    for number, item in enumerate(asked, 1):
-
-        def consume(call: Call, at: Signals, target: str = item.key) -> None:
-            blank = False
-            for name, method in methods.items():
-                maps[name, target, call.name] = made = method(at)
-                blank = blank or not (made.any() if len(made) == 1 else made.flatten(1).any(1).all())
-            if blank:  # only then are all its gradients worth a look
-                reached[target, call.name] = at.gradients.flatten(1).any(1)
-            silent.pop(call, None)
-
-        missed = differentiate(trace, item.scores, calls, consume, again=number < len(asked))
-        for call in missed:
-            if selection.insists_on(call) or len(missed) == len(calls):
-                raise LayerError(
-                    call.name, f"target {item.name!r} does not depend on it: no gradient reaches this layer."
-                )
-    return maps, reached, list(silent)
-
-
 def silent_notes(silent: Sequence[Call]) -> list[str]:
     return [f"left out, as no target depends on them: {', '.join(call.name for call in silent)}"] if silent else []
 
 
-def ordered(methods: dict[str, Method], asked: Sequence[Asked], calls: Sequence[Call]) -> list[Key]:
-    return [(method, item.key, call.name) for method in methods for item in asked for call in calls]
+def unfit_notes(unfit: dict[str, dict[str, str]]) -> list[str]:
+    """Where a method gave no map, and why: one line a method, with the reason at the last layer."""
+    notes = []
+    for name, reasons in unfit.items():
+        layer, reason = list(reasons.items())[-1]
+        where = f"at {len(reasons)} layers" if len(reasons) > 1 else f"at {layer}" if layer != NETWORK else "here"
+        notes.append(f"{name} is left out {where}: {reason}")
+    return notes
+
+
+def ordered(maps: Iterable[Key], asked: Sequence[Asked], layers: Sequence[str]) -> list[Key]:
+    """The keys by method (as they came), then target, then layer in execution order."""
+    methods = list(dict.fromkeys(method for method, _, _ in maps))
+    targets = [item.key for item in asked]
+    places = {name: number for number, name in enumerate(layers)}
+    return sorted(maps, key=lambda key: (methods.index(key[0]), targets.index(key[1]), places[key[2]]))
+
+
+def rows_of(methods: Mapping[str, AnyMethod], layers: Iterable[LayerInfo], pictures: int) -> int:
+    """About how many rows the methods will send through the network, beside the shared pass."""
+    infos = list(layers)
+    total = 0
+    for method in methods.values():
+        once = isinstance(method, (Sampled, NetworkMethod))  # all layers share their passes
+        for info in infos[-1:] if once else infos:
+            total += method.forwards(info.channels, prod(info.grid))
+    return total * pictures
+
+
+def counter(progress: Progress, total: int) -> Callable[[int], None]:
+    """A function that counts rows and tells `progress` (done, total)."""
+    done = 0
+
+    def tick(rows: int) -> None:
+        nonlocal done
+        done += rows
+        progress(done, total)
+
+    progress(0, total)
+    return tick
+
+
+def is_all(methods: Any) -> bool:
+    entries = [methods] if isinstance(methods, str) else methods if isinstance(methods, (list, tuple)) else []
+    return any(isinstance(entry, str) and entry.strip().lower() == ALL for entry in entries)
 
 
 def class_logits(trace: Trace) -> Tensor | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from seewhy.errors import LayerError
 from seewhy.grid import Grid, find_grid
+from seewhy.listen import AttentionHeard, BiasHeard, GuidedReLU, Heads
 from seewhy.outputs import first_tensor, replace_first
 from seewhy.twin import named_modules, twin
 
@@ -24,10 +25,17 @@ SHAPERS = (_ConvNd, _MaxPoolNd, _AvgPoolNd)  # modules whose output is channels 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which calls to keep: those of the modules in `names` (None: of all); `gridded`: only with 2 cells an axis."""
+    """Which calls to keep: those of the modules in `names` (None: of all); `gridded`: only with 2 cells an axis.
+
+    `attention`: every attention as well, worked out step by step. `heads`: what went into each nn.Linear, and came out.
+    `biases`: what convolutions and BatchNorm add.
+    """
 
     names: frozenset[str] | None = None
     gridded: bool = False
+    attention: bool = False
+    heads: bool = False
+    biases: bool = False
 
 
 class Ear:
@@ -59,6 +67,33 @@ class Call:
 
 
 @dataclass(eq=False)
+class Attention:
+    """One attention: in which module, its `heads`, and how its N tokens lie on the picture (None: they do not)."""
+
+    module: str
+    heads: Heads
+    grid: Grid | None = None
+
+
+@dataclass(eq=False)
+class Bias:
+    """What one convolution or BatchNorm adds: `values` (K,); `ear` is told the gradient (B, K, *grid) at its output."""
+
+    values: Tensor
+    ear: Ear
+
+
+@dataclass(eq=False)
+class LinearHead:
+    """A call of an nn.Linear: its weights (classes, K) and bias, what went in (B, K) and what came out."""
+
+    weight: Tensor
+    bias: Tensor | None
+    argument: Tensor
+    output: Tensor
+
+
+@dataclass(eq=False)
 class Trace:
     """What one forward gave: the wanted calls in execution order, and the model's own output.
 
@@ -70,6 +105,9 @@ class Trace:
     calls: list[Call]
     roots: tuple[Tensor, ...]
     counts: Counter[str] = field(default_factory=Counter)
+    attentions: list[Attention] = field(default_factory=list)
+    linears: list[LinearHead] = field(default_factory=list)
+    biases: list[Bias] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -85,7 +123,13 @@ _quirks: weakref.WeakKeyDictionary[nn.Module, _Quirks] = weakref.WeakKeyDictiona
 
 @contextmanager
 def recording(
-    model: nn.Module, inputs: Tensor, wanted: Wanted, *, from_input: bool = False, exact: bool = True
+    model: nn.Module,
+    inputs: Tensor,
+    wanted: Wanted,
+    *,
+    from_input: bool = False,
+    exact: bool = True,
+    guided: GuidedReLU | None = None,
 ) -> Iterator[Trace]:
     """Run a twin of `model` on `inputs` once and keep every wanted call's output, with its graph, until the block ends.
 
@@ -93,13 +137,13 @@ def recording(
     operations: where one was overwritten, the forward is repeated once with copies of those layers, and that is
     remembered for the model. Without `exact` it is not repeated: gradients are right all the same, and an output whose
     version is no longer `call.version` is not what the layer gave. Gradients are on inside the block, whatever the
-    caller's mode; RNG state is put back.
+    caller's mode; RNG state is put back. `guided` ReLUs pass back positive gradients only.
 
     Raises ModelError for a model that cannot be watched, LayerError for a layer that runs in inference mode.
     """
     with torch.inference_mode(False), torch.enable_grad(), unchanged_rng(inputs.device):
         while True:  # a second forward may see what the first could not: each adds to what is known, so this ends
-            trace, learnt = _run(model, inputs, wanted, from_input)
+            trace, learnt = _run(model, inputs, wanted, from_input, guided)
             if learnt is None:
                 break
             darker = learnt.dark and not _quirks.get(model, _Quirks()).dark
@@ -110,14 +154,21 @@ def recording(
         yield trace
 
 
-def _run(model: nn.Module, inputs: Tensor, wanted: Wanted, from_input: bool) -> tuple[Trace, _Quirks | None]:
+def _run(
+    model: nn.Module, inputs: Tensor, wanted: Wanted, from_input: bool, guided: GuidedReLU | None
+) -> tuple[Trace, _Quirks | None]:
     """One forward, and the quirks under which it should be repeated, if it showed any new ones."""
     known = _quirks.get(model, _Quirks())
     leaf = inputs.detach().clone().requires_grad_(from_input)
     watch = _Watch(leaf, wanted, known)
     copy = twin(model)
     watch.attach(copy)
-    output = copy(leaf.clone() if from_input else leaf)  # a leaf could not be overwritten
+    with (
+        AttentionHeard(watch.hear) if wanted.attention else nullcontext(),
+        BiasHeard(watch.hear_bias) if wanted.biases else nullcontext(),
+        guided or nullcontext(),
+    ):
+        output = copy(leaf.clone() if from_input else leaf)  # a leaf could not be overwritten
     watch.open = False  # a checkpointed model calls its modules again in the backward pass: the same, but not recorded
     for call in watch.calls:
         call.name = f"{call.module}#{call.index}" if watch.counts[call.module] > 1 else call.module
@@ -128,7 +179,10 @@ def _run(model: nn.Module, inputs: Tensor, wanted: Wanted, from_input: bool) -> 
     hurt = {call.module for call in watch.calls if call.output._version != call.version}
     if hurt:
         learnt = replace(learnt, overwritten=known.overwritten | hurt)
-    return Trace(leaf, output, watch.calls, roots, watch.counts), None if learnt == known else learnt
+    trace = Trace(
+        leaf, output, watch.calls, roots, watch.counts, watch.attentions, watch.linears, watch.biases
+    )  # fmt: skip
+    return trace, None if learnt == known else learnt
 
 
 class _Spark(torch.autograd.Function):
@@ -157,6 +211,10 @@ class _Watch:
         self.spark = torch.zeros((), dtype=inputs.dtype, device=inputs.device, requires_grad=True)
         self.dark = False
         self.open = True
+        self.attentions: list[Attention] = []
+        self.linears: list[LinearHead] = []
+        self.biases: list[Bias] = []
+        self.running: list[str] = []  # modules, outermost first; followed for attention only
 
     def attach(self, model: nn.Module) -> None:
         if self.wanted.names is None:
@@ -169,9 +227,40 @@ class _Watch:
             for name, module in named_modules(model):  # a layer's grid is told by those of the convolutions before it
                 if isinstance(module, SHAPERS) and name not in chosen:
                     module.register_forward_hook(self.note_grid)
+        if self.wanted.heads:
+            for _, module in named_modules(model):
+                if isinstance(module, nn.Linear):
+                    module.register_forward_hook(self.keep_linear)
+        if self.wanted.attention:
+            for name, module in named_modules(model):
+                module.register_forward_pre_hook(self.enter(name))
+                module.register_forward_hook(self.leave)
         if self.quirks.dark:
             for _, module in named_modules(model):
                 module.register_forward_pre_hook(switch_gradients_on)
+
+    def keep_linear(self, module: nn.Module, args: Any, output: Any) -> None:
+        assert isinstance(module, nn.Linear)
+        if args and args[0].dim() == 2:
+            self.linears.append(LinearHead(module.weight, module.bias, args[0].detach(), output))
+
+    def hear(self, heads: Heads) -> None:
+        self.attentions.append(Attention(self.running[-1] if self.running else "", heads))
+
+    def hear_bias(self, values: Tensor, output: Tensor) -> None:
+        if output.requires_grad:
+            bias = Bias(values, Ear())
+            output.register_hook(bias.ear)  # type: ignore[no-untyped-call]
+            self.biases.append(bias)
+
+    def enter(self, name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda module, args: self.running.append(name)
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        name, tensor = self.running.pop(), first_tensor(output)
+        for attention in self.attentions:
+            if attention.grid is None and attention.module == name and tensor is not None and tensor.dim() == 3:
+                attention.grid = find_grid(tensor, self.inputs, self.grids)
 
     def note_grid(self, module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor) and self.spans_input(output):

@@ -25,6 +25,23 @@ class Asked:
     name: str  # for people: "minibus"
     scores: Tensor
     classes: Tensor | None = None
+    function: Callable[[Any], Tensor] | None = None
+
+    def of(self, output: Any, picture: int) -> Asked:
+        """The same question about one picture, asked of another `output`, whose rows are all variants of that picture."""
+        if self.classes is None:
+            assert self.function is not None
+            return Asked(self.key, self.name, checked(self.function(output), self.name), None, self.function)
+        scores = logits(output)
+        classes = self.classes[picture].expand(len(scores))
+        return Asked(self.key, self.name, scores.gather(1, classes[:, None])[:, 0], classes)
+
+    def again(self, output: Any) -> Asked:
+        """The same question about the same pictures, asked of an `output` for a variant of each."""
+        if self.classes is None:
+            return self.of(output, 0)
+        scores = logits(output).gather(1, self.classes[:, None])[:, 0]
+        return Asked(self.key, self.name, scores, self.classes)
 
 
 class Target(ABC):
@@ -108,11 +125,15 @@ class FunctionScore(Target):
 
     def ask(self, output: Any, labels: Labels) -> Asked:
         name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
-        scores = self.function(output)
-        if not isinstance(scores, Tensor) or scores.dim() != 1:
-            shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise TargetError(name, f"the function gave {shape}; it must give one score for each picture, shape (B,).")
-        return Asked(name, name, scores)
+        return Asked(name, name, checked(self.function(output), name), None, self.function)
+
+
+def checked(scores: Any, name: str) -> Tensor:
+    """What a target function gave, if it is one score for each row."""
+    if not isinstance(scores, Tensor) or scores.dim() != 1:
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise TargetError(name, f"the function gave {shape}; it must give one score for each picture, shape (B,).")
+    return scores
 
 
 def as_targets(spec: Any) -> list[Target]:

@@ -26,6 +26,59 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(*values.shape, *[1] * (like.dim() - 2))
 
 
+def normalize(maps: Tensor) -> Tensor:
+    """Each map (B, *grid) from its minimum to its maximum on [0, 1]; a constant map comes back as zeros.
+
+    Masks are made so; heat maps are not (see `rescale`), as it would hide evidence that is the same everywhere.
+    """
+    flat = maps.flatten(1)
+    low, span = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True) - flat.amin(1, keepdim=True)
+    return ((flat - low) / torch.where(span > 0, span, 1.0)).reshape(maps.shape)
+
+
+def first_component(terms: Tensor, *, centered: bool) -> Tensor:
+    """The projection (B, *grid) of cells on the first right singular vector of `terms` (B, K, *grid), cells by channels.
+
+    `centered` takes each channel's mean over the grid away first. Through the smaller of the two Gram matrices. Its sign is
+    arbitrary: `facing` settles it.
+    """
+    matrix = terms.flatten(2)
+    if centered:
+        matrix = matrix - matrix.mean(2, keepdim=True)
+    channels, cells = matrix.shape[1:]
+    # Of the scale of 1, or the squares of small numbers would be lost in float32.
+    scale = matrix.abs().amax((1, 2), keepdim=True)
+    matrix = matrix / torch.where(scale > 0, scale, 1.0)
+    if channels <= cells:
+        vectors = torch.linalg.eigh(matrix @ matrix.mT).eigenvectors[:, :, -1:]
+        projected = matrix.mT @ vectors
+    else:
+        values, vectors = torch.linalg.eigh(matrix.mT @ matrix)
+        projected = vectors[:, :, -1:] * values[:, -1, None, None].clamp(min=0).sqrt()
+    return (projected * scale).reshape(-1, *terms.shape[2:])
+
+
+def facing(maps: Tensor, direction: Tensor) -> Tensor:
+    """Each map (B, *grid), or its negative, so that its product with `direction` (B, *grid) is not negative."""
+    product = (maps * direction).flatten(1).sum(1)
+    return maps * torch.where(product < 0, -1.0, 1.0).to(maps.dtype).reshape(-1, *[1] * (maps.dim() - 1))
+
+
+def blur(images: Tensor, size: int, sigma: float, border: str = "reflect") -> Tensor:
+    """Images (B, C, *size) under a Gaussian kernel of `size` cells an axis; smaller where an image is not large enough."""
+    for axis in range(2, images.dim()):
+        length = images.shape[axis]
+        width = min(size, 2 * length - 1)
+        steps = torch.arange(width, dtype=images.dtype, device=images.device) - width // 2
+        kernel = torch.exp(-(steps**2) / (2 * sigma**2))
+        lines = images.movedim(axis, -1)
+        flat = lines.reshape(-1, 1, length)
+        padded = F.pad(flat, (width // 2, width // 2), mode=border)
+        flat = F.conv1d(padded, (kernel / kernel.sum())[None, None])
+        images = flat.reshape(lines.shape).movedim(-1, axis)
+    return images
+
+
 def rectify(maps: Tensor) -> Tensor:
     """Negatives become zero: only evidence *for* the target is left."""
     return maps.clamp(min=0)

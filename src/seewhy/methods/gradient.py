@@ -1,94 +1,302 @@
-"""Methods that need only a layer's activations A and gradients G: all of them, at every layer, share one backward pass.
+"""Methods that weight a layer's activations A by its gradients G: all of them, at every layer, share one backward pass.
 
-Notation: A, G (B, K, *grid); S_k the sum of A over the grid of channel k; n the number of cells.
+Notation: A, G (B, K, *grid); S_k the sum of A over the grid of channel k; n the number of cells; y the score.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from seewhy.methods.base import Method
-from seewhy.signals import Signals
-from seewhy.tensors import per_channel, weighted_sum
+from seewhy.methods.base import About, Elementwise, Method, Weighted
+from seewhy.scoring import Contrast, LogitPlusLogProbability, Scoring
+from seewhy.signals import Need, Signals
+from seewhy.tensors import facing, first_component, per_channel, rectify, resize, weighted_sum
 
 
 @final
 @dataclass(frozen=True)
-class GradCAM(Method):
+class GradCAM(Weighted):
     """Channels weighted by their mean gradient: sum_k mean(G_k) A_k.
 
     Selvaraju et al., ICCV 2017, equations 1 and 2 (without the ReLU, which comes later).
+
+    >>> import seewhy
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    >>> seewhy.explain(net, torch.rand(1, 3, 8, 8), methods=GradCAM(), layers="0").map().shape
+    torch.Size([1, 6, 6])
     """
 
-    def __call__(self, at: Signals) -> Tensor:
-        return weighted_sum(at.gradients.flatten(2).mean(2), at.activations)
+    about = About(
+        "Selvaraju et al., Grad-CAM, ICCV 2017", "Σₖ mean(Gₖ) Aₖ",
+        "The classic: smooth and class-specific.",
+        pitfalls="Averages a channel's gradient over the grid, which blurs in early layers.",
+    )  # fmt: skip
+
+    def weights(self, at: Signals) -> Tensor:
+        return at.gradients.flatten(2).mean(2)
 
 
 @final
 @dataclass(frozen=True)
-class HiResCAM(Method):
+class HiResCAM(Elementwise):
     """Every cell weighted by its own gradient: sum_k G_k * A_k.
 
     Draelos and Carin, 2020, equation 3. Faithful by proof where one linear layer follows.
     """
 
-    def __call__(self, at: Signals) -> Tensor:
-        return at.contributions.sum(1)
+    about = About(
+        "Draelos & Carin, HiResCAM, 2020", "Σₖ Gₖ ⊙ Aₖ",
+        "Shows exactly what the layer used, cell by cell; equal to Grad-CAM before mean pooling and a linear head.",
+        pitfalls="Exactly 0 right before a LayerNorm, to which the scale of its input does not matter.",
+    )  # fmt: skip
+
+    def terms(self, at: Signals) -> Tensor:
+        return at.contributions
 
 
 @final
 @dataclass(frozen=True)
-class LayerCAM(Method):
+class LayerCAM(Elementwise):
     """Every cell weighted by its own gradient where that is positive: sum_k relu(G_k) * A_k.
 
-    Jiang et al., IEEE TIP 2021, equations 5 and 6.
+    Jiang et al., IEEE TIP 2021, equations 5 and 6. With `gamma` the map M becomes tanh(gamma M / max M), in [0, 1), as in
+    equation 9, where the paper takes gamma = 2 for shallow layers, to bring out what is weak.
     """
 
+    gamma: float | None = None
+
+    about = About(
+        "Jiang et al., LayerCAM, IEEE TIP 2021", "Σₖ relu(Gₖ) ⊙ Aₖ",
+        "Fine detail in early layers; counts only cells whose gradient is positive.",
+        source="Equation 9 (tanh) as restated by two reimplementations; the authors' code holds no scaling.",
+        pitfalls="Right before a max-pooling only the winners have a gradient: a chequered map.",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        self.check(self.gamma is None or self.gamma > 0, f"gamma={self.gamma}: give a number above 0, or None.")
+
+    def terms(self, at: Signals) -> Tensor:
+        return at.positive_gradients * at.activations
+
     def __call__(self, at: Signals) -> Tensor:
-        return (at.positive_gradients * at.activations).sum(1)
+        maps = self.terms(at).sum(1)
+        if self.gamma is None:
+            return maps
+        maps = rectify(maps)
+        top = maps.flatten(1).amax(1).reshape(-1, *[1] * (maps.dim() - 1))
+        return torch.where(top > 0, torch.tanh(self.gamma * maps / top), 0.0)
 
 
 @final
 @dataclass(frozen=True)
-class GradCAMPlusPlus(Method):
+class GradCAMPlusPlus(Weighted):
     """Channels weighted by their positive gradients, each scaled by 1 / (2 + g S_k).
 
     Chattopadhay et al., WACV 2018, equations 10 and 19, where alpha = g^2 / (2 g^2 + S_k g^3); that is 1 / (2 + g S_k)
-    wherever g is not 0, and needs no epsilon. Only positive gradients count, so the others need no alpha.
+    wherever g is not 0, and needs no epsilon. Only positive gradients count, so the others need no alpha. With `alphas`
+    "normalized" the alphas of a channel sum to 1, as in the authors' code (not in the paper).
     """
 
-    def __call__(self, at: Signals) -> Tensor:
+    alphas: Literal["paper", "normalized"] = "paper"
+
+    about = About(
+        "Chattopadhay et al., Grad-CAM++, WACV 2018", "Σₖ (Σ relu(g)/(2+g·Sₖ)) Aₖ",
+        "Covers several objects of the class.",
+        source="Equation 19. The authors' code also normalizes the alphas of each channel: alphas=normalized.",
+        pitfalls="Depends on the scale of the logits; has poles where g·Sₖ = -2, at bare convolutions.",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        self.check(self.alphas in ("paper", "normalized"), f"alphas={self.alphas!r}: give 'paper' or 'normalized'.")
+
+    def weights(self, at: Signals) -> Tensor:
         positive = at.positive_gradients
-        scale = positive * per_channel(at.activation_sums, positive)
-        weights = (positive / scale.add_(2)).flatten(2).sum(2)
-        return weighted_sum(weights, at.activations)
+        scale = (positive * per_channel(at.activation_sums, positive)).add_(2)
+        sums = (positive / scale).flatten(2).sum(2)
+        if self.alphas == "paper":
+            return sums
+        alphas = torch.where(positive > 0, 1 / scale, 0.0).flatten(2).sum(2)
+        return torch.where(alphas != 0, sums / alphas, 0.0)
 
 
 @final
 @dataclass(frozen=True)
-class XGradCAM(Method):
+class XGradCAM(Weighted):
     """Channels weighted by their share of the score for each unit of activation: sum_k (sum(G_k * A_k) / S_k) A_k.
 
     Fu et al., BMVC 2020, equation 8. A channel whose activations sum to exactly 0 has no such weight and is left out.
     """
 
-    def __call__(self, at: Signals) -> Tensor:
+    about = About(
+        "Fu et al., Axiom-based Grad-CAM, BMVC 2020", "Σₖ (Σ(Gₖ⊙Aₖ)/Sₖ) Aₖ",
+        "Keeps the total of HiResCAM, spread as in Grad-CAM.",
+        pitfalls="Explodes where a channel's activations nearly cancel (bare convolutions).",
+    )  # fmt: skip
+
+    def weights(self, at: Signals) -> Tensor:
         sums = at.activation_sums
-        weights = at.contributions.flatten(2).sum(2) / sums
-        return weighted_sum(torch.where(sums == 0, 0.0, weights), at.activations)
+        return torch.where(sums == 0, 0.0, at.contributions.flatten(2).sum(2) / sums)
 
 
 @final
 @dataclass(frozen=True)
-class GradCAMElementwise(Method):
+class GradCAMElementwise(Elementwise):
     """The positive contributions of every cell: sum_k relu(G_k * A_k).
 
-    Known from the package grad-cam; equal to LayerCAM wherever A >= 0.
+    Pillai and Pirsiavash, AAAI 2021, as known from the package grad-cam; equal to LayerCAM wherever A >= 0.
     """
 
+    about = About(
+        "Pillai & Pirsiavash, AAAI 2021 (package grad-cam)", "Σₖ relu(Gₖ ⊙ Aₖ)",
+        "Only positive contributions, so nothing cancels; equal to LayerCAM after a ReLU.",
+    )  # fmt: skip
+
+    def terms(self, at: Signals) -> Tensor:
+        return at.contributions.clamp(min=0)
+
+
+@final
+@dataclass(frozen=True)
+class EigenGradCAM(Method):
+    """The first principal component of the contributions G_k * A_k.
+
+    Known from the package grad-cam (no paper), which leaves the sign open: here the map faces the sum of contributions.
+    """
+
+    centered: bool = True
+
+    about = About(
+        "package grad-cam, 2021", "first component of G ⊙ A",
+        "The main pattern of what the channels contribute; less noisy than HiResCAM.",
+        source="The package's definition (centred); the sign by seewhy: along Σₖ Gₖ ⊙ Aₖ.",
+    )  # fmt: skip
+
     def __call__(self, at: Signals) -> Tensor:
-        return at.contributions.clamp(min=0).sum(1)
+        return facing(first_component(at.contributions, centered=self.centered), at.contributions.sum(1))
+
+
+@final
+@dataclass(frozen=True)
+class SegEigenCAM(Method):
+    """The first principal component of |G_k| * A_k, turned so that its largest value is positive.
+
+    Chung and Ying, Applied Sciences 2025, equations 10 to 13.
+    """
+
+    centered: bool = True
+
+    about = About(
+        "Chung & Ying, Seg-Eigen-CAM, Applied Sciences 2025", "first component of |G| ⊙ A",
+        "Eigen-CAM for segmentation: the gradient tells where the class is, not for or against it.",
+        source="The package grad-cam 1.5.7 (centred); whether the paper centres was not found.",
+    )  # fmt: skip
+
+    def __call__(self, at: Signals) -> Tensor:
+        maps = first_component(at.gradients.abs() * at.activations, centered=self.centered)
+        flat = maps.flatten(1)
+        flip = flat.amin(1).abs() > flat.amax(1).abs()
+        return torch.where(flip.reshape(-1, *[1] * (maps.dim() - 1)), -maps, maps)
+
+
+@final
+@dataclass(frozen=True)
+class ShapleyCAM(Method):
+    """Channels weighted by their Shapley value to second order: sum_k mean(G_k - (HA)_k / 2) A_k, for z_c + log p_c.
+
+    Cai, 2025 (arXiv 2501.06261). H is the Hessian of the score at the layer. `variant` "elementwise" (-E) and "hires" (-H)
+    do not average over the grid, with and without a ReLU of each term. For a logit and a ReLU network H is 0 and this is
+    Grad-CAM, so the paper follows z_c + log p_c instead.
+    """
+
+    variant: Literal["mean", "elementwise", "hires"] = "mean"
+
+    about = About(
+        "Cai, ShapleyCAM, 2025", "Σₖ mean(Gₖ − ½(HA)ₖ) Aₖ",
+        "Grad-CAM that knows how sure the network is already.",
+        cost="1 forward + 1 backward, and 1 more backward for every layer",
+        source="The author's code: pytorch_grad_cam/shapley_cam_mean.py, and its -E and -H variants.",
+    )  # fmt: skip
+    needs = Need.GRADIENTS | Need.CURVATURE
+
+    def __post_init__(self) -> None:
+        known = ("mean", "elementwise", "hires")
+        self.check(self.variant in known, f"variant={self.variant!r}: give one of {', '.join(known)}.")
+
+    @property
+    def scoring(self) -> Scoring:
+        return LogitPlusLogProbability()
+
+    def __call__(self, at: Signals) -> Tensor:
+        values = at.gradients - at.curvature / 2
+        if self.variant == "mean":
+            return weighted_sum(values.flatten(2).mean(2), at.activations)
+        terms = values * at.activations
+        return (terms if self.variant == "hires" else terms.clamp(min=0)).sum(1)
+
+
+@final
+@dataclass(frozen=True)
+class FinerCAM(Method):
+    """What tells a class from those most like it: `base` for z_c - gamma * mean(z_d) over the nearest classes d.
+
+    Zhang et al., CVPR 2025 (arXiv 2501.11309), section 3.2: `references` classes with the closest logits, gamma 0.6. With
+    gamma 0 it is the base.
+    """
+
+    base: Method = field(default_factory=GradCAM)
+    references: int = 3
+    gamma: float = 0.6
+
+    about = About(
+        "Zhang et al., Finer-CAM, CVPR 2025", "base for z_c − γ·mean(z_d)",
+        "Shows what speaks for this class and not for the classes most like it.",
+        cost="1 forward + 1 backward of its own",
+        source="The paper (uniform mean, γ 0.6, 3 classes). The authors' current code weights by probability with γ 1.",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        self.check(self.references >= 1, f"references={self.references}: give at least 1.")
+        self.check(not isinstance(self.base, FinerCAM), "its base cannot be itself.")
+
+    @property
+    def needs(self) -> Need:  # type: ignore[override]
+        return self.base.needs
+
+    @property
+    def scoring(self) -> Scoring:
+        return Contrast(self.references, self.gamma)
+
+    def __call__(self, at: Signals) -> Tensor:
+        return self.base(at)
+
+
+@final
+@dataclass(frozen=True)
+class GuidedGradCAM(Method):
+    """Guided backpropagation where the base is positive: sum over colours of R * U(relu(base)), at the input's size.
+
+    Springenberg et al., 2015, and Selvaraju et al., ICCV 2017, section 3.3. U is bilinear.
+    """
+
+    base: Method = field(default_factory=GradCAM)
+
+    about = About(
+        "Springenberg et al., 2015; Selvaraju et al., ICCV 2017", "Σ_colours R ⊙ U(relu(base))",
+        "Fine lines inside the region of the base map.",
+        cost="1 forward + 1 backward of its own, for all layers",
+        works_on="networks whose activations are ReLU",
+        source="The authors' Lua code: ReLU before upsampling, no scaling in between.",
+        pitfalls="Guided backpropagation hardly depends on class and weights (Adebayo et al., 2018): it draws edges.",
+    )  # fmt: skip
+
+    @property
+    def needs(self) -> Need:  # type: ignore[override]
+        return self.base.needs | Need.PROBES
+
+    def __call__(self, at: Signals) -> Tensor:
+        where = resize(rectify(self.base(at)), at.inputs.shape[2:])
+        return at.guided.sum(1).to(where.dtype) * where

@@ -1,0 +1,137 @@
+"""Asking the network again: scores of changed inputs and changed activations, of one picture at a time, in small batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seewhy.errors import MethodError
+from seewhy.grid import Grid
+from seewhy.listen import GuidedReLU
+from seewhy.outputs import map_tensors
+from seewhy.record import LinearHead, Trace, Wanted, recording
+from seewhy.resume import Tail
+from seewhy.scoring import AsAsked, Scoring
+from seewhy.targets import Asked, logits
+from seewhy.twin import twin
+
+MEMORY = 256 * 2**20  # bytes for the rows of one batch
+HEAD_TOLERANCE = 1e-4
+
+Build = Callable[[slice], Tensor]
+
+
+@dataclass(eq=False)
+class Network:
+    """What one call of `explain` knows about its network: model, inputs (B, C, *size), memory for a batch of variants.
+
+    `tick` is told how many rows were done. `linears` are the linear layers of the forward, where they were recorded.
+    """
+
+    module: nn.Module
+    inputs: Tensor
+    memory: int = MEMORY
+    tick: Callable[[int], None] = lambda rows: None
+    linears: list[LinearHead] = field(default_factory=list)
+    output: Any = None
+    _tails: dict[tuple[str | None, int, int], Tail] = field(default_factory=dict)
+    _guided: dict[tuple[str, Scoring], Tensor] = field(default_factory=dict)
+
+    def changed(self, inputs: Tensor) -> Network:
+        """The same network with other inputs."""
+        return Network(self.module, inputs, self.memory, self.tick)
+
+    def noting(self, trace: Trace) -> Network:
+        """This network, with what a forward said: its output, and what its linear layers were given."""
+        self.linears, self.output = trace.linears, map_tensors(trace.output, torch.Tensor.detach)
+        return self
+
+    def tail(self, module: str | None, index: int, picture: int) -> Tail:
+        """What comes after a layer, for one picture; the last one is kept, as several methods ask for the same."""
+        key = (module, index, picture)
+        if key not in self._tails:
+            self._tails.clear()
+            self._tails[key] = Tail(self.module, self.inputs[picture : picture + 1], module, index)
+        return self._tails[key]
+
+    def guided(self, asked: Asked, scoring: Scoring) -> Tensor:
+        """Guided backpropagation of the scores to the inputs (B, C, *size): one forward and one backward, once a target."""
+        key = (asked.key, scoring)
+        if key not in self._guided:
+            relus = GuidedReLU()
+            with recording(self.module, self.inputs, Wanted(frozenset()), from_input=True, guided=relus) as trace:
+                if not relus.heard:
+                    others = f" (it has {', '.join(sorted(relus.others))})" if relus.others else ""
+                    raise MethodError("", f"it is defined for ReLU, and this network has none{others}; take gradcam.")
+                scores = scoring(asked.again(trace.output), trace.output)
+                self._guided[key] = torch.autograd.grad(scores.sum(), trace.inputs)[0]
+        return self._guided[key]
+
+
+@dataclass(eq=False)
+class Probe:
+    """One question about one call of one module of a network, to be asked again."""
+
+    network: Network
+    asked: Asked
+    module: str = ""
+    index: int = 1
+    grid: Grid = field(default_factory=lambda: Grid(()))
+    scoring: Scoring = field(default_factory=AsAsked)
+
+    def score_inputs(
+        self, picture: int, count: int, build: Build, scoring: Scoring, batch_size: int | None = None
+    ) -> Tensor:
+        tail = self.network.tail(None, 1, picture)
+        return self.rows(tail, picture, count, build, scoring, batch_size)
+
+    def score_activations(
+        self, picture: int, count: int, build: Build, scoring: Scoring, batch_size: int | None = None
+    ) -> Tensor:
+        tail = self.network.tail(self.module, self.index, picture)
+
+        def native(rows: slice) -> Tensor:
+            return self.grid.restore(build(rows).to(tail.original.dtype), tail.original)
+
+        return self.rows(tail, picture, count, native, scoring, batch_size)
+
+    def rows(
+        self, tail: Tail, picture: int, count: int, build: Build, scoring: Scoring, batch_size: int | None
+    ) -> Tensor:
+        size = batch_size or max(1, min(count, self.network.memory // tail.row_bytes))
+        found = []
+        with torch.inference_mode():
+            for start in range(0, count, size):
+                rows = build(slice(start, min(start + size, count)))
+                if rows.dim() == 4 and tail.module is None:
+                    rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are a quarter faster
+                output = tail(rows)
+                found.append(scoring(self.asked.of(output, picture), output))
+                self.network.tick(len(rows))
+        return torch.cat(found).clone()  # no inference tensor: others may differentiate
+
+    def score(self, inputs: Tensor, picture: int, scoring: Scoring) -> Tensor:
+        """The scores (N,) of variants (N, C, *size) of one picture, with their graph."""
+        with torch.inference_mode(False), torch.enable_grad():
+            output = twin(self.network.module)(inputs)
+            return scoring(self.asked.of(output, picture), output)
+
+    def head(self, activations: Tensor) -> LinearHead:
+        """The linear layer that gives the class scores from the mean of `activations` (B, K, *grid) over the grid."""
+        reason = "it needs the class scores to come from the mean of this layer by one linear layer"
+        if self.asked.classes is None:
+            raise MethodError("", "it needs a class as target.")
+        if not self.network.linears:
+            raise MethodError("", f"{reason}, and there is no linear layer on a vector; take hirescam.")
+        head = self.network.linears[-1]
+        means, argument = activations.flatten(2).mean(2), head.argument.to(activations.dtype)
+        same = argument.shape == means.shape and bool(
+            (argument - means).abs().amax() <= HEAD_TOLERANCE * means.abs().amax()
+        )
+        if not same or not torch.equal(head.output, logits(self.network.output)):
+            raise MethodError("", f"{reason}, and between them lies more (or another layer); take hirescam.")
+        return head

@@ -1,0 +1,208 @@
+"""Run only what comes after a layer: what lies before it is played back from one recorded forward.
+
+A twin's modules are called through a wrapper (`_compiled_call_impl`, which a module's `__call__` prefers to its forward).
+The recording forward finds out which calls were finished when the layer was reached. Those are played back as they were,
+at batch size 1, and the layer answers with the rows it is given: batch sizes 1 and N meet by broadcasting. Where a network
+does not allow that (`cat`), what is played back is repeated for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seewhy.errors import LayerError
+from seewhy.outputs import first_tensor, map_tensors, replace_first, tensors_in
+from seewhy.twin import named_modules, twin
+
+TENSORS_ALIVE = 3  # of the largest size at once: a layer's input, its output, a workspace
+TOLERANCE = 1e-3
+
+
+@dataclass(eq=False)
+class Played:
+    """A call that was finished before the layer was reached: answered with what it gave then."""
+
+    output: Any
+
+
+class Run:
+    """A call that must happen: it hands on or changes the very tensor it was given, which others may hold as well."""
+
+
+class Open:
+    """A call in which the layer lies: it happens, and the calls inside are answered one by one."""
+
+
+class Reached:
+    """The layer's own call: answered with the rows."""
+
+
+@dataclass(eq=False)
+class Begun:
+    """A call while the recording forward runs, and what is to become of it."""
+
+    name: str
+    plan: Played | Run | Open | Reached = field(default_factory=Run)
+    inside: list[Begun] = field(default_factory=list)
+
+
+class _Recorder:
+    """The recording forward: `calls` are those that will happen again, in order; `largest` is the largest tensor made."""
+
+    def __init__(self, copy: nn.Module, inputs: Tensor, module: str | None, index: int) -> None:
+        self.module, self.left = module, index
+        self.root = Begun("", Open())
+        self.stack = [self.root]
+        self.calls: list[Begun] = []
+        self.given: Any = inputs  # what the layer answered
+        self.reached = module is None
+        self.largest = inputs.nbytes if module is None else 0
+        modules = list(named_modules(copy))
+        for name, child in modules:
+            wrap(child, partial(self.call, name))
+        with torch.no_grad():
+            self.output: Any = copy(inputs.clone())
+        for _, child in modules:
+            wrap(child, None)
+
+    def call(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if self.reached:
+            return self.measured(run(module, args, kwargs))
+        call = Begun(name)
+        self.stack[-1].inside.append(call)
+        self.stack.append(call)
+        given = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
+        output = run(module, args, kwargs)
+        self.stack.pop()
+        if self.reached:
+            return self.measured(output)
+        self.left -= name == self.module
+        if name == self.module and self.left == 0:
+            self.reached = True
+            self.given = map_tensors(output, snapshot)
+            call.plan = Reached()
+            self.calls = self.visible(self.root)
+            return self.measured(output)
+        places = {tensor.untyped_storage().data_ptr() for tensor, _ in given}
+        shared = any(tensor.untyped_storage().data_ptr() in places for tensor in tensors_in(output))
+        if not shared and all(tensor._version == version for tensor, version in given):
+            call.plan = Played(map_tensors(output, snapshot))
+        call.inside.clear()  # happens out of sight, or not at all
+        return output
+
+    def visible(self, outer: Begun) -> list[Begun]:
+        found = []
+        for call in outer.inside:
+            found.append(call)
+            if call in self.stack:
+                call.plan = Open()
+                found += self.visible(call)
+        return found
+
+    def measured(self, output: Any) -> Any:
+        self.largest = max([self.largest, *(tensor.nbytes for tensor in tensors_in(output))])
+        return output
+
+
+class Tail:
+    """The part of `model` that comes after one call of one module, for one picture (1, C, *size).
+
+    `module` None stands for the whole model: rows are inputs then. `original` is what the module answered, `output` what
+    the model did; `row_bytes` is about the memory that one row takes.
+
+    Raises LayerError where the model cannot be resumed there: it was tried, and answered otherwise than before.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()).eval()
+    >>> tail = Tail(net, torch.rand(1, 3, 8, 8), "0")
+    >>> torch.equal(tail(tail.original), tail.output)
+    True
+    """
+
+    def __init__(self, model: nn.Module, inputs: Tensor, module: str | None = None, index: int = 1) -> None:
+        self.twin, self.inputs, self.module = twin(model), inputs.detach(), module
+        seen = _Recorder(self.twin, self.inputs, module, index)
+        self.output, self.given = seen.output, seen.given
+        self.row_bytes = TENSORS_ALIVE * seen.largest
+        if not seen.reached:
+            raise LayerError(str(module), "called anew on the same input, the model does not reach it.")
+        original = first_tensor(self.given)
+        assert original is not None
+        self.original = original
+        self.plans: dict[str, list[Begun]] = {}
+        for call in seen.calls:
+            self.plans.setdefault(call.name, []).append(call)
+        for name, child in named_modules(self.twin):
+            if name in self.plans:
+                wrap(child, partial(self.answer, name))
+        self.repeat = False
+        if module is not None and not self.works():
+            self.repeat = True
+            if not self.works():
+                raise LayerError(str(module), "resumed there, the model answers otherwise than before.")
+
+    def works(self) -> bool:
+        wanted = first_tensor(self.output)
+        try:
+            with torch.no_grad():
+                found = first_tensor(self(torch.cat([self.original, self.original / 2])))
+        except RuntimeError:  # shapes that do not meet
+            return False
+        return found is not None and wanted is not None and len(found) == 2 and close(found[:1], wanted)
+
+    def __call__(self, rows: Tensor) -> Any:
+        """The model's output for each of `rows` (N, ...), which take the place of what the layer gave."""
+        if self.module is None:
+            return self.twin(rows)
+        self.rows, self.passed = rows, False
+        self.turns = dict.fromkeys(self.plans, 0)
+        return self.twin(self.fresh(self.inputs))
+
+    def answer(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if self.passed:
+            return run(module, args, kwargs)
+        turn = self.turns[name]
+        self.turns[name] = turn + 1
+        match self.plans[name][turn].plan:
+            case Reached():
+                self.passed = True
+                return replace_first(self.given, self.rows)
+            case Played(output):
+                return map_tensors(output, self.fresh)
+            case Open():
+                return run(module, args, kwargs)
+        self.passed = True  # what happens inside such a call is not answered
+        try:
+            return run(module, args, kwargs)
+        finally:
+            self.passed = False
+
+    def fresh(self, tensor: Tensor) -> Tensor:
+        """A copy that may be written to."""
+        if self.repeat and tensor.dim() and len(tensor) == 1:
+            return tensor.repeat(len(self.rows), *[1] * (tensor.dim() - 1))
+        return tensor.clone()
+
+
+def run(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def wrap(module: nn.Module, function: Callable[[nn.Module, Any, Any], Any] | None) -> None:
+    """Let a twin's module be called through `function(module, args, kwargs)`; None takes that away."""
+    call = None if function is None else lambda *args, **kwargs: function(module, args, kwargs)
+    module.__dict__["_compiled_call_impl"] = call
+
+
+def snapshot(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
+
+
+def close(found: Tensor, wanted: Tensor) -> bool:
+    scale = wanted.abs().amax()
+    return found.shape == wanted.shape and bool((found - wanted).abs().amax() <= TOLERANCE * scale)
