@@ -6,6 +6,9 @@ and taken off inside. Where a library lets us ask for less work (raw maps, the c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from captum.attr import LayerGradCam
@@ -59,4 +62,36 @@ def captum_maps(net: nn.Module, inputs: Tensor, layers: list[str], classes: list
     for name in layers:
         attributions = LayerGradCam(net, net.get_submodule(name)).attribute(inputs, target=classes)
         maps[name] = attributions.detach()[:, 0]
+    return maps
+
+
+def seewhy_methods(net: nn.Module, inputs: Tensor, methods: Any, layers: Any) -> seewhy.Explanation:
+    return seewhy.explain(net, inputs, methods=methods, layers=layers)
+
+
+def torchcam_method(
+    method: Callable[..., Any], net: nn.Module, inputs: Tensor, layers: list[str], **settings: Any
+) -> list[Tensor]:
+    """Any extractor of torchcam for the top class: its raw maps, or the one it joins them to."""
+    with method(net, layers, **settings) as extractor:
+        scores = net(inputs)
+        return extractor(scores.argmax(1).tolist(), scores, normalized=False)
+
+
+def torchcam_probing(
+    method: Callable[..., Any], net: nn.Module, inputs: Tensor, layers: list[str], **settings: Any
+) -> list[Tensor]:
+    """The same for extractors that need no gradient."""
+    with torch.inference_mode():
+        return torchcam_method(method, net, inputs, layers, **settings)
+
+
+def grad_cam_method(
+    method: Callable[..., Any], net: nn.Module, inputs: Tensor, layers: list[str], **settings: Any
+) -> np.ndarray:
+    """Any method of grad-cam for the top class, which it finds itself. Rectified, min-maxed, at the size of the picture."""
+    extractor = method(net, [net.get_submodule(name) for name in layers], **settings)
+    maps = extractor(inputs, None)
+    for part in getattr(extractor, "base_cam_per_layer", [extractor]):  # RefineCAM holds one extractor a layer
+        part.activations_and_grads.release()
     return maps

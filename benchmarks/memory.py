@@ -17,12 +17,22 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from results import Aim, Report, Table
 
-SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SETTINGS = {
+    "TQDM_DISABLE": "1",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
+}
 LIMITED = ["ResNet-18", "Lite0"]  # aims are set for these; for the others the price of being right is stated
 CONTENDERS = ["bare", "seewhy", "torchcam"]
+SCORE_CAM = ["seewhy, ScoreCAM", "torchcam, ScoreCAM", "grad-cam, ScoreCAM"]
 BATCHES = [1, 8]
 GROWTH_LIMIT = 2.0  # MiB in 900 calls: what a resident size moves by itself
 
@@ -52,10 +62,26 @@ def job_of(contender: str, net_name: str, batch: int, size: int = 224) -> Callab
     from nets import NETS, conv_names, images
 
     net, inputs = NETS[net_name](), images(batch, size)
+    if contender in SCORE_CAM:
+        return score_cam(contender, net, inputs)
     return {
         "bare": partial(run.bare, net, inputs),
         "seewhy": partial(seewhy.explain, net, inputs, methods="gradcam", layers="every"),
         "torchcam": partial(run.torchcam_maps, net, inputs, conv_names(net)),
+    }[contender]
+
+
+def score_cam(contender: str, net: nn.Module, inputs: Tensor) -> Callable[[], object]:
+    """Score-CAM at the last stage of a ResNet: as many forwards as it has channels, and masks to keep or not to keep."""
+    from pytorch_grad_cam import ScoreCAM as GradCAMScoreCAM
+    from torchcam.methods import ScoreCAM as TorchCAMScoreCAM
+
+    import contenders as run
+
+    return {
+        "seewhy, ScoreCAM": partial(run.seewhy_methods, net, inputs, "scorecam", "layer4"),
+        "torchcam, ScoreCAM": partial(run.torchcam_probing, TorchCAMScoreCAM, net, inputs, ["layer4"]),
+        "grad-cam, ScoreCAM": partial(run.grad_cam_method, GradCAMScoreCAM, net, inputs, ["layer4"]),
     }[contender]
 
 

@@ -16,6 +16,19 @@ def _torchvision(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights=None).eval()
 
 
+def calibrated(net: nn.Module, size: int = 224) -> nn.Module:
+    """`net` with the statistics of its BatchNorms from one batch of noise: else signals grow or fade from layer to layer."""
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        net.train()(images(8, size))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return net.eval()
+
+
 def _lite0() -> nn.Module:
     return seewhy.load_model().module.eval()
 
@@ -29,6 +42,7 @@ def _tiny() -> nn.Module:
 
 NETS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-18": lambda: _torchvision("resnet18"),
+    "ResNet-18, calibrated": lambda: calibrated(_torchvision("resnet18")),
     "Lite0": _lite0,
     "VGG-11": lambda: _torchvision("vgg11"),
     "DenseNet-121": lambda: _torchvision("densenet121"),

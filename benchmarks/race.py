@@ -62,10 +62,15 @@ def lap(job: Job, repeats: int) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-def race(jobs: dict[str, Job], rounds: int, once: frozenset[str] = frozenset()) -> Times:
-    """Every round runs all jobs in a new random order; those named in `once` take part in the first round only."""
+def race(
+    jobs: dict[str, Job], rounds: int, once: frozenset[str] = frozenset(), long: frozenset[str] = frozenset()
+) -> Times:
+    """Every round runs all jobs in a new random order; those named in `once` take part in the first round only.
+
+    Jobs named in `once` or `long` take seconds and are not warmed up.
+    """
     # two warm-ups, of which the faster says how long a lap will be: the first pays for allocations and caches
-    repeats = {name: min(lap(job, 1), lap(job, 1)) for name, job in jobs.items() if name not in once}
+    repeats = {name: min(lap(job, 1), lap(job, 1)) for name, job in jobs.items() if name not in once | long}
     repeats = {name: math.ceil(SHORTEST_LAP / seconds) for name, seconds in repeats.items()}
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in jobs}

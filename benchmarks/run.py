@@ -7,15 +7,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ["TQDM_DISABLE"] = "1"  # grad-cam draws a bar for every picture; read when tqdm is imported, as torch does
 
 import torch
 
 import correctness
 import engine
 import memory
+import methods
 import process
 from results import Report, load, page
 
@@ -25,6 +29,7 @@ RESULTS = Path(__file__).resolve().with_name("RESULTS.md")
 PARTS: dict[str, Callable[[int], Report]] = {
     "engine": engine.measure,
     "correctness": lambda rounds: correctness.measure(),
+    "methods": methods.measure,
     "process": lambda rounds: process.measure(max(1, rounds // 2)),
     "memory": lambda rounds: memory.measure(max(1, rounds // 5)),
 }

@@ -336,6 +336,8 @@ def fem(a: Array, g: Array, k: float = 2.0) -> Array:
     """Sum over channels of mu where A > mu + k sigma."""
     out = np.zeros(a.shape[1:])
     for channel in a:
+        if constant(channel):  # its mean is not above itself, whatever rounding makes of the sum
+            continue
         mu, sigma = channel.mean(), channel.std()
         out += mu * (channel > mu + k * sigma)
     return out

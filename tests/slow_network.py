@@ -23,7 +23,7 @@ from nets_vit import Hand, Run
 from slow import CONVOLUTIONS, FORMULAS, Slow, logits_of
 
 Array = np.ndarray
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ that has caught an error: in-place operations, a layer called twice, one and thr
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -101,6 +102,7 @@ SMALL: dict[type[nn.Module], tuple[str, ...]] = {
     Conv3dNet: ("second",),
     PooledNet: ("middle", "last"),
 }
+SHORT = (Conv1dNet, PooledNet)
 PLANE = (InplaceNet, FlattenNet, PooledNet)
 ANY_SIZE = (PooledNet,)
 MODULES = (SkipOfInplaceNet, PooledNet)  # every ReLU is an nn.ReLU
@@ -144,14 +146,18 @@ def cases() -> Iterator[Case]:
     yield Case(FinerCAM(GradCAMPlusPlus(), references=4), partial(ref.finercam, base=plusplus, references=4))
     yield Case(GuidedGradCAM(), partial(ref.guided_gradcam, base=gradcam), MODULES)
     yield Case(GuidedGradCAM(LayerCAM()), partial(ref.guided_gradcam, base=layercam), MODULES)
+    finer = partial(ref.finercam, base=gradcam)
+    yield Case(GuidedGradCAM(FinerCAM()), partial(ref.guided_gradcam, base=finer), ANY_SIZE)
+    yield Case(GuidedGradCAM(ShapleyCAM()), partial(ref.guided_gradcam, base=ref.shapleycam), ANY_SIZE, SMALL)
     # activation
     yield Case(CAM(), partial(ref.cam, head="head"), (PooledNet,), {PooledNet: ("last",)})
     for centered in (True, False):
         yield Case(EigenCAM(centered=centered), fixed(ref.eigencam, centered=centered))
-    for kernel in ("sigmoid", "rbf", "poly", "linear", "cosine"):
-        yield Case(KPCACAM(kernel=kernel), fixed(ref.kpcacam, kernel=kernel), tuple(SMALL), SMALL)
-    yield Case(KPCACAM(gamma=0.5, coef0=-0.2), fixed(ref.kpcacam, gamma=0.5, coef0=-0.2), tuple(SMALL), SMALL)
-    yield Case(KPCACAM("poly", degree=2), fixed(ref.kpcacam, kernel="poly", degree=2), tuple(SMALL), SMALL)
+    yield Case(KPCACAM(), of(ref.kpcacam), tuple(SMALL), SMALL)
+    for kernel in ("rbf", "poly", "linear", "cosine"):
+        yield Case(KPCACAM(kernel=kernel), fixed(ref.kpcacam, kernel=kernel), SHORT, SMALL)
+    yield Case(KPCACAM(gamma=0.5, coef0=-0.2), fixed(ref.kpcacam, gamma=0.5, coef0=-0.2), SHORT, SMALL)
+    yield Case(KPCACAM("poly", degree=2), fixed(ref.kpcacam, kernel="poly", degree=2), SHORT, SMALL)
     yield Case(FEM(), of(ref.fem))
     yield Case(FEM(k=0.5), fixed(ref.fem, k=0.5))
     yield Case(LaFAM(), of(ref.lafam))
@@ -164,7 +170,7 @@ def cases() -> Iterator[Case]:
     yield Case(SSCAM(samples=4, seed=5, sigma=1.0), partial(ref.sscam, samples=4, seed=5, sigma=1.0))
     yield Case(SSCAM(), ref.sscam, (FlattenNet,))
     yield Case(ISCAM(), ref.iscam)
-    yield Case(ISCAM(schedule="cumulative"), partial(ref.iscam, schedule="cumulative"))
+    yield Case(ISCAM(schedule="cumulative"), partial(ref.iscam, schedule="cumulative"), PLANE)
     yield Case(ISCAM(steps=4), partial(ref.iscam, steps=4))
     yield Case(GroupCAM(), ref.groupcam)
     yield Case(GroupCAM(groups=3), partial(ref.groupcam, groups=3))
@@ -173,7 +179,7 @@ def cases() -> Iterator[Case]:
     yield Case(GroupCAM(**small), partial(ref.groupcam, **small))
     # Adam divides a slope by its own size: that of a constant channel is rounding (1e-17) over Adam's 1e-8, 50 times.
     yield Case(OptiCAM(), ref.opticam, tolerance=1e-6)
-    yield Case(OptiCAM(steps=5, lr=0.5), partial(ref.opticam, steps=5, lr=0.5), tolerance=1e-6)
+    yield Case(OptiCAM(steps=5, lr=0.5), partial(ref.opticam, steps=5, lr=0.5), PLANE, tolerance=1e-6)
     # ablation
     yield Case(AblationCAM(), ref.ablationcam)
     yield Case(AblationCAM(batch_size=4), ref.ablationcam)
@@ -203,6 +209,9 @@ def cases() -> Iterator[Case]:
         partial(ref.augmented, base=gradcam, factors=(0.5, 2.0), sizes=(1.0, 1.4, 2.2)),
         ANY_SIZE,
     )
+    yield Case(Smooth(FinerCAM(), samples=2), partial(ref.smooth, base=finer, samples=2), ANY_SIZE)
+    yield Case(Smooth(ShapleyCAM(), samples=2), partial(ref.smooth, base=ref.shapleycam, samples=2), (FlattenNet,))
+    yield Case(Augmented(ScoreCAM()), partial(ref.augmented, base=ref.scorecam), ANY_SIZE)
     bases = (GradCAM(), HiResCAM(), LayerCAM(), GradCAMPlusPlus(), XGradCAM(), GradCAMElementwise())
     for base in bases:
         yield Case(EigenSmooth(base), fixed(ref.eigensmooth, base=str(base)))
@@ -357,6 +366,59 @@ def test_concepts_are_a_factorisation_at_rest(kind: type[nn.Module]) -> None:
             again, _ = ref.factorized(v, w, h, 1)
             assert np.linalg.norm(again - w) < 1e-2 * np.linalg.norm(w)
             assert np.linalg.norm(v - w @ h) < 0.75 * np.linalg.norm(v)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "method, reference",
+    [(FEM(), of(ref.fem)), *((ScoreCAM(v), partial(ref.scorecam, variant=v)) for v in ("authors", "gradcam"))],
+    ids=["fem", "scorecam", "scorecam(variant=gradcam)"],
+)
+def test_a_constant_channel_is_constant_at_any_value(method: Method, reference: Map, dtype: torch.dtype) -> None:
+    """The mean of equal numbers is not always that number, nor is what lies between two of them."""
+    net, inputs = tiny(PooledNet, dtype=torch.float64)
+    for value in (0.15, 0.3, 0.35, 0.5, 0.7, 0.9):
+        with torch.no_grad():
+            net.middle.bias[2] = value
+        cast = copy.deepcopy(net).to(dtype)
+        ask = partial(seewhy.explain, cast, methods=[method], layers=["middle"], targets=ClassScore(1))
+        found = ask(inputs.to(dtype)).map(method=str(method), layer="middle").double()
+        for picture, one in zip(inputs, found, strict=True):
+            there = torch.from_numpy(reference(Picture(net, picture[None], 1), "middle"))
+            assert float((one - there).abs().max() / there.abs().max()) < 1e-4, value
+
+
+class SilentNet(nn.Module):
+    """Without a bias: a picture of zeros is zeros at each layer."""
+
+    shape = (3, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.relu = nn.ReLU()
+        self.last = nn.Conv2d(4, 5, 3, padding=1, bias=False)
+        self.head = nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.last(self.relu(self.conv(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_layer_of_zeros_has_a_map_of_zeros(case: Case) -> None:
+    """No channel that says anything, 0 / 0 in every mask; the other picture of the batch keeps its own map."""
+    net, inputs = tiny(SilentNet, dtype=torch.float64)
+    inputs[0] = 0
+    ask = partial(seewhy.explain, net, methods=[case.method], layers=["last"])
+    both = ask(inputs, targets=ClassScore(torch.tensor([1, 3]))).map(method=str(case.method), layer="last")
+    assert bool(both.isfinite().all())
+    if isinstance(case.method, ReciproCAM):  # its map is a score, which the head's bias has without any cell
+        assert float(both[0].max() - both[0].min()) < 1e-12
+    elif not isinstance(case.method, Smooth | Integrated | Augmented | SmoothGradCAMPlusPlus | SESS | CAMERAS):
+        assert not both[0].any()
+    alone = ask(inputs[1:], targets=ClassScore(3)).map(method=str(case.method), layer="last")[0]
+    assert float(alone.abs().max()) > 0
+    torch.testing.assert_close(both[1], alone, rtol=0, atol=1e-9 * float(alone.abs().max()))
 
 
 def test_cam_at_a_rectified_layer() -> None:

@@ -49,7 +49,7 @@ class Stages(nn.Module):
         self.norm2 = nn.BatchNorm2d(6, affine=False)
         self.third = nn.Conv2d(6, 8, 3, stride=2, padding=1)
         self.fourth = nn.Conv2d(8, 8, 3, padding=1)
-        self.norm4 = nn.BatchNorm2d(8)
+        self.norm4 = nn.SyncBatchNorm(8)
         self.fifth = nn.Conv2d(8, 8, 3, stride=2, padding=1, bias=False)
         self.sixth = nn.Conv2d(8, 10, 1)
         self.relu = nn.ReLU(inplace=True)
@@ -59,7 +59,7 @@ class Stages(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.normal_(module.bias, std=0.3)
-            elif isinstance(module, nn.BatchNorm2d):
+            elif isinstance(module, slow_network.NORMS):
                 nn.init.normal_(module.running_mean, std=0.5)
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
                 if module.affine:
@@ -156,7 +156,6 @@ EVERY = tuple(TINY)
 PIXELS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("Occlusion", {}, DENSE),
     ("Occlusion", {"window": 0.4, "stride": 0.15, "baseline": 0.7}, EVERY),
-    ("Occlusion", {"window": 0.1, "stride": 0.3}, DENSE),  # pixels between the windows
     ("Occlusion", {"window": 1.0, "stride": 1.0}, ("Conv1dNet",)),  # one window, everything
     ("RISE", {"masks": 40}, EVERY),
     ("RISE", {"masks": 60, "grid": 3, "p": 0.3, "seed": 5}, EVERY),
@@ -270,11 +269,16 @@ class Vit:
         return stacked([SLOW[name](self.hand, x, c, **settings) for x, c in zip(self.inputs, chosen, strict=True)])
 
 
+# At this seed a token before the patches has the key most like the query: what counts patches alone must leave it out.
+SEEDS = {"registers": 1}
+
+
 @cache
 def vit(name: str) -> Vit:
     library, _, kind = name.partition(" ")
-    form = FORMS.get(kind.split()[0], SQUARE)
-    weights, inputs = draw(form), views(form)
+    shape = kind.split()[0]
+    form, seed = FORMS.get(shape, SQUARE), SEEDS.get(shape, 0)
+    weights, inputs = draw(form, seed), views(form, seed)
     hand = Hand(form, weights)
     if library == "timm":
         return Vit(as_timm(form, weights, fused="fused" in kind), hand, inputs, f"blocks.{form.depth - 1}.norm1")
@@ -297,7 +301,7 @@ VIT_CASES = [
     (name, settings, net)
     for name, settings in TRANSFORMER
     for net in INSTALLED
-    if not (name == "GradECLIP" and ("average" in net or "both" in net))
+    if not (name == "GradECLIP" and any(word in net for word in ("average", "both", "plain")))
 ]
 
 
@@ -317,21 +321,27 @@ def test_attention_equals_the_reference_in_transformers(attention: str) -> None:
     case = vit(f"transformers square {attention}")
     wrong = {}
     for name, settings in TRANSFORMER:
+        if name == "GradECLIP" and attention == "eager":
+            continue
         found = found_map(case.net, case.inputs, method_of(name, settings), [case.layer])
-        far = apart(found, case.expected(name, settings))
+        far = apart(found.double(), case.expected(name, settings))
         if not all(each <= case.tolerance for each in far):
             wrong[name, str(settings)] = far
     assert wrong == {}
 
 
-def test_frozen_float32_and_under_no_grad() -> None:
-    case = vit("timm registers fused")
-    net = copy.deepcopy(case.net).float().requires_grad_(False)
+@pytest.mark.parametrize("net", ["timm registers fused", "timm class plain", "torchvision square", "torch class"])
+def test_frozen_float32_and_under_no_grad(net: str) -> None:
+    """Where nothing asks for a gradient PyTorch takes its fast path, which shows no attention."""
+    case = vit(net)
+    frozen = copy.deepcopy(case.net).float().requires_grad_(False)
     for name, settings in TRANSFORMER:
+        if name == "GradECLIP" and "plain" in net:
+            continue
         if "discard" in settings or settings.get("last", 2) != 2:
             continue  # which entries are lowest may change with rounding
         with torch.no_grad():
-            found = found_map(net, case.inputs.float(), method_of(name, settings), [case.layer])
+            found = found_map(frozen, case.inputs.float(), method_of(name, settings), [case.layer])
         assert_equal(found, case.expected(name, settings).float(), 1e-3)
 
 
@@ -367,6 +377,14 @@ def test_attention_within_windows_is_refused(name: str) -> None:
     )
     with pytest.raises(MethodError, match=r"\S"):
         found_map(net.double().eval(), torch.randn(2, 3, 32, 32).double(), method_of(name, {}), ["layers.1"])
+
+
+@pytest.mark.parametrize("net", ["timm class plain", "timm registers plain"])
+def test_gradeclip_needs_attention_that_is_fused(net: str) -> None:
+    """Of softmax alone neither queries nor values can be told."""
+    case = vit(net)
+    with pytest.raises(MethodError, match="fused"):
+        found_map(case.net, case.inputs, method_of("GradECLIP", {}), [case.layer])
 
 
 def test_gradeclip_needs_a_class_token() -> None:
@@ -411,15 +429,14 @@ def test_a_function_of_the_output_can_be_explained_by_its_score() -> None:
         ("Occlusion", {"window": 0.0}),
         ("Occlusion", {"window": 1.5}),
         ("Occlusion", {"stride": 0.0}),
+        ("Occlusion", {"window": 0.1, "stride": 0.3}),  # pixels that no window hides
         ("RISE", {"masks": 0}),
         ("RISE", {"grid": 0}),
         ("RISE", {"p": 0.0}),
-        ("LayerCAMFusion", {"gamma": 0.0}),
         ("AttentionRollout", {"heads": "median"}),
         ("AttentionRollout", {"discard": 1.0}),
         ("AttentionRollout", {"discard": -0.1}),
         ("LeGrad", {"last": 0}),
-        ("LeGrad", {"last": 9}),
         ("ViTReciproCAM", {"block": 3}),
         ("ViTReciproCAM", {"block": -4}),
         ("ViTReciproCAM", {"kernel": "box"}),

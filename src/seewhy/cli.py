@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from seewhy import __version__
+from seewhy.catalog import split_at_commas
 from seewhy.errors import SeewhyError, UnknownName, UsageError
 
 EPILOGUE = "Exit codes: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."
@@ -56,6 +57,7 @@ def explain(
     device: Annotated[str, Parameter(group=output)] = "auto",
     seed: Annotated[int, Parameter(group=output)] = 0,
     max_pixels: Annotated[int, Parameter(group=output)] = 50_000_000,
+    memory: Annotated[int, Parameter(group=output)] = 256,
 ) -> int:
     """Name what a network sees in PICTURES, and draw for every layer where it sees it.
 
@@ -68,7 +70,8 @@ def explain(
     layers
         "every" convolution (default), "suggested", names, globs ("blocks.5.*"), classes ("Conv2d"), positions ("-1").
     methods
-        Names from `seewhy methods`; several make a comparison. Default gradcam.
+        Names from `seewhy methods`, with settings: "gradcam,scorecam(batch_size=64),smooth(layercam)"; several make a
+        comparison. "all" compares all that fit the model, at the suggested layer. Default gradcam.
     targets
         Classes by index or name, or topK ("top3"). Default: the predicted class.
     label
@@ -99,13 +102,17 @@ def explain(
         For methods that draw random numbers.
     max_pixels
         Refuse pictures larger than this before decoding them.
+    memory
+        Megabytes for a batch of changed pictures, for methods that ask the network again.
     """
     if not pictures:
         raise UsageError("no picture. Give picture files or folders (seewhy bus.jpg), or try: seewhy demo")
+    wanted = split(methods) or ["gradcam"]
+    everywhere = "suggested" if "all" in map(str.lower, wanted) else "every"
     settings = dict(
-        layers=split(layers) or ["every"], methods=split(methods) or ["gradcam"], targets=split(targets), label=label,
+        layers=split(layers) or [everywhere], methods=wanted, targets=split(targets), label=label,
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, size=size, out=out, max_pixels=max_pixels,
-        as_json=json, quiet=quiet,
+        as_json=json, quiet=quiet, memory=memory,
     )  # fmt: skip
     sources = ["-" if picture == STDIN else picture for picture in pictures]
     return explain_pictures(sources, settings, model=model, labels=labels, device=device, seed=seed)
@@ -154,12 +161,83 @@ def layers(model: str | None = None, /, *, all: bool = False) -> int:
 
 
 @app.command
-def methods() -> int:
-    """List the methods: name, formula, paper, and what to expect."""
-    from seewhy.catalog import METHODS
+def features(
+    *pictures: str,
+    model: Model = None,
+    layers: Annotated[Names, Parameter(name=["--layers", "-l"], group=what)] = None,
+    targets: Annotated[Names, Parameter(name=["--targets", "-t"], group=what)] = None,
+    channels: Annotated[int, Parameter(group=what)] = 8,
+    fit: Annotated[Literal["crop", "squash", "pad"] | None, Parameter(group=what)] = None,
+    labels: Annotated[str | None, Parameter(group=what)] = None,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], group=output)] = Path("cam"),
+    json: Annotated[bool, Parameter(group=output)] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], group=output)] = False,
+    device: Annotated[str, Parameter(group=output)] = "auto",
+) -> int:
+    """Draw the strongest channels of each layer as they are, beside the map of the class.
+
+    Parameters
+    ----------
+    pictures
+        Picture files and folders of them; "-" reads one picture from stdin.
+    model
+        As for the main command.
+    layers
+        As for the main command; "every" convolution by default.
+    targets
+        The class whose map is drawn beside the channels. Default: the predicted class.
+    channels
+        How many channels of each layer.
+    fit
+        How a photo meets the input: "crop", "squash" or "pad".
+    labels
+        A text file with the class names, one a line.
+    out
+        Folder for the results: features.jpg of each picture, with maps and record.
+    json
+        Print one JSON object a line for each picture, and nothing else, to stdout.
+    quiet
+        Print nothing but errors.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    """
+    if not pictures:
+        raise UsageError("no picture. Give picture files or folders: seewhy features bus.jpg")
+    if channels < 1:
+        raise UsageError(f"--channels {channels}: give at least 1.")
+    settings = dict(
+        layers=split(layers) or ["every"], targets=split(targets), fit=fit, out=out, as_json=json, quiet=quiet,
+        features=channels,
+    )  # fmt: skip
+    sources = ["-" if picture == STDIN else picture for picture in pictures]
+    return explain_pictures(sources, settings, model=model, labels=labels, device=device)
+
+
+@app.command
+def methods(name: str | None = None, /, *, markdown: bool = False, json: bool = False) -> int:
+    """List the methods: name, formula, paper, what to expect, and cost.
+
+    Parameters
+    ----------
+    name
+        One method, with everything on its card.
+    markdown
+        As the tables and sections of docs/methods.md.
+    json
+        As one JSON list.
+    """
+    import json as writer
+
+    from seewhy import reference
     from seewhy.console import make_console, print_methods
 
-    print_methods(make_console(), METHODS)
+    found = reference.cards(name)
+    if json:
+        print(writer.dumps([card.to_dict() for card in found], ensure_ascii=False))
+    elif markdown:
+        print(reference.markdown(found))
+    else:
+        print_methods(make_console(), [card.to_dict() for card in found], full=name is not None)
     return 0
 
 
@@ -207,16 +285,7 @@ def explain_pictures(
 
 def split(values: Names) -> list[str]:
     """Option values at their commas, but not at commas inside brackets: "a,b(c,d)" is a and b(c,d)."""
-    found: list[str] = []
-    for value in values or []:
-        depth, start = 0, 0
-        for index, sign in enumerate(value):
-            depth += (sign in "([") - (sign in ")]")
-            if sign == "," and depth == 0:
-                found.append(value[start:index])
-                start = index + 1
-        found.append(value[start:])
-    return [item.strip() for item in found if item.strip()]
+    return [item for value in values or [] for item in split_at_commas(value)]
 
 
 def say(message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,6 @@ from rich.markup import escape
 from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.table import Table
-
-from seewhy.catalog import MethodEntry
 
 BAR = 24
 ACCENT, FAINT = "dark_orange3", "bright_black"
@@ -76,11 +75,21 @@ def print_layers(console: Console, rows: Sequence[LayerRow], target: str, method
     console.print(table)
 
 
-def print_methods(console: Console, methods: Sequence[MethodEntry]) -> None:
-    """The methods with formula and paper, and under each what to expect of it."""
-    for entry in methods:
-        console.print(f"[bold {ACCENT}]{entry.name}[/]  {entry.formula}  [{FAINT}]{escape(entry.paper)}[/]")
-        console.print(f"    {escape(entry.about)}")
+def print_methods(console: Console, cards: Sequence[dict[str, Any]], *, full: bool) -> None:
+    """The methods with formula and paper, and what to expect of each; `full`: everything on their cards."""
+    for card in cards:
+        name, formula, paper = (escape(card[key]) for key in ("name", "formula", "paper"))
+        console.print(f"[bold {ACCENT}]{name}[/]  {formula}  [{FAINT}]{paper}[/]", soft_wrap=True)
+        console.print(f"    {escape(card['expect'])} [{FAINT}]Cost: {escape(card['cost'])}.[/]", soft_wrap=True)
+        if full:
+            details = {
+                "settings": ", ".join(card["settings"]), "needs": ", ".join(card["needs"]), "gives": card["answers"],
+                "works on": card["works_on"], "decided by": card["source"], "pitfalls": card["pitfalls"],
+            }  # fmt: skip
+            for word, text in details.items():
+                if text:
+                    console.print(f"    [{FAINT}]{word}:[/] {escape(text)}", soft_wrap=True)
+            console.print(f"\n{escape(card['doc'])}", style=FAINT)
 
 
 def plain_table() -> Table:

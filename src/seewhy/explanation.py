@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seewhy import regions, render, saved, storage, tensors
+from seewhy import drawing, regions, render, saved, storage, tensors
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.flags import flags_of
-from seewhy.grid import grid_text
-from seewhy.parts import Answer, LayerInfo, Picture
+from seewhy.parts import Answer, Features, LayerInfo, Picture
 from seewhy.render import LONGEST
 from seewhy.targets import class_index, class_name
 from seewhy.view import View
 
 Key = tuple[str, str, str]  # method, target, layer
-WIDEST = 6  # tiles a row of a comparison
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +33,8 @@ class Explanation:
     blank maps, by (target, layer), whether any gradient came there. `logits` (B, K) are the model's scores where it gives
     class scores, `inputs` (B, C, *size) is what the network saw, `pictures` what that was made from. `suggested` names the
     suggested layer if it was asked for, `notes` say in words what was inferred, `about` is the provenance (model, weights,
-    versions, preprocessing). `single`: one picture was given, so results have no batch axis; `e[i]` is one of a batch.
+    versions, preprocessing), `kept_features` the strongest channels by layer where they were asked for. `single`: one
+    picture was given, so results have no batch axis; `e[i]` is one of a batch.
 
     >>> import seewhy, torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
@@ -57,6 +56,7 @@ class Explanation:
     single: bool = False
     notes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    kept_features: Mapping[str, Features] = field(default_factory=dict)
 
     # What there is to choose from
 
@@ -143,7 +143,7 @@ class Explanation:
 
         The same function as `heat()`, read at the photo's pixels. For tensors, which have no photo, on the input.
         """
-        self._one_picture("on_photo")
+        self.one_picture("on_photo")
         key = self.key(method, target, layer)
         low = tensors.rectify(self.maps[key][:1]).float().cpu()
         top = float(tensors.resize(low, self.size).amax())
@@ -186,19 +186,13 @@ class Explanation:
 
         `longest` limits the longer side in pixels (None: the photo's own size).
         """
-        photo, seen = self._photo(longest)
-        heat = self.on_photo(method, target, layer, size=(photo.height, photo.width))
-        return render.overlay(photo, heat, look or render.Look(), seen)
+        return drawing.overlay(self, self.key(method, target, layer), look or render.Look(), longest)
 
     def classic_overlay(
         self, method: str | None = None, target: str | int | None = None, layer: str | None = None
     ) -> Image.Image:
         """The tutorial's picture: the map rectified, min-max scaled at low resolution, resized to the input, jet, 60:40."""
-        self._one_picture("classic_overlay")
-        low = tensors.rectify(self.maps[self.key(method, target, layer)][:1]).float().cpu()
-        span = low.amax() - low.amin()
-        low = (low - low.amin()) / span if span > 0 else low * 0
-        return render.classic_overlay(self._seen(), tensors.resize(low, self.size)[0].numpy())
+        return drawing.classic_overlay(self, self.key(method, target, layer))
 
     def contact_sheet(
         self,
@@ -213,54 +207,38 @@ class Explanation:
         method = choose("method", method, self.methods)
         known = self.layers_of(method)
         shown = [layer for layer in layers or known if layer in known] or known
-        tiles = []
-        for number, layer in enumerate(shown, 1):
-            picture = self.overlay(method, target, layer, look=look, longest=side)
-            star = "  ·  suggested" if layer == self.suggested else ""
-            grid = grid_text(self.maps[self.key(method, target, layer)].shape[1:])
-            tiles.append(render.Tile(layer, f"{number}   {grid}{star}", picture))
-        return render.contact_sheet(tiles, *self._titles(self.key(method, target, shown[0])))
+        keys = [self.key(method, target, layer) for layer in shown]
+        return drawing.contact_sheet(self, keys, look or render.Look(), side)
 
     def comparison(self, layer: str | None = None, *, look: render.Look | None = None, side: int = 320) -> Image.Image:
         """Methods and targets side by side at one layer: a row for each target, a column for each method.
 
         Methods of the whole network are shown as such; many methods of one target fill several rows.
         """
-        tiles = []
-        for answer in self.answers:
-            chance = "" if answer.probabilities is None else f"{float(answer.probabilities[0]):.1%}"
-            for method in self.methods:
-                known = self.layers_of(method)
-                where = layer if layer is None or layer in known else known[-1]
-                picture = self.overlay(method, answer.key, where, look=look, longest=side)
-                kind = f"{answer.name}   {chance}" if len(self.answers) > 1 else method
-                place = method if len(self.answers) > 1 else "" if where == layer else str(where)
-                tiles.append(render.Tile(kind, place, picture))
-        title = " / ".join(answer.name for answer in self.answers)
-        count = len(self.methods)
-        columns = count if 1 < count <= WIDEST else min(len(tiles), WIDEST)
-        return render.contact_sheet(tiles, title, f"{self._source()}  ·  {layer or self.layers[-1]}", columns)
+        return drawing.comparison(self, layer, look or render.Look(), side)
 
-    def _titles(self, key: Key) -> tuple[str, str]:
-        answer = self.answers[self.targets.index(key[1])]
-        chance = "" if answer.probabilities is None else f"   {float(answer.probabilities[0]):.1%}"
-        return f"{answer.name}{chance}", f"{self._source()}  ·  {key[0]}"
+    def features(self, layer: str | None = None) -> Features:
+        """The strongest channels of a layer, as they are: what one looked at before there were class maps.
 
-    def _source(self) -> str:
-        source = Path(self.pictures[0].source).name if self.pictures else "tensor"
-        return f"{source}  ·  {self.about.get('model', '')}"
+        Raises UsageError where none were kept: say explain(..., features=8).
+        """
+        if not self.kept_features:
+            raise UsageError("no channels were kept: say explain(..., features=8) for the 8 strongest of each layer.")
+        return self.kept_features[choose("layer", layer, tuple(self.kept_features))]
 
-    def _photo(self, longest: int | None) -> tuple[Image.Image, render.Box]:
-        self._one_picture("a picture")
-        if self.pictures is not None:
-            return self.pictures[0].scaled(longest)
-        return render.scaled_photo(self._seen(), self.view, longest)
-
-    def _seen(self) -> NDArray[np.uint8]:
-        """The picture as the network saw it, (H, W, 3) uint8."""
-        if self.inputs is None:
-            raise UsageError("a loaded explanation keeps no network input; draw it with overlay().")
-        return render.seen(self.inputs[0].detach().float().cpu().numpy(), self.about.get("preprocess"))
+    def features_sheet(
+        self,
+        method: str | None = None,
+        target: str | int | None = None,
+        *,
+        look: render.Look | None = None,
+        side: int = 200,
+    ) -> Image.Image:
+        """A row for each layer: the class map, and beside it the layer's strongest channels."""
+        method = choose("method", method, self.methods)
+        self.features(next(iter(self.kept_features), None))
+        keys = [self.key(method, target, layer) for layer in self.kept_features]
+        return drawing.features_sheet(self, keys, look or render.Look(), side)
 
     # One picture of many
 
@@ -281,6 +259,7 @@ class Explanation:
             logits=None if self.logits is None else self.logits[at],
             inputs=None if self.inputs is None else self.inputs[at],
             pictures=None if self.pictures is None else self.pictures[at],
+            kept_features={layer: features.picture(at) for layer, features in self.kept_features.items()},
             single=True,
         )
 
@@ -289,7 +268,7 @@ class Explanation:
 
     def top(self, count: int = 5) -> list[tuple[int, str, float]]:
         """The likeliest classes of one picture: (index, name, probability), best first."""
-        self._one_picture("top")
+        self.one_picture("top")
         if self.logits is None:
             raise UsageError("this model gives no class scores, so there are no top classes.")
         chances = self.logits[0].float().softmax(0)
@@ -298,7 +277,8 @@ class Explanation:
             (i, class_name(i, self.labels), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
-    def _one_picture(self, what: str) -> None:
+    def one_picture(self, what: str) -> None:
+        """Raise ChoiceError unless this is an explanation of one picture."""
         if len(self) != 1:
             raise ChoiceError(
                 f"{what} is of one picture, and this is a batch of {len(self)}: say e[0].", map(str, range(len(self)))
@@ -311,8 +291,8 @@ class Explanation:
 
         Files appear whole or not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
         """
-        self._one_picture("save")
-        pixels = self.pictures[0].photo if self.pictures else self._seen() if len(self.size) == 2 else None
+        self.one_picture("save")
+        pixels = self.pictures[0].photo if self.pictures else drawing.seen(self) if len(self.size) == 2 else None
         photo = None if pixels is None else render.shrunk(pixels, LONGEST)
         return storage.write_run(folder, saved.document(self), {**saved.files(self, photo), **(also or {})})
 
@@ -323,7 +303,7 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the arrays, as JSON takes it: about, view, targets, layers and one entry for each map."""
-        self._one_picture("to_dict")
+        self.one_picture("to_dict")
         return saved.document(self)
 
     def _repr_png_(self) -> bytes | None:

@@ -27,10 +27,12 @@ from seewhy.grid import grid_text
 from seewhy.images import find_pictures, load_image
 from seewhy.models import LoadedModel
 from seewhy.options import CLASSIC, Settings
+from seewhy.passes import NETWORK
 from seewhy.pipeline import explain
 from seewhy.places import folders, safe_name
 from seewhy.targets import as_number, class_name, find_class
 
+WORTH_SAYING = 100  # forwards
 THREADS = 2  # encoding releases the interpreter lock; colouring does not
 
 
@@ -87,7 +89,10 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
         layers=list(settings.layers),
         targets=list(settings.targets) if settings.targets else None,
         fit="squash" if settings.style == CLASSIC and settings.fit is None else settings.fit,
-        suggested=True,
+        suggested=not settings.features,
+        features=settings.features,
+        memory=settings.memory * 2**20,
+        progress=rows_bar(settings, terminal.make_console(stderr=True)),
     )
     if e.pictures:
         source = "stdin" if picture == "-" else picture
@@ -106,23 +111,33 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
 
 def drawings(e: Explanation, settings: Settings) -> dict[str, storage.Content]:
     """Overlays and sheets by file name: `overlays/NN_layer.jpg`, or a folder for each method and target."""
+    if settings.features:
+        return {"features.jpg": storage.jpeg(e.features_sheet(e.methods[0], e.targets[0], look=settings.look))}
     layers = [name for name in e.layers if e.layer_info[name].asked]
-    main = e.suggested or layers[-1]
+    main = e.suggested or next((layer for layer in reversed(layers) if layer != NETWORK), layers[-1])
     combinations = [(method, target) for method in e.methods for target in e.targets]
     jobs: dict[str, Callable[[], Image.Image]] = {}
     for method, target in combinations:
         folder = "overlays/" + (f"{safe_name(method)}/{target_folder(e, target)}/" if len(combinations) > 1 else "")
-        for number, layer in enumerate(layers, 1):
-            name = file_name(method, number, layer, len(layers), settings)
+        own = [layer for layer in e.layers_of(method) if layer in layers]
+        for number, layer in enumerate(own, 1):
+            name = file_name(method, number, layer, len(own), settings)
             jobs[folder + name] = partial(draw, e, method, target, layer, settings)
         sheet = "sheet.jpg" if len(combinations) == 1 else f"sheets/{safe_name(method)}_{target_folder(e, target)}.jpg"
-        jobs[sheet] = partial(e.contact_sheet, method, target, layers=layers, look=settings.look)
+        jobs[sheet] = partial(e.contact_sheet, method, target, layers=own, look=settings.look)
     if len(combinations) > 1:
         jobs["sheet.jpg"] = partial(e.comparison, main, look=settings.look)
-    jobs["overlay.jpg"] = partial(draw, e, *combinations[0], main, settings)
-    draw(e, *combinations[0], main, settings)  # makes the scaled photo once, before the threads want it
+    first = (*combinations[0], place(e, combinations[0][0], main))
+    jobs["overlay.jpg"] = partial(draw, e, *first, settings)
+    draw(e, *first, settings)  # makes the scaled photo once, before the threads want it
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         return dict(zip(jobs, pool.map(lambda make: storage.jpeg(make()), jobs.values()), strict=True))
+
+
+def place(e: Explanation, method: str, layer: str) -> str:
+    """`layer`, or the last layer at which the method has a map."""
+    known = e.layers_of(method)
+    return layer if layer in known else known[-1]
 
 
 def draw(e: Explanation, method: str, target: str, layer: str, settings: Settings) -> Image.Image:
@@ -185,15 +200,18 @@ def show(
     if terminal.can_preview(out):
         out.print()
         terminal.print_preview(
-            out, e.overlay(method, target, e.suggested or e.layers[-1], look=settings.look, longest=256)
+            out, e.overlay(method, target, place(e, method, e.suggested or ""), look=settings.look, longest=256)
         )
     out.print()
-    terminal.print_layers(out, [layer_row(e, method, target, layer) for layer in e.layers], e.answers[0].name, method)
+    terminal.print_layers(
+        out, [layer_row(e, method, target, layer) for layer in e.layers_of(method)], e.answers[0].name, method
+    )
     for note in e.notes:
         if note in said:
             continue
         out.print(f"note: {escape(note)}", style=terminal.FAINT)
-    kinds = "overlays, sheet.jpg, overlay.jpg, maps.npz, explanation.json"
+    drawn = "features.jpg" if settings.features else "overlays, sheet.jpg, overlay.jpg"
+    kinds = f"{drawn}, maps.npz, explanation.json"
     out.print(f"\n{kinds} in [bold]{escape(str(folder))}[/]", soft_wrap=True)
 
 
@@ -210,6 +228,27 @@ def report(picture: str, reason: str, settings: Settings, err: Console) -> None:
     if settings.as_json:
         print(json.dumps({"picture": picture, "error": reason}, ensure_ascii=False), flush=True)
     err.print(f"[red]{escape(picture)}[/]: {escape(reason)}", soft_wrap=True)
+
+
+def rows_bar(settings: Settings, err: Console) -> Callable[[int, int], None] | None:
+    """What methods that ask the network again report to: the cost in words, then a bar where stderr is a terminal."""
+    if settings.quiet or settings.as_json:
+        return None
+    bar = Progress(
+        TextColumn("forwards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True
+    )
+    task = bar.add_task("", total=None)
+
+    def report(done: int, total: int) -> None:
+        if done == 0 and total >= WORTH_SAYING:
+            err.print(f"the methods ask the network again: about {total:,} forwards", style=terminal.FAINT)
+            if err.is_terminal:
+                bar.start()
+        bar.update(task, completed=min(done, total), total=total)
+        if done >= total:
+            bar.stop()
+
+    return report
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import LayerError, UnknownName, UsageError
-from seewhy.record import Call, Trace, Wanted
+from seewhy.trace import Call, Trace, Wanted
 from seewhy.twin import named_modules, unwrapped
 
 LIST_THEM = "List them: seewhy layers MODEL"

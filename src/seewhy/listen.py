@@ -42,6 +42,7 @@ class AttentionHeard(TorchFunctionMode):
     def __init__(self, receive: Callable[[Heads], None]) -> None:
         super().__init__()
         self.receive = receive
+        self.pooled = False  # there was attention of a few queries to many tokens
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -53,9 +54,15 @@ class AttentionHeard(TorchFunctionMode):
                 return self.with_weights(*args, **kwargs)
             return self.inside(*args, **kwargs)
         result = func(*args, **kwargs)
-        if func in SOFTMAXES and is_attention(result):
-            self.receive(Heads(result))
+        if func in SOFTMAXES:
+            self.tell(Heads(result))
         return result
+
+    def tell(self, heads: Heads) -> None:
+        if is_attention(heads.weights):
+            self.receive(heads)
+        elif heads.weights.dim() == 4 and heads.weights.shape[3] >= LEAST_TOKENS > heads.weights.shape[2]:
+            self.pooled = True
 
     def with_weights(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         heard: list[Tensor] = []
@@ -101,17 +108,13 @@ class AttentionHeard(TorchFunctionMode):
         output = weights @ value
         if heard is not None:
             heard.append(weights)
-        if is_attention(weights):
-            self.receive(Heads(weights, query, key, value, output))
+        self.tell(Heads(weights, query, key, value, output))
         return output
 
 
-def is_attention(weights: Any) -> bool:
+def is_attention(weights: Tensor) -> bool:
     """Whether softmax gave (B, heads, N, N): every token looks at every token."""
-    return (
-        isinstance(weights, Tensor) and weights.dim() == 4 and weights.shape[2] == weights.shape[3]
-        and weights.shape[3] >= LEAST_TOKENS
-    )  # fmt: skip
+    return weights.dim() == 4 and weights.shape[2] == weights.shape[3] >= LEAST_TOKENS
 
 
 class BiasHeard(TorchFunctionMode):
@@ -132,7 +135,9 @@ class BiasHeard(TorchFunctionMode):
             if bias is not None:
                 self.receive(bias, result)
         elif func is F.batch_norm:
-            self.receive(normalizing_bias(*args, **kwargs), result)
+            bias = normalizing_bias(*args, **kwargs)
+            if bias is not None:
+                self.receive(bias, result)
         return result
 
 
@@ -141,15 +146,17 @@ CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpo
 
 def normalizing_bias(
     input: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Tensor:
-    """beta - mu gamma / sigma, from the arguments of `F.batch_norm`."""
+) -> Tensor | None:
+    """beta - mu gamma / sigma, from the arguments of `F.batch_norm`; None where it takes the statistics of the batch."""
+    if running_mean is None or running_var is None or training:
+        return None
     scale = (running_var + eps).rsqrt() if weight is None else weight * (running_var + eps).rsqrt()
     return -running_mean * scale if bias is None else bias - running_mean * scale
 
@@ -166,24 +173,30 @@ class GuidedReLU(TorchFunctionMode):
         self.others: set[str] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func in RELUS:
-            self.heard += 1
-            if result.requires_grad:
-                return _Guide.apply(result)  # type: ignore[no-untyped-call]
-        elif func in SMOOTH:
-            self.others.add(func.__name__)
-        return result
+        kwargs = kwargs or {}
+        if func not in RELUS:
+            if func in SMOOTH:
+                self.others.add(func.__name__)
+            return func(*args, **kwargs)
+        self.heard += 1
+        return _Guided.apply(args[0], lambda x: func(x, *args[1:], **kwargs))
 
 
 SMOOTH = (F.gelu, F.silu, F.elu, F.leaky_relu, F.hardswish, F.mish, F.selu, F.softplus, torch.tanh, Tensor.tanh)
 
 
-class _Guide(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, output: Tensor) -> Tensor:
-        return output.view_as(output)
+class _Guided(torch.autograd.Function):
+    """A ReLU, in place if that is how it was called, which passes back positive gradients only."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return gradient.clamp(min=0)
+    def forward(ctx: Any, given: Tensor, relu: Callable[[Tensor], Tensor]) -> Tensor:
+        before = given.clone()
+        output = relu(given)
+        if output is given:
+            ctx.mark_dirty(given)
+        ctx.save_for_backward((output == before) & (output > 0))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.clamp(min=0) * ctx.saved_tensors[0], None

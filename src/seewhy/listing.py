@@ -10,8 +10,9 @@ from seewhy.errors import LayerError, ModelError
 from seewhy.layers import has_grid, select
 from seewhy.models import LoadedModel
 from seewhy.preprocess import Preprocess
-from seewhy.record import Wanted, recording
+from seewhy.record import recording
 from seewhy.suggestion import suggest
+from seewhy.trace import Wanted
 
 
 def print_layer_table(model: LoadedModel, *, everything: bool) -> None:

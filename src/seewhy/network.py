@@ -14,10 +14,11 @@ from seewhy.errors import MethodError
 from seewhy.grid import Grid
 from seewhy.layers import blocks
 from seewhy.probe import Build, Network, Probe
-from seewhy.record import Attention, Call, Trace, Wanted, recording
+from seewhy.record import recording
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.signals import Context, Signals
 from seewhy.targets import Asked
+from seewhy.trace import Attention, Call, Trace, Wanted
 from seewhy.twin import named_modules
 
 
@@ -72,7 +73,7 @@ class Whole:
         wanted = Wanted(frozenset(), biases=True)
         with recording(self.network.module, self.inputs, wanted, from_input=True) as trace:
             for bias in trace.biases:
-                bias.ear.receive = lambda gradient, values=bias.values: consume(values, gradient)  # type: ignore[misc]
+                bias.ear.receive = lambda gradient, values=bias.values: consume(values, gradient)
             scores = self.scoring(self.asked.again(trace.output), trace.output)
             gradient = torch.autograd.grad(scores.sum(), trace.inputs)[0]
         return self.inputs * gradient
@@ -95,6 +96,11 @@ class Whole:
             windows = " (its attention is in windows)" if heard else ""
             raise MethodError(
                 "", f"this network has no attention from every token to every token{windows}; take gradcam."
+            )
+        if self.attention_trace.pooled:
+            raise MethodError(
+                "",
+                "its tokens are pooled by an attention of their own, which this method does not follow; take gradcam.",
             )
         tokens = found[-1].heads.weights.shape[-1]
         return [item for item in found if item.heads.weights.shape[-1] == tokens]
@@ -133,6 +139,8 @@ class Whole:
 
     def on_grid(self, tokens: Tensor) -> Tensor:
         """Values (B, N), one a token, as a map (B, *grid)."""
+        # Some networks work out attention in float32 whatever their own type.
+        tokens = tokens.to(torch.promote_types(tokens.dtype, self.inputs.dtype))
         return tokens[:, self.token_grid.prefix :].reshape(-1, *self.token_grid.shape)
 
     def block_of(self, attention: Attention) -> Call:

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seewhy import colors as color_tables
-from seewhy.catalog import find_method
+from seewhy.catalog import read_method
 from seewhy.errors import UsageError
 from seewhy.images import MAX_PIXELS
 from seewhy.render import LONGEST, Look
 
 CLASSIC = "classic"
+ALL = "all"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run over pictures. `longest` is in pixels, None for the photo's own size."""
+    """The settings of a run over pictures. `longest` is in pixels, None for the photo's own size; `memory` in MB.
+
+    `features` channels of each layer are drawn instead of overlays, where it is not 0.
+    """
 
     layers: tuple[str, ...] = ("every",)
     methods: tuple[str, ...] = ("gradcam",)
@@ -32,6 +36,8 @@ class Settings:
     max_pixels: int = MAX_PIXELS
     as_json: bool = False
     quiet: bool = False
+    memory: int = 256
+    features: int = 0
 
 
 def read_settings(
@@ -41,7 +47,12 @@ def read_settings(
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
     settings = Settings(**values)
     for method in settings.methods:
-        find_method(method)
+        if method.lower() != ALL:
+            read_method(method)
+    if settings.memory < 1:
+        raise UsageError(f"--memory {settings.memory}: give at least 1 MB.")
+    if settings.features < 0:
+        raise UsageError(f"--channels {settings.features}: give at least 1.")
     if opacity is not None and not 0 <= opacity <= 1:
         raise UsageError(f"--opacity {opacity}: give a number from 0 (only the photo) to 1 (only colour).")
     if settings.top < 1:

@@ -83,3 +83,27 @@ class LayerInfo:
     channels: int
     note: str = ""
     asked: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The strongest channels of a layer: their indices (B, N), and what they show (B, N, *grid), strongest first.
+
+    Strongest are those that vary most over the picture (the standard deviation over the grid): a channel that is high
+    everywhere shows nothing.
+    """
+
+    channels: Tensor
+    maps: Tensor
+
+    @classmethod
+    def strongest(cls, activations: Tensor, count: int) -> Self:
+        """Of activations (B, K, *grid) the `count` strongest channels, or all where there are fewer."""
+        strength = activations.flatten(2).std(2, correction=0)
+        channels = strength.topk(min(count, strength.shape[1]), dim=1).indices
+        rows = torch.arange(len(channels), device=channels.device)[:, None]
+        return cls(channels, activations[rows, channels].detach().clone())
+
+    def picture(self, at: slice) -> Features:
+        """Those of one picture of the batch."""
+        return Features(self.channels[at], self.maps[at])

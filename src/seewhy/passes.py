@@ -20,10 +20,11 @@ from seewhy.layers import Selection
 from seewhy.methods.base import AnyMethod, Method, NetworkMethod, Sampled, SeveralMaps
 from seewhy.network import Whole
 from seewhy.probe import Network
-from seewhy.record import Call, Trace, Wanted, recording
+from seewhy.record import recording
 from seewhy.scoring import Scoring
 from seewhy.signals import Context, Need, Signals, Variant, differentiate
 from seewhy.targets import Asked
+from seewhy.trace import Call, Trace, Wanted
 
 Key = tuple[str, str, str]  # method, target, layer
 NETWORK = "network"  # in place of a layer, for methods that belong to none

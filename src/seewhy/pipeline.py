@@ -18,19 +18,21 @@ from torch import Tensor, nn
 from seewhy.errors import LayerError, UsageError
 from seewhy.explanation import Explanation, Key
 from seewhy.images import load_image, name_of
-from seewhy.layers import select
+from seewhy.layers import Selection, select
 from seewhy.methods import ALL, AnyMethod, NetworkMethod, Sampled, as_methods
 from seewhy.models import LoadedModel, load_model
-from seewhy.parts import Answer, LayerInfo, Picture
+from seewhy.parts import Answer, Features, LayerInfo, Picture
 from seewhy.passes import NETWORK, Passes
 from seewhy.preprocess import Fit, Preprocess
 from seewhy.probe import MEMORY, Network
-from seewhy.record import Call, Trace, recording
+from seewhy.record import recording
 from seewhy.signals import Need
 from seewhy.suggestion import Suggestion, suggest
 from seewhy.targets import Asked, Target, as_targets, logits
+from seewhy.trace import Call, Trace
 
 SUGGESTED = "suggested"
+NO_LAYERS = Selection(())
 Progress = Callable[[int, int], None]
 
 
@@ -45,6 +47,7 @@ def explain(
     labels: Any = None,
     fit: Fit | None = None,
     suggested: bool = False,
+    features: int = 0,
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Explanation:
@@ -55,8 +58,9 @@ def explain(
     loaded model brings. `methods` are names or Method values (Grad-CAM), `layers` as in `seewhy.layers.select` or
     "suggested" (the default), `targets` as in `seewhy.targets.as_targets` (the predicted class). `fit` "crop" (the model's
     own), "squash" or "pad" says how pictures meet the input size. `suggested` explains the suggested layer as well, and
-    names it in the result. Methods that ask the network again do so in batches that take about `memory` bytes, and tell
-    `progress` how many rows of how many are done. `methods` "all" leaves out what does not fit.
+    names it in the result. `features` channels, the strongest, are kept of each layer. Methods that ask the network again
+    do so in batches that take about `memory` bytes, and tell `progress` how many rows of how many are done. `methods`
+    "all" leaves out what does not fit.
 
     Raises UsageError and its kinds for a call that cannot be carried out, ImageError for a picture that cannot be read.
 
@@ -69,12 +73,8 @@ def explain(
         loaded = with_fit(loaded, fit)
     chosen, questions = as_methods(methods), as_targets(targets)
     tensor, pictures, single = read_inputs(inputs, loaded)
-    entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
-    named = [entry is None or (isinstance(entry, str) and entry == SUGGESTED) for entry in entries]
-    hint, doubt = find_hint(loaded.module, tensor, asked=any(named), extra=suggested)
-    picked = select(
-        [hint.layer if hint and is_it else entry for entry, is_it in zip(entries, named, strict=True)], loaded.module
-    )
+    layered = any(looks_at_layers(method) for method in chosen.values())
+    picked, hint, doubt = choose_layers(layers, loaded.module, tensor, suggested) if layered else (NO_LAYERS, None, "")
     selection = picked if hint is None else picked.plus(hint.layer)
     network = Network(loaded.module, tensor, memory)
     heads = any(bool(method.needs & Need.HEAD) for method in chosen.values())
@@ -87,6 +87,7 @@ def explain(
         infos = {call: info(call, trace, asked=call.name not in unasked) for call in calls}
         if progress is not None:
             network.tick = counter(progress, rows_of(chosen, infos.values(), len(tensor) * len(asked)))
+        shown = {call.name: strongest(call, features) for call in calls} if features else {}
         passes = Passes(network, trace, calls, chosen, picked, lenient=is_all(methods))
         passes.run(asked)
     silent, maps = passes.silent, passes.maps
@@ -107,8 +108,24 @@ def explain(
         suggested=hint.layer if hint and hint.layer in layer_info else None,
         single=single,
         notes=(*loaded.notes, *filter(None, [doubt]), *silent_notes(silent), *unfit_notes(passes.unfit)),
+        kept_features={layer: found for layer, found in shown.items() if layer in layer_info},
         about=provenance(loaded, hashed=isinstance(model, LoadedModel)),
     )
+
+
+def looks_at_layers(method: AnyMethod) -> bool:
+    return not isinstance(method, NetworkMethod) or method.base_method is not None or method.keeps_layers
+
+
+def choose_layers(
+    layers: Any, module: nn.Module, inputs: Tensor, extra: bool
+) -> tuple[Selection, Suggestion | None, str]:
+    """The selection that was asked for, the suggested layer where it is wanted, and what to say about that."""
+    entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
+    named = [entry is None or (isinstance(entry, str) and entry == SUGGESTED) for entry in entries]
+    hint, doubt = find_hint(module, inputs, asked=any(named), extra=extra)
+    spec = [hint.layer if hint and is_it else entry for entry, is_it in zip(entries, named, strict=True)]
+    return select(spec, module), hint, doubt
 
 
 def find_hint(module: nn.Module, inputs: Tensor, *, asked: bool, extra: bool) -> tuple[Suggestion | None, str]:
@@ -128,6 +145,11 @@ def ask(questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None)
     """Each question asked of the output; one that asks the same as an earlier one ("minibus" after 654) is left out."""
     asked = [question.ask(trace.output, labels) for question in questions]
     return list({item.key: item for item in reversed(asked)}.values())[::-1]
+
+
+def strongest(call: Call, count: int) -> Features:
+    assert call.grid is not None
+    return Features.strongest(call.grid.channels_first(call.output.detach()), count)
 
 
 def silent_notes(silent: Sequence[Call]) -> list[str]:

@@ -13,10 +13,11 @@ from seewhy.errors import MethodError
 from seewhy.grid import Grid
 from seewhy.listen import GuidedReLU
 from seewhy.outputs import map_tensors
-from seewhy.record import LinearHead, Trace, Wanted, recording
+from seewhy.record import recording
 from seewhy.resume import Tail
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.targets import Asked, logits
+from seewhy.trace import LinearHead, Trace, Wanted
 from seewhy.twin import twin
 
 MEMORY = 256 * 2**20  # bytes for the rows of one batch
@@ -102,6 +103,8 @@ class Probe:
     def rows(
         self, tail: Tail, picture: int, count: int, build: Build, scoring: Scoring, batch_size: int | None
     ) -> Tensor:
+        if not count:
+            return self.asked.scores.new_zeros(0).detach()
         size = batch_size or max(1, min(count, self.network.memory // tail.row_bytes))
         found = []
         with torch.inference_mode():

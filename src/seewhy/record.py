@@ -6,7 +6,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,96 +18,10 @@ from seewhy.errors import LayerError
 from seewhy.grid import Grid, find_grid
 from seewhy.listen import AttentionHeard, BiasHeard, GuidedReLU, Heads
 from seewhy.outputs import first_tensor, replace_first
+from seewhy.trace import Attention, Bias, Call, Ear, LinearHead, Trace, Wanted
 from seewhy.twin import named_modules, twin
 
 SHAPERS = (_ConvNd, _MaxPoolNd, _AvgPoolNd)  # modules whose output is channels first by definition
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which calls to keep: those of the modules in `names` (None: of all); `gridded`: only with 2 cells an axis.
-
-    `attention`: every attention as well, worked out step by step. `heads`: what went into each nn.Linear, and came out.
-    `biases`: what convolutions and BatchNorm add.
-    """
-
-    names: frozenset[str] | None = None
-    gridded: bool = False
-    attention: bool = False
-    heads: bool = False
-    biases: bool = False
-
-
-class Ear:
-    """Is told the gradient that reaches one tensor. Its own object, so that the tensor's hook does not hold the tensor."""
-
-    __slots__ = ("receive",)
-
-    def __init__(self) -> None:
-        self.receive: Callable[[Tensor], None] | None = None
-
-    def __call__(self, gradient: Tensor) -> None:
-        if self.receive is not None:
-            self.receive(gradient)
-
-
-@dataclass(eq=False)
-class Call:
-    """One call of one wanted module: `output` is the tensor it gave, `ear` is told the gradient that reaches it."""
-
-    module: str
-    kind: type[nn.Module]
-    index: int  # 1 for the module's first call
-    output: Tensor
-    grid: Grid | None
-    version: int
-    ear: Ear
-    argument: Tensor | None = None  # what went into an nn.Linear
-    name: str = ""  # "relu", or "relu#2" where the module was called more than once
-
-
-@dataclass(eq=False)
-class Attention:
-    """One attention: in which module, its `heads`, and how its N tokens lie on the picture (None: they do not)."""
-
-    module: str
-    heads: Heads
-    grid: Grid | None = None
-
-
-@dataclass(eq=False)
-class Bias:
-    """What one convolution or BatchNorm adds: `values` (K,); `ear` is told the gradient (B, K, *grid) at its output."""
-
-    values: Tensor
-    ear: Ear
-
-
-@dataclass(eq=False)
-class LinearHead:
-    """A call of an nn.Linear: its weights (classes, K) and bias, what went in (B, K) and what came out."""
-
-    weight: Tensor
-    bias: Tensor | None
-    argument: Tensor
-    output: Tensor
-
-
-@dataclass(eq=False)
-class Trace:
-    """What one forward gave: the wanted calls in execution order, and the model's own output.
-
-    `roots` are the leaves on which everything recorded depends; `counts` says how often each wanted module was called.
-    """
-
-    inputs: Tensor
-    output: Any
-    calls: list[Call]
-    roots: tuple[Tensor, ...]
-    counts: Counter[str] = field(default_factory=Counter)
-    attentions: list[Attention] = field(default_factory=list)
-    linears: list[LinearHead] = field(default_factory=list)
-    biases: list[Bias] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -163,8 +77,9 @@ def _run(
     watch = _Watch(leaf, wanted, known)
     copy = twin(model)
     watch.attach(copy)
+    attention = AttentionHeard(watch.hear)
     with (
-        AttentionHeard(watch.hear) if wanted.attention else nullcontext(),
+        attention if wanted.attention else nullcontext(),
         BiasHeard(watch.hear_bias) if wanted.biases else nullcontext(),
         guided or nullcontext(),
     ):
@@ -180,7 +95,7 @@ def _run(
     if hurt:
         learnt = replace(learnt, overwritten=known.overwritten | hurt)
     trace = Trace(
-        leaf, output, watch.calls, roots, watch.counts, watch.attentions, watch.linears, watch.biases
+        leaf, output, watch.calls, roots, watch.counts, watch.attentions, watch.linears, watch.biases, attention.pooled
     )  # fmt: skip
     return trace, None if learnt == known else learnt
 

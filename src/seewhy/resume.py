@@ -80,7 +80,7 @@ class _Recorder:
         given = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
         output = run(module, args, kwargs)
         self.stack.pop()
-        if self.reached:
+        if self.now_reached():  # inside this very call
             return self.measured(output)
         self.left -= name == self.module
         if name == self.module and self.left == 0:
@@ -95,6 +95,9 @@ class _Recorder:
             call.plan = Played(map_tensors(output, snapshot))
         call.inside.clear()  # happens out of sight, or not at all
         return output
+
+    def now_reached(self) -> bool:
+        return self.reached
 
     def visible(self, outer: Begun) -> list[Begun]:
         found = []

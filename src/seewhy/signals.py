@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from functools import cached_property, partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
 from seewhy.probe import Build, Network, Probe
-from seewhy.record import Call, Trace, Wanted, recording
+from seewhy.record import recording
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.targets import Asked
+from seewhy.trace import Call, Trace, Wanted
 
 
 class Need(Flag):
@@ -235,7 +237,9 @@ def differentiate(
 def twice(scores: Tensor, context: Context, calls: Sequence[Call], consume: Consume) -> list[Call]:
     """Gradients G, and for each call the Hessian of the scores times A: the gradient of <G, A> with A held fixed."""
     outputs = [call.output for call in calls]
-    gradients = torch.autograd.grad(scores.sum(), outputs, create_graph=True, allow_unused=True)
+    gradients: Sequence[Tensor | None] = cast(
+        Any, torch.autograd.grad(scores.sum(), outputs, create_graph=True, allow_unused=True)
+    )
     missed = []
     for call, gradient in zip(calls, gradients, strict=True):
         if gradient is None:

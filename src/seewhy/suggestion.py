@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from seewhy.errors import LayerError
 from seewhy.layers import LIST_THEM, has_grid
 from seewhy.outputs import first_tensor
-from seewhy.record import Call, Trace, Wanted, recording
+from seewhy.record import recording
+from seewhy.trace import Call, Trace, Wanted
 
 CELLS = 4  # of a token grid, whose places are checked
 REACHED = 0.5  # share of cells that must get a gradient

@@ -51,7 +51,7 @@ def first_component(terms: Tensor, *, centered: bool) -> Tensor:
     matrix = matrix / torch.where(scale > 0, scale, 1.0)
     if channels <= cells:
         vectors = torch.linalg.eigh(matrix @ matrix.mT).eigenvectors[:, :, -1:]
-        projected = matrix.mT @ vectors
+        projected: Tensor = matrix.mT @ vectors
     else:
         values, vectors = torch.linalg.eigh(matrix.mT @ matrix)
         projected = vectors[:, :, -1:] * values[:, -1, None, None].clamp(min=0).sqrt()

@@ -14,11 +14,9 @@ from seewhy.methods.activation import CAM, FEM, KPCACAM, DeepFeatureFactorizatio
 from seewhy.methods.base import About, AnyMethod, Method, NetworkMethod, Sampled, Settings, SeveralMaps
 from seewhy.methods.gradient import (
     EigenGradCAM,
-    FinerCAM,
     GradCAM,
     GradCAMElementwise,
     GradCAMPlusPlus,
-    GuidedGradCAM,
     HiResCAM,
     LayerCAM,
     SegEigenCAM,
@@ -28,8 +26,10 @@ from seewhy.methods.gradient import (
 from seewhy.methods.masking import ISCAM, SSCAM, GroupCAM, OptiCAM, ScoreCAM
 from seewhy.methods.network import FullGrad, LayerCAMFusion, RefineCAM
 from seewhy.methods.pixels import RISE, Occlusion, PolyCAM
+from seewhy.methods.scales import CAMERAS, SESS
 from seewhy.methods.transformer import AttentionRelevance, AttentionRollout, GradECLIP, LeGrad, ViTReciproCAM
-from seewhy.methods.wrappers import CAMERAS, SESS, Augmented, EigenSmooth, Integrated, Smooth, SmoothGradCAMPlusPlus
+from seewhy.methods.variants import Augmented, Integrated, Smooth, SmoothGradCAMPlusPlus
+from seewhy.methods.wrappers import EigenSmooth, FinerCAM, GuidedGradCAM
 
 __all__ = [
     "CAM",
@@ -42,6 +42,7 @@ __all__ = [
     "SSCAM",
     "AblationCAM",
     "About",
+    "AnyMethod",
     "AttentionRelevance",
     "AttentionRollout",
     "Augmented",
@@ -151,7 +152,6 @@ def suited(name: str, key: str, value: Any, default: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise MethodError(name, f"{key}={value}: give a number.")
         return float(value)
-    elif isinstance(default, int):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise MethodError(name, f"{key}={value}: give a whole number.")
+    elif isinstance(default, int) and (isinstance(value, bool) or not isinstance(value, int)):
+        raise MethodError(name, f"{key}={value}: give a whole number.")
     return value

@@ -96,7 +96,8 @@ class KPCACAM(Method):
         values, vectors = torch.linalg.eigh(kernel)
         maps = vectors[:, :, -1] * values[:, -1:].clamp(min=0).sqrt()
         largest = maps.gather(1, maps.abs().argmax(1, keepdim=True))
-        return (maps * torch.where(largest < 0, -1.0, 1.0).to(maps.dtype)).reshape(-1, *at.activations.shape[2:])
+        turned: Tensor = maps * torch.where(largest < 0, -1.0, 1.0).to(maps.dtype)
+        return turned.reshape(-1, *at.activations.shape[2:])
 
     def products(self, cells: Tensor) -> Tensor:
         gamma = 1 / cells.shape[2] if self.gamma is None else self.gamma
@@ -109,7 +110,7 @@ class KPCACAM(Method):
             case "rbf":
                 return torch.exp(-gamma * torch.cdist(cells, cells) ** 2)
             case "poly":
-                return (gamma * cells @ cells.mT + self.coef0) ** self.degree
+                return torch.pow(gamma * cells @ cells.mT + self.coef0, self.degree)
         return torch.tanh(gamma * cells @ cells.mT + self.coef0)
 
 
@@ -135,6 +136,7 @@ class FEM(Method):
         cells = at.activations.flatten(2)
         means = cells.mean(2)
         limits = means + self.k * cells.std(2, correction=0)
+        limits[cells.amax(2) == cells.amin(2)] = torch.inf  # a constant may lie above its own rounded mean
         striking = at.activations > per_channel(limits, at.activations)
         return weighted_sum(means, striking.to(means.dtype))
 
@@ -225,7 +227,7 @@ class DeepFeatureFactorization(SeveralMaps):
         for _ in range(self.iterations):
             left = left * ratio(cells @ right.mT, left @ (right @ right.mT))
             right = right * ratio(left.mT @ cells, (left.mT @ left) @ right)
-        maps = left.mT * right.norm(dim=1)[:, None]
+        maps: Tensor = left.mT * right.norm(dim=1)[:, None]
         return maps[maps.norm(dim=1).argsort(descending=True, stable=True)]
 
 

@@ -41,7 +41,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Settings(ABC):
+class Settings:
     """Fields are settings, instances are values. What all three contracts share."""
 
     about = About("", "", "")
@@ -61,6 +61,12 @@ class Settings(ABC):
         if not right:
             raise MethodError(name_of_class(type(self)), reason)
 
+    def check_base(self, base: object) -> None:
+        """Raise MethodError unless `base` makes one map of each layer."""
+        self.check(
+            isinstance(base, Method), f"base={base}: give a method that makes one map of a layer, such as gradcam."
+        )
+
     def __str__(self) -> str:
         """The name as one may type it: "scorecam(batch_size=64)"; settings at their defaults are left out."""
         given = []
@@ -74,7 +80,7 @@ class Settings(ABC):
 
 
 @dataclass(frozen=True)
-class Method(Settings):
+class Method(Settings, ABC):
     """One layer's signals in, one signed map for each picture out: (B, *grid), in the paper's own units.
 
     Subclasses are frozen and final dataclasses. A method looks at each picture alone, never touches the model, and leaves
@@ -141,7 +147,7 @@ class Sampled(Method):
 
 
 @dataclass(frozen=True)
-class SeveralMaps(Settings):
+class SeveralMaps(Settings, ABC):
     """One layer's signals in, several signed maps for each picture out: (B, count, *grid)."""
 
     @abstractmethod
@@ -150,7 +156,7 @@ class SeveralMaps(Settings):
 
 
 @dataclass(frozen=True)
-class NetworkMethod(Settings):
+class NetworkMethod(Settings, ABC):
     """The whole network in, one signed map for each picture out: (B, *grid) on a grid of its own choice.
 
     `base`, where there is one, is evaluated at every chosen layer in the shared pass; its maps are `whole.maps`.

@@ -5,16 +5,16 @@ Notation: A, G (B, K, *grid); S_k the sum of A over the grid of channel k; n the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
 from seewhy.methods.base import About, Elementwise, Method, Weighted
-from seewhy.scoring import Contrast, LogitPlusLogProbability, Scoring
+from seewhy.scoring import LogitPlusLogProbability, Scoring
 from seewhy.signals import Need, Signals
-from seewhy.tensors import facing, first_component, per_channel, rectify, resize, weighted_sum
+from seewhy.tensors import facing, first_component, per_channel, rectify, weighted_sum
 
 
 @final
@@ -236,67 +236,3 @@ class ShapleyCAM(Method):
             return weighted_sum(values.flatten(2).mean(2), at.activations)
         terms = values * at.activations
         return (terms if self.variant == "hires" else terms.clamp(min=0)).sum(1)
-
-
-@final
-@dataclass(frozen=True)
-class FinerCAM(Method):
-    """What tells a class from those most like it: `base` for z_c - gamma * mean(z_d) over the nearest classes d.
-
-    Zhang et al., CVPR 2025 (arXiv 2501.11309), section 3.2: `references` classes with the closest logits, gamma 0.6. With
-    gamma 0 it is the base.
-    """
-
-    base: Method = field(default_factory=GradCAM)
-    references: int = 3
-    gamma: float = 0.6
-
-    about = About(
-        "Zhang et al., Finer-CAM, CVPR 2025", "base for z_c − γ·mean(z_d)",
-        "Shows what speaks for this class and not for the classes most like it.",
-        cost="1 forward + 1 backward of its own",
-        source="The paper (uniform mean, γ 0.6, 3 classes). The authors' current code weights by probability with γ 1.",
-    )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        self.check(self.references >= 1, f"references={self.references}: give at least 1.")
-        self.check(not isinstance(self.base, FinerCAM), "its base cannot be itself.")
-
-    @property
-    def needs(self) -> Need:  # type: ignore[override]
-        return self.base.needs
-
-    @property
-    def scoring(self) -> Scoring:
-        return Contrast(self.references, self.gamma)
-
-    def __call__(self, at: Signals) -> Tensor:
-        return self.base(at)
-
-
-@final
-@dataclass(frozen=True)
-class GuidedGradCAM(Method):
-    """Guided backpropagation where the base is positive: sum over colours of R * U(relu(base)), at the input's size.
-
-    Springenberg et al., 2015, and Selvaraju et al., ICCV 2017, section 3.3. U is bilinear.
-    """
-
-    base: Method = field(default_factory=GradCAM)
-
-    about = About(
-        "Springenberg et al., 2015; Selvaraju et al., ICCV 2017", "Σ_colours R ⊙ U(relu(base))",
-        "Fine lines inside the region of the base map.",
-        cost="1 forward + 1 backward of its own, for all layers",
-        works_on="networks whose activations are ReLU",
-        source="The authors' Lua code: ReLU before upsampling, no scaling in between.",
-        pitfalls="Guided backpropagation hardly depends on class and weights (Adebayo et al., 2018): it draws edges.",
-    )  # fmt: skip
-
-    @property
-    def needs(self) -> Need:  # type: ignore[override]
-        return self.base.needs | Need.PROBES
-
-    def __call__(self, at: Signals) -> Tensor:
-        where = resize(rectify(self.base(at)), at.inputs.shape[2:])
-        return at.guided.sum(1).to(where.dtype) * where

@@ -70,7 +70,8 @@ class ScoreCAM(Masking):
     def weights_of(self, at: Signals, picture: int) -> Tensor:
         own, image = at.activations[picture], at.inputs[picture]
         size = image.shape[1:]
-        chosen = torch.arange(len(own), device=own.device) if self.variant == "gradcam" else varied(own)
+        alive = varied(own)
+        chosen = torch.arange(len(own), device=own.device) if self.variant == "gradcam" else alive
 
         def masked(rows: slice) -> Tensor:
             maps = own[chosen[rows]]
@@ -79,6 +80,7 @@ class ScoreCAM(Masking):
             elif self.variant == "gradcam":
                 mode = INTERPOLATION[maps.dim() - 1]
                 masks = normalize(F.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=True)[:, 0])
+                masks[~torch.isin(chosen[rows], alive)] = 0  # or the rounding of a constant would become a mask
             else:
                 masks = normalize(resize(maps, size))
             return image * masks[:, None].to(image.dtype)
@@ -184,7 +186,7 @@ class ISCAM(Masking):
         count = len(chosen) * self.steps
         scores = at.score_inputs(picture, count, masked, scoring=Probability(), batch_size=self.batch_size)
         weights = own.new_zeros(len(own))
-        weights[chosen] = scores.reshape(-1, self.steps).mean(1).to(own.dtype)
+        weights[chosen] = scores.reshape(len(chosen), self.steps).mean(1).to(own.dtype)
         return weights
 
 
@@ -280,12 +282,15 @@ class OptiCAM(Method):
         with torch.inference_mode(False), torch.enable_grad():
             channels = channels.clone()
             mixture = torch.full((1, len(channels)), 0.5, dtype=channels.dtype, device=channels.device).requires_grad_()
+            # A channel that is the same everywhere does not change the mask; Adam would follow the rounding of that 0.
+            moving = torch.zeros_like(mixture).index_fill_(1, varied(channels), 1.0).detach()
             optimiser = torch.optim.Adam([mixture], lr=self.lr)
             for _ in range(self.steps):
                 maps = weighted_sum(mixture.softmax(1), channels[None])
                 mask = normalize(resize(maps, image.shape[1:])).to(image.dtype)
                 loss = -at.score(image * mask[:, None], picture).sum()
-                (mixture.grad,) = torch.autograd.grad(loss, mixture)
+                (slope,) = torch.autograd.grad(loss, mixture)
+                mixture.grad = slope * moving
                 optimiser.step()
                 at.asked.network.tick(3)
         return weighted_sum(mixture.detach().softmax(1), channels[None])[0]

@@ -77,6 +77,9 @@ class RefineCAM(NetworkMethod):
         pitfalls="A pixel that one layer does not see is lost; over many layers hardly anything is left.",
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        self.check_base(self.base)
+
     @property
     def base_method(self) -> Method:
         return self.base
@@ -84,10 +87,11 @@ class RefineCAM(NetworkMethod):
     def __call__(self, whole: Whole) -> Tensor:
         size = whole.inputs.shape[2:]
         product: Tensor | None = None
-        for maps in whole.maps.values():
+        for maps in several(whole):
             scaled = normalize(resize(normalize(rectify(maps)), size))
             product = scaled if product is None else product * scaled
-        return known(product)
+        assert product is not None
+        return product
 
 
 @final
@@ -109,21 +113,28 @@ class LayerCAMFusion(NetworkMethod):
         pitfalls="Early layers see edges everywhere; choose a few layers (--layers).",
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        self.check_base(self.base)
+        self.check(self.gamma > 0, f"gamma={self.gamma}: give a number above 0.")
+
     @property
     def base_method(self) -> Method:
         return self.base
 
     def __call__(self, whole: Whole) -> Tensor:
         size, found = whole.inputs.shape[2:], None
-        last = len(whole.maps) - 1
-        for index, maps in enumerate(whole.maps.values()):
+        layers = several(whole)
+        last = len(layers) - 1
+        for index, maps in enumerate(layers):
             scaled = rescale(rectify(maps))
             scaled = resize(scaled if index == last else torch.tanh(self.gamma * scaled), size)
             found = scaled if found is None else torch.maximum(found, scaled)
-        return known(found)
+        assert found is not None
+        return found
 
 
-def known(maps: Tensor | None) -> Tensor:
-    if maps is None:
-        raise MethodError("", "it joins the maps of layers, and none is there.")
-    return maps
+def several(whole: Whole) -> list[Tensor]:
+    """The base's maps (B, *grid) of the chosen layers, in execution order; there must be at least two to join."""
+    if len(whole.maps) < 2:
+        raise MethodError("", f"it joins layers, and there is {len(whole.maps)}: choose several, or layers='every'.")
+    return list(whole.maps.values())

@@ -167,8 +167,11 @@ class PolyCAM(NetworkMethod):
     def __call__(self, whole: Whole) -> Tensor:
         stages = {at.activations.shape[2:]: at for at in whole.signals.values()}
         ordered = sorted(stages.values(), key=lambda at: at.activations[0, 0].numel())
-        if not ordered:
-            raise MethodError("", "it needs layers with a grid.")
+        if len(ordered) < 2:
+            raise MethodError(
+                "",
+                f"it joins layers of different grids, and there is {len(ordered)}: choose several, or layers='every'.",
+            )
         maps: Tensor | None = None
         for at in ordered:
             own = torch.stack([self.stage(at, whole, picture) for picture in range(len(at.activations))])

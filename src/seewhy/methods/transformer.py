@@ -128,6 +128,8 @@ class LeGrad(NetworkMethod):
         self.check(self.last is None or self.last >= 1, f"last={self.last}: give at least 1, or None for all.")
 
     def __call__(self, whole: Whole) -> Tensor:
+        if self.last is not None and self.last > len(whole.attentions):
+            raise MethodError("", f"last={self.last}: the network has {len(whole.attentions)} layers of attention.")
         chosen = whole.attentions if self.last is None else whole.attentions[-self.last :]
         end = whole.block_of(whole.attentions[-1])
         total: Tensor | None = None
@@ -169,8 +171,11 @@ class GradECLIP(NetworkMethod):
         last, prefix = whole.attended[-1], whole.token_grid.prefix
         if last.values is None or last.queries is None or last.keys is None or last.output_gradients is None:
             raise MethodError(
-                "", "queries and values of attention computed by hand cannot be heard; switch to fused (sdpa) attention."
+                "",
+                "queries and values of attention computed by hand cannot be heard; switch to fused (sdpa) attention.",
             )
+        if not last.output_gradients[:, :, 0].any():
+            raise MethodError("", "the score does not depend on the class token's attention; take legrad.")
         values, keys, query = joined(last.values), joined(last.keys), joined(last.queries)[:, :1]
         sent = (joined(last.output_gradients)[:, :1] * values).sum(2)
         alike = F.cosine_similarity(query, keys, dim=2)

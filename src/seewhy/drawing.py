@@ -1,0 +1,106 @@
+"""The pictures of an explanation: overlays and sheets, from its maps and its photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from seewhy import render, tensors
+from seewhy.errors import UsageError
+from seewhy.grid import grid_text
+
+if TYPE_CHECKING:
+    from seewhy.explanation import Explanation, Key
+
+WIDEST = 6  # tiles a row of a comparison
+
+
+def overlay(e: Explanation, key: Key, look: render.Look, longest: int | None) -> Image.Image:
+    photo, box = scaled(e, longest)
+    heat = e.on_photo(*key, size=(photo.height, photo.width))
+    return render.overlay(photo, heat, look, box)
+
+
+def classic_overlay(e: Explanation, key: Key) -> Image.Image:
+    e.one_picture("classic_overlay")
+    low = tensors.rectify(e.maps[key][:1]).float().cpu()
+    span = low.amax() - low.amin()
+    low = (low - low.amin()) / span if span > 0 else low * 0
+    return render.classic_overlay(seen(e), tensors.resize(low, e.size)[0].numpy())
+
+
+def contact_sheet(e: Explanation, keys: Sequence[Key], look: render.Look, side: int) -> Image.Image:
+    tiles = []
+    for number, key in enumerate(keys, 1):
+        star = "  ·  suggested" if key[2] == e.suggested else ""
+        grid = grid_text(e.maps[key].shape[1:])
+        tiles.append(render.Tile(key[2], f"{number}   {grid}{star}", overlay(e, key, look, side)))
+    return render.contact_sheet(tiles, title(e, keys[0]), f"{source(e)}  ·  {keys[0][0]}")
+
+
+def comparison(e: Explanation, layer: str | None, look: render.Look, side: int) -> Image.Image:
+    tiles = []
+    several = len(e.answers) > 1
+    for answer in e.answers:
+        for method in e.methods:
+            known = e.layers_of(method)
+            where = layer if layer is None or layer in known else known[-1]
+            key = e.key(method, answer.key, where)
+            elsewhere = "" if key[2] == layer else key[2]
+            names = (title(e, key), method) if several else (method, elsewhere)
+            tiles.append(render.Tile(*names, overlay(e, key, look, side)))
+    heading = " / ".join(answer.name for answer in e.answers) if several else title(e, key)
+    count = len(e.methods)
+    columns = count if 1 < count <= WIDEST else min(len(tiles), WIDEST)
+    return render.contact_sheet(tiles, heading, f"{source(e)}  ·  {layer or e.layers[-1]}", columns)
+
+
+def features_sheet(e: Explanation, keys: Sequence[Key], look: render.Look, side: int) -> Image.Image:
+    """A row for each layer: the class map, then the strongest channels, from black (lowest) to white (highest)."""
+    tiles = []
+    photo, box = scaled(e, side)
+    for key in keys:
+        found = e.features(key[2])
+        tiles.append(render.Tile(key[2], f"{grid_text(e.maps[key].shape[1:])}   {key[0]}", overlay(e, key, look, side)))
+        for channel, shown in zip(found.channels[0].tolist(), found.maps[0].float().cpu(), strict=True):
+            levels = e.view.place(tensors.normalize(shown[None])[0].numpy(), (photo.height, photo.width))
+            gray = render.colorize((255 * levels.clip(0, 1) + 0.5).astype(np.uint8), "gray")
+            picture = photo.copy()
+            picture.paste(gray.crop(box), box[:2])
+            tiles.append(
+                render.Tile(f"channel {channel}", f"{float(shown.amin()):.3g} to {float(shown.amax()):.3g}", picture)
+            )
+    widest = max(e.features(key[2]).channels.shape[1] for key in keys) + 1
+    note = (
+        f"{source(e)}  ·  left: {keys[0][0]} for the class; beside it the channels that vary most, which know no class"
+    )
+    return render.contact_sheet(tiles, title(e, keys[0]), note, widest)
+
+
+def title(e: Explanation, key: Key) -> str:
+    answer = e.answers[e.targets.index(key[1])]
+    return answer.name if answer.probabilities is None else f"{answer.name}   {float(answer.probabilities[0]):.1%}"
+
+
+def source(e: Explanation) -> str:
+    name = Path(e.pictures[0].source).name if e.pictures else "tensor"
+    return f"{name}  ·  {e.about.get('model', '')}"
+
+
+def scaled(e: Explanation, longest: int | None) -> tuple[Image.Image, render.Box]:
+    e.one_picture("a picture")
+    if e.pictures is not None:
+        return e.pictures[0].scaled(longest)
+    return render.scaled_photo(seen(e), e.view, longest)
+
+
+def seen(e: Explanation) -> NDArray[np.uint8]:
+    """The picture as the network saw it, (H, W, 3) uint8."""
+    if e.inputs is None:
+        raise UsageError("a loaded explanation keeps no network input; draw it with overlay().")
+    return render.seen(e.inputs[0].detach().float().cpu().numpy(), e.about.get("preprocess"))
