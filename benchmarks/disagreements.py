@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -30,15 +31,17 @@ import seewhy
 from nets import NETS, images
 from results import markdown
 from seewhy.methods import Method, ScoreCAM
-from seewhy.methods.base import Weighted
+from seewhy.methods.base import NetworkMethod, Weighted
+from seewhy.network import Whole
 from seewhy.scoring import Scoring, of_classes
 from seewhy.signals import Need, Signals
 from seewhy.targets import Asked, logits
-from seewhy.tensors import normalize, per_channel, resize, weighted_sum
+from seewhy.tensors import normalize, per_channel, rectify, resize, weighted_sum
 
 PHOTO = Path(__file__).resolve().parents[2] / "shared/data/pictures/bus.jpg"
 SAME = 1e-5  # of the map's largest value: float32, summed in another order
-HEADER = ["method", "library", "where", "what differs", "max difference", "correlation", "the peer's map from seewhy"]
+AGREE = "raw maps agree"
+HEADER = ["method", "library", "where", "what differs", "max difference", "correlation", "gives the peer's map"]
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,32 @@ class LikelyFinerCAM(Weighted):
         return at.gradients.flatten(2).mean(2)
 
 
+@dataclass(frozen=True)
+class Overwritten(Weighted):
+    """Grad-CAM of what an in-place ReLU leaves of the layer."""
+
+    def weights(self, at: Signals) -> Tensor:
+        return at.gradients.flatten(2).mean(2)
+
+    def __call__(self, at: Signals) -> Tensor:
+        return weighted_sum(self.weights(at), rectify(at.activations))
+
+
+@dataclass(frozen=True)
+class ChannelFullGrad(NetworkMethod):
+    """grad-cam: every channel of every layer, and every colour, from its minimum to its maximum."""
+
+    def __call__(self, whole: Whole) -> Tensor:
+        found: list[Tensor] = []
+
+        def consume(values: Tensor, gradient: Tensor) -> None:
+            terms = normalize((gradient * per_channel(values[None], gradient))[0].abs())
+            found.append(resize(terms, whole.inputs.shape[2:]).sum(0, keepdim=True))
+
+        pixels = normalize(whole.each_bias(consume)[0].abs()).sum(0, keepdim=True)
+        return torch.stack([pixels, *found]).sum(0)
+
+
 # Comparing
 
 
@@ -234,332 +263,208 @@ def correlation(ours: Tensor, theirs: Tensor) -> float:
 
 
 @dataclass
-class Disagreements:
+class Page:
+    """The rows of the table so far."""
+
     rows: list[list[str]] = field(default_factory=list)
 
     def add(
-        self,
-        library: str,
-        where: str,
-        what: str,
-        ours: tuple[str, Tensor],
-        theirs: Tensor,
-        like: tuple[str, Tensor] | None = None,
+        self, library: str, where: str, what: str, ours: tuple[str, Tensor], theirs: Tensor, like: Like = None
     ) -> None:
         name, maps = ours
-        r = correlation(maps, theirs)
-        size = difference(maps, theirs)
+        size, r = difference(maps, theirs), correlation(maps, theirs)
         shown = "nothing" if size <= SAME else f"{size:.2f}" if size >= 0.005 else f"{size:.0e}"
-        cells = [name, library, where, what, shown, "none: a constant map" if np.isnan(r) else f"{r:.4f}"]
-        self.rows.append([*cells, self.matched(theirs, like) if like else ""])
-        print(*self.rows[-1], sep=" | ", file=os.sys.stderr, flush=True)  # type: ignore[attr-defined]
-
-    @staticmethod
-    def matched(theirs: Tensor, like: tuple[str, Tensor]) -> str:
-        name, maps = like
-        turned = difference(-maps, theirs) < difference(maps, theirs)
-        size = difference(-maps if turned else maps, theirs)
-        sign = ", turned" if turned else ""
-        verdict = "equal to" if size <= 1e-3 else "within"
-        return f"as {name}{sign}: {verdict} {size:.0e}"
+        cells = [name, library, where, what, shown, "none: one is constant" if np.isnan(r) else f"{r:.4f}"]
+        self.rows.append([*cells, matched(theirs, *like) if like else ""])
+        print(*self.rows[-1], sep=" | ", file=sys.stderr, flush=True)
 
 
-def gradients(found: Disagreements, net: Net) -> None:
-    late, early, middle, bare = "bn2", "blocks.1", "blocks.3", "conv_head"
-    for name, theirs, ours in [("Grad-CAM", gc.GradCAM, "gradcam"), ("HiResCAM", gc.HiResCAM, "hirescam")]:
-        found.add(
-            "grad-cam",
-            f"{net.name}, {middle}",
-            "raw maps agree",
-            (name, net.ours(ours, middle)),
-            net.grad_cam(theirs, middle),
-        )
-    found.add(
-        "torchcam",
-        f"{net.name}, {middle}",
-        "raw maps agree, but for being rectified",
-        ("Grad-CAM", net.ours("gradcam", middle)),
-        net.torchcam(tc.GradCAM, middle),
-    )
-    for layer in (late, early):
-        ours = ("Grad-CAM++", net.ours("gradcam++", layer))
-        what = "1e-6 in the denominator, beside g² that may be smaller"
-        like = ("formula with 1e-6", net.ours(EpsGradCAMPlusPlus(), layer))
-        found.add("grad-cam", f"{net.name}, {layer}", what, ours, net.grad_cam(gc.GradCAMPlusPlus, layer), like)
-        what = "the division is done on a copy and lost: weights Σ relu(g)³"
-        like = ("Σ relu(g)³", net.ours(CubedGradCAMPlusPlus(), layer))
-        found.add("torchcam", f"{net.name}, {layer}", what, ours, net.torchcam(tc.GradCAMpp, layer), like)
-    for layer in (late, bare):
-        ours = ("XGrad-CAM", net.ours("xgradcam", layer))
-        found.add(
-            "grad-cam",
-            f"{net.name}, {layer}",
-            "agree (1e-7 added to the sum of activations shows where that is as small)",
-            ours,
-            net.grad_cam(gc.XGradCAM, layer),
-        )
-        found.add("torchcam", f"{net.name}, {layer}", "agree (1e-8 added)", ours, net.torchcam(tc.XGradCAM, layer))
-    layer_cam = ("LayerCAM", net.ours("layercam", middle))
-    found.add(
-        "grad-cam", f"{net.name}, {middle}", "raw maps agree; no tanh", layer_cam, net.grad_cam(gc.LayerCAM, middle)
-    )
-    found.add(
-        "torchcam",
-        f"{net.name}, {middle}",
-        "raw maps agree; tanh only when layers are fused",
-        layer_cam,
-        net.torchcam(tc.LayerCAM, middle),
-    )
-    found.add(
-        "grad-cam",
-        f"{net.name}, {middle}",
-        "raw maps agree",
-        ("Elementwise", net.ours("gradcamelementwise", middle)),
-        net.grad_cam(gc.GradCAMElementWise, middle),
-    )
-    finer = ("Finer-CAM", net.ours("finercam", late))
-    found.add(
-        "torchcam", f"{net.name}, {late}", "raw maps agree (γ 0.6, uniform)", finer, net.torchcam(tc.FinerCAM, late)
-    )
-    theirs = net.grad_cam(gc.GradCAM, late, target=nearest_weighted(net))
-    found.add(
-        "grad-cam",
-        f"{net.name}, {late}",
-        "γ 1, rivals weighted by probabilities through which gradients flow",
-        finer,
-        theirs,
-        ("this score", net.ours(LikelyFinerCAM(), late)),
-    )
-    shapley = ("ShapleyCAM", net.ours("shapleycam", late))
-    found.add(
-        "grad-cam",
-        f"{net.name}, {late}",
-        "follows the target it is given: for a logit there is no curvature",
-        shapley,
-        net.grad_cam(gc.ShapleyCAM, late),
-        ("`gradcam`", net.ours("gradcam", late)),
-    )
-    found.add(
-        "grad-cam",
-        f"{net.name}, {late}",
-        "raw maps agree, if given ClassifierOutputReST",
-        shapley,
-        net.grad_cam(gc.ShapleyCAM, late, target=ClassifierOutputReST(net.target)),
-    )
+Like = tuple[str, Tensor] | None
 
 
-def nearest_weighted(net: Net) -> FinerWeightedTarget:
-    """What grad-cam's FinerCAM makes for itself."""
+def matched(theirs: Tensor, name: str, maps: Tensor) -> str:
+    """How near `maps`, or their negative where the peer leaves the sign to chance, come to the peer's."""
+    turned = difference(-maps, theirs) < difference(maps, theirs)
+    size = difference(-maps if turned else maps, theirs)
+    verdict = "not" if size > 1e-3 else "equal" if size <= SAME else f"equal to {size:.0e}"
+    return f"{verdict}: {name}{', turned' if turned else ''}"
+
+
+@dataclass
+class Place:
+    """Comparisons at one layer of one network."""
+
+    page: Page
+    net: Net
+    layer: str
+
+    def grad_cam(
+        self, title: str, ours: Any, method: Any, what: str, like: Any = None, target: Any = None, **settings: Any
+    ) -> None:
+        theirs = self.net.grad_cam(method, self.layer, target, **settings)
+        self.row("grad-cam", title, ours, what, theirs, like)
+
+    def torchcam(self, title: str, ours: Any, method: Any, what: str, like: Any = None, **settings: Any) -> None:
+        self.row("torchcam", title, ours, what, self.net.torchcam(method, self.layer, **settings), like)
+
+    def row(self, library: str, title: str, ours: Any, what: str, theirs: Tensor, like: Any) -> None:
+        """`like` is a method that should give the peer's map, with a name for it where it is none of seewhy's."""
+        name, method = like if isinstance(like, tuple) else (f"`{like}`", like)
+        pair = None if like is None else (name, self.net.ours(method, self.layer))
+        maps = self.net.ours(ours, self.layer)
+        self.page.add(library, f"{self.net.name}, {self.layer}", what, (title, maps), theirs, pair)
+
+
+def gradients(page: Page, net: Net) -> None:
+    for layer in ("bn2", "blocks.1"):
+        at = Place(page, net, layer)
+        what = "1e-6 beside g² in the denominator, which is often smaller"
+        at.grad_cam("Grad-CAM++", "gradcam++", gc.GradCAMPlusPlus, what, ("with 1e-6", EpsGradCAMPlusPlus()))
+        what = "divides a copy (`alpha[mask].div_()`), so weights are Σ relu(g)³"
+        at.torchcam("Grad-CAM++", "gradcam++", tc.GradCAMpp, what, ("Σ relu(g)³", CubedGradCAMPlusPlus()))
+    for layer in ("bn2", "conv_head"):
+        at = Place(page, net, layer)
+        at.grad_cam("XGrad-CAM", "xgradcam", gc.XGradCAM, "1e-7 beside the sum of activations: no matter here")
+        at.torchcam("XGrad-CAM", "xgradcam", tc.XGradCAM, "1e-8 beside it: no matter here")
+    at = Place(page, net, "blocks.3")
+    at.grad_cam("Grad-CAM", "gradcam", gc.GradCAM, AGREE)
+    at.torchcam("Grad-CAM", "gradcam", tc.GradCAM, AGREE)
+    at.grad_cam("HiResCAM", "hirescam", gc.HiResCAM, AGREE)
+    at.grad_cam("Elementwise", "gradcamelementwise", gc.GradCAMElementWise, AGREE)
+    lifted = "no tanh (equation 9) for a layer alone"
+    at.grad_cam("LayerCAM", "layercam", gc.LayerCAM, AGREE)
+    at.grad_cam("LayerCAM, gamma 2", "layercam(gamma=2)", gc.LayerCAM, lifted, "layercam")
+    at.torchcam("LayerCAM", "layercam", tc.LayerCAM, AGREE)
+    at.torchcam("LayerCAM, gamma 2", "layercam(gamma=2)", tc.LayerCAM, lifted, "layercam")
+    at = Place(page, net, "bn2")
+    at.torchcam("Finer-CAM", "finercam", tc.FinerCAM, AGREE)
+    what = "γ 1; rivals weighted by their probabilities, which are differentiated too"
+    at.grad_cam("Finer-CAM", "finercam", gc.GradCAM, what, ("for that score", LikelyFinerCAM()), target=likely(net))
+    what = "takes any target: the logit's curvature is 0"
+    at.grad_cam("ShapleyCAM", "shapleycam", gc.ShapleyCAM, what, "gradcam")
+    what = f"{AGREE}, given ClassifierOutputReST"
+    at.grad_cam("ShapleyCAM", "shapleycam", gc.ShapleyCAM, what, target=ClassifierOutputReST(net.target))
+    torch.manual_seed(0)
+    what = "noise of 0.3 in the input's units; Σ D₃A for S·D₃; relu of the last sample's gradient (random)"
+    at.torchcam("SmoothGradCAM++", "smoothgradcam++", tc.SmoothGradCAMpp, what, num_samples=16)
+
+
+def likely(net: Net) -> FinerWeightedTarget:
+    """What grad-cam's FinerCAM makes for itself where it is given no target."""
     with torch.inference_mode():
         scores = net.module(net.inputs)[0]
     order = (scores - scores[net.target]).abs().argsort()[:4].tolist()
     return FinerWeightedTarget(order[0], order[1:], 1)
 
 
-def activations(found: Disagreements, net: Net) -> None:
+def activations(page: Page, net: Net) -> None:
     for layer in ("bn2", "blocks.3"):
-        where = f"{net.name}, {layer}"
-        what = "centred; sign left to chance"
-        found.add(
-            "grad-cam",
-            where,
-            what,
-            ("Eigen-CAM", net.ours("eigencam", layer)),
-            net.grad_cam(gc.EigenCAM, layer),
-            ("`centered=True`", net.ours("eigencam(centered=True)", layer)),
-        )
-        ours = net.ours("eigengradcam", layer)
-        found.add(
-            "grad-cam",
-            where,
-            "sign left to chance",
-            ("EigenGradCAM", ours),
-            net.grad_cam(gc.EigenGradCAM, layer),
-            ("the same", ours),
-        )
-        found.add(
-            "grad-cam",
-            where,
-            "agree",
-            ("Seg-Eigen-CAM", net.ours("segeigencam", layer)),
-            net.grad_cam(gc.SegEigenCAM, layer),
-        )
-        found.add(
-            "grad-cam", where, "agree", ("KPCA-CAM", net.ours("kpcacam", layer)), net.grad_cam(gc.KPCA_CAM, layer)
-        )
-        found.add(
-            "grad-cam",
-            where,
-            "share of striking cells times A, for mean(A) times striking cells",
-            ("FEM", net.ours("fem", layer)),
-            net.grad_cam(gc.FEM, layer),
-            ("share · A", net.ours(ShareFEM(), layer)),
-        )
-    found.add(
-        "torchcam",
-        f"{net.name}, bn2",
-        "raw maps agree, signed",
-        ("CAM", net.ours("cam", "bn2")),
-        net.torchcam(tc.CAM, "bn2", fc_layer="classifier"),
-    )
+        at = Place(page, net, layer)
+        at.grad_cam("Eigen-CAM", "eigencam", gc.EigenCAM, "centred; sign left to chance", "eigencam(centered=True)")
+        at.grad_cam("EigenGradCAM", "eigengradcam", gc.EigenGradCAM, "sign left to chance", "eigengradcam")
+        at.grad_cam("Seg-Eigen-CAM", "segeigencam", gc.SegEigenCAM, AGREE)
+        at.grad_cam("KPCA-CAM", "kpcacam", gc.KPCA_CAM, AGREE)
+        what = "share of striking cells times A, for mean(A) times striking cells"
+        at.grad_cam("FEM", "fem", gc.FEM, what, ("share · A", ShareFEM()))
+    Place(page, net, "bn2").torchcam("CAM", "cam", tc.CAM, AGREE, fc_layer="classifier")
 
 
-def masking(found: Disagreements, net: Net) -> None:
-    layer = "blocks.3"
-    where = f"{net.name}, {layer}"
-    ours = ("Score-CAM", net.ours("scorecam", layer))
+def masking(page: Page, net: Net) -> None:
+    at = Place(page, net, "blocks.3")
     softmax = "softmax over channels of logits, for the class's probability"
-    found.add(
-        "torchcam",
-        where,
-        f"{softmax}; masks made before resizing",
-        ours,
-        net.torchcam(tc.ScoreCAM, layer),
-        ("`variant=torchcam`", net.ours("scorecam(variant=torchcam)", layer)),
-    )
-    found.add(
-        "grad-cam",
-        where,
-        f"{softmax}; masks resized with aligned corners",
-        ours,
-        net.grad_cam(gc.ScoreCAM, layer),
-        ("`variant=gradcam`", net.ours(ScoreCAM(variant="gradcam"), layer)),
-    )
-    found.add(
-        "torchcam",
-        where,
-        f"{softmax}; factors add up to 5.5",
-        ("IS-CAM", net.ours("iscam", layer)),
-        net.torchcam(tc.ISCAM, layer),
-        ("this formula", net.ours(TorchcamISCAM(), layer)),
-    )
+    what = f"{softmax}; masks scaled before resizing"
+    at.torchcam("Score-CAM", "scorecam", tc.ScoreCAM, what, ScoreCAM(variant="torchcam"))
+    what = f"{softmax}; masks resized with aligned corners"
+    at.grad_cam("Score-CAM", "scorecam", gc.ScoreCAM, what, ScoreCAM(variant="gradcam"))
+    what = f"{softmax}; masks scaled before resizing; factors grow to 5.5"
+    at.torchcam("IS-CAM", "iscam", tc.ISCAM, what, ("that formula", TorchcamISCAM()))
     torch.manual_seed(0)
-    what = f"noise of 2 on masks in [0, 1]; {softmax} (5 samples each)"
-    found.add(
-        "torchcam",
-        where,
-        what,
-        ("SS-CAM", net.ours("sscam(samples=5)", layer)),
-        net.torchcam(tc.SSCAM, layer, num_samples=5),
-    )
-    torch.manual_seed(0)
-    what = (
-        "noise of 0.3 in the input's units, not of its range; relu of the last sample's gradient only (16 samples each)"
-    )
-    found.add(
-        "torchcam",
-        where,
-        what,
-        ("SmoothGradCAM++", net.ours("smoothgradcam++", layer)),
-        net.torchcam(tc.SmoothGradCAMpp, layer, num_samples=16),
-    )
-    for place, what in [
-        ("bn2", "agree (channels of a ReLU become 0)"),
-        (layer, "signed channels become min(A) − 10⁷, not 0"),
-    ]:
-        like = None if place == "bn2" else ("this replacement", net.ours(FarAblation(), place))
-        theirs = net.grad_cam(gc.AblationCAM, place)
-        found.add(
-            "grad-cam", f"{net.name}, {place}", what, ("Ablation-CAM", net.ours("ablationcam", place)), theirs, like
-        )
+    what = f"{softmax}; noise of 2 on masks in [0, 1] (random, 5 samples)"
+    at.torchcam("SS-CAM", "sscam(samples=5)", tc.SSCAM, what, num_samples=5)
+    what = "channels of a layer with negatives become min(A) − 10⁷, not 0"
+    at.grad_cam("Ablation-CAM", "ablationcam", gc.AblationCAM, what, ("that replacement", FarAblation()))
+    at = Place(page, net, "bn2")
+    at.grad_cam("Ablation-CAM", "ablationcam", gc.AblationCAM, f"{AGREE}: min(A) is 0 here")
 
 
-def several_layers(found: Disagreements, net: Net, resnet: Net) -> None:
-    layers = ["blocks.2", "blocks.4", "bn2"]
-    where, size = f"{net.name}, {', '.join(layers)}", tuple(net.inputs.shape[2:])
+def several_layers(page: Page, net: Net) -> None:
+    layers, size = ["blocks.2", "blocks.4", "bn2"], tuple(net.inputs.shape[2:])
+    where = f"{net.name}, {', '.join(layers)}"
     ours = ("RefineCAM", net.ours("refinecam", layers))
-    found.add("grad-cam", where, "as its Grad-CAM++", ours, net.grad_cam_final(gc.RefineCAM, layers))
-    found.add(
-        "torchcam", where, "as its Grad-CAM++", ours, net.torchcam(tc.RefineCAM, layers, call={"target_shape": size})
-    )
-    based = ("RefineCAM of Grad-CAM", net.ours("refinecam(base=gradcam)", layers))
-    found.add(
-        "grad-cam",
-        where,
-        "agree, once the base does",
-        based,
-        net.grad_cam_final(gc.RefineCAM, layers, base_method=gc.GradCAM),
-    )
-    theirs = net.torchcam(tc.RefineCAM, layers, base_method=tc.GradCAM, call={"target_shape": size})
-    found.add("torchcam", where, "not scaled again after resizing", based, theirs)
+    call = {"target_shape": size}
+    page.add("grad-cam", where, "the base, Grad-CAM++", ours, net.grad_cam_final(gc.RefineCAM, layers))
+    page.add("torchcam", where, "the base, Grad-CAM++", ours, net.torchcam(tc.RefineCAM, layers, call=call))
+    ours = ("RefineCAM of Grad-CAM", net.ours("refinecam(base=gradcam)", layers))
+    theirs = net.grad_cam_final(gc.RefineCAM, layers, base_method=gc.GradCAM)
+    page.add("grad-cam", where, AGREE, ours, theirs)
+    theirs = net.torchcam(tc.RefineCAM, layers, base_method=tc.GradCAM, call=call)
+    page.add("torchcam", where, "maps not scaled again once resized", ours, theirs)
     with tc.LayerCAM(net.module, layers) as extractor:
         scores = net.module(net.inputs)
-        fused = extractor.fuse_cams(extractor(net.target, scores), size)[0]
-    found.add(
-        "torchcam", where, "tanh on the last layer too", ("LayerCAM, fused", net.ours("layercamfusion", layers)), fused
-    )
-    ours = ("FullGrad", resnet.ours("fullgrad", ["layer4"]))
-    what = "each channel min-maxed on its own, not a layer's together; resized with OpenCV"
-    found.add("grad-cam", f"{resnet.name}", what, ours, resnet.grad_cam_final(gc.FullGrad, []))
+        theirs = extractor.fuse_cams(extractor(net.target, scores), size)[0]
+    maps = [torch.tanh(2 * normalize(rectify(net.ours("layercam", name)[None]))) for name in layers]
+    like = ("tanh on all", torch.cat([resize(lifted, size) for lifted in maps]).amax(0))
+    ours = ("LayerCAM, fused", net.ours("layercamfusion", layers))
+    page.add("torchcam", where, "tanh on the last layer too", ours, theirs, like)
 
 
-def places(found: Disagreements, vgg: Net, uniform: Net, transformer: Net) -> None:
-    layer = "features.18"
-    ours = ("Grad-CAM", vgg.ours("gradcam", layer))
-    what = "an in-place ReLU follows: the layer's output is overwritten before it is used"
-    for library, theirs in [
-        ("grad-cam", vgg.grad_cam(gc.GradCAM, layer)),
-        ("torchcam", vgg.torchcam(tc.GradCAM, layer)),
-    ]:
-        found.add(
-            library, f"{vgg.name}, {layer}", what, ours, theirs, ("mean(G) · relu(A)", vgg.ours(Overwritten(), layer))
-        )
-    ours = ("any", uniform.ours("gradcam", "conv"))
-    what = "min-max of evidence that is the same everywhere: a blank map"
-    found.add("grad-cam", uniform.name, what, ours, uniform.grad_cam_final(gc.GradCAM, ["conv"]))
-    found.add("torchcam", uniform.name, what, ours, uniform.torchcam(tc.GradCAM, "conv", normalized=True))
+def full_grad(page: Page, net: Net) -> None:
+    theirs = net.grad_cam_final(gc.FullGrad, [])
+    what = "each channel min-maxed alone, not a layer's together; the sum min-maxed"
+    like = ("per channel", normalize(net.ours(ChannelFullGrad(), "layer4")[None])[0])
+    page.add("grad-cam", net.name, what, ("FullGrad", net.ours("fullgrad", "layer4")), theirs, like)
+
+
+def in_place(page: Page, net: Net) -> None:
+    at = Place(page, net, "features.18")
+    what = "an in-place ReLU overwrites the layer's output before it is used"
+    at.grad_cam("Grad-CAM", "gradcam", gc.GradCAM, what, ("mean(G) · relu(A)", Overwritten()))
+    what = f"{what}, and the gradient is taken behind it"
+    ours, behind = net.ours("gradcam", at.layer), net.ours("gradcam", "features.19")
+    theirs = net.torchcam(tc.GradCAM, at.layer)
+    page.add("torchcam", f"{net.name}, {at.layer}", what, ("Grad-CAM", ours), theirs, ("Grad-CAM at the ReLU", behind))
+
+
+def uniform(page: Page) -> None:
+    net = Net("evidence the same everywhere", Uniform(), torch.ones(1, 3, 8, 8), 0)
+    ours = ("any (Grad-CAM)", net.ours("gradcam", "conv"))
+    what = "min-max makes it a blank map"
+    page.add("grad-cam", net.name, what, ours, net.grad_cam_final(gc.GradCAM, ["conv"]))
+    page.add("torchcam", net.name, what, ours, net.torchcam(tc.GradCAM, "conv", normalized=True))
+
+
+def attention(page: Page, net: Net) -> None:
     blocks = [f"encoder.layers.encoder_layer_{number}" for number in (10, 11)]
-    theirs = transformer.torchcam(tc.LeGrad, blocks)
-    found.add(
-        "torchcam",
-        transformer.name,
-        "agree for the same blocks (mean for sum)",
-        ("LeGrad", transformer.ours("legrad", blocks[-1])),
-        theirs,
-    )
-
-
-@dataclass(frozen=True)
-class Overwritten(Weighted):
-    """Grad-CAM of what an in-place ReLU leaves of the layer."""
-
-    def weights(self, at: Signals) -> Tensor:
-        return at.gradients.flatten(2).mean(2)
-
-    def __call__(self, at: Signals) -> Tensor:
-        return weighted_sum(self.weights(at), at.activations.clamp(min=0))
+    ours, where = net.ours("legrad", blocks[-1]), f"{net.name}, blocks 10 and 11"
+    page.add("torchcam", where, f"{AGREE} (blocks must be named)", ("LeGrad", ours), net.torchcam(tc.LeGrad, blocks))
 
 
 def heading(net: Net) -> str:
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("seewhy", "grad-cam", "torchcam", "torch")
-    )
+    packages = ("seewhy", "grad-cam", "torchcam", "torch")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     photo = PHOTO.name if PHOTO.exists() else "the sample coffee"
     return f"""# Where the libraries disagree
 
 Written by `.venv-bench/bin/python benchmarks/disagreements.py > benchmarks/DISAGREEMENTS.md`; do not edit. {versions}.
 
-Lite0 is the network in the package, on {photo}, class {net.target}; other networks have random weights and are given noise.
-Maps are compared at the layer's own resolution (joined ones at the picture's size), rectified and divided by their maximum:
-*max difference* of two such maps ("nothing": below {SAME:g}), *correlation* Pearson's. The last column computes the peer's
-map with a setting of seewhy, or with the peer's formula written as a method in that script: where it says "equal", what
-differs is the whole difference. Both libraries min-max their maps and grad-cam resizes with OpenCV before one sees them."""
+*Lite0* is the network in the package, on {photo}, class {net.target}; the others have random weights and are given noise.
+Maps are compared at the layer's resolution, as the method makes them (where it says so, of several layers joined, at the
+picture's size), rectified and divided by their maximum. *max difference* is that of two such maps ("nothing": at most
+{SAME:g}), *correlation* Pearson's. The last column says whether seewhy's method with that setting, or the formula named,
+written as a method in that script, gives the peer's map: where it does, there is no other difference."""
 
 
 def main() -> None:
-    found = Disagreements()
-    net = lite0()
-    gradients(found, net)
-    activations(found, net)
-    masking(found, net)
-    several_layers(found, net, of_noise("ResNet-18", NETS["ResNet-18, calibrated"]()))
-    places(
-        found,
-        of_noise("VGG-11", NETS["VGG-11"]()),
-        Net("uniform evidence", Uniform(), torch.ones(1, 3, 8, 8), 0),
-        vit(),
-    )
-    print(heading(net), markdown(HEADER, found.rows), sep="\n\n")
+    page, net = Page(), lite0()
+    gradients(page, net)
+    activations(page, net)
+    masking(page, net)
+    several_layers(page, net)
+    full_grad(page, of_noise("ResNet-18", NETS["ResNet-18, calibrated"]()))
+    in_place(page, of_noise("VGG-11", NETS["VGG-11"]()))
+    uniform(page)
+    attention(page, vit())
+    print(heading(net), markdown(HEADER, page.rows), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from seewhy.network import Whole
 from seewhy.probe import Network
 from seewhy.record import recording
 from seewhy.scoring import Scoring
-from seewhy.signals import Context, Need, Signals, Variant, differentiate
+from seewhy.signals import Context, Need, Signals, Variant, differentiate, fitting_size, wanted_for
 from seewhy.targets import Asked
 from seewhy.trace import Call, Trace, Wanted
 
@@ -196,20 +196,32 @@ class Passes:
                 made: Tensor = end.value
                 return made
 
-        got = self.attempt(job.name, call.name, self.selection.insists_on(call), moved)
+        got = self.attempt(job.name, call.name, self.insists(running), moved)
         if isinstance(got, Variant):
             self.waiting.setdefault(got, []).append(running)
         elif got is not None:
             self.keep(job, call.name, got)
 
+    def insists(self, running: InStep) -> bool:
+        return self.selection.insists_on(running.call)
+
     def step(self, variant: Variant, group: list[InStep]) -> None:
         """Run one variant for all that wait for it."""
-        network = self.network.changed(variant(self.network.inputs))
-        wanted = Wanted(frozenset(running.call.module for running in group), heads=True)
+        try:
+            self.run_variant(self.network.changed(variant(self.network.inputs)), group)
+        except MethodError as error:
+            reason = error.reason
+            for running in group:
+                self.attempt(running.job.name, running.call.name, self.insists(running), lambda: refuse(reason))
+        self.network.tick(3 * len(self.network.inputs))
+
+    def run_variant(self, network: Network, group: list[InStep]) -> None:
+        names = frozenset(running.call.module for running in group)
+        wanted = wanted_for(needs_of([running.job for running in group]) | Need.HEAD, Wanted(names))
         sharing: dict[tuple[str, Scoring], list[InStep]] = {}
         for running in group:
             sharing.setdefault((running.job.asked.key, running.job.method.scoring), []).append(running)
-        with recording(network.module, network.inputs, wanted) as trace:
+        with fitting_size(network, self.network), recording(network.module, network.inputs, wanted) as trace:
             network.noting(trace)
             at_place = {(call.module, call.index): call for call in trace.calls}
             for number, ((_, scoring), some) in enumerate(sharing.items(), 1):
@@ -227,7 +239,6 @@ class Passes:
                 differentiate(
                     trace, context, list(listeners), consume, again=number < len(sharing), curved=curved
                 )  # fmt: skip
-        self.network.tick(3 * len(network.inputs))
 
     # 4. The whole network
 
@@ -244,6 +255,10 @@ class Passes:
         for name, reasons in self.unfit.items():
             if not self.lenient and not any(key[0].partition("#")[0] == name for key in self.maps):
                 raise MethodError(name, list(reasons.values())[-1])
+
+
+def refuse(reason: str) -> None:
+    raise MethodError("", reason)
 
 
 def needs_of(jobs: Sequence[Job]) -> Need:

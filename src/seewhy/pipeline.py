@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from seewhy.passes import NETWORK, Passes
 from seewhy.preprocess import Fit, Preprocess
 from seewhy.probe import MEMORY, Network
 from seewhy.record import recording
-from seewhy.signals import Need
+from seewhy.signals import Need, wanted_for
 from seewhy.suggestion import Suggestion, suggest
 from seewhy.targets import Asked, Target, as_targets, logits
 from seewhy.trace import Call, Trace
@@ -77,8 +78,8 @@ def explain(
     picked, hint, doubt = choose_layers(layers, loaded.module, tensor, suggested) if layered else (NO_LAYERS, None, "")
     selection = picked if hint is None else picked.plus(hint.layer)
     network = Network(loaded.module, tensor, memory)
-    heads = any(bool(method.needs & Need.HEAD) for method in chosen.values())
-    with recording(loaded.module, tensor, replace(selection.wanted, heads=heads)) as trace:
+    needs = reduce(or_, (method.needs for method in all_methods(chosen)), Need.NOTHING)
+    with recording(loaded.module, tensor, wanted_for(needs, selection.wanted)) as trace:
         calls = selection.pick(trace)
         unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
         trace.calls = calls  # the others' outputs are free to go
@@ -126,6 +127,13 @@ def choose_layers(
     hint, doubt = find_hint(module, inputs, asked=any(named), extra=extra)
     spec = [hint.layer if hint and is_it else entry for entry, is_it in zip(entries, named, strict=True)]
     return select(spec, module), hint, doubt
+
+
+def all_methods(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:
+    for method in methods.values():
+        yield method
+        if isinstance(method, NetworkMethod) and method.base_method is not None:
+            yield method.base_method
 
 
 def find_hint(module: nn.Module, inputs: Tensor, *, asked: bool, extra: bool) -> tuple[Suggestion | None, str]:

@@ -40,7 +40,7 @@ class Network:
     linears: list[LinearHead] = field(default_factory=list)
     output: Any = None
     _tails: dict[tuple[str | None, int, int], Tail] = field(default_factory=dict)
-    _guided: dict[tuple[str, Scoring], Tensor] = field(default_factory=dict)
+    _guided: dict[str, Tensor] = field(default_factory=dict)
 
     def changed(self, inputs: Tensor) -> Network:
         """The same network with other inputs."""
@@ -59,18 +59,17 @@ class Network:
             self._tails[key] = Tail(self.module, self.inputs[picture : picture + 1], module, index)
         return self._tails[key]
 
-    def guided(self, asked: Asked, scoring: Scoring) -> Tensor:
+    def guided(self, asked: Asked) -> Tensor:
         """Guided backpropagation of the scores to the inputs (B, C, *size): one forward and one backward, once a target."""
-        key = (asked.key, scoring)
-        if key not in self._guided:
+        if asked.key not in self._guided:
             relus = GuidedReLU()
             with recording(self.module, self.inputs, Wanted(frozenset()), from_input=True, guided=relus) as trace:
                 if not relus.heard:
                     others = f" (it has {', '.join(sorted(relus.others))})" if relus.others else ""
                     raise MethodError("", f"it is defined for ReLU, and this network has none{others}; take gradcam.")
-                scores = scoring(asked.again(trace.output), trace.output)
-                self._guided[key] = torch.autograd.grad(scores.sum(), trace.inputs)[0]
-        return self._guided[key]
+                scores = asked.again(trace.output).scores
+                self._guided[asked.key] = torch.autograd.grad(scores.sum(), trace.inputs)[0]
+        return self._guided[asked.key]
 
 
 @dataclass(eq=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from enum import Flag, auto
 from functools import cached_property, partial
 from typing import Any, cast
@@ -12,7 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from seewhy.errors import MethodError
+from seewhy.errors import MethodError, SeewhyError
+from seewhy.grid import grid_text
 from seewhy.probe import Build, Network, Probe
 from seewhy.record import recording
 from seewhy.scoring import AsAsked, Scoring
@@ -28,6 +30,11 @@ class Need(Flag):
     CURVATURE = auto()  # a second derivative at each layer
     HEAD = auto()  # the linear layer behind the pooling
     PROBES = auto()  # forwards of its own: score_inputs, score_activations, guided
+
+
+def wanted_for(needs: Need, wanted: Wanted) -> Wanted:
+    """What must be recorded for these needs. Fused attention has no second derivative, so curvature spells it out."""
+    return replace(wanted, heads=bool(needs & Need.HEAD), attention=bool(needs & Need.CURVATURE))
 
 
 class Variant(ABC):
@@ -130,7 +137,7 @@ class Signals:
     @property
     def guided(self) -> Tensor:
         """Guided backpropagation of the scores to the inputs (B, C, *size)."""
-        return self.asked.network.guided(self.asked.asked, self.asked.scoring)
+        return self.asked.network.guided(self.asked.asked)
 
     def score_inputs(
         self, picture: int, count: int, build: Build, *, scoring: Scoring | None = None, batch_size: int | None = None
@@ -160,13 +167,26 @@ class Signals:
         probe, found = self.asked, list[Signals]()
         changed = probe.network.changed(variant(probe.network.inputs))
         curved = self.known_curvature is not None
-        with recording(changed.module, changed.inputs, Wanted(frozenset({probe.module}), heads=True)) as trace:
+        wanted = Wanted(frozenset({probe.module}), heads=True, attention=curved)
+        with fitting_size(changed, probe.network), recording(changed.module, changed.inputs, wanted) as trace:
             calls = [call for call in trace.calls if call.index == probe.index]
             context = Context(changed.noting(trace), probe.asked.again(trace.output), probe.scoring)
             differentiate(trace, context, calls, lambda _, at: found.append(at), curved=curved)
         if not found:
             raise MethodError("", f"for changed inputs no gradient reaches layer '{self.layer}'.")
         return found[0]
+
+
+@contextmanager
+def fitting_size(changed: Network, original: Network) -> Iterator[None]:
+    """Say it where a model does not take inputs of another size."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if changed.inputs.shape == original.inputs.shape or isinstance(error, SeewhyError):
+            raise
+        size = grid_text(changed.inputs.shape[2:])
+        raise MethodError("", f"the model does not take inputs of size {size} ({' '.join(str(error).split())}).") from None
 
 
 @dataclass(frozen=True, eq=False)
