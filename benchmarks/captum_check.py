@@ -3,8 +3,9 @@
 .venv-bench/bin/python benchmarks/captum_check.py        # exit code 1 if seewhy is off by more than 1e-9 anywhere
 
 correctness.py looks at four networks in float32, where a thousandth counts as wrong; here nothing but rounding is left.
-captum keeps the layer's output and hands on a clone, which in-place operations cannot spoil; that it is right is not taken
-for granted, but held to the truth of correctness.py, and layers where it is not are named and left out of the comparison.
+captum keeps the layer's output and hands on a clone, so that operations in place cannot spoil it. That it is right is not
+taken for granted: it is held to the truth of correctness.py too, and layers where it is not (captum 0.9.0: none) are named
+and left out of the comparison.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nets import calibrated, conv_names, images, top_classes
 from results import markdown
 
 LIMIT = 1e-9  # of the map's largest value, in float64
-SIZE = 96
+SIZE = 64
 NAMES = [
     "vgg11", "squeezenet1_1", "resnet18", "densenet121", "mobilenet_v2", "shufflenet_v2_x0_5", "efficientnet_b0",
     "convnext_tiny",

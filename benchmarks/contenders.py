@@ -70,12 +70,12 @@ def seewhy_methods(net: nn.Module, inputs: Tensor, methods: Any, layers: Any) ->
 
 
 def torchcam_method(
-    method: Callable[..., Any], net: nn.Module, inputs: Tensor, layers: list[str], **settings: Any
+    method: Callable[..., Any], net: nn.Module, inputs: Tensor, layers: list[str], call: Any = None, **settings: Any
 ) -> list[Tensor]:
-    """Any extractor of torchcam for the top class: its raw maps, or the one it joins them to."""
+    """Any extractor of torchcam for the top class: its raw maps, or the one it joins them to. `call` is for its call."""
     with method(net, layers, **settings) as extractor:
         scores = net(inputs)
-        return extractor(scores.argmax(1).tolist(), scores, normalized=False)
+        return extractor(scores.argmax(1).tolist(), scores, normalized=False, **(call or {}))
 
 
 def torchcam_probing(

@@ -13,7 +13,7 @@ from PIL import Image
 
 import seewhy
 from nets import Conv1dNet, InplaceNet, tiny
-from seewhy import Look
+from seewhy import Look, drawing
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.explanation import Explanation
 from seewhy.flags import FLAGS, flags_of
@@ -224,10 +224,10 @@ def test_classic_follows_the_tutorial_to_the_byte() -> None:
     e = dataclasses.replace(made([[-1.0, 1.0], [3.0, 5.0]]), inputs=torch.rand(1, 3, 32, 32))
     low = torch.tensor([[0.0, 1.0], [3.0, 5.0]]) / 5  # rectified; the minimum is 0
     heat = torch.nn.functional.interpolate(low[None, None], (32, 32), mode="bilinear")[0, 0].numpy()
-    expected = np.rint(0.6 * e._seen() + 0.4 * table("jet")[(heat * 255).astype(np.uint8)])
+    expected = np.rint(0.6 * drawing.seen(e) + 0.4 * table("jet")[(heat * 255).astype(np.uint8)])
     assert (np.asarray(e.classic_overlay()) == expected).all()
     flat = dataclasses.replace(e, maps={("gradcam", "1", "layer"): torch.full((1, 2, 2), 3.0)})
-    blue = np.rint(0.6 * e._seen() + 0.4 * table("jet")[0])  # max = min is drawn as zero, as the tutorial does
+    blue = np.rint(0.6 * drawing.seen(e) + 0.4 * table("jet")[0])  # max = min is drawn as zero, as the tutorial does
     assert (np.asarray(flat.classic_overlay()) == blue).all()
 
 

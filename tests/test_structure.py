@@ -23,15 +23,26 @@ LEVELS: dict[str, int] = {
     name: level
     for level, names in enumerate(
         [
-            ["errors", "view", "tensors", "outputs", "regions", "storage"],
+            ["errors", "view", "tensors", "outputs", "regions", "storage", "listen"],
             ["catalog", "colors", "images", "grid", "flags", "twin", "device", "samples", "places"],
-            ["preprocess", "render", "record", "targets", "weights", "console"],
-            ["zoo", "layers", "signals", "parts", "options"],
-            ["suggestion", "models", "methods.base", "saved"],
-            ["methods.gradient", "explanation"],
+            ["preprocess", "render", "targets", "weights", "console", "trace"],
+            ["record", "resume", "scoring", "layers", "zoo", "parts", "options"],
+            ["suggestion", "models", "probe", "drawing"],
+            ["signals", "saved", "listing"],
+            ["network", "explanation", "methods.base"],
+            [
+                "methods.gradient",
+                "methods.activation",
+                "methods.masking",
+                "methods.ablation",
+                "methods.pixels",
+                "passes",
+            ],
+            ["methods.network", "methods.transformer", "methods.variants", "methods.wrappers"],
+            ["methods.scales"],
             ["methods"],
-            ["pipeline", "listing"],
-            ["job"],
+            ["pipeline", "reference"],
+            ["job", "testing"],
             ["cli"],
             ["__main__"],
         ]

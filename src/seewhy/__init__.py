@@ -16,20 +16,61 @@ __version__ = "0.1.0"
 
 # Where each public name lives. They are imported on first use, so that `seewhy --help` need not wait for torch.
 _HOME = {
+    "AblationCAM": "methods",
+    "AttentionRelevance": "methods",
+    "AttentionRollout": "methods",
+    "Augmented": "methods",
+    "CAM": "methods",
+    "CAMERAS": "methods",
     "ClassScore": "targets",
+    "DeepFeatureFactorization": "methods",
+    "EigenCAM": "methods",
+    "EigenGradCAM": "methods",
+    "EigenSmooth": "methods",
     "Explanation": "explanation",
+    "FEM": "methods",
+    "FinerCAM": "methods",
+    "FullGrad": "methods",
     "FunctionScore": "targets",
     "GradCAM": "methods",
     "GradCAMElementwise": "methods",
     "GradCAMPlusPlus": "methods",
+    "GradECLIP": "methods",
+    "GroupCAM": "methods",
+    "GuidedGradCAM": "methods",
     "HiResCAM": "methods",
+    "ISCAM": "methods",
+    "Integrated": "methods",
+    "KPCACAM": "methods",
+    "LaFAM": "methods",
     "LayerCAM": "methods",
+    "LayerCAMFusion": "methods",
+    "LeGrad": "methods",
     "LoadedModel": "models",
     "Look": "render",
     "Method": "methods",
+    "MethodError": "errors",
+    "NetworkMethod": "methods",
+    "Occlusion": "methods",
+    "OptiCAM": "methods",
+    "PolyCAM": "methods",
     "Preprocess": "preprocess",
+    "RISE": "methods",
+    "RandomCAM": "methods",
+    "ReciproCAM": "methods",
+    "RefineCAM": "methods",
+    "SESS": "methods",
+    "SSCAM": "methods",
+    "Sampled": "methods",
+    "ScoreCAM": "methods",
     "SeewhyError": "errors",
+    "SegEigenCAM": "methods",
+    "SeveralMaps": "methods",
+    "ShapleyCAM": "methods",
+    "Smooth": "methods",
+    "SmoothGradCAMPlusPlus": "methods",
     "TopScore": "targets",
+    "ViTReciproCAM": "methods",
     "View": "view",
     "XGradCAM": "methods",
     "explain": "pipeline",
@@ -43,16 +84,57 @@ _HOME = {
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from seewhy.errors import MethodError as MethodError
     from seewhy.errors import SeewhyError as SeewhyError
     from seewhy.explanation import Explanation as Explanation
     from seewhy.explanation import load as load
     from seewhy.images import load_image as load_image
+    from seewhy.methods import CAM as CAM
+    from seewhy.methods import CAMERAS as CAMERAS
+    from seewhy.methods import FEM as FEM
+    from seewhy.methods import ISCAM as ISCAM
+    from seewhy.methods import KPCACAM as KPCACAM
+    from seewhy.methods import RISE as RISE
+    from seewhy.methods import SESS as SESS
+    from seewhy.methods import SSCAM as SSCAM
+    from seewhy.methods import AblationCAM as AblationCAM
+    from seewhy.methods import AttentionRelevance as AttentionRelevance
+    from seewhy.methods import AttentionRollout as AttentionRollout
+    from seewhy.methods import Augmented as Augmented
+    from seewhy.methods import DeepFeatureFactorization as DeepFeatureFactorization
+    from seewhy.methods import EigenCAM as EigenCAM
+    from seewhy.methods import EigenGradCAM as EigenGradCAM
+    from seewhy.methods import EigenSmooth as EigenSmooth
+    from seewhy.methods import FinerCAM as FinerCAM
+    from seewhy.methods import FullGrad as FullGrad
     from seewhy.methods import GradCAM as GradCAM
     from seewhy.methods import GradCAMElementwise as GradCAMElementwise
     from seewhy.methods import GradCAMPlusPlus as GradCAMPlusPlus
+    from seewhy.methods import GradECLIP as GradECLIP
+    from seewhy.methods import GroupCAM as GroupCAM
+    from seewhy.methods import GuidedGradCAM as GuidedGradCAM
     from seewhy.methods import HiResCAM as HiResCAM
+    from seewhy.methods import Integrated as Integrated
+    from seewhy.methods import LaFAM as LaFAM
     from seewhy.methods import LayerCAM as LayerCAM
+    from seewhy.methods import LayerCAMFusion as LayerCAMFusion
+    from seewhy.methods import LeGrad as LeGrad
     from seewhy.methods import Method as Method
+    from seewhy.methods import NetworkMethod as NetworkMethod
+    from seewhy.methods import Occlusion as Occlusion
+    from seewhy.methods import OptiCAM as OptiCAM
+    from seewhy.methods import PolyCAM as PolyCAM
+    from seewhy.methods import RandomCAM as RandomCAM
+    from seewhy.methods import ReciproCAM as ReciproCAM
+    from seewhy.methods import RefineCAM as RefineCAM
+    from seewhy.methods import Sampled as Sampled
+    from seewhy.methods import ScoreCAM as ScoreCAM
+    from seewhy.methods import SegEigenCAM as SegEigenCAM
+    from seewhy.methods import SeveralMaps as SeveralMaps
+    from seewhy.methods import ShapleyCAM as ShapleyCAM
+    from seewhy.methods import Smooth as Smooth
+    from seewhy.methods import SmoothGradCAMPlusPlus as SmoothGradCAMPlusPlus
+    from seewhy.methods import ViTReciproCAM as ViTReciproCAM
     from seewhy.methods import XGradCAM as XGradCAM
     from seewhy.models import LoadedModel as LoadedModel
     from seewhy.models import list_models as list_models

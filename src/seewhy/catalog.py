@@ -10,6 +10,7 @@ from typing import Any
 from seewhy.errors import UnknownName, UsageError
 
 HINT = "List them: seewhy methods"
+GROUPS = ("all", "fast")  # words for many methods at once
 
 # Where each method's class is: file, class, name ("" for the class's in lower case), other names.
 _CLASSES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (

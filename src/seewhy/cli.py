@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from seewhy import __version__
-from seewhy.catalog import split_at_commas
+from seewhy.catalog import GROUPS, split_at_commas
 from seewhy.errors import SeewhyError, UnknownName, UsageError
 
 EPILOGUE = "Exit codes: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."
@@ -71,7 +71,8 @@ def explain(
         "every" convolution (default), "suggested", names, globs ("blocks.5.*"), classes ("Conv2d"), positions ("-1").
     methods
         Names from `seewhy methods`, with settings: "gradcam,scorecam(batch_size=64),smooth(layercam)"; several make a
-        comparison. "all" compares all that fit the model, at the suggested layer. Default gradcam.
+        comparison. "all" compares all that fit the model, "fast" those without forwards of their own, at the suggested layer.
+        Default gradcam.
     targets
         Classes by index or name, or topK ("top3"). Default: the predicted class.
     label
@@ -108,7 +109,7 @@ def explain(
     if not pictures:
         raise UsageError("no picture. Give picture files or folders (seewhy bus.jpg), or try: seewhy demo")
     wanted = split(methods) or ["gradcam"]
-    everywhere = "suggested" if "all" in map(str.lower, wanted) else "every"
+    everywhere = "suggested" if {*GROUPS} & {*map(str.lower, wanted)} else "every"
     settings = dict(
         layers=split(layers) or [everywhere], methods=wanted, targets=split(targets), label=label,
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, size=size, out=out, max_pixels=max_pixels,

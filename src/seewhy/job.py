@@ -82,18 +82,19 @@ def gather(inputs: Sequence[str]) -> tuple[list[str], list[ImageError]]:
 def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out: Console) -> None:
     """Explain one picture, write its folder, and print what came out."""
     image = load_image(sys.stdin.buffer if picture == "-" else picture, max_pixels=settings.max_pixels)
-    e = explain(
-        model,
-        image,
-        methods=list(settings.methods),
-        layers=list(settings.layers),
-        targets=list(settings.targets) if settings.targets else None,
-        fit="squash" if settings.style == CLASSIC and settings.fit is None else settings.fit,
-        suggested=not settings.features,
-        features=settings.features,
-        memory=settings.memory * 2**20,
-        progress=rows_bar(settings, terminal.make_console(stderr=True)),
-    )
+    with rows_bar(settings, terminal.make_console(stderr=True)) as rows:
+        e = explain(
+            model,
+            image,
+            methods=list(settings.methods),
+            layers=list(settings.layers),
+            targets=list(settings.targets) if settings.targets else None,
+            fit="squash" if settings.style == CLASSIC and settings.fit is None else settings.fit,
+            suggested=not settings.features,
+            features=settings.features,
+            memory=settings.memory * 2**20,
+            progress=rows,
+        )
     if e.pictures:
         source = "stdin" if picture == "-" else picture
         e = dataclasses.replace(e, pictures=(dataclasses.replace(e.pictures[0], source=source),))
@@ -230,13 +231,14 @@ def report(picture: str, reason: str, settings: Settings, err: Console) -> None:
     err.print(f"[red]{escape(picture)}[/]: {escape(reason)}", soft_wrap=True)
 
 
-def rows_bar(settings: Settings, err: Console) -> Callable[[int, int], None] | None:
+@contextmanager
+def rows_bar(settings: Settings, err: Console) -> Iterator[Callable[[int, int], None] | None]:
     """What methods that ask the network again report to: the cost in words, then a bar where stderr is a terminal."""
     if settings.quiet or settings.as_json:
-        return None
-    bar = Progress(
-        TextColumn("forwards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True
-    )
+        yield None
+        return
+    columns = (TextColumn("forwards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=err, transient=True)
     task = bar.add_task("", total=None)
 
     def report(done: int, total: int) -> None:
@@ -244,11 +246,14 @@ def rows_bar(settings: Settings, err: Console) -> Callable[[int, int], None] | N
             err.print(f"the methods ask the network again: about {total:,} forwards", style=terminal.FAINT)
             if err.is_terminal:
                 bar.start()
-        bar.update(task, completed=min(done, total), total=total)
-        if done >= total:
-            bar.stop()
+        if bar.live.is_started:
+            bar.update(task, completed=min(done, total), total=total)
 
-    return report
+    try:
+        yield report
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 @contextmanager

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seewhy import colors as color_tables
-from seewhy.catalog import read_method
+from seewhy.catalog import GROUPS, read_method
 from seewhy.errors import UsageError
 from seewhy.images import MAX_PIXELS
 from seewhy.render import LONGEST, Look
 
 CLASSIC = "classic"
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def read_settings(
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
     settings = Settings(**values)
     for method in settings.methods:
-        if method.lower() != ALL:
+        if method.lower() not in GROUPS:
             read_method(method)
     if settings.memory < 1:
         raise UsageError(f"--memory {settings.memory}: give at least 1 MB.")

@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from seewhy.catalog import GROUPS
 from seewhy.errors import LayerError, UsageError
 from seewhy.explanation import Explanation, Key
 from seewhy.images import load_image, name_of
 from seewhy.layers import Selection, select
-from seewhy.methods import ALL, AnyMethod, NetworkMethod, Sampled, as_methods
+from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods
 from seewhy.models import LoadedModel, load_model
 from seewhy.parts import Answer, Features, LayerInfo, Picture
 from seewhy.passes import NETWORK, Passes
@@ -60,8 +61,8 @@ def explain(
     "suggested" (the default), `targets` as in `seewhy.targets.as_targets` (the predicted class). `fit` "crop" (the model's
     own), "squash" or "pad" says how pictures meet the input size. `suggested` explains the suggested layer as well, and
     names it in the result. `features` channels, the strongest, are kept of each layer. Methods that ask the network again
-    do so in batches that take about `memory` bytes, and tell `progress` how many rows of how many are done. `methods`
-    "all" leaves out what does not fit.
+    do so in batches that take about `memory` bytes, and tell `progress` how many rows of how many are done. Of `methods`
+    "all" and "fast" what does not fit is left out.
 
     Raises UsageError and its kinds for a call that cannot be carried out, ImageError for a picture that cannot be read.
 
@@ -89,7 +90,7 @@ def explain(
         if progress is not None:
             network.tick = counter(progress, rows_of(chosen, infos.values(), len(tensor) * len(asked)))
         shown = {call.name: strongest(call, features) for call in calls} if features else {}
-        passes = Passes(network, trace, calls, chosen, picked, lenient=is_all(methods))
+        passes = Passes(network, trace, calls, chosen, picked, lenient=is_group(methods))
         passes.run(asked)
     silent, maps = passes.silent, passes.maps
     with_maps = {layer for _, _, layer in maps}
@@ -184,12 +185,13 @@ def ordered(maps: Iterable[Key], asked: Sequence[Asked], layers: Sequence[str]) 
 
 def rows_of(methods: Mapping[str, AnyMethod], layers: Iterable[LayerInfo], pictures: int) -> int:
     """About how many rows the methods will send through the network, beside the shared pass."""
-    infos = list(layers)
+    sizes = [(info.channels, prod(info.grid)) for info in layers]
+    sizes.append(sizes[-1] if sizes else (0, 0))  # for those that run once, whatever the layers
     total = 0
     for method in methods.values():
         once = isinstance(method, (Sampled, NetworkMethod))  # all layers share their passes
-        for info in infos[-1:] if once else infos:
-            total += method.forwards(info.channels, prod(info.grid))
+        for channels, cells in sizes[-1:] if once else sizes[:-1]:
+            total += method.forwards(channels, cells)
     return total * pictures
 
 
@@ -206,9 +208,10 @@ def counter(progress: Progress, total: int) -> Callable[[int], None]:
     return tick
 
 
-def is_all(methods: Any) -> bool:
+def is_group(methods: Any) -> bool:
+    """Whether methods were named as a group, of which only some may fit."""
     entries = [methods] if isinstance(methods, str) else methods if isinstance(methods, (list, tuple)) else []
-    return any(isinstance(entry, str) and entry.strip().lower() == ALL for entry in entries)
+    return any(isinstance(entry, str) and entry.strip().lower() in GROUPS for entry in entries)
 
 
 def class_logits(trace: Trace) -> Tensor | None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from seewhy.errors import MethodError, SeewhyError
+from seewhy.errors import MethodError
 from seewhy.grid import grid_text
 from seewhy.probe import Build, Network, Probe
 from seewhy.record import recording
@@ -183,10 +183,12 @@ def fitting_size(changed: Network, original: Network) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, AssertionError, ValueError) as error:
-        if changed.inputs.shape == original.inputs.shape or isinstance(error, SeewhyError):
+        if changed.inputs.shape == original.inputs.shape:
             raise
         size = grid_text(changed.inputs.shape[2:])
-        raise MethodError("", f"the model does not take inputs of size {size} ({' '.join(str(error).split())}).") from None
+        raise MethodError(
+            "", f"the model does not take inputs of size {size} ({' '.join(str(error).split())})."
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ def check_method(method: Any, *, ordered_channels: bool = False) -> list[str]:
     Raises AssertionError that says which of these does not hold, on which network.
 
     >>> from seewhy.testing import check_method
-    >>> "a batch is its pictures one by one" in check_method("gradcam")
+    >>> "A batch is its pictures one by one" in check_method("gradcam")
     True
     """
     (found,) = as_methods(method).values()
@@ -99,8 +99,10 @@ def shape_and_type(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: li
 
 
 def same_again(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation) -> None:
-    """The same result twice."""
-    again = run(method, net, inputs, layers)
+    """The same result twice, whatever the global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        again = run(method, net, inputs, layers)
     for key, maps in e.maps.items():
         assert torch.equal(maps, again.maps[key]), f"another map at {key[2]} the second time"
 
@@ -154,9 +156,7 @@ def frozen_model(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list
         near(frozen.maps[key], maps, f"the map of the frozen model at {key[2]}")
 
 
-def channels_in_any_order(
-    method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation
-) -> None:
+def channels_in_any_order(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation) -> None:
     """The order of the channels is no matter."""
     if not isinstance(net, Plain):
         return
@@ -239,11 +239,11 @@ KINDS: dict[int, tuple[Any, Any, Any]] = {
 
 def plain(dims: int, after: nn.Module | None = None) -> tuple[nn.Module, Tensor, list[str]]:
     net = Plain(dims, after).eval()
-    net.norm.running_mean += 0.1 * torch.randn(6)
+    net.norm.running_mean.add_(0.1 * torch.randn(6))
     inputs = torch.randn(3, 2, *[6] * dims)
     # A bias of its own for each class, or a score may be near 0, by which some methods divide.
     with torch.no_grad():
-        net.head.bias += torch.tensor([2.0, 3.0, 4.0])
+        net.head.bias.add_(torch.tensor([2.0, 3.0, 4.0]))
     return net, inputs, ["twice", "last"]
 
 

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from seewhy.catalog import METHODS, MethodEntry, MethodText, read_method
+from seewhy.catalog import GROUPS, METHODS, MethodEntry, MethodText, read_method
 from seewhy.errors import MethodError, UsageError, close_matches
 from seewhy.methods.ablation import AblationCAM, ReciproCAM
 from seewhy.methods.activation import CAM, FEM, KPCACAM, DeepFeatureFactorization, EigenCAM, LaFAM, RandomCAM
@@ -84,13 +84,11 @@ __all__ = [
     "as_methods",
 ]
 
-ALL = "all"
-
 
 def as_methods(spec: Any) -> dict[str, AnyMethod]:
     """Methods under their names, from what a user may write: a name with settings, a method, or a list. None is Grad-CAM.
 
-    "all" is every method of the catalog with its own settings.
+    "all" is every method of the catalog with its own settings, "fast" those of them that need no forwards of their own.
 
     >>> as_methods(["scorecam(batch_size=64)", HiResCAM()])
     {'scorecam(batch_size=64)': ScoreCAM(variant='authors', batch_size=64), 'hirescam': HiResCAM()}
@@ -100,15 +98,25 @@ def as_methods(spec: Any) -> dict[str, AnyMethod]:
     if spec is None:
         return as_methods("gradcam")
     if isinstance(spec, str):
-        if spec.strip().lower() == ALL:
-            return {entry.name: class_of(entry)() for entry in METHODS}
-        made = build(read_method(spec))
-        return {str(made): made}
+        if spec.strip().lower() in GROUPS:
+            made = {entry.name: class_of(entry)() for entry in METHODS}
+            return {name: method for name, method in made.items() if spec.strip().lower() == "all" or is_fast(method)}
+        built = build(read_method(spec))
+        return {str(built): built}
     if isinstance(spec, (Method, SeveralMaps, NetworkMethod)):
         return {str(spec): spec}
     if isinstance(spec, Sequence) and spec:
         return {name: method for item in spec for name, method in as_methods(item).items()}
     raise UsageError(f"methods={spec!r}: give a method's name, a Method, or a list of them.")
+
+
+def is_fast(method: AnyMethod) -> bool:
+    """Whether a method shares a pass with others, or needs one of its own; none for every channel, cell or sample."""
+    return (
+        not isinstance(method, Sampled)
+        and not method.forwards(1000, 1000)
+        and not getattr(method, "keeps_layers", False)
+    )
 
 
 def class_of(entry: MethodEntry) -> type[Any]:

@@ -36,7 +36,7 @@ class Occlusion(NetworkMethod):
 
     about = About(
         "Zeiler & Fergus, ECCV 2014", "mean of y(x) − y(x covered)",
-        "The plainest question: what if this were not there?",
+        "Asks the plainest question: what if this were not there.",
         cost="one forward for each window (729 by default)",
         source="The paper maps the score itself by the window's place; per pixel averages are captum's.",
         pitfalls="A cover is itself something to see; objects larger than the window are hardly missed.",

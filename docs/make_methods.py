@@ -1,0 +1,22 @@
+"""Writes docs/methods.md: the cards of all methods from their classes, between the parts written by hand.
+
+.venv/bin/python docs/make_methods.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seewhy.reference import cards, markdown
+
+HERE = Path(__file__).parent
+
+
+def page() -> str:
+    """The whole page."""
+    before, after = (HERE / "methods.in.md").read_text("utf-8").split("{{ methods }}\n")
+    return f"{before}{markdown(cards())}{after}"
+
+
+if __name__ == "__main__":
+    (HERE / "methods.md").write_text(page(), "utf-8")
