@@ -230,17 +230,22 @@ class Overwritten(Weighted):
 
 @dataclass(frozen=True)
 class ChannelFullGrad(NetworkMethod):
-    """grad-cam: every channel of every layer, and every colour, from its minimum to its maximum."""
+    """grad-cam: every channel of every layer, and every colour, from its minimum to its maximum (plus 1e-7)."""
 
     def __call__(self, whole: Whole) -> Tensor:
         found: list[Tensor] = []
 
-        def consume(values: Tensor, gradient: Tensor) -> None:
-            terms = normalize((gradient * per_channel(values[None], gradient))[0].abs())
+        def add(terms: Tensor) -> None:
+            terms = terms[0].abs()
+            terms = terms - terms.amin((1, 2), keepdim=True)
+            terms = terms / (terms.amax((1, 2), keepdim=True) + 1e-7)
             found.append(resize(terms, whole.inputs.shape[2:]).sum(0, keepdim=True))
 
-        pixels = normalize(whole.each_bias(consume)[0].abs()).sum(0, keepdim=True)
-        return torch.stack([pixels, *found]).sum(0)
+        def consume(values: Tensor, gradient: Tensor) -> None:
+            add(gradient * per_channel(values[None], gradient))
+
+        add(whole.each_bias(consume))
+        return torch.stack(found).sum(0)
 
 
 # Comparing
@@ -370,7 +375,7 @@ def activations(page: Page, net: Net) -> None:
 
 
 def masking(page: Page, net: Net) -> None:
-    at = Place(page, net, "blocks.3")
+    at = Place(page, net, "blocks.2")
     softmax = "softmax over channels of logits, for the class's probability"
     what = f"{softmax}; masks scaled before resizing"
     at.torchcam("Score-CAM", "scorecam", tc.ScoreCAM, what, ScoreCAM(variant="torchcam"))
@@ -383,7 +388,7 @@ def masking(page: Page, net: Net) -> None:
     at.torchcam("SS-CAM", "sscam(samples=5)", tc.SSCAM, what, num_samples=5)
     what = "channels of a layer with negatives become min(A) − 10⁷, not 0"
     at.grad_cam("Ablation-CAM", "ablationcam", gc.AblationCAM, what, ("that replacement", FarAblation()))
-    at = Place(page, net, "bn2")
+    at = Place(page, net, "blocks.3.0.bn1")
     at.grad_cam("Ablation-CAM", "ablationcam", gc.AblationCAM, f"{AGREE}: min(A) is 0 here")
 
 

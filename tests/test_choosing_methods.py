@@ -169,6 +169,22 @@ def test_the_memory_budget_limits_the_rows_and_changes_nothing() -> None:
     torch.testing.assert_close(few.map(), many.map(), rtol=1e-12, atol=0)
 
 
+def test_several_targets_share_the_forwards() -> None:
+    net, inputs = tiny(TwiceNet, dtype=torch.float64)
+    seen: list[int] = []
+    net.first.register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    methods = ["scorecam", "iscam(steps=2)", "sscam(samples=2)", "rise(masks=8)", "occlusion(window=0.5,stride=0.25)"]
+    rows: list[int] = []
+    for targets in ([0], [0, 1, 2]):
+        seen[:] = []
+        e = seewhy.explain(net, inputs, methods=methods, layers="last", targets=targets)
+        rows.append(sum(seen))
+    assert rows[0] == rows[1] > 50
+    for method in methods:
+        alone = seewhy.explain(net, inputs, methods=method, layers="last", targets=2)
+        torch.testing.assert_close(alone.map(), e.map(method=e.methods[methods.index(method)], target=2), rtol=0, atol=0)
+
+
 def test_progress_counts_the_rows_that_were_announced() -> None:
     net, inputs = tiny(TwiceNet)
     rows: list[tuple[int, int]] = []

@@ -68,7 +68,7 @@ def features_sheet(e: Explanation, keys: Sequence[Key], look: render.Look, side:
         found = e.features(key[2])
         tiles.append(render.Tile(key[2], f"{grid_text(e.maps[key].shape[1:])}   {key[0]}", overlay(e, key, look, side)))
         for channel, shown in zip(found.channels[0].tolist(), found.maps[0].float().cpu(), strict=True):
-            levels = e.view.place(tensors.normalize(shown[None])[0].numpy(), (photo.height, photo.width))
+            levels = e.view.place(tensors.minmax(shown[None])[0].numpy(), (photo.height, photo.width))
             gray = render.colorize((255 * levels.clip(0, 1) + 0.5).astype(np.uint8), "gray")
             picture = photo.copy()
             picture.paste(gray.crop(box), box[:2])

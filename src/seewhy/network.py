@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seewhy.errors import MethodError
 from seewhy.grid import Grid
 from seewhy.layers import blocks
-from seewhy.probe import Build, Network, Probe
+from seewhy.probe import Build, Network, Probe, Rows
 from seewhy.record import recording
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.signals import Context, Signals
@@ -59,9 +59,13 @@ class Whole:
         with torch.no_grad():
             return scoring(self.asked, self.network.output).detach()
 
-    def score_inputs(self, picture: int, count: int, build: Build, scoring: Scoring | None = None) -> Tensor:
+    def score_inputs(
+        self, picture: int, count: int, build: Build, scoring: Scoring | None = None, shared: Hashable = None
+    ) -> Tensor:
         """The scores (count,) of variants of one picture; see `Signals.score_inputs`."""
-        return Probe(self.network, self.asked).score_inputs(picture, count, build, scoring or AsAsked())
+        return Probe(self.network, self.asked).score_inputs(
+            Rows(picture, count, build, scoring or AsAsked(), None, shared)
+        )
 
     # Biases
 

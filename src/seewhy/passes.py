@@ -71,7 +71,7 @@ class Passes:
     def run(self, asked: Sequence[Asked]) -> None:
         """Make all maps. Raises MethodError for a method that fits none of the layers, or not the one that was named;
         LayerError for a named layer that a target does not depend on."""
-        self.network.noting(self.trace)
+        self.network.noting(self.trace).several_targets = len(asked) > 1
         self.bases: dict[tuple[str, str], dict[str, Tensor]] = {}  # by network method and target
         self.after: list[Callable[[], None]] = []
         self.waiting: dict[Variant, list[InStep]] = {}

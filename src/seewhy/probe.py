@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seewhy.errors import MethodError
 from seewhy.grid import Grid
 from seewhy.listen import GuidedReLU
-from seewhy.outputs import map_tensors
+from seewhy.outputs import map_tensors, tensors_in
 from seewhy.record import recording
 from seewhy.resume import Tail
 from seewhy.scoring import AsAsked, Scoring
@@ -26,11 +26,28 @@ HEAD_TOLERANCE = 1e-4
 Build = Callable[[slice], Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """`count` variants of one picture, made a slice at a time by `build`.
+
+    `shared`: a value that equals another's only if the rows are the same, whatever the target; several targets then share
+    the forwards.
+    """
+
+    picture: int
+    count: int
+    build: Build
+    scoring: Scoring
+    batch_size: int | None = None
+    shared: Hashable = None
+
+
 @dataclass(eq=False)
 class Network:
     """What one call of `explain` knows about its network: model, inputs (B, C, *size), memory for a batch of variants.
 
-    `tick` is told how many rows were done. `linears` are the linear layers of the forward, where they were recorded.
+    `tick` is told how many rows were done. `linears` are the linear layers of the forward, where they were recorded;
+    `answers` what the network said to rows that several targets share.
     """
 
     module: nn.Module
@@ -39,6 +56,8 @@ class Network:
     tick: Callable[[int], None] = lambda rows: None
     linears: list[LinearHead] = field(default_factory=list)
     output: Any = None
+    several_targets: bool = False
+    answers: dict[Hashable, list[Any]] = field(default_factory=dict)
     _tails: dict[tuple[str | None, int, int], Tail] = field(default_factory=dict)
     _guided: dict[str, Tensor] = field(default_factory=dict)
 
@@ -50,6 +69,12 @@ class Network:
         """This network, with what a forward said: its output, and what its linear layers were given."""
         self.linears, self.output = trace.linears, map_tensors(trace.output, torch.Tensor.detach)
         return self
+
+    def keep(self, key: Hashable, outputs: list[Any]) -> None:
+        """Keep answers for the next target, as long as all of them fit the memory budget."""
+        size = sum(tensor.nbytes for tensor in tensors_in((outputs, list(self.answers.values()))))
+        if size <= self.memory:
+            self.answers[key] = outputs
 
     def tail(self, module: str | None, index: int, picture: int) -> Tail:
         """What comes after a layer, for one picture; the last one is kept, as several methods ask for the same."""
@@ -83,38 +108,43 @@ class Probe:
     grid: Grid = field(default_factory=lambda: Grid(()))
     scoring: Scoring = field(default_factory=AsAsked)
 
-    def score_inputs(
-        self, picture: int, count: int, build: Build, scoring: Scoring, batch_size: int | None = None
-    ) -> Tensor:
-        tail = self.network.tail(None, 1, picture)
-        return self.rows(tail, picture, count, build, scoring, batch_size)
+    def score_inputs(self, rows: Rows) -> Tensor:
+        """The scores (count,) of variants of a picture; see `Signals.score_inputs`."""
+        return self.scores(None, rows)
 
-    def score_activations(
-        self, picture: int, count: int, build: Build, scoring: Scoring, batch_size: int | None = None
-    ) -> Tensor:
-        tail = self.network.tail(self.module, self.index, picture)
+    def score_activations(self, rows: Rows) -> Tensor:
+        """The scores (count,) of a picture with other activations; see `Signals.score_activations`."""
+        return self.scores(self.module, rows)
 
-        def native(rows: slice) -> Tensor:
-            return self.grid.restore(build(rows).to(tail.original.dtype), tail.original)
-
-        return self.rows(tail, picture, count, native, scoring, batch_size)
-
-    def rows(
-        self, tail: Tail, picture: int, count: int, build: Build, scoring: Scoring, batch_size: int | None
-    ) -> Tensor:
-        if not count:
+    def scores(self, module: str | None, rows: Rows) -> Tensor:
+        if not rows.count:
             return self.asked.scores.new_zeros(0).detach()
-        size = batch_size or max(1, min(count, self.network.memory // tail.row_bytes))
+        key = (rows.shared, module, self.index, rows.picture, rows.count)
+        outputs = self.network.answers.get(key)
+        if outputs is None:
+            outputs = self.outputs(module, rows)
+            if rows.shared is not None and self.network.several_targets:
+                self.network.keep(key, outputs)
+        else:
+            self.network.tick(rows.count)
+        found = [rows.scoring(self.asked.of(output, rows.picture), output) for output in outputs]
+        return torch.cat(found).clone()  # no inference tensor: others may differentiate
+
+    def outputs(self, module: str | None, rows: Rows) -> list[Any]:
+        """What the network answers to the rows, batch by batch."""
+        tail = self.network.tail(module, self.index, rows.picture)
+        size = rows.batch_size or max(1, min(rows.count, self.network.memory // tail.row_bytes))
         found = []
         with torch.inference_mode():
-            for start in range(0, count, size):
-                rows = build(slice(start, min(start + size, count)))
-                if rows.dim() == 4 and tail.module is None:
-                    rows = rows.contiguous(memory_format=torch.channels_last)  # convolutions are a quarter faster
-                output = tail(rows)
-                found.append(scoring(self.asked.of(output, picture), output))
-                self.network.tick(len(rows))
-        return torch.cat(found).clone()  # no inference tensor: others may differentiate
+            for start in range(0, rows.count, size):
+                batch = rows.build(slice(start, min(start + size, rows.count)))
+                if module is not None:
+                    batch = self.grid.restore(batch.to(tail.original.dtype), tail.original)
+                elif batch.dim() == 4:
+                    batch = batch.contiguous(memory_format=torch.channels_last)  # convolutions are a quarter faster
+                found.append(tail(batch))
+                self.network.tick(len(batch))
+        return found
 
     def score(self, inputs: Tensor, picture: int, scoring: Scoring) -> Tensor:
         """The scores (N,) of variants (N, C, *size) of one picture, with their graph."""

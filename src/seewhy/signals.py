@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Flag, auto
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seewhy.errors import MethodError
 from seewhy.grid import grid_text
-from seewhy.probe import Build, Network, Probe
+from seewhy.probe import Build, Network, Probe, Rows
 from seewhy.record import recording
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.targets import Asked
@@ -140,23 +140,40 @@ class Signals:
         return self.asked.network.guided(self.asked.asked)
 
     def score_inputs(
-        self, picture: int, count: int, build: Build, *, scoring: Scoring | None = None, batch_size: int | None = None
+        self,
+        picture: int,
+        count: int,
+        build: Build,
+        *,
+        scoring: Scoring | None = None,
+        batch_size: int | None = None,
+        shared: Hashable = None,
     ) -> Tensor:
         """The scores (count,) of variants of one picture of the batch.
 
         `build(rows)` makes the inputs (n, C, *size) of a slice of them; as many at a time as fit the memory budget, or
-        `batch_size`, so that never all exist at once.
+        `batch_size`, so that never all exist at once. `shared` (usually the method itself) says that the rows do not depend on
+        the target, so that several targets share the forwards.
         """
-        return self.asked.score_inputs(picture, count, build, scoring or AsAsked(), batch_size)
+        rows = Rows(picture, count, build, scoring or AsAsked(), batch_size, keyed(shared, self.layer))
+        return self.asked.score_inputs(rows)
 
     def score_activations(
-        self, picture: int, count: int, build: Build, *, scoring: Scoring | None = None, batch_size: int | None = None
+        self,
+        picture: int,
+        count: int,
+        build: Build,
+        *,
+        scoring: Scoring | None = None,
+        batch_size: int | None = None,
+        shared: Hashable = None,
     ) -> Tensor:
         """The scores (count,) of one picture with other activations at this layer; nothing before it is computed again.
 
         `build(rows)` makes the activations (n, K, *grid) of a slice of them.
         """
-        return self.asked.score_activations(picture, count, build, scoring or AsAsked(), batch_size)
+        rows = Rows(picture, count, build, scoring or AsAsked(), batch_size, keyed(shared, self.layer))
+        return self.asked.score_activations(rows)
 
     def score(self, inputs: Tensor, picture: int, scoring: Scoring | None = None) -> Tensor:
         """The scores (N,) of variants (N, C, *size) of one picture, differentiable with respect to them."""
@@ -175,6 +192,10 @@ class Signals:
         if not found:
             raise MethodError("", f"for changed inputs no gradient reaches layer '{self.layer}'.")
         return found[0]
+
+
+def keyed(shared: Hashable, layer: str) -> Hashable:
+    return None if shared is None else (shared, layer)
 
 
 @contextmanager

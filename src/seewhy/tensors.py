@@ -26,7 +26,7 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(*values.shape, *[1] * (like.dim() - 2))
 
 
-def normalize(maps: Tensor) -> Tensor:
+def minmax(maps: Tensor) -> Tensor:
     """Each map (B, *grid) from its minimum to its maximum on [0, 1]; a constant map comes back as zeros.
 
     Masks are made so; heat maps are not (see `rescale`), as it would hide evidence that is the same everywhere.

@@ -68,7 +68,7 @@ class AblationCAM(Weighted):
             changed[torch.arange(len(changed)), alive[rows]] = 0
             return changed
 
-        scores = at.score_activations(picture, len(alive), without, batch_size=self.batch_size)
+        scores = at.score_activations(picture, len(alive), without, batch_size=self.batch_size, shared=self)
         lost = own.new_zeros(len(own))
         lost[alive] = at.scores[picture].to(own.dtype) - scores.to(own.dtype)
         return lost
@@ -140,7 +140,12 @@ class ReciproCAM(Method):
         masks = self.blurred(masks)
         scoring = AsAsked() if self.score == "logit" else Probability()
         scores = at.score_activations(
-            picture, len(masks), lambda rows: own * masks[rows], scoring=scoring, batch_size=self.batch_size
+            picture,
+            len(masks),
+            lambda rows: own * masks[rows],
+            scoring=scoring,
+            batch_size=self.batch_size,
+            shared=self,
         )
         return scores.to(own.dtype).reshape(grid)
 

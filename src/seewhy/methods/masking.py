@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from seewhy.methods.base import About, Method, Weighted
 from seewhy.scoring import AsAsked, Probability, Scoring
 from seewhy.signals import Need, Signals
-from seewhy.tensors import INTERPOLATION, blur, normalize, rectify, resize, weighted_sum
+from seewhy.tensors import INTERPOLATION, blur, minmax, rectify, resize, weighted_sum
 
 MEAN_COLOUR = "What is masked becomes 0 in the network's input space (the mean colour), which is no neutral picture."
 
@@ -76,17 +76,17 @@ class ScoreCAM(Masking):
         def masked(rows: slice) -> Tensor:
             maps = own[chosen[rows]]
             if self.variant == "torchcam":
-                masks = resize(normalize(maps), size)
+                masks = resize(minmax(maps), size)
             elif self.variant == "gradcam":
                 mode = INTERPOLATION[maps.dim() - 1]
-                masks = normalize(F.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=True)[:, 0])
+                masks = minmax(F.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=True)[:, 0])
                 masks[~torch.isin(chosen[rows], alive)] = 0  # or the rounding of a constant would become a mask
             else:
-                masks = normalize(resize(maps, size))
+                masks = minmax(resize(maps, size))
             return image * masks[:, None].to(image.dtype)
 
         scoring: Scoring = Probability() if self.variant == "authors" else AsAsked()
-        scores = at.score_inputs(picture, len(chosen), masked, scoring=scoring, batch_size=self.batch_size)
+        scores = at.score_inputs(picture, len(chosen), masked, scoring=scoring, batch_size=self.batch_size, shared=self)
         weights = own.new_zeros(len(own))
         weights[chosen] = (scores if self.variant == "authors" else scores.softmax(0)).to(own.dtype)
         return weights
@@ -128,7 +128,7 @@ class SSCAM(Masking):
         weights = own.new_zeros(len(own))
         for channel in varied(own).tolist():
             shown = resize(own[channel : channel + 1], image.shape[1:]).to(image.dtype)
-            base = image * normalize(shown) if self.on == "input" else shown
+            base = image * minmax(shown) if self.on == "input" else shown
             deviation = (self.sigma / (base.amax() - base.amin())) ** 2
             generator = torch.Generator().manual_seed(self.seed + channel)
             noise = torch.randn(self.samples, *base.shape, generator=generator, dtype=torch.float64)
@@ -137,7 +137,9 @@ class SSCAM(Masking):
                 moved = base + spread * noise[rows].to(base)
                 return moved if self.on == "input" else image * moved
 
-            scores = at.score_inputs(picture, self.samples, noisy, scoring=Probability(), batch_size=self.batch_size)
+            scores = at.score_inputs(
+                picture, self.samples, noisy, scoring=Probability(), batch_size=self.batch_size, shared=(self, channel)
+            )
             weights[channel] = scores.mean().to(own.dtype)
         return weights
 
@@ -179,12 +181,12 @@ class ISCAM(Masking):
 
         def masked(rows: slice) -> Tensor:
             row = torch.arange(rows.start, rows.stop)
-            masks = normalize(resize(own[chosen[row // self.steps]], image.shape[1:]))
+            masks = minmax(resize(own[chosen[row // self.steps]], image.shape[1:]))
             by = factors[row % self.steps].reshape(-1, *[1] * image.dim()).to(image)
             return image * masks[:, None].to(image.dtype) * by
 
         count = len(chosen) * self.steps
-        scores = at.score_inputs(picture, count, masked, scoring=Probability(), batch_size=self.batch_size)
+        scores = at.score_inputs(picture, count, masked, scoring=Probability(), batch_size=self.batch_size, shared=self)
         weights = own.new_zeros(len(own))
         weights[chosen] = scores.reshape(len(chosen), self.steps).mean(1).to(own.dtype)
         return weights
@@ -237,7 +239,7 @@ class GroupCAM(Method):
         soft = blur(image[None], self.blur, self.sigma)[0]
 
         def mixed(rows: slice) -> Tensor:
-            masks = normalize(resize(groups[rows], image.shape[1:]))[:, None].to(image.dtype)
+            masks = minmax(resize(groups[rows], image.shape[1:]))[:, None].to(image.dtype)
             return image * masks + soft * (1 - masks)
 
         base = at.score_inputs(picture, 1, lambda _: soft[None], scoring=Probability())
@@ -287,7 +289,7 @@ class OptiCAM(Method):
             optimiser = torch.optim.Adam([mixture], lr=self.lr)
             for _ in range(self.steps):
                 maps = weighted_sum(mixture.softmax(1), channels[None])
-                mask = normalize(resize(maps, image.shape[1:])).to(image.dtype)
+                mask = minmax(resize(maps, image.shape[1:])).to(image.dtype)
                 loss = -at.score(image * mask[:, None], picture).sum()
                 (slope,) = torch.autograd.grad(loss, mixture)
                 mixture.grad = slope * moving

@@ -13,7 +13,7 @@ from seewhy.errors import MethodError
 from seewhy.methods.base import About, Method, NetworkMethod
 from seewhy.methods.gradient import GradCAMPlusPlus, LayerCAM
 from seewhy.network import Whole
-from seewhy.tensors import INTERPOLATION, normalize, per_channel, rectify, rescale, resize
+from seewhy.tensors import INTERPOLATION, minmax, per_channel, rectify, rescale, resize
 
 
 @final
@@ -56,7 +56,7 @@ class FullGrad(NetworkMethod):
 
 def magnitude(terms: Tensor) -> Tensor:
     """Absolutes (B, K, *grid), each picture's from its minimum to its maximum on [0, 1]."""
-    return normalize(terms.abs())
+    return minmax(terms.abs())
 
 
 @final
@@ -88,7 +88,7 @@ class RefineCAM(NetworkMethod):
         size = whole.inputs.shape[2:]
         product: Tensor | None = None
         for maps in several(whole):
-            scaled = normalize(resize(normalize(rectify(maps)), size))
+            scaled = minmax(resize(minmax(rectify(maps)), size))
             product = scaled if product is None else product * scaled
         assert product is not None
         return product

@@ -64,7 +64,7 @@ class Occlusion(NetworkMethod):
             def covered(rows: slice, image: Tensor = image) -> Tensor:
                 return torch.where(covers[rows, None], self.baseline, image)
 
-            lost = own[picture] - whole.score_inputs(picture, len(windows), covered)
+            lost = own[picture] - whole.score_inputs(picture, len(windows), covered, shared=self)
             total = torch.einsum("n,n...->...", lost.to(wide(image)), covers.to(wide(image)))
             maps.append(total / times.clamp(min=1))
         return torch.stack(maps)
@@ -128,7 +128,7 @@ class RISE(NetworkMethod):
             def masked(rows: slice, image: Tensor = image) -> Tensor:
                 return image * masks(rows)[:, None].to(image.dtype)
 
-            scores = whole.score_inputs(picture, self.masks, masked, Probability()).to(total.dtype)
+            scores = whole.score_inputs(picture, self.masks, masked, Probability(), self).to(total.dtype)
             for start in range(0, self.masks, 100):  # made again: all of them would be 800 MB
                 rows = slice(start, min(start + 100, self.masks))
                 total += torch.einsum("n,n...->...", scores[rows], masks(rows))
@@ -191,10 +191,12 @@ class PolyCAM(NetworkMethod):
 
         count, weights = len(own), own.new_zeros(len(own))
         if "+" in self.variant:
-            weights += whole.score_inputs(picture, count, kept, Probability()).to(own.dtype)
+            weights += whole.score_inputs(picture, count, kept, Probability(), (self, at.layer, "kept")).to(own.dtype)
         if "-" in self.variant:
             before = whole.score_of(Probability())[picture]
-            weights += (before - whole.score_inputs(picture, count, removed, Probability())).to(own.dtype)
+            weights += (
+                before - whole.score_inputs(picture, count, removed, Probability(), (self, at.layer, "removed"))
+            ).to(own.dtype)
         return rectify(weighted_sum(rectify(weights)[None], own[None])[0])
 
 

@@ -15,7 +15,7 @@ from seewhy.methods.base import About, Sampled
 from seewhy.methods.variants import Passes, Wrapper
 from seewhy.scoring import Probability
 from seewhy.signals import Need, Signals, Variant
-from seewhy.tensors import INTERPOLATION, blur, normalize, rectify, resize
+from seewhy.tensors import INTERPOLATION, blur, minmax, rectify, resize
 
 
 @final
@@ -143,7 +143,7 @@ class SESS(Wrapper):
         for window in windows:
             seen = yield window
             chances.append(seen.score_of(Probability()))
-            seen_map = normalize(resize(rectify(self.base(seen)), size))
+            seen_map = minmax(resize(rectify(self.base(seen)), size))
             large = seen_map.new_zeros(len(seen_map), *window.sides)
             large[window.place(size)] = seen_map
             pasted.append(resize(large, size))

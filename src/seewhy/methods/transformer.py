@@ -19,7 +19,7 @@ from seewhy.methods.ablation import ReciproCAM
 from seewhy.methods.base import About, NetworkMethod
 from seewhy.network import Whole
 from seewhy.signals import Need
-from seewhy.tensors import normalize
+from seewhy.tensors import minmax
 
 TRANSFORMERS = "transformers whose tokens all attend to each other (ViT, DeiT, DINO, CLIP; not Swin)"
 
@@ -180,7 +180,7 @@ class GradECLIP(NetworkMethod):
         sent = (joined(last.output_gradients)[:, :1] * values).sum(2)
         alike = F.cosine_similarity(query, keys, dim=2)
         loosened = torch.zeros_like(alike)
-        loosened[:, prefix:] = normalize(alike[:, prefix:])
+        loosened[:, prefix:] = minmax(alike[:, prefix:])
         return whole.on_grid(loosened * sent)
 
 
