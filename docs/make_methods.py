@@ -14,8 +14,9 @@ HERE = Path(__file__).parent
 
 def page() -> str:
     """The whole page."""
-    before, after = (HERE / "methods.in.md").read_text("utf-8").split("{{ methods }}\n")
-    return f"{before}{markdown(cards())}{after}"
+    text = (HERE / "methods.in.md").read_text("utf-8")
+    differences = (HERE.parent / "benchmarks" / "DISAGREEMENTS.md").read_text("utf-8").partition("\n\n")[2]
+    return text.replace("{{ methods }}\n", markdown(cards())).replace("{{ disagreements }}\n", differences)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,13 @@ def test_a_methods_string_is_how_one_may_type_it(entry: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["smooth(finercam(layercam,gamma=1.0),samples=2)", "augmented(sizes=(1.0, 1.5))", "layercam(gamma=2.0)"]
+    "text",
+    [
+        "scorecam(variant=gradcam)",
+        "smooth(finercam(layercam,gamma=1.0),samples=2)",
+        "augmented(sizes=(1.0, 1.5))",
+        "layercam(gamma=2.0)",
+    ],
 )
 def test_settings_survive_the_way_through_text(text: str) -> None:
     (made,) = as_methods(text).values()
@@ -182,7 +188,9 @@ def test_several_targets_share_the_forwards() -> None:
     assert rows[0] == rows[1] > 50
     for method in methods:
         alone = seewhy.explain(net, inputs, methods=method, layers="last", targets=2)
-        torch.testing.assert_close(alone.map(), e.map(method=e.methods[methods.index(method)], target=2), rtol=0, atol=0)
+        torch.testing.assert_close(
+            alone.map(), e.map(method=e.methods[methods.index(method)], target=2), rtol=0, atol=0
+        )
 
 
 def test_progress_counts_the_rows_that_were_announced() -> None:

@@ -97,11 +97,15 @@ def name_of_class(cls: type) -> str:
 
 @dataclass(frozen=True)
 class MethodText:
-    """A method as it was written: its entry, the methods and values given by position, and the settings by name."""
+    """A method as it was written: its entry, the methods and values given by position, and the settings by name.
+
+    A setting may be a word that is a method's name too ("gradcam" for a variant), so the `text` is kept.
+    """
 
     entry: MethodEntry
     given: tuple[Any, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
 
 
 def read_method(text: str) -> MethodText:
@@ -116,7 +120,7 @@ def read_method(text: str) -> MethodText:
     name, opened, rest = text.strip().partition("(")
     entry = find_method(name)
     if not opened:
-        return MethodText(entry)
+        return MethodText(entry, text=text)
     if not rest.endswith(")"):
         raise UsageError(f"method '{text}': a bracket is not closed.")
     given, settings = [], {}
@@ -126,7 +130,7 @@ def read_method(text: str) -> MethodText:
             settings[key.strip()] = read_value(value.strip())
         else:
             given.append(read_value(item))
-    return MethodText(entry, tuple(given), settings)
+    return MethodText(entry, tuple(given), settings, text)
 
 
 def read_value(text: str) -> Any:

@@ -136,10 +136,12 @@ def build(text: MethodText) -> AnyMethod:
     if len(text.given) > len(fields):
         raise MethodError(name, f"it has {len(fields)} settings, and {len(text.given)} values were given.")
     values = dict(zip(fields, text.given, strict=False)) | text.settings
-    made = {key: build(value) if isinstance(value, MethodText) else value for key, value in values.items()}
-    for key, value in made.items():
+    made = {}
+    for key, value in values.items():
         item = fields[key]
         default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+        if isinstance(value, MethodText):
+            value = value.text if isinstance(default, str) else build(value)
         made[key] = suited(name, key, value, default)
     try:
         built: AnyMethod = cls(**made)

@@ -11,10 +11,12 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from seewhy.errors import MethodError
 from seewhy.methods.base import About, Method, SeveralMaps, Weighted
 from seewhy.signals import Need, Signals
-from seewhy.tensors import facing, first_component, per_channel, weighted_sum
+from seewhy.tensors import facing, first_component, per_channel, top_eigenpair, weighted_sum
 
+MOST_CELLS = 4096  # of each two of which kernel PCA makes one number
 CLASS_FREE = "Knows no class: the same map for every target."
 
 
@@ -89,14 +91,19 @@ class KPCACAM(Method):
 
     def __call__(self, at: Signals) -> Tensor:
         cells = at.activations.flatten(2).mT
+        if cells.shape[1] > MOST_CELLS:
+            raise MethodError(
+                "",
+                f"it compares each cell with each: {cells.shape[1]:,} are too many (at most {MOST_CELLS:,}); take eigencam.",
+            )
         cells = cells - cells.mean(1, keepdim=True)
         kernel = self.products(cells)
         rows = kernel.mean(2, keepdim=True)
         kernel = kernel - rows - rows.mT + rows.mean(1, keepdim=True)
-        values, vectors = torch.linalg.eigh(kernel)
-        maps = vectors[:, :, -1] * values[:, -1:].clamp(min=0).sqrt()
-        largest = maps.gather(1, maps.abs().argmax(1, keepdim=True))
-        turned: Tensor = maps * torch.where(largest < 0, -1.0, 1.0).to(maps.dtype)
+        values, vectors = top_eigenpair(kernel)
+        maps = vectors[:, :, 0] * values.clamp(min=0).sqrt()[:, None]
+        peak = maps.gather(1, maps.abs().argmax(1, keepdim=True))
+        turned: Tensor = maps * torch.where(peak < 0, -1.0, 1.0).to(maps.dtype)
         return turned.reshape(-1, *at.activations.shape[2:])
 
     def products(self, cells: Tensor) -> Tensor:
