@@ -15,9 +15,9 @@ from seewhy.catalog import METHODS
 from seewhy.methods import NetworkMethod, as_methods
 
 LAYER = "bn2"
-STAGES = ["blocks.1.1.conv_pwl", "blocks.2.2.conv_pwl", "blocks.4.2.conv_pwl", LAYER]  # for methods that join layers
+STAGES = ["blocks.1.1.conv_pwl", "blocks.2.1.conv_pwl", "blocks.4.2.conv_pwl", LAYER]  # for methods that join layers
 JOINING = ("refinecam", "layercamfusion", "polycam")
-FEWER = {"sscam": "sscam(samples=3)", "iscam": "iscam(steps=3)", "rise": "rise(masks=2000)", "sess": "sess(scales=6)"}
+FEWER = {"sscam": "sscam(samples=2)", "iscam": "iscam(steps=2)", "rise": "rise(masks=1000)", "sess": "sess(scales=6)"}
 
 
 def sheet(picture: str, target: str, out: str, fit: str) -> None:
@@ -26,8 +26,8 @@ def sheet(picture: str, target: str, out: str, fit: str) -> None:
     names = [FEWER.get(entry.name, entry.name) for entry in METHODS if entry.name not in JOINING]
     fitting = [name for name in names if fits(model, name)]
     said = lambda done, total: print(f"\r{done} of about {total}", end="", file=sys.stderr)  # noqa: E731
-    e = seewhy.explain(model, picture, methods=fitting, layers=LAYER, targets=target, fit=fit, progress=said)
     joined = seewhy.explain(model, picture, methods=list(JOINING), layers=STAGES, targets=target, fit=fit)
+    e = seewhy.explain(model, picture, methods=fitting, layers=LAYER, targets=target, fit=fit, progress=said)
     e = dataclasses.replace(
         e, maps={**e.maps, **joined.maps}, layer_info={**e.layer_info, "network": joined.layer_info["network"]}
     )  # fmt: skip

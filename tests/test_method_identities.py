@@ -227,7 +227,7 @@ def test_gradcam_plusplus_is_continuous_in_the_scale_of_the_logits() -> None:
         assert 1 - 1e-12 <= growth <= 1.0001 + 1e-12
         sizes.append(float((here / activation[:, 0]).mean()))
     assert all(earlier < later * (1 + 1e-12) for earlier, later in pairwise(sizes))
-    assert sizes[0] == pytest.approx(0.5 * 0.7e-12, rel=1e-9)
+    assert sizes[0] / 0.7e-12 == pytest.approx(0.5, rel=1e-9)
     assert sizes[-1] == pytest.approx(1 / float(activation.mean()), rel=1e-9)
 
 
@@ -595,6 +595,14 @@ def test_a_polynomial_of_degree_one_is_a_linear_kernel() -> None:
     for kernel, slope in (("sigmoid", 1 - np.tanh(1.0) ** 2), ("rbf", 2.0)):
         found = maps_of(net, activation, KPCACAM(kernel, gamma=1e-8), [0, 1]) / (1e-8 * slope) ** 0.5
         near(found, linear_map, 1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["sigmoid", "rbf", "poly", "linear", "cosine"])
+def test_kernel_components_do_not_see_what_is_added_to_a_channel(kernel: Any) -> None:
+    """Cells are centred before the kernel bends."""
+    activation, net, shift = random(2, 5, 6, 7), pooled(random(3, 5)), 3 * random(5, 1, 1, seed=1)
+    expected = maps_of(net, activation, KPCACAM(kernel), [0, 1])
+    near(maps_of(net, activation + shift, KPCACAM(kernel), [0, 1]), expected, 1e-8)
 
 
 # --- methods without a class, by hand ---------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ class Whole:
     def block_of(self, attention: Attention) -> Call:
         """The call of the block in which an attention lies."""
         for call in self.attention_trace.calls:
-            if attention.module.startswith(f"{call.module}."):
+            if f"{attention.module}.".startswith(f"{call.module}."):
                 return call
         raise MethodError("", f"no repeated block of the network holds the attention in '{attention.module}'.")
 

@@ -85,7 +85,8 @@ def markdown(found: Sequence[Card]) -> str:
         some = [one for one in found if one.entry.module.endswith(f".{module}")]
         lines += [f"## {heading}", "", "| name | formula | paper | cost |", "|---|---|---|---|"]
         lines += [
-            f"| [`{c.entry.name}`](#{anchor(c)}) | {c.about.formula} | {c.about.paper} | {c.about.cost} |" for c in some
+            f"| [`{c.entry.name}`](#{anchor(c)}) | {cell(c.about.formula)} | {c.about.paper} | {c.about.cost} |"
+            for c in some
         ]
         lines.append("")
         for one in some:
@@ -98,6 +99,10 @@ def markdown(found: Sequence[Card]) -> str:
             lines += [f"* *Pitfalls*: {one.about.pitfalls}"] if one.about.pitfalls else []
             lines.append("")
     return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def anchor(one: Card) -> str:

@@ -27,14 +27,22 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(*values.shape, *[1] * (like.dim() - 2))
 
 
+def varies(maps: Tensor) -> Tensor:
+    """Whether a map (B, *grid) differs from place to place by more than rounding (B,)."""
+    flat = maps.flatten(1)
+    rounding = 8 * torch.finfo(maps.dtype).eps * flat.abs().amax(1)
+    return (flat.amax(1) - flat.amin(1)) > rounding
+
+
 def minmax(maps: Tensor) -> Tensor:
-    """Each map (B, *grid) from its minimum to its maximum on [0, 1]; a constant map comes back as zeros.
+    """Each map (B, *grid) from its minimum to its maximum on [0, 1]; one that does not vary comes back as zeros.
 
     Masks are made so; heat maps are not (see `rescale`), as it would hide evidence that is the same everywhere.
     """
     flat = maps.flatten(1)
     low, span = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True) - flat.amin(1, keepdim=True)
-    return ((flat - low) / torch.where(span > 0, span, 1.0)).reshape(maps.shape)
+    known = varies(maps)[:, None]
+    return (torch.where(known, flat - low, 0.0) / torch.where(known, span, 1.0)).reshape(maps.shape)
 
 
 def first_component(terms: Tensor, *, centered: bool) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.errors import MethodError
 from seewhy.methods.base import About, Method, SeveralMaps, Weighted
 from seewhy.signals import Need, Signals
-from seewhy.tensors import facing, first_component, per_channel, top_eigenpair, weighted_sum
+from seewhy.tensors import facing, first_component, per_channel, top_eigenpair, varies, weighted_sum
 
 MOST_CELLS = 4096  # of each two of which kernel PCA makes one number
 CLASS_FREE = "Knows no class: the same map for every target."
@@ -143,7 +143,7 @@ class FEM(Method):
         cells = at.activations.flatten(2)
         means = cells.mean(2)
         limits = means + self.k * cells.std(2, correction=0)
-        limits[cells.amax(2) == cells.amin(2)] = torch.inf  # a constant may lie above its own rounded mean
+        limits[~varies(cells.flatten(0, 1)).reshape(means.shape)] = torch.inf  # a constant may lie above its rounded mean
         striking = at.activations > per_channel(limits, at.activations)
         return weighted_sum(means, striking.to(means.dtype))
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from seewhy.methods.base import About, Method, Weighted
 from seewhy.scoring import AsAsked, Probability, Scoring
 from seewhy.signals import Need, Signals
-from seewhy.tensors import INTERPOLATION, blur, minmax, rectify, resize, weighted_sum
+from seewhy.tensors import INTERPOLATION, blur, minmax, rectify, resize, varies, weighted_sum
 
 MEAN_COLOUR = "What is masked becomes 0 in the network's input space (the mean colour), which is no neutral picture."
 
@@ -300,5 +300,4 @@ class OptiCAM(Method):
 
 def varied(maps: Tensor) -> Tensor:
     """The indices of the maps (N, *grid) that are not the same everywhere."""
-    flat = maps.flatten(1)
-    return (flat.amax(1) > flat.amin(1)).nonzero()[:, 0]
+    return varies(maps).nonzero()[:, 0]

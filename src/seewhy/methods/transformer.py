@@ -221,7 +221,7 @@ class ViTReciproCAM(NetworkMethod):
         assert whole.attentions  # or it says why not
         modules = whole.modules()
         names = [name for name in modules if name in blocks({"": whole.network.module, **modules})]
-        names = [name for name in names if any(item.module.startswith(f"{name}.") for item in whole.attentions)]
+        names = [name for name in names if any(f"{item.module}.".startswith(f"{name}.") for item in whole.attentions)]
         if len(names) < -self.block:
             raise MethodError("", f"block {self.block}: the network has {len(names)} blocks with attention.")
         inside = names[self.block]
