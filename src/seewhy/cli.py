@@ -100,7 +100,7 @@ def explain(
     device
         auto, cpu, cuda, cuda:1 or mps.
     seed
-        For methods that draw random numbers.
+        For methods that draw random numbers and name no seed of their own.
     max_pixels
         Refuse pictures larger than this before decoding them.
     memory
@@ -113,10 +113,10 @@ def explain(
     settings = dict(
         layers=split(layers) or [everywhere], methods=wanted, targets=split(targets), label=label,
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, size=size, out=out, max_pixels=max_pixels,
-        as_json=json, quiet=quiet, memory=memory,
+        as_json=json, quiet=quiet, memory=memory, seed=seed,
     )  # fmt: skip
     sources = ["-" if picture == STDIN else picture for picture in pictures]
-    return explain_pictures(sources, settings, model=model, labels=labels, device=device, seed=seed)
+    return explain_pictures(sources, settings, model=model, labels=labels, device=device)
 
 
 @app.command
@@ -267,17 +267,13 @@ def explain_pictures(
     model: str | None = None,
     labels: str | None = None,
     device: str = "auto",
-    seed: int = 0,
 ) -> int:
     from seewhy.options import read_settings
 
     chosen = read_settings(**settings)  # before torch is imported: a misspelt option answers at once
-    import torch
-
     from seewhy.job import run
     from seewhy.models import load_model
 
-    torch.manual_seed(seed)
     loaded = load_model(model, labels=labels, device=device, say=say)
     for note in () if chosen.quiet or chosen.as_json else loaded.notes:
         say(note)

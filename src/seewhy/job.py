@@ -92,6 +92,7 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
             fit="squash" if settings.style == CLASSIC and settings.fit is None else settings.fit,
             suggested=not settings.features,
             features=settings.features,
+            seed=settings.seed,
             memory=settings.memory * 2**20,
             progress=rows,
         )

@@ -42,7 +42,7 @@ class AttentionHeard(TorchFunctionMode):
     def __init__(self, receive: Callable[[Heads], None]) -> None:
         super().__init__()
         self.receive = receive
-        self.pooled = False  # there was attention of a few queries to many tokens
+        self.pooled = False  # there was attention whose queries and keys are not the same tokens
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -61,7 +61,7 @@ class AttentionHeard(TorchFunctionMode):
     def tell(self, heads: Heads) -> None:
         if is_attention(heads.weights):
             self.receive(heads)
-        elif heads.weights.dim() == 4 and heads.weights.shape[3] >= LEAST_TOKENS > heads.weights.shape[2]:
+        elif heads.weights.dim() == 4 and heads.weights.shape[2] != heads.weights.shape[3] >= LEAST_TOKENS:
             self.pooled = True
 
     def with_weights(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:

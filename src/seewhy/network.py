@@ -18,6 +18,7 @@ from seewhy.record import recording
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.signals import Context, Signals
 from seewhy.targets import Asked
+from seewhy.tensors import widened
 from seewhy.trace import Attention, Call, Trace, Wanted
 from seewhy.twin import named_modules
 
@@ -77,10 +78,10 @@ class Whole:
         wanted = Wanted(frozenset(), biases=True)
         with recording(self.network.module, self.inputs, wanted, from_input=True) as trace:
             for bias in trace.biases:
-                bias.ear.receive = lambda gradient, values=bias.values: consume(values, gradient)
+                bias.ear.receive = lambda gradient, values=bias.values: consume(widened(values), widened(gradient))
             scores = self.scoring(self.asked.again(trace.output), trace.output)
             gradient = torch.autograd.grad(scores.sum(), trace.inputs)[0]
-        return self.inputs * gradient
+        return widened(self.inputs) * widened(gradient)
 
     # Attention
 
@@ -101,13 +102,11 @@ class Whole:
             raise MethodError(
                 "", f"this network has no attention from every token to every token{windows}; take gradcam."
             )
-        if self.attention_trace.pooled:
-            raise MethodError(
-                "",
-                "its tokens are pooled by an attention of their own, which this method does not follow; take gradcam.",
-            )
-        tokens = found[-1].heads.weights.shape[-1]
-        return [item for item in found if item.heads.weights.shape[-1] == tokens]
+        sizes = {item.heads.weights.shape[-1] for item in found}
+        if self.attention_trace.pooled or len(found) < len(heard) or len(sizes) > 1:
+            reason = "not all its attention is of the same tokens to each other (it pools, or looks through windows)"
+            raise MethodError("", f"{reason}, and this method follows no other; take gradcam.")
+        return found
 
     @cached_property
     def token_grid(self) -> Grid:
@@ -129,8 +128,8 @@ class Whole:
         outputs = iter(known[len(heads) :])
         return [
             Attended(
-                head.weights.detach(), known[index], detached(head.queries), detached(head.keys),
-                detached(head.values), None if head.output is None else next(outputs),
+                widened(head.weights.detach()), widened(known[index]), detached(head.queries), detached(head.keys),
+                detached(head.values), None if head.output is None else widened(next(outputs)),
             )
             for index, head in enumerate(heads)
         ]  # fmt: skip
@@ -144,7 +143,7 @@ class Whole:
     def on_grid(self, tokens: Tensor) -> Tensor:
         """Values (B, N), one a token, as a map (B, *grid)."""
         # Some networks work out attention in float32 whatever their own type.
-        tokens = tokens.to(torch.promote_types(tokens.dtype, self.inputs.dtype))
+        tokens = widened(tokens.to(torch.promote_types(tokens.dtype, self.inputs.dtype)))
         return tokens[:, self.token_grid.prefix :].reshape(-1, *self.token_grid.shape)
 
     def block_of(self, attention: Attention) -> Call:
@@ -159,7 +158,7 @@ class Whole:
         tail = self.network.tail(call.module, call.index, picture)
         with torch.enable_grad():
             output: Any = tail(values)
-            return self.scoring(self.asked.of(output, picture), output)
+            return self.scoring(self.asked.of(output, picture, len(values)), output)
 
     # Single layers
 
@@ -177,4 +176,4 @@ class Whole:
 
 
 def detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()
+    return None if tensor is None else widened(tensor.detach())

@@ -36,6 +36,7 @@ class Settings:
     as_json: bool = False
     quiet: bool = False
     memory: int = 256
+    seed: int = 0
     features: int = 0
 
 

@@ -20,9 +20,8 @@ from seewhy.layers import Selection
 from seewhy.methods.base import AnyMethod, Method, NetworkMethod, Sampled, SeveralMaps
 from seewhy.network import Whole
 from seewhy.probe import Network
-from seewhy.record import recording
 from seewhy.scoring import Scoring
-from seewhy.signals import Context, Need, Signals, Variant, differentiate, fitting_size, wanted_for
+from seewhy.signals import Context, Need, Signals, Variant, differentiate, recording_changed, wanted_for
 from seewhy.targets import Asked
 from seewhy.trace import Call, Trace, Wanted
 
@@ -86,6 +85,7 @@ class Passes:
             for call in self.backward(item, scoring, jobs, last=number == len(rounds)):
                 heard.pop(call, None)
         self.silent = list(heard) if rounds else []
+        self.let_go(asked)
         for job in self.after:
             job()
         while self.waiting:
@@ -96,6 +96,15 @@ class Passes:
                 if isinstance(method, NetworkMethod):
                     self.whole(name, method, item)
         self.complain()
+
+    def let_go(self, asked: Sequence[Asked]) -> None:
+        """Free the graph: nothing that comes after follows it."""
+        self.trace.output, self.trace.calls = None, []
+        for call in self.calls:
+            if "output" in call.__dict__:
+                del call.output
+        for item in asked:
+            item.scores = item.scores.detach()
 
     # Jobs
 
@@ -155,7 +164,7 @@ class Passes:
         curved = bool(needs & Need.CURVATURE)
         missed = differentiate(self.trace, context, self.calls, consume, again=not last, curved=curved)
         for call in missed:
-            if self.selection.insists_on(call) or len(missed) == len(self.calls):
+            if not self.lenient and (self.selection.insists_on(call) or len(missed) == len(self.calls)):
                 raise LayerError(
                     call.name, f"target {item.name!r} does not depend on it: no gradient reaches this layer."
                 )
@@ -164,7 +173,8 @@ class Passes:
     def serve(self, jobs: list[Job], call: Call, at: Signals) -> None:
         for job in jobs:
             if isinstance(job.method, Sampled):
-                self.after.append(partial(self.start, job, call, at))
+                # It asks for gradients of other inputs only, so those that are here need not wait with it.
+                self.start(job, call, Signals(at.layer, at.activations, probe=at.probe))
             elif job.method.needs & Need.PROBES:
                 self.after.append(partial(self.one, job, call, at))
             else:
@@ -221,7 +231,7 @@ class Passes:
         sharing: dict[tuple[str, Scoring], list[InStep]] = {}
         for running in group:
             sharing.setdefault((running.job.asked.key, running.job.method.scoring), []).append(running)
-        with fitting_size(network, self.network), recording(network.module, network.inputs, wanted) as trace:
+        with recording_changed(network, self.network, wanted) as trace:
             network.noting(trace)
             at_place = {(call.module, call.index): call for call in trace.calls}
             for number, ((_, scoring), some) in enumerate(sharing.items(), 1):

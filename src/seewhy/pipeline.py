@@ -21,7 +21,7 @@ from seewhy.errors import LayerError, UsageError
 from seewhy.explanation import Explanation, Key
 from seewhy.images import load_image, name_of
 from seewhy.layers import Selection, select
-from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods
+from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
 from seewhy.models import LoadedModel, load_model
 from seewhy.parts import Answer, Features, LayerInfo, Picture
 from seewhy.passes import NETWORK, Passes
@@ -50,6 +50,7 @@ def explain(
     fit: Fit | None = None,
     suggested: bool = False,
     features: int = 0,
+    seed: int = 0,
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Explanation:
@@ -62,7 +63,7 @@ def explain(
     own), "squash" or "pad" says how pictures meet the input size. `suggested` explains the suggested layer as well, and
     names it in the result. `features` channels, the strongest, are kept of each layer. Methods that ask the network again
     do so in batches that take about `memory` bytes, and tell `progress` how many rows of how many are done. Of `methods`
-    "all" and "fast" what does not fit is left out.
+    "all" and "fast" what does not fit is left out. `seed` is that of methods that draw random numbers and name none.
 
     Raises UsageError and its kinds for a call that cannot be carried out, ImageError for a picture that cannot be read.
 
@@ -74,8 +75,15 @@ def explain(
     if fit is not None:
         loaded = with_fit(loaded, fit)
     chosen, questions = as_methods(methods), as_targets(targets)
+    if seed:
+        chosen = {str(method): method for method in (seeded(method, seed) for method in chosen.values())}
     tensor, pictures, single = read_inputs(inputs, loaded)
+    if tensor.is_inference():  # or it could never be part of a graph
+        with torch.inference_mode(False):
+            tensor = tensor.clone()
     layered = any(looks_at_layers(method) for method in chosen.values())
+    if layers is not None and layers != SUGGESTED and not layered:
+        select(layers, loaded.module)  # a misspelt name is an error, even if no method looks at layers
     picked, hint, doubt = choose_layers(layers, loaded.module, tensor, suggested) if layered else (NO_LAYERS, None, "")
     selection = picked if hint is None else picked.plus(hint.layer)
     network = Network(loaded.module, tensor, memory)
@@ -98,7 +106,7 @@ def explain(
     if NETWORK in with_maps:
         layer_info[NETWORK] = LayerInfo(type(loaded.module).__name__, tuple(tensor.shape[2:]), 0, "the whole network")
     return Explanation(
-        maps={key: maps[key] for key in ordered(maps, asked, tuple(layer_info))},
+        maps={key: maps[key] for key in ordered(maps, list(chosen), asked, tuple(layer_info))},
         answers=tuple(answer(item, classes) for item in asked),
         layer_info=layer_info,
         reached=passes.reached,
@@ -152,8 +160,21 @@ def find_hint(module: nn.Module, inputs: Tensor, *, asked: bool, extra: bool) ->
 
 def ask(questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None) -> list[Asked]:
     """Each question asked of the output; one that asks the same as an earlier one ("minibus" after 654) is left out."""
-    asked = [question.ask(trace.output, labels) for question in questions]
-    return list({item.key: item for item in reversed(asked)}.values())[::-1]
+    asked: list[Asked] = []
+    for item in (question.ask(trace.output, labels) for question in questions):
+        alike = [other for other in asked if other.key.partition("#")[0] == item.key]
+        if any(same_question(item, other) for other in alike):
+            continue
+        if alike:  # two functions of one name, or two tensors of classes
+            item.key = item.name = f"{item.key}#{len(alike) + 1}"
+        asked.append(item)
+    return asked
+
+
+def same_question(one: Asked, other: Asked) -> bool:
+    if one.classes is None or other.classes is None:
+        return one.classes is other.classes and one.function is other.function
+    return torch.equal(one.classes, other.classes)
 
 
 def strongest(call: Call, count: int) -> Features:
@@ -175,12 +196,15 @@ def unfit_notes(unfit: dict[str, dict[str, str]]) -> list[str]:
     return notes
 
 
-def ordered(maps: Iterable[Key], asked: Sequence[Asked], layers: Sequence[str]) -> list[Key]:
-    """The keys by method (as they came), then target, then layer in execution order."""
-    methods = list(dict.fromkeys(method for method, _, _ in maps))
+def ordered(maps: Iterable[Key], wanted: Sequence[str], asked: Sequence[Asked], layers: Sequence[str]) -> list[Key]:
+    """The keys by method (as they were asked for), then target, then layer in execution order."""
+    names = sorted(
+        {method for method, _, _ in maps}, key=lambda name: (wanted.index(name.partition("#")[0]), len(name), name)
+    )
+    methods = {name: place for place, name in enumerate(names)}
     targets = [item.key for item in asked]
     places = {name: number for number, name in enumerate(layers)}
-    return sorted(maps, key=lambda key: (methods.index(key[0]), targets.index(key[1]), places[key[2]]))
+    return sorted(maps, key=lambda key: (methods[key[0]], targets.index(key[1]), places[key[2]]))
 
 
 def rows_of(methods: Mapping[str, AnyMethod], layers: Iterable[LayerInfo], pictures: int) -> int:

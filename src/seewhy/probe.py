@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ MEMORY = 256 * 2**20  # bytes for the rows of one batch
 HEAD_TOLERANCE = 1e-4
 
 Build = Callable[[slice], Tensor]
+Batch = tuple[Any, int]  # the network's output, and how many rows it has
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,8 @@ class Network:
     linears: list[LinearHead] = field(default_factory=list)
     output: Any = None
     several_targets: bool = False
-    answers: dict[Hashable, list[Any]] = field(default_factory=dict)
+    answers: dict[Hashable, list[Batch]] = field(default_factory=dict)
+    kept_bytes: int = 0
     _tails: dict[tuple[str | None, int, int], Tail] = field(default_factory=dict)
     _guided: dict[str, Tensor] = field(default_factory=dict)
 
@@ -70,11 +72,13 @@ class Network:
         self.linears, self.output = trace.linears, map_tensors(trace.output, torch.Tensor.detach)
         return self
 
-    def keep(self, key: Hashable, outputs: list[Any]) -> None:
-        """Keep answers for the next target, as long as all of them fit the memory budget."""
-        size = sum(tensor.nbytes for tensor in tensors_in((outputs, list(self.answers.values()))))
-        if size <= self.memory:
-            self.answers[key] = outputs
+    def has_room(self, output: Any) -> bool:
+        """Whether one more answer fits the memory budget; it is counted then."""
+        size = sum(tensor.nbytes for tensor in tensors_in(output))
+        if self.kept_bytes + size > self.memory:
+            return False
+        self.kept_bytes += size
+        return True
 
     def tail(self, module: str | None, index: int, picture: int) -> Tail:
         """What comes after a layer, for one picture; the last one is kept, as several methods ask for the same."""
@@ -89,9 +93,9 @@ class Network:
         if asked.key not in self._guided:
             relus = GuidedReLU()
             with recording(self.module, self.inputs, Wanted(frozenset()), from_input=True, guided=relus) as trace:
-                if not relus.heard:
-                    others = f" (it has {', '.join(sorted(relus.others))})" if relus.others else ""
-                    raise MethodError("", f"it is defined for ReLU, and this network has none{others}; take gradcam.")
+                if relus.others or not relus.heard:
+                    others = f"has {', '.join(sorted(relus.others))}" if relus.others else "has none"
+                    raise MethodError("", f"it is defined for ReLU, and this network {others}; take gradcam.")
                 scores = asked.again(trace.output).scores
                 self._guided[asked.key] = torch.autograd.grad(scores.sum(), trace.inputs)[0]
         return self._guided[asked.key]
@@ -120,37 +124,39 @@ class Probe:
         if not rows.count:
             return self.asked.scores.new_zeros(0).detach()
         key = (rows.shared, module, self.index, rows.picture, rows.count)
-        outputs = self.network.answers.get(key)
-        if outputs is None:
-            outputs = self.outputs(module, rows)
-            if rows.shared is not None and self.network.several_targets:
-                self.network.keep(key, outputs)
-        else:
-            self.network.tick(rows.count)
-        found = [rows.scoring(self.asked.of(output, rows.picture), output) for output in outputs]
-        return torch.cat(found).clone()  # no inference tensor: others may differentiate
-
-    def outputs(self, module: str | None, rows: Rows) -> list[Any]:
-        """What the network answers to the rows, batch by batch."""
-        tail = self.network.tail(module, self.index, rows.picture)
-        size = rows.batch_size or max(1, min(rows.count, self.network.memory // tail.row_bytes))
+        known = self.network.answers.get(key)
+        batches = known or self.batches(self.network.tail(module, self.index, rows.picture), rows, key)
         found = []
         with torch.inference_mode():
-            for start in range(0, rows.count, size):
-                batch = rows.build(slice(start, min(start + size, rows.count)))
-                if module is not None:
-                    batch = self.grid.restore(batch.to(tail.original.dtype), tail.original)
-                elif batch.dim() == 4:
-                    batch = batch.contiguous(memory_format=torch.channels_last)  # convolutions are a quarter faster
-                found.append(tail(batch))
-                self.network.tick(len(batch))
-        return found
+            for output, count in batches:
+                found.append(rows.scoring(self.asked.of(output, rows.picture, count), output))
+                if known:
+                    self.network.tick(count)
+        return torch.cat(found).clone()  # no inference tensor: others may differentiate
+
+    def batches(self, tail: Tail, rows: Rows, key: Hashable) -> Iterator[Batch]:
+        """What the network answers to the rows, a batch at a time; kept for the next target where that is worth it."""
+        size = rows.batch_size or max(1, min(rows.count, self.network.memory // tail.row_bytes))
+        kept: list[Batch] = []
+        keeping = rows.shared is not None and self.network.several_targets
+        for start in range(0, rows.count, size):
+            batch = rows.build(slice(start, min(start + size, rows.count)))
+            if tail.module is not None:
+                batch = self.grid.restore(batch.to(tail.original.dtype), tail.original)
+            output = tail.fastest(batch)
+            self.network.tick(len(batch))
+            keeping = keeping and self.network.has_room(output)
+            if keeping:
+                kept.append((output, len(batch)))
+            yield output, len(batch)
+        if keeping:
+            self.network.answers[key] = kept
 
     def score(self, inputs: Tensor, picture: int, scoring: Scoring) -> Tensor:
         """The scores (N,) of variants (N, C, *size) of one picture, with their graph."""
         with torch.inference_mode(False), torch.enable_grad():
             output = twin(self.network.module)(inputs)
-            return scoring(self.asked.of(output, picture), output)
+            return scoring(self.asked.of(output, picture, len(inputs)), output)
 
     def head(self, activations: Tensor) -> LinearHead:
         """The linear layer that gives the class scores from the mean of `activations` (B, K, *grid) over the grid."""
@@ -160,10 +166,9 @@ class Probe:
         if not self.network.linears:
             raise MethodError("", f"{reason}, and there is no linear layer on a vector; take hirescam.")
         head = self.network.linears[-1]
+        tolerance = max(HEAD_TOLERANCE, 4 * torch.finfo(head.argument.dtype).eps)
         means, argument = activations.flatten(2).mean(2), head.argument.to(activations.dtype)
-        same = argument.shape == means.shape and bool(
-            (argument - means).abs().amax() <= HEAD_TOLERANCE * means.abs().amax()
-        )
+        same = argument.shape == means.shape and bool((argument - means).abs().amax() <= tolerance * means.abs().amax())
         if not same or not torch.equal(head.output, logits(self.network.output)):
             raise MethodError("", f"{reason}, and between them lies more (or another layer); take hirescam.")
         return head

@@ -143,6 +143,7 @@ class Tail:
         for name, child in named_modules(self.twin):
             if name in self.plans:
                 wrap(child, partial(self.answer, name))
+        self.any_layout = True
         self.repeat = False
         if module is not None and not self.works():
             self.repeat = True
@@ -150,13 +151,32 @@ class Tail:
                 raise LayerError(str(module), "resumed there, the model answers otherwise than before.")
 
     def works(self) -> bool:
-        wanted = first_tensor(self.output)
+        """Whether the network answers as before when the layer gives what it gave, with another row beside it."""
         try:
             with torch.no_grad():
-                found = first_tensor(self(torch.cat([self.original, self.original / 2])))
-        except RuntimeError:  # shapes that do not meet
+                output = self(torch.cat([self.original, self.original / 2]))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError, IndexError, TypeError):  # sizes that do not meet
             return False
-        return found is not None and wanted is not None and len(found) == 2 and close(found[:1], wanted)
+        pairs = zip(tensors_in(output), tensors_in(self.output), strict=False)
+        rows = [(found, wanted) for found, wanted in pairs if wanted.is_floating_point() and wanted.dim()]
+        changed = [(found, wanted) for found, wanted in rows if found.dim() and len(found) == 2 * len(wanted)]
+        # What does not hang on the layer keeps its one row; something must hang on it.
+        return bool(changed) and all(close(found[: len(wanted)], wanted) for found, wanted in rows)
+
+    def fastest(self, rows: Tensor) -> Any:
+        """`__call__`, for whole pictures with channels last, which makes convolutions a quarter faster; some networks, whose
+        code asks for another layout, take them as they are."""
+        if self.module is not None or rows.dim() != 4 or not self.any_layout:
+            return self(rows)
+        try:
+            return self(rows.contiguous(memory_format=torch.channels_last))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            self.any_layout = False
+            return self(rows)
 
     def __call__(self, rows: Tensor) -> Any:
         """The model's output for each of `rows` (N, ...), which take the place of what the layer gave."""
@@ -207,5 +227,7 @@ def snapshot(tensor: Tensor) -> Tensor:
 
 
 def close(found: Tensor, wanted: Tensor) -> bool:
-    scale = wanted.abs().amax()
-    return found.shape == wanted.shape and bool((found - wanted).abs().amax() <= TOLERANCE * scale)
+    """Whether two outputs are equal up to rounding; what is not a number is left out of it."""
+    tolerance = max(TOLERANCE, 8 * torch.finfo(wanted.dtype).eps)
+    found, wanted = found.nan_to_num(0, 0, 0), wanted.nan_to_num(0, 0, 0)
+    return found.shape == wanted.shape and bool((found - wanted).abs().amax() <= tolerance * wanted.abs().amax())

@@ -37,6 +37,7 @@ class Probability(Scoring):
     """The softmax probability of the class, in [0, 1]."""
 
     def __call__(self, asked: Asked, output: Any) -> Tensor:
+        check_class(asked)
         return of_classes(asked, logits(output).softmax(1))
 
 
@@ -46,6 +47,7 @@ class LogitPlusLogProbability(Scoring):
     """z_c + log p_c: the "residual softmax" target of ShapleyCAM (Cai, 2025); it has curvature where a logit has none."""
 
     def __call__(self, asked: Asked, output: Any) -> Tensor:
+        check_class(asked)
         scores = logits(output)
         return of_classes(asked, scores) + of_classes(asked, scores.log_softmax(1))
 
@@ -62,6 +64,7 @@ class Contrast(Scoring):
     gamma: float = 0.6
 
     def __call__(self, asked: Asked, output: Any) -> Tensor:
+        check_class(asked)
         scores = logits(output)
         if scores.shape[1] < 2:
             raise MethodError("", "it compares classes, and the model has one.")
@@ -75,6 +78,10 @@ class Contrast(Scoring):
 
 def of_classes(asked: Asked, table: Tensor) -> Tensor:
     """The entry (N,) of each row's class in a table (N, K)."""
+    assert asked.classes is not None
+    return table.gather(1, asked.classes[:, None])[:, 0]
+
+
+def check_class(asked: Asked) -> None:
     if asked.classes is None:
         raise MethodError("", "it needs a class as target, because it compares classes.")
-    return table.gather(1, asked.classes[:, None])[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Flag, auto
 from functools import cached_property, partial
@@ -19,6 +19,7 @@ from seewhy.probe import Build, Network, Probe, Rows
 from seewhy.record import recording
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.targets import Asked
+from seewhy.tensors import widened
 from seewhy.trace import Call, Trace, Wanted
 
 
@@ -185,7 +186,7 @@ class Signals:
         changed = probe.network.changed(variant(probe.network.inputs))
         curved = self.known_curvature is not None
         wanted = Wanted(frozenset({probe.module}), heads=True, attention=curved)
-        with fitting_size(changed, probe.network), recording(changed.module, changed.inputs, wanted) as trace:
+        with recording_changed(changed, probe.network, wanted) as trace:
             calls = [call for call in trace.calls if call.index == probe.index]
             context = Context(changed.noting(trace), probe.asked.again(trace.output), probe.scoring)
             differentiate(trace, context, calls, lambda _, at: found.append(at), curved=curved)
@@ -199,17 +200,19 @@ def keyed(shared: Hashable, layer: str) -> Hashable:
 
 
 @contextmanager
-def fitting_size(changed: Network, original: Network) -> Iterator[None]:
-    """Say it where a model does not take inputs of another size."""
-    try:
-        yield
-    except (RuntimeError, AssertionError, ValueError) as error:
-        if changed.inputs.shape == original.inputs.shape:
+def recording_changed(changed: Network, original: Network, wanted: Wanted) -> Iterator[Trace]:
+    """`recording` for changed inputs. Raises MethodError where the model does not take inputs of their size."""
+    with ExitStack() as stack:
+        try:
+            trace = stack.enter_context(recording(changed.module, changed.inputs, wanted))
+        except torch.OutOfMemoryError:
             raise
-        size = grid_text(changed.inputs.shape[2:])
-        raise MethodError(
-            "", f"the model does not take inputs of size {size} ({' '.join(str(error).split())})."
-        ) from None
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if changed.inputs.shape == original.inputs.shape:
+                raise
+            size, said = grid_text(changed.inputs.shape[2:]), " ".join(str(error).split())
+            raise MethodError("", f"the model does not take inputs of size {size} ({said}).") from None
+        yield trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,8 +230,7 @@ class Context:
         def ready(tensor: Tensor | None) -> Tensor | None:
             if tensor is None:
                 return None
-            tensor = grid.channels_first(tensor)
-            return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+            return widened(grid.channels_first(tensor))
 
         activations = ready(call.output.detach())
         assert activations is not None

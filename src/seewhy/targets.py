@@ -17,7 +17,7 @@ from seewhy.outputs import first_tensor
 Labels = Sequence[str] | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Asked:
     """A target asked of one output: `scores` (B,) with their graph; for a class its index for each picture (B,)."""
 
@@ -27,19 +27,34 @@ class Asked:
     classes: Tensor | None = None
     function: Callable[[Any], Tensor] | None = None
 
-    def of(self, output: Any, picture: int) -> Asked:
-        """The same question about one picture, asked of another `output`, whose rows are all variants of that picture."""
+    def of(self, output: Any, picture: int, rows: int) -> Asked:
+        """The same question about one picture, asked of another `output`, whose `rows` are all variants of that picture.
+
+        Raises TargetError for a function that cannot answer that.
+        """
         if self.classes is None:
-            assert self.function is not None
-            return Asked(self.key, self.name, checked(self.function(output), self.name), None, self.function)
+            return Asked(self.key, self.name, self.of_function(output, rows), None, self.function)
         scores = logits(output)
         classes = self.classes[picture].expand(len(scores))
         return Asked(self.key, self.name, scores.gather(1, classes[:, None])[:, 0], classes)
 
+    def of_function(self, output: Any, rows: int) -> Tensor:
+        assert self.function is not None
+        rule = f"it is asked of {rows} variants of a picture too, and must give one score for each row, whatever their number"
+        try:
+            scores = checked(self.function(output), self.name)
+        except TargetError:
+            raise
+        except Exception as error:
+            raise TargetError(self.name, f"the function failed ({' '.join(str(error).split())}); {rule}.") from error
+        if len(scores) != rows:
+            raise TargetError(self.name, f"the function gave {len(scores)} scores; {rule}.")
+        return scores
+
     def again(self, output: Any) -> Asked:
         """The same question about the same pictures, asked of an `output` for a variant of each."""
         if self.classes is None:
-            return self.of(output, 0)
+            return Asked(self.key, self.name, self.of_function(output, len(self.scores)), None, self.function)
         scores = logits(output).gather(1, self.classes[:, None])[:, 0]
         return Asked(self.key, self.name, scores, self.classes)
 

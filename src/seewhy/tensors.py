@@ -71,6 +71,10 @@ def top_eigenpair(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
     Of large matrices by Lanczos' method, as all eigenvectors would cost many times that; where it does not converge, by `eigh`.
     """
+    finite = matrices.flatten(1).isfinite().all(1)
+    if not bool(finite.all()):  # what is not a number has no component either
+        values, vectors = top_eigenpair(torch.where(finite[:, None, None], matrices, 0.0))
+        return values, torch.where(finite[:, None, None], vectors, torch.nan)
     if matrices.shape[1] > SMALL_MATRIX:
         pairs = [lanczos(matrix) for matrix in matrices]
         values, vectors = torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs])
@@ -120,6 +124,11 @@ def blur(images: Tensor, size: int, sigma: float, border: str = "reflect") -> Te
         flat = F.conv1d(padded, (kernel / kernel.sum())[None, None])
         images = flat.reshape(lines.shape).movedim(-1, axis)
     return images
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """float32 for half precision; other tensors as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def rectify(maps: Tensor) -> Tensor:

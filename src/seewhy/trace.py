@@ -98,4 +98,4 @@ class Trace:
     attentions: list[Attention] = field(default_factory=list)
     linears: list[LinearHead] = field(default_factory=list)
     biases: list[Bias] = field(default_factory=list)
-    pooled: bool = False  # attention of a few queries to many tokens was heard too
+    pooled: bool = False  # attention whose queries and keys are not the same tokens was heard too

@@ -106,8 +106,22 @@ def as_methods(spec: Any) -> dict[str, AnyMethod]:
     if isinstance(spec, (Method, SeveralMaps, NetworkMethod)):
         return {str(spec): spec}
     if isinstance(spec, Sequence) and spec:
-        return {name: method for item in spec for name, method in as_methods(item).items()}
+        found: dict[str, AnyMethod] = {}
+        for item in spec:
+            for name, method in as_methods(item).items():
+                if found.setdefault(name, method) != method:
+                    raise UsageError(f"methods={spec!r}: two different methods are called {name!r}; rename a class.")
+        return found
     raise UsageError(f"methods={spec!r}: give a method's name, a Method, or a list of them.")
+
+
+def seeded(method: AnyMethod, seed: int) -> AnyMethod:
+    """The method, and its bases, with `seed` where it draws random numbers and has the default seed."""
+    values = {item.name: getattr(method, item.name) for item in dataclasses.fields(method)}
+    changed: dict[str, Any] = {name: seeded(value, seed) for name, value in values.items() if isinstance(value, Method)}
+    if values.get("seed") == 0:
+        changed["seed"] = seed
+    return dataclasses.replace(method, **changed) if changed else method
 
 
 def is_fast(method: AnyMethod) -> bool:
@@ -142,15 +156,15 @@ def build(text: MethodText) -> AnyMethod:
         default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
         if isinstance(value, MethodText):
             value = value.text if isinstance(default, str) else build(value)
-        made[key] = suited(name, key, value, default)
+        made[key] = suited(name, key, value, default, str(item.type))
     try:
         built: AnyMethod = cls(**made)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise MethodError(name, f"a setting is of the wrong kind ({error}).") from None
     return built
 
 
-def suited(name: str, key: str, value: Any, default: Any) -> Any:
+def suited(name: str, key: str, value: Any, default: Any, kind: str) -> Any:
     """`value`, if it is of the kind of the setting's default. Raises MethodError otherwise."""
     if isinstance(default, Settings):
         if not isinstance(value, Method):
@@ -158,10 +172,16 @@ def suited(name: str, key: str, value: Any, default: Any) -> Any:
     elif isinstance(default, bool):
         if not isinstance(value, bool):
             raise MethodError(name, f"{key}={value}: give True or False.")
-    elif isinstance(default, float):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise MethodError(name, f"{key}={value}: give a number.")
-        return float(value)
-    elif isinstance(default, int) and (isinstance(value, bool) or not isinstance(value, int)):
-        raise MethodError(name, f"{key}={value}: give a whole number.")
+    elif kind.startswith(("int", "float")) and not (value is None and "None" in kind):
+        return number(name, key, value, kind)
+    elif kind.startswith("tuple"):
+        given = value if isinstance(value, (tuple, list)) else (value,)
+        return tuple(number(name, key, item, "float") for item in given)
     return value
+
+
+def number(name: str, key: str, value: Any, kind: str) -> float:
+    whole = kind.startswith("int")
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or abs(value) >= 2**63:
+        raise MethodError(name, f"{key}={value}: give a {'whole number' if whole else 'number'}.")
+    return value if whole else float(value)

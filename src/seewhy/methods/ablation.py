@@ -40,7 +40,7 @@ class AblationCAM(Weighted):
     needs = Need.HEAD | Need.PROBES
 
     def __post_init__(self) -> None:
-        check_batch(self)
+        self.check_batch(self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return channels
@@ -100,7 +100,7 @@ class ReciproCAM(Method):
     def __post_init__(self) -> None:
         self.check(self.kernel in ("point", "gaussian"), f"kernel={self.kernel!r}: give 'point' or 'gaussian'.")
         self.check(self.score in ("probability", "logit"), f"score={self.score!r}: give 'probability' or 'logit'.")
-        check_batch(self)
+        self.check_batch(self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return cells
@@ -148,8 +148,3 @@ class ReciproCAM(Method):
             shared=self,
         )
         return scores.to(own.dtype).reshape(grid)
-
-
-def check_batch(method: AblationCAM | ReciproCAM) -> None:
-    size = method.batch_size
-    method.check(size is None or size >= 1, f"batch_size={size}: give at least 1, or None.")

@@ -143,7 +143,9 @@ class FEM(Method):
         cells = at.activations.flatten(2)
         means = cells.mean(2)
         limits = means + self.k * cells.std(2, correction=0)
-        limits[~varies(cells.flatten(0, 1)).reshape(means.shape)] = torch.inf  # a constant may lie above its rounded mean
+        limits[~varies(cells.flatten(0, 1)).reshape(means.shape)] = (
+            torch.inf
+        )  # a constant may lie above its rounded mean
         striking = at.activations > per_channel(limits, at.activations)
         return weighted_sum(means, striking.to(means.dtype))
 

@@ -61,6 +61,10 @@ class Settings:
         if not right:
             raise MethodError(name_of_class(type(self)), reason)
 
+    def check_batch(self, size: int | None) -> None:
+        """Raise MethodError unless `size` is a number of rows, or None."""
+        self.check(size is None or size >= 1, f"batch_size={size}: give at least 1, or None.")
+
     def check_base(self, base: object) -> None:
         """Raise MethodError unless `base` makes one map of each layer."""
         self.check(

@@ -62,7 +62,7 @@ class ScoreCAM(Masking):
     def __post_init__(self) -> None:
         known = ("authors", "paper", "gradcam", "torchcam")
         self.check(self.variant in known, f"variant={self.variant!r}: give one of {', '.join(known)}.")
-        self.check(self.batch_size is None or self.batch_size >= 1, f"batch_size={self.batch_size}: give at least 1.")
+        self.check_batch(self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return channels
@@ -119,6 +119,7 @@ class SSCAM(Masking):
         self.check(self.samples >= 1, f"samples={self.samples}: give at least 1.")
         self.check(self.sigma >= 0, f"sigma={self.sigma}: give 0 or more.")
         self.check(self.on in ("input", "map"), f"on={self.on!r}: give 'input' or 'map'.")
+        self.check_batch(self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return channels * self.samples
@@ -129,7 +130,8 @@ class SSCAM(Masking):
         for channel in varied(own).tolist():
             shown = resize(own[channel : channel + 1], image.shape[1:]).to(image.dtype)
             base = image * minmax(shown) if self.on == "input" else shown
-            deviation = (self.sigma / (base.amax() - base.amin())) ** 2
+            spread = base.amax() - base.amin()
+            deviation = torch.where(spread > 0, (self.sigma / spread) ** 2, 0.0)
             generator = torch.Generator().manual_seed(self.seed + channel)
             noise = torch.randn(self.samples, *base.shape, generator=generator, dtype=torch.float64)
 
@@ -169,6 +171,7 @@ class ISCAM(Masking):
         self.check(self.steps >= 1, f"steps={self.steps}: give at least 1.")
         known = ("linear", "cumulative")
         self.check(self.schedule in known, f"schedule={self.schedule!r}: give 'linear' or 'cumulative'.")
+        self.check_batch(self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return channels * self.steps

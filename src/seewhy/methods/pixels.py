@@ -47,25 +47,27 @@ class Occlusion(NetworkMethod):
         self.check(0 < self.stride <= self.window, f"stride={self.stride}: give a share above 0, at most the window.")
 
     def forwards(self, channels: int, cells: int) -> int:
-        return ceil((1 - self.window) / self.stride + 1) ** 2
+        return ceil((1 - self.window) / self.stride + 1) ** 2  # of a picture
 
     def __call__(self, whole: Whole) -> Tensor:
         size = whole.inputs.shape[2:]
         windows = list(itertools.product(*(self.spans(side) for side in size)))
-        covers = torch.zeros(len(windows), *size, dtype=torch.bool)
-        for cover, window in zip(covers, windows, strict=True):
-            cover[window] = True
-        covers = covers.to(whole.inputs.device)
         own = whole.asked.scores.detach()
-        times = covers.sum(0)
         maps = []
         for picture, image in enumerate(whole.inputs):
 
             def covered(rows: slice, image: Tensor = image) -> Tensor:
-                return torch.where(covers[rows, None], self.baseline, image)
+                images = image.repeat(rows.stop - rows.start, *[1] * image.dim())
+                for changed, window in zip(images, windows[rows], strict=True):
+                    changed[(slice(None), *window)] = self.baseline
+                return images
 
             lost = own[picture] - whole.score_inputs(picture, len(windows), covered, shared=self)
-            total = torch.einsum("n,n...->...", lost.to(wide(image)), covers.to(wide(image)))
+            total = torch.zeros(size, dtype=wide(image), device=image.device)
+            times = torch.zeros_like(total)
+            for window, value in zip(windows, lost.to(total.dtype), strict=True):
+                total[window] += value
+                times[window] += 1
             maps.append(total / times.clamp(min=1))
         return torch.stack(maps)
 
@@ -163,6 +165,9 @@ class PolyCAM(NetworkMethod):
     @property
     def keeps_layers(self) -> bool:
         return True
+
+    def forwards(self, channels: int, cells: int) -> int:
+        return 2 * channels * (2 if self.variant == "+-" else 1)  # at least two layers, about as wide as the last
 
     def __call__(self, whole: Whole) -> Tensor:
         stages = {at.activations.shape[2:]: at for at in whole.signals.values()}

@@ -123,7 +123,7 @@ class SESS(Wrapper):
         self.check(0 <= self.discard < 1, f"discard={self.discard}: give a share from 0 to below 1.")
 
     def forwards(self, channels: int, cells: int) -> int:
-        return 3 * len(self.windows((224, 224)))
+        return len(self.windows((224, 224))) * (3 + self.base.forwards(channels, cells))
 
     def windows(self, size: tuple[int, ...]) -> list[Window]:
         found = []

@@ -19,7 +19,7 @@ from seewhy.methods.ablation import ReciproCAM
 from seewhy.methods.base import About, NetworkMethod
 from seewhy.network import Whole
 from seewhy.signals import Need
-from seewhy.tensors import minmax
+from seewhy.tensors import minmax, widened
 
 TRANSFORMERS = "transformers whose tokens all attend to each other (ViT, DeiT, DINO, CLIP; not Swin)"
 
@@ -51,7 +51,7 @@ class AttentionRollout(NetworkMethod):
     def __call__(self, whole: Whole) -> Tensor:
         rolled: Tensor | None = None
         for item in whole.attentions:
-            layer = self.fused(item.heads.weights.detach())
+            layer = self.fused(widened(item.heads.weights.detach()))
             layer = layer + torch.eye(layer.shape[-1], dtype=layer.dtype, device=layer.device)
             layer = layer / layer.sum(2, keepdim=True)
             rolled = layer if rolled is None else layer @ rolled
@@ -141,7 +141,7 @@ class LeGrad(NetworkMethod):
                     own = output[picture : picture + 1]
                     mean = own.mean(1, keepdim=True).expand_as(own)
                     score = whole.score_from(end, picture, mean)
-                gradient = torch.autograd.grad(score.sum(), weights, retain_graph=True)[0][picture]
+                gradient = widened(torch.autograd.grad(score.sum(), weights, retain_graph=True)[0][picture])
                 rows.append(gradient.clamp(min=0).mean((0, 1)))
             found = torch.stack(rows)
             total = found if total is None else total + found

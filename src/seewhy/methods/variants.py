@@ -110,7 +110,7 @@ class Smooth(Wrapper):
         self.check(self.sigma >= 0, f"sigma={self.sigma}: give 0 or more.")
 
     def forwards(self, channels: int, cells: int) -> int:
-        return 3 * self.samples
+        return self.samples * (3 + self.base.forwards(channels, cells))
 
     def passes(self, at: Signals) -> Passes:
         total: Tensor | None = None
@@ -184,7 +184,7 @@ class Integrated(Wrapper):
         self.check(self.steps >= 1, f"steps={self.steps}: give at least 1.")
 
     def forwards(self, channels: int, cells: int) -> int:
-        return 3 * self.steps
+        return self.steps * (3 + self.base.forwards(channels, cells))
 
     def passes(self, at: Signals) -> Passes:
         total: Tensor | None = None
@@ -232,7 +232,7 @@ class Augmented(Wrapper):
             self.check(bool(numbers) and min(numbers) > 0, f"{name}={value}: give numbers above 0.")
 
     def forwards(self, channels: int, cells: int) -> int:
-        return 3 * len(self.variants())
+        return len(self.variants()) * (3 + self.base.forwards(channels, cells))
 
     def variants(self) -> list[Changed]:
         flips = (False, True) if self.flip else (False,)

@@ -38,7 +38,7 @@ class FinerCAM(Method):
         self.check(self.references >= 1, f"references={self.references}: give at least 1.")
         self.check_base(self.base)
         follows = bool(self.base.needs & Need.GRADIENTS) and self.base.scoring == AsAsked()
-        asks = bool(self.base.needs & Need.PROBES) and not isinstance(self.base, (Sampled, GuidedGradCAM))
+        asks = bool(self.base.needs & Need.PROBES) and not isinstance(self.base, Sampled)
         self.check(follows and not asks, f"base={self.base} does not follow the score's gradient; take gradcam.")
 
     @property
@@ -48,6 +48,9 @@ class FinerCAM(Method):
     @property
     def scoring(self) -> Scoring:
         return Contrast(self.references, self.gamma)
+
+    def forwards(self, channels: int, cells: int) -> int:
+        return self.base.forwards(channels, cells)
 
     def __call__(self, at: Signals) -> Tensor:
         return self.base(at)
@@ -82,6 +85,9 @@ class GuidedGradCAM(Method):
     @property
     def scoring(self) -> Scoring:
         return self.base.scoring
+
+    def forwards(self, channels: int, cells: int) -> int:
+        return self.base.forwards(channels, cells)
 
     def __call__(self, at: Signals) -> Tensor:
         where = resize(rectify(self.base(at)), at.inputs.shape[2:])
@@ -118,6 +124,9 @@ class EigenSmooth(Method):
     @property
     def scoring(self) -> Scoring:
         return self.base.scoring
+
+    def forwards(self, channels: int, cells: int) -> int:
+        return self.base.forwards(channels, cells)
 
     def __call__(self, at: Signals) -> Tensor:
         assert isinstance(self.base, (Weighted, Elementwise))
