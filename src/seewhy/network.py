@@ -85,12 +85,15 @@ class Whole:
 
     # Attention
 
-    @cached_property
+    @property
     def attention_trace(self) -> Trace:
-        """One forward with every attention worked out step by step, and what the blocks gave."""
+        """One forward with every attention worked out step by step, and what the blocks gave; all methods share it."""
+        if self.network.attention is not None:
+            return self.network.attention
         names = blocks({"": self.network.module, **dict(named_modules(self.network.module))})
         wanted = Wanted(names, attention=True)
         with recording(self.network.module, self.inputs, wanted, from_input=True) as trace:
+            self.network.attention = trace
             return trace
 
     @cached_property

@@ -220,10 +220,15 @@ class Passes:
         try:
             self.run_variant(self.network.changed(variant(self.network.inputs)), group)
         except MethodError as error:
-            reason = error.reason
-            for running in group:
-                self.attempt(running.job.name, running.call.name, self.insists(running), lambda: refuse(reason))
+            self.refuse(group, error.reason)
         self.network.tick(3 * len(self.network.inputs))
+
+    def refuse(self, group: Sequence[InStep], reason: str) -> None:
+        def fail() -> None:
+            raise MethodError("", reason)
+
+        for running in group:
+            self.attempt(running.job.name, running.call.name, self.insists(running), fail)
 
     def run_variant(self, network: Network, group: list[InStep]) -> None:
         names = frozenset(running.call.module for running in group)
@@ -233,12 +238,15 @@ class Passes:
             sharing.setdefault((running.job.asked.key, running.job.method.scoring), []).append(running)
         with recording_changed(network, self.network, wanted) as trace:
             network.noting(trace)
-            at_place = {(call.module, call.index): call for call in trace.calls}
+            at_place = {(call.module, call.index): call for call in trace.calls if call.grid is not None}
             for number, ((_, scoring), some) in enumerate(sharing.items(), 1):
                 listeners: dict[Call, list[InStep]] = {}
                 for running in some:
-                    place = (running.call.module, running.call.index)
-                    listeners.setdefault(at_place[place], []).append(running)
+                    call = at_place.get((running.call.module, running.call.index))
+                    if call is None:
+                        self.refuse([running], "for changed inputs the layer is not called, or has no grid.")
+                    else:
+                        listeners.setdefault(call, []).append(running)
 
                 def consume(call: Call, at: Signals, listeners: dict[Call, list[InStep]] = listeners) -> None:
                     for running in listeners[call]:
@@ -246,9 +254,9 @@ class Passes:
 
                 context = Context(network, some[0].job.asked.again(trace.output), scoring)
                 curved = bool(needs_of([running.job for running in some]) & Need.CURVATURE)
-                differentiate(
-                    trace, context, list(listeners), consume, again=number < len(sharing), curved=curved
-                )  # fmt: skip
+                more = number < len(sharing)
+                for call in differentiate(trace, context, list(listeners), consume, again=more, curved=curved):
+                    self.refuse(listeners[call], "for changed inputs no gradient reaches the layer.")
 
     # 4. The whole network
 
@@ -265,10 +273,6 @@ class Passes:
         for name, reasons in self.unfit.items():
             if not self.lenient and not any(key[0].partition("#")[0] == name for key in self.maps):
                 raise MethodError(name, list(reasons.values())[-1])
-
-
-def refuse(reason: str) -> None:
-    raise MethodError("", reason)
 
 
 def needs_of(jobs: Sequence[Job]) -> Need:

@@ -104,7 +104,8 @@ def explain(
     with_maps = {layer for _, _, layer in maps}
     layer_info = {call.name: infos[call] for call in calls if call.name in with_maps}
     if NETWORK in with_maps:
-        layer_info[NETWORK] = LayerInfo(type(loaded.module).__name__, tuple(tensor.shape[2:]), 0, "the whole network")
+        whole = LayerInfo(type(loaded.module).__name__, tuple(tensor.shape[2:]), 0, "the whole network")
+        layer_info.setdefault(NETWORK, whole)  # a module may have that name
     return Explanation(
         maps={key: maps[key] for key in ordered(maps, list(chosen), asked, tuple(layer_info))},
         answers=tuple(answer(item, classes) for item in asked),

@@ -48,7 +48,7 @@ class Network:
     """What one call of `explain` knows about its network: model, inputs (B, C, *size), memory for a batch of variants.
 
     `tick` is told how many rows were done. `linears` are the linear layers of the forward, where they were recorded;
-    `answers` what the network said to rows that several targets share.
+    `answers` what the network said to rows that several targets share; `attention` a forward that was listened to.
     """
 
     module: nn.Module
@@ -60,6 +60,7 @@ class Network:
     several_targets: bool = False
     answers: dict[Hashable, list[Batch]] = field(default_factory=dict)
     kept_bytes: int = 0
+    attention: Trace | None = None
     _tails: dict[tuple[str | None, int, int], Tail] = field(default_factory=dict)
     _guided: dict[str, Tensor] = field(default_factory=dict)
 
