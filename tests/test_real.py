@@ -24,6 +24,28 @@ def test_each_class_lies_on_its_own_half(embedded: seewhy.LoadedModel) -> None:
     assert cat[:, :half].sum() / cat.sum() >= 0.8
 
 
+KNOW_THE_CLASS = [
+    "gradcam", "hirescam", "xgradcam", "cam", "eigengradcam", "shapleycam", "finercam", "ablationcam", "groupcam",
+    "smooth(samples=3)", "integrated(steps=3)", "augmented", "eigensmooth",
+]  # fmt: skip
+KNOW_NO_CLASS = ["eigencam", "kpcacam", "fem", "lafam", "randomcam", "dff"]
+
+
+def test_methods_that_know_the_class_lie_on_it_and_the_others_do_not_care(embedded: seewhy.LoadedModel) -> None:
+    e = seewhy.explain(
+        embedded, seewhy.sample("cat_espresso"), methods=[*KNOW_THE_CLASS, *KNOW_NO_CLASS],
+        layers="bn2", targets=["espresso", "Egyptian cat"], fit="squash",
+    )  # fmt: skip
+    half = e.size[1] // 2
+    for method in e.methods:
+        espresso, cat = e.heat(method, "espresso"), e.heat(method, "Egyptian cat")
+        if method in KNOW_THE_CLASS:
+            assert espresso[:, half:].sum() / espresso.sum() >= 0.75, method
+            assert cat[:, :half].sum() / cat.sum() >= 0.75, method
+        else:
+            assert (espresso == cat).all(), method
+
+
 @pytest.mark.parametrize(("fit", "share"), [("crop", 0.9), ("squash", 0.75)])
 def test_the_minibus_is_seen_in_its_box(embedded: seewhy.LoadedModel, bus: Path, fit: str, share: float) -> None:
     e = seewhy.explain(embedded, bus, fit=fit)
