@@ -109,7 +109,7 @@ def test_a_misspelt_method_answers_before_torch_is_imported(capsys: pytest.Captu
         ("gradeclip", "no attention from every token to every token; take gradcam"),
         ("cam", "by one linear layer, and between them lies more (or another layer); take hirescam"),
         ("refinecam", "it joins layers, and there is 1: choose several, or layers='every'"),
-        ("guidedgradcam", "it is defined for ReLU, and this network has none (it has silu, tanh); take gradcam"),
+        ("guidedgradcam", "it is defined for ReLU, and this network has silu; take gradcam"),
         ("cameras", "the model does not take inputs of size"),
     ],
 )

@@ -175,14 +175,14 @@ class GuidedReLU(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func not in RELUS:
-            if func in SMOOTH:
+            if func in OTHERS:
                 self.others.add(func.__name__)
             return func(*args, **kwargs)
         self.heard += 1
         return _Guided.apply(args[0], lambda x: func(x, *args[1:], **kwargs))
 
 
-SMOOTH = (F.gelu, F.silu, F.elu, F.leaky_relu, F.hardswish, F.mish, F.selu, F.softplus, torch.tanh, Tensor.tanh)
+OTHERS = (F.gelu, F.silu, F.elu, F.leaky_relu, F.hardswish, F.mish, F.selu)  # in the place of ReLU, but smooth
 
 
 class _Guided(torch.autograd.Function):

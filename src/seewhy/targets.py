@@ -45,7 +45,7 @@ class Asked:
             scores = checked(self.function(output), self.name)
         except TargetError:
             raise
-        except Exception as error:
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
             raise TargetError(self.name, f"the function failed ({' '.join(str(error).split())}); {rule}.") from error
         if len(scores) != rows:
             raise TargetError(self.name, f"the function gave {len(scores)} scores; {rule}.")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SMALL_MATRIX = 96  # up to here all eigenvectors cost less than a millisecond
+SMALL_MATRIX = 128  # up to here all eigenvectors cost less than a millisecond
+SMALL_TRACE = 1e-20
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -55,23 +56,28 @@ def first_component(terms: Tensor, *, centered: bool) -> Tensor:
     if centered:
         matrix = matrix - matrix.mean(2, keepdim=True)
     channels, cells = matrix.shape[1:]
-    # Of the scale of 1, or the squares of small numbers would be lost in float32.
-    scale = matrix.abs().amax((1, 2), keepdim=True)
-    matrix = matrix / torch.where(scale > 0, scale, 1.0)
+    gram = matrix @ matrix.mT if channels <= cells else matrix.mT @ matrix
+    trace = gram.diagonal(dim1=1, dim2=2).sum(1)
+    if not bool((trace > SMALL_TRACE).all()):  # squares of small numbers are lost in float32: of the scale of 1, then
+        scale = matrix.abs().amax((1, 2))[:, None, None]
+        if not bool(((scale == 0) | (scale == 1) | ~scale.isfinite()).all()):
+            scale = torch.where((scale > 0) & scale.isfinite(), scale, 1.0)
+            whole = scale.reshape(-1, *[1] * (terms.dim() - 1))
+            return first_component(terms / whole, centered=centered) * whole[:, 0]
+    values, vectors = top_eigenpair(gram)
     if channels <= cells:
-        projected: Tensor = matrix.mT @ top_eigenpair(matrix @ matrix.mT)[1]
+        projected: Tensor = matrix.mT @ vectors
     else:
-        values, vectors = top_eigenpair(matrix.mT @ matrix)
         projected = vectors * values.clamp(min=0).sqrt()[:, None, None]
-    return (projected * scale).reshape(-1, *terms.shape[2:])
+    return projected.reshape(-1, *terms.shape[2:])
 
 
 def top_eigenpair(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalue (B,) of symmetric matrices (B, n, n), and its vector (B, n, 1).
+    """The largest eigenvalue (B,) of symmetric matrices (B, n, n), and its vector (B, n, 1); NaN for one that is not finite.
 
     Of large matrices by Lanczos' method, as all eigenvectors would cost many times that; where it does not converge, by `eigh`.
     """
-    finite = matrices.flatten(1).isfinite().all(1)
+    finite = matrices.sum((1, 2)).isfinite()
     if not bool(finite.all()):  # what is not a number has no component either
         values, vectors = top_eigenpair(torch.where(finite[:, None, None], matrices, 0.0))
         return values, torch.where(finite[:, None, None], vectors, torch.nan)
@@ -85,23 +91,26 @@ def top_eigenpair(matrices: Tensor) -> tuple[Tensor, Tensor]:
     return all_values[:, -1], all_vectors[:, :, -1:]
 
 
-def lanczos(matrix: Tensor, steps: int = 48) -> tuple[Tensor, Tensor]:
+def lanczos(matrix: Tensor, most: int = 64) -> tuple[Tensor, Tensor]:
     """The largest eigenvalue () of a symmetric matrix (n, n) and its vector (n, 1), in the span of its first powers."""
-    size = len(matrix)
+    size, precision = len(matrix), torch.finfo(matrix.dtype).eps
+    basis, projected = matrix.new_zeros(most, size), matrix.new_zeros(most, most)
     # A start that no network is likely to be blind to: it has a share in every eigenvector.
     vector = torch.cos(torch.arange(1, size + 1, dtype=matrix.dtype, device=matrix.device) ** 2)
-    basis = [vector / vector.norm()]
-    for _ in range(steps - 1):
-        moved = matrix @ basis[-1]
-        known = torch.stack(basis)
-        for _ in range(2):  # once is not enough to stay orthogonal
-            moved = moved - known.mT @ (known @ moved)
+    basis[0] = vector / vector.norm()
+    for step in range(most):
+        known = basis[: step + 1]
+        moved = matrix @ basis[step]
+        shares = known @ moved
+        projected[step, : step + 1] = shares
+        moved = moved - known.mT @ shares
+        moved = moved - known.mT @ (known @ moved)  # once is not enough to stay orthogonal
         length = moved.norm()
-        if float(length) <= torch.finfo(matrix.dtype).tiny:
-            break
-        basis.append(moved / length)
-    known = torch.stack(basis)
-    values, vectors = torch.linalg.eigh(known @ matrix @ known.mT)
+        if step % 8 == 7 or step == most - 1:
+            values, vectors = torch.linalg.eigh(projected[: step + 1, : step + 1])
+            if step == most - 1 or float(length * vectors[-1, -1].abs()) <= 4 * precision * float(values[-1].abs()):
+                break
+        basis[step + 1] = moved / length.clamp(min=torch.finfo(matrix.dtype).tiny)
     return values[-1], known.mT @ vectors[:, -1:]
 
 

@@ -142,7 +142,8 @@ class FEM(Method):
     def __call__(self, at: Signals) -> Tensor:
         cells = at.activations.flatten(2)
         means = cells.mean(2)
-        limits = means + self.k * cells.std(2, correction=0)
+        deviations = (cells - means[:, :, None]).square().mean(2).sqrt()  # many times faster than std()
+        limits = means + self.k * deviations
         limits[~varies(cells.flatten(0, 1)).reshape(means.shape)] = (
             torch.inf
         )  # a constant may lie above its rounded mean
