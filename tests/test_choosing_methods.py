@@ -67,9 +67,9 @@ def test_settings_survive_the_way_through_text(text: str) -> None:
     [
         ("scorcam", "no method 'scorcam' - did you mean 'scorecam'"),
         ("scorecam(batch=3)", "method scorecam: it has no setting 'batch' - did you mean batch_size?"),
-        ("scorecam(batch_size=0)", "method scorecam: batch_size=0: give at least 1."),
+        ("scorecam(batch_size=0)", "method scorecam: batch_size=0: give at least 1, or None."),
         ("scorecam(variant=best)", "method scorecam: variant='best': give one of authors, paper, gradcam, torchcam."),
-        ("scorecam(batch_size=many)", "method scorecam: a setting is of the wrong kind"),
+        ("scorecam(batch_size=many)", "method scorecam: batch_size=many: give a whole number."),
         ("gradcam(1)", "method gradcam: it has 0 settings, and 1 values were given."),
         ("cam(x=1)", "method cam: it has no setting 'x'."),
         ("smooth(layercam", "a bracket is not closed"),

@@ -43,8 +43,6 @@ class Asked:
         rule = f"it is asked of {rows} variants of a picture too, and must give one score for each row, whatever their number"
         try:
             scores = checked(self.function(output), self.name)
-        except TargetError:
-            raise
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
             raise TargetError(self.name, f"the function failed ({' '.join(str(error).split())}); {rule}.") from error
         if len(scores) != rows:
