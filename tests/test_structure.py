@@ -28,7 +28,7 @@ LEVELS: dict[str, int] = {
             ["preprocess", "render", "targets", "weights", "console", "trace"],
             ["record", "resume", "scoring", "layers", "zoo", "parts", "options"],
             ["suggestion", "models", "probe", "drawing"],
-            ["signals", "saved", "listing"],
+            ["signals", "saved", "listing", "inputs", "provenance"],
             ["network", "explanation", "methods.base"],
             [
                 "methods.gradient",

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cache, reduce
-from importlib.metadata import PackageNotFoundError, version
+from functools import reduce
 from math import prod
 from operator import or_
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from seewhy.catalog import GROUPS
 from seewhy.errors import LayerError, UsageError
 from seewhy.explanation import Explanation, Key
-from seewhy.images import load_image, name_of
+from seewhy.inputs import read_inputs, with_fit
 from seewhy.layers import Selection, select
 from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
 from seewhy.models import LoadedModel, load_model
-from seewhy.parts import Answer, Features, LayerInfo, Picture
+from seewhy.parts import Answer, Features, LayerInfo
 from seewhy.passes import NETWORK, Passes
-from seewhy.preprocess import Fit, Preprocess
+from seewhy.preprocess import Fit
 from seewhy.probe import MEMORY, Network
+from seewhy.provenance import provenance
 from seewhy.record import recording
 from seewhy.signals import Need, wanted_for
 from seewhy.suggestion import Suggestion, suggest
@@ -78,9 +74,6 @@ def explain(
     if seed:
         chosen = {str(method): method for method in (seeded(method, seed) for method in chosen.values())}
     tensor, pictures, single = read_inputs(inputs, loaded)
-    if tensor.is_inference():  # or it could never be part of a graph
-        with torch.inference_mode(False):
-            tensor = tensor.clone()
     layered = any(looks_at_layers(method) for method in chosen.values())
     if layers is not None and layers != SUGGESTED and not layered:
         select(layers, loaded.module)  # a misspelt name is an error, even if no method looks at layers
@@ -264,74 +257,3 @@ def info(call: Call, trace: Trace, *, asked: bool) -> LayerInfo:
         notes.append(f"call {call.index} of {times}")
     channels = call.grid.channels_first(call.output).shape[1]
     return LayerInfo(call.kind.__name__, call.grid.shape, channels, "; ".join(notes), asked)
-
-
-# Inputs
-
-
-def read_inputs(inputs: Any, loaded: LoadedModel) -> tuple[Tensor, tuple[Picture, ...] | None, bool]:
-    """The tensor for the network, the pictures it was made from, and whether a single picture was given."""
-    if isinstance(inputs, Tensor):
-        if inputs.dim() < 3 or not inputs.is_floating_point():
-            raise UsageError(
-                f"inputs of shape {tuple(inputs.shape)}, {inputs.dtype}: give floats (B, C, height, width)."
-            )
-        return inputs, None, False
-    single = not isinstance(inputs, (list, tuple))
-    sources = [inputs] if single else list(inputs)
-    if not sources:
-        raise UsageError("no pictures: the list is empty.")
-    if loaded.preprocess is None:
-        raise UsageError(
-            f"{loaded.uri} brings no preprocessing for pictures: pass preprocess=seewhy.Preprocess.imagenet(224), or a tensor."
-        )
-    pairs = [read_picture(source, loaded.preprocess) for source in sources]
-    tensor = torch.cat([pair[0] for pair in pairs])
-    like = next(loaded.module.parameters(), tensor)
-    pictures = tuple(pair[1] for pair in pairs if pair[1] is not None)
-    return tensor.to(like.device, like.dtype), pictures if len(pictures) == len(pairs) else None, single
-
-
-def read_picture(source: Any, preprocess: Any) -> tuple[Tensor, Picture | None]:
-    image = load_image(source)
-    if isinstance(preprocess, Preprocess):
-        tensor, view = preprocess(image)
-        return tensor, Picture(name_of(source), image, view)
-    tensor = preprocess(Image.fromarray(image))  # any other function tells nothing about where things went
-    if not isinstance(tensor, Tensor) or tensor.dim() not in (3, 4):
-        raise UsageError(f"the preprocess gave {type(tensor).__name__}; it must give a tensor (C, H, W).")
-    return tensor if tensor.dim() == 4 else tensor[None], None
-
-
-def with_fit(loaded: LoadedModel, fit: Fit) -> LoadedModel:
-    if not isinstance(loaded.preprocess, Preprocess):
-        raise UsageError(f"fit={fit!r}: only a seewhy.Preprocess can change how a picture meets the input size.")
-    return replace(loaded, preprocess=loaded.preprocess.with_fit(fit))
-
-
-# Provenance
-
-
-def provenance(loaded: LoadedModel, *, hashed: bool) -> dict[str, Any]:
-    """What made the maps, for results that should be made again: model, weights, preprocessing, versions."""
-    preprocess = loaded.preprocess.to_dict() if isinstance(loaded.preprocess, Preprocess) else None
-    kind = type(loaded.module)
-    return {
-        "model": loaded.uri,
-        "class": f"{kind.__module__}.{kind.__qualname__}",
-        # A bare module may be in the middle of training: its hash would cost more than the maps, and tell less.
-        "weights": loaded.weights_hash if hashed else None,
-        "preprocess": preprocess,
-        "versions": versions(),
-    }
-
-
-@cache
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-    for package in ("seewhy", "torchvision", "timm", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
