@@ -7,6 +7,7 @@ networks with normalized inputs is the mean colour. Channels that are the same e
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -31,9 +32,9 @@ class Masking(Weighted):
     def weights(self, at: Signals) -> Tensor:
         return torch.stack([self.weights_of(at, picture) for picture in range(len(at.activations))])
 
+    @abstractmethod
     def weights_of(self, at: Signals, picture: int) -> Tensor:
         """The weight of each channel (K,) for one picture."""
-        raise NotImplementedError
 
 
 @final
