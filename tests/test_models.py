@@ -23,7 +23,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 from torchvision.models import SqueezeNet1_1_Weights
 
-import seewhy.models
+import seewhy.sources.embedded
 from seewhy.device import resolve_device
 from seewhy.errors import ModelError, OfflineError, UnknownName, UsageError
 from seewhy.models import LoadedModel, list_models, load_model
@@ -158,14 +158,14 @@ def test_embedded_network_is_the_same_on_every_machine() -> None:
 
 
 def test_embedded_file_that_was_changed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seewhy.models, "EMBEDDED_SHA256", "0" * 64)
+    monkeypatch.setattr(seewhy.sources.embedded, "EMBEDDED_SHA256", "0" * 64)
     with pytest.raises(ModelError, match=r"not the file seewhy was made with .*pip install --force-reinstall") as error:
         load_model()
     one_line(error)
 
 
 def test_embedded_network_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seewhy.models, "EMBEDDED_ARCH", "tf_efficientnet_lite1")
+    monkeypatch.setattr(seewhy.sources.embedded, "EMBEDDED_ARCH", "tf_efficientnet_lite1")
     with pytest.raises(ModelError, match="another timm"):
         load_model()
 
@@ -597,7 +597,8 @@ def test_list_models() -> None:
     everything = list_models()
     assert everything[0] == "embedded" and len(everything) == len(set(everything)) > 1000
     assert "torchvision/resnet18" in everything and "timm/resnet50.a1_in1k" in everything
-    assert not [uri for uri in everything if "fcn_resnet50" in uri or "fasterrcnn" in uri]
+    assert "torchvision/fcn_resnet50" in everything and "torchvision/fasterrcnn_resnet50_fpn" in everything
+    assert not [uri for uri in everything if "raft" in uri or "quantized" in uri or "r3d_18" in uri]
     assert list_models("torchvision/*") == [uri for uri in everything if uri.startswith("torchvision/")]
     assert list_models("ResNet50.a1*") == ["timm/resnet50.a1_in1k", "timm/resnet50.a1h_in1k"]
     assert list_models("resnet1[08]")[0] == "torchvision/resnet18"
@@ -625,13 +626,13 @@ def test_names_from_elsewhere() -> None:
         load_model("torchvision/convnextv2_base")
     with pytest.raises(UnknownName, match="IMAGENET1K_V1, IMAGENET1K_V2"):
         load_model("resnet50@IMAGENET1K_V3")
-    with pytest.raises(UnknownName, match="torchvision/NAME"):
-        load_model("open_clip/ViT-B-32")
-    for name in ("fcn_resnet50", "torchvision/fasterrcnn_resnet50_fpn"):
-        with pytest.raises(ModelError, match=r"no image classifier.*come later"):
+    with pytest.raises(UnknownName, match=r"did you mean 'open_clip'.*torchvision/NAME, timm/NAME"):
+        load_model("openclip/ViT-B-32")
+    for name in ("raft_small", "torchvision/r3d_18"):
+        with pytest.raises(ModelError, match=r"takes no single picture.*choose another"):
             load_model(name)
-    with pytest.raises(ModelError, match="so far"):
-        load_model("hf-hub:timm/resnet18.a1_in1k")
+    with pytest.raises(ModelError, match="download it, and give the file"):
+        load_model("https://example.org/net.pth")
 
 
 # devices

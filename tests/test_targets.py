@@ -98,6 +98,6 @@ def test_names_are_found_as_people_write_them() -> None:
 def test_class_scores_in_any_output() -> None:
     assert logits({"aux": OUTPUT * 2, "logits": OUTPUT}) is OUTPUT
     assert logits((OUTPUT, None)) is OUTPUT
-    for wrong in (torch.zeros(2, 5, 8, 8), torch.zeros(2), "text", torch.zeros(2, 5, dtype=torch.long)):
+    for wrong in (torch.zeros(2, 5, 8, 8), torch.zeros(()), "text", torch.zeros(2, 5, dtype=torch.long)):
         with pytest.raises(TargetError, match="not class scores"):
             logits(wrong)

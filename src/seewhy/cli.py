@@ -32,6 +32,7 @@ output = Group("Output", sort_key=3)
 
 Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
 Names = list[str] | None
+AllowCode = Annotated[bool, Parameter(group=what)]
 STDIN = "stdin:"  # stands for "-", which would be read as an option
 STDERR = Console(stderr=True, highlight=False, emoji=False)
 
@@ -46,9 +47,11 @@ def explain(
     label: Annotated[str | None, Parameter(group=what)] = None,
     fit: Annotated[Literal["crop", "squash", "pad"] | None, Parameter(group=what)] = None,
     labels: Annotated[str | None, Parameter(group=what)] = None,
+    allow_code: AllowCode = False,
     style: Annotated[Literal["fade", "blend", "classic"], Parameter(group=looks)] = "fade",
     colors: Annotated[str | None, Parameter(group=looks)] = None,
     opacity: Annotated[float | None, Parameter(group=looks)] = None,
+    scale: Annotated[str, Parameter(group=looks)] = "own",
     size: Annotated[str, Parameter(group=looks)] = "1024",
     out: Annotated[Path, Parameter(name=["--out", "-o"], group=output)] = Path("cam"),
     top: Annotated[int, Parameter(group=output)] = 5,
@@ -66,7 +69,8 @@ def explain(
     pictures
         Picture files and folders of them; "-" reads one picture from stdin.
     model
-        torchvision/NAME, timm/NAME, NAME, or weights.safetensors?arch=timm/NAME; without it the network in the package.
+        torchvision/NAME, timm/NAME, NAME, hf/ORG/NAME, open_clip/NAME@WEIGHTS, local-dir:FOLDER, or
+        weights.safetensors?arch=timm/NAME; without it the network in the package.
     layers
         "every" convolution (default), "suggested", names, globs ("blocks.5.*"), classes ("Conv2d"), positions ("-1").
     methods
@@ -80,13 +84,17 @@ def explain(
     fit
         How a photo meets the input: "crop" (the model's own), "squash" (all of it, distorted), "pad" (all of it).
     labels
-        A text file with the class names, one a line.
+        A text file with the class names, one a line, or "cat,dog". For CLIP they are the classes.
+    allow_code
+        Run the code that a --model of the form module:function names.
     style
         "fade": opacity follows the map; "blend": equal opacity; "classic": 224x224, jet, min-max, as in the tutorial.
     colors
         viridis, inferno (default), magma, plasma, cividis, turbo, jet or gray.
     opacity
         Of the strongest evidence, 0 to 1. Default 0.8 for fade, 0.5 for blend.
+    scale
+        "own": each map in shares of its own maximum; "shared": of the maximum over all targets, so a weak answer looks weak.
     size
         Longest side of an overlay in pixels, or "original".
     out
@@ -112,11 +120,11 @@ def explain(
     everywhere = "suggested" if {*GROUPS} & {*map(str.lower, wanted)} else "every"
     settings = dict(
         layers=split(layers) or [everywhere], methods=wanted, targets=split(targets), label=label,
-        top=top, fit=fit, style=style, colors=colors, opacity=opacity, size=size, out=out, max_pixels=max_pixels,
-        as_json=json, quiet=quiet, memory=memory, seed=seed,
+        top=top, fit=fit, style=style, colors=colors, opacity=opacity, scale=scale, size=size, out=out,
+        max_pixels=max_pixels, as_json=json, quiet=quiet, memory=memory, seed=seed,
     )  # fmt: skip
     sources = ["-" if picture == STDIN else picture for picture in pictures]
-    return explain_pictures(sources, settings, model=model, labels=labels, device=device)
+    return explain_pictures(sources, settings, model=model, labels=labels, device=device, allow_code=allow_code)
 
 
 @app.command
@@ -144,7 +152,7 @@ def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam"))
 
 
 @app.command
-def layers(model: str | None = None, /, *, all: bool = False) -> int:
+def layers(model: str | None = None, /, *, all: bool = False, allow_code: bool = False) -> int:
     """List the layers of a model in execution order, with grids and the suggested one.
 
     Parameters
@@ -153,11 +161,16 @@ def layers(model: str | None = None, /, *, all: bool = False) -> int:
         As for --model; without it the network in the package.
     all
         Every module that gives a grid, not only those of "every".
+    allow_code
+        As for the main command.
     """
     from seewhy.listing import print_layer_table
     from seewhy.models import load_model
 
-    print_layer_table(load_model(model, say=say), everything=all)
+    loaded = load_model(model, say=say, allow_code=allow_code)
+    for note in loaded.notes:
+        say(note)
+    print_layer_table(loaded, everything=all)
     return 0
 
 
@@ -170,6 +183,7 @@ def features(
     channels: Annotated[int, Parameter(group=what)] = 8,
     fit: Annotated[Literal["crop", "squash", "pad"] | None, Parameter(group=what)] = None,
     labels: Annotated[str | None, Parameter(group=what)] = None,
+    allow_code: AllowCode = False,
     out: Annotated[Path, Parameter(name=["--out", "-o"], group=output)] = Path("cam"),
     json: Annotated[bool, Parameter(group=output)] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], group=output)] = False,
@@ -192,7 +206,9 @@ def features(
     fit
         How a photo meets the input: "crop", "squash" or "pad".
     labels
-        A text file with the class names, one a line.
+        A text file with the class names, one a line, or "cat,dog". For CLIP they are the classes.
+    allow_code
+        Run the code that a --model of the form module:function names.
     out
         Folder for the results: features.jpg of each picture, with maps and record.
     json
@@ -211,7 +227,7 @@ def features(
         features=channels,
     )  # fmt: skip
     sources = ["-" if picture == STDIN else picture for picture in pictures]
-    return explain_pictures(sources, settings, model=model, labels=labels, device=device)
+    return explain_pictures(sources, settings, model=model, labels=labels, device=device, allow_code=allow_code)
 
 
 @app.command
@@ -267,6 +283,7 @@ def explain_pictures(
     model: str | None = None,
     labels: str | None = None,
     device: str = "auto",
+    allow_code: bool = False,
 ) -> int:
     from seewhy.options import read_settings
 
@@ -274,7 +291,7 @@ def explain_pictures(
     from seewhy.job import run
     from seewhy.models import load_model
 
-    loaded = load_model(model, labels=labels, device=device, say=say)
+    loaded = load_model(model, labels=labels, device=device, say=say, allow_code=allow_code)
     for note in () if chosen.quiet or chosen.as_json else loaded.notes:
         say(note)
     return run(loaded, pictures, chosen)

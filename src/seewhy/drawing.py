@@ -1,4 +1,4 @@
-"""The pictures of an explanation: overlays and sheets, from its maps and its photo."""
+"""The pictures of an explanation: overlays and sheets, from its maps and its photo, signal or volume."""
 
 from __future__ import annotations
 
@@ -9,25 +9,46 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from seewhy import render, tensors
+from seewhy import curves, heat, render, slices, tensors
 from seewhy.errors import UsageError
 from seewhy.grid import grid_text
 
 if TYPE_CHECKING:
-    from seewhy.explanation import Explanation, Key
+    from seewhy.choices import Key
+    from seewhy.explanation import Explanation
 
 WIDEST = 6  # tiles a row of a comparison
+TILE = {1: 2.6, 3: 1.9}  # lanes and mosaics need more pixels than photos do: times the side of a tile
+CHANNEL = render.Look("blend", "gray", 1.0)  # how a channel is drawn in signals and volumes
 
 
 def overlay(e: Explanation, key: Key, look: render.Look, longest: int | None) -> Image.Image:
+    """The map over the photo; of a signal on curves, of a volume on slices."""
+    e.one_picture("a picture")
+    if len(e.size) != 2:
+        return on_ground(e, heat.at_input(e, key, look.scale)[0], look, longest or render.LONGEST)
     photo, box = scaled(e, longest)
-    heat = e.on_photo(*key, size=(photo.height, photo.width))
-    return render.overlay(photo, heat, look, box)
+    return render.overlay(photo, heat.on_photo(e, key, (photo.height, photo.width), look.scale), look, box)
+
+
+def on_ground(e: Explanation, levels: Tensor, look: render.Look, longest: int) -> Image.Image:
+    """Levels (*size) in [0, 1] on the signal or the volume that was explained."""
+    numbers, ground = levels.float().cpu().numpy(), ground_of(e)
+    if len(e.size) == 1:
+        return curves.overlay(ground, numbers, look, longest)
+    return slices.overlay(slices.seen(ground, e.about.get("preprocess")), numbers, look, longest)
+
+
+def tile_side(e: Explanation, side: int) -> int:
+    return round(side * TILE.get(len(e.size), 1))
 
 
 def classic_overlay(e: Explanation, key: Key) -> Image.Image:
     e.one_picture("classic_overlay")
+    if len(e.size) != 2:
+        raise UsageError(f"the tutorial's picture is of photos, and this input has {len(e.size)} axes: use overlay().")
     low = tensors.rectify(e.maps[key][:1]).float().cpu()
     span = low.amax() - low.amin()
     low = (low - low.amin()) / span if span > 0 else low * 0
@@ -35,7 +56,7 @@ def classic_overlay(e: Explanation, key: Key) -> Image.Image:
 
 
 def contact_sheet(e: Explanation, keys: Sequence[Key], look: render.Look, side: int) -> Image.Image:
-    tiles = []
+    tiles, side = [], tile_side(e, side)
     for number, key in enumerate(keys, 1):
         star = "  ·  suggested" if key[2] == e.suggested else ""
         grid = grid_text(e.maps[key].shape[1:])
@@ -44,7 +65,7 @@ def contact_sheet(e: Explanation, keys: Sequence[Key], look: render.Look, side: 
 
 
 def comparison(e: Explanation, layer: str | None, look: render.Look, side: int) -> Image.Image:
-    tiles = []
+    tiles, side = [], tile_side(e, side)
     several = len(e.answers) > 1
     for answer in e.answers:
         for method in e.methods:
@@ -62,24 +83,30 @@ def comparison(e: Explanation, layer: str | None, look: render.Look, side: int) 
 
 def features_sheet(e: Explanation, keys: Sequence[Key], look: render.Look, side: int) -> Image.Image:
     """A row for each layer: the class map, then the strongest channels, from black (lowest) to white (highest)."""
-    tiles = []
-    photo, box = scaled(e, side)
+    tiles, side = [], tile_side(e, side)
     for key in keys:
         found = e.features(key[2])
         tiles.append(render.Tile(key[2], f"{grid_text(e.maps[key].shape[1:])}   {key[0]}", overlay(e, key, look, side)))
         for channel, shown in zip(found.channels[0].tolist(), found.maps[0].float().cpu(), strict=True):
-            levels = e.view.place(tensors.minmax(shown[None])[0].numpy(), (photo.height, photo.width))
-            gray = render.colorize((255 * levels.clip(0, 1) + 0.5).astype(np.uint8), "gray")
-            picture = photo.copy()
-            picture.paste(gray.crop(box), box[:2])
-            tiles.append(
-                render.Tile(f"channel {channel}", f"{float(shown.amin()):.3g} to {float(shown.amax()):.3g}", picture)
-            )
+            remark = f"{float(shown.amin()):.3g} to {float(shown.amax()):.3g}"
+            tiles.append(render.Tile(f"channel {channel}", remark, channel_picture(e, shown, side)))
     widest = max(e.features(key[2]).channels.shape[1] for key in keys) + 1
     note = (
         f"{source(e)}  ·  left: {keys[0][0]} for the class; beside it the channels that vary most, which know no class"
     )
     return render.contact_sheet(tiles, title(e, keys[0]), note, widest)
+
+
+def channel_picture(e: Explanation, shown: Tensor, side: int) -> Image.Image:
+    """One channel (*grid) from its lowest value in black to its highest in white."""
+    levels = tensors.minmax(shown[None])
+    if len(e.size) != 2:
+        return on_ground(e, tensors.resize(levels, e.size)[0], CHANNEL, side)
+    photo, box = scaled(e, side)
+    gray = render.colorize(render.to_bytes(e.view.place(levels[0].numpy(), (photo.height, photo.width))), "gray")
+    picture = photo.copy()
+    picture.paste(gray.crop(box), box[:2])
+    return picture
 
 
 def title(e: Explanation, key: Key) -> str:
@@ -101,6 +128,12 @@ def scaled(e: Explanation, longest: int | None) -> tuple[Image.Image, render.Box
 
 def seen(e: Explanation) -> NDArray[np.uint8]:
     """The picture as the network saw it, (H, W, 3) uint8."""
+    return render.seen(ground_of(e), e.about.get("preprocess"))
+
+
+def ground_of(e: Explanation) -> NDArray[np.float32]:
+    """What the network saw, (C, *size)."""
     if e.inputs is None:
         raise UsageError("a loaded explanation keeps no network input; draw it with overlay().")
-    return render.seen(e.inputs[0].detach().float().cpu().numpy(), e.about.get("preprocess"))
+    numbers: NDArray[np.float32] = e.inputs[0].detach().float().cpu().numpy()
+    return numbers

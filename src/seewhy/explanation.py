@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seewhy import drawing, regions, render, saved, storage, tensors
-from seewhy.errors import ChoiceError, UnknownName, UsageError
+from seewhy import drawing, heat, render, saved, storage, tensors
+from seewhy.choices import Key as Key
+from seewhy.choices import choose, counted, find_key
+from seewhy.errors import ChoiceError, UsageError
 from seewhy.flags import flags_of
 from seewhy.parts import Answer, Features, LayerInfo, Picture
 from seewhy.render import LONGEST
-from seewhy.targets import class_index, class_name
+from seewhy.targets import class_name
 from seewhy.view import View
-
-Key = tuple[str, str, str]  # method, target, layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,28 +77,12 @@ class Explanation:
 
         Raises ChoiceError where several maps are left, UnknownName for a choice that does not exist.
         """
-        method = choose("method", method, self.methods)
-        return (
-            method,
-            choose("target", self._target_key(target), self.targets),
-            choose("layer", layer, self.layers_of(method)),
-        )
+        return find_key(self, method, target, layer)
 
     def layers_of(self, method: str) -> tuple[str, ...]:
         """The layers at which a method has maps; "network" stands for the whole of it."""
         found = {layer for name, _, layer in self.maps if name == method}
         return tuple(layer for layer in self.layers if layer in found)
-
-    def _target_key(self, target: str | int | None) -> str | None:
-        if target is None or str(target) in self.targets:
-            return None if target is None else str(target)
-        for answer in self.answers:
-            if answer.name == target:
-                return answer.key
-        if self.labels is not None and not str(target).lstrip("-").isdecimal():
-            index = str(class_index(str(target), self.labels, len(self.labels)))
-            return index if index in self.targets else str(target)
-        return str(target)
 
     # Maps
 
@@ -107,11 +91,21 @@ class Explanation:
         maps = self.maps[self.key(method, target, layer)]
         return maps[0] if self.single else maps
 
-    def heat(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Tensor:
-        """The map rectified, resized to the input and divided by its maximum: (*size) in [0, 1], or (B, *size)."""
-        maps = self.maps[self.key(method, target, layer)]
-        heat = tensors.rescale(tensors.resize(tensors.rectify(maps), self.size))
-        return heat[0] if self.single else heat
+    def heat(
+        self,
+        method: str | None = None,
+        target: str | int | None = None,
+        layer: str | None = None,
+        *,
+        scale: str = "own",
+    ) -> Tensor:
+        """The map rectified, resized to the input and divided by its maximum: (*size) in [0, 1], or (B, *size).
+
+        `scale` "shared" divides by the largest value over all targets (same picture, method and layer), so that maps of
+        several targets can be compared: a weak answer has weak heat.
+        """
+        found = heat.at_input(self, self.key(method, target, layer), scale)
+        return found[0] if self.single else found
 
     @property
     def heatmap(self) -> Tensor:
@@ -129,7 +123,7 @@ class Explanation:
         found = flags_of(self.maps[key], self.reached.get(key[1:]))
         return found[0] if self.single else found
 
-    # In the photo's geometry (one picture)
+    # Places (one picture)
 
     def on_photo(
         self,
@@ -138,35 +132,35 @@ class Explanation:
         layer: str | None = None,
         *,
         size: tuple[int, int] | None = None,
+        scale: str = "own",
     ) -> NDArray[np.float32]:
         """The heat map laid on the photo: (H0, W0) in [0, 1], or at `size`; 0 where the network saw nothing.
 
         The same function as `heat()`, read at the photo's pixels. For tensors, which have no photo, on the input.
         """
         self.one_picture("on_photo")
-        key = self.key(method, target, layer)
-        low = tensors.rectify(self.maps[key][:1]).float().cpu()
-        top = float(tensors.resize(low, self.size).amax())
-        if low.dim() != 3:
-            raise UsageError(f"on_photo draws pictures; these maps have {low.dim() - 1} axes: use map() or heat().")
-        view = self.view
-        placed = view.place(low[0].numpy(), size or view.photo)
-        return np.clip(placed / top, 0, 1) if top > 0 else placed * 0
+        return heat.on_photo(self, self.key(method, target, layer), size, scale)
 
-    def mask(self, threshold: float = 0.5, **choice: Any) -> NDArray[np.bool_]:
-        """Where the heat on the photo is at least `threshold` of its maximum: (H0, W0) bool."""
-        if not 0 < threshold <= 1:
-            raise UsageError(f"threshold={threshold!r}: give a share of the map's maximum, above 0 and at most 1.")
-        heat = self.on_photo(**choice)
-        return heat >= threshold * heat.max() if heat.max() > 0 else np.zeros(heat.shape, bool)
+    def mask(self, threshold: float = 0.5, *, scale: str = "own", **choice: Any) -> NDArray[np.bool_]:
+        """Where the heat is at least `threshold` of its maximum, or of the maximum over all targets (`scale` "shared").
 
-    def box(self, threshold: float = 0.5, **choice: Any) -> tuple[int, int, int, int] | None:
-        """(left, top, right, bottom) around the largest connected part of `mask(threshold)`, in photo pixels; right and
-        bottom are exclusive. None for a map without positive evidence."""
-        return regions.largest_box(self.mask(threshold, **choice))
+        (H0, W0) bool on the photo; of signals (length,) and volumes (depth, height, width), on the input.
+        """
+        self.one_picture("mask")
+        return heat.mask(self, self.key(**choice), threshold, scale)
+
+    def box(self, threshold: float = 0.5, *, scale: str = "own", **choice: Any) -> tuple[int, ...] | None:
+        """The box around the largest connected part of `mask(threshold)`: starts, then exclusive ends, the last axis first.
+
+        (left, top, right, bottom) in photo pixels; (start, end) in a signal's samples; (left, top, front, right, bottom,
+        back) in a volume, where depth goes from front to back. None where nothing reaches the threshold.
+        """
+        self.one_picture("box")
+        return heat.box(self, self.key(**choice), threshold, scale)
 
     @property
     def view(self) -> View:
+        """The rectangle of the photo that the network saw."""
         if self.pictures is not None:
             return self.pictures[0].view
         return View.whole(self.size)
@@ -184,7 +178,8 @@ class Explanation:
     ) -> Image.Image:
         """The heat map over the whole photo; what the network did not see is dimmed.
 
-        `longest` limits the longer side in pixels (None: the photo's own size).
+        A signal is drawn as curves, a volume as a mosaic of slices. `longest` limits the longer side in pixels (None: the
+        photo's own size).
         """
         return drawing.overlay(self, self.key(method, target, layer), look or render.Look(), longest)
 
@@ -289,6 +284,8 @@ class Explanation:
     def save(self, folder: str | Path, *, also: Mapping[str, storage.Content] | None = None) -> list[Path]:
         """Write `maps.npz`, `explanation.json` and `photo.jpg` into `folder`, and what `also` adds (name: content).
 
+        Of a signal or a volume the input itself is kept instead of a photo, as `input.npz` (float32).
+
         Files appear whole or not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
         """
         self.one_picture("save")
@@ -308,7 +305,7 @@ class Explanation:
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows: the overlay of the only map, or the sheet of all layers."""
-        if len(self) != 1 or len(self.methods) != 1 or len(self.targets) != 1 or len(self.size) != 2:
+        if len(self) != 1 or len(self.methods) != 1 or len(self.targets) != 1:
             return None
         return storage.png(self.overlay() if len(self.layers) == 1 else self.contact_sheet())
 
@@ -316,22 +313,6 @@ class Explanation:
         several = "1 picture" if len(self) == 1 else f"{len(self)} pictures"
         parts = [", ".join(self.methods), counted("target", self.targets), counted("layer", self.layers)]
         return f"<Explanation of {several}: {', '.join(parts)}>"
-
-
-def counted(word: str, names: Sequence[str]) -> str:
-    return f"{word} {names[0]}" if len(names) == 1 else f"{len(names)} {word}s"
-
-
-def choose(kind: str, given: str | None, choices: Sequence[str]) -> str:
-    if given is None:
-        if len(choices) == 1:
-            return choices[0]
-        raise ChoiceError(
-            f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices
-        )
-    if given not in choices:
-        raise UnknownName(kind, given, choices, hint=f"This explanation has {', '.join(choices)}.")
-    return given
 
 
 load = Explanation.load

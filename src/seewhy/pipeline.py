@@ -8,17 +8,17 @@ from math import prod
 from operator import or_
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from seewhy.asking import answer, ask, bound, class_logits, default_methods, notes_on
 from seewhy.catalog import GROUPS
-from seewhy.errors import LayerError, UsageError
+from seewhy.errors import LayerError
 from seewhy.explanation import Explanation, Key
 from seewhy.inputs import read_inputs, with_fit
 from seewhy.layers import Selection, select
 from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
 from seewhy.models import LoadedModel, load_model
-from seewhy.parts import Answer, Features, LayerInfo
+from seewhy.parts import Features, LayerInfo
 from seewhy.passes import NETWORK, Passes
 from seewhy.preprocess import Fit
 from seewhy.probe import MEMORY, Network
@@ -26,7 +26,7 @@ from seewhy.provenance import provenance
 from seewhy.record import recording
 from seewhy.signals import Need, wanted_for
 from seewhy.suggestion import Suggestion, suggest
-from seewhy.targets import Asked, Target, as_targets, logits
+from seewhy.targets import Asked, as_targets
 from seewhy.trace import Call, Trace
 
 SUGGESTED = "suggested"
@@ -41,6 +41,10 @@ def explain(
     methods: Any = None,
     layers: Any = None,
     targets: Any = None,
+    versus: Any = None,
+    multilabel: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+    main: str | int | None = None,
     preprocess: Any = None,
     labels: Any = None,
     fit: Fit | None = None,
@@ -54,9 +58,12 @@ def explain(
 
     `model` is an nn.Module or what `load_model` gives; it is not touched. `inputs` is a tensor (B, C, *size), ready for the
     model, or a picture (path, PIL image, array, bytes), or a list of pictures; a picture needs a `preprocess`, which a
-    loaded model brings. `methods` are names or Method values (Grad-CAM), `layers` as in `seewhy.layers.select` or
-    "suggested" (the default), `targets` as in `seewhy.targets.as_targets` (the predicted class). `fit` "crop" (the model's
-    own), "squash" or "pad" says how pictures meet the input size. `suggested` explains the suggested layer as well, and
+    loaded model brings. All arguments of a model with several are a tuple or a dict of them, of which `main` is explained
+    where more than one could be; `arguments` go to the model beside pictures. `methods` are names or Method values
+    (Grad-CAM; for questions about a place HiResCAM), `layers` as in `seewhy.layers.select` or "suggested" (the default),
+    `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given.
+    `multilabel`: each class has a probability of its own. `fit` "crop" (the model's own), "squash" or "pad" says how
+    pictures meet the input size. `suggested` explains the suggested layer as well, and
     names it in the result. `features` channels, the strongest, are kept of each layer. Methods that ask the network again
     do so in batches that take about `memory` bytes, and tell `progress` how many rows of how many are done. Of `methods`
     "all" and "fast" what does not fit is left out. `seed` is that of methods that draw random numbers and name none.
@@ -70,22 +77,26 @@ def explain(
     loaded = load_model(model, preprocess=preprocess, labels=labels)
     if fit is not None:
         loaded = with_fit(loaded, fit)
-    chosen, questions = as_methods(methods), as_targets(targets)
+    chosen, questions = as_methods(methods), as_targets(targets, versus)
     if seed:
         chosen = {str(method): method for method in (seeded(method, seed) for method in chosen.values())}
-    tensor, pictures, single = read_inputs(inputs, loaded)
+    given = read_inputs(inputs, loaded, arguments, main)
+    tensor, module = given.tensor, given.module
+    questions = bound(questions, given, loaded)
     layered = any(looks_at_layers(method) for method in chosen.values())
     if layers is not None and layers != SUGGESTED and not layered:
-        select(layers, loaded.module)  # a misspelt name is an error, even if no method looks at layers
-    picked, hint, doubt = choose_layers(layers, loaded.module, tensor, suggested) if layered else (NO_LAYERS, None, "")
+        select(layers, module)  # a misspelt name is an error, even if no method looks at layers
+    picked, hint, doubt = choose_layers(layers, module, tensor, suggested) if layered else (NO_LAYERS, None, "")
     selection = picked if hint is None else picked.plus(hint.layer)
-    network = Network(loaded.module, tensor, memory)
+    network = Network(module, tensor, memory)
     needs = reduce(or_, (method.needs for method in all_methods(chosen)), Need.NOTHING)
-    with recording(loaded.module, tensor, wanted_for(needs, selection.wanted)) as trace:
+    with recording(module, tensor, wanted_for(needs, selection.wanted)) as trace:
         calls = selection.pick(trace)
         unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
         trace.calls = calls  # the others' outputs are free to go
         asked = ask(questions, trace, loaded.labels)
+        if methods is None:  # both need gradients only, so the recording serves either
+            chosen = default_methods(asked)
         classes = class_logits(trace)
         infos = {call: info(call, trace, asked=call.name not in unasked) for call in calls}
         if progress is not None:
@@ -94,6 +105,7 @@ def explain(
         passes = Passes(network, trace, calls, chosen, picked, lenient=is_group(methods))
         passes.run(asked)
     silent, maps = passes.silent, passes.maps
+    inferred = [*given.notes, *notes_on(asked, chosen, chosen=methods is not None)]
     with_maps = {layer for _, _, layer in maps}
     layer_info = {call.name: infos[call] for call in calls if call.name in with_maps}
     if NETWORK in with_maps:
@@ -101,17 +113,17 @@ def explain(
         layer_info.setdefault(NETWORK, whole)  # a module may have that name
     return Explanation(
         maps={key: maps[key] for key in ordered(maps, list(chosen), asked, tuple(layer_info))},
-        answers=tuple(answer(item, classes) for item in asked),
+        answers=tuple(answer(item, classes, multilabel) for item in asked),
         layer_info=layer_info,
         reached=passes.reached,
         size=tuple(tensor.shape[2:]),
         logits=classes,
         labels=loaded.labels,
         inputs=tensor,
-        pictures=pictures,
+        pictures=given.pictures,
         suggested=hint.layer if hint and hint.layer in layer_info else None,
-        single=single,
-        notes=(*loaded.notes, *filter(None, [doubt]), *silent_notes(silent), *unfit_notes(passes.unfit)),
+        single=given.single,
+        notes=(*loaded.notes, *filter(None, [doubt]), *inferred, *silent_notes(silent), *unfit_notes(passes.unfit)),
         kept_features={layer: found for layer, found in shown.items() if layer in layer_info},
         about=provenance(loaded, hashed=isinstance(model, LoadedModel)),
     )
@@ -150,25 +162,6 @@ def find_hint(module: nn.Module, inputs: Tensor, *, asked: bool, extra: bool) ->
         if asked:
             raise
         return None, f"no layer is suggested: {error.reason}"
-
-
-def ask(questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None) -> list[Asked]:
-    """Each question asked of the output; one that asks the same as an earlier one ("minibus" after 654) is left out."""
-    asked: list[Asked] = []
-    for item in (question.ask(trace.output, labels) for question in questions):
-        alike = [other for other in asked if other.key.partition("#")[0] == item.key]
-        if any(same_question(item, other) for other in alike):
-            continue
-        if alike:  # two functions of one name, or two tensors of classes
-            item.key = item.name = f"{item.key}#{len(alike) + 1}"
-        asked.append(item)
-    return asked
-
-
-def same_question(one: Asked, other: Asked) -> bool:
-    if one.classes is None or other.classes is None:
-        return one.classes is other.classes and one.function is other.function
-    return torch.equal(one.classes, other.classes)
 
 
 def strongest(call: Call, count: int) -> Features:
@@ -230,20 +223,6 @@ def is_group(methods: Any) -> bool:
     """Whether methods were named as a group, of which only some may fit."""
     entries = [methods] if isinstance(methods, str) else methods if isinstance(methods, (list, tuple)) else []
     return any(isinstance(entry, str) and entry.strip().lower() in GROUPS for entry in entries)
-
-
-def class_logits(trace: Trace) -> Tensor | None:
-    try:
-        return logits(trace.output).detach()
-    except UsageError:
-        return None
-
-
-def answer(item: Asked, scores: Tensor | None) -> Answer:
-    chances = None
-    if item.classes is not None and scores is not None:
-        chances = scores.float().softmax(1).gather(1, item.classes[:, None])[:, 0]
-    return Answer(item.key, item.name, item.scores.detach(), item.classes, chances)
 
 
 def info(call: Call, trace: Trace, *, asked: bool) -> LayerInfo:

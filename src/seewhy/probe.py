@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import MethodError
+from seewhy.fed import of_picture
 from seewhy.grid import Grid
 from seewhy.listen import GuidedReLU
 from seewhy.outputs import map_tensors, tensors_in
@@ -86,7 +87,8 @@ class Network:
         key = (module, index, picture)
         if key not in self._tails:
             self._tails.clear()
-            self._tails[key] = Tail(self.module, self.inputs[picture : picture + 1], module, index)
+            whole = of_picture(self.module, picture)
+            self._tails[key] = Tail(whole, self.inputs[picture : picture + 1], module, index)
         return self._tails[key]
 
     def guided(self, asked: Asked) -> Tensor:
@@ -156,7 +158,7 @@ class Probe:
     def score(self, inputs: Tensor, picture: int, scoring: Scoring) -> Tensor:
         """The scores (N,) of variants (N, C, *size) of one picture, with their graph."""
         with torch.inference_mode(False), torch.enable_grad():
-            output = twin(self.network.module)(inputs)
+            output = twin(of_picture(self.network.module, picture))(inputs)
             return scoring(self.asked.of(output, picture, len(inputs)), output)
 
     def head(self, activations: Tensor) -> LinearHead:

@@ -132,10 +132,9 @@ class _Watch:
         self.running: list[str] = []  # modules, outermost first; followed for attention only
 
     def attach(self, model: nn.Module) -> None:
-        if self.wanted.names is None:
-            chosen = dict(named_modules(model))
-        else:
-            chosen = {name: model.get_submodule(name) for name in self.wanted.names}
+        chosen = dict(named_modules(model))
+        if self.wanted.names is not None:
+            chosen = {name: chosen[name] for name in self.wanted.names}
         for name, module in chosen.items():
             module.register_forward_hook(self.keep(name, module))
         if not all(isinstance(module, SHAPERS) for module in chosen.values()):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from seewhy import colors as color_tables
-from seewhy.errors import UsageError
+from seewhy.errors import UnknownName, UsageError
 from seewhy.view import View
 
 Floats = NDArray[np.float32]
@@ -24,18 +24,36 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two exclus
 LONGEST = 1024  # pixels of an overlay's longer side, unless asked otherwise
 UNSEEN_LIGHT = 0.38  # what the network did not see is drawn this bright
 PAPER, INK, FAINT = (18, 19, 23), (236, 236, 232), (150, 152, 158)
+SCALES = ("own", "shared")  # what a heat map is divided by: its own maximum, or that over all targets
 
 
 @dataclass(frozen=True)
 class Look:
     """How overlays are drawn. `style` "fade": opacity follows the map; "blend": the same opacity everywhere.
 
-    `opacity` in [0, 1] is that of the strongest evidence; `colors` names a colour table.
+    `opacity` in [0, 1] is that of the strongest evidence; `colors` names a colour table. `scale` "own" draws each map in
+    shares of its own maximum; "shared" in shares of the maximum over all targets (of the same picture, method and layer),
+    so that a weak answer looks weak. Raises UnknownName for another scale.
     """
 
     style: str = "fade"
     colors: str = color_tables.DEFAULT
     opacity: float = 0.8
+    scale: str = "own"
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+
+
+def check_scale(name: str) -> str:
+    """`name`, where it is one of SCALES; UnknownName where it is not.
+
+    >>> check_scale("shared")
+    'shared'
+    """
+    if name not in SCALES:
+        raise UnknownName("scale", name, SCALES, hint=f"There are {' and '.join(SCALES)}.")
+    return name
 
 
 @dataclass(frozen=True)

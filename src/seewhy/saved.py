@@ -56,11 +56,17 @@ def map_entry(e: Explanation, key: tuple[str, str, str]) -> dict[str, Any]:
 
 
 def files(e: Explanation, photo: Image.Image | None) -> dict[str, storage.Content]:
-    """The files beside the record: signed float32 maps under "method|target|layer", and the photo as drawn."""
+    """The files beside the record: signed float32 maps under "method|target|layer", and the photo as drawn.
+
+    A signal or a volume has no photo: what the network saw of it is kept as it is, in float32.
+    """
     arrays = {"|".join(key): maps[0].float().cpu().numpy() for key, maps in e.maps.items()}
     content: dict[str, storage.Content] = {storage.MAPS: lambda file: np.savez_compressed(file, **arrays)}  # type: ignore[arg-type]
     if photo is not None:
         content[storage.PHOTO] = storage.jpeg(photo)
+    elif e.inputs is not None:
+        ground = e.inputs[0].detach().float().cpu().numpy()
+        content[storage.INPUT] = lambda file: np.savez_compressed(file, input=ground)
     return content
 
 
@@ -88,11 +94,17 @@ def fields_from(folder: Path, data: dict[str, Any], maps: dict[Any, torch.Tensor
         "reached": {key: torch.tensor([False]) for key in blank},
         "size": tuple(data["size"]),
         "pictures": read_pictures(folder, data),
+        "inputs": read_input(folder) if storage.INPUT in data["files"] else None,
         "suggested": data["suggested"],
         "single": True,
         "notes": tuple(data["notes"]),
         "about": data["about"],
     }
+
+
+def read_input(folder: Path) -> torch.Tensor:
+    with open(folder / storage.INPUT, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return torch.from_numpy(arrays["input"])[None]
 
 
 def read_pictures(folder: Path, data: dict[str, Any]) -> tuple[Picture, ...] | None:

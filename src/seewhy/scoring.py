@@ -54,7 +54,7 @@ class LogitPlusLogProbability(Scoring):
 
 @final
 @dataclass(frozen=True)
-class Contrast(Scoring):
+class AgainstNearest(Scoring):
     """y_c - gamma * mean of y_d over the `references` classes d whose logits are closest to the class's own.
 
     Which classes those are is settled by the values; no gradient flows through the choice.

@@ -14,7 +14,7 @@ from typing import IO, Any
 from PIL import Image
 
 Content = bytes | Callable[[IO[bytes]], Any]
-RECORD, MAPS, PHOTO = "explanation.json", "maps.npz", "photo.jpg"
+RECORD, MAPS, PHOTO, INPUT = "explanation.json", "maps.npz", "photo.jpg", "input.npz"
 
 
 def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str, Content]) -> list[Path]:

@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from seewhy.errors import ModelError
+from seewhy.fed import Fed
 
 # Values of these exact types can be shared as they are: they cannot be written to, and hold no module.
 SHARED = frozenset(
@@ -85,12 +86,14 @@ def twin(model: nn.Module) -> nn.Module:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """What is inside torch.compile, DataParallel and DistributedDataParallel wrappers; other modules as they are."""
+    """What is inside torch.compile, DataParallel, DistributedDataParallel and `Fed`; other modules as they are."""
     while True:
         if "_orig_mod" in module._modules:
             inner = module._modules["_orig_mod"]
         elif isinstance(module, WRAPPERS):
             inner = module._modules["module"]
+        elif isinstance(module, Fed):
+            inner = module._modules["model"]
         else:
             return module
         assert inner is not None
@@ -253,7 +256,7 @@ def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     waiting = [("", model)]
     while waiting:  # depth first, so that a shared module has the name that torch gives it
         prefix, module = waiting.pop()
-        if "_orig_mod" in module._modules or isinstance(module, WRAPPERS):
+        if "_orig_mod" in module._modules or isinstance(module, (*WRAPPERS, Fed)):
             module = unwrapped(module)
         if id(module) in seen:
             continue

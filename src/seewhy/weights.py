@@ -13,7 +13,7 @@ import urllib.request
 import uuid
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -184,32 +184,43 @@ def download(url: str, path: Path) -> str:
     return digest.hexdigest()
 
 
-def fetch_from_hub(repo: str, names: list[str], model: str, say: Say) -> Path:
+def fetch_from_hub(
+    repo: str, names: Sequence[str], model: str, say: Say, revision: str | None = None, remedy: str = ""
+) -> Path:
     """The first of the files `names` that the Hugging Face repository has, from its local cache or downloaded there.
 
     The hub's own client tries five times (8 s and more) before it says that there is no network: here the cache is
-    looked at first, then one short question decides. Raises `OfflineError` as `fetch` does.
+    looked at first, then one short question decides. Raises `OfflineError` as `fetch` does; `remedy` says what to do.
     """
     from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     for name in names:
-        if isinstance(cached := try_to_load_from_cache(repo, name), str):
+        if isinstance(cached := try_to_load_from_cache(repo, name, revision=revision), str):
             return Path(cached)
-    remedy = (
+    remedy = remedy or (
         f"on another machine run 'hf download {repo} {names[0]}', and give that file here ('{names[0]}?arch={model}'), "
         "or leave the model out for the embedded network"
     )
-    trouble = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else unreachable(hf_hub_url(repo, names[0]))
+    url = hf_hub_url(repo, names[0], revision=revision)
+    trouble = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else unreachable(url)
     if trouble:
         raise OfflineError(model, f"its weights {repo} (Hugging Face) are not on this machine, and {trouble}; {remedy}")
     say(f"downloading {repo} from {urlsplit(constants.ENDPOINT).hostname} to {constants.HF_HUB_CACHE}")
     for name in names:
         try:
-            return Path(hf_hub_download(repo, name))
+            return Path(hf_hub_download(repo, name, revision=revision))
         except Exception as error:  # the client raises errors of its own, of httpx and of the system
             if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
                 continue  # the server was asked, and has no such file
+            if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)):
+                what = "revision" if isinstance(error, RevisionNotFoundError) else "repository, or not for everyone"
+                raise ModelError(model, f"{urlsplit(url).hostname} has no such {what}; check the name") from None
             raise OfflineError(model, f"{repo} could not be downloaded ({first_line(error)}); {remedy}") from None
     raise ModelError(model, f"the Hugging Face repository {repo} has none of {', '.join(names)}; {remedy}")
 

@@ -184,3 +184,8 @@ class NetworkMethod(Settings, ABC):
 
 
 AnyMethod = Method | SeveralMaps | NetworkMethod
+
+
+def weighs_channels(method: AnyMethod) -> bool:
+    """Whether a method (or the one inside a wrapper) gives whole channels one weight each: it cannot tell places apart."""
+    return isinstance(getattr(method, "base", method), Weighted)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.methods.base import About, Elementwise, Method, Sampled, Weighted
 from seewhy.methods.gradient import GradCAM, LayerCAM
-from seewhy.scoring import AsAsked, Contrast, Scoring
+from seewhy.scoring import AgainstNearest, AsAsked, Scoring
 from seewhy.signals import Need, Signals
 from seewhy.tensors import facing, first_component, rectify, resize
 
@@ -47,7 +47,7 @@ class FinerCAM(Method):
 
     @property
     def scoring(self) -> Scoring:
-        return Contrast(self.references, self.gamma)
+        return AgainstNearest(self.references, self.gamma)
 
     def forwards(self, channels: int, cells: int) -> int:
         return self.base.forwards(channels, cells)

@@ -1,0 +1,87 @@
+"""Questions brought to a model: bound to its photos, asked of its output, and the method that fits them by default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import UsageError
+from seewhy.inputs import Given, output_for
+from seewhy.methods import AnyMethod, GradCAM, HiResCAM, weighs_channels
+from seewhy.models import LoadedModel
+from seewhy.parts import Answer
+from seewhy.targets import Around, Asked, Target, logits, probabilities
+from seewhy.trace import Trace
+
+
+def bound(questions: Sequence[Target], given: Given, loaded: LoadedModel) -> list[Target]:
+    """The questions with what they say about photos, texts and other pictures brought to the network's terms."""
+    around = Around(
+        size=tuple(given.tensor.shape[2:]),
+        views=[picture.view for picture in given.pictures] if given.pictures else None,
+        embed_text=loaded.embed_text,
+        output_for=partial(output_for, loaded=loaded) if loaded.preprocess is not None else None,
+    )
+    return [question.bind(around) for question in questions]
+
+
+def ask(questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None) -> list[Asked]:
+    """Each question asked of the output; one that asks the same as an earlier one ("minibus" after 654) is left out."""
+    asked: list[Asked] = []
+    for item in (question.ask(trace.output, labels) for question in questions):
+        item.key = item.key.replace("|", "/")  # which stands between method, target and layer in files
+        alike = [other for other in asked if other.key.partition("#")[0] == item.key]
+        if any(same_question(item, other) for other in alike):
+            continue
+        if alike:  # two functions of one name, or two tensors of classes
+            item.name = f"{item.name}#{len(alike) + 1}"
+            item.key = f"{item.key}#{len(alike) + 1}"
+        asked.append(item)
+    return asked
+
+
+def same_question(one: Asked, other: Asked) -> bool:
+    if one.classes is None or other.classes is None:
+        return one.classes is other.classes and one.question == other.question
+    return torch.equal(one.classes, other.classes)
+
+
+def default_methods(asked: Sequence[Asked]) -> dict[str, AnyMethod]:
+    """Grad-CAM; where a question is about a place HiResCAM, which keeps places apart."""
+    method = HiResCAM() if any(item.dense for item in asked) else GradCAM()
+    return {str(method): method}
+
+
+def notes_on(asked: Sequence[Asked], methods: Mapping[str, AnyMethod], *, chosen: bool) -> list[str]:
+    """What was inferred about the questions, and which methods do not fit them."""
+    notes = list(dict.fromkeys(note for item in asked for note in item.notes))
+    if any(item.dense for item in asked):
+        coarse = [name for name, method in methods.items() if weighs_channels(method)]
+        if coarse:
+            notes.append(
+                f"{', '.join(coarse)} weigh{'s' if len(coarse) == 1 else ''} whole channels, so a place and others that "
+                "look like it light up alike; hirescam and layercam keep them apart"
+            )
+        elif not chosen:
+            notes.append(
+                "hirescam, as the question is about a place: gradcam weighs whole channels and mixes places up"
+            )
+    return notes
+
+
+def class_logits(trace: Trace) -> Tensor | None:
+    """The class scores (B, K) of the output, where it has any."""
+    try:
+        return logits(trace.output).detach()
+    except UsageError:
+        return None
+
+
+def answer(item: Asked, scores: Tensor | None, multilabel: bool) -> Answer:
+    chances = None
+    if item.classes is not None and scores is not None:
+        chances = probabilities(scores.float(), multilabel).gather(1, item.classes[:, None])[:, 0]
+    return Answer(item.key, item.name, item.scores.detach(), item.classes, chances)

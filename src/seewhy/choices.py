@@ -1,0 +1,55 @@
+"""Which map of an explanation is meant: names of methods, targets and layers, and what to say where they are unclear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from seewhy.errors import ChoiceError, UnknownName
+from seewhy.targets import class_index
+
+if TYPE_CHECKING:
+    from seewhy.explanation import Explanation
+
+Key = tuple[str, str, str]  # method, target, layer
+
+
+def find_key(e: Explanation, method: str | None, target: str | int | None, layer: str | None) -> Key:
+    """The key of one map; what is left out must have one value only."""
+    method = choose("method", method, e.methods)
+    return (
+        method,
+        choose("target", target_key(e, target), e.targets),
+        choose("layer", layer, e.layers_of(method)),
+    )
+
+
+def target_key(e: Explanation, target: str | int | None) -> str | None:
+    """The key of a target that was named by its key, its class's name or index, or a synonym."""
+    if target is None or str(target) in e.targets:
+        return None if target is None else str(target)
+    for answer in e.answers:
+        if answer.name == target:
+            return answer.key
+    if e.labels is not None and not str(target).lstrip("-").isdecimal():
+        index = str(class_index(str(target), e.labels, len(e.labels)))
+        return index if index in e.targets else str(target)
+    return str(target)
+
+
+def choose(kind: str, given: str | None, choices: Sequence[str]) -> str:
+    """`given`, or the only choice there is. Raises ChoiceError where there are several, UnknownName where it is none."""
+    if given is None:
+        if len(choices) == 1:
+            return choices[0]
+        raise ChoiceError(
+            f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices
+        )
+    if given not in choices:
+        raise UnknownName(kind, given, choices, hint=f"This explanation has {', '.join(choices)}.")
+    return given
+
+
+def counted(word: str, names: Sequence[str]) -> str:
+    """One name is said as such ("layer conv1"), of several only how many ("7 layers")."""
+    return f"{word} {names[0]}" if len(names) == 1 else f"{len(names)} {word}s"

@@ -1,0 +1,168 @@
+"""CLIP models of open_clip: by name with a tag of published weights, or from a folder with its config."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import ModelError, UnknownName
+from seewhy.loaded import LoadedModel
+from seewhy.preprocess import Preprocess
+from seewhy.sources.arch import DAMAGED, RANDOM, misfit, seeded
+from seewhy.sources.repository import Repository
+from seewhy.sources.zeroshot import EmbedText, ZeroShot, normalized
+from seewhy.weights import Say, fetch, fetch_from_hub, first_line, reading, refuse_other_formats
+
+PREFIX = "open_clip/"
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+
+
+def load_openclip(text: str, say: Say, *, pretrained: bool) -> LoadedModel:
+    """`open_clip/NAME@TAG`; without weights (`pretrained=False`) the tag may be left out."""
+    library = import_open_clip(text)
+    name, _, tag = text.removeprefix(PREFIX).partition("@")
+    if name not in (names := library.list_models()):
+        raise UnknownName("open_clip model", name, names, "A CLIP model is open_clip/NAME@WEIGHTS.")
+    tags = library.list_pretrained_tags_by_model(name)
+    if pretrained and not tag:
+        if len(tags) != 1:
+            hint = (
+                f"choose one of {', '.join(tags)}: '{PREFIX}{name}@{tags[-1]}'"
+                if tags
+                else "pretrained=false builds it"
+            )
+            raise ModelError(text, f"open_clip has {len(tags)} sets of weights for it; {hint}")
+        tag = tags[0]
+    if tag and tag not in tags:
+        raise UnknownName("weights", tag, tags, f"{PREFIX}{name} has {', '.join(tags) or 'none'}.")
+    config = library.get_pretrained_cfg(name, tag) if tag else {}
+    uri = f"{PREFIX}{name}@{tag}" if tag else f"{PREFIX}{name}"
+    path = fetch_tag(config, uri, say) if pretrained else None
+    choices = {f"image_{key}": config[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in config}
+    model = build(library, name, uri, path, choices, quick_gelu=bool(config.get("quick_gelu")))
+    return zero_shot(library, name, model, uri, say, random=path is None)
+
+
+def load_openclip_folder(place: Repository, config: Path, *, pretrained: bool) -> LoadedModel:
+    """The CLIP model that `open_clip_config.json` describes."""
+    library = import_open_clip(place.uri)
+    path = place.weights(WEIGHTS) if pretrained else None
+    name = f"local-dir:{config.parent}"
+    model = build(library, name, place.uri, path, {})
+    return zero_shot(library, name, model, place.uri, place.say, random=path is None)
+
+
+def fetch_tag(config: dict[str, Any], uri: str, say: Say) -> Path:
+    if hub := config.get("hf_hub"):
+        repo, _, file = hub.rpartition("/")
+        return fetch_from_hub(repo, [file] if file else WEIGHTS[:2], uri, say)
+    return fetch(config["url"], uri, say)
+
+
+def build(
+    library: Any, name: str, uri: str, path: Path | None, choices: dict[str, Any], *, quick_gelu: bool = False
+) -> Any:
+    """The CLIP model in eval mode, with the weights of `path`, or random ones."""
+    if path is not None:
+        refuse_other_formats(path)
+    with seeded(), quiet():
+        try:
+            # not its own loading: that goes to the hub first, and says what is wrong in pages
+            model = library.create_model_and_transforms(
+                name, load_weights=False, pretrained_text=False, force_quick_gelu=quick_gelu, **choices
+            )[0]
+        except Exception as error:  # a part of the network may come from timm or transformers
+            raise ModelError(uri, f"open_clip cannot build it ({first_line(error)}); check its config") from None
+        if path is not None:
+            with reading(path, DAMAGED):
+                try:
+                    library.load_checkpoint(model, str(path))
+                except RuntimeError as error:
+                    if "state_dict" in str(error):
+                        raise ModelError(
+                            uri, f"the weights {path} do not fit: {misfit(error)}; choose others"
+                        ) from None
+                    raise
+    return model.eval()
+
+
+def zero_shot(library: Any, name: str, model: Any, uri: str, say: Say, *, random: bool) -> LoadedModel:
+    scale = float(model.logit_scale.detach().exp())
+    bias = 0.0 if model.logit_bias is None else float(model.logit_bias.detach())
+    module = ZeroShot(model.visual, scale, bias).eval()
+    preprocess, notes = read_preprocess(library.get_model_preprocess_cfg(model))
+    notes += [RANDOM] if random else []
+    return LoadedModel(module, preprocess, None, uri, tuple(notes), text_side(library, name, model, uri, say))
+
+
+def read_preprocess(config: dict[str, Any]) -> tuple[Preprocess, list[str]]:
+    """
+    >>> config = dict(size=224, mode="RGB", mean=(0, 0, 0), std=(1, 1, 1), interpolation="bicubic", resize_mode="squash")
+    >>> read_preprocess(config)[0].resize
+    (224, 224)
+    """
+    size = config["size"]
+    height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
+    mean, std = tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
+    how = config["interpolation"]
+    way = how if how in ("bilinear", "bicubic") else "bicubic"  # "random" is for training
+    mode = config["resize_mode"]
+    if mode == "shortest":
+        resize = height if height == width else (height, width)
+        return Preprocess((height, width), mean, std, way, resize, "exact" if height == width else "cover"), []
+    if mode == "squash":
+        return Preprocess((height, width), mean, std, way, (height, width)), []
+    return Preprocess((height, width), mean, std, way, (height, width), "contain"), [
+        "preprocessing: what a photo does not fill has the mean colour; open_clip fills it with black"
+    ]
+
+
+def text_side(library: Any, name: str, model: Any, uri: str, say: Say) -> EmbedText:
+    """Texts to their embeddings; the tokenizer is made at the first use."""
+    tokenizers: list[Any] = []
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        if not tokenizers:
+            tokenizers.append(read_tokenizer(library, name, uri, say))
+        with torch.no_grad():
+            return normalized(model.encode_text(tokenizers[0](list(texts))))
+
+    return embed
+
+
+def read_tokenizer(library: Any, name: str, uri: str, say: Say) -> Any:
+    repo = (library.get_model_config(name) or {}).get("text_cfg", {}).get("hf_tokenizer_name")
+    if repo and not name.startswith("local-dir:"):
+        remedy = f"on another machine run 'hf download {repo}' and copy that cache here"
+        fetch_from_hub(repo, TOKENIZER, uri, say, remedy=remedy)  # quickly, or the reason why not
+    try:
+        with quiet():
+            return library.get_tokenizer(name)
+    except Exception as error:
+        raise ModelError(uri, f"its tokenizer cannot be used ({first_line(error)}); pip install 'seewhy[hf]'") from None
+
+
+def import_open_clip(uri: str) -> Any:
+    try:
+        import open_clip  # type: ignore[import-untyped]
+    except ImportError:
+        raise ModelError(uri, "open_clip is not installed; pip install 'seewhy[clip]'") from None
+    return open_clip
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warning that there are no weights yet."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,25 @@
+"""Questions: what of the model's output is to be explained, as one score for each picture."""
+
+from seewhy.targets.base import Around as Around
+from seewhy.targets.base import Asked as Asked
+from seewhy.targets.base import Combined as Combined
+from seewhy.targets.base import FunctionScore as FunctionScore
+from seewhy.targets.base import Target as Target
+from seewhy.targets.boxes import BoxScore as BoxScore
+from seewhy.targets.classes import ClassLogProbability as ClassLogProbability
+from seewhy.targets.classes import ClassProbability as ClassProbability
+from seewhy.targets.classes import ClassScore as ClassScore
+from seewhy.targets.classes import Contrast as Contrast
+from seewhy.targets.classes import OutputScore as OutputScore
+from seewhy.targets.classes import TopScore as TopScore
+from seewhy.targets.classes import logits as logits
+from seewhy.targets.classes import probabilities as probabilities
+from seewhy.targets.dense import RegionScore as RegionScore
+from seewhy.targets.names import Labels as Labels
+from seewhy.targets.names import as_number as as_number
+from seewhy.targets.names import class_index as class_index
+from seewhy.targets.names import class_name as class_name
+from seewhy.targets.names import find_class as find_class
+from seewhy.targets.reading import as_targets as as_targets
+from seewhy.targets.similarity import Similarity as Similarity
+from seewhy.targets.similarity import TextScore as TextScore

@@ -1,0 +1,192 @@
+"""What a question is: asked of one output it gives a score for each picture, and can be asked again of others."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import TargetError
+from seewhy.targets.names import Labels
+from seewhy.view import View
+
+# The same question asked of another output, whose rows are variants of `pictures` (N,) of the batch: scores (N,).
+Follow = Callable[[Any, Tensor], Tensor]
+
+
+@dataclass(eq=False)
+class Asked:
+    """A target asked of one output: `scores` (B,) with their graph, and how to ask the same of other outputs.
+
+    What the first output decided (which class is on top, which box, which region) stays: `follow` never decides anew.
+    `classes` (B,) are the classes whose logits the scores are, where they are just that. `dense`: the answer belongs to
+    a place (a region, a box), which methods that weigh whole channels cannot tell from others. `notes` say what was
+    inferred.
+    """
+
+    key: str  # short, unique, the same in files and tables: "654", "top2"
+    name: str  # for people: "minibus"
+    scores: Tensor
+    follow: Follow
+    classes: Tensor | None = None
+    dense: bool = False
+    question: object = None  # equal for equal questions
+    notes: tuple[str, ...] = ()
+
+    def of(self, output: Any, picture: int, rows: int) -> Asked:
+        """The same question about one picture, asked of another `output`, whose `rows` are all variants of that picture.
+
+        Raises TargetError for a function that cannot answer that.
+        """
+        return self.about(output, torch.full((rows,), picture))
+
+    def again(self, output: Any) -> Asked:
+        """The same question about the same pictures, asked of an `output` for a variant of each."""
+        return self.about(output, torch.arange(len(self.scores)))
+
+    def about(self, output: Any, pictures: Tensor) -> Asked:
+        pictures = pictures.to(self.scores.device)
+        scores = self.follow(output, pictures)
+        classes = None if self.classes is None else self.classes[pictures]
+        return dataclasses.replace(self, scores=scores, classes=classes)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What is known around a question before it is asked.
+
+    `size` is that of the network's inputs; `views` say, for pictures, which part of each photo those show;
+    `embed_text` (texts -> (N, D)) is that of a model of pictures and texts; `output_for` runs the model on another picture.
+    """
+
+    size: tuple[int, ...] = ()
+    views: Sequence[View] | None = None
+    embed_text: Callable[[Sequence[str]], Tensor] | None = None
+    output_for: Callable[[Any], Any] | None = None
+
+
+NOWHERE = Around()
+
+
+class Target(ABC):
+    """A question. Instances are values that hold no model and no output; + - and * with numbers make new ones."""
+
+    @abstractmethod
+    def ask(self, output: Any, labels: Labels) -> Asked:
+        """The score of each picture from the model's `output`.
+
+        Raises TargetError where the output cannot answer, UnknownName for a class name that is not in `labels`.
+        """
+
+    def bind(self, around: Around) -> Target:
+        """This target with what it means in the photo, or in another picture, brought to the network's terms."""
+        return self
+
+    def __add__(self, other: Target) -> Target:
+        return Combined((*parts_of(self), *parts_of(other)))
+
+    def __sub__(self, other: Target) -> Target:
+        return self + -1 * other
+
+    def __mul__(self, factor: float) -> Target:
+        return Combined(tuple((factor * weight, target) for weight, target in parts_of(self)))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Target:
+        return -1 * self
+
+
+@final
+@dataclass(frozen=True)
+class Combined(Target):
+    """A weighted sum of targets, as `ClassScore(1) + 0.5 * ClassScore(2)` makes it: `parts` are (weight, target).
+
+    >>> from seewhy.targets import ClassScore
+    >>> asked = (ClassScore(1) - 0.5 * ClassScore(0)).ask(torch.tensor([[4.0, 3.0]]), ["cat", "dog"])
+    >>> asked.key, asked.name, asked.scores
+    ('1-0.5*0', 'dog − 0.5 cat', tensor([1.]))
+    """
+
+    parts: tuple[tuple[float, Target], ...]
+    title: str = field(default="", compare=False)
+
+    def bind(self, around: Around) -> Target:
+        return Combined(tuple((weight, target.bind(around)) for weight, target in self.parts), self.title)
+
+    def ask(self, output: Any, labels: Labels) -> Asked:
+        asked = [(weight, target.ask(output, labels)) for weight, target in self.parts]
+
+        def follow(other: Any, pictures: Tensor) -> Tensor:
+            return total([weight * item.follow(other, pictures) for weight, item in asked])
+
+        key = "".join(signed(weight, "*") + item.key for weight, item in asked)
+        name = "".join(
+            signed(weight, " ").replace("-", " − ").replace("+", " + ") + item.name for weight, item in asked
+        )
+        return Asked(
+            key=key.removeprefix("+"),
+            name=name.removeprefix(" + ").strip(),
+            scores=total([weight * item.scores for weight, item in asked]),
+            follow=follow,
+            dense=any(item.dense for _, item in asked),
+            question=self,
+            notes=tuple(note for _, item in asked for note in item.notes),
+        )
+
+
+def parts_of(target: Target) -> tuple[tuple[float, Target], ...]:
+    if not isinstance(target, Target):
+        raise TargetError(target, "only targets can be added: ClassScore(654) - ClassScore(829).")
+    return target.parts if isinstance(target, Combined) else ((1.0, target),)
+
+
+def total(scores: Sequence[Tensor]) -> Tensor:
+    return torch.stack([score.to(scores[0].device) for score in scores]).sum(0)
+
+
+def signed(weight: float, sign: str) -> str:
+    """
+    >>> signed(1, "*"), signed(-0.5, "*")
+    ('+', '-0.5*')
+    """
+    size = "" if abs(weight) == 1 else f"{abs(weight):.4g}{sign}"
+    return ("-" if weight < 0 else "+") + size
+
+
+@final
+@dataclass(frozen=True)
+class FunctionScore(Target):
+    """Any function of the model's output that gives one score for each row of it: output -> (B,)."""
+
+    function: Callable[[Any], Tensor]
+
+    def ask(self, output: Any, labels: Labels) -> Asked:
+        name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
+        scores = checked(self.function(output), name)
+        return Asked(name, name, scores, self.follow, question=self.function)
+
+    def follow(self, output: Any, pictures: Tensor) -> Tensor:
+        rows = len(pictures)
+        name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
+        rule = f"it is asked of {rows} variants of a picture too, and must give one score for each row, whatever their number"
+        try:
+            scores = checked(self.function(output), name)
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            raise TargetError(name, f"the function failed ({' '.join(str(error).split())}); {rule}.") from error
+        if len(scores) != rows:
+            raise TargetError(name, f"the function gave {len(scores)} scores; {rule}.")
+        return scores
+
+
+def checked(scores: Any, name: str) -> Tensor:
+    """What a target function gave, if it is one score for each row."""
+    if not isinstance(scores, Tensor) or scores.dim() != 1:
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise TargetError(name, f"the function gave {shape}; it must give one score for each picture, shape (B,).")
+    return scores

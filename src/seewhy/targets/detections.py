@@ -1,0 +1,140 @@
+"""What detectors give, in one form: candidate boxes, and a score for each class of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import TargetError, UnknownName
+from seewhy.outputs import first_tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The candidates of one picture: `boxes` (N, 4), left, top, right, bottom in the input's pixels, `scores` (N, K).
+
+    `kept`: the list was already cut down (by non-maximum suppression), so that its order means nothing for other outputs.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    kept: bool = False
+
+
+Size = tuple[int, ...]
+Decode = Callable[[Any], tuple[Tensor, Tensor]]
+
+
+def detection_lists(output: Any, size: Size) -> list[Candidates]:
+    """torchvision's detectors: for each picture a dict of boxes, labels and scores."""
+    found = []
+    for one in output:
+        classes = int(one["labels"].max()) + 1 if len(one["labels"]) else 1
+        table = one["scores"].new_zeros(len(one["scores"]), classes)
+        table = table.scatter(1, one["labels"][:, None], one["scores"][:, None])
+        found.append(Candidates(one["boxes"], table, kept=True))
+    return found
+
+
+def detr(output: Any, size: Size) -> list[Candidates]:
+    """DETR and its kin: logits (B, N, K), the last class meaning "nothing", and boxes cx, cy, w, h in [0, 1]."""
+    scores = output["logits"] if "logits" in output else output["pred_logits"]
+    height, width = size
+    whole = scores.new_tensor([width, height, width, height])
+    return [Candidates(corners(box) * whole, row) for box, row in zip(output["pred_boxes"], scores, strict=True)]
+
+
+def yolov5(output: Any, size: Size) -> list[Candidates]:
+    """(B, N, 5 + K): cx, cy, w, h in pixels, objectness, class probabilities."""
+    table = first_tensor(output)
+    assert table is not None
+    return [Candidates(corners(row[:, :4]), row[:, 4:5] * row[:, 5:]) for row in table]
+
+
+def yolov8(output: Any, size: Size) -> list[Candidates]:
+    """(B, 4 + K, N): cx, cy, w, h in pixels, class probabilities."""
+    table = first_tensor(output)
+    assert table is not None
+    return yolov8_rows(table.transpose(1, 2))
+
+
+def yolov8_rows(table: Tensor) -> list[Candidates]:
+    return [Candidates(corners(row[:, :4]), row[:, 4:]) for row in table]
+
+
+DECODERS: dict[str, Callable[[Any, Size], list[Candidates]]] = {
+    "torchvision": detection_lists,
+    "detr": detr,
+    "yolov5": yolov5,
+    "yolov8": yolov8,
+}
+
+
+def is_detections(output: Any) -> bool:
+    """Whether an output says by its own names that it holds detections."""
+    return kind_of(output) is not None
+
+
+def kind_of(output: Any) -> str | None:
+    if isinstance(output, Mapping):
+        return "detr" if "pred_boxes" in output and {"logits", "pred_logits"} & set(output) else None
+    if isinstance(output, Sequence) and not isinstance(output, str) and output:
+        named = all(isinstance(one, Mapping) and {"boxes", "labels", "scores"} <= set(one) for one in output)
+        return "torchvision" if named else None
+    return None
+
+
+def candidates(output: Any, decode: str | Decode | None, size: Size, target: object) -> list[Candidates]:
+    """The candidates of each picture. Raises TargetError where nobody knows how to read the output."""
+    if decode is None:
+        decode = kind_of(output)
+        if decode is None:
+            found = first_tensor(output)
+            shape = type(output).__name__ if found is None else tuple(found.shape)
+            raise TargetError(
+                target,
+                f"the output {shape} does not say where its boxes are; say decode= one of {', '.join(DECODERS)}, or a "
+                "function of the output that gives boxes (B, N, 4) and scores (B, N, K).",
+            )
+    if isinstance(decode, str):
+        if decode not in DECODERS:
+            raise UnknownName("decoder", decode, DECODERS, "Or give a function: output -> boxes, scores.")
+        try:
+            return DECODERS[decode](output, size)
+        except (IndexError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise TargetError(
+                target, f"the output cannot be read as {decode} ({' '.join(str(error).split())})."
+            ) from None
+    boxes, scores = decode(output)
+    if boxes.dim() != 3 or boxes.shape[2] != 4 or scores.dim() != 3 or scores.shape[:2] != boxes.shape[:2]:
+        raise TargetError(
+            target,
+            f"decode gave boxes {tuple(boxes.shape)} and scores {tuple(scores.shape)}; it must give (B, N, 4) and (B, N, K).",
+        )
+    return [Candidates(*pair) for pair in zip(boxes, scores, strict=True)]
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """cx, cy, w, h as left, top, right, bottom.
+
+    >>> corners(torch.tensor([[5.0, 5.0, 4.0, 2.0]]))
+    tensor([[3., 4., 7., 6.]])
+    """
+    x, y, width, height = boxes.unbind(-1)
+    return torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1)
+
+
+def overlap(boxes: Tensor, box: Tensor) -> Tensor:
+    """Intersection over union (N,) of boxes (N, 4) with one box (4,).
+
+    >>> overlap(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.0, 0.0, 2.0, 2.0]))
+    tensor([0.5000])
+    """
+    low, high = torch.maximum(boxes[:, :2], box[:2]), torch.minimum(boxes[:, 2:], box[2:])
+    shared = (high - low).clamp(min=0).prod(1)
+    sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
+    return shared / (sizes + (box[2:] - box[:2]).prod() - shared).clamp(min=1e-12)
