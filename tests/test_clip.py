@@ -107,7 +107,7 @@ def test_open_clip_names_that_do_not_work(named: str, folder: Path, monkeypatch:
         (UnknownName, "open_clip/ViT-B-23@openai", "did you mean 'ViT-B-32'"),
         (UnknownName, "open_clip/tiny@mien", "did you mean 'mine'"),
         (ModelError, "open_clip/tiny", "2 sets of weights.*choose one of mine, gone"),
-        (OfflineError, "open_clip/tiny@gone", "me/gone .*cannot be reached"),
+        (OfflineError, "open_clip/tiny@gone", r"me/gone .*cannot be reached.*local-dir:FOLDER"),
         (UnknownName, "open_clip/tiny@mine?num_classes=3", "takes pretrained, labels"),
     ):
         with pytest.raises(kind, match=reason) as error:

@@ -308,6 +308,7 @@ def test_timm_from_a_folder_and_the_hub(tmp_path: Path, monkeypatch: pytest.Monk
     config = {"architecture": "test_vit", "num_classes": 3, "label_names": ["n1", "n2", "n3"],
               "label_descriptions": {"n1": "cat", "n2": "dog", "n3": "bus"},
               "pretrained_cfg": {"input_size": [3, 160, 160], "mean": [0.5] * 3, "std": [0.5] * 3, "num_classes": 3,
+                                 "fixed_input_size": True,
                                  "interpolation": "bicubic", "crop_pct": 0.95, "classifier": "head"}}  # fmt: skip
     (tmp_path / "net" / "config.json").write_text(json.dumps(config))
     save_file(network.state_dict(), tmp_path / "net" / "model.safetensors")

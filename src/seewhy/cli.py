@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ output = Group("Output", sort_key=3)
 Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
 Names = list[str] | None
 AllowCode = Annotated[bool, Parameter(group=what)]
+KIND = re.compile(r"\s*[A-Za-z]+:")  # how a target begins that says what kind it is
 STDIN = "stdin:"  # stands for "-", which would be read as an option
 STDERR = Console(stderr=True, highlight=False, emoji=False)
 
@@ -44,6 +46,8 @@ def explain(
     layers: Annotated[Names, Parameter(name=["--layers", "-l"], group=what)] = None,
     methods: Annotated[Names, Parameter(group=what)] = None,
     targets: Annotated[Names, Parameter(name=["--targets", "-t"], group=what)] = None,
+    versus: Annotated[Names, Parameter(group=what)] = None,
+    multilabel: Annotated[bool, Parameter(group=what)] = False,
     label: Annotated[str | None, Parameter(group=what)] = None,
     fit: Annotated[Literal["crop", "squash", "pad"] | None, Parameter(group=what)] = None,
     labels: Annotated[str | None, Parameter(group=what)] = None,
@@ -76,9 +80,15 @@ def explain(
     methods
         Names from `seewhy methods`, with settings: "gradcam,scorecam(batch_size=64),smooth(layercam)"; several make a
         comparison. "all" compares all that fit the model, "fast" those without forwards of their own, at the suggested layer.
-        Default gradcam.
+        Default gradcam, for questions about a place hirescam.
     targets
-        Classes by index or name, or topK ("top3"). Default: the predicted class.
+        Classes by index or name, or topK ("top3"). Default: the predicted class. Also "region:bus", "point:bus@120,200",
+        "box:person@10,20,110,220" (photo pixels), "probability:bus", "logprobability:bus", "output:0", "text:a red bus" and
+        "like:other.jpg", for networks that answer such questions; of these one for each --targets.
+    versus
+        Why the targets and not these: classes by index or name (--targets 654 --versus 829).
+    multilabel
+        Each class has a probability of its own, beside the others.
     label
         What the picture really shows (index or name): prints how the network ranks it.
     fit
@@ -116,10 +126,11 @@ def explain(
     """
     if not pictures:
         raise UsageError("no picture. Give picture files or folders (seewhy bus.jpg), or try: seewhy demo")
-    wanted = split(methods) or ["gradcam"]
-    everywhere = "suggested" if {*GROUPS} & {*map(str.lower, wanted)} else "every"
+    wanted = split(methods)
+    everywhere = "suggested" if {*GROUPS} & {*map(str.lower, wanted or [])} else "every"
     settings = dict(
-        layers=split(layers) or [everywhere], methods=wanted, targets=split(targets), label=label,
+        layers=split(layers) or [everywhere], methods=wanted, targets=split_targets(targets),
+        versus=split_targets(versus), multilabel=multilabel, label=label,
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, scale=scale, size=size, out=out,
         max_pixels=max_pixels, as_json=json, quiet=quiet, memory=memory, seed=seed,
     )  # fmt: skip
@@ -223,7 +234,7 @@ def features(
     if channels < 1:
         raise UsageError(f"--channels {channels}: give at least 1.")
     settings = dict(
-        layers=split(layers) or ["every"], targets=split(targets), fit=fit, out=out, as_json=json, quiet=quiet,
+        layers=split(layers) or ["every"], targets=split_targets(targets), fit=fit, out=out, as_json=json, quiet=quiet,
         features=channels,
     )  # fmt: skip
     sources = ["-" if picture == STDIN else picture for picture in pictures]
@@ -300,6 +311,14 @@ def explain_pictures(
 def split(values: Names) -> list[str]:
     """Option values at their commas, but not at commas inside brackets: "a,b(c,d)" is a and b(c,d)."""
     return [item for value in values or [] for item in split_at_commas(value)]
+
+
+def split_targets(values: Names) -> list[str]:
+    """The same for targets, where one that names its kind ("box:person@1,2,3,4") is whole."""
+    found = []
+    for value in values or []:
+        found += [value] if KIND.match(value) else split_at_commas(value)
+    return found
 
 
 def say(message: str) -> None:

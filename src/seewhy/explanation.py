@@ -21,7 +21,7 @@ from seewhy.errors import ChoiceError, UsageError
 from seewhy.flags import flags_of
 from seewhy.parts import Answer, Features, LayerInfo, Picture
 from seewhy.render import LONGEST
-from seewhy.targets import class_name
+from seewhy.targets import class_name, probabilities
 from seewhy.view import View
 
 
@@ -54,6 +54,7 @@ class Explanation:
     pictures: tuple[Picture, ...] | None = None
     suggested: str | None = None
     single: bool = False
+    multilabel: bool = False
     notes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     kept_features: Mapping[str, Features] = field(default_factory=dict)
@@ -266,11 +267,19 @@ class Explanation:
         self.one_picture("top")
         if self.logits is None:
             raise UsageError("this model gives no class scores, so there are no top classes.")
-        chances = self.logits[0].float().softmax(0)
+        chances = self.probabilities[0]
         best = chances.topk(min(count, len(chances)))
         return [
             (i, class_name(i, self.labels), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The probability (B, K) of each class in [0, 1]: softmax, or where classes do not exclude each other (`multilabel`,
+        or a single logit) their sigmoids. Raises UsageError where the model gives no class scores."""
+        if self.logits is None:
+            raise UsageError("this model gives no class scores, so there are no probabilities.")
+        return probabilities(self.logits.float(), self.multilabel)
 
     def one_picture(self, what: str) -> None:
         """Raise ChoiceError unless this is an explanation of one picture."""

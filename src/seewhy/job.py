@@ -86,9 +86,11 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
         e = explain(
             model,
             image,
-            methods=list(settings.methods),
+            methods=list(settings.methods) or None,
             layers=list(settings.layers),
-            targets=list(settings.targets) if settings.targets else None,
+            targets=list(settings.targets) or None,
+            versus=list(settings.versus) or None,
+            multilabel=settings.multilabel,
             fit="squash" if settings.style == CLASSIC and settings.fit is None else settings.fit,
             suggested=not settings.features,
             features=settings.features,
@@ -167,7 +169,7 @@ def compare_label(e: Explanation, label: str | None) -> dict[str, Any] | None:
     if label is None or e.logits is None:
         return None
     index = find_class(as_number(label), e.labels, e.logits.shape[1])
-    chances = e.logits[0].float().softmax(0)
+    chances = e.probabilities[0]
     rank = int((chances > chances[index]).sum()) + 1
     predicted, name, _ = e.top(1)[0]
     said = class_name(index, e.labels)

@@ -23,8 +23,10 @@ class Settings:
     """
 
     layers: tuple[str, ...] = ("every",)
-    methods: tuple[str, ...] = ("gradcam",)
+    methods: tuple[str, ...] = ()  # none: the one that fits the question
     targets: tuple[str, ...] = ()
+    versus: tuple[str, ...] = ()
+    multilabel: bool = False
     label: str | None = None
     top: int = 5
     fit: Literal["crop", "squash", "pad"] | None = None

@@ -123,6 +123,7 @@ def explain(
         pictures=given.pictures,
         suggested=hint.layer if hint and hint.layer in layer_info else None,
         single=given.single,
+        multilabel=multilabel,
         notes=(*loaded.notes, *filter(None, [doubt]), *inferred, *silent_notes(silent), *unfit_notes(passes.unfit)),
         kept_features={layer: found for layer, found in shown.items() if layer in layer_info},
         about=provenance(loaded, hashed=isinstance(model, LoadedModel)),

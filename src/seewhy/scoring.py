@@ -37,7 +37,8 @@ class Probability(Scoring):
     """The softmax probability of the class, in [0, 1]."""
 
     def __call__(self, asked: Asked, output: Any) -> Tensor:
-        check_class(asked)
+        if asked.classes is None:
+            raise MethodError("", "it follows the probability of a class, so the target must be one; take scorecam(variant=paper).")
         return of_classes(asked, logits(output).softmax(1))
 
 

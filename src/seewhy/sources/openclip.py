@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.errors import ModelError, UnknownName
 from seewhy.loaded import LoadedModel
 from seewhy.preprocess import Preprocess
-from seewhy.sources.arch import DAMAGED, RANDOM, misfit, seeded
+from seewhy.sources.arch import DAMAGED, RANDOM, a_few, misfit, seeded
 from seewhy.sources.repository import Repository
 from seewhy.sources.zeroshot import EmbedText, ZeroShot, normalized
 from seewhy.weights import Say, fetch, fetch_from_hub, first_line, reading, refuse_other_formats
@@ -34,7 +34,7 @@ def load_openclip(text: str, say: Say, *, pretrained: bool) -> LoadedModel:
     if pretrained and not tag:
         if len(tags) != 1:
             hint = (
-                f"choose one of {', '.join(tags)}: '{PREFIX}{name}@{tags[-1]}'"
+                f"choose one of {a_few(tags, 6)}, as in '{PREFIX}{name}@{tags[-1]}'"
                 if tags
                 else "pretrained=false builds it"
             )
@@ -62,7 +62,8 @@ def load_openclip_folder(place: Repository, config: Path, *, pretrained: bool) -
 def fetch_tag(config: dict[str, Any], uri: str, say: Say) -> Path:
     if hub := config.get("hf_hub"):
         repo, _, file = hub.rpartition("/")
-        return fetch_from_hub(repo, [file] if file else WEIGHTS[:2], uri, say)
+        remedy = f"on another machine run 'hf download {repo}', and give the folder here ('local-dir:FOLDER')"
+        return fetch_from_hub(repo, [file] if file else WEIGHTS[:2], uri, say, remedy=remedy)
     return fetch(config["url"], uri, say)
 
 

@@ -180,4 +180,4 @@ def best_text(one: Candidates, labels: Labels, count: int = 3) -> str:
 
 def candidate_text(one: Candidates, row: int, column: int, labels: Labels) -> str:
     box = ", ".join(f"{value:.4g}" for value in one.boxes[row].tolist())
-    return f"{class_name(column, labels)} {float(one.scores[row, column]):.3g} at ({box})"
+    return f"{class_name(column, labels)} {float(one.scores[row, column].detach()):.3g} at ({box})"
