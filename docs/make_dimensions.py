@@ -44,7 +44,7 @@ def ecg_net() -> nn.Module:
     filters = torch.stack([sharp - sharp.mean(), broad - broad.mean()])
     conv = nn.Conv1d(2, 2, size, stride=4, padding=size // 2)
     conv.weight.data = torch.stack([filters, 0.5 * filters], 1) / filters.square().sum(1)[:, None, None]
-    conv.bias.data = torch.tensor([-0.45, -0.8])
+    conv.bias.data = torch.tensor([-0.45, -0.55])
     head = nn.Linear(2, 2)
     head.weight.data, head.bias.data = torch.tensor([[4.0, -4.0], [-4.0, 40.0]]), torch.zeros(2)
     return nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), head).eval()
@@ -58,10 +58,12 @@ def volume() -> Tensor:
         parts = zip((depth, rows, columns), centre, radii, strict=True)
         return sum(((axis - at) / radius) ** 2 for axis, at, radius in parts).sqrt()
 
-    body = torch.sigmoid(9 * (1 - ball((20, 32, 32), (19.0, 28.0, 24.0))))
+    body = torch.sigmoid(30 * (1 - ball((20, 32, 32), (19.0, 28.0, 24.0))))
     coarse = torch.randn(1, 1, 8, 12, 12, generator=torch.Generator().manual_seed(1))
     tissue = nn.functional.interpolate(coarse, (40, 64, 64), mode="trilinear")[0, 0]
-    blobs = 0.5 * torch.exp(-(ball(BRIGHT, (4.0, 5.0, 5.0)) ** 2)) - 0.5 * torch.exp(-(ball(DARK, (3.0, 5.0, 5.0)) ** 2))
+    blobs = 0.5 * torch.exp(-(ball(BRIGHT, (4.0, 5.0, 5.0)) ** 2)) - 0.5 * torch.exp(
+        -(ball(DARK, (3.0, 5.0, 5.0)) ** 2)
+    )
     return (body * (0.5 + 0.05 * tissue) + blobs)[None, None]
 
 
@@ -83,9 +85,9 @@ def volume_net() -> nn.Module:
 
 def draw(folder: Path) -> None:
     """Both pictures, as JPEG."""
-    beat = seewhy.explain(ecg_net(), ecg(), layers="0", targets="ventricular", labels=["normal", "ventricular"])
+    beat = seewhy.explain(ecg_net(), ecg(), layers="1", targets="ventricular", labels=["normal", "ventricular"])
     beat.overlay().save(folder / "signal.jpg", quality=88)
-    blob = seewhy.explain(volume_net(), volume(), layers="1", targets="bright", labels=["bright", "dark"])
+    blob = seewhy.explain(volume_net(), volume(), layers="2", targets="bright", labels=["bright", "dark"])
     blob.overlay(longest=880).save(folder / "volume.jpg", quality=85)
     print(beat.box(), blob.box())
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
-from cyclopts.exceptions import CycloptsError
-from rich.console import Console
 from rich.markup import escape
 
 from seewhy import __version__
 from seewhy.catalog import GROUPS, split_at_commas
-from seewhy.errors import SeewhyError, UnknownName, UsageError
+from seewhy.errors import UnknownName, UsageError
+from seewhy.exits import guarded, say
 
 EPILOGUE = "Exit codes: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."
 
@@ -36,7 +35,6 @@ Names = list[str] | None
 AllowCode = Annotated[bool, Parameter(group=what)]
 KIND = re.compile(r"\s*[A-Za-z]+:")  # how a target begins that says what kind it is
 STDIN = "stdin:"  # stands for "-", which would be read as an option
-STDERR = Console(stderr=True, highlight=False, emoji=False)
 
 
 @app.default
@@ -321,34 +319,7 @@ def split_targets(values: Names) -> list[str]:
     return found
 
 
-def say(message: str) -> None:
-    """A line for people while something happens, to stderr."""
-    STDERR.print(escape(message), style="bright_black", soft_wrap=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code; what a user can cause ends in one line, never in a traceback."""
     given = [STDIN if item == "-" else item for item in (sys.argv[1:] if arguments is None else arguments)]
     sys.exit(guarded(lambda: app(given, exit_on_error=False, print_error=False, result_action="return_value")))
-
-
-def guarded(command: Callable[[], Any]) -> int:
-    try:
-        result = command()
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except SeewhyError as error:
-        return complain(str(error))
-    except CycloptsError as error:
-        return complain(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        STDERR.print("interrupted; finished pictures are complete", style="red")
-        return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        sys.stdout = None
-        return 0
-
-
-def complain(message: str) -> int:
-    STDERR.print(f"[red]seewhy:[/] {escape(message)}", soft_wrap=True)
-    return 2

@@ -12,7 +12,7 @@ from seewhy.render import FAINT, INK, PAPER, Floats, Look, text_width
 
 LANES = 12  # channels drawn at most
 FINE = 3  # curves are drawn this many times as large, then shrunk: Pillow's lines have no smooth edges
-GLOW = 0.6  # of the look's opacity: behind a curve full colour would hide it
+GLOW = 0.5  # of the look's opacity: behind a curve full colour would hide it
 RULE, DIM = (52, 54, 61), (112, 114, 121)
 ROOMY = 420  # pixels of width from which the picture has numbers beside its lanes
 
@@ -27,7 +27,7 @@ def overlay(signal: Floats, heat: Floats, look: Look, width: int) -> Image.Image
     roomy = width >= ROOMY
     size = 13 if roomy else 10
     left, gap, strip, foot = (64 if roomy else 6), (10 if roomy else 5), (9 if roomy else 5), size + 12
-    lane = max(24, round(width * (0.19 if len(shown) == 1 else max(0.05, 0.26 / (len(shown) + 0.4)))))
+    lane = max(24, round(width * (0.19 if len(shown) == 1 else max(0.05, 0.34 / (len(shown) + 0.4)))))
     inner = (max(16, width - left - gap), len(shown) * lane)
     picture = Image.new("RGB", (width, gap + inner[1] + strip + foot), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -102,8 +102,8 @@ def curve(values: Floats, width: int, height: int, thick: float) -> Image.Image:
             points = [(float(across[at]), float(heights[at])) for at in part if known[at]]
             if len(points) > 1:
                 draw.line(points, 255, line, joint="curve")
-            for x, y in points if len(points) == 1 else []:
-                draw.ellipse((x - line, y - line, x + line, y + line), 255)
+            for along, down in points if len(points) == 1 else []:
+                draw.ellipse((along - line, down - line, along + line, down + line), 255)
     return mask.resize((width, height), Image.Resampling.BOX)
 
 

@@ -164,6 +164,8 @@ class Explanation:
         """The rectangle of the photo that the network saw."""
         if self.pictures is not None:
             return self.pictures[0].view
+        if len(self.size) != 2:
+            raise UsageError(f"a view is of photos, and this input has {len(self.size)} axes: box() and mask() are on it.")
         return View.whole(self.size)
 
     # Pictures

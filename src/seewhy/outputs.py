@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -24,6 +24,21 @@ def first_tensor(output: Any) -> Tensor | None:
         if found is not None:
             return found
     return None
+
+
+def named_tensor(output: Any, names: Iterable[str]) -> Tensor | None:
+    """The tensor that a mapping or dataclass keeps under the first of `names` that it has; else the first tensor in it.
+
+    >>> import torch
+    >>> named_tensor({"hidden": torch.ones(2), "logits": torch.zeros(1)}, ["logits"])
+    tensor([0.])
+    """
+    if isinstance(output, Mapping) or dataclasses.is_dataclass(output):
+        table = dict(items(output))
+        for name in names:
+            if isinstance(table.get(name), Tensor):
+                return table[name]  # type: ignore[no-any-return]
+    return first_tensor(output)
 
 
 def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -31,7 +31,7 @@ def provenance(loaded: LoadedModel, *, hashed: bool) -> dict[str, Any]:
 @cache
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-    for package in ("seewhy", "torchvision", "timm", "pillow"):
+    for package in ("seewhy", "torchvision", "timm", "pillow", "transformers", "open_clip_torch"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -38,7 +38,9 @@ class Probability(Scoring):
 
     def __call__(self, asked: Asked, output: Any) -> Tensor:
         if asked.classes is None:
-            raise MethodError("", "it follows the probability of a class, so the target must be one; take scorecam(variant=paper).")
+            raise MethodError(
+                "", "it needs a class as target, as it follows a probability; scorecam(variant=paper) does not."
+            )
         return of_classes(asked, logits(output).softmax(1))
 
 

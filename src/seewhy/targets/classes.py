@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import TargetError
-from seewhy.outputs import first_tensor
+from seewhy.outputs import named_tensor
 from seewhy.targets.base import Around, Asked, Combined, Target
 from seewhy.targets.boxes import best_box, is_detections
 from seewhy.targets.dense import RegionScore, is_dense, top_region
@@ -188,10 +188,11 @@ def logits(output: Any, target: object = None) -> Tensor:
 
     A model with one number a picture, (B,), has one class.
     """
-    scores = first_tensor(output)
-    if isinstance(output, Mapping):
-        named = [output[name] for name in NAMED if isinstance(output.get(name), Tensor)]
-        scores = named[0] if named else scores
+    scores = named_tensor(output, NAMED)
+    if isinstance(output, Mapping) and "embedding" in output and not set(NAMED) & set(output):
+        raise TargetError(
+            target, "the model gives an embedding, and no classes; name texts as its labels, or ask for a TextScore."
+        )
     if isinstance(scores, Tensor) and scores.dim() == 1 and scores.is_floating_point():
         scores = scores[:, None]
     if not isinstance(scores, Tensor) or scores.dim() != 2 or not scores.is_floating_point():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
-from seewhy.outputs import tensors_in
+from seewhy.outputs import named_tensor
 from seewhy.targets.base import NOWHERE, Around, Asked, Target
 from seewhy.targets.names import Labels, class_name, find_class
 from seewhy.view import View
@@ -186,11 +186,7 @@ def is_dense(output: Any) -> bool:
 
 
 def dense_tensor(output: Any) -> Tensor | None:
-    if isinstance(output, Mapping):
-        for name in NAMED:
-            if isinstance(output.get(name), Tensor):
-                return output[name]  # type: ignore[no-any-return]
-    return next(tensors_in(output), None)
+    return named_tensor(output, NAMED)
 
 
 def dense_logits(output: Any, target: object) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import TargetError
-from seewhy.outputs import first_tensor
+from seewhy.outputs import named_tensor
 from seewhy.targets.base import Around, Asked, Target
 from seewhy.targets.names import Labels
 
@@ -89,10 +88,7 @@ class TextScore(Target):
 
 def embedding(output: Any, target: object) -> Tensor:
     """The embedding (B, D) in a model's output. Raises TargetError where there is none."""
-    found = first_tensor(output)
-    if isinstance(output, Mapping):
-        named = [output[name] for name in NAMED if isinstance(output.get(name), Tensor)]
-        found = named[0] if named else found
+    found = named_tensor(output, NAMED)
     if found is None or found.dim() != 2 or not found.is_floating_point():
         shape = type(output).__name__ if found is None else tuple(found.shape)
         raise TargetError(target, f"the model's output is {shape}, not an embedding (B, D).")
