@@ -58,7 +58,7 @@ def volume() -> Tensor:
         parts = zip((depth, rows, columns), centre, radii, strict=True)
         return sum(((axis - at) / radius) ** 2 for axis, at, radius in parts).sqrt()
 
-    body = torch.sigmoid(30 * (1 - ball((20, 32, 32), (19.0, 28.0, 24.0))))
+    body = torch.sigmoid(15 * (1 - ball((20, 32, 32), (19.0, 28.0, 24.0))))
     coarse = torch.randn(1, 1, 8, 12, 12, generator=torch.Generator().manual_seed(1))
     tissue = nn.functional.interpolate(coarse, (40, 64, 64), mode="trilinear")[0, 0]
     blobs = 0.5 * torch.exp(-(ball(BRIGHT, (4.0, 5.0, 5.0)) ** 2)) - 0.5 * torch.exp(
@@ -77,7 +77,7 @@ def volume_net() -> nn.Module:
     ball = torch.exp(-(sum(step**2 for step in steps) / 9.0))
     ring = ball - ball.mean()
     find.weight.data = torch.stack([ring, -ring])[:, None] / ring.square().sum()
-    find.bias.data = torch.tensor([-0.12, -0.12])
+    find.bias.data = torch.tensor([-0.2, -0.2])
     head = nn.Linear(2, 2)
     head.weight.data, head.bias.data = torch.tensor([[90.0, -9.0], [-9.0, 90.0]]), torch.zeros(2)
     return nn.Sequential(smooth, find, nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), head).eval()

@@ -179,7 +179,9 @@ def test_outputs_of_every_shape(form: Any) -> None:
     net, inputs = Net(), torch.rand(2, 3, 8, 8)
     e = seewhy.explain(net, inputs, methods=["gradcam", "scorecam", "ablationcam"], layers="conv", targets=[0, "top1"])
     plain = nn.Sequential(net.conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), net.head)
-    other = seewhy.explain(plain, inputs, methods=["gradcam", "scorecam", "ablationcam"], layers="0", targets=[0, "top1"])
+    other = seewhy.explain(
+        plain, inputs, methods=["gradcam", "scorecam", "ablationcam"], layers="0", targets=[0, "top1"]
+    )
     for mine, its in zip(e.maps.values(), other.maps.values(), strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-6)
 

@@ -367,7 +367,10 @@ def test_misspelt_targets(text: str, message: str) -> None:
 
 def test_versus_makes_contrasts() -> None:
     found = as_targets(["cat", 2], versus="background")
-    assert [asked(target, SCORES).name for target in found] == ["cat rather than background", "dog rather than background"]
+    assert [asked(target, SCORES).name for target in found] == [
+        "cat rather than background",
+        "dog rather than background",
+    ]
 
 
 # Through explain
@@ -377,7 +380,9 @@ def test_versus_makes_contrasts() -> None:
 def segmenter() -> nn.Module:
     """Two bright places that look alike; class 1 is brightness, so their logits differ only by place."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
     return net.double()
 
 
@@ -403,7 +408,9 @@ def test_region_maps_equal_their_formula(segmenter: nn.Module) -> None:
     picture = twice_bright()
     mask = np.zeros((16, 16), bool)
     mask[2:8, 2:8] = True
-    e = seewhy.explain(segmenter, picture, methods=["gradcam", "hirescam"], layers="1", targets=RegionScore(1, where=mask))
+    e = seewhy.explain(
+        segmenter, picture, methods=["gradcam", "hirescam"], layers="1", targets=RegionScore(1, where=mask)
+    )
     features = segmenter[:2](picture).detach().requires_grad_()
     score = segmenter[2:](features)[0, 1][torch.from_numpy(mask)].sum()
     (gradient,) = torch.autograd.grad(score, features)
@@ -413,7 +420,9 @@ def test_region_maps_equal_their_formula(segmenter: nn.Module) -> None:
 
 def test_perturbation_methods_ask_regions_and_sums_again(segmenter: nn.Module) -> None:
     for target in (RegionScore(1, where=(4, 4)), RegionScore(1, where=(4, 4)) - RegionScore(0, where=(11, 11))):
-        e = seewhy.explain(segmenter, twice_bright(), methods=["occlusion", "scorecam(variant=paper)"], layers="1", targets=target)
+        e = seewhy.explain(
+            segmenter, twice_bright(), methods=["occlusion", "scorecam(variant=paper)"], layers="1", targets=target
+        )
         assert all(torch.isfinite(e.map(method)).all() for method in e.methods)
 
 

@@ -20,9 +20,13 @@ _HOME = {
     "AttentionRelevance": "methods",
     "AttentionRollout": "methods",
     "Augmented": "methods",
+    "BoxScore": "targets",
     "CAM": "methods",
     "CAMERAS": "methods",
+    "ClassLogProbability": "targets",
+    "ClassProbability": "targets",
     "ClassScore": "targets",
+    "Contrast": "targets",
     "DeepFeatureFactorization": "methods",
     "EigenCAM": "methods",
     "EigenGradCAM": "methods",
@@ -53,12 +57,14 @@ _HOME = {
     "NetworkMethod": "methods",
     "Occlusion": "methods",
     "OptiCAM": "methods",
+    "OutputScore": "targets",
     "PolyCAM": "methods",
     "Preprocess": "preprocess",
     "RISE": "methods",
     "RandomCAM": "methods",
     "ReciproCAM": "methods",
     "RefineCAM": "methods",
+    "RegionScore": "targets",
     "SESS": "methods",
     "SSCAM": "methods",
     "Sampled": "methods",
@@ -67,8 +73,11 @@ _HOME = {
     "SegEigenCAM": "methods",
     "SeveralMaps": "methods",
     "ShapleyCAM": "methods",
+    "Similarity": "targets",
     "Smooth": "methods",
     "SmoothGradCAMPlusPlus": "methods",
+    "Target": "targets",
+    "TextScore": "targets",
     "TopScore": "targets",
     "ViTReciproCAM": "methods",
     "View": "view",
@@ -144,8 +153,17 @@ if TYPE_CHECKING:
     from seewhy.render import Look as Look
     from seewhy.samples import sample as sample
     from seewhy.suggestion import suggest as suggest
+    from seewhy.targets import BoxScore as BoxScore
+    from seewhy.targets import ClassLogProbability as ClassLogProbability
+    from seewhy.targets import ClassProbability as ClassProbability
     from seewhy.targets import ClassScore as ClassScore
+    from seewhy.targets import Contrast as Contrast
     from seewhy.targets import FunctionScore as FunctionScore
+    from seewhy.targets import OutputScore as OutputScore
+    from seewhy.targets import RegionScore as RegionScore
+    from seewhy.targets import Similarity as Similarity
+    from seewhy.targets import Target as Target
+    from seewhy.targets import TextScore as TextScore
     from seewhy.targets import TopScore as TopScore
     from seewhy.view import View as View
 

@@ -1,9 +1,9 @@
-"""Which map of an explanation is meant: names of methods, targets and layers, and what to say where they are unclear."""
+"""What of an explanation is meant: one map by method, target and layer, or one picture of the batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seewhy.errors import ChoiceError, UnknownName
 from seewhy.targets import class_index
@@ -48,6 +48,23 @@ def choose(kind: str, given: str | None, choices: Sequence[str]) -> str:
     if given not in choices:
         raise UnknownName(kind, given, choices, hint=f"This explanation has {', '.join(choices)}.")
     return given
+
+
+def fields_of(e: Explanation, index: int) -> dict[str, Any]:
+    """The fields that differ in the explanation of picture `index` alone."""
+    at = slice(index, index + 1)
+    answers = [answer.picture(index, e.labels) for answer in e.answers]
+    keys = {answer.key: new.key for answer, new in zip(e.answers, answers, strict=True)}
+    return {
+        "maps": {(method, keys[target], layer): maps[at] for (method, target, layer), maps in e.maps.items()},
+        "reached": {(keys[target], layer): which[at] for (target, layer), which in e.reached.items()},
+        "answers": tuple({answer.key: answer for answer in answers}.values()),  # 654 may be a picture's top1 as well
+        "logits": None if e.logits is None else e.logits[at],
+        "inputs": None if e.inputs is None else e.inputs[at],
+        "pictures": None if e.pictures is None else e.pictures[at],
+        "kept_features": {layer: features.picture(at) for layer, features in e.kept_features.items()},
+        "single": True,
+    }
 
 
 def counted(word: str, names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from seewhy.render import FAINT, INK, PAPER, Floats, Look, text_width
 
 LANES = 12  # channels drawn at most
 FINE = 3  # curves are drawn this many times as large, then shrunk: Pillow's lines have no smooth edges
-GLOW = 0.5  # of the look's opacity: behind a curve full colour would hide it
+GLOW = 0.6  # of the look's opacity: behind a curve full colour would hide it
 RULE, DIM = (52, 54, 61), (112, 114, 121)
 ROOMY = 420  # pixels of width from which the picture has numbers beside its lanes
 
@@ -127,8 +127,9 @@ def label(draw: ImageDraw.ImageDraw, values: Floats, number: int | None, at: tup
     low, high = limits(values)
     small = render.font(11)
     if number is None or lane >= 44:
-        draw.text((x, top + lane * 0.1), f"{high:.3g}", DIM, small, anchor="rm")
-        draw.text((x, top + lane * 0.9), f"{low:.3g}", DIM, small, anchor="rm")
+        inset = max(9, round(lane * 0.1))
+        draw.text((x, top + inset), f"{high:.3g}", DIM, small, anchor="rm")
+        draw.text((x, top + lane - inset), f"{low:.3g}", DIM, small, anchor="rm")
     if number is not None:
         draw.text((x, top + lane / 2), str(number), INK, render.font(13), anchor="rm")
 

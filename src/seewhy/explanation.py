@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seewhy import drawing, heat, render, saved, storage, tensors
 from seewhy.choices import Key as Key
-from seewhy.choices import choose, counted, find_key
+from seewhy.choices import choose, counted, fields_of, find_key
 from seewhy.errors import ChoiceError, UsageError
 from seewhy.flags import flags_of
 from seewhy.parts import Answer, Features, LayerInfo, Picture
@@ -165,7 +165,9 @@ class Explanation:
         if self.pictures is not None:
             return self.pictures[0].view
         if len(self.size) != 2:
-            raise UsageError(f"a view is of photos, and this input has {len(self.size)} axes: box() and mask() are on it.")
+            raise UsageError(
+                f"a view is of photos, and this input has {len(self.size)} axes: box() and mask() are on it."
+            )
         return View.whole(self.size)
 
     # Pictures
@@ -246,20 +248,7 @@ class Explanation:
     def __getitem__(self, index: int) -> Explanation:
         if not -len(self) <= index < len(self):
             raise IndexError(f"picture {index} of {len(self)}")
-        at = slice(index % len(self), index % len(self) + 1)
-        answers = [answer.picture(at.start, self.labels) for answer in self.answers]
-        keys = {answer.key: new.key for answer, new in zip(self.answers, answers, strict=True)}
-        return dataclasses.replace(
-            self,
-            maps={(method, keys[target], layer): maps[at] for (method, target, layer), maps in self.maps.items()},
-            reached={(keys[target], layer): which[at] for (target, layer), which in self.reached.items()},
-            answers=tuple({answer.key: answer for answer in answers}.values()),  # 654 may be a picture's top1 as well
-            logits=None if self.logits is None else self.logits[at],
-            inputs=None if self.inputs is None else self.inputs[at],
-            pictures=None if self.pictures is None else self.pictures[at],
-            kept_features={layer: features.picture(at) for layer, features in self.kept_features.items()},
-            single=True,
-        )
+        return dataclasses.replace(self, **fields_of(self, index % len(self)))
 
     def __iter__(self) -> Iterator[Explanation]:
         return (self[index] for index in range(len(self)))
@@ -295,14 +284,11 @@ class Explanation:
     def save(self, folder: str | Path, *, also: Mapping[str, storage.Content] | None = None) -> list[Path]:
         """Write `maps.npz`, `explanation.json` and `photo.jpg` into `folder`, and what `also` adds (name: content).
 
-        Of a signal or a volume the input itself is kept instead of a photo, as `input.npz` (float32).
-
-        Files appear whole or not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
+        Of a signal or a volume the input itself is kept instead of a photo, as `input.npz` (float32). Files appear whole or
+        not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
         """
         self.one_picture("save")
-        pixels = self.pictures[0].photo if self.pictures else drawing.seen(self) if len(self.size) == 2 else None
-        photo = None if pixels is None else render.shrunk(pixels, LONGEST)
-        return storage.write_run(folder, saved.document(self), {**saved.files(self, photo), **(also or {})})
+        return storage.write_run(folder, saved.document(self), {**saved.files(self), **(also or {})})
 
     @classmethod
     def load(cls, folder: str | Path) -> Explanation:

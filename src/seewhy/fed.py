@@ -17,6 +17,7 @@ class Fed(nn.Module):
     pictures follow the rows: `of(picture)` keeps one picture's, which then serve any number of variants. The layers of
     `model` keep their names.
 
+    >>> import torch
     >>> net = nn.Bilinear(2, 2, 1)
     >>> fed = Fed(net, (None, torch.ones(3, 2)), {}, 0, batch=3)
     >>> fed(torch.zeros(3, 2)).shape, fed.of(1)(torch.zeros(5, 2)).shape

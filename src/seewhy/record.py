@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
-from seewhy.errors import LayerError
+from seewhy.errors import LayerError, ModelError
 from seewhy.grid import Grid, find_grid
 from seewhy.listen import AttentionHeard, BiasHeard, GuidedReLU, Heads
 from seewhy.outputs import first_tensor, replace_first
@@ -65,7 +65,8 @@ def recording(
             if not (exact or darker):
                 break
             del trace
-        yield trace
+        with clear_errors(model):
+            yield trace
 
 
 def _run(
@@ -98,6 +99,21 @@ def _run(
         leaf, output, watch.calls, roots, watch.counts, watch.attentions, watch.linears, watch.biases, attention.pooled
     )  # fmt: skip
     return trace, None if learnt == known else learnt
+
+
+@contextmanager
+def clear_errors(model: nn.Module) -> Iterator[None]:
+    """What PyTorch says of a backward pass that a model does not allow, with the way out."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "use_reentrant=True" not in str(error):
+            raise
+        raise ModelError(
+            type(model).__name__,
+            "it recomputes layers with checkpoint(use_reentrant=True), which hides them from autograd; say "
+            "use_reentrant=False, as PyTorch advises, or switch checkpointing off while explaining.",
+        ) from None
 
 
 class _Spark(torch.autograd.Function):
@@ -219,7 +235,8 @@ class _Watch:
                 ear = Ear()
                 kept.register_hook(ear)  # type: ignore[no-untyped-call]
                 argument = args[0] if isinstance(module, nn.Linear) and args else None
-                self.calls.append(Call(name, type(module), self.counts[name], kept, grid, kept._version, ear, argument))
+                number, plain = self.counts[name], isinstance(output, Tensor)
+                self.calls.append(Call(name, type(module), number, kept, grid, kept._version, ear, argument, plain))
             if copied:
                 return replace_first(output, kept.clone())
             return None if kept is tensor else replace_first(output, kept)

@@ -52,7 +52,7 @@ def touching(rows: Ints, starts: Ints, ends: Ints, shape: tuple[int, ...]) -> In
         if step >= (0,) * len(outer):
             continue
         beside = places + step
-        inside = ((beside >= 0) & (beside < outer)).all(1).nonzero()[0]
+        inside = np.flatnonzero(((beside >= 0) & (beside < outer)).all(1))
         row = np.ravel_multi_index(tuple(beside[inside].T), outer)
         low = np.searchsorted(rows * width + ends, row * width + starts[inside], "left")
         high = np.searchsorted(rows * width + starts, row * width + ends[inside], "right")

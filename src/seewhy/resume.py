@@ -3,7 +3,8 @@
 A twin's modules are called through a wrapper (`_compiled_call_impl`, which a module's `__call__` prefers to its forward).
 The recording forward finds out which calls were finished when the layer was reached. Those are played back as they were,
 at batch size 1, and the layer answers with the rows it is given: batch sizes 1 and N meet by broadcasting. Where a network
-does not allow that (`cat`), what is played back is repeated for each row.
+does not allow that (`cat`), what is played back is repeated for each row; and where it takes one picture only (exported
+graphs often hold fixed shapes), rows are asked one by one.
 """
 
 from __future__ import annotations
@@ -144,11 +145,15 @@ class Tail:
             if name in self.plans:
                 wrap(child, partial(self.answer, name))
         self.any_layout = True
-        self.repeat = False
-        if module is not None and not self.works():
-            self.repeat = True
-            if not self.works():
-                raise LayerError(str(module), "resumed there, the model answers otherwise than before.")
+        self.repeat = self.singly = False
+        if module is None or self.works():
+            return
+        self.repeat = True
+        if self.works():
+            return
+        self.repeat, self.singly = False, True
+        if not self.works():
+            raise LayerError(str(module), "resumed there, the model answers otherwise than before.")
 
     def works(self) -> bool:
         """Whether the network answers as before when the layer gives what it gave, with another row beside it."""
@@ -180,8 +185,18 @@ class Tail:
 
     def __call__(self, rows: Tensor) -> Any:
         """The model's output for each of `rows` (N, ...), which take the place of what the layer gave."""
+        if self.singly and len(rows) > 1:
+            return joined([self(row[None]) for row in rows])
         if self.module is None:
-            return self.twin(rows)
+            try:
+                return self.twin(rows)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                if self.singly or len(rows) == 1:
+                    raise
+                self.singly = True
+                return self(rows)
         self.rows, self.passed = rows, False
         self.turns = dict.fromkeys(self.plans, 0)
         return self.twin(self.fresh(self.inputs))
@@ -210,6 +225,17 @@ class Tail:
         if self.repeat and tensor.dim() and len(tensor) == 1:
             return tensor.repeat(len(self.rows), *[1] * (tensor.dim() - 1))
         return tensor.clone()
+
+
+def joined(outputs: list[Any]) -> Any:
+    """One output of many rows from outputs of one row each.
+
+    >>> joined([{"logits": torch.zeros(1, 2)}, {"logits": torch.ones(1, 2)}])["logits"].tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
+    """
+    columns = zip(*map(tensors_in, outputs), strict=True)
+    rows = iter([torch.cat(column) if column[0].dim() else column[0] for column in columns])
+    return map_tensors(outputs[0], lambda _: next(rows))
 
 
 def run(module: nn.Module, args: Any, kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from seewhy import storage, tensors
+from seewhy import drawing, render, storage, tensors
 from seewhy.errors import UsageError
 from seewhy.flags import flags_of
 from seewhy.parts import Answer, LayerInfo, Picture
@@ -55,15 +55,16 @@ def map_entry(e: Explanation, key: tuple[str, str, str]) -> dict[str, Any]:
     }
 
 
-def files(e: Explanation, photo: Image.Image | None) -> dict[str, storage.Content]:
+def files(e: Explanation) -> dict[str, storage.Content]:
     """The files beside the record: signed float32 maps under "method|target|layer", and the photo as drawn.
 
     A signal or a volume has no photo: what the network saw of it is kept as it is, in float32.
     """
     arrays = {"|".join(key): maps[0].float().cpu().numpy() for key, maps in e.maps.items()}
     content: dict[str, storage.Content] = {storage.MAPS: lambda file: np.savez_compressed(file, **arrays)}  # type: ignore[arg-type]
-    if photo is not None:
-        content[storage.PHOTO] = storage.jpeg(photo)
+    if e.pictures is not None or len(e.size) == 2:
+        pixels = e.pictures[0].photo if e.pictures else drawing.seen(e)
+        content[storage.PHOTO] = storage.jpeg(render.shrunk(pixels, render.LONGEST))
     elif e.inputs is not None:
         ground = e.inputs[0].detach().float().cpu().numpy()
         content[storage.INPUT] = lambda file: np.savez_compressed(file, input=ground)

@@ -65,7 +65,8 @@ def observe(trace: Trace) -> Suggestion:
         raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_THEM}")
     last = reached[-1]
     same = [call for call in reached if gave_the_same(call, last)]
-    best = min(same, key=lambda call: call.name.count("."))
+    # A module that gives several tensors may hand on others than this one, such as what it pooled from it.
+    best = min(same, key=lambda call: (not call.plain, call.name.count(".")))
     assert best.grid is not None
     if best.grid.layout.startswith("tokens") and not in_order(best, trace, generator):
         raise LayerError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -10,9 +12,24 @@ from torch.nn import functional as F
 
 SMALL_MATRIX = 128  # up to here all eigenvectors cost less than a millisecond
 SMALL_TRACE = 1e-20
+Arithmetic = TypeVar("Arithmetic", bound=Callable[..., Any])
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
+def in_full(function: Arithmetic) -> Arithmetic:
+    """A function of tensors that computes in their own precision, also where the caller has switched autocast on."""
+
+    @wraps(function)
+    def full(tensor: Tensor, *others: Any, **settings: Any) -> Any:
+        if not torch.is_autocast_enabled(tensor.device.type):
+            return function(tensor, *others, **settings)
+        with torch.autocast(tensor.device.type, enabled=False):
+            return function(tensor, *others, **settings)
+
+    return cast(Arithmetic, full)
+
+
+@in_full
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     """Sum over channels of `weights` (B, K) times `activations` (B, K, *grid), as a map (B, *grid).
 
@@ -46,6 +63,7 @@ def minmax(maps: Tensor) -> Tensor:
     return (torch.where(known, flat - low, 0.0) / torch.where(known, span, 1.0)).reshape(maps.shape)
 
 
+@in_full
 def first_component(terms: Tensor, *, centered: bool) -> Tensor:
     """The projection (B, *grid) of cells on the first right singular vector of `terms` (B, K, *grid), cells by channels.
 
@@ -72,6 +90,7 @@ def first_component(terms: Tensor, *, centered: bool) -> Tensor:
     return projected.reshape(-1, *terms.shape[2:])
 
 
+@in_full
 def top_eigenpair(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """The largest eigenvalue (B,) of symmetric matrices (B, n, n), and its vector (B, n, 1); NaN for one that is not finite.
 
@@ -120,6 +139,7 @@ def facing(maps: Tensor, direction: Tensor) -> Tensor:
     return maps * torch.where(product < 0, -1.0, 1.0).to(maps.dtype).reshape(-1, *[1] * (maps.dim() - 1))
 
 
+@in_full
 def blur(images: Tensor, size: int, sigma: float, border: str = "reflect") -> Tensor:
     """Images (B, C, *size) under a Gaussian kernel of `size` cells an axis; smaller where an image is not large enough."""
     for axis in range(2, images.dim()):

@@ -53,6 +53,7 @@ class Call:
     version: int
     ear: Ear
     argument: Tensor | None = None  # what went into an nn.Linear
+    plain: bool = True  # the module gave this tensor alone, not among others
     name: str = ""  # "relu", or "relu#2" where the module was called more than once
 
 
