@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import LayerError
+from seewhy.fed import of_picture
 from seewhy.layers import LIST_THEM, has_grid
 from seewhy.outputs import first_tensor
 from seewhy.record import recording
@@ -45,7 +46,7 @@ def suggest(model: nn.Module, inputs: Tensor) -> Suggestion:
     known = _known.setdefault(model, {})
     shape = tuple(inputs.shape[1:])
     if shape not in known:
-        with recording(model, inputs[:1], Wanted(), from_input=True, exact=False) as trace:
+        with recording(of_picture(model, 0), inputs[:1], Wanted(), from_input=True, exact=False) as trace:
             known[shape] = observe(trace)
     return known[shape]
 
@@ -63,6 +64,10 @@ def observe(trace: Trace) -> Suggestion:
             note = "the head passes no gradient (are its weights still zero?); its input was asked instead"
     if not reached:
         raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_THEM}")
+    while not sees_picture(reached[-1], trace):  # a text beside the picture has layers of its own
+        reached.pop()
+        if not reached:
+            raise LayerError("suggested", f"no layer with a grid depends on the picture. {LIST_THEM}")
     last = reached[-1]
     same = [call for call in reached if gave_the_same(call, last)]
     # A module that gives several tensors may hand on others than this one, such as what it pooled from it.
@@ -96,6 +101,12 @@ def reached_by(output: Tensor | None, calls: list[Call], trace: Trace, generator
     for call in calls:
         call.ear.receive = None
     return [call for call in calls if found.get(call)]
+
+
+def sees_picture(call: Call, trace: Trace) -> bool:
+    """Whether what a layer gave depends on the inputs."""
+    gradient = torch.autograd.grad(call.output.sum(), trace.inputs, retain_graph=True, allow_unused=True)
+    return gradient[0] is not None
 
 
 def gave_the_same(one: Call, other: Call) -> bool:
