@@ -1,4 +1,4 @@
-"""Networks of transformers and open_clip, built from tiny configs with random weights, through explain with their own outputs."""
+"""Networks of transformers and open_clip from tiny configs with random weights, through explain with their own outputs."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_maps_have_the_rank_of_the_input(net: type[nn.Module], method: str) -> N
 @pytest.mark.parametrize("layer", ["norm", "block", "block.linear1"])
 @pytest.mark.parametrize(
     "prefix",
-    [0, pytest.param(1, marks=pytest.mark.xfail(reason="grid.find_grid reads prefix tokens in pictures only"))],
+    [0, 1],
 )
 def test_tokens_of_a_signal(prefix: int, layer: str) -> None:
     e = seewhy.explain(Tokens(prefix).eval(), torch.randn(1, 2, 128), layers=layer, targets=0)[0]

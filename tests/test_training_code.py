@@ -1,4 +1,4 @@
-"""Models in the middle of training, wrapped, compiled, in other precisions: explained like the bare one, and left as they were."""
+"""Models in training, wrapped, compiled, in other precisions: explained like the bare one, and left as they were."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import torch
@@ -62,10 +63,7 @@ class Grid:
 
     @property
     def cells(self) -> int:
-        product = 1
-        for length in self.shape:
-            product *= length
-        return product
+        return prod(self.shape)
 
     def __str__(self) -> str:
         return grid_text(self.shape)
@@ -94,15 +92,17 @@ def find_grid(output: Tensor, inputs: Sequence[int], known: Iterable[tuple[int, 
             return Grid(first)
         if last in known:
             return Grid(last, "channels_last")
+        if len(size) == 1 and (found := token_grid(output, size, known)) is not None:
+            return found  # tokens of a signal have as many axes as its channels
         return Grid(first, confirmed=False) if fits(first, size) else None
-    if output.dim() == 3 and len(size) == 2:
+    if output.dim() == 3:
         return token_grid(output, size, known)
     return None
 
 
 def token_grid(output: Tensor, size: tuple[int, ...], known: Sequence[tuple[int, ...]]) -> Grid | None:
-    height, width = size
-    if not known:  # no convolution so far: the smallest prefix whose rest has the picture's aspect
+    if not known and len(size) == 2:  # no convolution so far: the smallest prefix whose rest has the picture's aspect
+        height, width = size
         tokens = output.shape[1]
         known = [
             (rows, (tokens - prefix) // rows)
@@ -112,7 +112,7 @@ def token_grid(output: Tensor, size: tuple[int, ...], known: Sequence[tuple[int,
         ][:1]
     layouts: list[tuple[Layout, int]] = [("tokens", output.shape[1]), ("tokens_last", output.shape[2])]
     for layout, tokens in layouts:
-        grids = [Grid(shape, layout, tokens - shape[0] * shape[1]) for shape in known if len(shape) == 2]
+        grids = [Grid(shape, layout, tokens - prod(shape)) for shape in known if len(shape) == len(size)]
         grids = [grid for grid in grids if 0 <= grid.prefix <= MAX_PREFIX and grid.cells > tokens // 2]
         if grids:
             return min(grids, key=lambda grid: grid.prefix)

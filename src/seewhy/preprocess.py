@@ -25,6 +25,7 @@ Bytes = NDArray[np.uint8]
 Pair = tuple[int, int]
 Fit = Literal["crop", "squash", "pad"]
 Rule = Literal["exact", "cover", "contain"]
+Channels = Literal["RGB", "BGR"]
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -49,7 +50,8 @@ class Preprocess:
     """How a photo becomes a network's input.
 
     `size` (height, width) is the input's. `mean` and `std`, in units where white is 1, are one number a channel: three,
-    or one for a network of grey pictures. `interpolation` names a Pillow filter ("bilinear", "bicubic", ...).
+    or one for a network of grey pictures. `interpolation` names a Pillow filter ("bilinear", "bicubic", ...). `channels`
+    "BGR" is the order of networks trained on OpenCV's pictures; `mean` and `std` are in that order too.
 
     `fit="crop"` is the model's own evaluation preprocessing: a resize, and a centre crop to `size`. `resize` is the
     length of the shorter side; or a (height, width) which, by `rule`, the resized photo equals ("exact", squashed),
@@ -57,8 +59,8 @@ class Preprocess:
     for "contain" with `mean`. The other fits show the network the whole photo: "squash" resizes it to `size`, and "pad"
     puts it, in its own proportions, in the middle of `size`, with `mean` (0 for the network) around it.
 
-    Raises UnknownName for a `fit`, `rule` or `interpolation` that does not exist, UsageError for numbers that make no
-    sense.
+    Raises UnknownName for a `fit`, `rule`, `interpolation` or `channels` that does not exist, UsageError for numbers that
+    make no sense.
 
     >>> photo = np.zeros((300, 400, 3), np.uint8)
     >>> inputs, view = Preprocess.imagenet(224)(photo)
@@ -73,12 +75,14 @@ class Preprocess:
     resize: int | Pair
     rule: Rule = "exact"
     fit: Fit = "crop"
+    channels: Channels = "RGB"
 
     def __post_init__(self) -> None:
         for kind, given, choices in (
             ("interpolation", self.interpolation, FILTERS),
             ("rule", self.rule, get_args(Rule)),
             ("fit", self.fit, get_args(Fit)),
+            ("channels", self.channels, get_args(Channels)),
         ):
             if given not in choices:
                 raise UnknownName(kind, str(given), choices)
@@ -187,7 +191,7 @@ class Preprocess:
         7
         """
         values = inputs.detach().to("cpu", torch.float32) * column(self.std) + column(self.mean)
-        picture = (values * 255).round().clamp(0, 255).to(torch.uint8)
+        picture = self.ordered((values * 255).round().clamp(0, 255).to(torch.uint8))
         return picture.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
 
     def resized(self, shape: Pair) -> Pair:
@@ -208,7 +212,8 @@ class Preprocess:
         """The `box` of the resized photo, filled up where it reaches beyond."""
         cut = picture.crop(box)  # which fills with black
         if self.rule == "contain" and (box[0] < 0 or box[1] < 0):
-            fill = tuple(round(255 * value) for value in self.mean)
+            mean = self.mean if self.channels == "RGB" else self.mean[::-1]
+            fill = tuple(round(255 * value) for value in mean)
             cut = Image.new(picture.mode, cut.size, fill if len(fill) == 3 else fill[0])
             cut.paste(picture, (-box[0], -box[1]))
         return cut
@@ -223,8 +228,12 @@ class Preprocess:
     def normal(self, picture: Image.Image) -> Tensor:
         """A picture as float32 (channels, height, width), minus `mean`, over `std`."""
         pixels = torch.from_numpy(np.array(picture)).view(picture.height, picture.width, len(self.mean))
-        values = pixels.permute(2, 0, 1).contiguous().to(torch.float32)
+        values = self.ordered(pixels.permute(2, 0, 1)).contiguous().to(torch.float32)
         return values.div_(255).sub_(column(self.mean)).div_(column(self.std))
+
+    def ordered(self, values: Tensor) -> Tensor:
+        """From RGB to the network's order of channels (the first axis), or back."""
+        return values if self.channels == "RGB" else values.flip(0)
 
 
 def channel_values(values: Any, channels: int) -> tuple[float, ...]:

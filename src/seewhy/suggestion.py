@@ -13,10 +13,13 @@ from seewhy.fed import of_picture
 from seewhy.layers import LIST_THEM, has_grid
 from seewhy.outputs import first_tensor
 from seewhy.record import recording
+from seewhy.targets.dense import is_dense
 from seewhy.trace import Call, Trace, Wanted
+from seewhy.twin import named_modules
 
 CELLS = 4  # of a token grid, whose places are checked
 REACHED = 0.5  # share of cells that must get a gradient
+TRIED = 16  # layers before the head of a dense output
 
 _known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Suggestion]] = weakref.WeakKeyDictionary()
 
@@ -47,11 +50,18 @@ def suggest(model: nn.Module, inputs: Tensor) -> Suggestion:
     shape = tuple(inputs.shape[1:])
     if shape not in known:
         with recording(of_picture(model, 0), inputs[:1], Wanted(), from_input=True, exact=False) as trace:
-            known[shape] = observe(trace)
+            known[shape] = observe(trace, learned(model))
     return known[shape]
 
 
-def observe(trace: Trace) -> Suggestion:
+def learned(model: nn.Module) -> frozenset[str]:
+    """The modules that have weights of their own."""
+    return frozenset(
+        name for name, module in named_modules(model) if any(w is not None for w in module._parameters.values())
+    )
+
+
+def observe(trace: Trace, learned: frozenset[str]) -> Suggestion:
     generator = torch.Generator().manual_seed(0)
     calls = [call for call in trace.calls if has_grid(call) and not issubclass(call.kind, nn.Linear)]
     output = first_tensor(trace.output)
@@ -69,6 +79,8 @@ def observe(trace: Trace) -> Suggestion:
         if not reached:
             raise LayerError("suggested", f"no layer with a grid depends on the picture. {LIST_THEM}")
     last = reached[-1]
+    if is_dense(trace.output):
+        last, note = entering_the_head(reached, trace, learned, generator)
     same = [call for call in reached if gave_the_same(call, last)]
     # A module that gives several tensors may hand on others than this one, such as what it pooled from it.
     best = min(same, key=lambda call: (not call.plain, call.name.count(".")))
@@ -101,6 +113,35 @@ def reached_by(output: Tensor | None, calls: list[Call], trace: Trace, generator
     for call in calls:
         call.ear.receive = None
     return [call for call in calls if found.get(call)]
+
+
+def entering_the_head(
+    reached: list[Call], trace: Trace, learned: frozenset[str], generator: torch.Generator
+) -> tuple[Call, str]:
+    """For an output that is a grid itself: the last layer that a learned layer still reads and that everything passes.
+
+    The last grid of all would be the output, whose map repeats the question. That everything passes is seen by one backward
+    pass with the layer's gradient set to zero: nothing may reach the input then. Several heads would else share the answer.
+    """
+    output = first_tensor(trace.output)
+    assert output is not None
+    order = {call: number for number, call in enumerate(trace.calls)}
+    readers = [
+        number for call, number in order.items() if call.module in learned and (call in reached or call.grid is None)
+    ]
+    before = [call for call in reached if order[call] < max(readers, default=0)]
+    if not before:
+        return reached[-1], "the output is a grid itself, and nothing comes before it: its map repeats the question"
+    direction = torch.randn(output.shape, generator=generator).to(output)
+    for call in before[: -TRIED - 1 : -1]:
+        call.ear.receive = torch.zeros_like
+        gradient = torch.autograd.grad((output * direction).sum(), trace.inputs, retain_graph=True, allow_unused=True)[
+            0
+        ]
+        call.ear.receive = None
+        if gradient is None or not gradient.any():
+            return call, "the output is a grid itself: this is the last layer that all of it passes before its head"
+    return before[-1], "the output is a grid itself: this is what its last layer reads, though other paths pass it by"
 
 
 def sees_picture(call: Call, trace: Trace) -> bool:

@@ -29,16 +29,16 @@ class Wanted:
 
 
 class Ear:
-    """Is told the gradient that reaches one tensor. Its own object, so that the tensor's hook does not hold the tensor."""
+    """Is told the gradient that reaches one tensor, and may answer with another. Its own object, so that the tensor's hook
+    does not hold the tensor."""
 
     __slots__ = ("receive",)
 
     def __init__(self) -> None:
-        self.receive: Callable[[Tensor], None] | None = None
+        self.receive: Callable[[Tensor], Tensor | None] | None = None
 
-    def __call__(self, gradient: Tensor) -> None:
-        if self.receive is not None:
-            self.receive(gradient)
+    def __call__(self, gradient: Tensor) -> Tensor | None:
+        return None if self.receive is None else self.receive(gradient)
 
 
 @dataclass(eq=False)

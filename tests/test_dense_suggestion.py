@@ -1,0 +1,60 @@
+"""The suggested layer of networks whose output is a grid itself: what enters the head, found by watching."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import seewhy
+
+
+class Residual(nn.Module):
+    """A trunk, a residual block whose two branches hand the same gradient on, and a head of two 1x1 convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.inner = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.join = nn.Identity()
+        self.scores = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.trunk(x)
+        x = self.join(x + self.inner(x))
+        found: Tensor = nn.functional.interpolate(self.scores(x), scale_factor=2)
+        return found
+
+
+class Heads(nn.Module):
+    """Two heads on one trunk: neither sees all of the answer, the trunk does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.boxes = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+        self.classes = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 5, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.trunk(x)
+        return torch.cat([self.boxes(x), self.classes(x)], 1)
+
+
+@pytest.mark.parametrize(
+    ("net", "layer"),
+    [
+        (Residual, "join"),
+        (Heads, "trunk"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Softmax(1)), "1"),
+        (lambda: torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=4), "classifier.2"),
+    ],
+)  # fmt: skip
+def test_what_enters_the_head(net: type[nn.Module], layer: str) -> None:
+    torch.manual_seed(0)
+    found = seewhy.suggest(net().eval(), torch.rand(1, 3, 64, 64))
+    assert found.layer == layer and "the output is a grid itself" in found.note
+
+
+def test_nothing_before_the_head_is_said() -> None:
+    found = seewhy.suggest(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(1, 3, 16, 16))
+    assert found.layer == "0" and "repeats the question" in found.note
