@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
+from torchvision.models.segmentation import fcn_resnet50
 
 import seewhy
 
@@ -46,7 +46,7 @@ class Heads(nn.Module):
         (Residual, "join"),
         (Heads, "trunk"),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Softmax(1)), "1"),
-        (lambda: torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=4), "classifier.2"),
+        (lambda: fcn_resnet50(weights=None, weights_backbone=None, num_classes=4), "classifier.2"),
     ],
 )  # fmt: skip
 def test_what_enters_the_head(net: type[nn.Module], layer: str) -> None:

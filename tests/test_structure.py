@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -77,7 +78,7 @@ LEVELS: dict[str, int] = {
                 "curves",
                 "slices",
             ],
-            ["suggestion", "models", "probe", "drawing"],
+            ["suggestion", "sites", "models", "probe", "drawing"],
             ["signals", "saved", "listing", "inputs", "provenance"],
             ["network", "explanation", "methods.base"],
             [
@@ -195,3 +196,12 @@ def test_no_module_hides_a_public_function() -> None:
     import seewhy
 
     assert not set(seewhy.__all__) & {module_name(path).split(".")[0] for path in FILES}
+
+
+def test_every_message_stands_in_the_docs() -> None:
+    """Made anew by `python docs/make_errors.py`."""
+    spec = importlib.util.spec_from_file_location("make_errors", ROOT / "docs" / "make_errors.py")
+    assert spec is not None and spec.loader is not None
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    assert maker.page() == maker.PAGE.read_text("utf-8")

@@ -42,6 +42,7 @@ def explain(
     *pictures: str,
     model: Model = None,
     layers: Annotated[Names, Parameter(name=["--layers", "-l"], group=what)] = None,
+    site: Annotated[Literal["conv", "act"], Parameter(group=what)] = "conv",
     methods: Annotated[Names, Parameter(group=what)] = None,
     targets: Annotated[Names, Parameter(name=["--targets", "-t"], group=what)] = None,
     versus: Annotated[Names, Parameter(group=what)] = None,
@@ -74,7 +75,10 @@ def explain(
         torchvision/NAME, timm/NAME, NAME, hf/ORG/NAME, open_clip/NAME@WEIGHTS, local-dir:FOLDER, or
         weights.safetensors?arch=timm/NAME; without it the network in the package.
     layers
-        "every" convolution (default), "suggested", names, globs ("blocks.5.*"), classes ("Conv2d"), positions ("-1").
+        "every" convolution (default), "suggested", "convs", "blocks", "stages", "all", names, globs ("blocks.5.*"), classes
+        ("Conv2d"), positions ("-1").
+    site
+        Read convolutions at their own output, or at the activation ("act") behind them.
     methods
         Names from `seewhy methods`, with settings: "gradcam,scorecam(batch_size=64),smooth(layercam)"; several make a
         comparison. "all" compares all that fit the model, "fast" those without forwards of their own, at the suggested layer.
@@ -127,7 +131,7 @@ def explain(
     wanted = split(methods)
     everywhere = "suggested" if {*GROUPS} & {*map(str.lower, wanted or [])} else "every"
     settings = dict(
-        layers=split(layers) or [everywhere], methods=wanted, targets=split_targets(targets),
+        layers=split(layers) or [everywhere], site=site, methods=wanted, targets=split_targets(targets),
         versus=split_targets(versus), multilabel=multilabel, label=label,
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, scale=scale, size=size, out=out,
         max_pixels=max_pixels, as_json=json, quiet=quiet, memory=memory, seed=seed,

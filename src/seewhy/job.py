@@ -88,6 +88,7 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
             image,
             methods=list(settings.methods) or None,
             layers=list(settings.layers),
+            site=settings.site,
             targets=list(settings.targets) or None,
             versus=list(settings.versus) or None,
             multilabel=settings.multilabel,

@@ -53,6 +53,21 @@ class Modules(Item):
 
 
 @dataclass(frozen=True)
+class Stages(Item):
+    """Of `blocks` the last of each stage: a stage is a stretch of the forward with one grid size."""
+
+    blocks: Modules
+
+    @property
+    def watched(self) -> frozenset[str]:
+        return self.blocks.names
+
+    def calls(self, trace: Trace) -> list[Call]:
+        last = {str(call.grid): call for call in self.blocks.calls(trace)}
+        return [call for call in trace.calls if call in last.values()]
+
+
+@dataclass(frozen=True)
 class Position(Item):
     """One of the layers that "every" gives, by its place; negative counts from the end."""
 
@@ -125,9 +140,10 @@ class Selection:
 def select(spec: Any, model: nn.Module) -> Selection:
     """Resolve a layer specification against the modules of `model`.
 
-    `spec` is "every" (each convolution with a grid; the blocks where there are fewer than three), a name, "name#2" for a
-    module's second call, a glob ("layer4.*"), a module class or its name ("Conv2d"), a position in "every" (-1 is the
-    last), a module of the model, or a list of these.
+    `spec` is "every" (each convolution with a grid; the blocks where there are fewer than three), "convs", "blocks" (what
+    the network repeats), "stages" (the last block of each grid size), "all" (every module with a grid), a name, "name#2" for
+    a module's second call (and "blocks#1" for a module that has the name of a group), a glob ("layer4.*"), a module class or
+    its name ("Conv2d"), a position in "every" (-1 is the last), a module of the model, or a list of these.
 
     Raises UnknownName for a name that matches nothing, UsageError for anything else.
 
@@ -147,6 +163,12 @@ def item_for(entry: Any, modules: dict[str, nn.Module]) -> Item:
     match entry:
         case "every":
             return every(modules)
+        case "convs":
+            return group(convolutions(modules), "convs", modules)
+        case "blocks" | "stages":
+            return repeated(entry, modules)
+        case "all":
+            return Modules(frozenset(filter(None, modules)), "all")
         case bool():
             pass
         case int():
@@ -188,13 +210,24 @@ def group(names: frozenset[str], given: str, modules: dict[str, nn.Module]) -> M
 
 def every(modules: dict[str, nn.Module]) -> Modules:
     """The convolutions, or the blocks where there are fewer than three convolutions (as in a ViT)."""
-    convs = frozenset(name for name, module in modules.items() if isinstance(module, _ConvNd))
-    names = convs
+    convs = names = convolutions(modules)
     if len(convs) < FEW:
         names = max(convs, blocks(modules), key=len)  # a small net of two convolutions is still that
     if not names:
         raise LayerError("every", f"the model has neither convolutions nor repeated blocks; name layers. {LIST_THEM}")
     return Modules(names, "every")
+
+
+def convolutions(modules: dict[str, nn.Module]) -> frozenset[str]:
+    return frozenset(name for name, module in modules.items() if isinstance(module, _ConvNd))
+
+
+def repeated(word: str, modules: dict[str, nn.Module]) -> Item:
+    """The blocks, or the last of each stage of them; for "stages" the convolutions where nothing is repeated."""
+    names = blocks(modules) or (convolutions(modules) if word == "stages" else frozenset())
+    if not names:
+        raise LayerError(word, f"the model repeats no block; take 'convs' or 'all', or name layers. {LIST_THEM}")
+    return Modules(names, word) if word == "blocks" else Stages(Modules(names, word))
 
 
 def blocks(modules: dict[str, nn.Module]) -> frozenset[str]:

@@ -23,6 +23,7 @@ class Settings:
     """
 
     layers: tuple[str, ...] = ("every",)
+    site: str = "conv"
     methods: tuple[str, ...] = ()  # none: the one that fits the question
     targets: tuple[str, ...] = ()
     versus: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from operator import or_
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from seewhy.asking import answer, ask, bound, class_logits, default_methods, notes_on
 from seewhy.catalog import GROUPS
@@ -25,6 +26,7 @@ from seewhy.probe import MEMORY, Network
 from seewhy.provenance import provenance
 from seewhy.record import recording
 from seewhy.signals import Need, wanted_for
+from seewhy.sites import at_site
 from seewhy.suggestion import Suggestion, suggest
 from seewhy.targets import Asked, as_targets
 from seewhy.trace import Call, Trace
@@ -40,6 +42,7 @@ def explain(
     *,
     methods: Any = None,
     layers: Any = None,
+    site: str = "conv",
     targets: Any = None,
     versus: Any = None,
     multilabel: bool = False,
@@ -61,9 +64,9 @@ def explain(
     loaded model brings. All arguments of a model with several are a tuple or a dict of them, of which `main` is explained
     where more than one could be; `arguments` go to the model beside pictures. `methods` are names or Method values
     (Grad-CAM; for questions about a place HiResCAM), `layers` as in `seewhy.layers.select` or "suggested" (the default),
-    `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given.
-    `multilabel`: each class has a probability of its own. `fit` "crop" (the model's own), "squash" or "pad" says how
-    pictures meet the input size. `suggested` explains the suggested layer as well, and
+    `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given. `site`
+    "act" reads convolutions at the activation behind them. `multilabel`: each class has a probability of its own. `fit`
+    "crop" (the model's own), "squash" or "pad" says how pictures meet the input size. `suggested` explains that layer too, and
     names it in the result. `features` channels, the strongest, are kept of each layer. Methods that ask the network again
     do so in batches that take about `memory` bytes, and tell `progress` how many rows of how many are done. Of `methods`
     "all" and "fast" what does not fit is left out. `seed` is that of methods that draw random numbers and name none.
@@ -88,6 +91,7 @@ def explain(
     if layers is not None and layers != SUGGESTED and not layered:
         select(layers, module)  # a misspelt name is an error, even if no method looks at layers
     picked, hint, doubt = choose_layers(layers, module, tensor, suggested) if layered else (NO_LAYERS, None, "")
+    picked = at_site(picked, site, module)
     selection = picked if hint is None else picked.plus(hint.layer)
     network = Network(module, tensor, memory)
     needs = reduce(or_, (method.needs for method in all_methods(chosen)), Need.NOTHING)
@@ -99,7 +103,7 @@ def explain(
         if methods is None:  # both need gradients only, so the recording serves either
             chosen = default_methods(asked)
         classes = class_logits(trace)
-        infos = {call: info(call, trace, asked=call.name not in unasked) for call in calls}
+        infos = {call: info(call, trace, site, asked=call.name not in unasked) for call in calls}
         if progress is not None:
             network.tick = counter(progress, rows_of(chosen, infos.values(), len(tensor) * len(asked)))
         shown = {call.name: strongest(call, features) for call in calls} if features else {}
@@ -227,9 +231,11 @@ def is_group(methods: Any) -> bool:
     return any(isinstance(entry, str) and entry.strip().lower() in GROUPS for entry in entries)
 
 
-def info(call: Call, trace: Trace, *, asked: bool) -> LayerInfo:
+def info(call: Call, trace: Trace, site: str, *, asked: bool) -> LayerInfo:
     assert call.grid is not None
     notes = []
+    if site == "act" and issubclass(call.kind, _ConvNd):
+        notes.append("no activation module follows it: read at the convolution itself")
     if not call.grid.confirmed:
         notes.append("its axes were taken to be channels first; no convolution confirms that")
     if call.grid.prefix:

@@ -1,0 +1,76 @@
+"""Where a convolution is read: at its own output, or at the activation that follows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+from torch.nn.modules import activation
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from seewhy.errors import UnknownName
+from seewhy.layers import Item, Selection
+from seewhy.trace import Call, Trace
+from seewhy.twin import named_modules
+
+SITES = ("conv", "act")
+NOT_ACTIVATIONS = (activation.MultiheadAttention, activation.Softmax, activation.Softmax2d, activation.LogSoftmax)
+ACTIVATIONS = tuple(
+    kind
+    for name in activation.__all__
+    if isinstance(kind := getattr(activation, name), type) and kind not in NOT_ACTIVATIONS
+)
+
+
+@dataclass(frozen=True)
+class AtActivation(Item):
+    """The layers of `item`, each convolution read at the first activation after it: before the next convolution of the same
+    parent, with the same grid and channels. Where there is none (a functional ReLU, a sum) the convolution itself."""
+
+    item: Item
+    activations: frozenset[str]
+    convolutions: frozenset[str]
+
+    @property
+    def watched(self) -> frozenset[str]:
+        return self.item.watched | self.activations | self.convolutions
+
+    def calls(self, trace: Trace) -> list[Call]:
+        return list(dict.fromkeys(self.moved(call, trace) for call in self.item.calls(trace)))
+
+    def moved(self, call: Call, trace: Trace) -> Call:
+        if call.module not in self.convolutions or call.grid is None:
+            return call
+        parent = call.module.rpartition(".")[0]
+        for other in trace.calls[trace.calls.index(call) + 1 :]:
+            if other.module in self.convolutions and other.module.rpartition(".")[0] == parent:
+                break
+            if other.module in self.activations and other.output.shape == call.output.shape and other.grid is not None:
+                return other
+        return call
+
+
+def at_site(selection: Selection, site: str, model: nn.Module) -> Selection:
+    """The selection read at `site`: "conv", as it is, or "act". Raises UnknownName for another.
+
+    >>> from seewhy.layers import select
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    >>> sorted(at_site(select("0", net), "act", net).wanted.names)
+    ['0', '2']
+    """
+    if site not in SITES:
+        raise UnknownName("site", site, SITES, "'conv' is a convolution's own output, 'act' the activation after it.")
+    if site == "conv":
+        return selection
+    modules = dict(named_modules(model))
+    activations = frozenset(name for name, module in modules.items() if is_activation(module))
+    convolutions = frozenset(name for name, module in modules.items() if isinstance(module, _ConvNd))
+    return replace(selection, items=tuple(AtActivation(item, activations, convolutions) for item in selection.items))
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is an activation, or a normalisation with one inside, as timm has them."""
+    inside = getattr(module, "act", None)
+    fused = isinstance(module, _BatchNorm) and isinstance(inside, nn.Module) and not isinstance(inside, nn.Identity)
+    return fused or isinstance(module, ACTIVATIONS) or type(module).__module__.startswith("timm.layers.activations")

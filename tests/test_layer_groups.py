@@ -1,0 +1,97 @@
+"""Groups of layers by a word, and the site at which convolutions are read."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import seewhy
+from seewhy.errors import LayerError, UnknownName
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    torch.manual_seed(0)
+    net: nn.Module = torchvision.models.resnet18(weights=None, num_classes=3)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("vit_tiny_patch16_224", img_size=64, depth=3, num_classes=3).eval()
+
+
+PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def layers(net: nn.Module, word: str, **more: object) -> list[str]:
+    return list(seewhy.explain(net, PICTURE, layers=word, targets=1, **more).layers)  # type: ignore[arg-type]
+
+
+def test_groups_of_a_convolutional_network(resnet: nn.Module) -> None:
+    assert layers(resnet, "blocks") == [f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
+    assert layers(resnet, "stages") == ["layer1.1", "layer2.1", "layer3.1", "layer4.1"]
+    convs = layers(resnet, "convs")
+    assert convs == layers(resnet, "every") and len(convs) == 20
+    everything = layers(resnet, "all")
+    assert {*convs, "relu", "layer4", "maxpool"} - {"relu"} <= set(everything) and "fc" not in everything
+
+
+def test_groups_of_a_transformer(vit: nn.Module) -> None:
+    assert layers(vit, "blocks") == ["blocks.0", "blocks.1", "blocks.2"]
+    assert layers(vit, "stages") == ["blocks.2"]  # one grid from the first block to the last
+    assert layers(vit, "blocks#1") == ["blocks"]  # timm's own module of that name
+
+
+def test_stages_without_blocks_are_convolutions() -> None:
+    net = torchvision.models.vgg11(weights=None, num_classes=3).eval()
+    assert layers(net, "stages") == ["features.0", "features.3", "features.8", "features.13", "features.18"]
+
+
+def test_no_blocks() -> None:
+    with pytest.raises(LayerError, match="repeats no block; take 'convs'"):
+        seewhy.explain(nn.Sequential(nn.Conv2d(3, 4, 3)), PICTURE, layers="blocks")
+
+
+class Pieces(nn.Module):
+    """conv-bn-relu as modules; a conv with a functional relu; one whose activation has other channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+        self.two = nn.Conv2d(4, 4, 3)
+        self.three = nn.Conv2d(4, 4, 3)
+        self.act = nn.SiLU()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.two(self.one(x)).relu()
+        found: Tensor = self.head(self.act(self.three(x)).mean((2, 3)))
+        return found
+
+
+def test_the_activation_behind_a_convolution() -> None:
+    torch.manual_seed(0)
+    net = Pieces().eval()
+    e = seewhy.explain(net, PICTURE, layers="convs", site="act", targets=1)
+    assert list(e.layers) == ["one.2", "two", "act"]
+    assert "no activation module follows it" in e.layer_info["two"].note and e.layer_info["act"].note == ""
+    plain = seewhy.explain(net, PICTURE, layers=["one.2", "two", "act"], targets=1)
+    for layer in e.layers:
+        assert torch.equal(e.map(layer=layer), plain.map(layer=layer))
+
+
+def test_one_module_for_all_activations(resnet: nn.Module) -> None:
+    found = layers(resnet, "layer1.0.conv1", site="act")
+    assert found == ["layer1.0.relu#1"]
+    # behind conv2 comes the sum, and the activation of the sum
+    assert layers(resnet, "layer1.0.conv2", site="act") == ["layer1.0.relu#2"]
+
+
+def test_a_misspelt_site(resnet: nn.Module) -> None:
+    with pytest.raises(UnknownName, match="no site 'activation'"):
+        seewhy.explain(resnet, PICTURE, layers="every", site="activation")
