@@ -26,7 +26,8 @@ from seewhy.render import Tile
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parent.parent / "shared" / "data"))
-SIDE = 400
+SIDE = 330  # height of a picture
+NECK = "Concat_230"
 PERSONS = [(43, 383, 214, 903), (214, 406, 336, 877), (0, 562, 65, 851)]  # as FastestDet finds them in bus.jpg
 BUS = (22, 231, 805, 757)
 GREY, WHITE = (110, 110, 118), (255, 255, 255)
@@ -95,16 +96,27 @@ def crossed(picture: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
     return picture
 
 
-def sheet(tiles: Sequence[Tile], title: str, note: str, path: Path, columns: int = 0) -> None:
-    """The tiles at one height, in cells of the widest."""
-    small = [tile.picture.resize((round(tile.picture.width * SIDE / tile.picture.height), SIDE)) for tile in tiles]
-    widest = max(picture.width for picture in small)
-    placed = []
-    for tile, picture in zip(tiles, small, strict=True):
-        cell = Image.new("RGB", (widest, SIDE), render.PAPER)
-        cell.paste(picture)
-        placed.append(Tile(tile.name, tile.remark, cell))
-    render.contact_sheet(placed, title, note, columns or len(tiles)).save(path, quality=85)
+def sheet(rows: Sequence[Sequence[Tile]], title: str, note: str, path: Path) -> None:
+    """Rows of tiles, all of one height and each as wide as it is."""
+    gap, top, caption = 12, 72, 44
+    small = [[fitted(tile.picture) for tile in row] for row in rows]
+    width = max(gap + sum(picture.width + gap for picture in row) for row in small)
+    page = Image.new("RGB", (width, top + len(rows) * (SIDE + caption)), render.PAPER)
+    draw = ImageDraw.Draw(page)
+    render.write(draw, (gap, 12), title, 24, render.INK, width - 2 * gap)
+    render.write(draw, (gap, 44), note, 14, render.FAINT, width - 2 * gap)
+    for number, (row, pictures) in enumerate(zip(rows, small, strict=True)):
+        x, y = gap, top + number * (SIDE + caption)
+        for tile, picture in zip(row, pictures, strict=True):
+            page.paste(picture, (x, y))
+            render.write(draw, (x, y + SIDE + 3), tile.name, 13, render.INK, picture.width)
+            render.write(draw, (x, y + SIDE + 20), tile.remark, 12, render.FAINT, picture.width)
+            x += picture.width + gap
+    page.save(path, quality=85)
+
+
+def fitted(picture: Image.Image) -> Image.Image:
+    return picture.resize((round(picture.width * SIDE / picture.height), SIDE))
 
 
 def photo(e: seewhy.Explanation, target: str | None = None) -> Image.Image:
@@ -114,48 +126,50 @@ def photo(e: seewhy.Explanation, target: str | None = None) -> Image.Image:
 def deeplab(names: dict[str, Any], path: Path) -> None:
     e = names["e"]
     cat = again(names, names["deeplab"], seewhy.sample("cat_espresso"), targets="cat")
-    tiles = [Tile("cat", "a photo of a cat beside a cup", photo(cat))]
+    tiles = [Tile("cat", "a cat beside a cup", photo(cat))]
     won = names["deeplab"](e.inputs)[0].argmax(0)
     for name in ("bus", "person"):
         heat = e.on_photo(target=name)
         region = np.array(Image.fromarray((won == names["voc"].index(name)).numpy()).resize(heat.shape[::-1]))
-        tiles.append(Tile(name, "bus.jpg; white: where the network says so", on_black(heat, [region])))
-    sheet(tiles, "DeepLab: where is ...?", f"{e.methods[0]} at {e.suggested}, 33 x 33 cells", path)
+        tiles.append(Tile(name, "bus.jpg; white: so it is called", on_black(heat, [region])))
+    sheet([tiles], "DeepLab: where is it?", f"{e.methods[0]} at {e.suggested}, 33 x 33 cells", path)
 
 
 def fastestdet(names: dict[str, Any], path: Path) -> None:
     net = names["load_fastestdet"].load()
     asked = [seewhy.BoxScore(box, classes=0, decode=names["decode"]) for box in PERSONS]
+    layers = [names["e"].suggested, NECK]
     with in_data_folder():
-        e = again(names, net, "bus.jpg", methods=["gradcam", "hirescam"], targets=asked)
-    tiles = []
-    for method, title in (("gradcam", "Grad-CAM"), ("hirescam", "HiResCAM")):
-        for number, target in enumerate(e.targets):
-            heat = e.on_photo(method, target)
-            boxes = sorted(((box, WHITE if box == PERSONS[number] else GREY) for box in PERSONS), key=lambda b: b[1])
-            y, x = np.unravel_index(heat.argmax(), heat.shape)
-            left, top, right, bottom = PERSONS[number]
-            said = "in the box" if left <= x < right and top <= y < bottom else "elsewhere"
-            tiles.append(
-                Tile(f"{title}, person {number + 1}", f"maximum {said}", crossed(on_black(heat, (), boxes), heat))
-            )
+        e = again(names, net, "bus.jpg", methods=["gradcam", "hirescam"], targets=asked, layers=layers)
+    chosen = [("Grad-CAM", layers[0]), ("HiResCAM", layers[0]), ("HiResCAM", NECK)]
+    rows = [[person(e, title, layer, number) for number in range(len(PERSONS))] for title, layer in chosen]
     note = "three persons in bus.jpg; white: the box that is asked; cross: the map's maximum"
-    sheet(tiles, "FastestDet: why this box?", note, path, columns=3)
+    sheet(rows, "FastestDet: why this box?", note, path)
+
+
+def person(e: seewhy.Explanation, title: str, layer: str, number: int) -> Tile:
+    heat = e.on_photo(title.lower().replace("-", ""), e.targets[number], layer)
+    boxes = sorted(((box, WHITE if box == PERSONS[number] else GREY) for box in PERSONS), key=lambda box: box[1])
+    y, x = np.unravel_index(heat.argmax(), heat.shape)
+    left, top, right, bottom = PERSONS[number]
+    said = "in the box" if left <= x < right and top <= y < bottom else "elsewhere"
+    picture = crossed(on_black(heat, (), boxes), heat)
+    return Tile(f"{title}, person {number + 1}", f"{layer}: maximum {said}", picture)
 
 
 def cifar(names: dict[str, Any], path: Path) -> None:
     e = names["e"]
     seen = Image.fromarray(names["prepare"].restore(e.inputs[0])).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-    tiles = [Tile("cat", f"gradcam at {e.suggested}, 8 x 8 cells", photo(e)), Tile("what it saw", "32 x 32", seen)]
-    sheet(tiles, "CIFAR ResNet-20", "the network saw a centre crop", path)
+    tiles = [Tile("cat", f"{e.methods[0]} at {e.suggested}, 8 x 8 cells", photo(e)), Tile("what it saw", "32 x 32", seen)]
+    sheet([tiles], "CIFAR ResNet-20", "dimmed: outside of the centre crop, not seen", path)
 
 
 def dinov2(names: dict[str, Any], path: Path) -> None:
     e = names["e"]
     both = again(names, names["vit"], seewhy.sample("cat_espresso"), targets=["cat", "food"])
-    tiles = [Tile(name, "a cat beside a cup", photo(both, name)) for name in ("cat", "food")]
-    tiles.append(Tile("vehicle", "bus.jpg; white: the bus's box", on_black(e.on_photo(), (), [(BUS, WHITE)])))
-    sheet(tiles, "DINOv2 ViT-S/14, eight classes", f"{e.methods[0]} at {e.suggested}, 16 x 16 cells", path)
+    rows = [[Tile(name, "a cat beside a cup", photo(both, name)) for name in ("cat", "food")]]
+    rows[0].append(Tile("vehicle", "bus.jpg; white: the bus's box", on_black(e.on_photo(), (), [(BUS, WHITE)])))
+    sheet(rows, "DINOv2 ViT-S/14, eight classes", f"{e.methods[0]} at {e.suggested}, 16 x 16 cells", path)
 
 
 def draw(folder: Path) -> None:
