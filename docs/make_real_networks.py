@@ -160,7 +160,10 @@ def person(e: seewhy.Explanation, title: str, layer: str, number: int) -> Tile:
 def cifar(names: dict[str, Any], path: Path) -> None:
     e = names["e"]
     seen = Image.fromarray(names["prepare"].restore(e.inputs[0])).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-    tiles = [Tile("cat", f"{e.methods[0]} at {e.suggested}, 8 x 8 cells", photo(e)), Tile("what it saw", "32 x 32", seen)]
+    tiles = [
+        Tile("cat", f"{e.methods[0]} at {e.suggested}, 8 x 8 cells", photo(e)),
+        Tile("what it saw", "32 x 32", seen),
+    ]
     sheet([tiles], "CIFAR ResNet-20", "dimmed: outside of the centre crop, not seen", path)
 
 

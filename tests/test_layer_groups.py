@@ -47,6 +47,13 @@ def test_groups_of_a_transformer(vit: nn.Module) -> None:
     assert layers(vit, "blocks#1") == ["blocks"]  # timm's own module of that name
 
 
+def test_a_suggested_layer_with_the_name_of_a_group() -> None:
+    net = timm.create_model("test_convnext", num_classes=3).eval()
+    e = seewhy.explain(net, PICTURE, targets=1)
+    assert e.suggested == "stages" and e.layers == ("stages",)
+    assert layers(net, "stages") != ["stages"]
+
+
 def test_stages_without_blocks_are_convolutions() -> None:
     net = torchvision.models.vgg11(weights=None, num_classes=3).eval()
     assert layers(net, "stages") == ["features.0", "features.3", "features.8", "features.13", "features.18"]

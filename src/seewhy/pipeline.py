@@ -146,8 +146,10 @@ def choose_layers(
     entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
     named = [entry is None or (isinstance(entry, str) and entry == SUGGESTED) for entry in entries]
     hint, doubt = find_hint(module, inputs, asked=any(named), extra=extra)
-    spec = [hint.layer if hint and is_it else entry for entry, is_it in zip(entries, named, strict=True)]
-    return select(spec, module), hint, doubt
+    others = [entry for entry, is_it in zip(entries, named, strict=True) if not is_it]
+    selection = select(others, module) if others or not entries else NO_LAYERS
+    # Added by its name: a module may be called "stages", which as a specification is a group.
+    return selection.plus(hint.layer) if hint and any(named) else selection, hint, doubt
 
 
 def all_methods(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import TargetError
+from seewhy.errors import ImageError, TargetError
 from seewhy.outputs import named_tensor
 from seewhy.targets.base import Around, Asked, Target
 from seewhy.targets.names import Labels
@@ -38,7 +38,11 @@ class Similarity(Target):
             return self
         if around.output_for is None:
             raise TargetError(self.name, "to compare with another picture the model must bring its preprocessing.")
-        vector = embedding(around.output_for(self.to), self.name).detach()[0]
+        try:
+            output = around.output_for(self.to)
+        except ImageError as error:  # which is about pictures to be explained, and would name that
+            raise TargetError(self.name, f"the picture to compare with cannot be read: {error}.") from None
+        vector = embedding(output, self.name).detach()[0]
         return Similarity(vector, self.title or self.name)
 
     @property

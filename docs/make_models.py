@@ -1,0 +1,359 @@
+"""Writes docs/models.md: some 80 architectures with random weights, and what seewhy does with each.
+
+.venv/bin/python docs/make_models.py [--cache FILE] [PATTERN]
+
+Takes about half an hour on two cores. Each network's result is added to the cache as it comes, so a run that is cut off goes on
+where it was; PATTERN (a glob) runs anew what matches it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import seewhy
+from seewhy.record import recording
+from seewhy.trace import Call, Wanted
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+import slow  # noqa: E402  (the reference of the tests)
+
+TORCHVISION = """resnet18 vgg16 alexnet squeezenet1_1 densenet121 googlenet inception_v3 mobilenet_v2 mobilenet_v3_large
+efficientnet_b0 regnet_y_400mf convnext_tiny swin_t swin_v2_t vit_b_16 maxvit_t shufflenet_v2_x1_0 mnasnet1_0"""
+TIMM = """tf_efficientnet_lite0 resnet50 densenet121 nfnet_l0 dm_nfnet_f0 regnety_008 repvgg_a0 seresnet50 convnext_tiny
+convnextv2_nano vit_small_patch16_224 vit_base_patch32_clip_224 deit_tiny_distilled_patch16_224 beit_base_patch16_224
+vit_small_patch14_reg4_dinov2 vit_base_patch16_siglip_224 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256
+maxvit_tiny_tf_224 coatnet_0_rw_224 mixer_s32_224 resmlp_12_224 efficientformer_l1 efficientformerv2_s0 levit_128 mobilevit_s
+vit_small_r26_s32_224 cait_xxs24_224 xcit_nano_12_p16_224 pvt_v2_b0 poolformer_s12 volo_d1_224 hrnet_w18_small
+inception_next_tiny pit_s_distilled_224 tnt_s_patch16_224 crossvit_9_240 twins_svt_small convit_tiny eva02_tiny_patch14_224
+mambaout_tiny fastvit_t8 hiera_tiny_224 nest_tiny edgenext_small gcvit_xxtiny davit_tiny focalnet_tiny_srf mvitv2_tiny
+visformer_tiny naflexvit_base_patch16_gap tiny_vit_5m_224 repghostnet_100 ghostnet_100 sequencer2d_s gmlp_s16_224
+flexivit_small"""
+SMALL = "test_resnet test_byobnet test_efficientnet test_nfnet test_convnext test_mambaout test_vit test_vit2"
+NAMES = (
+    *(f"torchvision/{name}" for name in TORCHVISION.split()),
+    *(f"timm/{name}" for name in TIMM.split()),
+    *(f"timm/{name}" for name in SMALL.split()),
+)
+CLASSES, LARGEST = 10, 288  # classes of a network that is made here; the largest side of a picture
+
+# Of these the reasons come from one call of methods="fast", which leaves out what does not fit.
+GRADIENT = """gradcam hirescam layercam gradcam++ xgradcam gradcamelementwise eigengradcam segeigencam shapleycam finercam
+guidedgradcam fullgrad eigensmooth"""
+OTHERS = """cam eigencam kpcacam fem lafam randomcam deepfeaturefactorization attentionrollout attentionrelevance legrad
+gradeclip"""
+JOINING = "refinecam layercamfusion"
+VARIANTS = "smooth(samples=2) smoothgradcam++(samples=2) integrated(steps=2) augmented(factors=[1.0])"
+# As many changed pictures as the settings say, whatever the layer.
+MASKS = """groupcam(groups=4) opticam(steps=2) rise(masks=8) occlusion(window=0.5,stride=0.25) cameras(sizes=2)
+sess(scales=2) reciprocam vitreciprocam"""
+# One forward or more for each channel: at the layer with the fewest channels, where that takes few seconds.
+CHANNELS = "scorecam sscam(samples=1) iscam(steps=1) ablationcam"
+SECONDS = 2.0
+IN_FULL = """scorecam sscam iscam ablationcam groupcam opticam rise occlusion polycam reciprocam vitreciprocam cameras sess
+smooth smoothgradcam++ integrated augmented"""
+REFERENCE = 1e-6  # a larger relative difference from the reference is a failure
+
+
+def create(name: str) -> tuple[nn.Module, Tensor, list[str]]:
+    """The network, a picture of noise with structure, and what had to be done to the network."""
+    source, _, short = name.partition("/")
+    torch.manual_seed(0)
+    if source == "torchvision":
+        extra = {"init_weights": True} if short in ("googlenet", "inception_v3") else {}
+        net, side = torchvision.models.get_model(short, num_classes=CLASSES, **extra), 299 if "incep" in short else 224
+    else:
+        extra = {"img_size": 224} if "dinov2" in short else {}
+        net = timm.create_model(short, pretrained=False, num_classes=CLASSES, **extra)
+        side = 224 if extra else net.default_cfg["input_size"][-1]
+    side = side if side <= LARGEST or "inception" in short else 224
+    said = []
+    for layer, module in net.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.05)
+            said.append(f"`{layer}` was all zeros and drawn anew")
+    noise = [nn.functional.interpolate(torch.randn(1, 3, n, n), (side, side), mode="bicubic") for n in (4, 16, side)]
+    return net.eval(), torch.stack(noise).mean(0), said
+
+
+def study(name: str) -> dict[str, Any]:
+    """Everything on one network that the table says."""
+    net, picture, said = create(name)
+    with torch.no_grad():
+        net(picture)  # the first forward of a process is no measure
+    begun = time.perf_counter()
+    hint = seewhy.suggest(net, picture)
+    found: dict[str, Any] = {"layer": hint.layer, "seconds": time.perf_counter() - begun, "said": said}
+    if hint.note:
+        said.append(hint.note)
+    with recording(net, picture, Wanted(frozenset({hint.layer.partition("#")[0]}))) as trace:
+        call = next(call for call in trace.calls if call.name == hint.layer)
+        assert call.grid is not None
+        found["grid"], found["prefix"], found["layout"] = str(call.grid), call.grid.prefix, call.grid.layout
+    fits = at_once(net, picture)  # method -> "" or why not
+    for method in f"{VARIANTS} {MASKS}".split():
+        fits[method] = attempt(net, picture, method, None)
+    for method in JOINING.split():
+        why = attempt(net, picture, method, "stages")
+        fits[method] = attempt(net, picture, method, "every") if why.startswith("it joins layers") else why
+    fits |= few_channels(net, picture)
+    found["fits"] = fits
+    if name.partition("/")[2] in SMALL.split():
+        found["full"] = {}
+        for method in IN_FULL.split():
+            layers = "stages" if method == "polycam" else None
+            begun = time.perf_counter()
+            found["full"][method] = attempt(net, picture, method, layers), time.perf_counter() - begun
+    found["difference"] = compare(net, picture, call)
+    return found
+
+
+def at_once(net: nn.Module, picture: Tensor) -> dict[str, str]:
+    """`attempt` for all methods that share a pass."""
+    methods = f"{GRADIENT} {OTHERS}".split()
+    try:
+        e = seewhy.explain(net, picture, methods="fast")
+    except Exception:
+        return {method: attempt(net, picture, method, None) for method in methods}
+    fits = {}
+    for method in methods:
+        made = [value for (name, _, _), value in e.maps.items() if name.partition("#")[0] == method]
+        why = [note.partition(": ")[2] for note in e.notes if note.startswith(f"{method} is left out")]
+        fits[method] = "" if made else why[0] if why else "failed: no map, and no reason"
+        if not all(value.isfinite().all() for value in made):
+            fits[method] = "failed: a map is not finite"
+    return fits
+
+
+def attempt(net: nn.Module, picture: Tensor, method: str, layers: Any) -> str:
+    """Why a method gives no map, or "". "failed: ..." is a failure, all else a reason that seewhy gives."""
+    try:
+        e = seewhy.explain(net, picture, methods=method, layers=layers)
+    except seewhy.SeewhyError as error:
+        return getattr(error, "reason", str(error)).strip()
+    except Exception as error:
+        return f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    broken = [key for key, value in e.maps.items() if not value.isfinite().all()]
+    return f"failed: {len(broken)} maps are not finite" if broken else ""
+
+
+def few_channels(net: nn.Module, picture: Tensor) -> dict[str, str]:
+    """The methods with a forward for each channel, at the layer with the fewest of them."""
+    begun = time.perf_counter()
+    with torch.no_grad():
+        net(picture)
+    pace = time.perf_counter() - begun
+    e = seewhy.explain(net, picture, layers="every", methods="lafam")
+    info = {layer: info.channels for layer, info in e.layer_info.items() if info.channels > 1}
+    layer = min(info, key=lambda name: info[name])
+    if info[layer] * pace > SECONDS:
+        return dict.fromkeys(CHANNELS.split(), f"not tried: {info[layer]} channels at least")
+    return {method: attempt(net, picture, method, layer) for method in CHANNELS.split()}
+
+
+# Grad-CAM beside the reference
+
+
+class At(slow.Slow):
+    """The reference at any one module."""
+
+    def __init__(self, net: nn.Module, inputs: Tensor, classes: Tensor, name: str) -> None:
+        with only(name):
+            super().__init__(net, inputs, classes)
+        self.convolutions = {name: self.net.get_submodule(name)}
+        self.calls = self._record()
+        self.names = self._name_calls()
+
+    def map(self, call: Call) -> Tensor:
+        assert call.grid is not None
+        parts = (call.grid.channels_first(x)[0].numpy() for x in (self.activation(call.name), self.gradient(call.name)))
+        return torch.from_numpy(slow.gradcam(*parts))
+
+
+@contextmanager
+def only(name: str) -> Iterator[None]:
+    """Within, no convolution is recorded at first: the module called `name` is, later."""
+    before, slow.CONVOLUTIONS = slow.CONVOLUTIONS, ()
+    try:
+        yield
+    finally:
+        slow.CONVOLUTIONS = before
+
+
+def compare(net: nn.Module, picture: Tensor, call: Call) -> dict[str, Any]:
+    """The largest relative difference of Grad-CAM, in float64, at the suggested layer and up to three convolutions."""
+    net, picture = net.double(), picture.double()
+    convs = [layer for layer, module in net.named_modules() if isinstance(module, nn.Conv2d)]
+    layers = [call.name, *dict.fromkeys([*convs[:1], *convs[len(convs) // 2 :][:1], *convs[-1:]])]
+    with torch.no_grad():
+        classes = slow.logits_of(net(picture)).argmax(1)
+    worst, compared, skipped = 0.0, [], []
+    for layer in layers:
+        module = layer.partition("#")[0]
+        try:
+            with recording(net, picture, Wanted(frozenset({module}))) as trace:
+                call = trace.calls[-1]
+            if call.grid is None or min(call.grid.shape) < 2 or not call.plain:
+                continue
+            e = seewhy.explain(net, picture, layers=call.name, targets=int(classes))
+            ours, theirs = e.map(layer=call.name)[0], At(net, picture, classes, module).map(call)
+        except Exception as error:
+            skipped.append(f"{layer}: {type(error).__name__}: {' '.join(str(error).split())[:160]}")
+            continue
+        if scale := float(theirs.abs().max()):
+            worst = max(worst, float((ours - theirs).abs().max()) / scale)
+            compared.append(call.name)
+    return {"worst": worst, "layers": compared, "skipped": skipped}
+
+
+# The page
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """docs/models.md."""
+    rows, failures = [], []
+    reasons: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    remarks: dict[str, list[str]] = defaultdict(list)
+    for name in NAMES:
+        found = results.get(name)
+        if found is None:
+            continue
+        if "error" in found:
+            failures.append((name, "all", found["error"]))
+            rows.append(f"| {name} | none | | | | | | |")
+            continue
+        fits = found["fits"] | {f"{method} in full": why for method, (why, _) in found.get("full", {}).items()}
+        for method, why in fits.items():
+            if why.startswith("failed: "):
+                failures.append((name, method, why.removeprefix("failed: ")))
+            elif why and not why.startswith("not tried"):
+                reasons[plain(method)][general(why)].append(name)
+        for said in found["said"]:
+            remarks[general(said)].append(name)
+        difference = found["difference"]
+        failures += [(name, "reference", text) for text in difference["skipped"]]
+        if difference["worst"] > REFERENCE:
+            failures.append((name, "reference", f"Grad-CAM differs by {difference['worst']:.1e}"))
+        shown = f"{difference['worst']:.0e}" if difference["layers"] else "not compared"
+        rows.append(
+            f"| {name} | `{found['layer']}` | {found['grid']} | {found['prefix'] or ''} | {found['seconds']:.1f} "
+            f"| {share(fits, f'{GRADIENT} {VARIANTS}')} | {share(fits, f'{MASKS} {CHANNELS}')} | {shown} |"
+        )
+    return (HERE / "models.in.md").read_text("utf-8").format(
+        count=len(rows), rows="\n".join(rows), gradient=len(f"{GRADIENT} {VARIANTS}".split()),
+        masks=len(f"{MASKS} {CHANNELS}".split()),
+        reasons="\n".join(reason_lines(reasons)), remarks="\n".join(remark_lines(remarks)),
+        failures="\n".join(f"| {name} | {method} | {why.replace('|', '/')} |" for name, method, why in failures)
+        or "| none | | |",
+        full=full_table(results), classes=CLASSES, torch=torch.__version__.partition("+")[0],
+        torchvision=torchvision.__version__.partition("+")[0], timm=timm.__version__, worst=worst_of(results),
+    )  # fmt: skip
+
+
+def plain(method: str) -> str:
+    return re.sub(r"\(.*?\)", "", method).removesuffix(" in full")
+
+
+def general(text: str) -> str:
+    """A reason without what differs from network to network."""
+    text = re.sub(r"\(its attention is in windows\)", "", text)
+    text = re.sub(r"this network has ((?!no |none).*?); take", "this network has others; take", text)
+    text = re.sub(r"of size \d+x\d+ \(.*\)", "of another size", text)
+    text = re.sub(r"holds the attention in '.*?'", "holds its attention", text)
+    return " ".join(re.sub(r"`.*?` was", "the head was", text).split())
+
+
+def share(fits: dict[str, str], methods: str) -> str:
+    tried = [fits[method] for method in methods.split() if not fits.get(method, "not tried").startswith("not tried")]
+    return f"{sum(not why for why in tried)} of {len(tried)}"
+
+
+def reason_lines(reasons: dict[str, dict[str, list[str]]]) -> Iterator[str]:
+    everything = f"{GRADIENT} {VARIANTS} {OTHERS} {JOINING} {MASKS} {CHANNELS} {IN_FULL}"
+    order = [plain(method) for method in everything.split()]
+    for method in dict.fromkeys(order):
+        for why, names in sorted(reasons.get(method, {}).items(), key=lambda item: -len(set(item[1]))):
+            yield f"| {method} | {why.replace('|', '/')} | {networks(names)} |"
+
+
+def remark_lines(remarks: dict[str, list[str]]) -> Iterator[str]:
+    for said, names in remarks.items():
+        yield f"* {said[0].upper()}{said[1:]}: {', '.join(dict.fromkeys(names))}."
+
+
+def networks(names: list[str]) -> str:
+    names = list(dict.fromkeys(names))
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} networks"
+
+
+def full_table(results: dict[str, dict[str, Any]]) -> str:
+    names = [name for name in NAMES if "full" in results.get(name, {})]
+    lines = [f"| method | {' | '.join(name.partition('/')[2] for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    for method in IN_FULL.split():
+        cells = []
+        for name in names:
+            why, seconds = results[name]["full"][method]
+            cells.append(f"{seconds:.1f} s" if not why else "failed" if why.startswith("failed") else "no")
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def worst_of(results: dict[str, dict[str, Any]]) -> str:
+    values = [found["difference"]["worst"] for found in results.values() if "difference" in found]
+    return f"{max(values, default=0):.0e}"
+
+
+def main(arguments: list[str]) -> None:
+    """Studies what the cache does not have, and writes the page."""
+    cache = Path(tempfile.gettempdir()) / "seewhy_models.json"
+    if arguments[:1] == ["--cache"]:
+        cache, arguments = Path(arguments[1]), arguments[2:]
+    results: dict[str, dict[str, Any]] = json.loads(cache.read_text("utf-8")) if cache.exists() else {}
+    if arguments:
+        results = {name: found for name, found in results.items() if not fnmatchcase(name, arguments[0])}
+    torch.set_num_threads(2)
+    warnings.simplefilter("ignore")
+    for number, name in enumerate(NAMES, 1):
+        if name in results:
+            continue
+        begun = time.perf_counter()
+        results[name] = guarded(lambda name=name: study(name))
+        gc.collect()
+        partial = cache.with_suffix(".partial")
+        partial.write_text(json.dumps(results), "utf-8")
+        partial.replace(cache)
+        print(
+            f"{number}/{len(NAMES)} {name} {time.perf_counter() - begun:.0f} s",
+            results[name].get("error", ""),
+            flush=True,
+        )
+    (HERE / "models.md").write_text(page(results), "utf-8")
+
+
+def guarded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return work()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
