@@ -80,6 +80,7 @@ def test_a_place_is_one_target_whatever_its_commas() -> None:
         (("-t", "like:missing.jpg"), "compare with cannot be read: missing.jpg"),
         (("-t", "output:1000"), "gives 1000 numbers"),
         (("--site", "activation"), "activation"),
+        (("--grid", "14"), "grid"),
         (("-l", "stage"), "no layer 'stage'"),
     ],
 )

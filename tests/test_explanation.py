@@ -13,7 +13,7 @@ from PIL import Image
 
 import seewhy
 from nets import Conv1dNet, InplaceNet, tiny
-from seewhy import Look, drawing
+from seewhy import Look, drawing, render
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.explanation import Explanation
 from seewhy.flags import FLAGS, flags_of
@@ -313,3 +313,10 @@ def test_a_folder_that_holds_no_explanation(tmp_path: Path, damage: str) -> None
 
 def test_repr_is_short() -> None:
     assert repr(made([[1.0]])) == "<Explanation of 1 picture: gradcam, target 1, layer layer>"
+
+
+def test_a_picture_in_opencv_order_is_drawn_in_its_own_colours() -> None:
+    red = np.zeros((3, 4, 4), np.float32)
+    red[2] = 1.0
+    pixels = render.seen(red, {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channels": "BGR"})
+    assert pixels[0, 0].tolist() == [255, 0, 0]

@@ -50,6 +50,7 @@ LEVELS: dict[str, int] = {
                 "targets.base",
                 "console",
                 "trace",
+                "patches",
                 "loaded",
                 "sources.torchvision",
                 "sources.timm",

@@ -43,6 +43,7 @@ def explain(
     model: Model = None,
     layers: Annotated[Names, Parameter(name=["--layers", "-l"], group=what)] = None,
     site: Annotated[Literal["conv", "act"], Parameter(group=what)] = "conv",
+    grid: Annotated[str | None, Parameter(group=what)] = None,
     methods: Annotated[Names, Parameter(group=what)] = None,
     targets: Annotated[Names, Parameter(name=["--targets", "-t"], group=what)] = None,
     versus: Annotated[Names, Parameter(group=what)] = None,
@@ -79,6 +80,8 @@ def explain(
         ("Conv2d"), positions ("-1").
     site
         Read convolutions at their own output, or at the activation ("act") behind them.
+    grid
+        How tokens lie on the picture where that cannot be told: "14x14", or "14x14+1" with one token before them.
     methods
         Names from `seewhy methods`, with settings: "gradcam,scorecam(batch_size=64),smooth(layercam)"; several make a
         comparison. "all" compares all that fit the model, "fast" those without forwards of their own, at the suggested layer.
@@ -131,7 +134,7 @@ def explain(
     wanted = split(methods)
     everywhere = "suggested" if {*GROUPS} & {*map(str.lower, wanted or [])} else "every"
     settings = dict(
-        layers=split(layers) or [everywhere], site=site, methods=wanted, targets=split_targets(targets),
+        layers=split(layers) or [everywhere], site=site, grid=grid, methods=wanted, targets=split_targets(targets),
         versus=split_targets(versus), multilabel=multilabel, label=label,
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, scale=scale, size=size, out=out,
         max_pixels=max_pixels, as_json=json, quiet=quiet, memory=memory, seed=seed,

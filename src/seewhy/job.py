@@ -89,6 +89,7 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
             methods=list(settings.methods) or None,
             layers=list(settings.layers),
             site=settings.site,
+            grid=settings.grid,
             targets=list(settings.targets) or None,
             versus=list(settings.versus) or None,
             multilabel=settings.multilabel,

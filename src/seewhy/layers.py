@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import LayerError, UnknownName, UsageError
+from seewhy.grid import Hint, with_prefix
 from seewhy.trace import Call, Trace, Wanted
 from seewhy.twin import named_modules, unwrapped
 
@@ -47,6 +48,9 @@ class Modules(Item):
 
     def calls(self, trace: Trace) -> list[Call]:
         calls = [call for call in trace.calls if call.module in self.names and has_grid(call)]
+        calls = [
+            call for call in calls if not (call.grid and call.grid.others)
+        ] or calls  # one odd output costs no group
         if not calls:
             raise LayerError(self.given, f"none of these layers gives a grid of at least 2 cells an axis. {LIST_THEM}")
         return calls
@@ -107,7 +111,8 @@ class Named(Item):
             raise LayerError(self.name, "its output holds no tensor of floating-point numbers.")
         if calls[0].grid is None:
             shape = tuple(calls[0].output.shape)
-            raise LayerError(self.name, f"its output {shape} has no grid that lies on the picture. {LIST_THEM}")
+            how = " If it is tokens, say how they lie: grid='14x14+1'." if len(shape) == 3 else ""
+            raise LayerError(self.name, f"its output {shape} has no grid that lies on the picture.{how} {LIST_THEM}")
         return calls
 
 
@@ -125,7 +130,7 @@ class Selection:
     def pick(self, trace: Trace) -> list[Call]:
         """The calls meant, each once, in execution order."""
         chosen = {call for item in self.items for call in item.calls(trace)}
-        return [call for call in trace.calls if call in chosen]
+        return [call for call in trace.calls if call in chosen and one_reading(call)]
 
     def plus(self, layer: str) -> Selection:
         """The same selection and one more layer, by a name as it stands in a trace."""
@@ -241,6 +246,31 @@ def blocks(modules: dict[str, nn.Module]) -> frozenset[str]:
     repeated = {name for names in siblings.values() if len(names) > 1 for name in names}
     outer = {name[: dot.start()] for name in repeated for dot in re.finditer(r"\.", name)}
     return frozenset(repeated - outer)
+
+
+def one_reading(call: Call) -> bool:
+    """True; LayerError where the tokens of a layer could as well lie in another grid."""
+    if call.grid is not None and call.grid.others:
+        texts = [with_prefix(grid.shape, grid.prefix) for grid in (call.grid, *call.grid.others)]
+        raise LayerError(
+            call.name,
+            f"its {call.grid.cells + call.grid.prefix} tokens may be a grid of {' or '.join(texts)} (cells + tokens before "
+            f"them); say which: grid='{texts[0]}' or --grid {texts[0]}",
+        )
+    return True
+
+
+def heeded(hint: Hint | None, calls: Sequence[Call]) -> None:
+    """LayerError where a grid that the user gave fits none of the layers."""
+    grids = [call.grid for call in calls if call.grid is not None]
+    if hint is None or not grids or any(grid.source == hint.source for grid in grids):
+        return
+    read = with_prefix(grids[-1].shape, grids[-1].prefix)
+    raise LayerError(
+        calls[-1].name,
+        f"grid {hint} does not fit its output {tuple(calls[-1].output.shape)}, nor another layer's; "
+        f"leave it out (it was read as {read}), or give cells and the tokens before them, as '14x14+1'.",
+    )
 
 
 def has_grid(call: Call) -> bool:

@@ -57,7 +57,15 @@ class LoadedModel:
                 if isinstance(tensor := state[name], torch.Tensor):
                     digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
                     # bytes, because NumPy knows no bfloat16
-                    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                    digest.update(
+                        tensor.detach()
+                        .cpu()
+                        .clone(memory_format=torch.contiguous_format)
+                        .reshape(-1)
+                        .view(torch.uint8)
+                        .numpy()
+                        .data
+                    )
         except (RuntimeError, NotImplementedError, ValueError) as error:
             raise ModelError(self.uri, f"its weights have no values to hash ({first_line(error)})") from None
         return f"sha256:{digest.hexdigest()}"

@@ -92,7 +92,7 @@ class Whole:
             return self.network.attention
         names = blocks({"": self.network.module, **dict(named_modules(self.network.module))})
         wanted = Wanted(names, attention=True)
-        with recording(self.network.module, self.inputs, wanted, from_input=True) as trace:
+        with recording(self.network.module, self.inputs, wanted, from_input=True, grid=self.network.grid) as trace:
             self.network.attention = trace
             return trace
 
@@ -167,7 +167,8 @@ class Whole:
 
     def at(self, module: str) -> Signals:
         """The activations of a module by its name."""
-        with recording(self.network.module, self.inputs, Wanted(frozenset({module}))) as trace:
+        wanted = Wanted(frozenset({module}))
+        with recording(self.network.module, self.inputs, wanted, grid=self.network.grid) as trace:
             for call in trace.calls:
                 if call.grid is not None:
                     return Context(self.network, self.asked, self.scoring).signals(call)

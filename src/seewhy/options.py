@@ -24,6 +24,7 @@ class Settings:
 
     layers: tuple[str, ...] = ("every",)
     site: str = "conv"
+    grid: str | None = None
     methods: tuple[str, ...] = ()  # none: the one that fits the question
     targets: tuple[str, ...] = ()
     versus: tuple[str, ...] = ()

@@ -15,8 +15,9 @@ from seewhy.asking import answer, ask, bound, class_logits, default_methods, not
 from seewhy.catalog import GROUPS
 from seewhy.errors import LayerError
 from seewhy.explanation import Explanation, Key
+from seewhy.grid import Hint, read_grid
 from seewhy.inputs import read_inputs, with_fit
-from seewhy.layers import Selection, select
+from seewhy.layers import Selection, heeded, select
 from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
 from seewhy.models import LoadedModel, load_model
 from seewhy.parts import Features, LayerInfo
@@ -43,6 +44,7 @@ def explain(
     methods: Any = None,
     layers: Any = None,
     site: str = "conv",
+    grid: Any = None,
     targets: Any = None,
     versus: Any = None,
     multilabel: bool = False,
@@ -65,7 +67,8 @@ def explain(
     where more than one could be; `arguments` go to the model beside pictures. `methods` are names or Method values
     (Grad-CAM; for questions about a place HiResCAM), `layers` as in `seewhy.layers.select` or "suggested" (the default),
     `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given. `site`
-    "act" reads convolutions at the activation behind them. `multilabel`: each class has a probability of its own. `fit`
+    "act" reads convolutions at the activation behind them. `grid` says how tokens lie on the picture: (14, 14), "14x14+1".
+    `multilabel`: each class has a probability of its own. `fit`
     "crop" (the model's own), "squash" or "pad" says how pictures meet the input size. `suggested` explains that layer too, and
     names it in the result. `features` channels, the strongest, are kept of each layer. Methods that ask the network again
     do so in batches that take about `memory` bytes, and tell `progress` how many rows of how many are done. Of `methods`
@@ -81,6 +84,7 @@ def explain(
     loaded = load_model(model, preprocess=preprocess, labels=labels)
     if fit is not None:
         loaded = with_fit(loaded, fit)
+    hinted = None if grid is None else read_grid(grid)
     chosen, questions = as_methods(methods), as_targets(targets, versus)
     if seed:
         chosen = {str(method): method for method in (seeded(method, seed) for method in chosen.values())}
@@ -90,13 +94,14 @@ def explain(
     layered = any(looks_at_layers(method) for method in chosen.values())
     if layers is not None and layers != SUGGESTED and not layered:
         select(layers, module)  # a misspelt name is an error, even if no method looks at layers
-    picked, hint, doubt = choose_layers(layers, module, tensor, suggested) if layered else (NO_LAYERS, None, "")
+    picked, hint, doubt = choose_layers(layers, module, tensor, suggested, hinted) if layered else (NO_LAYERS, None, "")
     picked = at_site(picked, site, module)
     selection = picked if hint is None else picked.plus(hint.layer)
-    network = Network(module, tensor, memory)
+    network = Network(module, tensor, memory, grid=hinted)
     needs = reduce(or_, (method.needs for method in all_methods(chosen)), Need.NOTHING)
-    with recording(module, tensor, wanted_for(needs, selection.wanted)) as trace:
+    with recording(module, tensor, wanted_for(needs, selection.wanted), grid=hinted) as trace:
         calls = selection.pick(trace)
+        heeded(hinted, calls)
         unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
         trace.calls = calls  # the others' outputs are free to go
         asked = ask(questions, trace, loaded.labels)
@@ -140,12 +145,12 @@ def looks_at_layers(method: AnyMethod) -> bool:
 
 
 def choose_layers(
-    layers: Any, module: nn.Module, inputs: Tensor, extra: bool
+    layers: Any, module: nn.Module, inputs: Tensor, extra: bool, grid: Hint | None
 ) -> tuple[Selection, Suggestion | None, str]:
     """The selection that was asked for, the suggested layer where it is wanted, and what to say about that."""
     entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
     named = [entry is None or (isinstance(entry, str) and entry == SUGGESTED) for entry in entries]
-    hint, doubt = find_hint(module, inputs, asked=any(named), extra=extra)
+    hint, doubt = find_hint(module, inputs, grid, asked=any(named), extra=extra)
     others = [entry for entry, is_it in zip(entries, named, strict=True) if not is_it]
     selection = select(others, module) if others or not entries else NO_LAYERS
     # Added by its name: a module may be called "stages", which as a specification is a group.
@@ -159,12 +164,14 @@ def all_methods(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:
             yield method.base_method
 
 
-def find_hint(module: nn.Module, inputs: Tensor, *, asked: bool, extra: bool) -> tuple[Suggestion | None, str]:
+def find_hint(
+    module: nn.Module, inputs: Tensor, grid: Hint | None, *, asked: bool, extra: bool
+) -> tuple[Suggestion | None, str]:
     """The suggested layer, and what to say about it; only where it was `asked` for is it an error that there is none."""
     if not (asked or extra):
         return None, ""
     try:
-        hint = suggest(module, inputs)
+        hint = suggest(module, inputs, grid)
         return hint, hint.note
     except LayerError as error:
         if asked:
@@ -240,6 +247,8 @@ def info(call: Call, trace: Trace, site: str, *, asked: bool) -> LayerInfo:
         notes.append("no activation module follows it: read at the convolution itself")
     if not call.grid.confirmed:
         notes.append("its axes were taken to be channels first; no convolution confirms that")
+    if call.grid.source:
+        notes.append(f"read as a {call.grid} grid, {call.grid.source}")
     if call.grid.prefix:
         notes.append(f"the first {call.grid.prefix} of its tokens stand for no place")
     if (times := trace.counts[call.module]) > 1:

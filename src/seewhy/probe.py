@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import MethodError
 from seewhy.fed import of_picture
-from seewhy.grid import Grid
+from seewhy.grid import Grid, Hint
 from seewhy.listen import GuidedReLU
 from seewhy.outputs import map_tensors, tensors_in
 from seewhy.record import recording
@@ -59,6 +59,7 @@ class Network:
     linears: list[LinearHead] = field(default_factory=list)
     output: Any = None
     several_targets: bool = False
+    grid: Hint | None = None  # as the user says that tokens lie on the picture
     answers: dict[Hashable, list[Batch]] = field(default_factory=dict)
     kept_bytes: int = 0
     attention: Trace | None = None
@@ -67,7 +68,7 @@ class Network:
 
     def changed(self, inputs: Tensor) -> Network:
         """The same network with other inputs."""
-        return Network(self.module, inputs, self.memory, self.tick)
+        return Network(self.module, inputs, self.memory, self.tick, grid=self.grid)
 
     def noting(self, trace: Trace) -> Network:
         """This network, with what a forward said: its output, and what its linear layers were given."""
@@ -146,12 +147,12 @@ class Probe:
             batch = rows.build(slice(start, min(start + size, rows.count)))
             if tail.module is not None:
                 batch = self.grid.restore(batch.to(tail.original.dtype), tail.original)
-            output = tail.fastest(batch)
-            self.network.tick(len(batch))
+            count, output = batch.shape[tail.axis], tail.fastest(batch)
+            self.network.tick(count)
             keeping = keeping and self.network.has_room(output)
             if keeping:
-                kept.append((output, len(batch)))
-            yield output, len(batch)
+                kept.append((output, count))
+            yield output, count
         if keeping:
             self.network.answers[key] = kept
 

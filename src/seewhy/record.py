@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,9 +16,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from seewhy.errors import LayerError, ModelError
-from seewhy.grid import Grid, find_grid
+from seewhy.grid import Grid, Hint, find_grid
 from seewhy.listen import AttentionHeard, BiasHeard, GuidedReLU, Heads
 from seewhy.outputs import first_tensor, replace_first
+from seewhy.patches import told_by
 from seewhy.trace import Attention, Bias, Call, Ear, LinearHead, Trace, Wanted
 from seewhy.twin import named_modules, twin
 
@@ -44,6 +46,7 @@ def recording(
     from_input: bool = False,
     exact: bool = True,
     guided: GuidedReLU | None = None,
+    grid: Hint | None = None,
 ) -> Iterator[Trace]:
     """Run a twin of `model` on `inputs` once and keep every wanted call's output, with its graph, until the block ends.
 
@@ -51,13 +54,14 @@ def recording(
     operations: where one was overwritten, the forward is repeated once with copies of those layers, and that is
     remembered for the model. Without `exact` it is not repeated: gradients are right all the same, and an output whose
     version is no longer `call.version` is not what the layer gave. Gradients are on inside the block, whatever the
-    caller's mode; RNG state is put back. `guided` ReLUs pass back positive gradients only.
+    caller's mode; RNG state is put back. `guided` ReLUs pass back positive gradients only. `grid` is how the user says that
+    tokens lie on the picture.
 
     Raises ModelError for a model that cannot be watched, LayerError for a layer that runs in inference mode.
     """
     with torch.inference_mode(False), torch.enable_grad(), unchanged_rng(inputs.device):
         while True:  # a second forward may see what the first could not: each adds to what is known, so this ends
-            trace, learnt = _run(model, inputs, wanted, from_input, guided)
+            trace, learnt = _run(model, inputs, wanted, from_input, guided, grid)
             if learnt is None:
                 break
             darker = learnt.dark and not _quirks.get(model, _Quirks()).dark
@@ -70,13 +74,13 @@ def recording(
 
 
 def _run(
-    model: nn.Module, inputs: Tensor, wanted: Wanted, from_input: bool, guided: GuidedReLU | None
+    model: nn.Module, inputs: Tensor, wanted: Wanted, from_input: bool, guided: GuidedReLU | None, grid: Hint | None
 ) -> tuple[Trace, _Quirks | None]:
     """One forward, and the quirks under which it should be repeated, if it showed any new ones."""
     known = _quirks.get(model, _Quirks())
     leaf = inputs.detach().clone().requires_grad_(from_input)
-    watch = _Watch(leaf, wanted, known)
     copy = twin(model)
+    watch = _Watch(leaf, wanted, known, copy, grid)
     watch.attach(copy)
     attention = AttentionHeard(watch.hear)
     with (
@@ -132,8 +136,11 @@ class _Spark(torch.autograd.Function):
 class _Watch:
     """The hooks of one forward."""
 
-    def __init__(self, inputs: Tensor, wanted: Wanted, quirks: _Quirks) -> None:
+    def __init__(
+        self, inputs: Tensor, wanted: Wanted, quirks: _Quirks, model: nn.Module, grid: Hint | None = None
+    ) -> None:
         self.inputs = inputs.shape
+        self.model, self.given = weakref.ref(model), grid  # its hooks hold this object, and so would never be free
         self.wanted = wanted
         self.quirks = quirks
         self.calls: list[Call] = []
@@ -190,7 +197,7 @@ class _Watch:
         name, tensor = self.running.pop(), first_tensor(output)
         for attention in self.attentions:
             if attention.grid is None and attention.module == name and tensor is not None and tensor.dim() == 3:
-                attention.grid = find_grid(tensor, self.inputs, self.grids)
+                attention.grid = self.grid_of(tensor, shaper=False)
 
     def note_grid(self, module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor) and self.spans_input(output):
@@ -202,9 +209,16 @@ class _Watch:
         # A convolution along channels (as in ECA) has another rank, one over patches another batch.
         return output.dim() == len(self.inputs) and output.shape[0] == self.inputs[0]
 
+    @cached_property
+    def hints(self) -> list[Hint]:
+        """What is said about the grid of tokens: by the user, then by the model."""
+        model = self.model()
+        told = None if model is None else told_by(model.modules(), self.inputs[2:])
+        return [hint for hint in (self.given, told) if hint is not None]
+
     def grid_of(self, output: Tensor, shaper: bool) -> Grid | None:
         if not shaper:
-            return find_grid(output, self.inputs, self.grids)
+            return find_grid(output, self.inputs, self.grids, self.hints)
         return Grid(tuple(output.shape[2:])) if self.spans_input(output) else None
 
     def keep(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:

@@ -97,6 +97,7 @@ def seen(inputs: Floats, preprocess: Mapping[str, Any] | None) -> Bytes:
     if preprocess and "mean" in preprocess:
         mean, std = (np.reshape(preprocess[name], (-1, 1, 1)) for name in ("mean", "std"))
         levels = inputs * std + mean
+        levels = levels[::-1] if preprocess.get("channels") == "BGR" else levels
     else:
         low, high = inputs.min(), inputs.max()
         levels = (inputs - low) / max(float(high - low), 1e-12)

@@ -138,6 +138,8 @@ class Tail:
         original = first_tensor(self.given)
         assert original is not None
         self.original = original
+        second = module is not None and original.dim() == 3 and len(original) != 1 and original.shape[1] == 1
+        self.axis = 1 if second else 0  # that counts the rows: tokens may come before the batch
         self.plans: dict[str, list[Begun]] = {}
         for call in seen.calls:
             self.plans.setdefault(call.name, []).append(call)
@@ -159,7 +161,7 @@ class Tail:
         """Whether the network answers as before when the layer gives what it gave, with another row beside it."""
         try:
             with torch.no_grad():
-                output = self(torch.cat([self.original, self.original / 2]))
+                output = self(torch.cat([self.original, self.original / 2], self.axis))
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AssertionError, ValueError, IndexError, TypeError):  # sizes that do not meet
@@ -185,8 +187,8 @@ class Tail:
 
     def __call__(self, rows: Tensor) -> Any:
         """The model's output for each of `rows` (N, ...), which take the place of what the layer gave."""
-        if self.singly and len(rows) > 1:
-            return joined([self(row[None]) for row in rows])
+        if self.singly and rows.shape[self.axis] > 1:
+            return joined([self(row) for row in torch.split(rows, 1, self.axis)])
         if self.module is None:
             try:
                 return self.twin(rows)
@@ -223,7 +225,7 @@ class Tail:
     def fresh(self, tensor: Tensor) -> Tensor:
         """A copy that may be written to."""
         if self.repeat and tensor.dim() and len(tensor) == 1:
-            return tensor.repeat(len(self.rows), *[1] * (tensor.dim() - 1))
+            return tensor.repeat(self.rows.shape[self.axis], *[1] * (tensor.dim() - 1))
         return tensor.clone()
 
 

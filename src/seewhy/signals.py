@@ -204,7 +204,7 @@ def recording_changed(changed: Network, original: Network, wanted: Wanted) -> It
     """`recording` for changed inputs. Raises MethodError where the model does not take inputs of their size."""
     with ExitStack() as stack:
         try:
-            trace = stack.enter_context(recording(changed.module, changed.inputs, wanted))
+            trace = stack.enter_context(recording(changed.module, changed.inputs, wanted, grid=changed.grid))
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AssertionError, ValueError) as error:

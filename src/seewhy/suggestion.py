@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seewhy.errors import LayerError
 from seewhy.fed import of_picture
-from seewhy.layers import LIST_THEM, has_grid
+from seewhy.grid import TOKENS, Hint, read_grid
+from seewhy.layers import LIST_THEM, has_grid, one_reading
 from seewhy.outputs import first_tensor
 from seewhy.record import recording
 from seewhy.targets.dense import is_dense
@@ -21,7 +23,8 @@ CELLS = 4  # of a token grid, whose places are checked
 REACHED = 0.5  # share of cells that must get a gradient
 TRIED = 16  # layers before the head of a dense output
 
-_known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Suggestion]] = weakref.WeakKeyDictionary()
+Key = tuple[tuple[int, ...], Hint | None]  # the input's shape, and the grid that was given
+_known: weakref.WeakKeyDictionary[nn.Module, dict[Key, Suggestion]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,14 @@ class Suggestion:
     note: str = ""
 
 
-def suggest(model: nn.Module, inputs: Tensor) -> Suggestion:
+def suggest(model: nn.Module, inputs: Tensor, grid: Any = None) -> Suggestion:
     """The layer of `model` whose map says most about `inputs` (B, C, *size), found from one picture without any names.
 
     Of all modules whose output is a grid on the picture of at least 2 cells an axis, the last in execution order where a
     random direction of the model's output sends a gradient to at least half of the cells; of modules that give the same
     tensor, the outermost. Where the head is all zeros (just initialised), the input of the last linear layer is asked
     instead. Costs one forward and one backward the first time; the answer is kept for the model and the input's shape.
+    `grid` as in `seewhy.explain`.
 
     Raises LayerError where no layer qualifies.
 
@@ -47,11 +51,13 @@ def suggest(model: nn.Module, inputs: Tensor) -> Suggestion:
     '1'
     """
     known = _known.setdefault(model, {})
-    shape = tuple(inputs.shape[1:])
-    if shape not in known:
-        with recording(of_picture(model, 0), inputs[:1], Wanted(), from_input=True, exact=False) as trace:
-            known[shape] = observe(trace, learned(model))
-    return known[shape]
+    hint = None if grid is None else read_grid(grid)
+    key = tuple(inputs.shape[1:]), hint
+    if key not in known:
+        model_of_one = of_picture(model, 0)
+        with recording(model_of_one, inputs[:1], Wanted(), from_input=True, exact=False, grid=hint) as trace:
+            known[key] = observe(trace, learned(model))
+    return known[key]
 
 
 def learned(model: nn.Module) -> frozenset[str]:
@@ -85,9 +91,12 @@ def observe(trace: Trace, learned: frozenset[str]) -> Suggestion:
     # A module that gives several tensors may hand on others than this one, such as what it pooled from it.
     best = min(same, key=lambda call: (not call.plain, call.name.count(".")))
     assert best.grid is not None
-    if best.grid.layout.startswith("tokens") and not in_order(best, trace, generator):
+    one_reading(best)
+    if best.grid.layout in TOKENS and not in_order(best, trace, generator):
         raise LayerError(
-            best.name, f"its tokens were read as a {best.grid} grid, but do not lie in that order. {LIST_THEM}"
+            best.name,
+            f"its tokens were read as a {best.grid} grid, but do not lie in that order; name a layer before they are "
+            f"shuffled, or say the grid as grid='{best.grid}'. {LIST_THEM}",
         )
     return Suggestion(best.name, note)
 
