@@ -1,66 +1,154 @@
-"""The layers of a model as a table, seen by running it once on noise."""
+"""The layers of a model as a tree, seen by running it once on noise."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+
 import torch
 from rich.markup import escape
+from torch import Tensor, nn
 
 from seewhy.console import ACCENT, FAINT, make_console, plain_table
-from seewhy.errors import LayerError, ModelError
+from seewhy.errors import LayerError, ModelError, UsageError
 from seewhy.layers import has_grid, select
 from seewhy.models import LoadedModel
 from seewhy.preprocess import Preprocess
 from seewhy.record import recording
 from seewhy.suggestion import suggest
-from seewhy.trace import Wanted
+from seewhy.trace import Call, Wanted
+
+INDENT = "  "
 
 
-def print_layer_table(model: LoadedModel, *, everything: bool) -> None:
-    """Print every layer that "every" explains (`everything`: all modules with a grid), and the suggested one."""
-    if not isinstance(model.preprocess, Preprocess):
-        raise ModelError(model.uri, "its input size is not known, so it cannot be run to see its layers.")
-    generator = torch.Generator().manual_seed(0)
-    channels, like = len(model.preprocess.mean), next(model.module.parameters())
-    noise = torch.randn(1, channels, *model.preprocess.size, generator=generator).to(like)
-    suggested, remark = find_suggestion(model, noise)
+@dataclass(frozen=True)
+class Row:
+    """One layer: `every` says that "every" explains it, `prefix` counts tokens before the first cell."""
+
+    name: str
+    kind: str
+    grid: tuple[int, ...]
+    channels: int
+    prefix: int = 0
+    every: bool = False
+    suggested: bool = False
+
+
+@dataclass
+class Node:
+    """A place in the tree of names, with the layer of that name where it is listed."""
+
+    row: Row | None = None
+    inside: dict[str, Node] = field(default_factory=dict)
+
+
+def print_layer_table(model: LoadedModel, *, everything: bool, size: str | None = None, as_json: bool = False) -> None:
+    """Print every layer that "every" explains (`everything`: all modules with a grid), and the suggested one, as a tree or
+    as one JSON object. `size` ("224", "224x320") is the input's, where the model does not tell its own or another is wanted."""
+    noise = noise_for(model, size)
+    suggested, reason = find_suggestion(model, noise)
     with recording(model.module, noise, Wanted()) as trace:
         try:
             every = set(select("every", model.module).pick(trace))
         except LayerError:
             every = set()
-        console = make_console()
-        table = plain_table()
-        for title, justify in (
-            ("", "right"),
-            ("layer", "left"),
-            ("kind", "left"),
-            ("grid", "right"),
-            ("channels", "right"),
-        ):
-            table.add_column(title, justify=justify)  # type: ignore[arg-type]
-        table.add_column("", style=FAINT)
-        number = 0
-        for call in trace.calls:
-            number += call in every
-            if not has_grid(call) or not (everything or call in every or call.name == suggested):
-                continue
-            assert call.grid is not None
-            style = ACCENT if call.name == suggested else "default" if call in every else FAINT
-            table.add_row(
-                f"[{FAINT}]{number if call in every else ''}[/]", f"[{style}]{escape(call.name)}[/]", call.kind.__name__,
-                str(call.grid), str(call.grid.channels_first(call.output).shape[1]),
-                "suggested" if call.name == suggested else "",
-            )  # fmt: skip
-        console.print(table)
-    height, width = model.preprocess.size
+        rows = [row_of(call, call in every, suggested) for call in trace.calls if has_grid(call)]
+    rows = [row for row in rows if everything or row.every or row.suggested]
+    count, shown = sum(row.every for row in rows), "x".join(map(str, noise.shape[2:]))
+    if as_json:
+        about = {"model": model.uri, "input": list(noise.shape[1:]), "suggested": suggested or None, "reason": reason}
+        print(json.dumps({**about, "layers": [asdict(row) for row in rows]}, ensure_ascii=False))
+        return
+    console = make_console()
+    table = plain_table()
+    table.add_column("", justify="right", style=FAINT, no_wrap=True)
+    table.add_column("layer", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("grid", justify="right", no_wrap=True)
+    table.add_column("channels", justify="right", no_wrap=True)
+    table.add_column("", style=FAINT, no_wrap=True)
+    numbers = {id(row): number for number, row in enumerate((row for row in rows if row.every), 1)}
+    for text, row in lines(rows):
+        if row is None:
+            table.add_row("", f"[{FAINT}]{escape(text)}[/]", "", "", "", "")
+            continue
+        style = ACCENT if row.suggested else "default" if row.every else FAINT
+        table.add_row(
+            str(numbers.get(id(row), "")), f"[{style}]{escape(text)}[/]", row.kind, "x".join(map(str, row.grid)),
+            str(row.channels), "suggested" if row.suggested else f"+{row.prefix} tokens" if row.prefix else "",
+        )  # fmt: skip
+    console.print(table)
     console.print(
-        f"\n{escape(model.uri)}, input {height}x{width}: {len(every)} layers in 'every'. {remark}", soft_wrap=True
+        f"\n{escape(model.uri)}, input {shown}: {count} layers in 'every' (numbered). {escape(reason)}", soft_wrap=True
     )
 
 
-def find_suggestion(model: LoadedModel, noise: torch.Tensor) -> tuple[str, str]:
+def row_of(call: Call, every: bool, suggested: str) -> Row:
+    assert call.grid is not None
+    channels = call.grid.channels_first(call.output).shape[1]
+    return Row(
+        call.name, call.kind.__name__, call.grid.shape, channels, call.grid.prefix, every, call.name == suggested
+    )
+
+
+def lines(rows: list[Row]) -> Iterator[tuple[str, Row | None]]:
+    """Indented names, with the layer where a line is one: names that lead to one layer only are joined.
+
+    >>> found = [Row("a.0.conv", "Conv2d", (2, 2), 1), Row("a.1.conv", "Conv2d", (2, 2), 1), Row("a.1", "Block", (2, 2), 1)]
+    >>> [text for text, _ in lines(found)]
+    ['a', '  0.conv', '  1', '    conv']
+    """
+    root = Node()
+    for row in rows:
+        node = root
+        for part in row.name.split("."):
+            node = node.inside.setdefault(part, Node())
+        node.row = row
+    yield from below(root, 0)
+
+
+def below(node: Node, depth: int) -> Iterator[tuple[str, Row | None]]:
+    for name, inner in node.inside.items():
+        while inner.row is None and len(inner.inside) == 1:
+            ((part, inner),) = inner.inside.items()
+            name = f"{name}.{part}"
+        yield INDENT * depth + name, inner.row
+        yield from below(inner, depth + 1)
+
+
+def noise_for(model: LoadedModel, size: str | None) -> Tensor:
+    """One picture of noise of the size that the model takes."""
+    if size is not None:
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size):
+            raise UsageError(f"--size {size}: give the side of the input ('224'), or its axes ('224x320').")
+        lengths = [int(length) for length in size.split("x")]
+        lengths = lengths * 2 if len(lengths) == 1 else lengths
+    elif isinstance(model.preprocess, Preprocess):
+        lengths = list(model.preprocess.size)
+    else:
+        raise ModelError(
+            model.uri, "its input size is not known, so it cannot be run to see its layers; say --size 224."
+        )
+    if isinstance(model.preprocess, Preprocess):
+        channels = len(model.preprocess.mean)
+    else:
+        found = [
+            module.in_channels
+            for module in model.module.modules()
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        ]
+        channels = found[0] if found else 3
+    like = next(model.module.parameters(), torch.zeros(()))
+    return torch.randn(1, channels, *lengths, generator=torch.Generator().manual_seed(0)).to(like)
+
+
+def find_suggestion(model: LoadedModel, noise: Tensor) -> tuple[str, str]:
+    """The suggested layer, or "", and one sentence that says why."""
     try:
         found = suggest(model.module, noise)
-        return found.layer, f"The suggested layer is the last grid that the scores depend on. {found.note}".strip()
     except LayerError as error:
         return "", f"No suggestion: {error.reason}"
+    why = found.note or "the last grid that the scores depend on"
+    return found.layer, f"The suggested layer is '{found.layer}': {why}."
