@@ -158,6 +158,8 @@ WRONG = {
     (COFFEE, "--device", "warp"): (2, "warp"),
     (COFFEE, "--max-pixels", "1000"): (1, "--max-pixels 240000"),
     ("layers", "nosuch"): (2, "no model 'nosuch'"),
+    ("layers", "--size", "big"): (2, "--size big: give the side of the input ('224')"),
+    ("layers", "--size", "1x1x1"): (2, "it does not take inputs of size 1x1x1"),
     ("models", "nosuch"): (2, "no model 'nosuch'"),
 }
 
@@ -176,7 +178,10 @@ def test_every_wrong_use_gets_one_helpful_line(capsys: pytest.CaptureFixture[str
 def test_listings(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "layers")
     assert code == 0 and "conv_stem" in out and "bn2" in out and "suggested" in out and "49 layers" in out
-    assert "blocks.0.0.bn1" not in out and "blocks.0.0.bn1" in run(capsys, "layers", "--all")[1]
+    assert "bn1" not in out and "bn1" in run(capsys, "layers", "--all")[1]
+    assert max(map(len, out.splitlines()[:-1])) <= 80 and "the last grid that the scores depend on" in out
+    found = json.loads(run(capsys, "layers", "--json", "--size", "128x160")[1])
+    assert found["suggested"] == "bn2" and found["input"] == [3, 128, 160] and found["layers"][-1]["grid"] == [4, 5]
     assert "gradcam++" in run(capsys, "methods")[1]
     names = run(capsys, "models", "*resnet18")[1].split()
     assert names == ["torchvision/resnet18"]

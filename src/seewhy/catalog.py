@@ -161,3 +161,19 @@ def split_at_commas(text: str) -> list[str]:
             start = index + 1
     found.append(text[start:])
     return [item.strip() for item in found if item.strip()]
+
+
+KIND = re.compile(r"\s*[A-Za-z]+:")  # how a target begins that says what kind it is
+
+
+def split(values: list[str] | None) -> list[str]:
+    """Option values at their commas, but not at commas inside brackets: "a,b(c,d)" is a and b(c,d)."""
+    return [item for value in values or [] for item in split_at_commas(value)]
+
+
+def split_targets(values: list[str] | None) -> list[str]:
+    """The same for targets, where one that names its kind ("box:person@1,2,3,4") is whole."""
+    found = []
+    for value in values or []:
+        found += [value] if KIND.match(value) else split_at_commas(value)
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from cyclopts import App, Group, Parameter
 from rich.markup import escape
 
 from seewhy import __version__
-from seewhy.catalog import GROUPS, split_at_commas
+from seewhy.catalog import GROUPS, split, split_targets
 from seewhy.errors import UnknownName, UsageError
 from seewhy.exits import guarded, say
 
@@ -32,8 +31,8 @@ output = Group("Output", sort_key=3)
 
 Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
 Names = list[str] | None
+Word = str | None
 AllowCode = Annotated[bool, Parameter(group=what)]
-KIND = re.compile(r"\s*[A-Za-z]+:")  # how a target begins that says what kind it is
 STDIN = "stdin:"  # stands for "-", which would be read as an option
 
 
@@ -168,8 +167,10 @@ def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam"))
 
 
 @app.command
-def layers(model: str | None = None, /, *, all: bool = False, allow_code: bool = False) -> int:
-    """List the layers of a model in execution order, with grids and the suggested one.
+def layers(
+    model: Word = None, /, *, all: bool = False, size: Word = None, json: bool = False, allow_code: bool = False
+) -> int:
+    """List the layers of a model as a tree, with grids and the suggested one.
 
     Parameters
     ----------
@@ -177,6 +178,10 @@ def layers(model: str | None = None, /, *, all: bool = False, allow_code: bool =
         As for --model; without it the network in the package.
     all
         Every module that gives a grid, not only those of "every".
+    size
+        The input's side ("224") or axes ("224x320"), where the model does not tell.
+    json
+        As one JSON object.
     allow_code
         As for the main command.
     """
@@ -184,10 +189,7 @@ def layers(model: str | None = None, /, *, all: bool = False, allow_code: bool =
     from seewhy.models import load_model
 
     loaded = load_model(model, say=say, allow_code=allow_code)
-    for note in loaded.notes:
-        say(note)
-    print_layer_table(loaded, everything=all)
-    return 0
+    return print_layer_table(loaded, everything=all, size=size, as_json=json, say=say)
 
 
 @app.command
@@ -311,19 +313,6 @@ def explain_pictures(
     for note in () if chosen.quiet or chosen.as_json else loaded.notes:
         say(note)
     return run(loaded, pictures, chosen)
-
-
-def split(values: Names) -> list[str]:
-    """Option values at their commas, but not at commas inside brackets: "a,b(c,d)" is a and b(c,d)."""
-    return [item for value in values or [] for item in split_at_commas(value)]
-
-
-def split_targets(values: Names) -> list[str]:
-    """The same for targets, where one that names its kind ("box:person@1,2,3,4") is whole."""
-    found = []
-    for value in values or []:
-        found += [value] if KIND.match(value) else split_at_commas(value)
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -44,9 +44,19 @@ class Node:
     inside: dict[str, Node] = field(default_factory=dict)
 
 
-def print_layer_table(model: LoadedModel, *, everything: bool, size: str | None = None, as_json: bool = False) -> None:
+def print_layer_table(
+    model: LoadedModel,
+    *,
+    everything: bool,
+    size: str | None = None,
+    as_json: bool = False,
+    say: Callable[[str], None] = lambda note: None,
+) -> int:
     """Print every layer that "every" explains (`everything`: all modules with a grid), and the suggested one, as a tree or
-    as one JSON object. `size` ("224", "224x320") is the input's, where the model does not tell its own or another is wanted."""
+    as one JSON object. `size` ("224", "224x320") is the input's, where the model does not tell its own or another is wanted;
+    `say` is told the model's notes. Gives the exit code."""
+    for note in model.notes:
+        say(note)
     noise = noise_for(model, size)
     suggested, reason = find_suggestion(model, noise)
     with recording(model.module, noise, Wanted()) as trace:
@@ -60,7 +70,7 @@ def print_layer_table(model: LoadedModel, *, everything: bool, size: str | None 
     if as_json:
         about = {"model": model.uri, "input": list(noise.shape[1:]), "suggested": suggested or None, "reason": reason}
         print(json.dumps({**about, "layers": [asdict(row) for row in rows]}, ensure_ascii=False))
-        return
+        return 0
     console = make_console()
     table = plain_table()
     table.add_column("", justify="right", style=FAINT, no_wrap=True)
@@ -83,6 +93,7 @@ def print_layer_table(model: LoadedModel, *, everything: bool, size: str | None 
     console.print(
         f"\n{escape(model.uri)}, input {shown}: {count} layers in 'every' (numbered). {escape(reason)}", soft_wrap=True
     )
+    return 0
 
 
 def row_of(call: Call, every: bool, suggested: str) -> Row:
@@ -148,6 +159,10 @@ def find_suggestion(model: LoadedModel, noise: Tensor) -> tuple[str, str]:
     """The suggested layer, or "", and one sentence that says why."""
     try:
         found = suggest(model.module, noise)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        said = " ".join(str(error).split())
+        shown = "x".join(map(str, noise.shape[2:]))
+        raise ModelError(model.uri, f"it does not take inputs of size {shown} ({said}); say another --size.") from None
     except LayerError as error:
         return "", f"No suggestion: {error.reason}"
     why = found.note or "the last grid that the scores depend on"
