@@ -10,16 +10,9 @@ import pytest
 import seewhy
 from seewhy import cli
 from seewhy.catalog import split_at_commas
+from test_cli import COFFEE, run
 
-COFFEE = str(seewhy.sample("coffee"))
 BOTH = str(seewhy.sample("cat_espresso"))
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as left:
-        cli.main([*arguments])
-    captured = capsys.readouterr()
-    return int(left.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(autouse=True)
