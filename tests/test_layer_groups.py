@@ -43,15 +43,20 @@ def test_groups_of_a_convolutional_network(resnet: nn.Module) -> None:
 
 def test_groups_of_a_transformer(vit: nn.Module) -> None:
     assert layers(vit, "blocks") == ["blocks.0", "blocks.1", "blocks.2"]
-    assert layers(vit, "stages") == ["blocks.2"]  # one grid from the first block to the last
+    assert layers(vit, "stages") == ["blocks.0", "blocks.1", "blocks.2"]  # one grid throughout: quarters, here of three
     assert layers(vit, "blocks#1") == ["blocks"]  # timm's own module of that name
 
 
 def test_a_suggested_layer_with_the_name_of_a_group() -> None:
     net = timm.create_model("test_convnext", num_classes=3).eval()
     e = seewhy.explain(net, PICTURE, targets=1)
-    assert e.suggested == "stages" and e.layers == ("stages",)
-    assert layers(net, "stages") != ["stages"]
+    assert e.suggested == "stages.3" and e.layers == ("stages.3",)  # "stages" gives the same, but is a group's name too
+    assert len(layers(net, "stages")) == 4 and layers(net, "stages#1") == ["stages"]
+
+
+def test_quarters_of_blocks_of_one_size() -> None:
+    net = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=6, num_classes=3).eval()
+    assert layers(net, "stages") == ["blocks.0", "blocks.2", "blocks.3", "blocks.5"]
 
 
 def test_stages_without_blocks_are_convolutions() -> None:
@@ -95,10 +100,53 @@ def test_the_activation_behind_a_convolution() -> None:
 def test_one_module_for_all_activations(resnet: nn.Module) -> None:
     found = layers(resnet, "layer1.0.conv1", site="act")
     assert found == ["layer1.0.relu#1"]
-    # behind conv2 comes the sum, and the activation of the sum
-    assert layers(resnet, "layer1.0.conv2", site="act") == ["layer1.0.relu#2"]
+    # behind conv2 comes the residual sum: its activation is that of two paths
+    e = seewhy.explain(resnet, PICTURE, layers="layer1.0.conv2", site="act", targets=1)
+    assert list(e.layers) == ["layer1.0.conv2"]
+    assert "no activation module follows it" in e.layer_info["layer1.0.conv2"].note
+
+
+class TwoPaths(nn.Module):
+    """An activation that a sum feeds: of a convolution and of what lies before all convolutions, or of two convolutions."""
+
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__()
+        self.first, self.conv, self.other = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), other
+        self.act, self.head = nn.ReLU(inplace=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        found: Tensor = self.head(self.act(self.conv(x) + self.other(x)).mean((2, 3)))
+        return found
+
+
+@pytest.mark.parametrize("other", [nn.Identity(), nn.Conv2d(4, 4, 1), nn.Hardtanh()])
+def test_the_activation_of_a_sum_is_not_taken(other: nn.Module) -> None:
+    assert layers(TwoPaths(other).eval(), "conv", site="act") == ["conv"]
+
+
+def test_an_activation_behind_a_normalisation_by_hand() -> None:
+    class Net(Pieces):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.two(self.one(x)).relu()
+            x = self.three(x)
+            found: Tensor = self.head(self.act((x - x.mean()) / x.std()).mean((2, 3)))
+            return found
+
+    assert layers(Net().eval(), "three", site="act") == ["act"]
 
 
 def test_a_misspelt_site(resnet: nn.Module) -> None:
     with pytest.raises(UnknownName, match="no site 'activation'"):
         seewhy.explain(resnet, PICTURE, layers="every", site="activation")
+
+
+def test_what_else_is_watched_does_not_matter() -> None:
+    net = Pieces().eval()
+    assert "0" not in layers(net, "all", site="act") and layers(net, "all", site="act").count("one.2") == 1
+    assert layers(net, "one.0", site="act") == layers(net, "one.2") == ["one.2"]
+    vgg = torchvision.models.vgg11(weights=None, num_classes=3).eval()  # its ReLUs overwrite the convolutions
+    assert layers(vgg, "features.3", site="act") == ["features.4"]
+    timms = timm.create_model("test_resnet", num_classes=3).eval()
+    assert layers(timms, "layer1.0.conv1", site="act") == ["layer1.0.act1"]
+    assert layers(timms, "layer1.0.conv2", site="act") == ["layer1.0.conv2"]

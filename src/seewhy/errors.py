@@ -20,6 +20,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What networks raise on inputs of a size that they do not take.
+REFUSALS = (RuntimeError, AssertionError, ValueError, IndexError, TypeError)
+
 
 class SeewhyError(Exception):
     """Any error that seewhy raises on purpose. `str(error)` is one line."""

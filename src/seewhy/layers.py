@@ -19,6 +19,8 @@ from seewhy.twin import named_modules, unwrapped
 
 LIST_THEM = "List them: seewhy layers MODEL"
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+QUARTERS = 4
+WORDS = ("every", "convs", "blocks", "stages", "all")
 FEW = 3  # with fewer convolutions than this, the blocks tell more
 
 
@@ -52,13 +54,17 @@ class Modules(Item):
             call for call in calls if not (call.grid and call.grid.others)
         ] or calls  # one odd output costs no group
         if not calls:
-            raise LayerError(self.given, f"none of these layers gives a grid of at least 2 cells an axis. {LIST_THEM}")
+            others = " Take 'suggested' or 'all', or name layers." if self.given in WORDS else ""
+            raise LayerError(
+                self.given, f"none of these layers gives a grid of at least 2 cells an axis.{others} {LIST_THEM}"
+            )
         return calls
 
 
 @dataclass(frozen=True)
 class Stages(Item):
-    """Of `blocks` the last of each stage: a stage is a stretch of the forward with one grid size."""
+    """Of `blocks` the last of each stage: a stage is a stretch of the forward with one grid size, or a quarter of the blocks
+    of a network that keeps to one size, as a ViT does."""
 
     blocks: Modules
 
@@ -67,8 +73,12 @@ class Stages(Item):
         return self.blocks.names
 
     def calls(self, trace: Trace) -> list[Call]:
-        last = {str(call.grid): call for call in self.blocks.calls(trace)}
-        return [call for call in trace.calls if call in last.values()]
+        calls = self.blocks.calls(trace)
+        last = list({str(call.grid): call for call in calls}.values())
+        if len(last) == 1:
+            parts = min(QUARTERS, len(calls))
+            last = [calls[len(calls) * part // parts - 1] for part in range(1, parts + 1)]
+        return [call for call in trace.calls if call in last]
 
 
 @dataclass(frozen=True)
@@ -146,9 +156,10 @@ def select(spec: Any, model: nn.Module) -> Selection:
     """Resolve a layer specification against the modules of `model`.
 
     `spec` is "every" (each convolution with a grid; the blocks where there are fewer than three), "convs", "blocks" (what
-    the network repeats), "stages" (the last block of each grid size), "all" (every module with a grid), a name, "name#2" for
-    a module's second call (and "blocks#1" for a module that has the name of a group), a glob ("layer4.*"), a module class or
-    its name ("Conv2d"), a position in "every" (-1 is the last), a module of the model, or a list of these.
+    the network repeats), "stages" (the last block of each grid size, or of each quarter where there is one size), "all" (every
+    module with a grid), a name, "name#2" for a module's second call (and "blocks#1" for a module that has the name of a
+    group), a glob ("layer4.*"), a module class or its name ("Conv2d"), a position in "every" (-1 is the last), a module of the
+    model, or a list of these.
 
     Raises UnknownName for a name that matches nothing, UsageError for anything else.
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from torch import Tensor, nn
 
 from seewhy.console import ACCENT, FAINT, make_console, plain_table
-from seewhy.errors import LayerError, ModelError, UsageError
+from seewhy.errors import REFUSALS, LayerError, ModelError, UsageError
 from seewhy.layers import has_grid, select
 from seewhy.models import LoadedModel
 from seewhy.preprocess import Preprocess
@@ -159,11 +159,11 @@ def find_suggestion(model: LoadedModel, noise: Tensor) -> tuple[str, str]:
     """The suggested layer, or "", and one sentence that says why."""
     try:
         found = suggest(model.module, noise)
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except LayerError as error:
+        return "", f"No suggestion: {error.reason}"
+    except REFUSALS as error:
         said = " ".join(str(error).split())
         shown = "x".join(map(str, noise.shape[2:]))
         raise ModelError(model.uri, f"it does not take inputs of size {shown} ({said}); say another --size.") from None
-    except LayerError as error:
-        return "", f"No suggestion: {error.reason}"
     why = found.note or "the last grid that the scores depend on"
     return found.layer, f"The suggested layer is '{found.layer}': {why}."

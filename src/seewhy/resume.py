@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import LayerError
+from seewhy.errors import REFUSALS, LayerError
 from seewhy.outputs import first_tensor, map_tensors, replace_first, tensors_in
 from seewhy.twin import named_modules, twin
 
@@ -164,7 +164,7 @@ class Tail:
                 output = self(torch.cat([self.original, self.original / 2], self.axis))
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, AssertionError, ValueError, IndexError, TypeError):  # sizes that do not meet
+        except REFUSALS:
             return False
         pairs = zip(tensors_in(output), tensors_in(self.output), strict=False)
         rows = [(found, wanted) for found, wanted in pairs if wanted.is_floating_point() and wanted.dim()]

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from seewhy.errors import MethodError
+from seewhy.errors import REFUSALS, MethodError
 from seewhy.grid import grid_text
 from seewhy.probe import Build, Network, Probe, Rows
 from seewhy.record import recording
@@ -207,7 +207,7 @@ def recording_changed(changed: Network, original: Network, wanted: Wanted) -> It
             trace = stack.enter_context(recording(changed.module, changed.inputs, wanted, grid=changed.grid))
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, AssertionError, ValueError) as error:
+        except REFUSALS as error:
             if changed.inputs.shape == original.inputs.shape:
                 raise
             size, said = grid_text(changed.inputs.shape[2:]), " ".join(str(error).split())

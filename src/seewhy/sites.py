@@ -26,7 +26,8 @@ ACTIVATIONS = tuple(
 @dataclass(frozen=True)
 class AtActivation(Item):
     """The layers of `item`, each convolution read at the first activation after it: before the next convolution of the same
-    parent, with the same grid and channels. Where there is none (a functional ReLU, a sum) the convolution itself."""
+    parent, with the same grid and channels, and fed by nothing else. Where there is none (a functional ReLU, a residual sum)
+    the convolution itself."""
 
     item: Item
     activations: frozenset[str]
@@ -47,8 +48,25 @@ class AtActivation(Item):
             if other.module in self.convolutions and other.module.rpartition(".")[0] == parent:
                 break
             if other.module in self.activations and other.output.shape == call.output.shape and other.grid is not None:
-                return other
+                return other if self.feeds_alone(call, other, trace) else call
         return call
+
+    def feeds_alone(self, early: Call, late: Call, trace: Trace) -> bool:
+        """Whether all that reaches `late` comes through `early`: the activation of a residual sum is not the convolution's own.
+
+        Seen in autograd's graph, walked back from `late`: no other convolution or activation lies on the way.
+        """
+        kinds = self.convolutions | self.activations
+        others = {call.output.grad_fn for call in trace.calls if call.module in kinds and call not in (late, early)}
+        seen, waiting = {late.output.grad_fn, early.output.grad_fn}, [late.output.grad_fn]
+        while waiting and (node := waiting.pop()) is not None:
+            for before, _ in node.next_functions:
+                if before in others:
+                    return False
+                if before is not None and before not in seen:
+                    seen.add(before)
+                    waiting.append(before)
+        return True
 
 
 def at_site(selection: Selection, site: str, model: nn.Module) -> Selection:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import LayerError
-from seewhy.fed import of_picture
+from seewhy.fed import Fed, of_picture
 from seewhy.grid import TOKENS, Hint, read_grid
-from seewhy.layers import LIST_THEM, has_grid, one_reading
+from seewhy.layers import LIST_THEM, WORDS, has_grid, one_reading
 from seewhy.outputs import first_tensor
 from seewhy.record import recording
 from seewhy.targets.dense import is_dense
@@ -20,6 +20,7 @@ from seewhy.trace import Call, Trace, Wanted
 from seewhy.twin import named_modules
 
 CELLS = 4  # of a token grid, whose places are checked
+VAGUE = 1.5  # a cell whose strongest place is less than this times the mean looks at no place
 REACHED = 0.5  # share of cells that must get a gradient
 TRIED = 16  # layers before the head of a dense output
 
@@ -56,7 +57,7 @@ def suggest(model: nn.Module, inputs: Tensor, grid: Any = None) -> Suggestion:
     if key not in known:
         model_of_one = of_picture(model, 0)
         with recording(model_of_one, inputs[:1], Wanted(), from_input=True, exact=False, grid=hint) as trace:
-            known[key] = observe(trace, learned(model))
+            known[key] = observe(trace, learned(model), alone=not isinstance(model, Fed))
     return known[key]
 
 
@@ -67,7 +68,8 @@ def learned(model: nn.Module) -> frozenset[str]:
     )
 
 
-def observe(trace: Trace, learned: frozenset[str]) -> Suggestion:
+def observe(trace: Trace, learned: frozenset[str], *, alone: bool) -> Suggestion:
+    """The suggestion from one forward of a model that takes the picture `alone`, or with other inputs."""
     generator = torch.Generator().manual_seed(0)
     calls = [call for call in trace.calls if has_grid(call) and not issubclass(call.kind, nn.Linear)]
     output = first_tensor(trace.output)
@@ -80,7 +82,7 @@ def observe(trace: Trace, learned: frozenset[str]) -> Suggestion:
             note = "the head passes no gradient (are its weights still zero?); its input was asked instead"
     if not reached:
         raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_THEM}")
-    while not sees_picture(reached[-1], trace):  # a text beside the picture has layers of its own
+    while not alone and not sees_picture(reached[-1], trace):  # a text beside the picture has layers of its own
         reached.pop()
         if not reached:
             raise LayerError("suggested", f"no layer with a grid depends on the picture. {LIST_THEM}")
@@ -89,15 +91,11 @@ def observe(trace: Trace, learned: frozenset[str]) -> Suggestion:
         last, note = entering_the_head(reached, trace, learned, generator)
     same = [call for call in reached if gave_the_same(call, last)]
     # A module that gives several tensors may hand on others than this one, such as what it pooled from it.
-    best = min(same, key=lambda call: (not call.plain, call.name.count(".")))
+    best = min(same, key=lambda call: (not call.plain, unhandy(call), call.name.count(".")))
     assert best.grid is not None
     one_reading(best)
-    if best.grid.layout in TOKENS and not in_order(best, trace, generator):
-        raise LayerError(
-            best.name,
-            f"its tokens were read as a {best.grid} grid, but do not lie in that order; name a layer before they are "
-            f"shuffled, or say the grid as grid='{best.grid}'. {LIST_THEM}",
-        )
+    if best.grid.layout in TOKENS:
+        note = "; ".join(filter(None, (note, checked_order(best, trace, generator))))
     return Suggestion(best.name, note)
 
 
@@ -159,6 +157,12 @@ def sees_picture(call: Call, trace: Trace) -> bool:
     return gradient[0] is not None
 
 
+def unhandy(call: Call) -> bool:
+    """Whether another module that gave the same is a better answer: a group's name cannot be copied and pasted, and an
+    Identity says nothing."""
+    return call.name in WORDS or issubclass(call.kind, nn.Identity)
+
+
 def gave_the_same(one: Call, other: Call) -> bool:
     if one.output is other.output:
         return one.version == other.version  # or a later in-place operation stands between them
@@ -166,16 +170,28 @@ def gave_the_same(one: Call, other: Call) -> bool:
     return not overwritten and one.output.shape == other.output.shape and torch.equal(one.output, other.output)
 
 
-def in_order(call: Call, trace: Trace, generator: torch.Generator) -> bool:
-    """Whether a few random cells of a token grid look mostly at their own place in the picture."""
+def checked_order(call: Call, trace: Trace, generator: torch.Generator) -> str:
+    """Whether a few random cells of a token grid look mostly at their own place in the picture: "" where they do.
+
+    What to say where a cell looks at no place more than at others, so that nothing can be told; LayerError where one looks
+    at another place.
+    """
     assert call.grid is not None
     tokens = call.grid.channels_first(call.output).flatten(2)
     rows, columns = call.grid.shape
+    vague = False
     for cell in torch.randperm(call.grid.cells, generator=generator)[:CELLS].tolist():
         direction = torch.randn(tokens.shape[:2], generator=generator).to(tokens)
         gradient = torch.autograd.grad((tokens[:, :, cell] * direction).sum(), trace.inputs, retain_graph=True)[0]
         seen = nn.functional.adaptive_avg_pool2d(gradient.abs().sum(1, keepdim=True), (rows, columns)).flatten()
         peak = int(seen.argmax())
-        if max(abs(peak // columns - cell // columns), abs(peak % columns - cell % columns)) > 1:
-            return False
-    return True
+        if seen[peak] < VAGUE * seen.mean():
+            vague = True
+        elif max(abs(peak // columns - cell // columns), abs(peak % columns - cell % columns)) > 1:
+            raise LayerError(
+                call.name,
+                f"its tokens were read as a {call.grid} grid, but do not lie in that order; name a layer before they are "
+                f"shuffled, or say the grid as grid='{call.grid}'. {LIST_THEM}",
+            )
+    order = "each of its tokens looks at all of the picture alike, so their order could not be checked: row by row was assumed"
+    return order if vague else ""

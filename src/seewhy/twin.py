@@ -21,6 +21,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from seewhy.errors import ModelError
 from seewhy.fed import Fed
+from seewhy.layouts import settle_layouts
 
 # Values of these exact types can be shared as they are: they cannot be written to, and hold no module.
 SHARED = frozenset(
@@ -153,6 +154,8 @@ class _Copier:
         state["_compiled_call_impl"] = None  # or the original's compiled forward would run
         if kind.fused:
             state["activation_relu_or_gelu"] = 0  # off the fused path, which never calls the modules inside
+        if kind.norm:
+            settle_layouts(new)
         return new
 
     def value(self, value: Any) -> Any:
