@@ -55,6 +55,20 @@ def test_groups_of_layers_and_the_site(capsys: pytest.CaptureFixture[str]) -> No
     assert list(found["layers"])[-1] == "bn2"  # type: ignore[call-overload]  # timm's batch norm with the activation inside
 
 
+def test_how_many_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    model = ("--model", "torchvision/resnet18?pretrained=false")
+    found = record(capsys, COFFEE, *model, "--num-classes", "7", "-l", "suggested")
+    assert all(row["class"] < 7 for row in found["top"])  # type: ignore[attr-defined]
+    assert "num_classes=7" in json.loads(run(capsys, "layers", model[1], "--num-classes", "7", "--json")[1])["model"]
+    for arguments, said in (
+        (("--num-classes", "7"), "the network in the package has 1000; give a --model."),
+        ((*model[:1], "torchvision/resnet18?num_classes=5", "--num-classes", "7"), "says it too; leave one out."),
+        ((*model, "--num-classes", "0"), "num_classes=0: a number of classes is a whole number from 1 on"),
+    ):
+        code, out, err = run(capsys, COFFEE, *arguments)
+        assert code == 2 and not out and said in err and len(err.splitlines()) == 1
+
+
 def test_a_place_is_one_target_whatever_its_commas() -> None:
     assert cli.split_targets(["654,829", "box:person@1,2,3,4", "top2"]) == ["654", "829", "box:person@1,2,3,4", "top2"]
     assert split_at_commas("a,b(c,d)") == ["a", "b(c,d)"]

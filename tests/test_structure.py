@@ -96,6 +96,7 @@ LEVELS: dict[str, int] = {
             ["asking", "reference"],
             ["pipeline"],
             ["job", "testing"],
+            ["commands"],
             ["cli"],
             ["__main__"],
         ]

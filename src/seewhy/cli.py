@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 from rich.markup import escape
 
-from seewhy import __version__
+from seewhy import __version__, commands
 from seewhy.catalog import GROUPS, split, split_targets
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import UsageError
 from seewhy.exits import guarded, say
 
 EPILOGUE = "Exit codes: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."
@@ -30,9 +30,11 @@ looks = Group("How it looks", sort_key=2)
 output = Group("Output", sort_key=3)
 
 Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
+Classes = Annotated[int | None, Parameter(group=what)]
 Names = list[str] | None
-Word = str | None
 AllowCode = Annotated[bool, Parameter(group=what)]
+for listing in (commands.layers, commands.methods, commands.models):
+    app.command(listing)
 STDIN = "stdin:"  # stands for "-", which would be read as an option
 
 
@@ -50,6 +52,7 @@ def explain(
     label: Annotated[str | None, Parameter(group=what)] = None,
     fit: Annotated[Literal["crop", "squash", "pad"] | None, Parameter(group=what)] = None,
     labels: Annotated[str | None, Parameter(group=what)] = None,
+    num_classes: Classes = None,
     allow_code: AllowCode = False,
     style: Annotated[Literal["fade", "blend", "classic"], Parameter(group=looks)] = "fade",
     colors: Annotated[str | None, Parameter(group=looks)] = None,
@@ -99,6 +102,8 @@ def explain(
         How a photo meets the input: "crop" (the model's own), "squash" (all of it, distorted), "pad" (all of it).
     labels
         A text file with the class names, one a line, or "cat,dog". For CLIP they are the classes.
+    num_classes
+        How many classes the network was trained for, where that is not in the name or in the weights.
     allow_code
         Run the code that a --model of the form module:function names.
     style
@@ -138,8 +143,9 @@ def explain(
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, scale=scale, size=size, out=out,
         max_pixels=max_pixels, as_json=json, quiet=quiet, memory=memory, seed=seed,
     )  # fmt: skip
-    sources = ["-" if picture == STDIN else picture for picture in pictures]
-    return explain_pictures(sources, settings, model=model, labels=labels, device=device, allow_code=allow_code)
+    return explain_pictures(
+        pictures, settings, model=model, num_classes=num_classes, labels=labels, device=device, allow_code=allow_code
+    )
 
 
 @app.command
@@ -167,32 +173,6 @@ def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam"))
 
 
 @app.command
-def layers(
-    model: Word = None, /, *, all: bool = False, size: Word = None, json: bool = False, allow_code: bool = False
-) -> int:
-    """List the layers of a model as a tree, with grids and the suggested one.
-
-    Parameters
-    ----------
-    model
-        As for --model; without it the network in the package.
-    all
-        Every module that gives a grid, not only those of "every".
-    size
-        The input's side ("224") or axes ("224x320"), where the model does not tell.
-    json
-        As one JSON object.
-    allow_code
-        As for the main command.
-    """
-    from seewhy.listing import print_layer_table
-    from seewhy.models import load_model
-
-    loaded = load_model(model, say=say, allow_code=allow_code)
-    return print_layer_table(loaded, everything=all, size=size, as_json=json, say=say)
-
-
-@app.command
 def features(
     *pictures: str,
     model: Model = None,
@@ -201,6 +181,7 @@ def features(
     channels: Annotated[int, Parameter(group=what)] = 8,
     fit: Annotated[Literal["crop", "squash", "pad"] | None, Parameter(group=what)] = None,
     labels: Annotated[str | None, Parameter(group=what)] = None,
+    num_classes: Classes = None,
     allow_code: AllowCode = False,
     out: Annotated[Path, Parameter(name=["--out", "-o"], group=output)] = Path("cam"),
     json: Annotated[bool, Parameter(group=output)] = False,
@@ -225,6 +206,8 @@ def features(
         How a photo meets the input: "crop", "squash" or "pad".
     labels
         A text file with the class names, one a line, or "cat,dog". For CLIP they are the classes.
+    num_classes
+        How many classes the network was trained for, where that is not in the name or in the weights.
     allow_code
         Run the code that a --model of the form module:function names.
     out
@@ -244,54 +227,9 @@ def features(
         layers=split(layers) or ["every"], targets=split_targets(targets), fit=fit, out=out, as_json=json, quiet=quiet,
         features=channels,
     )  # fmt: skip
-    sources = ["-" if picture == STDIN else picture for picture in pictures]
-    return explain_pictures(sources, settings, model=model, labels=labels, device=device, allow_code=allow_code)
-
-
-@app.command
-def methods(name: str | None = None, /, *, markdown: bool = False, json: bool = False) -> int:
-    """List the methods: name, formula, paper, what to expect, and cost.
-
-    Parameters
-    ----------
-    name
-        One method, with everything on its card.
-    markdown
-        As the tables and sections of docs/methods.md.
-    json
-        As one JSON list.
-    """
-    import json as writer
-
-    from seewhy import reference
-    from seewhy.console import make_console, print_methods
-
-    found = reference.cards(name)
-    if json:
-        print(writer.dumps([card.to_dict() for card in found], ensure_ascii=False))
-    elif markdown:
-        print(reference.markdown(found))
-    else:
-        print_methods(make_console(), [card.to_dict() for card in found], full=name is not None)
-    return 0
-
-
-@app.command
-def models(pattern: str = "*", /) -> int:
-    """List the models that can be loaded by name.
-
-    Parameters
-    ----------
-    pattern
-        A glob ("timm/*vit*") or a part of the name ("resnet").
-    """
-    from seewhy.models import list_models
-
-    names = list_models(pattern)
-    if not names:
-        raise UnknownName("model", pattern, list_models(), hint="List them all: seewhy models")
-    print("\n".join(names))
-    return 0
+    return explain_pictures(
+        pictures, settings, model=model, num_classes=num_classes, labels=labels, device=device, allow_code=allow_code
+    )
 
 
 def explain_pictures(
@@ -299,20 +237,22 @@ def explain_pictures(
     settings: dict[str, Any],
     *,
     model: str | None = None,
+    num_classes: int | None = None,
     labels: str | None = None,
     device: str = "auto",
     allow_code: bool = False,
 ) -> int:
-    from seewhy.options import read_settings
+    from seewhy.options import read_settings, with_classes
 
     chosen = read_settings(**settings)  # before torch is imported: a misspelt option answers at once
     from seewhy.job import run
     from seewhy.models import load_model
 
-    loaded = load_model(model, labels=labels, device=device, say=say, allow_code=allow_code)
+    sources = ["-" if picture == STDIN else picture for picture in pictures]
+    loaded = load_model(with_classes(model, num_classes), labels=labels, device=device, say=say, allow_code=allow_code)
     for note in () if chosen.quiet or chosen.as_json else loaded.notes:
         say(note)
-    return run(loaded, pictures, chosen)
+    return run(loaded, sources, chosen)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
@@ -18,6 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 def settle_layouts(norm: nn.Module) -> None:
     """A hook on a twin's normalisation by which it sees only layouts that PyTorch reads rightly.
 
+    >>> import torch
     >>> norm, tokens = nn.BatchNorm2d(8).eval(), torch.rand(1, 6, 8)
     >>> settle_layouts(norm)
     >>> cells = torch.rand(1, 8, 2, 3, requires_grad=True)

@@ -1,11 +1,12 @@
-"""The layers of a model as a tree, seen by running it once on noise."""
+"""The layers of a model with their places in the tree, seen by running it once on noise."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import takewhile
 
 import torch
 from rich.markup import escape
@@ -20,8 +21,6 @@ from seewhy.record import recording
 from seewhy.suggestion import suggest
 from seewhy.trace import Call, Wanted
 
-INDENT = "  "
-
 
 @dataclass(frozen=True)
 class Row:
@@ -34,14 +33,6 @@ class Row:
     prefix: int = 0
     every: bool = False
     suggested: bool = False
-
-
-@dataclass
-class Node:
-    """A place in the tree of names, with the layer of that name where it is listed."""
-
-    row: Row | None = None
-    inside: dict[str, Node] = field(default_factory=dict)
 
 
 def print_layer_table(
@@ -74,21 +65,18 @@ def print_layer_table(
     console = make_console()
     table = plain_table()
     table.add_column("", justify="right", style=FAINT, no_wrap=True)
-    table.add_column("layer", no_wrap=True)
+    table.add_column("layer", overflow="fold")
     table.add_column("kind", no_wrap=True)
     table.add_column("grid", justify="right", no_wrap=True)
     table.add_column("channels", justify="right", no_wrap=True)
     table.add_column("", style=FAINT, no_wrap=True)
-    numbers = {id(row): number for number, row in enumerate((row for row in rows if row.every), 1)}
-    for text, row in lines(rows):
-        if row is None:
-            table.add_row("", f"[{FAINT}]{escape(text)}[/]", "", "", "", "")
-            continue
+    numbers = iter(range(1, count + 1))
+    for row, (shared, own) in zip(rows, branches([row.name for row in rows]), strict=True):
         style = ACCENT if row.suggested else "default" if row.every else FAINT
-        table.add_row(
-            str(numbers.get(id(row), "")), f"[{style}]{escape(text)}[/]", row.kind, "x".join(map(str, row.grid)),
-            str(row.channels), "suggested" if row.suggested else f"+{row.prefix} tokens" if row.prefix else "",
-        )  # fmt: skip
+        name = f"[{FAINT}]{escape(shared)}[/][{style}]{escape(own)}[/]"
+        remark = "suggested" if row.suggested else f"+{row.prefix} tokens" if row.prefix else ""
+        number = str(next(numbers)) if row.every else ""
+        table.add_row(number, name, row.kind, "x".join(map(str, row.grid)), str(row.channels), remark)
     console.print(table)
     console.print(
         f"\n{escape(model.uri)}, input {shown}: {count} layers in 'every' (numbered). {escape(reason)}", soft_wrap=True
@@ -104,29 +92,19 @@ def row_of(call: Call, every: bool, suggested: str) -> Row:
     )
 
 
-def lines(rows: list[Row]) -> Iterator[tuple[str, Row | None]]:
-    """Indented names, with the layer where a line is one: names that lead to one layer only are joined.
+def branches(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each name in two parts: what it shares with the line above, up to a dot, and the rest, so that a list of whole names
+    reads as a tree.
 
-    >>> found = [Row("a.0.conv", "Conv2d", (2, 2), 1), Row("a.1.conv", "Conv2d", (2, 2), 1), Row("a.1", "Block", (2, 2), 1)]
-    >>> [text for text, _ in lines(found)]
-    ['a', '  0.conv', '  1', '    conv']
+    >>> list(branches(["stem", "a.0.conv", "a.0.norm", "a.1"]))
+    [('', 'stem'), ('', 'a.0.conv'), ('a.0.', 'norm'), ('a.', '1')]
     """
-    root = Node()
-    for row in rows:
-        node = root
-        for part in row.name.split("."):
-            node = node.inside.setdefault(part, Node())
-        node.row = row
-    yield from below(root, 0)
-
-
-def below(node: Node, depth: int) -> Iterator[tuple[str, Row | None]]:
-    for name, inner in node.inside.items():
-        while inner.row is None and len(inner.inside) == 1:
-            ((part, inner),) = inner.inside.items()
-            name = f"{name}.{part}"
-        yield INDENT * depth + name, inner.row
-        yield from below(inner, depth + 1)
+    above: list[str] = []
+    for name in names:
+        parts = name.split(".")
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(above, parts[:-1], strict=False)))
+        yield "".join(f"{part}." for part in parts[:same]), ".".join(parts[same:])
+        above = parts
 
 
 def noise_for(model: LoadedModel, size: str | None) -> Tensor:

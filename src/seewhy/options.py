@@ -82,3 +82,18 @@ def read_size(size: str) -> int | None:
     if not size.isdecimal() or int(size) < 16:
         raise UsageError(f"--size {size}: give the longest side in pixels (at least 16), or 'original'.")
     return int(size)
+
+
+def with_classes(model: str | None, count: int | None) -> str | None:
+    """A model's name with the number of its classes, as its name says it: "timm/resnet18?num_classes=7".
+
+    >>> with_classes("weights.pth?arch=timm/resnet18", 7)
+    'weights.pth?arch=timm/resnet18&num_classes=7'
+    """
+    if count is None:
+        return model
+    if model is None:
+        raise UsageError(f"--num-classes {count}: the network in the package has 1000; give a --model.")
+    if "num_classes=" in model:
+        raise UsageError(f"--num-classes {count}: '{model}' says it too; leave one out.")
+    return f"{model}{'&' if '?' in model else '?'}num_classes={count}"

@@ -1,0 +1,85 @@
+"""Commands that list: the layers of a model, methods, models."""
+
+from __future__ import annotations
+
+from seewhy.errors import UnknownName
+from seewhy.exits import say
+
+
+def layers(
+    model: str | None = None,
+    /,
+    *,
+    all: bool = False,
+    size: str | None = None,
+    num_classes: int | None = None,
+    json: bool = False,
+    allow_code: bool = False,
+) -> int:
+    """List the layers of a model as a tree, with grids and the suggested one.
+
+    Parameters
+    ----------
+    model
+        As for --model; without it the network in the package.
+    all
+        Every module that gives a grid, not only those of "every".
+    size
+        The input's side ("224") or axes ("224x320"), where the model does not tell.
+    num_classes
+        As for the main command.
+    json
+        As one JSON object.
+    allow_code
+        As for the main command.
+    """
+    from seewhy.listing import print_layer_table
+    from seewhy.models import load_model
+    from seewhy.options import with_classes
+
+    loaded = load_model(with_classes(model, num_classes), say=say, allow_code=allow_code)
+    return print_layer_table(loaded, everything=all, size=size, as_json=json, say=say)
+
+
+def methods(name: str | None = None, /, *, markdown: bool = False, json: bool = False) -> int:
+    """List the methods: name, formula, paper, what to expect, and cost.
+
+    Parameters
+    ----------
+    name
+        One method, with everything on its card.
+    markdown
+        As the tables and sections of docs/methods.md.
+    json
+        As one JSON list.
+    """
+    import json as writer
+
+    from seewhy import reference
+    from seewhy.console import make_console, print_methods
+
+    found = reference.cards(name)
+    if json:
+        print(writer.dumps([card.to_dict() for card in found], ensure_ascii=False))
+    elif markdown:
+        print(reference.markdown(found))
+    else:
+        print_methods(make_console(), [card.to_dict() for card in found], full=name is not None)
+    return 0
+
+
+def models(pattern: str = "*", /) -> int:
+    """List the models that can be loaded by name.
+
+    Parameters
+    ----------
+    pattern
+        A glob ("timm/*vit*") or a part of the name ("resnet").
+    """
+    from seewhy.models import list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise UnknownName("model", pattern, list_models(), hint="List them all: seewhy models")
+    print("\n".join(names))
+    return 0
