@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import gc
 import json
-import re
 import sys
 import tempfile
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -25,6 +23,22 @@ from typing import Any
 import timm
 import torch
 import torchvision
+from models_page import page
+from models_tried import (
+    CHANNELS,
+    CLASSES,
+    GRADIENT,
+    IN_FULL,
+    JOINING,
+    LARGEST,
+    MASKS,
+    NAMES,
+    OTHERS,
+    SECONDS,
+    SMALL,
+    SMALLER,
+    VARIANTS,
+)
 from torch import Tensor, nn
 
 import seewhy
@@ -35,43 +49,6 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 import slow  # noqa: E402  (the reference of the tests)
-
-TORCHVISION = """resnet18 vgg16 alexnet squeezenet1_1 densenet121 googlenet inception_v3 mobilenet_v2 mobilenet_v3_large
-efficientnet_b0 regnet_y_400mf convnext_tiny swin_t swin_v2_t vit_b_16 maxvit_t shufflenet_v2_x1_0 mnasnet1_0"""
-TIMM = """tf_efficientnet_lite0 resnet50 densenet121 nfnet_l0 dm_nfnet_f0 regnety_008 repvgg_a0 seresnet50 convnext_tiny
-convnextv2_nano vit_small_patch16_224 vit_base_patch32_clip_224 deit_tiny_distilled_patch16_224 beit_base_patch16_224
-vit_small_patch14_reg4_dinov2 vit_base_patch16_siglip_224 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256
-maxvit_tiny_tf_224 coatnet_0_rw_224 mixer_s32_224 resmlp_12_224 efficientformer_l1 efficientformerv2_s0 levit_128 mobilevit_s
-vit_small_r26_s32_224 cait_xxs24_224 xcit_nano_12_p16_224 pvt_v2_b0 poolformer_s12 volo_d1_224 hrnet_w18_small
-inception_next_tiny pit_s_distilled_224 tnt_s_patch16_224 crossvit_9_240 twins_svt_small convit_tiny eva02_tiny_patch14_224
-mambaout_tiny fastvit_t8 hiera_tiny_224 nest_tiny edgenext_small gcvit_xxtiny davit_tiny focalnet_tiny_srf mvitv2_tiny
-visformer_tiny naflexvit_base_patch16_gap tiny_vit_5m_224 repghostnet_100 ghostnet_100 sequencer2d_s gmlp_s16_224
-flexivit_small"""
-SMALL = "test_resnet test_byobnet test_efficientnet test_nfnet test_convnext test_mambaout test_vit test_vit2"
-NAMES = (
-    *(f"torchvision/{name}" for name in TORCHVISION.split()),
-    *(f"timm/{name}" for name in TIMM.split()),
-    *(f"timm/{name}" for name in SMALL.split()),
-)
-CLASSES, LARGEST = 10, 288  # classes of a network that is made here; the largest side of a picture
-
-# Of these the reasons come from one call of methods="fast", which leaves out what does not fit.
-GRADIENT = """gradcam hirescam layercam gradcam++ xgradcam gradcamelementwise eigengradcam segeigencam shapleycam finercam
-guidedgradcam fullgrad eigensmooth"""
-OTHERS = """cam eigencam kpcacam fem lafam randomcam deepfeaturefactorization attentionrollout attentionrelevance legrad
-gradeclip"""
-JOINING = "refinecam layercamfusion"
-VARIANTS = "smooth(samples=2) smoothgradcam++(samples=2) integrated(steps=2) augmented(factors=[1.0])"
-# As many changed pictures as the settings say, whatever the layer.
-MASKS = """groupcam(groups=4) opticam(steps=2) rise(masks=8) occlusion(window=0.5,stride=0.25) cameras(sizes=2)
-sess(scales=2) reciprocam vitreciprocam"""
-# One forward or more for each channel: at the layer with the fewest channels, where that takes few seconds.
-CHANNELS = "scorecam sscam(samples=1) iscam(steps=1) ablationcam"
-SECONDS = 2.0
-IN_FULL = """scorecam sscam iscam ablationcam groupcam opticam rise occlusion polycam reciprocam vitreciprocam cameras sess
-smooth smoothgradcam++ integrated augmented"""
-SMALLER = 96  # the side of the picture for the reference, where the network takes it
-REFERENCE = 1e-6  # a larger relative difference from the reference is a failure
 
 
 def create(name: str) -> tuple[nn.Module, Tensor, list[str]]:
@@ -238,103 +215,6 @@ def compare(net: nn.Module, picture: Tensor) -> dict[str, Any]:
             worst = max(worst, float((ours - theirs).abs().max()) / scale)
             compared.append(call.name)
     return {"worst": worst, "layers": compared, "skipped": skipped}
-
-
-# The page
-
-
-def page(results: dict[str, dict[str, Any]]) -> str:
-    """docs/models.md."""
-    rows, failures = [], []
-    reasons: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    remarks: dict[str, list[str]] = defaultdict(list)
-    for name in NAMES:
-        found = results.get(name)
-        if found is None:
-            continue
-        if "error" in found:
-            failures.append((name, "all", found["error"]))
-            rows.append(f"| {name} | none | | | | | | |")
-            continue
-        fits = found["fits"] | {f"{method} in full": why for method, (why, _) in found.get("full", {}).items()}
-        for method, why in fits.items():
-            if why.startswith("failed: "):
-                failures.append((name, method, why.removeprefix("failed: ")))
-            elif why and not why.startswith("not tried"):
-                reasons[plain(method)][general(why)].append(name)
-        for said in found["said"]:
-            remarks[general(said)].append(name)
-        difference = found["difference"]
-        failures += [(name, "reference", text) for text in difference["skipped"]]
-        if difference["worst"] > REFERENCE:
-            failures.append((name, "reference", f"Grad-CAM differs by {difference['worst']:.1e}"))
-        shown = f"{difference['worst']:.0e}" if difference["layers"] else "not compared"
-        rows.append(
-            f"| {name} | `{found['layer']}` | {found['grid']} | {found['prefix'] or ''} | {found['seconds']:.1f} "
-            f"| {share(fits, f'{GRADIENT} {VARIANTS}')} | {share(fits, f'{MASKS} {CHANNELS}')} | {shown} |"
-        )
-    return (HERE / "models.in.md").read_text("utf-8").format(
-        count=len(rows), rows="\n".join(rows), gradient=len(f"{GRADIENT} {VARIANTS}".split()),
-        masks=len(f"{MASKS} {CHANNELS}".split()),
-        reasons="\n".join(reason_lines(reasons)), remarks="\n".join(remark_lines(remarks)),
-        failures="\n".join(f"| {name} | {method} | {why.replace('|', '/')} |" for name, method, why in failures)
-        or "| none | | |",
-        full=full_table(results), classes=CLASSES, torch=torch.__version__.partition("+")[0],
-        torchvision=torchvision.__version__.partition("+")[0], timm=timm.__version__, worst=worst_of(results),
-    )  # fmt: skip
-
-
-def plain(method: str) -> str:
-    return re.sub(r"\(.*?\)", "", method).removesuffix(" in full")
-
-
-def general(text: str) -> str:
-    """A reason without what differs from network to network."""
-    text = re.sub(r" \(its attention is in windows\)", "", text)
-    text = re.sub(r"this network has ((?!no |none).*?); take", "this network has others; take", text)
-    text = re.sub(r"of size \d+x\d+ \(.*\)", "of another size", text)
-    text = re.sub(r"holds the attention in '.*?'", "holds its attention", text)
-    return " ".join(re.sub(r"`.*?` was", "the head was", text).split())
-
-
-def share(fits: dict[str, str], methods: str) -> str:
-    tried = [fits[method] for method in methods.split() if not fits.get(method, "not tried").startswith("not tried")]
-    return f"{sum(not why for why in tried)} of {len(tried)}"
-
-
-def reason_lines(reasons: dict[str, dict[str, list[str]]]) -> Iterator[str]:
-    everything = f"{GRADIENT} {VARIANTS} {OTHERS} {JOINING} {MASKS} {CHANNELS} {IN_FULL}"
-    order = [plain(method) for method in everything.split()]
-    for method in dict.fromkeys(order):
-        for why, names in sorted(reasons.get(method, {}).items(), key=lambda item: -len(set(item[1]))):
-            yield f"| {method} | {why.replace('|', '/')} | {networks(names)} |"
-
-
-def remark_lines(remarks: dict[str, list[str]]) -> Iterator[str]:
-    for said, names in remarks.items():
-        yield f"* {said[0].upper()}{said[1:]}: {', '.join(dict.fromkeys(names))}."
-
-
-def networks(names: list[str]) -> str:
-    names = list(dict.fromkeys(names))
-    return ", ".join(names) if len(names) <= 3 else f"{len(names)} networks"
-
-
-def full_table(results: dict[str, dict[str, Any]]) -> str:
-    names = [name for name in NAMES if "full" in results.get(name, {})]
-    lines = [f"| method | {' | '.join(name.partition('/')[2] for name in names)} |", "|---" * (len(names) + 1) + "|"]
-    for method in IN_FULL.split():
-        cells = []
-        for name in names:
-            why, seconds = results[name]["full"][method]
-            cells.append(f"{seconds:.1f} s" if not why else "failed" if why.startswith("failed") else "no")
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def worst_of(results: dict[str, dict[str, Any]]) -> str:
-    values = [found["difference"]["worst"] for found in results.values() if "difference" in found]
-    return f"{max(values, default=0):.0e}"
 
 
 def main(arguments: list[str]) -> None:
