@@ -131,6 +131,23 @@ def test_open_clip_names_that_do_not_work(named: str, folder: Path, monkeypatch:
     one_line(error)
 
 
+@pytest.mark.parametrize("link", ["evil", "{}"], ids=["named", "its own folder"])
+def test_no_code_of_a_repository_is_run(folder: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    """open_clip hands a config's `tokenizer_kwargs` on to transformers, which would run a tokenizer written in Python."""
+    monkeypatch.chdir(folder.parent)
+    evil = folder if link == "{}" else folder.parent / "evil"
+    evil.mkdir(exist_ok=True)
+    (evil / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
+    (evil / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": [null, "evil.Evil"]}}')
+    text = {"hf_tokenizer_name": link.format(folder), "tokenizer_kwargs": {"trust_remote_code": True}}
+    config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], **text}}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    with pytest.raises(ModelError, match="trust_remote_code, and seewhy does not run code") as error:
+        load_model(f"local-dir:{folder}?pretrained=false&labels=cat,dog")
+    one_line(error)
+    assert not (folder / "ran").exists()
+
+
 def tiny_clip(folder: Path) -> Any:
     text = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=600,
                 max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,10 +54,27 @@ def load_openclip(text: str, say: Say, *, pretrained: bool) -> LoadedModel:
 def load_openclip_folder(place: Repository, config: Path, *, pretrained: bool) -> LoadedModel:
     """The CLIP model that `open_clip_config.json` describes."""
     library = import_open_clip(place.uri)
+    if wants_code(json.loads(config.read_text("utf-8"))):
+        raise ModelError(
+            place.uri,
+            f"{config} says trust_remote_code, and seewhy does not run code from a repository; take that out, or load the model "
+            "yourself and give the module",
+        )
     path = place.weights(WEIGHTS) if pretrained else None
     name = f"local-dir:{config.parent}"
     model = build(library, name, place.uri, path, {})
     return zero_shot(library, name, model, place.uri, place.say, random=path is None)
+
+
+def wants_code(config: Any) -> bool:
+    """Whether a config asks, anywhere in it, to run code that lies beside it.
+
+    >>> wants_code({"model_cfg": {"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}})
+    True
+    """
+    if isinstance(config, dict):
+        return any((key == "trust_remote_code" and value) or wants_code(value) for key, value in config.items())
+    return isinstance(config, list) and any(map(wants_code, config))
 
 
 def fetch_tag(config: dict[str, Any], uri: str, say: Say) -> Path:
