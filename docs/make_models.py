@@ -34,6 +34,7 @@ from models_tried import (
     MASKS,
     NAMES,
     OTHERS,
+    ROUNDING,
     SECONDS,
     SMALL,
     SMALLER,
@@ -42,6 +43,7 @@ from models_tried import (
 from torch import Tensor, nn
 
 import seewhy
+from seewhy.errors import LayerError
 from seewhy.record import recording
 from seewhy.trace import Call, Wanted
 
@@ -92,7 +94,7 @@ def study(name: str) -> dict[str, Any]:
     for method in JOINING.split():
         why = attempt(net, picture, method, "stages")
         fits[method] = attempt(net, picture, method, "every") if why.startswith("it joins layers") else why
-    fits |= few_channels(net, picture)
+    fits |= few_channels(net, picture, said)
     found["fits"] = fits
     if name.partition("/")[2] in SMALL.split():
         found["full"] = {}
@@ -133,7 +135,7 @@ def attempt(net: nn.Module, picture: Tensor, method: str, layers: Any) -> str:
     return f"failed: {len(broken)} maps are not finite" if broken else ""
 
 
-def few_channels(net: nn.Module, picture: Tensor) -> dict[str, str]:
+def few_channels(net: nn.Module, picture: Tensor, said: list[str]) -> dict[str, str]:
     """The methods with a forward for each channel, at the layer with the fewest of them."""
     begun = time.perf_counter()
     with torch.no_grad():
@@ -141,7 +143,10 @@ def few_channels(net: nn.Module, picture: Tensor) -> dict[str, str]:
     pace = time.perf_counter() - begun
     try:
         e = seewhy.explain(net, picture, layers="every", methods="lafam")
-    except seewhy.LayerError:
+    except LayerError:
+        said.append(
+            "`every` finds no layer with a grid, as its blocks give something else first; `suggested` and `all` do"
+        )
         e = seewhy.explain(net, picture, layers="all", methods="lafam")
     info = {layer: info.channels for layer, info in e.layer_info.items() if info.channels > 1}
     layer = min(info, key=lambda name: info[name])
@@ -163,10 +168,12 @@ class At(slow.Slow):
         self.calls = self._record()
         self.names = self._name_calls()
 
-    def map(self, call: Call) -> Tensor:
+    def map(self, call: Call) -> tuple[Tensor, float]:
+        """The map, and how large it could be if nothing cancelled."""
         assert call.grid is not None
-        parts = (call.grid.channels_first(x)[0].numpy() for x in (self.activation(call.name), self.gradient(call.name)))
-        return torch.from_numpy(slow.gradcam(*parts))
+        a, g = (call.grid.channels_first(x)[0] for x in (self.activation(call.name), self.gradient(call.name)))
+        most = (g.abs().flatten(1).mean(1)[:, None] * a.abs().flatten(1)).sum(0).max()
+        return torch.from_numpy(slow.gradcam(a.numpy(), g.numpy())), float(most)
 
 
 @contextmanager
@@ -207,11 +214,12 @@ def compare(net: nn.Module, picture: Tensor) -> dict[str, Any]:
             e = seewhy.explain(net, picture, layers=net.get_submodule(module), targets=int(classes))
             # Two pictures of a kind: for one, PyTorch's own gradients are wrong where tokens come after BatchNorm.
             twice = At(net, picture.repeat(2, 1, 1, 1), classes.repeat(2), module)
-            ours, theirs = e.map(layer=e.layers[0])[0], twice.map(call)
+            ours, (theirs, most) = e.map(layer=e.layers[0])[0], twice.map(call)
         except Exception as error:
             skipped.append(f"{layer}: {type(error).__name__}: {' '.join(str(error).split())[:160]}")
             continue
-        if scale := float(theirs.abs().max()):
+        scale = float(theirs.abs().max())
+        if scale > ROUNDING * most:  # before a softmax gradients cancel: there the map is rounding
             worst = max(worst, float((ours - theirs).abs().max()) / scale)
             compared.append(call.name)
     return {"worst": worst, "layers": compared, "skipped": skipped}

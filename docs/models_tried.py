@@ -38,3 +38,4 @@ IN_FULL = """scorecam sscam iscam ablationcam groupcam opticam rise occlusion po
 smooth smoothgradcam++ integrated augmented"""
 SMALLER = 96  # the side of the picture for the reference, where the network takes it
 REFERENCE = 1e-6  # a larger relative difference from the reference is a failure
+ROUNDING = 1e-10  # a map smaller than this share of what it could be is not compared

@@ -59,6 +59,30 @@ def test_quarters_of_blocks_of_one_size() -> None:
     assert layers(net, "stages") == ["blocks.0", "blocks.2", "blocks.3", "blocks.5"]
 
 
+def test_a_stage_is_a_stretch_of_one_grid() -> None:
+    class UNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = nn.ModuleList(Block() for _ in range(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.pair[1](self.pair[0](x))
+            x = self.pair[3](self.pair[2](nn.functional.avg_pool2d(x, 2)))
+            x = self.pair[5](self.pair[4](nn.functional.interpolate(x, scale_factor=2)))
+            return x.mean((2, 3))
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.conv(x).relu()
+            return found
+
+    assert layers(UNet().eval(), "stages") == ["pair.1", "pair.3", "pair.5"]
+
+
 def test_stages_without_blocks_are_convolutions() -> None:
     net = torchvision.models.vgg11(weights=None, num_classes=3).eval()
     assert layers(net, "stages") == ["features.0", "features.3", "features.8", "features.13", "features.18"]

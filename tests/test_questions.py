@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,7 @@ def test_points_and_masks_lie_in_the_photo(dense: Tensor) -> None:
         (RegionScore("cat", where=[(110, 60), (399, 199)]), dense[:, 1, 1, 0] + dense[:, 1, 3, 5]),
         (RegionScore("cat", where=mask), dense[:, 1, 2:, 5].sum(1)),
         (RegionScore("cat", where=torch.from_numpy(mask)), dense[:, 1, 2:, 5].sum(1)),
+        (RegionScore("cat", where=tuple(np.array([110, 60]))), dense[:, 1, 1, 0]),
     ):
         torch.testing.assert_close(asked(target.bind(around), dense).scores, expected)
     plain = Around(size=(40, 60))
@@ -174,6 +177,8 @@ def test_points_and_masks_lie_in_the_photo(dense: Tensor) -> None:
         (RegionScore("dog"), "dog wins in no cell in picture 0; there are"),
         (RegionScore("cat", where=(-5, 3)), "lies outside of what the network saw"),
         (RegionScore("cat", where=(1, 2, 3)), "give 2 numbers"),
+        (RegionScore("cat", where=(1, math.nan)), "give 2 numbers"),
+        (RegionScore("cat", where=np.ones((8, 12), bool)), "the mask is (8, 12), and the input (40, 60)"),
         (RegionScore("cat", where=np.zeros((4, 6), bool)), "no cell of the output lies in the region"),
         (RegionScore("cat", where=np.ones((3, 4, 6), bool)), "3 masks for 2 pictures"),
         (RegionScore("cat", where=np.ones(4, bool)), "a mask of shape"),
@@ -182,7 +187,7 @@ def test_points_and_masks_lie_in_the_photo(dense: Tensor) -> None:
     ids=str,
 )
 def test_regions_that_do_not_exist(target: Target, message: str, dense: Tensor) -> None:
-    with pytest.raises(TargetError, match=message):
+    with pytest.raises(TargetError, match=re.escape(message)):
         asked(target.bind(Around(size=(40, 60))), dense)
 
 
@@ -195,9 +200,36 @@ def test_a_mask_of_another_size_than_the_photo(dense: Tensor) -> None:
 
 
 def test_different_classes_on_top(dense: Tensor) -> None:
-    dense[1, 2] += 9
-    with pytest.raises(TargetError, match="different classes on top"):
-        asked(TopScore(1), dense)
+    dense[1, 2, :, :5] += 9
+    expected = torch.stack([dense[0, 1, :, :3].sum(), dense[1, 2, :, :5].sum()])
+    for target in (TopScore(1), ClassScore(torch.tensor([1, 2])), RegionScore(torch.tensor([1, 2]))):
+        found = asked(target, dense)
+        torch.testing.assert_close(found.scores, expected)
+        torch.testing.assert_close(found.of(dense[1:].repeat(3, 1, 1, 1) / 2, 1, 3).scores, expected[1:].repeat(3) / 2)
+    assert asked(TopScore(1), dense).key == "top1" and "'top1'" in asked(TopScore(1), dense).notes[0]
+
+
+def test_a_contrast_of_classes_is_over_the_same_cells(dense: Tensor) -> None:
+    cells = dense[0, :, :, :3].sum((1, 2))  # where the cat wins; the dog wins nowhere
+    for target, against in ((ClassScore("cat"), "dog"), (TopScore(1), ["dog"]), (RegionScore("cat"), [ClassScore(2)])):
+        found = asked(Contrast(target, against), dense[:1])
+        torch.testing.assert_close(found.scores, (cells[1] - cells[2])[None])
+        assert found.key == "1-2" and found.name == "cat rather than dog" and found.dense
+        assert any("'dog' is asked over the same cells" in note for note in found.notes)
+    with pytest.raises(TargetError, match="compared with itself"):
+        asked(Contrast("cat", "cat"), dense[:1])
+
+
+def test_one_cell_is_no_dense_output() -> None:
+    output = SCORES[:, :, None, None]
+    found = asked(ClassScore("dog"), output)
+    assert not found.dense and found.scores.tolist() == SCORES[:, 2].tolist() and not found.notes
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1)).eval()
+    e = seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=4, layers="0")
+    assert e.methods == ("gradcam",) and e.probabilities.shape == (1, 5)
+    flat = nn.Sequential(*net, nn.Flatten())
+    assert torch.equal(e.map(), seewhy.explain(flat, e.inputs, targets=4, layers="0").map())
 
 
 def test_a_mask_is_read_at_the_centres_of_cells() -> None:
@@ -268,7 +300,7 @@ def as_yolo8(chances: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("make", "decode"),
-    [(as_lists, None), (as_detr, None), (as_yolo5, "yolov5"), (as_yolo8, "yolov8")],
+    [(as_lists, None), (as_yolo5, "yolov5"), (as_yolo8, "yolov8")],
 )
 def test_forms_of_detectors(make: Callable[[Tensor], Any], decode: str | None) -> None:
     output = CHANCES[None]
@@ -278,6 +310,133 @@ def test_forms_of_detectors(make: Callable[[Tensor], Any], decode: str | None) -
         assert found.scores.tolist() == pytest.approx([expected]), classes
     variants = torch.stack([CHANCES * 0.5, CHANCES * 0.25])
     assert found.of(make(variants), 0, 2).scores.tolist() == pytest.approx([0.45, 0.225])
+
+
+def detr(logits: Tensor) -> dict[str, Tensor]:
+    """The same boxes with logits as they are, (1, 4, K)."""
+    return {"logits": logits[None], "pred_boxes": as_detr(CHANCES[None])["pred_boxes"]}
+
+
+def test_nothing_is_no_class_of_a_detr() -> None:
+    logits = torch.tensor([[0.0, 2, -1, 5], [0, 1, -1, 0], [0, 0, 3, 0], [0, 0, 0, 9]])  # the last: nothing
+    box = BoxScore((10, 10, 30, 30)).bind(Around((100, 100)))
+    found = asked(box, detr(logits))  # the second candidate, whose probability is higher
+    assert found.name.startswith("cat") and found.scores.tolist() == [1.0]
+    assert "its last logit was taken to stand for 'nothing'" in found.notes[1]
+    assert asked(TopScore(1), detr(logits)).name == "dog" and asked(ClassScore("cat"), detr(logits)).scores.item() == 1
+    assert "as there are no labels to count" in asked(box, detr(logits), None).notes[1]
+    with pytest.raises(TargetError, match=r"the best are dog 3 at .*; cat 1 at .*; cat 2 at"):
+        asked(BoxScore((80, 0, 99, 5)).bind(Around((100, 100))), detr(logits))
+
+
+def test_a_detr_without_nothing() -> None:
+    logits = torch.tensor([[-9.0, 1, -1], [-9, 0, 4], [-9, -9, -9], [-9, -9, -9]])
+    found = asked(TopScore(1), detr(logits))
+    assert found.name == "dog" and found.scores.tolist() == [4.0] and "(sigmoid)" in found.notes[1]
+    assert asked(ClassScore(2), detr(logits)).scores.tolist() == [4.0]
+    assert asked(BoxScore((10, 10, 30, 30)).bind(Around((100, 100))), detr(logits)).scores.tolist() == [4.0]
+
+
+@pytest.mark.parametrize(
+    ("decode", "output", "message"),
+    [
+        ("yolov5", torch.zeros(1, 4, 5), "cannot be read as yolov5 (there is no class in it)"),
+        (lambda output: None, torch.zeros(1, 4, 5), "decode gave NoneType; it must give (B, N, 4) and (B, N, K)"),
+        (lambda output: (BOXES, None), torch.zeros(1), "decode gave boxes (4, 4) and scores NoneType"),
+        (
+            lambda output: (BOXES[None], CHANCES[None, :2]),
+            torch.zeros(1),
+            "decode gave boxes (1, 4, 4) and scores (1, 2, 3)",
+        ),
+    ],
+)
+def test_outputs_that_hold_no_boxes(decode: Any, output: Tensor, message: str) -> None:
+    with pytest.raises(TargetError, match=re.escape(message)):
+        asked(BoxScore((10, 10, 30, 30), decode=decode), output)
+
+
+def test_a_box_at_the_prompt_says_how_to_read_it() -> None:
+    (target,) = as_targets("box[yolov8]:person@10,20,110,220")
+    assert target == BoxScore((10, 20, 110, 220), "person", decode="yolov8")
+    with pytest.raises(UnknownName, match="no decoder 'yolo9'"):
+        asked(as_targets("box[yolo9]:1@10,20,110,220")[0], torch.zeros(1))
+
+
+class Pair(nn.Module):
+    """Features and class scores, both (B, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.conv(x).relu().mean((2, 3))
+        return features, self.head(features)
+
+
+def test_what_was_taken_of_several_tensors_is_said() -> None:
+    torch.manual_seed(0)
+    net = Pair().eval()
+    e = seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=1, layers="conv")
+    assert any("tensors of (1, 4), (1, 4): the first was taken to be the class scores" in note for note in e.notes)
+    e = seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=Similarity(torch.ones(4)), layers="conv")
+    assert any("compared by the model's own output" in note for note in e.notes)
+    named = asked(Similarity(torch.ones(3)), {"embedding": SCORES})
+    assert not named.notes and not asked(ClassScore(1), {"logits": SCORES, "hidden": SCORES}).notes
+
+
+def test_multilabel_reaches_questions_and_methods() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).double()
+    picture = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    logits = net(picture).detach()
+    for text, expected in (
+        ("probability:0", logits.sigmoid()[0, 0]),
+        ("logprobability:0", logits.sigmoid()[0, 0].log()),
+    ):
+        e = seewhy.explain(net, picture, targets=text, multilabel=True, layers="1")
+        torch.testing.assert_close(e.answers[0].scores[0], expected)
+    for method in ("scorecam", "iscam", "reciprocam(score=probability)", "shapleycam"):
+        one, many = (
+            seewhy.explain(net, picture, methods=method, layers="1", targets=0, multilabel=m).map() for m in (0, 1)
+        )
+        assert not torch.allclose(one, many), method
+
+
+def test_score_cam_of_one_logit_follows_the_model() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).double()
+    picture = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    own = seewhy.explain(net, picture, methods="scorecam", layers="1", targets=0).map()
+    a = net[1](net[0](picture)).detach()[0]
+    assert (a.flatten(1).amax(1) > 0).all()
+    masks = nn.functional.interpolate(a[:, None], (8, 8), mode="bilinear")
+    masks = (masks - masks.amin((2, 3), keepdim=True)) / (masks.amax((2, 3), keepdim=True) - masks.amin((2, 3), keepdim=True))
+    weights = net(masks * picture).sigmoid()[:, 0].detach()
+    expected = (weights[:, None, None] * a).sum(0)
+    torch.testing.assert_close(own[0] / own.max(), expected / expected.max())
+    with torch.no_grad():
+        net[4].weight.neg_()
+    assert not torch.allclose(own, seewhy.explain(net, picture, methods="scorecam", layers="1", targets=0).map())
+
+
+def test_equal_questions_are_asked_once() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    picture = torch.rand(2, 3, 8, 8)
+    assert seewhy.explain(net, picture, layers="0", targets=["probability:0", "probability:0"]).targets == (
+        "probability_0",
+    )
+    assert seewhy.explain(net, picture, layers="0", targets=[0, np.int64(0)], versus=1).targets == ("0-1",)
+    rows = Contrast(ClassScore(torch.tensor([0, 1])), [ClassScore(torch.tensor([2, 0]))])  # a rival for each picture
+    e = seewhy.explain(net, picture, layers="0", targets=rows)
+    assert e.logits is not None
+    torch.testing.assert_close(e.answers[0].scores, e.logits[[0, 1], [0, 1]] - e.logits[[0, 1], [2, 0]])
+    with pytest.raises(TargetError, match="compared with itself"):
+        asked(Contrast(ClassScore(torch.tensor([0, 1])), [ClassScore(torch.tensor([2, 1]))]), SCORES)
+    first, second = (lambda output: output[:, 0]), (lambda output: output[:, 1])
+    found = seewhy.explain(net, picture, layers="0", targets=Contrast(as_targets(first)[0], as_targets(second)))
+    torch.testing.assert_close(found.answers[0].scores, e.logits[:, 0] - e.logits[:, 1])
 
 
 def test_a_box_that_is_gone_scores_nothing() -> None:

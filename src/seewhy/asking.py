@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from seewhy.errors import UsageError
@@ -17,36 +16,34 @@ from seewhy.targets import Around, Asked, Target, logits, probabilities
 from seewhy.trace import Trace
 
 
-def bound(questions: Sequence[Target], given: Given, loaded: LoadedModel) -> list[Target]:
+def bound(questions: Sequence[Target], given: Given, loaded: LoadedModel, *, multilabel: bool = False) -> list[Target]:
     """The questions with what they say about photos, texts and other pictures brought to the network's terms."""
     around = Around(
         size=tuple(given.tensor.shape[2:]),
         views=[picture.view for picture in given.pictures] if given.pictures else None,
         embed_text=loaded.embed_text,
+        multilabel=multilabel,
         output_for=partial(output_for, loaded=loaded) if loaded.preprocess is not None else None,
     )
     return [question.bind(around) for question in questions]
 
 
-def ask(questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None) -> list[Asked]:
+def ask(
+    questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None, *, multilabel: bool = False
+) -> list[Asked]:
     """Each question asked of the output; one that asks the same as an earlier one ("minibus" after 654) is left out."""
     asked: list[Asked] = []
     for item in (question.ask(trace.output, labels) for question in questions):
+        item.multilabel = multilabel
         item.key = item.key.replace("|", "/")  # which stands between method, target and layer in files
         alike = [other for other in asked if other.key.partition("#")[0] == item.key]
-        if any(same_question(item, other) for other in alike):
+        if any(item.same_as(other) for other in alike):
             continue
         if alike:  # two functions of one name, or two tensors of classes
             item.name = f"{item.name}#{len(alike) + 1}"
             item.key = f"{item.key}#{len(alike) + 1}"
         asked.append(item)
     return asked
-
-
-def same_question(one: Asked, other: Asked) -> bool:
-    if one.classes is None or other.classes is None:
-        return one.classes is other.classes and one.question == other.question
-    return torch.equal(one.classes, other.classes)
 
 
 def default_methods(asked: Sequence[Asked]) -> dict[str, AnyMethod]:

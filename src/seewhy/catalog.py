@@ -163,7 +163,7 @@ def split_at_commas(text: str) -> list[str]:
     return [item.strip() for item in found if item.strip()]
 
 
-KIND = re.compile(r"\s*[A-Za-z]+:")  # how a target begins that says what kind it is
+KIND = re.compile(r"\s*[A-Za-z]+(\[\w+\])?:")  # how a target begins that says what kind it is
 
 
 def split(values: list[str] | None) -> list[str]:

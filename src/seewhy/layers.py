@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Any
 
 from torch import nn
@@ -74,7 +75,7 @@ class Stages(Item):
 
     def calls(self, trace: Trace) -> list[Call]:
         calls = self.blocks.calls(trace)
-        last = list({str(call.grid): call for call in calls}.values())
+        last = [list(stretch)[-1] for _, stretch in groupby(calls, lambda call: str(call.grid))]
         if len(last) == 1:
             parts = min(QUARTERS, len(calls))
             last = [calls[len(calls) * part // parts - 1] for part in range(1, parts + 1)]

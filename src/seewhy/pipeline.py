@@ -90,7 +90,7 @@ def explain(
         chosen = {str(method): method for method in (seeded(method, seed) for method in chosen.values())}
     given = read_inputs(inputs, loaded, arguments, main)
     tensor, module = given.tensor, given.module
-    questions = bound(questions, given, loaded)
+    questions = bound(questions, given, loaded, multilabel=multilabel)
     layered = any(looks_at_layers(method) for method in chosen.values())
     if layers is not None and layers != SUGGESTED and not layered:
         select(layers, module)  # a misspelt name is an error, even if no method looks at layers
@@ -104,7 +104,7 @@ def explain(
         heeded(hinted, calls)
         unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
         trace.calls = calls  # the others' outputs are free to go
-        asked = ask(questions, trace, loaded.labels)
+        asked = ask(questions, trace, loaded.labels, multilabel=multilabel)
         if methods is None:  # both need gradients only, so the recording serves either
             chosen = default_methods(asked)
         classes = class_logits(trace)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.targets import Asked, logits
+from seewhy.targets import Asked, log_probabilities, logits, probabilities
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class AsAsked(Scoring):
 @final
 @dataclass(frozen=True)
 class Probability(Scoring):
-    """The softmax probability of the class, in [0, 1]."""
+    """The probability of the class, in [0, 1]: softmax, or sigmoid where classes do not exclude each other, or there is one."""
 
     def __call__(self, asked: Asked, output: Any) -> Tensor:
         if asked.classes is None:
             raise MethodError(
                 "", "it needs a class as target, as it follows a probability; scorecam(variant=paper) does not."
             )
-        return of_classes(asked, logits(output).softmax(1))
+        return of_classes(asked, probabilities(logits(output), asked.multilabel))
 
 
 @final
@@ -52,7 +52,7 @@ class LogitPlusLogProbability(Scoring):
     def __call__(self, asked: Asked, output: Any) -> Tensor:
         check_class(asked)
         scores = logits(output)
-        return of_classes(asked, scores) + of_classes(asked, scores.log_softmax(1))
+        return of_classes(asked, scores) + of_classes(asked, log_probabilities(scores, asked.multilabel))
 
 
 @final

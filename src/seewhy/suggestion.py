@@ -17,12 +17,14 @@ from seewhy.outputs import first_tensor
 from seewhy.record import recording
 from seewhy.targets.dense import is_dense
 from seewhy.trace import Call, Trace, Wanted
-from seewhy.twin import named_modules
+from seewhy.twin import find_module, named_modules
 
 CELLS = 4  # of a token grid, whose places are checked
 VAGUE = 1.5  # a cell whose strongest place is less than this times the mean looks at no place
 REACHED = 0.5  # share of cells that must get a gradient
 TRIED = 16  # layers before the head of a dense output
+
+ZERO_HEAD = "the head passes no gradient (are its weights still zero?); its input was asked instead"
 
 Key = tuple[tuple[int, ...], Hint | None]  # the input's shape, and the grid that was given
 _known: weakref.WeakKeyDictionary[nn.Module, dict[Key, Suggestion]] = weakref.WeakKeyDictionary()
@@ -54,11 +56,14 @@ def suggest(model: nn.Module, inputs: Tensor, grid: Any = None) -> Suggestion:
     known = _known.setdefault(model, {})
     hint = None if grid is None else read_grid(grid)
     key = tuple(inputs.shape[1:]), hint
-    if key not in known:
+    found = known.get(key)
+    if found is None or find_module(model, found.layer) is None:  # layers may be taken out of a model
         model_of_one = of_picture(model, 0)
         with recording(model_of_one, inputs[:1], Wanted(), from_input=True, exact=False, grid=hint) as trace:
-            known[key] = observe(trace, learned(model), alone=not isinstance(model, Fed))
-    return known[key]
+            found = observe(trace, learned(model), hint, alone=not isinstance(model, Fed))
+        if found.note != ZERO_HEAD:  # which training changes
+            known[key] = found
+    return found
 
 
 def learned(model: nn.Module) -> frozenset[str]:
@@ -68,8 +73,9 @@ def learned(model: nn.Module) -> frozenset[str]:
     )
 
 
-def observe(trace: Trace, learned: frozenset[str], *, alone: bool) -> Suggestion:
-    """The suggestion from one forward of a model that takes the picture `alone`, or with other inputs."""
+def observe(trace: Trace, learned: frozenset[str], given: Hint | None, *, alone: bool) -> Suggestion:
+    """The suggestion from one forward of a model that takes the picture `alone`, or with other inputs; `given` is the grid
+    that the user gave."""
     generator = torch.Generator().manual_seed(0)
     calls = [call for call in trace.calls if has_grid(call) and not issubclass(call.kind, nn.Linear)]
     output = first_tensor(trace.output)
@@ -79,7 +85,7 @@ def observe(trace: Trace, learned: frozenset[str], *, alone: bool) -> Suggestion
         heads = [call.argument for call in trace.calls if call.argument is not None]
         if heads:
             reached = reached_by(heads[-1], calls, trace, generator)
-            note = "the head passes no gradient (are its weights still zero?); its input was asked instead"
+            note = ZERO_HEAD
     if not reached:
         raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_THEM}")
     while not alone and not sees_picture(reached[-1], trace):  # a text beside the picture has layers of its own
@@ -94,7 +100,7 @@ def observe(trace: Trace, learned: frozenset[str], *, alone: bool) -> Suggestion
     best = min(same, key=lambda call: (not call.plain, unhandy(call), call.name.count(".")))
     assert best.grid is not None
     one_reading(best)
-    if best.grid.layout in TOKENS:
+    if best.grid.layout in TOKENS and not (given and best.grid.source == given.source):
         note = "; ".join(filter(None, (note, checked_order(best, trace, generator))))
     return Suggestion(best.name, note)
 

@@ -253,6 +253,15 @@ def kind_of(cls: Any) -> Kind:
     )
 
 
+def find_module(model: nn.Module, name: str) -> nn.Module | None:
+    """The module of that name ("layer4.1", or "relu#2" for its second call), as `named_modules` has it; None without."""
+    module: nn.Module | None = unwrapped(model)
+    for part in filter(None, name.partition("#")[0].split(".")):
+        module = None if module is None else module._modules.get(part)
+        module = None if module is None else unwrapped(module)
+    return module
+
+
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """(name, module) for everything inside `model`, with the names its twin has; the model itself is left out."""
     seen: set[int] = set()

@@ -16,6 +16,7 @@ from seewhy.errors import MethodError
 from seewhy.methods.base import About, Method, Weighted
 from seewhy.scoring import AsAsked, Probability
 from seewhy.signals import Need, Signals
+from seewhy.targets import probabilities
 from seewhy.tensors import weighted_sum
 
 
@@ -119,7 +120,8 @@ class ReciproCAM(Method):
             maps = weighted_sum(weight[at.classes], kept) / grid.numel()
             return maps + bias[at.classes].reshape(-1, *[1] * len(grid))
         logits = torch.einsum("ck,bkn->bnc", weight, kept.flatten(2)) / grid.numel() + bias
-        own = logits.softmax(2).gather(2, at.classes[:, None, None].expand(batch, logits.shape[1], 1))
+        chances = probabilities(logits.flatten(0, 1), at.asked.asked.multilabel).view_as(logits)
+        own = chances.gather(2, at.classes[:, None, None].expand(batch, logits.shape[1], 1))
         return own.reshape(batch, *grid)
 
     def blurred(self, activations: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from seewhy.targets.classes import ClassScore as ClassScore
 from seewhy.targets.classes import Contrast as Contrast
 from seewhy.targets.classes import OutputScore as OutputScore
 from seewhy.targets.classes import TopScore as TopScore
+from seewhy.targets.classes import log_probabilities as log_probabilities
 from seewhy.targets.classes import logits as logits
 from seewhy.targets.classes import probabilities as probabilities
 from seewhy.targets.dense import RegionScore as RegionScore

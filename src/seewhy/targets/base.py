@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,8 +36,10 @@ class Asked:
     follow: Follow
     classes: Tensor | None = None
     dense: bool = False
-    question: object = None  # equal for equal questions
+    question: object = None
     notes: tuple[str, ...] = ()
+    region: Tensor | None = None  # (B, *grid), where the answer is a class over some cells of a dense output
+    multilabel: bool = False  # each class has a probability of its own
 
     def of(self, output: Any, picture: int, rows: int) -> Asked:
         """The same question about one picture, asked of another `output`, whose `rows` are all variants of that picture.
@@ -48,6 +51,12 @@ class Asked:
     def again(self, output: Any) -> Asked:
         """The same question about the same pictures, asked of an `output` for a variant of each."""
         return self.about(output, torch.arange(len(self.scores)))
+
+    def same_as(self, other: Asked) -> bool:
+        """Whether both ask the same of every picture."""
+        if self.classes is not None and other.classes is not None:
+            return torch.equal(self.classes, other.classes)
+        return self.classes is other.classes and alike(self.question, other.question)
 
     def about(self, output: Any, pictures: Tensor) -> Asked:
         pictures = pictures.to(self.scores.device)
@@ -61,12 +70,14 @@ class Around:
     """What is known around a question before it is asked.
 
     `size` is that of the network's inputs; `views` say, for pictures, which part of each photo those show;
-    `embed_text` (texts -> (N, D)) is that of a model of pictures and texts; `output_for` runs the model on another picture.
+    `embed_text` (texts -> (N, D)) is that of a model of pictures and texts; `output_for` runs the model on another picture;
+    `multilabel`: classes do not exclude each other.
     """
 
     size: tuple[int, ...] = ()
     views: Sequence[View] | None = None
     embed_text: Callable[[Sequence[str]], Tensor] | None = None
+    multilabel: bool = False
     output_for: Callable[[Any], Any] | None = None
 
 
@@ -120,24 +131,47 @@ class Combined(Target):
         return Combined(tuple((weight, target.bind(around)) for weight, target in self.parts), self.title)
 
     def ask(self, output: Any, labels: Labels) -> Asked:
-        asked = [(weight, target.ask(output, labels)) for weight, target in self.parts]
+        return combined([(weight, target.ask(output, labels)) for weight, target in self.parts], self)
 
-        def follow(other: Any, pictures: Tensor) -> Tensor:
-            return total([weight * item.follow(other, pictures) for weight, item in asked])
 
-        key = "".join(signed(weight, "*") + item.key for weight, item in asked)
-        name = "".join(
-            signed(weight, " ").replace("-", " − ").replace("+", " + ") + item.name for weight, item in asked
-        )
-        return Asked(
-            key=key.removeprefix("+"),
-            name=name.removeprefix(" + ").strip(),
-            scores=total([weight * item.scores for weight, item in asked]),
-            follow=follow,
-            dense=any(item.dense for _, item in asked),
-            question=self,
-            notes=tuple(note for _, item in asked for note in item.notes),
-        )
+def combined(parts: Sequence[tuple[float, Asked]], question: object) -> Asked:
+    """The weighted sum of what was asked."""
+
+    def follow(other: Any, pictures: Tensor) -> Tensor:
+        return total([weight * item.follow(other, pictures) for weight, item in parts])
+
+    key = "".join(signed(weight, "*") + item.key for weight, item in parts)
+    name = "".join(signed(weight, " ").replace("-", " − ").replace("+", " + ") + item.name for weight, item in parts)
+    return Asked(
+        key=key.removeprefix("+"),
+        name=name.removeprefix(" + ").strip(),
+        scores=total([weight * item.scores for weight, item in parts]),
+        follow=follow,
+        dense=any(item.dense for _, item in parts),
+        question=question,
+        notes=tuple(dict.fromkeys(note for _, item in parts for note in item.notes)),
+    )
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two questions are the same: of one class, with the same values, tensors included.
+
+    >>> from seewhy.targets import RegionScore
+    >>> alike(RegionScore(1, torch.ones(2, 2)), RegionScore(1, torch.ones(2, 2)))
+    True
+    """
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and torch.equal(one.cpu(), other.cpu())
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    if isinstance(one, Target):
+        fields = [item.name for item in dataclasses.fields(one) if item.name != "bound"]  # type: ignore[arg-type]
+        return all(alike(getattr(one, name), getattr(other, name)) for name in fields)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == other)
 
 
 def parts_of(target: Target) -> tuple[tuple[float, Target], ...]:

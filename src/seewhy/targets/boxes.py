@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
 from seewhy.targets.base import NOWHERE, Around, Asked, Target
-from seewhy.targets.detections import Candidates, Decode, candidates, is_detections, kind_of, overlap
+from seewhy.targets.detections import Candidates, Decode, candidates, has_nothing, is_detections, overlap
 from seewhy.targets.names import Labels, class_name, find_class
 
 __all__ = ["BoxScore", "best_box", "is_detections"]
@@ -76,12 +76,12 @@ class BoxScore(Target):
         if not len(one.boxes):
             raise TargetError(self.box, "the model found nothing in this picture.")
         index = None if classes is None else find_class(classes, labels, count_classes(one, labels))
-        if index is not None and index >= one.scores.shape[1]:
+        if index is not None and index >= one.chances(labels).shape[1]:
             raise TargetError(self.box, f"the model found no {class_name(index, labels)} in this picture.")
         near = overlap(one.boxes.detach(), box)
-        scores = one.scores.detach()
-        table = scores if index is None else scores[:, index : index + 1]
-        merit = rising(table) * near[:, None]
+        chances = one.chances(labels)
+        table = chances if index is None else chances[:, index : index + 1]
+        merit = table * near[:, None]
         merit[near < LEAST] = -1
         place = int(merit.argmax())
         row, column = divmod(place, merit.shape[1])
@@ -99,9 +99,7 @@ def best_box(output: Any, classes: int | str | None, rank: int, labels: Labels, 
     found = candidates(output, None, size, classes)
     picks = []
     for one in found:
-        scores = one.scores.detach()
-        if kind_of(output) == "detr":
-            scores = scores.softmax(1)[:, :-1]  # the last class means that there is nothing
+        scores = one.chances(labels)
         if classes is not None:
             index = find_class(classes, labels, count_classes(one, labels))
             if index >= scores.shape[1]:
@@ -151,9 +149,18 @@ def of_candidates(
         follow=follow,
         dense=True,
         question=target if question is None else question,
-        notes=(f"the detection asked is {said} (in the input's pixels)" if kind_of(output) != "detr" or target.bound.size
-               else f"the detection asked is {said} (of the input's size)",),
+        notes=(f"the detection asked is {said} ({'of' if found[0].raw and not target.bound.size else 'in the pixels of'} "
+               "the input)", *nothing_notes(found[0], labels)),
     )  # fmt: skip
+
+
+def nothing_notes(one: Candidates, labels: Labels) -> tuple[str, ...]:
+    if not one.raw:
+        return ()
+    if not has_nothing(one.scores.shape[1], labels):
+        return ("it has as many logits as classes: each was taken to stand for itself (sigmoid), none for 'nothing'",)
+    inferred = "" if labels else ", as there are no labels to count; where it has none, give labels"
+    return (f"its last logit was taken to stand for 'nothing'{inferred}",)
 
 
 def same_box(one: Candidates, box: Tensor, column: int) -> int:
@@ -164,18 +171,14 @@ def same_box(one: Candidates, box: Tensor, column: int) -> int:
     return int(near.argmax()) if float(near.max()) >= LEAST else -1
 
 
-def rising(scores: Tensor) -> Tensor:
-    """Scores as numbers from 0 on, in the same order: logits pass a sigmoid."""
-    return scores.sigmoid() if scores.numel() and float(scores.min()) < 0 else scores
-
-
 def count_classes(one: Candidates, labels: Labels) -> int:
     return max(one.scores.shape[1], len(labels or ()))
 
 
 def best_text(one: Candidates, labels: Labels, count: int = 3) -> str:
-    best = one.scores.detach().max(1).values.topk(min(count, len(one.boxes))).indices.tolist()
-    return "; ".join(candidate_text(one, row, int(one.scores[row].argmax()), labels) for row in best) or "none"
+    chances = one.chances(labels)
+    best = chances.max(1).values.topk(min(count, len(one.boxes))).indices.tolist()
+    return "; ".join(candidate_text(one, row, int(chances[row].argmax()), labels) for row in best) or "none"
 
 
 def candidate_text(one: Candidates, row: int, column: int, labels: Labels) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import TargetError
-from seewhy.outputs import named_tensor
-from seewhy.targets.base import Around, Asked, Combined, Target
+from seewhy.outputs import named_tensor, tensors_in
+from seewhy.targets.base import Around, Asked, Target, combined
 from seewhy.targets.boxes import best_box, is_detections
-from seewhy.targets.dense import RegionScore, is_dense, top_region
-from seewhy.targets.names import Labels, class_name, find_class
+from seewhy.targets.dense import RegionScore, dense_logits, is_dense, over_region, top_classes, top_region
+from seewhy.targets.names import Labels, class_name, common_key, common_name, find_classes
 
 Read = Callable[[Tensor], Tensor]  # class scores (N, K) -> what is asked of them (N, K)
 NAMED = ("logits", "logits_per_image")  # where models that give several tensors keep the class scores
@@ -38,13 +38,12 @@ class ClassScore(Target):
     classes: int | str | Tensor
 
     def ask(self, output: Any, labels: Labels) -> Asked:
-        if not isinstance(self.classes, Tensor):
-            if is_detections(output):
-                return best_box(output, self.classes, 1, labels, self)
-            if is_dense(output):
-                return RegionScore(self.classes).ask(output, labels)
+        if is_detections(output) and not isinstance(self.classes, Tensor):
+            return best_box(output, self.classes, 1, labels, self)
+        if is_dense(output):
+            return RegionScore(self.classes).ask(output, labels)
         scores = logits(output, self.classes)
-        return answer(scores, indices(self.classes, scores, labels), labels, "classes", self)
+        return answer(output, find_classes(self.classes, labels, scores), labels, "classes", self)
 
 
 @final
@@ -69,7 +68,7 @@ class TopScore(Target):
         if not 1 <= self.rank <= scores.shape[1]:
             raise TargetError(f"top{self.rank}", f"the model has {scores.shape[1]} classes.")
         classes = scores.detach().topk(self.rank, dim=1).indices[:, -1]
-        return answer(scores, classes, labels, f"top{self.rank}", self)
+        return answer(output, classes, labels, f"top{self.rank}", self)
 
 
 @final
@@ -85,6 +84,9 @@ class ClassProbability(Target):
 
     classes: int | str | Tensor
     multilabel: bool = False
+
+    def bind(self, around: Around) -> Target:
+        return replace(self, multilabel=self.multilabel or around.multilabel)
 
     def ask(self, output: Any, labels: Labels) -> Asked:
         return read_as(partial(probabilities, multilabel=self.multilabel), "probability", self, output, labels)
@@ -102,8 +104,11 @@ class ClassLogProbability(Target):
     classes: int | str | Tensor
     multilabel: bool = False
 
+    def bind(self, around: Around) -> Target:
+        return replace(self, multilabel=self.multilabel or around.multilabel)
+
     def ask(self, output: Any, labels: Labels) -> Asked:
-        function = nn.functional.logsigmoid if self.multilabel else log_softmax
+        function = partial(log_probabilities, multilabel=self.multilabel)
         return read_as(function, "log probability", self, output, labels)
 
 
@@ -144,7 +149,7 @@ class Contrast(Target):
 
     `target` and `against` are classes by index or name, or targets. Where the methods are linear in the score (CAM,
     Grad-CAM, HiResCAM, XGrad-CAM, elementwise) the signed map is the difference of the two maps: what is positive speaks
-    for the one, what is negative for the other.
+    for the one, what is negative for the other. Of a dense output both are asked over the cells of the first.
 
     >>> asked = Contrast("minibus", against=["streetcar"]).ask(torch.tensor([[4.0, 3.0]]), ["minibus", "streetcar"])
     >>> asked.key, asked.name, asked.scores
@@ -155,28 +160,49 @@ class Contrast(Target):
     against: Sequence[int | str | Target] | int | str | Target
 
     @property
-    def sum(self) -> Combined:
+    def parts(self) -> tuple[Target, list[Target]]:
+        """The target, and those that it is compared with."""
         several = isinstance(self.against, Sequence) and not isinstance(self.against, str)
         rivals: Any = self.against if several else [self.against]
         if not rivals:
             raise TargetError(self.target, "a contrast needs something to compare with: against=[829].")
-        share = -1 / len(rivals)
-        return Combined(((1.0, as_target(self.target)), *((share, as_target(rival)) for rival in rivals)))
+        return as_target(self.target), [as_target(rival) for rival in rivals]
 
     def bind(self, around: Around) -> Target:
-        (_, target), *rivals = self.sum.parts
-        return Contrast(target.bind(around), [rival.bind(around) for _, rival in rivals])
+        target, rivals = self.parts
+        return Contrast(target.bind(around), [rival.bind(around) for rival in rivals])
 
     def ask(self, output: Any, labels: Labels) -> Asked:
-        (_, target), *rivals = self.sum.parts
-        own, others = target.ask(output, labels), [rival.ask(output, labels) for _, rival in rivals]
-        if any(own.key == other.key for other in others):
+        target, rivals = self.parts
+        own = target.ask(output, labels)
+        others = [rival_of(own, rival, output, labels) for rival in rivals]
+        if any(one_and_the_same(own, other) for other in others):
             raise TargetError(own.name, "compared with itself: choose another class after 'against' (--versus).")
-        asked = self.sum.ask(output, labels)
+        asked = combined([(1.0, own), *((-1 / len(others), other) for other in others)], self)
         asked.key = "-".join([own.key, *(other.key for other in others)])
         asked.name = f"{own.name} rather than {' or '.join(other.name for other in others)}"
-        asked.question = self
         return asked
+
+
+def rival_of(own: Asked, rival: Target, output: Any, labels: Labels) -> Asked:
+    """What is compared with `own`: a class of a dense output over the same cells, all else as it is."""
+    if own.region is None or not isinstance(rival, (ClassScore, TopScore)):
+        return rival.ask(output, labels)
+    if isinstance(rival, TopScore):
+        classes = top_classes(output, rival.rank, labels)
+    else:
+        classes = find_classes(rival.classes, labels, dense_logits(output, rival.classes))
+    asked = over_region(output, classes, own.region, labels, rival, key="classes")
+    return replace(asked, notes=(f"'{asked.name}' is asked over the same cells",))
+
+
+def one_and_the_same(own: Asked, other: Asked) -> bool:
+    """Whether a contrast of the two would be nothing, in any picture."""
+    if own.classes is not None and other.classes is not None:
+        return bool((own.classes == other.classes).any())
+    if own.region is not None and other.region is not None:
+        return own.key == other.key
+    return own.same_as(other)
 
 
 def as_target(given: int | str | Target) -> Target:
@@ -186,15 +212,18 @@ def as_target(given: int | str | Target) -> Target:
 def logits(output: Any, target: object = None) -> Tensor:
     """The class scores (B, K) in a model's output: the tensor itself, its `logits`, or the first tensor in it.
 
-    A model with one number a picture, (B,), has one class.
+    A model with one number a picture, (B,), has one class; (B, K, 1, 1) are class scores too.
     """
     scores = named_tensor(output, NAMED)
     if isinstance(output, Mapping) and "embedding" in output and not set(NAMED) & set(output):
         raise TargetError(
             target, "the model gives an embedding, and no classes; name texts as its labels, or ask for a TextScore."
         )
-    if isinstance(scores, Tensor) and scores.dim() == 1 and scores.is_floating_point():
-        scores = scores[:, None]
+    if isinstance(scores, Tensor) and scores.is_floating_point():
+        if scores.dim() == 1:
+            scores = scores[:, None]
+        elif scores.dim() > 2 and scores.shape[2:].numel() == 1:  # of a fully convolutional network
+            scores = scores.flatten(1)
     if not isinstance(scores, Tensor) or scores.dim() != 2 or not scores.is_floating_point():
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(output).__name__
         raise TargetError(
@@ -210,37 +239,33 @@ def probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
     return scores.sigmoid() if multilabel or scores.shape[1] == 1 else scores.softmax(1)
 
 
-def log_softmax(scores: Tensor) -> Tensor:
-    return nn.functional.logsigmoid(scores) if scores.shape[1] == 1 else scores.log_softmax(1)
+def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
+    """The logarithms of `probabilities`, exact where those round to 0 or 1."""
+    return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
 
 
-def indices(given: int | str | Tensor, scores: Tensor, labels: Labels) -> Tensor:
-    """The class of each picture (B,)."""
-    batch, count = scores.shape
-    if not isinstance(given, Tensor):
-        return torch.full((batch,), find_class(given, labels, count), device=scores.device)
-    index = given.to(scores.device)
-    if index.is_floating_point() or index.dtype == torch.bool:
-        raise TargetError(given, f"class indices are whole numbers, not {index.dtype}.")
-    if index.dim() == 1 and len(index) != batch:
-        raise TargetError(given, f"{len(index)} classes for {batch} pictures; give one index, or one for each picture.")
-    if index.dim() > 1:
-        raise TargetError(given, f"class indices have shape {tuple(index.shape)}; give one, or one for each picture.")
-    for wrong in index[(index < 0) | (index >= count)].flatten()[:1].tolist():
-        find_class(wrong, labels, count)
-    return index.long().expand(batch)
-
-
-def answer(scores: Tensor, classes: Tensor, labels: Labels, key: str, question: object) -> Asked:
+def answer(output: Any, classes: Tensor, labels: Labels, key: str, question: object) -> Asked:
     """The logits of `classes` (B,)."""
 
     def follow(output: Any, pictures: Tensor) -> Tensor:
         return logits(output).gather(1, classes[pictures.to(classes.device)][:, None])[:, 0]
 
-    picked = scores.gather(1, classes[:, None])[:, 0]
-    distinct = list(dict.fromkeys(classes.tolist()))
-    name = class_name(distinct[0], labels) if len(distinct) == 1 else key
-    return Asked(str(distinct[0]) if len(distinct) == 1 else key, name, picked, follow, classes, question=question)
+    scores = follow(output, torch.arange(len(classes)))
+    name, key = common_name(classes, labels, key), common_key(classes, key)
+    return Asked(key, name, scores, follow, classes, question=question, notes=where_from(output))
+
+
+def where_from(output: Any) -> tuple[str, ...]:
+    """What to say where the class scores are one of several tensors that could be them."""
+    found = [tensor for tensor in tensors_in(output) if tensor.dim() == 2 and tensor.is_floating_point()]
+    named = isinstance(output, Mapping) and set(NAMED) & set(output)
+    if len(found) < 2 or named:
+        return ()
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
+    return (
+        f"the model gives tensors of {shapes}: the first was taken to be the class scores; for another give a function of "
+        "the output as the target",
+    )
 
 
 def read_as(function: Read, what: str, target: Any, output: Any, labels: Labels) -> Asked:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal, final
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import Tensor
 from seewhy.errors import TargetError, UnknownName
 from seewhy.outputs import named_tensor
 from seewhy.targets.base import NOWHERE, Around, Asked, Target
-from seewhy.targets.names import Labels, class_name, find_class
+from seewhy.targets.names import Labels, class_name, common_key, common_name, find_classes
 from seewhy.view import View
 
 BACKGROUND = ("background", "__background__")
@@ -26,9 +28,10 @@ class RegionScore(Target):
     """The logits of a class summed over a region of a dense output (B, K, *grid): Seg-Grad-CAM (Vinogradova et al.,
     AAAI 2020), equation 2.
 
-    `classes` is an index or a name. `where` is "predicted" (each picture's cells where the class wins), a mask, or the
-    places of one cell each: a point (x, y) or a list of them. Masks, (height, width) or one for each picture, and points
-    are in the photo's pixels; for inputs that are tensors, in the inputs' own.
+    `classes` is an index, a name, or a tensor (B,) of indices. `where` is "predicted" (each picture's cells where the class
+    wins), a mask, or the places of one cell each: a point (x, y) or a list of them. Masks, (height, width) or one for each
+    picture, and points are in the photo's pixels; for inputs that are tensors, in the inputs' own (a mask may also be of the
+    output's grid).
 
     Raises TargetError where the region is empty or the output is not dense.
 
@@ -38,7 +41,7 @@ class RegionScore(Target):
     ('bus', tensor([3.]))
     """
 
-    classes: int | str
+    classes: int | str | Tensor
     where: Literal["predicted"] | Tensor | np.ndarray[Any, Any] | Sequence[Any] = "predicted"
     bound: Around = field(default=NOWHERE, repr=False, compare=False)
 
@@ -51,10 +54,9 @@ class RegionScore(Target):
 
     def ask(self, output: Any, labels: Labels) -> Asked:
         scores = dense_logits(output, self.classes)
-        index = find_class(self.classes, labels, scores.shape[1])
-        name = class_name(index, labels)
-        region = self.region(scores, index, name, labels)
-        return over_region(output, index, region, name, self.suffix, self)
+        classes = find_classes(self.classes, labels, scores)
+        region = self.region(scores, classes, labels)
+        return over_region(output, classes, region, labels, self, key="classes", suffix=self.suffix)
 
     @property
     def suffix(self) -> str:
@@ -63,12 +65,13 @@ class RegionScore(Target):
         points = as_points(self.where)
         return "mask" if points is None else "+".join(",".join(f"{value:g}" for value in point) for point in points)
 
-    def region(self, scores: Tensor, index: int, name: str, labels: Labels) -> Tensor:
+    def region(self, scores: Tensor, classes: Tensor, labels: Labels) -> Tensor:
         """The cells (B, *grid) that count, as bool."""
         if isinstance(self.where, str):
-            region = predicted(scores) == index
+            region = where_it_wins(scores, classes)
             for picture, part in enumerate(region):
                 if not part.any():
+                    name = class_name(int(classes[picture]), labels)
                     found = ", ".join(f"{class_name(c, labels)} {share:.0%}" for c, share in areas(scores[picture])[:5])
                     which = "" if len(region) == 1 else f" in picture {picture}"
                     raise TargetError(
@@ -88,7 +91,7 @@ class RegionScore(Target):
         for picture in range(batch):
             box, size = self.frame(picture, tuple(grid))
             for point in points:
-                if len(point) != len(grid):
+                if len(point) != len(grid) or not all(map(math.isfinite, point)):
                     raise TargetError(self.classes, f"point {tuple(point)}: give {len(grid)} numbers, (x, y, ...).")
                 place = [
                     int((value - low) / (high - low) * cells // 1)
@@ -113,6 +116,12 @@ class RegionScore(Target):
         found = []
         for picture in range(batch):
             own = mask[picture if len(mask) > 1 else 0].to(scores.device)
+            if self.bound.views is None and self.bound.size and tuple(own.shape) not in (self.bound.size, tuple(grid)):
+                raise TargetError(
+                    self.classes,
+                    f"the mask is {tuple(own.shape)}, and the input {self.bound.size}; give one of its size, or of the "
+                    f"output's, {tuple(grid)}.",
+                )
             box, _ = self.frame(picture, tuple(own.shape), photo=True)
             found.append(sampled(own, box, grid))
         return torch.stack(found)
@@ -135,12 +144,14 @@ class RegionScore(Target):
 
 
 def over_region(
-    output: Any, index: int, region: Tensor, name: str, suffix: str, question: object, rank: str = ""
+    output: Any, classes: Tensor, region: Tensor, labels: Labels, question: object, *, key: str, suffix: str = ""
 ) -> Asked:
-    """The sum of a class's logits over a region (B, *grid), which stays the same for every other output."""
+    """The sum of each picture's class's logits over a region (B, *grid), which stays the same for every other output."""
 
     def follow(other: Any, pictures: Tensor) -> Tensor:
-        scores = dense_logits(other, name)[:, index]
+        found = dense_logits(other, key)
+        rows, own = torch.arange(len(found), device=found.device), classes[pictures.to(classes.device)]
+        scores = found[rows, own.to(found.device)]
         part = region[pictures.to(region.device)].to(scores.device)
         if part.shape[1:] != scores.shape[1:]:  # an input of another size
             part = nearest(part, scores.shape[1:])
@@ -149,40 +160,51 @@ def over_region(
     cells = region.flatten(1).sum(1).tolist()
     counted = str(cells[0]) if len(cells) == 1 else f"{min(cells)} to {max(cells)}"
     how = "where it wins" if not suffix else "of the region" if suffix == "mask" else "of the points"
+    name, key = common_name(classes, labels, key), common_key(classes, key)
     note = f"the output is dense: '{name}' is asked as the sum of its logits over the {counted} cells {how}"
     return Asked(
-        key=rank or (f"{index}@{suffix}" if suffix else str(index)),
+        key=f"{key}@{suffix}" if suffix else key,
         name=f"{name} @ {suffix}" if suffix else name,
         scores=follow(output, torch.arange(len(region))),
         follow=follow,
         dense=True,
         question=question,
         notes=(note,),
+        region=region,
     )
 
 
 def top_region(output: Any, rank: int, labels: Labels, question: object) -> Asked:
-    """The class that wins in the `rank`th most cells of the first picture, background aside, over where it wins."""
+    """Each picture's class that wins in the `rank`th most cells, background aside, over where it wins."""
+    classes = top_classes(output, rank, labels)
+    region = where_it_wins(dense_logits(output, rank), classes)
+    return over_region(output, classes, region, labels, question, key=f"top{rank}")
+
+
+def top_classes(output: Any, rank: int, labels: Labels) -> Tensor:
+    """The class (B,) that wins in the `rank`th most cells of each picture, background aside."""
     scores = dense_logits(output, f"top{rank}")
     found = [
         [index for index, _ in areas(one) if class_name(index, labels).casefold() not in BACKGROUND] for one in scores
     ]
     if any(len(classes) < rank for classes in found):
         raise TargetError(f"top{rank}", f"{min(map(len, found))} classes win in any cell of the output.")
-    wanted = torch.tensor([classes[rank - 1] for classes in found], device=scores.device)
-    if len(set(wanted.tolist())) > 1:
-        raise TargetError(
-            f"top{rank}",
-            "the pictures of the batch have different classes on top; explain them one by one, or name one.",
-        )
-    index = int(wanted[0])
-    return over_region(output, index, predicted(scores) == index, class_name(index, labels), "", question)
+    return torch.tensor([classes[rank - 1] for classes in found], device=scores.device)
+
+
+def where_it_wins(scores: Tensor, classes: Tensor) -> Tensor:
+    """The cells (B, *grid) where each picture's class wins."""
+    won = predicted(scores)
+    return won == classes.view(-1, *[1] * (won.dim() - 1))
 
 
 def is_dense(output: Any) -> bool:
-    """Whether a model's output is class scores for every cell of a grid (B, K, height, width), or of a volume."""
+    """Whether a model's output is class scores for every cell of a grid (B, K, height, width), or of a volume; a grid of one
+    cell is a fully convolutional network's way to give class scores."""
     tensor = dense_tensor(output)
-    return tensor is not None and tensor.dim() in (4, 5) and tensor.is_floating_point()
+    if tensor is None or tensor.dim() not in (4, 5) or not tensor.is_floating_point():
+        return False
+    return tensor.shape[2:].numel() > 1
 
 
 def dense_tensor(output: Any) -> Tensor | None:
@@ -218,9 +240,9 @@ def as_points(where: Any) -> list[Sequence[float]] | None:
     """A point (x, y) or a list of points, as a list; None for a mask."""
     if isinstance(where, (Tensor, np.ndarray)) or not len(where):
         return None
-    if all(isinstance(item, (int, float)) for item in where):
+    if all(isinstance(item, Real) for item in where):
         return [where]
-    if all(isinstance(item, Sequence) and all(isinstance(v, (int, float)) for v in item) for item in where):
+    if all(isinstance(item, Sequence) and all(isinstance(v, Real) for v in item) for item in where):
         return list(where) if len(where[0]) <= 3 and not isinstance(where[0][0], bool) else None
     return None
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
 from seewhy.outputs import first_tensor
+from seewhy.targets.names import Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +19,25 @@ class Candidates:
     """The candidates of one picture: `boxes` (N, 4), left, top, right, bottom in the input's pixels, `scores` (N, K).
 
     `kept`: the list was already cut down (by non-maximum suppression), so that its order means nothing for other outputs.
+    `raw`: the scores are logits, of DETR and its kin.
     """
 
     boxes: Tensor
     scores: Tensor
     kept: bool = False
+    raw: bool = False
+
+    def chances(self, labels: Labels) -> Tensor:
+        """How likely each class of each candidate is (N, K), to choose by: without DETR's last class, "nothing"."""
+        scores = self.scores.detach()
+        if self.raw:
+            return scores.softmax(1)[:, :-1] if has_nothing(scores.shape[1], labels) else scores.sigmoid()
+        return scores.sigmoid() if scores.numel() and float(scores.min()) < 0 else scores
+
+
+def has_nothing(columns: int, labels: Labels) -> bool:
+    """Whether the last logit of a DETR stands for "nothing": its kin with as many logits as classes have none."""
+    return labels is None or columns > len(labels)
 
 
 Size = tuple[int, ...]
@@ -41,11 +56,13 @@ def detection_lists(output: Any, size: Size) -> list[Candidates]:
 
 
 def detr(output: Any, size: Size) -> list[Candidates]:
-    """DETR and its kin: logits (B, N, K), the last class meaning "nothing", and boxes cx, cy, w, h in [0, 1]."""
+    """DETR and its kin: logits (B, N, K), in some the last one for "nothing", and boxes cx, cy, w, h in [0, 1]."""
     scores = output["logits"] if "logits" in output else output["pred_logits"]
     height, width = size
     whole = scores.new_tensor([width, height, width, height])
-    return [Candidates(corners(box) * whole, row) for box, row in zip(output["pred_boxes"], scores, strict=True)]
+    return [
+        Candidates(corners(box) * whole, row, raw=True) for box, row in zip(output["pred_boxes"], scores, strict=True)
+    ]
 
 
 def yolov5(output: Any, size: Size) -> list[Candidates]:
@@ -104,18 +121,25 @@ def candidates(output: Any, decode: str | Decode | None, size: Size, target: obj
         if decode not in DECODERS:
             raise UnknownName("decoder", decode, DECODERS, "Or give a function: output -> boxes, scores.")
         try:
-            return DECODERS[decode](output, size)
+            return with_classes(DECODERS[decode](output, size))
         except (IndexError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise TargetError(
                 target, f"the output cannot be read as {decode} ({' '.join(str(error).split())})."
             ) from None
-    boxes, scores = decode(output)
-    if boxes.dim() != 3 or boxes.shape[2] != 4 or scores.dim() != 3 or scores.shape[:2] != boxes.shape[:2]:
-        raise TargetError(
-            target,
-            f"decode gave boxes {tuple(boxes.shape)} and scores {tuple(scores.shape)}; it must give (B, N, 4) and (B, N, K).",
-        )
-    return [Candidates(*pair) for pair in zip(boxes, scores, strict=True)]
+    made = decode(output)
+    pair = made if isinstance(made, (tuple, list)) and len(made) == 2 else (None, None)
+    shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in pair]
+    match shapes:
+        case [(batch, count, 4), (also, same, classes)] if (also, same) == (batch, count) and classes:
+            return [Candidates(*both) for both in zip(*pair, strict=True)]
+    what = f"boxes {shapes[0]} and scores {shapes[1]}" if pair[0] is not None else type(made).__name__
+    raise TargetError(target, f"decode gave {what}; it must give (B, N, 4) and (B, N, K).")
+
+
+def with_classes(found: list[Candidates]) -> list[Candidates]:
+    if any(one.scores.dim() != 2 or not one.scores.shape[1] for one in found):
+        raise ValueError("there is no class in it")
+    return found
 
 
 def corners(boxes: Tensor) -> Tensor:

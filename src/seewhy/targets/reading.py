@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -46,6 +48,8 @@ def read(spec: Any) -> list[Target]:
             if top[1].strip("0") == "":
                 raise TargetError(spec, "ranks start at 1: top1, top5.")
             return [TopScore(rank) for rank in range(1, int(top[1]) + 1)]
+        case str() if box := re.fullmatch(r"box\[(\w+)\]:(.+)", spec.strip()):
+            return [replace(read_box(box[2]), decode=box[1])]
         case str() if (kind := spec.partition(":")[0].strip().lower()) in KINDS and ":" in spec:
             rest = spec.partition(":")[2].strip()
             if not rest:
@@ -56,8 +60,10 @@ def read(spec: Any) -> list[Target]:
             if close := UnknownName("kind of target", misspelt[1], KINDS).close:
                 raise UnknownName("kind of target", misspelt[1], KINDS, f"Such as {KINDS[close[0]][1]!r}.")
             return [ClassScore(spec)]
-        case str() | int():
+        case str() | bool():
             return [ClassScore(as_number(spec))]
+        case Integral():  # NumPy's too
+            return [ClassScore(int(spec))]
         case Tensor():
             raise TargetError(
                 spec, "for one class for each picture say ClassScore(tensor); for several questions, a list."
@@ -82,7 +88,7 @@ def read_point(text: str) -> Target:
     return RegionScore(as_number(name), where=tuple(points))
 
 
-def read_box(text: str) -> Target:
+def read_box(text: str) -> BoxScore:
     name, numbers = split_place(text if "@" in text else f"@{text}", "box:person@10,20,110,220")
     if len(numbers) != 4:
         raise TargetError(text, "a box is left,top,right,bottom after the '@', as in 'box:person@10,20,110,220'.")

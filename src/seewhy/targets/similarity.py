@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -66,7 +67,10 @@ class Similarity(Target):
             return nn.functional.cosine_similarity(found, self.to.to(found)[None], dim=1)
 
         batch = len(embedding(output, self.name))
-        return Asked(self.name.replace("|", "/"), self.name, follow(output, torch.arange(batch)), follow, question=self)
+        return Asked(
+            self.name.replace("|", "/"), self.name, follow(output, torch.arange(batch)), follow, question=self,
+            notes=unnamed(output),
+        )  # fmt: skip
 
 
 @final
@@ -88,6 +92,16 @@ class TextScore(Target):
 
     def ask(self, output: Any, labels: Labels) -> Asked:
         raise TargetError(self.text, "a text is asked by explain() of a model that brings a text encoder.")
+
+
+def unnamed(output: Any) -> tuple[str, ...]:
+    """What to say where the model does not say that it gives an embedding."""
+    if isinstance(output, Mapping) and set(NAMED) & set(output):
+        return ()
+    return (
+        "compared by the model's own output, as it names no embedding; of a classifier those are class scores: for its "
+        "features give a model that returns them",
+    )
 
 
 def embedding(output: Any, target: object) -> Tensor:
