@@ -7,6 +7,7 @@ from typing import Any
 
 import open_clip
 import pytest
+import tokenizers
 import torch
 import transformers
 from PIL import Image
@@ -16,7 +17,7 @@ import seewhy
 from seewhy.errors import ModelError, OfflineError, UnknownName
 from seewhy.models import load_model
 from test_model_sources import as_hub, photo
-from test_models import closed_port, one_line, own_caches, use_hub  # noqa: F401
+from test_models import COMMIT, Server, closed_port, one_line, own_caches, server, use_hub  # noqa: F401
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,
@@ -77,6 +78,71 @@ def test_open_clip_from_the_hub_cache(folder: Path, tmp_path: Path, monkeypatch:
     random = load_model(f"local-dir:{folder}?pretrained=false")
     assert any("RANDOM" in note for note in random.notes)
     assert load_model(random.uri).weights_hash == random.weights_hash
+
+
+def words(folder: Path) -> None:
+    """A tokenizer of the newer kind: a number for each word."""
+    vocabulary = {"[UNK]": 0, "[PAD]": 1, **{word: i for i, word in enumerate(("a", "photo", "of", "cat", "dog"), 2)}}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]").save_pretrained(folder)
+
+
+def with_words(folder: Path) -> None:
+    """The small CLIP, with a tokenizer that lies beside it, as in many repositories of the hub."""
+    config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "hf_tokenizer_name": "elsewhere/words"}}
+    config = {"model_cfg": config, "preprocess_cfg": {"size": [32, 32]}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+
+
+def test_open_clip_fetches_the_tokenizer_of_a_repository(
+    folder: Path,
+    tmp_path: Path,
+    server: Server,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_hub(server.url, monkeypatch)
+    with_words(folder)
+    words(folder)
+    texts = ["a photo of a cat", "a photo of a dog"]
+    here = load_model(f"local-dir:{folder}").embed_text(texts)
+    assert not torch.allclose(here[0], here[1])
+    for file in folder.iterdir():
+        for commit in ("main", COMMIT):
+            server.files[f"/me/clip/resolve/{commit}/{file.name}"] = file.read_bytes()
+    assert torch.equal(load_model("hf-hub:me/clip").embed_text(texts), here)
+    use_hub(closed_port(), monkeypatch)
+    assert torch.equal(load_model("hf-hub:me/clip", say=pytest.fail).embed_text(texts), here)
+    as_hub(
+        folder, tmp_path, "me/whole"
+    )  # as after 'hf download', which writes down nothing about files that are not there
+    assert torch.equal(load_model("hf-hub:me/whole", say=pytest.fail).embed_text(texts), here)
+
+
+def test_open_clip_without_its_tokenizer(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub(closed_port(), monkeypatch)
+    with_words(folder)
+    as_hub(folder, tmp_path, "me/clip")
+
+    def refused(kind: type[ModelError], uri: str, match: str) -> str:
+        with pytest.raises(kind, match=match) as error:
+            load_model(uri, labels=["cat"])
+        return one_line(error)
+
+    assert "pip" not in refused(OfflineError, "hf-hub:me/clip", "tokenizer.json of me/clip .*is not on this machine")
+    assert "pip" not in refused(ModelError, f"local-dir:{folder}", "has none of tokenizer.json")
+    (folder / "tokenizer.json").write_text("{")
+    assert "pip" not in refused(ModelError, f"local-dir:{folder}", "its tokenizer cannot be used .*check its files")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    refused(ModelError, f"local-dir:{folder}", r"needs a package that is not here .*pip install 'seewhy\[hf\]'")
+
+
+def test_open_clip_with_weights_in_pieces_is_refused(folder: Path) -> None:
+    (folder / "open_clip_model.safetensors").rename(folder / "model-1.safetensors")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"logit_scale": "model-1.safetensors"}}')
+    with pytest.raises(ModelError, match=r"has none of open_clip_model\.safetensors") as error:
+        load_model(f"local-dir:{folder}")
+    one_line(error)
 
 
 @pytest.fixture
@@ -190,3 +256,46 @@ def test_clip_without_a_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has none of tokenizer.json") as error:
         load_model(f"local-dir:{tmp_path}?labels=cat")
     one_line(error)
+
+
+def tiny_siglip(folder: Path) -> Any:
+    part = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    text, vision = dict(**part, vocab_size=20, max_position_embeddings=8), dict(**part, image_size=32, patch_size=8)
+    torch.manual_seed(2)
+    model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision)).eval()
+    with torch.no_grad():
+        model.logit_scale.fill_(2.0)
+        model.logit_bias.fill_(-1.5)
+    model.save_pretrained(folder)
+    transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    words(folder)
+    return model
+
+
+def test_siglip_answers_like_the_original(tmp_path: Path) -> None:
+    model = tiny_siglip(tmp_path)
+    texts = ["a photo of a cat", "a photo of a dog"]
+    loaded = load_model(f"local-dir:{tmp_path}", labels=["cat", "dog"])
+    inputs, _ = loaded.preprocess(photo())
+    tokens = transformers.AutoTokenizer.from_pretrained(tmp_path)(
+        texts, padding="max_length", return_tensors="pt", max_length=8
+    )
+    with torch.no_grad():
+        wanted = model(pixel_values=inputs, input_ids=tokens["input_ids"])
+        given = loaded.module(inputs)
+    assert torch.allclose(given["embedding"], wanted.image_embeds, atol=1e-6)
+    assert torch.allclose(loaded.embed_text(texts), wanted.text_embeds, atol=1e-6)
+    assert torch.allclose(given["logits"], wanted.logits_per_image, atol=1e-5)
+    assert any("multilabel=True (--multilabel)" in note for note in loaded.notes)
+    e = seewhy.explain(loaded, photo(), multilabel=True)
+    torch.testing.assert_close(e.probabilities, wanted.logits_per_image.sigmoid())
+
+
+def test_siglip_of_open_clip_says_how_its_texts_are_scored(folder: Path) -> None:
+    plain = load_model(f"local-dir:{folder}?pretrained=false")
+    assert not any("multilabel" in note for note in plain.notes)
+    config = {**CONFIG, "init_logit_bias": -10}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    loaded = load_model(f"local-dir:{folder}?pretrained=false")
+    assert any("multilabel=True (--multilabel)" in note for note in loaded.notes)
+    assert float(loaded.module.bias) == -10

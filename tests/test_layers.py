@@ -150,6 +150,36 @@ def test_a_head_of_zeros_is_asked_at_its_input() -> None:
     nn.init.zeros_(model.head.weight)
     found = suggest(model, torch.rand(1, 3, 16, 16))
     assert found.layer == "blocks.2.norm" and "zero" in found.note
+    nn.init.normal_(model.head.weight)  # training goes on
+    assert suggest(model, torch.rand(1, 3, 16, 16)).note == ""
+
+
+class Renamed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act, self.head = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        found: Tensor = self.head((x.relu() if self.act is None else self.act(x)).mean((2, 3)))
+        return found
+
+
+def test_a_module_that_is_gone_is_looked_for_anew() -> None:
+    model, inputs = Renamed(), torch.rand(1, 3, 16, 16)
+    assert suggest(model, inputs).layer == "act"
+    model.act = None  # type: ignore[assignment]
+    assert seewhy.explain(model, inputs, targets=1).layers == ("conv",)
+
+
+def test_tokens_that_all_look_at_everything_are_taken_row_by_row_and_that_is_said() -> None:
+    class Mixed(TinyViT):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patch(x).flatten(2).transpose(1, 2)
+            return self.head(self.blocks(x + 900 * x.mean(1, keepdim=True)).mean(1))
+
+    found = suggest(Mixed(), torch.rand(1, 3, 32, 32))
+    assert "their order could not be checked: row by row was assumed" in found.note
 
 
 def test_shuffled_tokens_are_not_called_a_grid() -> None:
@@ -164,6 +194,9 @@ def test_shuffled_tokens_are_not_called_a_grid() -> None:
         suggest(model, inputs)
     with pytest.raises(LayerError, match="do not lie in that order"):
         seewhy.explain(model, inputs)
+    # The grid that the user gives is not doubted.
+    e = seewhy.explain(model, inputs, targets=1, grid="8x8")
+    assert e.layer_info[e.layers[0]].grid == (8, 8)
     # As a mere extra it does not cost what was asked for.
     e = seewhy.explain(model, inputs, layers="patch", suggested=True)
     assert e.layers == ("patch",) and e.suggested is None and any("no layer is suggested" in note for note in e.notes)

@@ -3,7 +3,6 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub.constants
 import numpy as np
@@ -20,9 +19,9 @@ import seewhy
 from seewhy.errors import ModelError, OfflineError, UnknownName, UsageError
 from seewhy.models import load_model
 from seewhy.preprocess import Preprocess
-from seewhy.sources.processor import from_config
 from seewhy.sources.torchvision import EPS_0, detector_size, names_of
 from test_models import (  # noqa: F401
+    COMMIT,
     Server,
     checkpoints,
     closed_port,
@@ -72,7 +71,7 @@ def test_detection_by_name_resizes_once(tmp_path: Path) -> None:
     loaded = load_model(f"torchvision/{DETECTOR}")
     assert same_weights(loaded.module, network) and loaded.labels[1] == "person"
     assert (loaded.preprocess.mean, loaded.preprocess.std) == ((0.0,) * 3, (1.0,) * 3)
-    assert any("own resize is off" in note for note in loaded.notes)
+    assert any("own resize leaves as it is" in note for note in loaded.notes)
     inputs, _ = loaded.preprocess(photo())
     seen, _ = loaded.module.transform(list(inputs))
     mean = torch.tensor(loaded.module.transform.image_mean).view(-1, 1, 1)
@@ -86,6 +85,10 @@ def test_every_detector_has_its_own_size() -> None:
     for name in names_of("detection"):
         fixed = {"ssd300_vgg16": 300, DETECTOR: 320, "fasterrcnn_mobilenet_v3_large_320_fpn": 320}
         assert detector_size(name) == (fixed.get(name, 800),) * 2
+        with torch.device("meta"):
+            network = torchvision.models.get_model(name, weights=None, weights_backbone=None).eval()
+        picture = torch.rand(3, *detector_size(name))
+        assert torch.equal(network.transform.resize(picture)[0], picture)
     assert set(EPS_0) <= set(names_of("detection"))
 
 
@@ -208,30 +211,6 @@ def test_hub_offline_says_what_to_do(forbidden: bool, monkeypatch: pytest.Monkey
     assert ("HF_HUB_OFFLINE is set" in one_line(error)) == forbidden
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        transformers.ViTImageProcessor(size={"height": 48, "width": 48}, resample=3),
-        transformers.CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}),
-        transformers.ConvNextImageProcessor(size={"shortest_edge": 56}, crop_pct=0.875),
-        transformers.ConvNextImageProcessor(size={"shortest_edge": 384}),
-        transformers.SiglipImageProcessor(size={"height": 32, "width": 32}),
-        transformers.ViTImageProcessor(size={"height": 32, "width": 32}, do_normalize=False),
-        transformers.ViTImageProcessor(size={"height": 32, "width": 32}, rescale_factor=1 / 127.5),
-        transformers.MobileNetV2ImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 48, "width": 48}),
-    ],
-    ids=lambda item: type(item).__name__,
-)
-def test_preprocess_is_that_of_the_image_processor(settings: Any, tmp_path: Path) -> None:
-    settings.save_pretrained(tmp_path)
-    theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
-    ours = from_config(theirs.to_dict())
-    for shape in ((96, 160), (200, 100)):
-        wanted = theirs(images=Image.fromarray(photo(*shape)), return_tensors="pt")["pixel_values"]
-        given, _ = ours(photo(*shape))
-        assert given.shape == wanted.shape and torch.allclose(given, wanted, atol=1e-5)
-
-
 def test_segmentation_and_detection_of_transformers(tmp_path: Path) -> None:
     small = dict(hidden_sizes=[8, 8, 8, 8], depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8)
     config = transformers.SegformerConfig(**small, num_labels=2, id2label={0: "road", 1: "car"})
@@ -292,10 +271,85 @@ def test_folder_without_a_processor_and_with_a_part_missing(tmp_path: Path) -> N
     state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("classifier")}
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     loaded = load_model(f"local-dir:{tmp_path}")
-    assert any("so ImageNet's at 32x32 is assumed" in note for note in loaded.notes)
+    assert any("there is no preprocessor_config.json, so ImageNet's at 32x32 is assumed" in n for n in loaded.notes)
     assert any("so random: classifier.bias, classifier.weight" in note for note in loaded.notes)
     given = load_model(f"local-dir:{tmp_path}", preprocess=Preprocess.imagenet(32))
     assert not any("preprocessing" in note for note in given.notes)
+
+
+def test_what_is_absent_is_not_what_nobody_could_be_asked_for(
+    server: Server,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tiny_vit(tmp_path / "vit")
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (tmp_path / "vit" / name).unlink(missing_ok=True)
+    use_hub(closed_port(), monkeypatch)
+    as_hub(tmp_path / "vit", tmp_path, "me/cached")  # and nothing says what the hub has beside it
+    (note,) = load_model("hf/me/cached").notes
+    assert "preprocessor_config.json is not on this machine and could not be asked for, so ImageNet's at 32x32" in note
+    use_hub(server.url, monkeypatch)
+    for file in (tmp_path / "vit").iterdir():
+        for commit in ("main", COMMIT):
+            server.files[f"/me/vit/resolve/{commit}/{file.name}"] = file.read_bytes()
+    (note,) = load_model("hf/me/vit").notes
+    assert "there is no preprocessor_config.json, so ImageNet's at 32x32" in note
+    use_hub(closed_port(), monkeypatch)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert load_model("hf/me/vit", say=pytest.fail).notes == (note,)  # known, and not asked again
+
+
+def test_weights_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny_vit(tmp_path / "vit")
+    (tmp_path / "vit" / "model.safetensors").unlink()
+    network.save_pretrained(tmp_path / "vit", max_shard_size="8KB")
+    pieces = sorted(path.name for path in (tmp_path / "vit").glob("*.safetensors"))
+    assert len(pieces) > 1
+    loaded = load_model(f"local-dir:{tmp_path}/vit")
+    assert same_weights(loaded.module, network) and loaded.notes == ()
+    use_hub(closed_port(), monkeypatch)
+    as_hub(tmp_path / "vit", tmp_path, "me/vit")
+    assert same_weights(load_model("hf/me/vit").module, network)
+    (tmp_path / "vit" / pieces[0]).unlink()
+    with pytest.raises(ModelError, match=f"has none of {pieces[0]}") as error:
+        load_model(f"local-dir:{tmp_path}/vit")
+    one_line(error)
+
+
+def test_weights_of_timm_in_pieces(tmp_path: Path) -> None:
+    network = timm.create_model("test_vit", num_classes=3)
+    state = network.state_dict()
+    pieces = {name: f"model-0000{index % 2 + 1}-of-00002.safetensors" for index, name in enumerate(state)}
+    for piece in set(pieces.values()):
+        save_file({name: state[name] for name in state if pieces[name] == piece}, tmp_path / piece)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": pieces}))
+    settings = {"input_size": [3, 160, 160], "fixed_input_size": True, "num_classes": 3, "classifier": "head"}
+    config = {"architecture": "test_vit", "num_classes": 3, "pretrained_cfg": settings}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert same_weights(load_model(f"local-dir:{tmp_path}").module, network)
+
+
+@pytest.mark.parametrize(
+    ("index", "reason"),
+    [
+        *(
+            (json.dumps({"weight_map": {"a": name}}), "a piece must be a file in the same folder")
+            for name in ("../../x.safetensors", "/x.safetensors", "a\\x.safetensors", "..")
+        ),
+        ("{", "is damaged, or no list of weights in pieces"),
+        ('{"weight_map": [1]}', "is damaged, or no list of weights in pieces"),
+        ('{"weight_map": {"a": 1}}', "is damaged, or no list of weights in pieces"),
+        ("{}", "is damaged, or no list of weights in pieces"),
+    ],
+)
+def test_a_list_of_pieces_that_leads_elsewhere(index: str, reason: str, tmp_path: Path) -> None:
+    tiny_vit(tmp_path / "a" / "vit")
+    (tmp_path / "a" / "vit" / "model.safetensors").rename(tmp_path / "x.safetensors")
+    (tmp_path / "a" / "vit" / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelError, match=reason) as error:
+        load_model(f"local-dir:{tmp_path}/a/vit")
+    one_line(error)
 
 
 # timm from a folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import pickle
 import re
@@ -62,6 +63,8 @@ def read_weights(path: str | Path, hint: str = "check the file") -> tuple[Weight
         raise ModelError(
             str(path), f"a folder, not a file of weights; name the file in it: {path / 'NAME.safetensors'}"
         )
+    if path.name.endswith(".index.json"):
+        return read_pieces(path, hint)
     refuse_other_formats(path)
     with reading(path, hint):
         if path.suffix.lower() == ".safetensors":
@@ -69,6 +72,34 @@ def read_weights(path: str | Path, hint: str = "check the file") -> tuple[Weight
 
             return unwrap(load_file(path), str(path))
         return unwrap(torch.load(path, map_location="cpu", weights_only=True), str(path))
+
+
+def read_pieces(index: Path, hint: str) -> tuple[Weights, list[str]]:
+    """`read_weights` of all files that an index names, which lie beside it."""
+    weights: Weights = {}
+    notes: list[str] = []
+    for piece in read_index(index):
+        found, said = read_weights(index.with_name(piece), hint)
+        weights.update(found)
+        notes += [note for note in said if note not in notes]
+    return weights, notes
+
+
+def read_index(path: Path) -> list[str]:
+    """The files that hold the weights in pieces, by name. Raises `ModelError` where a name leads to another folder."""
+    try:
+        pieces = sorted(set(json.loads(path.read_text("utf-8"))["weight_map"].values()))
+        outside = [piece for piece in pieces if re.search(r"[/\\:]|^\.*$", piece)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            str(path), f"is damaged, or no list of weights in pieces ({first_line(error)}); download or save it again"
+        ) from None
+    if outside:
+        raise ModelError(
+            str(path),
+            f"names the piece {outside[0]!r}, and a piece must be a file in the same folder; check where the model is from",
+        )
+    return pieces
 
 
 def refuse_other_formats(path: Path) -> None:
@@ -200,19 +231,24 @@ def fetch_from_hub(
         RevisionNotFoundError,
     )
 
-    for name in names:
-        if isinstance(cached := try_to_load_from_cache(repo, name, revision=revision), str):
-            return Path(cached)
+    cached = [try_to_load_from_cache(repo, name, revision=revision) for name in names]
+    if found := next((path for path in cached if isinstance(path, str)), None):
+        return Path(found)
     remedy = remedy or (
         f"on another machine run 'hf download {repo} {names[0]}', and give that file here ('{names[0]}?arch={model}'), "
         "or leave the model out for the embedded network"
     )
+    # the cache remembers which files a commit does not have, and it never gets them
+    absent = None not in cached and re.fullmatch("[0-9a-f]{40}", revision or "")
     url = hf_hub_url(repo, names[0], revision=revision)
-    trouble = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else unreachable(url)
-    if trouble:
-        raise OfflineError(model, f"its weights {repo} (Hugging Face) are not on this machine, and {trouble}; {remedy}")
-    say(f"downloading {repo} from {urlsplit(constants.ENDPOINT).hostname} to {constants.HF_HUB_CACHE}")
-    for name in names:
+    if not absent:
+        trouble = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else unreachable(url)
+        if trouble:
+            raise OfflineError(
+                model, f"{names[0]} of {repo} (Hugging Face) is not on this machine, and {trouble}; {remedy}"
+            )
+        say(f"downloading {repo} from {urlsplit(constants.ENDPOINT).hostname} to {constants.HF_HUB_CACHE}")
+    for name in () if absent else names:
         try:
             return Path(hf_hub_download(repo, name, revision=revision))
         except Exception as error:  # the client raises errors of its own, of httpx and of the system

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ from seewhy.errors import ModelError, UnknownName
 from seewhy.loaded import LoadedModel
 from seewhy.preprocess import Preprocess
 from seewhy.sources.arch import DAMAGED, RANDOM, a_few, misfit, seeded
-from seewhy.sources.repository import Repository
-from seewhy.sources.zeroshot import EmbedText, ZeroShot, normalized
+from seewhy.sources.repository import TOKENIZERS, Repository
+from seewhy.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
 from seewhy.weights import Say, fetch, fetch_from_hub, first_line, reading, refuse_other_formats
 
 PREFIX = "open_clip/"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def load_openclip(text: str, say: Say, *, pretrained: bool) -> LoadedModel:
@@ -48,7 +47,14 @@ def load_openclip(text: str, say: Say, *, pretrained: bool) -> LoadedModel:
     path = fetch_tag(config, uri, say) if pretrained else None
     choices = {f"image_{key}": config[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in config}
     model = build(library, name, uri, path, choices, quick_gelu=bool(config.get("quick_gelu")))
-    return zero_shot(library, name, model, uri, say, random=path is None)
+
+    def tokenizer() -> Any:
+        if repo := tokenizer_of(library, name):
+            remedy = f"on another machine run 'hf download {repo}' and copy that cache here"
+            fetch_from_hub(repo, TOKENIZERS, uri, say, remedy=remedy)  # quickly, or the reason why not
+        return read_tokenizer(library, name, uri)
+
+    return zero_shot(library, model, uri, tokenizer, random=path is None)
 
 
 def load_openclip_folder(place: Repository, config: Path, *, pretrained: bool) -> LoadedModel:
@@ -57,13 +63,19 @@ def load_openclip_folder(place: Repository, config: Path, *, pretrained: bool) -
     if wants_code(json.loads(config.read_text("utf-8"))):
         raise ModelError(
             place.uri,
-            f"{config} says trust_remote_code, and seewhy does not run code from a repository; take that out, or load the model "
-            "yourself and give the module",
+            f"{config} says trust_remote_code, and seewhy does not run code from a repository; take that out, or load the "
+            "model yourself and give the module",
         )
-    path = place.weights(WEIGHTS) if pretrained else None
+    path = place.file(WEIGHTS) if pretrained else None  # open_clip has no weights in pieces
     name = f"local-dir:{config.parent}"
     model = build(library, name, place.uri, path, {})
-    return zero_shot(library, name, model, place.uri, place.say, random=path is None)
+
+    def tokenizer() -> Any:
+        if tokenizer_of(library, name):
+            place.tokenizer()  # open_clip looks for it in that folder alone
+        return read_tokenizer(library, name, place.uri)
+
+    return zero_shot(library, model, place.uri, tokenizer, random=path is None)
 
 
 def wants_code(config: Any) -> bool:
@@ -112,13 +124,14 @@ def build(
     return model.eval()
 
 
-def zero_shot(library: Any, name: str, model: Any, uri: str, say: Say, *, random: bool) -> LoadedModel:
+def zero_shot(library: Any, model: Any, uri: str, tokenizer: Callable[[], Any], *, random: bool) -> LoadedModel:
     scale = float(model.logit_scale.detach().exp())
     bias = 0.0 if model.logit_bias is None else float(model.logit_bias.detach())
     module = ZeroShot(model.visual, scale, bias).eval()
     preprocess, notes = read_preprocess(library.get_model_preprocess_cfg(model))
     notes += [RANDOM] if random else []
-    return LoadedModel(module, preprocess, None, uri, tuple(notes), text_side(library, name, model, uri, say))
+    notes += [SIGMOID] if model.logit_bias is not None else []
+    return LoadedModel(module, preprocess, None, uri, tuple(notes), text_side(model, tokenizer))
 
 
 def read_preprocess(config: dict[str, Any]) -> tuple[Preprocess, list[str]]:
@@ -143,29 +156,35 @@ def read_preprocess(config: dict[str, Any]) -> tuple[Preprocess, list[str]]:
     ]
 
 
-def text_side(library: Any, name: str, model: Any, uri: str, say: Say) -> EmbedText:
-    """Texts to their embeddings; the tokenizer is made at the first use."""
+def text_side(model: Any, tokenizer: Callable[[], Any]) -> EmbedText:
+    """Texts to their embeddings; the tokenizer is fetched and made at the first use."""
     tokenizers: list[Any] = []
 
     def embed(texts: Sequence[str]) -> Tensor:
         if not tokenizers:
-            tokenizers.append(read_tokenizer(library, name, uri, say))
+            tokenizers.append(tokenizer())
         with torch.no_grad():
             return normalized(model.encode_text(tokenizers[0](list(texts))))
 
     return embed
 
 
-def read_tokenizer(library: Any, name: str, uri: str, say: Say) -> Any:
-    repo = (library.get_model_config(name) or {}).get("text_cfg", {}).get("hf_tokenizer_name")
-    if repo and not name.startswith("local-dir:"):
-        remedy = f"on another machine run 'hf download {repo}' and copy that cache here"
-        fetch_from_hub(repo, TOKENIZER, uri, say, remedy=remedy)  # quickly, or the reason why not
+def tokenizer_of(library: Any, name: str) -> str | None:
+    """The repository of the tokenizer, where it is not open_clip's own."""
+    found: str | None = (library.get_model_config(name) or {}).get("text_cfg", {}).get("hf_tokenizer_name")
+    return found
+
+
+def read_tokenizer(library: Any, name: str, uri: str) -> Any:
     try:
         with quiet():
             return library.get_tokenizer(name)
+    except ImportError as error:
+        raise ModelError(
+            uri, f"its tokenizer needs a package that is not here ({first_line(error)}); pip install 'seewhy[hf]'"
+        ) from None
     except Exception as error:
-        raise ModelError(uri, f"its tokenizer cannot be used ({first_line(error)}); pip install 'seewhy[hf]'") from None
+        raise ModelError(uri, f"its tokenizer cannot be used ({first_line(error)}); check its files") from None
 
 
 def import_open_clip(uri: str) -> Any:

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seewhy.errors import ModelError
-from seewhy.weights import Say, fetch_from_hub
+from seewhy.errors import ModelError, OfflineError
+from seewhy.weights import Say, fetch_from_hub, read_index
 
 HUB, SHORT, LOCAL = "hf-hub:", "hf/", "local-dir:"
 PREFIXES = (HUB, SHORT, LOCAL)
 CONFIGS = ("config.json", "open_clip_config.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+TOKENIZERS = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json", "spiece.model",
+    "tokenizer.model", "vocab.txt", "sentencepiece.bpe.model",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,23 @@ class Repository:
         )
 
     def optional(self, names: Sequence[str]) -> Path | None:
-        """The first of `names` that is there, or None; also where nobody can be asked."""
+        """The first of `names` that is there, or None. Raises `OfflineError` where nobody can be asked."""
         try:
             return self.file(names)
+        except OfflineError:
+            raise
         except ModelError:
             return None
+
+    def tokenizer(self) -> Path:
+        """The folder with the files of the tokenizer, which are fetched. Raises as `file` where there are none."""
+        folder = self.file(TOKENIZERS).parent
+        for name in TOKENIZERS:
+            try:
+                self.optional([name])
+            except OfflineError:
+                break  # what the cache has lies in the folder already
+        return folder
 
     def read_config(self) -> tuple[Repository, Path, dict[str, Any]]:
         """This repository at the commit that its config is from, the config's path and its content."""
@@ -70,7 +86,7 @@ class Repository:
         names = [found for name in names for found in (name, f"{name}.index.json")]
         path = self.file(names)
         if path.name.endswith(".index.json"):
-            for piece in sorted(set(json.loads(path.read_text("utf-8"))["weight_map"].values())):
+            for piece in read_index(path):
                 self.file([piece])
         return path
 

@@ -64,8 +64,8 @@ class TorchvisionArch(Arch):
             return [f"preprocessing: squashed to {short}x{short}; torchvision's own keeps the photo's proportions"]
         if self.task == "detection":
             return [
-                "preprocessing: squashed to a square; the network normalizes by itself, and its own resize is off, "
-                "so that boxes are in pixels of the input"
+                "preprocessing: squashed to a square of a size that the network's own resize leaves as it is; it "
+                "normalizes by itself, and boxes are in pixels of the input"
             ]
         return []
 
@@ -107,12 +107,10 @@ class TorchvisionArch(Arch):
             network.load_state_dict(weights)
         else:
             network = get_model(self.name, weights=stand_in(self.entry, weights, classes))
-        if self.task == "detection":
-            if self.name in EPS_0:
-                from torchvision.models.detection._utils import overwrite_eps  # type: ignore[import-untyped]
+        if self.name in EPS_0:
+            from torchvision.models.detection._utils import overwrite_eps  # type: ignore[import-untyped]
 
-                overwrite_eps(network, 0.0)
-            settle(network)
+            overwrite_eps(network, 0.0)
         return network
 
     @property
@@ -129,8 +127,6 @@ class TorchvisionArch(Arch):
             network: nn.Module = get_model(
                 self.name, weights=None, weights_backbone=None, num_classes=classes, **self.heads
             )
-            if self.task == "detection":
-                settle(network)
             return network
         network = get_model(self.name, weights=None, num_classes=classes, **self.heads)
         return network
@@ -144,11 +140,6 @@ def detector_size(name: str) -> tuple[int, int]:
     """
     number = re.search(r"(300|320)", name)
     return (int(number[1]) if number else 800,) * 2
-
-
-def settle(network: Any) -> None:
-    """Switch a detector's own resize off: pictures come in the right size, and boxes stay in the input's pixels."""
-    network.transform._skip_resize = True
 
 
 def stand_in(entry: Any, weights: Weights, classes: int) -> Any:

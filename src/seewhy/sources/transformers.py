@@ -10,20 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import ModelError
+from seewhy.errors import ModelError, OfflineError
 from seewhy.loaded import LoadedModel
 from seewhy.preprocess import Preprocess
 from seewhy.sources.arch import RANDOM, a_few, seeded
 from seewhy.sources.processor import from_processor
 from seewhy.sources.repository import Repository
-from seewhy.sources.zeroshot import EmbedText, ZeroShot, normalized
+from seewhy.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
 from seewhy.weights import first_line, refuse_other_formats
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-TOKENIZERS = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json", "spiece.model",
-    "tokenizer.model",
-)  # fmt: skip
 
 
 class VisionTower(nn.Module):
@@ -87,14 +83,18 @@ def find_class(library: Any, settings: Any, uri: str) -> Any:
     raise ModelError(uri, f"transformers has no network for the type '{settings.model_type}'; install a newer one")
 
 
-def read_preprocess(library: Any, place: Repository, settings: Any) -> tuple[Preprocess, list[str]]:
-    path = place.optional(PROCESSORS)
+def read_preprocess(library: Any, place: Repository, settings: Any) -> tuple[Preprocess | None, list[str]]:
+    path, why = None, f"there is no {PROCESSORS[0]}"
+    try:
+        path = place.optional(PROCESSORS)
+    except OfflineError:
+        why = f"{PROCESSORS[0]} is not on this machine and could not be asked for"
     if path is None:
         inner = getattr(settings, "vision_config", settings)
         size = getattr(inner, "image_size", None)
         size = size if isinstance(size, int) else 224
         return Preprocess.imagenet(size), [
-            f"preprocessing: there is no {PROCESSORS[0]}, so ImageNet's at {size}x{size} is assumed"
+            f"preprocessing: {why}, so ImageNet's at {size}x{size} is assumed, which may be wrong"
         ]
     with quiet(library), explained(place.uri, f"its image processor {path} cannot be used"):
         # Pillow's resize, as in training; the default resizes tensors
@@ -113,11 +113,14 @@ def read_labels_of(settings: Any, kind: str) -> tuple[str, ...] | None:
     return tuple(names.get(index, f"class {index}") for index in range(max(names) + 1))
 
 
-def zero_shot(library: Any, place: Repository, model: Any, preprocess: Preprocess, notes: list[str]) -> LoadedModel:
+def zero_shot(
+    library: Any, place: Repository, model: Any, preprocess: Preprocess | None, notes: list[str]
+) -> LoadedModel:
     bias = getattr(model, "logit_bias", None)
     module = ZeroShot(
         VisionTower(model), float(model.logit_scale.detach().exp()), float(bias.detach()) if bias is not None else 0.0
     )
+    notes = notes if bias is None else [*notes, SIGMOID]
     embed = text_side(library, place, model)
     return LoadedModel(module.eval(), preprocess, None, place.uri, tuple(notes), embed)
 
@@ -144,10 +147,9 @@ def text_side(library: Any, place: Repository, model: Any) -> EmbedText:
 
 
 def read_tokenizer(library: Any, place: Repository) -> Any:
-    place.file(TOKENIZERS)  # or the reason why not
-    found = [path for name in TOKENIZERS if (path := place.optional([name]))]
-    with quiet(library), explained(place.uri, f"its tokenizer in {found[0].parent} cannot be used"):
-        return library.AutoTokenizer.from_pretrained(found[0].parent, local_files_only=True, trust_remote_code=False)
+    folder = place.tokenizer()
+    with quiet(library), explained(place.uri, f"its tokenizer in {folder} cannot be used"):
+        return library.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def import_transformers(uri: str) -> Any:

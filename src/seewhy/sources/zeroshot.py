@@ -13,6 +13,7 @@ from seewhy.outputs import first_tensor
 
 EmbedText = Callable[[Sequence[str]], Tensor]
 PROMPT = "a photo of a {}"
+SIGMOID = "the model scores each text by itself (SigLIP): for its own probabilities pass multilabel=True (--multilabel)"
 
 
 class ZeroShot(nn.Module):
