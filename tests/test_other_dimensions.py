@@ -281,3 +281,20 @@ def test_an_unknown_scale_is_named(beat: seewhy.Explanation) -> None:
     assert read_settings(scale="shared").look.scale == "shared"
     with pytest.raises(UsageError, match="classic"):
         read_settings(scale="shared", style="classic")
+
+
+def test_a_dense_output_of_a_signal() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv1d(1, 6, 5, padding=2), nn.ReLU(), nn.Conv1d(6, 6, 5, padding=2), nn.ReLU(), nn.Conv1d(6, 3, 1)
+    )
+    signal = torch.randn(1, 1, 40)
+    e = seewhy.explain(net.eval(), signal)
+    scores = net(signal).detach()[0]
+    winner = int(scores.argmax(0).bincount(minlength=3).argmax())
+    torch.testing.assert_close(e.answers[0].scores[0], scores[winner, scores.argmax(0) == winner].sum())
+    assert e.methods == ("hirescam",) and e.map().shape == (1, 40) and e.layers == ("3",)
+    other = (winner + 1) % 3
+    assert (
+        seewhy.explain(net, signal, targets=winner, versus=other).answers[0].name.endswith(f"rather than class {other}")
+    )

@@ -411,7 +411,9 @@ def test_score_cam_of_one_logit_follows_the_model() -> None:
     a = net[1](net[0](picture)).detach()[0]
     assert (a.flatten(1).amax(1) > 0).all()
     masks = nn.functional.interpolate(a[:, None], (8, 8), mode="bilinear")
-    masks = (masks - masks.amin((2, 3), keepdim=True)) / (masks.amax((2, 3), keepdim=True) - masks.amin((2, 3), keepdim=True))
+    masks = (masks - masks.amin((2, 3), keepdim=True)) / (
+        masks.amax((2, 3), keepdim=True) - masks.amin((2, 3), keepdim=True)
+    )
     weights = net(masks * picture).sigmoid()[:, 0].detach()
     expected = (weights[:, None, None] * a).sum(0)
     torch.testing.assert_close(own[0] / own.max(), expected / expected.max())

@@ -93,7 +93,7 @@ def observe(trace: Trace, learned: frozenset[str], given: Hint | None, *, alone:
         if not reached:
             raise LayerError("suggested", f"no layer with a grid depends on the picture. {LIST_THEM}")
     last = reached[-1]
-    if is_dense(trace.output):
+    if is_dense(trace.output, trace.inputs.dim() - 2):
         last, note = entering_the_head(reached, trace, learned, generator)
     same = [call for call in reached if gave_the_same(call, last)]
     # A module that gives several tensors may hand on others than this one, such as what it pooled from it.

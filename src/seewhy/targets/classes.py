@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, final
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import TargetError
 from seewhy.outputs import named_tensor, tensors_in
-from seewhy.targets.base import Around, Asked, Target, combined
+from seewhy.targets.base import NOWHERE, Around, Asked, Target, combined
 from seewhy.targets.boxes import best_box, is_detections
 from seewhy.targets.dense import RegionScore, dense_logits, is_dense, over_region, top_classes, top_region
 from seewhy.targets.names import Labels, class_name, common_key, common_name, find_classes
@@ -36,11 +36,15 @@ class ClassScore(Target):
     """
 
     classes: int | str | Tensor
+    bound: Around = field(default=NOWHERE, repr=False, compare=False)
+
+    def bind(self, around: Around) -> Target:
+        return replace(self, bound=around)
 
     def ask(self, output: Any, labels: Labels) -> Asked:
         if is_detections(output) and not isinstance(self.classes, Tensor):
             return best_box(output, self.classes, 1, labels, self)
-        if is_dense(output):
+        if is_dense(output, len(self.bound.size)):
             return RegionScore(self.classes).ask(output, labels)
         scores = logits(output, self.classes)
         return answer(output, find_classes(self.classes, labels, scores), labels, "classes", self)
@@ -58,11 +62,15 @@ class TopScore(Target):
     """
 
     rank: int = 1
+    bound: Around = field(default=NOWHERE, repr=False, compare=False)
+
+    def bind(self, around: Around) -> Target:
+        return replace(self, bound=around)
 
     def ask(self, output: Any, labels: Labels) -> Asked:
         if is_detections(output):
             return best_box(output, None, self.rank, labels, self)
-        if is_dense(output):
+        if is_dense(output, len(self.bound.size)):
             return top_region(output, self.rank, labels, self)
         scores = logits(output, f"top{self.rank}")
         if not 1 <= self.rank <= scores.shape[1]:

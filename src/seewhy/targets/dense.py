@@ -198,11 +198,11 @@ def where_it_wins(scores: Tensor, classes: Tensor) -> Tensor:
     return won == classes.view(-1, *[1] * (won.dim() - 1))
 
 
-def is_dense(output: Any) -> bool:
-    """Whether a model's output is class scores for every cell of a grid (B, K, height, width), or of a volume; a grid of one
-    cell is a fully convolutional network's way to give class scores."""
+def is_dense(output: Any, axes: int = 2) -> bool:
+    """Whether a model's output is class scores for every cell of a grid (B, K, height, width), of a volume, or, where inputs
+    have one of `axes`, of a signal; a grid of one cell is a fully convolutional network's way to give class scores."""
     tensor = dense_tensor(output)
-    if tensor is None or tensor.dim() not in (4, 5) or not tensor.is_floating_point():
+    if tensor is None or not (3 if axes == 1 else 4) <= tensor.dim() <= 5 or not tensor.is_floating_point():
         return False
     return tensor.shape[2:].numel() > 1
 
