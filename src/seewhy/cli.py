@@ -245,11 +245,14 @@ def explain_pictures(
     from seewhy.options import read_settings, with_classes
 
     chosen = read_settings(**settings)  # before torch is imported: a misspelt option answers at once
+    from seewhy.inputs import with_fit
     from seewhy.job import run
     from seewhy.models import load_model
 
     sources = ["-" if picture == STDIN else picture for picture in pictures]
     loaded = load_model(with_classes(model, num_classes), labels=labels, device=device, say=say, allow_code=allow_code)
+    if chosen.fit is not None:
+        loaded = with_fit(loaded, chosen.fit)  # before the notes, which speak of the model's own
     for note in () if chosen.quiet or chosen.as_json else loaded.notes:
         say(note)
     return run(loaded, sources, chosen)

@@ -25,7 +25,7 @@ def layers(
     all
         Every module that gives a grid, not only those of "every".
     size
-        The input's side ("224") or axes ("224x320"), where the model does not tell.
+        The input's side ("224"; of a signal its length) or axes ("224x320"), where the model does not tell.
     num_classes
         As for the main command.
     json

@@ -284,8 +284,8 @@ class Explanation:
     def save(self, folder: str | Path, *, also: Mapping[str, storage.Content] | None = None) -> list[Path]:
         """Write `maps.npz`, `explanation.json` and `photo.jpg` into `folder`, and what `also` adds (name: content).
 
-        Of a signal or a volume the input itself is kept instead of a photo, as `input.npz` (float32). Files appear whole or
-        not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
+        Of a signal, a volume or an input of many channels that itself is kept instead of a photo, as `input.npz` (float32).
+        Files appear whole or not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
         """
         self.one_picture("save")
         return storage.write_run(folder, saved.document(self), {**saved.files(self), **(also or {})})

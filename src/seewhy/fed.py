@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seewhy.outputs import map_tensors
+from seewhy.outputs import map_tensors, tensors_in
 
 
 class Fed(nn.Module):
@@ -39,6 +39,17 @@ class Fed(nn.Module):
 
         args, kwargs = self.each(row)
         return Fed(self.model, args, kwargs, self.place, 1)
+
+    def by_row(self) -> list[str]:
+        """The other arguments of which each of several pictures gets its own row."""
+        others = [
+            (place, value) for place, value in [*enumerate(self.args), *self.kwargs.items()] if place != self.place
+        ]
+        return [
+            str(place)
+            for place, value in others
+            if self.batch > 1 and any(has_rows(tensor, self.batch) for tensor in tensors_in(value))
+        ]
 
     def each(self, function: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The other arguments with `function` applied to each tensor in them."""

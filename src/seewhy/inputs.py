@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from seewhy.errors import UnknownName, UsageError
 from seewhy.fed import Fed
 from seewhy.images import load_image, name_of
+from seewhy.loaded import input_form
 from seewhy.models import LoadedModel
 from seewhy.parts import Picture
 from seewhy.preprocess import Fit, Preprocess
@@ -26,6 +27,8 @@ PICTURES = (
     "inputs",
     "input",
 )  # usual names of the argument that is the picture
+
+FIT_NOTES = ("preprocessing: squashed", "preprocessing: what a photo does not fill")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,8 @@ def read_inputs(
         tensor, pictures, single = read(inputs, loaded)
         module = Fed(loaded.module, (None,), arguments, 0, len(tensor)) if arguments else loaded.module
         given = Given(tensor, module, pictures, single)
+    if isinstance(given.module, Fed) and (rows := given.module.by_row()):
+        given = replace(given, notes=(*given.notes, f"taken to have a row for each picture: {', '.join(rows)}"))
     if given.tensor.is_inference():  # or it could never be part of a graph
         with torch.inference_mode(False):
             given = replace(given, tensor=given.tensor.clone())
@@ -100,7 +105,7 @@ def kind_of(value: Any) -> str:
 
 def read(inputs: Any, loaded: LoadedModel) -> tuple[Tensor, tuple[Picture, ...] | None, bool]:
     if isinstance(inputs, Sequence) and inputs and all(isinstance(one, Tensor) for one in inputs):
-        inputs = stacked(inputs)
+        inputs = stacked(inputs, loaded.module)
     if isinstance(inputs, Tensor):
         if inputs.dim() < 3 or not inputs.is_floating_point():
             raise UsageError(
@@ -122,13 +127,15 @@ def read(inputs: Any, loaded: LoadedModel) -> tuple[Tensor, tuple[Picture, ...] 
     return tensor.to(like.device, like.dtype), pictures if len(pictures) == len(pairs) else None, single
 
 
-def stacked(tensors: Sequence[Tensor]) -> Tensor:
-    """A list of tensors (C, *size), as detectors take it, as one batch."""
+def stacked(tensors: Sequence[Tensor], module: nn.Module) -> Tensor:
+    """A list of tensors (C, *size), as detectors take it, or (1, C, *size), as one batch."""
     shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in tensors))
     if len(shapes) > 1:
         listed = " and ".join(map(str, shapes[:2]))
         raise UsageError(f"a list of tensors of different shapes, {listed}: explain them one by one.")
-    return torch.stack(list(tensors))
+    axes = (input_form(module) or (3, 2))[1]
+    batches = tensors[0].dim() == axes + 2 and len(tensors[0]) == 1
+    return torch.cat(list(tensors)) if batches else torch.stack(list(tensors))
 
 
 def read_picture(source: Any, preprocess: Any) -> tuple[Tensor, Picture | None]:
@@ -150,6 +157,8 @@ def output_for(picture: Any, loaded: LoadedModel) -> Any:
 
 
 def with_fit(loaded: LoadedModel, fit: Fit) -> LoadedModel:
+    """The same with another `fit`, and without what was said about the model's own."""
     if not isinstance(loaded.preprocess, Preprocess):
         raise UsageError(f"fit={fit!r}: only a seewhy.Preprocess can change how a picture meets the input size.")
-    return replace(loaded, preprocess=loaded.preprocess.with_fit(fit))
+    notes = tuple(note for note in loaded.notes if not note.startswith(FIT_NOTES))
+    return replace(loaded, preprocess=loaded.preprocess.with_fit(fit), notes=notes)

@@ -20,33 +20,39 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seewhy import console as terminal
 from seewhy import storage
-from seewhy.errors import ImageError
+from seewhy.errors import ImageError, TargetError
 from seewhy.explanation import Explanation
 from seewhy.flags import FLAGS
 from seewhy.grid import grid_text
 from seewhy.images import find_pictures, load_image
 from seewhy.models import LoadedModel
 from seewhy.options import CLASSIC, Settings
+from seewhy.parts import odd_scores
 from seewhy.passes import NETWORK
 from seewhy.pipeline import explain
 from seewhy.places import folders, safe_name
-from seewhy.targets import as_number, class_name, find_class
+from seewhy.targets import as_number, as_targets, class_name, find_class
 
 WORTH_SAYING = 100  # forwards
 THREADS = 2  # encoding releases the interpreter lock; colouring does not
 
 
 def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
-    """Explain every picture; the exit code: 0, or 1 where some pictures failed (each is named with its reason)."""
+    """Explain every picture; the exit code: 0, or 1 where some pictures failed (each is named with its reason).
+
+    A question that a picture cannot answer is that picture's failure, if there are several; 2 where none could answer.
+    What holds for every picture, such as a question that cannot be read or a name that does not exist, is raised at once.
+    """
     out, err = terminal.make_console(), terminal.make_console(stderr=True)
     pictures, failed = gather(inputs)
     for error in failed:
         report(error.source, error.reason, settings, err)
     found = [picture for picture in pictures if picture == "-" or Path(picture).exists()]
     where = dict(zip(found, folders(settings.out, found), strict=True))
-    done = 0
+    done = silent = 0
     if settings.label is not None:
         check_label(settings.label, model)
+    as_targets(list(settings.targets) or None, list(settings.versus) or None)
     with progress(len(pictures), settings, err) as advance:
         for picture in pictures:
             try:
@@ -55,11 +61,16 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
             except ImageError as error:
                 failed.append(error)
                 report(picture, error.reason, settings, err)
+            except TargetError as error:
+                if len(pictures) == 1:
+                    raise
+                silent += 1
+                report(picture, str(error), settings, err)
             advance()
-    tried = len(failed) + done
-    if failed and tried > 1:
-        err.print(f"{len(failed)} of {tried} failed", style="red")
-    return 1 if failed else 0
+    bad = len(failed) + silent
+    if bad and bad + done > 1:
+        err.print(f"{bad} of {bad + done} failed", style="red")
+    return 2 if silent and not done else 1 if bad else 0
 
 
 def check_label(label: str, model: LoadedModel) -> None:
@@ -192,15 +203,13 @@ def show(
 ) -> None:
     """Print what came out; notes that were `said` when the model was loaded are not repeated for every picture."""
     out.rule(f"[bold]{escape('stdin' if picture == '-' else picture)}[/]", align="left", style=terminal.FAINT)
-    if e.logits is not None:
+    top = [] if e.logits is None else e.top(settings.top)
+    if top and all(math.isfinite(chance) for _, _, chance in top):
         asked = [int(answer.classes[0]) for answer in e.answers if answer.classes is not None]
-        terminal.print_top(out, e.top(settings.top), asked)
+        terminal.print_top(out, top, asked)
     if label is not None:
-        verdict = (
-            "which is right"
-            if label["right"]
-            else f"you said {label['name']} (rank {label['rank']}, {label['probability']:.1%})"
-        )
+        chance = "no finite number" if label["probability"] is None else f"{label['probability']:.1%}"
+        verdict = "which is right" if label["right"] else f"you said {label['name']} (rank {label['rank']}, {chance})"
         out.print(f"\npredicted {escape(label['predicted'])}, {escape(verdict)}")
     method, target = e.methods[0], e.targets[0]
     if terminal.can_preview(out):
@@ -212,7 +221,7 @@ def show(
     terminal.print_layers(
         out, [layer_row(e, method, target, layer) for layer in e.layers_of(method)], e.answers[0].name, method
     )
-    for note in e.notes:
+    for note in [*e.notes, *odd_scores(e.answers)]:
         if note in said:
             continue
         out.print(f"note: {escape(note)}", style=terminal.FAINT)

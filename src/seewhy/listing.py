@@ -10,11 +10,12 @@ from itertools import takewhile
 
 import torch
 from rich.markup import escape
-from torch import Tensor, nn
+from torch import Tensor
 
 from seewhy.console import ACCENT, FAINT, make_console, plain_table
 from seewhy.errors import REFUSALS, LayerError, ModelError, UsageError
 from seewhy.layers import has_grid, select
+from seewhy.loaded import input_form
 from seewhy.models import LoadedModel
 from seewhy.preprocess import Preprocess
 from seewhy.record import recording
@@ -108,29 +109,24 @@ def branches(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def noise_for(model: LoadedModel, size: str | None) -> Tensor:
-    """One picture of noise of the size that the model takes."""
+    """One picture, signal or volume of noise of the size that the model takes."""
+    if isinstance(model.preprocess, Preprocess):
+        channels, axes = len(model.preprocess.mean), 2
+    else:
+        channels, axes = input_form(model.module) or (3, 2)
     if size is not None:
         if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size):
             raise UsageError(f"--size {size}: give the side of the input ('224'), or its axes ('224x320').")
         lengths = [int(length) for length in size.split("x")]
-        lengths = lengths * 2 if len(lengths) == 1 else lengths
+        lengths = lengths * axes if len(lengths) == 1 else lengths
     elif isinstance(model.preprocess, Preprocess):
         lengths = list(model.preprocess.size)
     else:
         raise ModelError(
             model.uri, "its input size is not known, so it cannot be run to see its layers; say --size 224."
         )
-    if isinstance(model.preprocess, Preprocess):
-        channels = len(model.preprocess.mean)
-    else:
-        found = [
-            module.in_channels
-            for module in model.module.modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        ]
-        channels = found[0] if found else 3
     like = next(model.module.parameters(), torch.zeros(()))
-    return torch.randn(1, channels, *lengths, generator=torch.Generator().manual_seed(0)).to(like)
+    return torch.randn(1, channels or 3, *lengths, generator=torch.Generator().manual_seed(0)).to(like)
 
 
 def find_suggestion(model: LoadedModel, noise: Tensor) -> tuple[str, str]:
@@ -140,7 +136,7 @@ def find_suggestion(model: LoadedModel, noise: Tensor) -> tuple[str, str]:
     except LayerError as error:
         return "", f"No suggestion: {error.reason}"
     except REFUSALS as error:
-        said = " ".join(str(error).split())
+        said = " ".join(str(error.__cause__ or error).split())
         shown = "x".join(map(str, noise.shape[2:]))
         raise ModelError(model.uri, f"it does not take inputs of size {shown} ({said}); say another --size.") from None
     why = found.note or "the last grid that the scores depend on"

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import ModelError, UsageError
 from seewhy.preprocess import Preprocess
 from seewhy.weights import first_line
+
+TORCHVISION = re.compile(r"torchvision\.models\.[a-z]\w*")  # classifiers; others lie deeper
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,27 @@ def check_labels(labels: tuple[str, ...], classes: int | None) -> None:
 
 
 def count_classes(module: nn.Module) -> int | None:
-    """How many classes a module says it has, as those of timm do."""
-    known = getattr(module, "num_classes", None)
+    """How many classes a module has, where that is sure: it says so, as those of timm do, or it is a classifier of
+    transformers, or one of torchvision that ends with a linear layer.
+
+    >>> import torchvision
+    >>> count_classes(torchvision.models.resnet18(num_classes=7))
+    7
+    """
+    kind, known = type(module), getattr(module, "num_classes", None)
+    if kind.__module__.startswith("transformers.") and "Classification" in kind.__name__:
+        known = getattr(module.config, "num_labels", None)
+    elif TORCHVISION.fullmatch(kind.__module__) and (parts := list(module.children())):
+        heads = [layer.out_features for layer in parts[-1].modules() if isinstance(layer, nn.Linear)]
+        known = heads[-1] if heads else None
     return known if isinstance(known, int) and known > 0 else None
+
+
+def input_form(module: nn.Module) -> tuple[int, int] | None:
+    """The channels, and the number of axes behind them, of what the first convolution takes; None where there is none.
+
+    >>> input_form(nn.Sequential(nn.Conv1d(1, 4, 3)))
+    (1, 1)
+    """
+    found = next((layer for layer in module.modules() if isinstance(layer, _ConvNd)), None)
+    return None if found is None else (found.in_channels, len(found.kernel_size))

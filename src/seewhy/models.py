@@ -15,7 +15,7 @@ from torch import nn
 from seewhy.device import resolve_device
 from seewhy.errors import ModelError, UnknownName, UsageError
 from seewhy.loaded import LoadedModel as LoadedModel
-from seewhy.loaded import check_labels, count_classes, read_labels
+from seewhy.loaded import check_labels, count_classes, input_form, read_labels
 from seewhy.preprocess import Preprocess
 from seewhy.sources.arch import RANDOM, Arch, a_few, misfit, seeded
 from seewhy.sources.embedded import EMBEDDED, load_embedded
@@ -41,6 +41,8 @@ from seewhy.sources.transformers import load_transformers
 from seewhy.sources.zeroshot import PROMPT, ZeroShot, prompts
 from seewhy.weights import SUFFIXES, WEIGHTS_SUFFIXES, Say, Weights, read_weights
 from seewhy.zoo import EMBEDDED_NAMES, find_arch
+
+EMBEDDED_OPTIONS = ("labels",)
 
 
 def silent(message: str) -> None:
@@ -99,8 +101,6 @@ def load_model(
 def load_named(model: str, labels: tuple[str, ...] | None, say: Say, allow_code: bool) -> LoadedModel:
     """What a string names, on the CPU. `labels` are the caller's own, which go before those of a file."""
     name, _, text = model.partition("?")
-    if model in EMBEDDED_NAMES:
-        return load_embedded()
     if FACTORY.fullmatch(name):
         return load_factory(name, model, parse(text), allow_code)
     if name.startswith(("http://", "https://")):
@@ -108,12 +108,15 @@ def load_named(model: str, labels: tuple[str, ...] | None, say: Say, allow_code:
     options = parse(text)
     if "arch" in options or name.lower().endswith(SUFFIXES):
         return load_file(Path(name).expanduser(), text, labels)
-    known = CLIP_OPTIONS if name.startswith(OPEN_CLIP) else NAME_OPTIONS
+    clip, embedded = name.startswith(OPEN_CLIP), name in EMBEDDED_NAMES
+    known = CLIP_OPTIONS if clip else EMBEDDED_OPTIONS if embedded else NAME_OPTIONS
     check_options(name, options, known)
     pretrained = yes_or_no(name, options.get("pretrained", "true"))
-    if is_repository(name):
+    if embedded:
+        loaded = load_embedded()
+    elif is_repository(name):
         loaded = load_repository(find_repository(name, say), pretrained, options.get("num_classes"))
-    elif name.startswith(OPEN_CLIP):
+    elif clip:
         loaded = load_openclip(name, say, pretrained=pretrained)
     else:
         loaded = load_arch(name, say, pretrained, options.get("num_classes"))
@@ -183,11 +186,25 @@ def load_factory(name: str, uri: str, options: dict[str, str], allow_code: bool)
     loaded = made if isinstance(made, LoadedModel) else wrap(made)
     notes = loaded.notes
     if loaded.preprocess is None:
-        said = "preprocessing is not known: ImageNet's at 224x224 is assumed; pass preprocess= for another, from Python"
-        loaded = dataclasses.replace(loaded, preprocess=Preprocess.imagenet(224))
-        notes = (*notes, said)
+        preprocess, said = assumed(loaded.module)
+        loaded, notes = dataclasses.replace(loaded, preprocess=preprocess), (*notes, said)
     loaded = dataclasses.replace(loaded, uri=uri, notes=notes)
     return loaded if labels is None else with_labels(loaded, read_labels(given_labels(labels)))
+
+
+def assumed(module: nn.Module) -> tuple[Preprocess | None, str]:
+    """The preprocessing of a network that brings none, and what to say about it."""
+    channels, axes = input_form(module) or (3, 2)
+    if axes != 2 or channels > 3 or channels == 2:
+        takes = f"its first convolution takes {channels} channels on {axes} ax{'i' if axes == 1 else 'e'}s"
+        return None, f"preprocessing is not known, and {takes}, no picture: pass preprocess=, or a tensor, from Python"
+    usual, kind = Preprocess.imagenet(224), ""
+    if channels == 1:
+        grey = sum(usual.mean) / 3, sum(usual.std) / 3
+        usual, kind = dataclasses.replace(usual, mean=grey[:1], std=grey[1:]), ", in grey,"
+    return usual, (
+        f"preprocessing is not known: ImageNet's at 224x224{kind} is assumed; pass preprocess= for another, from Python"
+    )
 
 
 def with_labels(loaded: LoadedModel, names: tuple[str, ...]) -> LoadedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seewhy import render
+from seewhy import render, storage
 from seewhy.targets import class_name
 from seewhy.view import View
 
@@ -58,8 +59,8 @@ class Answer:
             "key": self.key,
             "name": self.name,
             "class": None if self.classes is None else int(self.classes[0]),
-            "score": float(self.scores[0]),
-            "probability": None if self.probabilities is None else float(self.probabilities[0]),
+            "score": storage.number(self.scores[0]),
+            "probability": None if self.probabilities is None else storage.number(self.probabilities[0]),
         }
 
     @classmethod
@@ -68,7 +69,20 @@ class Answer:
             return None if value is None else torch.tensor([value])
 
         classes, chances = tensor(data["class"]), tensor(data["probability"])
-        return cls(data["key"], data["name"], torch.tensor([data["score"]]), classes, chances)
+        score = math.nan if data["score"] is None else data["score"]  # JSON has no such number
+        return cls(data["key"], data["name"], torch.tensor([score]), classes, chances)
+
+
+def odd_scores(answers: Sequence[Answer]) -> list[str]:
+    """A note for each answer of one picture whose score or probability is not a finite number."""
+    odd = [
+        answer.name
+        for answer in answers
+        if not all(
+            values[:1].isfinite().all() for values in (answer.scores, answer.probabilities) if values is not None
+        )
+    ]
+    return [f"the score of {name} or its probability is not a finite number: its maps say nothing" for name in odd]
 
 
 @dataclass(frozen=True)

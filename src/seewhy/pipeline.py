@@ -18,6 +18,7 @@ from seewhy.explanation import Explanation, Key
 from seewhy.grid import Hint, read_grid
 from seewhy.inputs import read_inputs, with_fit
 from seewhy.layers import Selection, heeded, select
+from seewhy.loaded import check_labels
 from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
 from seewhy.models import LoadedModel, load_model
 from seewhy.parts import Features, LayerInfo
@@ -108,6 +109,8 @@ def explain(
         if methods is None:  # both need gradients only, so the recording serves either
             chosen = default_methods(asked)
         classes = class_logits(trace)
+        if loaded.labels is not None and classes is not None and any(item.classes is not None for item in asked):
+            check_labels(loaded.labels, classes.shape[1])
         infos = {call: info(call, trace, site, asked=call.name not in unasked) for call in calls}
         if progress is not None:
             network.tick = counter(progress, rows_of(chosen, infos.values(), len(tensor) * len(asked)))

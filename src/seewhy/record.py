@@ -13,17 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
-from seewhy.errors import LayerError, ModelError
+from seewhy.errors import REFUSALS, LayerError, ModelError, SeewhyError
+from seewhy.fed import Fed
 from seewhy.grid import Grid, Hint, find_grid
 from seewhy.listen import AttentionHeard, BiasHeard, GuidedReLU, Heads
+from seewhy.loaded import input_form
 from seewhy.outputs import first_tensor, replace_first
 from seewhy.patches import told_by
 from seewhy.trace import Attention, Bias, Call, Ear, LinearHead, Trace, Wanted
 from seewhy.twin import named_modules, twin
+from seewhy.weights import first_line
 
+# So who catches IndexError of his own model still does, and who tries inputs of other sizes catches REFUSALS.
+REFUSED: dict[type[Exception], Any] = {kind: type("Refused", (ModelError, kind), {}) for kind in REFUSALS}
 SHAPERS = (_ConvNd, _MaxPoolNd, _AvgPoolNd)  # modules whose output is channels first by definition
+ADAPTIVE = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)  # as well, but of a size that says nothing about other layers
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,8 @@ def recording(
     caller's mode; RNG state is put back. `guided` ReLUs pass back positive gradients only. `grid` is how the user says that
     tokens lie on the picture.
 
-    Raises ModelError for a model that cannot be watched, LayerError for a layer that runs in inference mode.
+    Raises ModelError for a model that cannot be watched or does not take the inputs, LayerError for a layer that runs in
+    inference mode.
     """
     with torch.inference_mode(False), torch.enable_grad(), unchanged_rng(inputs.device):
         while True:  # a second forward may see what the first could not: each adds to what is known, so this ends
@@ -87,6 +94,7 @@ def _run(
         attention if wanted.attention else nullcontext(),
         BiasHeard(watch.hear_bias) if wanted.biases else nullcontext(),
         guided or nullcontext(),
+        clear_refusals(model, inputs),
     ):
         output = copy(leaf.clone() if from_input else leaf)  # a leaf could not be overwritten
     watch.open = False  # a checkpointed model calls its modules again in the backward pass: the same, but not recorded
@@ -103,6 +111,23 @@ def _run(
         leaf, output, watch.calls, roots, watch.counts, watch.attentions, watch.linears, watch.biases, attention.pooled
     )  # fmt: skip
     return trace, None if learnt == known else learnt
+
+
+@contextmanager
+def clear_refusals(model: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """The model's own error on these inputs as a ModelError in one line, which is still of the kind that it was."""
+    try:
+        yield
+    except (SeewhyError, torch.OutOfMemoryError):
+        raise
+    except REFUSALS as error:
+        network = model.model if isinstance(model, Fed) else model
+        form = input_form(network)
+        unbatched = form is not None and inputs.dim() == form[1] + 1
+        advice = "add the batch axis: x[None]" if unbatched else "give inputs that it takes"
+        reason = f"its forward fails on inputs of shape {tuple(inputs.shape)} ({first_line(error)}); {advice}."
+        kind = next(kind for kind in REFUSALS if isinstance(error, kind))
+        raise REFUSED[kind](type(network).__name__, reason) from error
 
 
 @contextmanager
@@ -224,6 +249,7 @@ class _Watch:
     def keep(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:
         copied = name in self.quirks.overwritten
         shaper, conv = isinstance(module, SHAPERS), isinstance(module, _ConvNd)
+        channels_first = shaper or isinstance(module, ADAPTIVE)
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             if self.open:
@@ -233,7 +259,7 @@ class _Watch:
             tensor = first_tensor(output)
             if tensor is None or not tensor.is_floating_point():
                 return None
-            grid = self.grid_of(tensor, shaper)
+            grid = self.grid_of(tensor, channels_first)
             if self.wanted.gridded and (grid is None or not grid.shape or min(grid.shape) < 2):
                 return None
             if tensor.is_inference():

@@ -131,7 +131,7 @@ def fit_size(size: tuple[int, ...], longest: int | None) -> tuple[int, int]:
 
 
 def to_bytes(heat: Floats) -> Bytes:
-    return (heat.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return (np.nan_to_num(heat, nan=0.0).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def contact_sheet(tiles: Sequence[Tile], title: str, note: str = "", columns: int = 0) -> Image.Image:

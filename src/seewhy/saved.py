@@ -15,7 +15,7 @@ from PIL import Image
 from seewhy import drawing, render, storage, tensors
 from seewhy.errors import UsageError
 from seewhy.flags import flags_of
-from seewhy.parts import Answer, LayerInfo, Picture
+from seewhy.parts import Answer, LayerInfo, Picture, odd_scores
 from seewhy.view import View
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def document(e: Explanation) -> dict[str, Any]:
     return {
         "picture": picture.source if picture else None,
         "about": dict(e.about),
-        "notes": list(e.notes),
+        "notes": list(dict.fromkeys([*e.notes, *odd_scores(e.answers)])),
         "size": list(e.size),
         "view": None if picture is None else dataclasses.asdict(picture.view),
         "top": [{"class": index, "name": name, "probability": storage.number(chance)} for index, name, chance in top],
@@ -58,11 +58,12 @@ def map_entry(e: Explanation, key: tuple[str, str, str]) -> dict[str, Any]:
 def files(e: Explanation) -> dict[str, storage.Content]:
     """The files beside the record: signed float32 maps under "method|target|layer", and the photo as drawn.
 
-    A signal or a volume has no photo: what the network saw of it is kept as it is, in float32.
+    A signal, a volume or an input of other than 1 or 3 channels has no photo: what the network saw is kept in float32.
     """
     arrays = {"|".join(key): maps[0].float().cpu().numpy() for key, maps in e.maps.items()}
     content: dict[str, storage.Content] = {storage.MAPS: lambda file: np.savez_compressed(file, **arrays)}  # type: ignore[arg-type]
-    if e.pictures is not None or len(e.size) == 2:
+    flat = len(e.size) == 2 and (e.inputs is None or e.inputs.shape[1] in (1, 3))
+    if e.pictures is not None or flat:
         pixels = e.pictures[0].photo if e.pictures else drawing.seen(e)
         content[storage.PHOTO] = storage.jpeg(render.shrunk(pixels, render.LONGEST))
     elif e.inputs is not None:

@@ -210,7 +210,7 @@ def recording_changed(changed: Network, original: Network, wanted: Wanted) -> It
         except REFUSALS as error:
             if changed.inputs.shape == original.inputs.shape:
                 raise
-            size, said = grid_text(changed.inputs.shape[2:]), " ".join(str(error).split())
+            size, said = grid_text(changed.inputs.shape[2:]), " ".join(str(error.__cause__ or error).split())
             raise MethodError("", f"the model does not take inputs of size {size} ({said}).") from None
         yield trace
 
