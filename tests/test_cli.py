@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import seewhy
@@ -44,7 +46,7 @@ def test_the_main_job(capsys: pytest.CaptureFixture[str]) -> None:
     overlays = sorted(path.name for path in (folder / "overlays").iterdir())
     assert len(overlays) == 49 and overlays[0] == "01_conv_stem.jpg" and overlays[-1] == "49_conv_head.jpg"
     assert {path.name for path in folder.iterdir()} == {
-        "overlays", "sheet.jpg", "overlay.jpg", "maps.npz", "explanation.json", "photo.jpg",
+        "overlays", "sheet.jpg", "overlay.jpg", "maps.npz", "explanation.json", "photo.jpg", "report.html",
     }  # fmt: skip
     with np.load(folder / "maps.npz") as maps:
         assert len(maps.files) == 50 and maps["gradcam|967|conv_head"].shape == (7, 7)
@@ -244,3 +246,37 @@ def test_names_are_safe_and_folders_do_not_mix(tmp_path: Path) -> None:
     out = folders(Path("cam"), ["p/x.jpg", "p/x.png", "p/x/y.jpg", "-"])
     assert [path.as_posix() for path in out] == ["cam/x.jpg", "cam/x.png", "cam/x/y", "cam/stdin"]
     assert [path.name for path in folders(Path("cam"), ["a/b.jpg"])] == ["b"]
+
+
+def test_the_page_is_written_and_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, COFFEE, "-l", "suggested", "-o", "out")
+    page = Path("out/coffee/report.html")
+    assert code == 0 and f"Explore it in a browser: {page}" in out.replace("\n", "")
+    first = page.read_text("ascii")
+    assert "report.html" in json.loads(Path("out/coffee/explanation.json").read_text())["files"]
+    page.unlink()
+    code, out, _ = run(capsys, "report", "out/coffee")
+    assert code == 0 and out.strip() == str(page)
+    again = page.read_text("ascii")
+    assert abs(len(again) - len(first)) < 0.02 * len(first)
+    for text in (first, again):
+        assert '"top":[{"name":"espresso"' in text and "--layers suggested" in text
+    code, out, err = run(capsys, "report", "out")
+    assert code == 2 and "no saved explanation here" in err
+    assert run(capsys, "report")[0] == 2
+
+
+def test_the_command_in_the_record_makes_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+    run(
+        capsys, COFFEE, "-t", "967,top2", "-l", "conv_head,conv_stem", "--methods", "smooth(layercam,samples=2)",
+        "--fit", "squash", "--colors", "viridis", "--seed", "4", "-q", "-o", "one",
+    )  # fmt: skip
+    command = json.loads(Path("one/coffee/explanation.json").read_text())["about"]["command"]
+    program, *arguments = shlex.split(command)
+    assert program == "seewhy"
+    run(capsys, *arguments, "-q", "-o", "two")
+    one, two = seewhy.load("one/coffee"), seewhy.load("two/coffee")
+    assert list(one.maps) == list(two.maps) and len(one.maps) == 6
+    assert all(torch.equal(one.maps[key], two.maps[key]) for key in one.maps)
+    assert Path("one/coffee/report.html").read_bytes() == Path("two/coffee/report.html").read_bytes()
+    assert one.top(2)[0][1] == "espresso"

@@ -24,7 +24,7 @@ LEVELS: dict[str, int] = {
     name: level
     for level, names in enumerate(
         [
-            ["errors", "view", "tensors", "outputs", "regions", "storage", "listen", "layouts"],
+            ["errors", "view", "tensors", "outputs", "regions", "storage", "listen", "layouts", "viewer.pack"],
             [
                 "weights",
                 "fed",
@@ -45,6 +45,7 @@ LEVELS: dict[str, int] = {
             ],
             [
                 "render",
+                "viewer.page",
                 "twin",
                 "targets.base",
                 "targets.detections",
@@ -59,7 +60,7 @@ LEVELS: dict[str, int] = {
                 "sources.processor",
                 "sources.factory",
             ],
-            ["targets.dense", "targets.boxes", "targets.similarity"],
+            ["targets.dense", "targets.boxes", "targets.similarity", "viewer"],
             ["targets.classes"],
             ["targets.reading"],
             ["targets"],
@@ -80,7 +81,7 @@ LEVELS: dict[str, int] = {
                 "slices",
             ],
             ["suggestion", "sites", "models", "probe", "drawing"],
-            ["signals", "saved", "listing", "inputs", "provenance"],
+            ["signals", "saved", "listing", "inputs", "provenance", "report"],
             ["network", "explanation", "methods.base"],
             [
                 "methods.gradient",

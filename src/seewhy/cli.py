@@ -33,8 +33,8 @@ Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
 Classes = Annotated[int | None, Parameter(group=what)]
 Names = list[str] | None
 AllowCode = Annotated[bool, Parameter(group=what)]
-for listing in (commands.layers, commands.methods, commands.models):
-    app.command(listing)
+for command in (commands.layers, commands.methods, commands.models, commands.report):
+    app.command(command)
 STDIN = "stdin:"  # stands for "-", which would be read as an option
 
 
@@ -141,7 +141,7 @@ def explain(
         layers=split(layers) or [everywhere], site=site, grid=grid, methods=wanted, targets=split_targets(targets),
         versus=split_targets(versus), multilabel=multilabel, label=label,
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, scale=scale, size=size, out=out,
-        max_pixels=max_pixels, as_json=json, quiet=quiet, memory=memory, seed=seed,
+        max_pixels=max_pixels, as_json=json, quiet=quiet, memory=memory, seed=seed, labels=labels,
     )  # fmt: skip
     return explain_pictures(
         pictures, settings, model=model, num_classes=num_classes, labels=labels, device=device, allow_code=allow_code
@@ -225,7 +225,7 @@ def features(
         raise UsageError(f"--channels {channels}: give at least 1.")
     settings = dict(
         layers=split(layers) or ["every"], targets=split_targets(targets), fit=fit, out=out, as_json=json, quiet=quiet,
-        features=channels,
+        features=channels, labels=labels,
     )  # fmt: skip
     return explain_pictures(
         pictures, settings, model=model, num_classes=num_classes, labels=labels, device=device, allow_code=allow_code

@@ -1,8 +1,8 @@
-"""Commands that list: the layers of a model, methods, models."""
+"""Commands beside the main job: what there is to choose from, and pages made again."""
 
 from __future__ import annotations
 
-from seewhy.errors import UnknownName
+from seewhy.errors import UnknownName, UsageError
 from seewhy.exits import say
 
 
@@ -82,4 +82,26 @@ def models(pattern: str = "*", /) -> int:
     if not names:
         raise UnknownName("model", pattern, list_models(), hint="List them all: seewhy models")
     print("\n".join(names))
+    return 0
+
+
+def report(*runs: str) -> int:
+    """Make the page of saved runs again: report.html in each folder.
+
+    Parameters
+    ----------
+    runs
+        Folders that seewhy wrote: cam/bus.
+    """
+    from pathlib import Path
+
+    from seewhy.explanation import Explanation
+    from seewhy.storage import REPORT
+
+    if not runs:
+        raise UsageError("no run. Give a folder that seewhy wrote: seewhy report cam/bus")
+    for run in runs:
+        path = Path(run) / REPORT
+        Explanation.load(run).report(path)
+        print(path)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seewhy import drawing, heat, render, saved, storage, tensors
+from seewhy import drawing, heat, render, report, saved, storage, tensors
 from seewhy.choices import Key as Key
 from seewhy.choices import choose, counted, fields_of, find_key
 from seewhy.errors import ChoiceError, UsageError
@@ -33,7 +34,8 @@ class Explanation:
     blank maps, by (target, layer), whether any gradient came there. `logits` (B, K) are the model's scores where it gives
     class scores, `inputs` (B, C, *size) is what the network saw, `pictures` what that was made from. `suggested` names the
     suggested layer if it was asked for, `notes` say in words what was inferred, `about` is the provenance (model, weights,
-    versions, preprocessing), `kept_features` the strongest channels by layer where they were asked for. `single`: one
+    versions, preprocessing), `kept_features` the strongest channels by layer where they were asked for, `kept_top` the
+    likeliest classes where the logits are not kept (after `load`). `single`: one
     picture was given, so results have no batch axis; `e[i]` is one of a batch.
 
     >>> import seewhy, torch
@@ -58,6 +60,7 @@ class Explanation:
     notes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     kept_features: Mapping[str, Features] = field(default_factory=dict)
+    kept_top: tuple[tuple[int, str, float], ...] = ()
 
     # What there is to choose from
 
@@ -256,6 +259,8 @@ class Explanation:
     def top(self, count: int = 5) -> list[tuple[int, str, float]]:
         """The likeliest classes of one picture: (index, name, probability), best first."""
         self.one_picture("top")
+        if self.logits is None and self.kept_top:
+            return list(self.kept_top[:count])
         if self.logits is None:
             raise UsageError("this model gives no class scores, so there are no top classes.")
         chances = self.probabilities[0]
@@ -300,8 +305,23 @@ class Explanation:
         self.one_picture("to_dict")
         return saved.document(self)
 
+    def report(self, path: str | Path | None = None, *, look: render.Look | None = None) -> str:
+        """The explorable page of one picture as HTML, which needs nothing else; written to `path` where that is given."""
+        text = report.page(self, look)
+        if path is not None:
+            storage.write_file(Path(path), text.encode("ascii"))
+        return text
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """What a notebook shows: the page; where it shows no pages, the overlay of the only map or the sheet of all layers."""
+        shown: dict[str, Any] = {"text/plain": repr(self)}
+        if (picture := self._repr_png_()) is not None:
+            shown["image/png"] = base64.b64encode(picture).decode()
+        if report.shows(self):
+            shown["text/html"] = report.frame(self)
+        return shown
+
     def _repr_png_(self) -> bytes | None:
-        """What a notebook shows: the overlay of the only map, or the sheet of all layers."""
         if len(self) != 1 or len(self.methods) != 1 or len(self.targets) != 1:
             return None
         return storage.png(self.overlay() if len(self.layers) == 1 else self.contact_sheet())

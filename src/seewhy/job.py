@@ -31,6 +31,7 @@ from seewhy.parts import odd_scores
 from seewhy.passes import NETWORK
 from seewhy.pipeline import explain
 from seewhy.places import folders, safe_name
+from seewhy.report import shows
 from seewhy.targets import as_number, as_targets, class_name, find_class
 
 WORTH_SAYING = 100  # forwards
@@ -114,7 +115,11 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
     if e.pictures:
         source = "stdin" if picture == "-" else picture
         e = dataclasses.replace(e, pictures=(dataclasses.replace(e.pictures[0], source=source),))
-    files = e.save(folder, also=drawings(e, settings))
+    e = dataclasses.replace(e, about={**e.about, "command": settings.command(picture, model.uri)})
+    also = drawings(e, settings)
+    if shows(e) and not settings.features:
+        also[storage.REPORT] = e.report(look=settings.look).encode("ascii")
+    files = e.save(folder, also=also)
     label = compare_label(e, settings.label)
     if settings.as_json:
         record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, files))}
@@ -228,6 +233,8 @@ def show(
     drawn = "features.jpg" if settings.features else "overlays, sheet.jpg, overlay.jpg"
     kinds = f"{drawn}, maps.npz, explanation.json"
     out.print(f"\n{kinds} in [bold]{escape(str(folder))}[/]", soft_wrap=True)
+    if not settings.features and shows(e):
+        out.print(f"Explore it in a browser: [bold]{escape(str(folder / storage.REPORT))}[/]", soft_wrap=True)
 
 
 def layer_row(e: Explanation, method: str, target: str, layer: str) -> terminal.LayerRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,45 @@ class Settings:
     memory: int = 256
     seed: int = 0
     features: int = 0
+    labels: str | None = None
+
+    def command(self, picture: str, model: str) -> str:
+        """The command that makes the maps of one picture again, ready to be pasted.
+
+        >>> Settings(targets=("top2",), seed=3).command("my bus.jpg", "timm/resnet18")
+        "seewhy 'my bus.jpg' --model timm/resnet18 --targets top2 --seed 3"
+        """
+        given: list[tuple[str, Any]] = [("model", None if model == "embedded" else model)]
+        plain = Settings()
+        for name in (
+            "layers",
+            "site",
+            "grid",
+            "methods",
+            "targets",
+            "versus",
+            "multilabel",
+            "label",
+            "fit",
+            "labels",
+            "seed",
+        ):
+            given.append((name, getattr(self, name) if getattr(self, name) != getattr(plain, name) else None))
+        if self.features:
+            given.append(("channels", self.features))
+        if self.style != plain.style:
+            given.append(("style", self.style))
+        given += [
+            (name, getattr(self.look, name))
+            for name in ("colors", "scale")
+            if getattr(self.look, name) != getattr(plain.look, name)
+        ]
+        words = ["seewhy", *(["features"] if self.features else []), picture]
+        for name, value in given:
+            for one in value if isinstance(value, tuple) else [value]:
+                if one is not None:
+                    words += [f"--{name}"] if one is True else [f"--{name}", str(one)]
+        return shlex.join(words)
 
 
 def read_settings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def document(e: Explanation) -> dict[str, Any]:
     """Everything but the arrays, as JSON takes it. Numbers are in the units of the maps."""
     picture = e.pictures[0] if e.pictures else None
-    top = [] if e.logits is None else e.top()
+    top = e.top() if e.logits is not None or e.kept_top else []
     return {
         "picture": picture.source if picture else None,
         "about": dict(e.about),
@@ -100,8 +101,13 @@ def fields_from(folder: Path, data: dict[str, Any], maps: dict[Any, torch.Tensor
         "suggested": data["suggested"],
         "single": True,
         "notes": tuple(data["notes"]),
+        "kept_top": tuple((one["class"], one["name"], finite(one["probability"])) for one in data["top"]),
         "about": data["about"],
     }
+
+
+def finite(value: float | None) -> float:
+    return math.nan if value is None else value  # JSON has no such number
 
 
 def read_input(folder: Path) -> torch.Tensor:

@@ -1,0 +1,6 @@
+"""The explorable page: plain arrays and words in, one HTML text out. It knows no Explanation and no model."""
+
+from seewhy.viewer.pack import Packed as Packed
+from seewhy.viewer.pack import pack as pack
+from seewhy.viewer.pack import unpack as unpack
+from seewhy.viewer.page import build_page as build_page

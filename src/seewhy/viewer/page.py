@@ -1,0 +1,88 @@
+"""One self-contained HTML text: the page, its data, its code. It asks for nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from seewhy import colors
+from seewhy.viewer.pack import Packed, joined
+
+HERE = files("seewhy.viewer")
+
+
+def build_page(
+    data: Mapping[str, Any],
+    maps: Sequence[tuple[Mapping[str, Any], Packed]],
+    photo: bytes,
+    *,
+    title: str,
+    model: str,
+    notes: Sequence[str] = (),
+    about: Mapping[str, str] | None = None,
+) -> str:
+    """The page as ASCII text.
+
+    `data` holds what the page chooses from: `methods` [{key, linear}], `targets` [{key, name, score, probability}], `layers`
+    [{name, kind, grid, channels, note, suggested}], `top` [{name, probability}], `view` {photo, inputs, box}, `flags`
+    {name: words}, `look` {colors, opacity, fade}. Each of `maps` comes with the numbers of its `method`, `target` and
+    `layer` in those lists, its `share` of positive evidence (or None) and its `flags`. `photo` is a JPEG of the whole photo
+    as it is drawn. Everything else is shown as text.
+    """
+    entries: list[list[Any]] = []
+    start = 0
+    for place, packed in maps:
+        share = None if place["share"] is None else round(place["share"], 4)
+        where = [place["method"], place["target"], place["layer"], start, *packed.levels.shape]
+        entries.append([*where, short(packed.high), short(packed.low), share, place["flags"]])
+        start += packed.levels.size
+    tables = {name: base64.b64encode(table.tobytes()).decode() for name, table in colors.tables().items()}
+    document = {**data, "title": title, "maps": entries, "colors": tables}
+    script = HERE.joinpath("viewer.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts = {
+        "title": escaped(title),
+        "model": escaped(model),
+        "style": HERE.joinpath("page.css").read_text("utf-8"),
+        "hash": f"sha256-{digest}",
+        "notes": "".join(f"<li>{escaped(note)}</li>" for note in notes),
+        "about": "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(text)}</dd>" for name, text in (about or {}).items()),
+        "data": as_json(document),
+        "maps": joined([packed for _, packed in maps]),
+        "photo": f"data:image/jpeg;base64,{base64.b64encode(photo).decode()}",
+        "script": script,
+    }
+    page = HERE.joinpath("page.html").read_text("utf-8")
+    pieces = page.split("{")  # one pass: what is put in is never looked at again
+    text = pieces[0]
+    for piece in pieces[1:]:
+        name, _, rest = piece.partition("}")
+        text += parts[name] + rest
+    return text
+
+
+def as_json(document: Any) -> str:
+    """JSON in ASCII that can end no script element.
+
+    >>> as_json({"name": "</script>"})
+    '{"name":"\\\\u003c/script>"}'
+    """
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def escaped(text: str) -> str:
+    """Text for HTML in ASCII.
+
+    >>> escaped("Straße <b>")
+    'Stra&#223;e &lt;b&gt;'
+    """
+    return html.escape(text).encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def short(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,377 @@
+"""The explorable page in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import seewhy
+from seewhy import render, report, tensors
+from seewhy.errors import UsageError
+from seewhy.viewer import pack, unpack
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+METHODS = ["gradcam", "hirescam", "layercam"]
+
+
+@pytest.fixture(scope="module")
+def e() -> seewhy.Explanation:
+    return seewhy.explain(
+        seewhy.load_model(), seewhy.sample("cat_espresso"), methods=METHODS, layers=["blocks.*.0.conv_dw", "conv_stem"],
+        targets=["espresso", "Egyptian cat", "tabby"], suggested=True, fit="crop",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+class Opened:
+    """A page in the browser, with everything it asked for and complained of."""
+
+    def __init__(self, browser: Any, address: str, *, width: int = 1280, scheme: str = "light") -> None:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
+        )
+        self.page = context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(address)
+        self.page.evaluate("window.seewhy.ready")
+        self.settle()
+
+    def settle(self) -> None:
+        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+
+    def do(self, script: str) -> Any:
+        found = self.page.evaluate(script)
+        self.settle()
+        return found
+
+    def until(self, expected: Any, *path: Any) -> None:
+        """Wait until a part of the state is as expected."""
+        for _ in range(200):
+            found = self.state
+            for part in path:
+                found = found[part]
+            if found == expected:
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"{path} is {found}, not {expected}")
+
+    @property
+    def state(self) -> Any:
+        return self.page.evaluate("window.seewhy.state")
+
+    def pixels(self, panel: int = 0) -> NDArray[np.uint8]:
+        """A panel's canvas, (H, W, 3)."""
+        text = self.page.evaluate(f"document.querySelectorAll('#panels canvas')[{panel}].toDataURL('image/png')")
+        with Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2]))) as picture:
+            return np.array(picture.convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def address(e: seewhy.Explanation, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    e.report(path)
+    return path.as_uri()
+
+
+@pytest.fixture
+def opened(browser: Any, address: str) -> Iterator[Opened]:
+    found = Opened(browser, address)
+    yield found
+    assert found.said == [] and found.asked == [address]
+    found.page.context.close()
+
+
+# Packing
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (56, 3), (112, 112), (57, 113), (1, 1)])
+def test_packed_maps_keep_each_sign(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(*shape, generator=generator)
+    values = torch.where(values > 0, values, values * 1000)  # little evidence among much that speaks against
+    found = unpack(pack(values.numpy()))
+    size = tuple(min(56, length) for length in shape)
+    assert found.shape == size
+    expected = (
+        torch.nn.functional.interpolate(values[None, None], size, mode="area")[0, 0] if shape == (112, 112) else None
+    )
+    if shape == size:
+        expected = values
+    if expected is not None:
+        for sign in (1, -1):
+            part = (expected * sign).clamp(min=0)
+            error = ((torch.from_numpy(found) * sign).clamp(min=0) - part).abs().max()
+            assert error <= part.max() / 253, sign
+    assert float(found.mean(dtype=np.float64)) == pytest.approx(float(values.double().mean()), rel=0.02, abs=2)
+
+
+def test_maps_without_a_sign_or_a_number() -> None:
+    assert unpack(pack(np.zeros((2, 2), np.float32))).tolist() == [[0, 0], [0, 0]]
+    assert unpack(pack(np.full((1, 2), -3.0, np.float32))).tolist() == [[-3, -3]]
+    assert np.isfinite(unpack(pack(np.array([[np.nan, np.inf, 1.0]], np.float32)))).all()
+
+
+# The page
+
+
+@needs_browser
+def test_it_opens_from_disk_and_asks_for_nothing(opened: Opened, e: seewhy.Explanation) -> None:
+    assert opened.page.title() == "cat_espresso.png"
+    shown = opened.state["panels"]
+    assert shown == [{"method": 0, "target": 0, "versus": -1, "layer": e.layers.index(e.suggested or "")}]
+    assert opened.page.inner_text("#layer-name") == e.suggested
+    opened.page.wait_for_timeout(300)
+
+
+@needs_browser
+def test_the_overlay_is_that_of_python(opened: Opened, e: seewhy.Explanation) -> None:
+    opened.do("window.seewhy.change({opacity: 0})")
+    photo = Image.fromarray(opened.pixels())
+    opened.do("window.seewhy.change({opacity: 0.8})")
+    size = (photo.height, photo.width)
+    for layer in (e.layers[0], e.layers[3], e.suggested):
+        for method in ("gradcam", "layercam"):
+            opened.do(
+                f"window.seewhy.change({{layer: {e.layers.index(str(layer))}, method: {e.methods.index(method)}}}, true)"
+            )
+            low = unpack(pack(e.map(method, "espresso", layer).numpy())).clip(min=0)
+            top = float(tensors.resize(torch.from_numpy(low)[None], e.size).amax())
+            heat = (e.view.place(low, size) / top).clip(0, 1)
+            expected = render.overlay(photo, heat, render.Look(), e.view.seen_at(size))
+            difference = np.abs(opened.pixels().astype(int) - np.array(expected).astype(int))
+            assert difference.max() <= 3 and np.abs(np.array(expected).astype(int) - np.array(photo)).max() > 50
+
+
+@needs_browser
+def test_one_moves_through_the_layers(opened: Opened, e: seewhy.Explanation) -> None:
+    last = len(e.layers) - 1
+    canvas = opened.page.locator("#panels canvas").first
+    canvas.focus()
+    for key, place in (
+        ("Home", 0),
+        ("ArrowRight", 1),
+        ("ArrowRight", 2),
+        ("ArrowLeft", 1),
+        ("End", last),
+        ("ArrowRight", last),
+    ):
+        opened.page.keyboard.press(key)
+        opened.settle()
+        assert opened.page.inner_text("#layer-name") == e.layers[place]
+    opened.page.locator("#strip button").nth(1).click()
+    assert opened.state["panels"][0]["layer"] == 1
+    opened.settle()
+    assert opened.page.locator("#strip button[aria-current=true]").count() == 1
+    opened.page.locator("#layer").fill("3")
+    opened.settle()
+    assert opened.page.inner_text("#layer-name") == e.layers[3]
+    canvas.hover()
+    opened.page.mouse.wheel(0, -50)
+    opened.until(2, "panels", 0, "layer")
+    opened.page.get_by_role("button", name="Play the depth").click()
+    opened.until(last, "panels", 0, "layer")
+    opened.page.get_by_role("button", name="Play the depth").wait_for()
+
+
+@needs_browser
+def test_a_contrast_is_the_difference_of_two_maps(opened: Opened, e: seewhy.Explanation) -> None:
+    opened.page.get_by_role("radio", name="Egyptian cat").check()
+    opened.page.get_by_label("rather than").select_option(label="espresso")
+    opened.settle()
+    assert "Egyptian cat rather than espresso" in opened.page.inner_text("figcaption")
+    shown = opened.do("Object.values(window.seewhy.mapOf(window.seewhy.state.panels[0]).values)")
+    asked = seewhy.explain(
+        seewhy.load_model(), seewhy.sample("cat_espresso"), layers="suggested", targets="Egyptian cat", versus="espresso",
+        fit="crop",
+    )  # fmt: skip
+    expected = asked.map().flatten()
+    assert (torch.tensor(shown) - expected).abs().max() <= expected.abs().max() / 60
+    opened.page.get_by_label("Method").select_option("layercam")
+    opened.settle()
+    assert opened.page.get_by_label("rather than").is_disabled() and opened.state["panels"][0]["versus"] == -1
+
+
+@needs_browser
+def test_panels_side_by_side_share_a_cursor(opened: Opened, e: seewhy.Explanation) -> None:
+    for _ in range(3):
+        opened.page.get_by_role("button", name="Compare").click()
+    assert opened.page.get_by_role("button", name="Compare").is_disabled()
+    opened.page.get_by_label("Method").select_option("hirescam")
+    opened.settle()
+    assert [panel["method"] for panel in opened.state["panels"]] == [0, 0, 0, 1]
+    canvas = opened.page.locator("#panels canvas").nth(0)
+    frame = canvas.bounding_box()
+    canvas.hover(position={"x": frame["width"] * 0.55, "y": frame["height"] * 0.5})
+    left, top, right, bottom = e.view.box
+    x, y = 0.55 * e.view.photo[1], 0.5 * e.view.photo[0]
+    row, column = int((y - top) / (bottom - top) * 7), int((x - left) / (right - left) * 7)
+    said = opened.page.inner_text("#reading").split("|")
+    assert len(said) == 4 and all(f"cell {row},{column}:" in text for text in said)
+    for text, method in ((said[0], "gradcam"), (said[3], "hirescam")):
+        value = float(text.split(":")[1].split("(")[0])
+        map_ = e.map(method, "espresso", e.suggested)
+        assert value == pytest.approx(float(map_[row, column]), abs=float(map_.abs().max()) / 100)
+    canvas.hover(position={"x": 2, "y": frame["height"] * 0.5})
+    assert opened.page.inner_text("#reading") == "The network did not see this place."
+    opened.page.get_by_role("button", name="Close this panel").first.click()
+    assert len(opened.state["panels"]) == 3
+
+
+@needs_browser
+def test_a_link_restores_what_was_seen(browser: Any, opened: Opened, address: str) -> None:
+    opened.page.get_by_role("button", name="Compare").click()
+    opened.do("window.seewhy.change({layer: 2, target: 1, versus: 0}, true)")
+    opened.do("window.seewhy.change({opacity: 0.5, colors: 'viridis', scale: 'all', smooth: false, threshold: 0.25})")
+    opened.page.wait_for_timeout(300)
+    link = opened.page.evaluate("location.href")
+    other = Opened(browser, link)
+    for key in ("panels", "opacity", "colors", "scale", "smooth", "threshold", "active"):
+        assert other.state[key] == opened.state[key], key
+    assert np.array_equal(other.pixels(1), opened.pixels(1)) and other.said == []
+    for broken in ("#panels=x", "#panels=%E0%A4%A,1,2,3&opacity=seven", "#active=99&colors=__proto__&scale=big", "#"):
+        damaged = Opened(browser, address + broken)
+        assert damaged.said == [] and len(damaged.state["panels"]) == 1 and damaged.state["scale"] == "own"
+        assert damaged.state["colors"] == "inferno"
+
+
+@needs_browser
+def test_what_one_sees_can_be_saved(opened: Opened, e: seewhy.Explanation, tmp_path: Path) -> None:
+    for kind in ("NPY", "CSV", "PNG"):
+        with opened.page.expect_download() as waiting:
+            opened.page.get_by_role("button", name=kind, exact=True).click()
+        assert waiting.value.suggested_filename == f"cat_espresso.png_espresso_gradcam_{e.suggested}.{kind.lower()}"
+        waiting.value.save_as(tmp_path / kind)
+    expected = unpack(pack(e.map("gradcam", "espresso", e.suggested).numpy()))
+    np.testing.assert_allclose(np.load(tmp_path / "NPY"), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.loadtxt(tmp_path / "CSV", delimiter=","), expected, rtol=1e-4, atol=1e-6)
+    with Image.open(tmp_path / "PNG") as picture:
+        assert np.array_equal(np.array(picture.convert("RGB")), opened.pixels())
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", [360, 800, 1600])
+def test_it_fits_the_window(browser: Any, address: str, width: int, scheme: str) -> None:
+    found = Opened(browser, address, width=width, scheme=scheme)
+    assert found.do("document.documentElement.scrollWidth") <= width
+    found.page.get_by_role("button", name="Compare").click()
+    found.settle()
+    assert found.do("document.documentElement.scrollWidth") <= width and found.said == []
+    background = found.do("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, background[4:-1].split(","))) < 200) == (scheme == "dark")
+
+
+@needs_browser
+def test_every_control_has_a_name_and_text_can_be_read(browser: Any, address: str) -> None:
+    for scheme in ("dark", "light"):
+        found = Opened(browser, address, scheme=scheme)
+        nameless = found.do(
+            "[...document.querySelectorAll('button, input, select, canvas[role]')].filter(node => !(node.ariaLabel || "
+            "node.getAttribute('aria-label') || node.textContent.trim() || node.labels?.length)).map(node => node.outerHTML)"
+        )
+        assert nameless == []
+        assert found.do("new Set([...document.querySelectorAll('[id]')].map(node => node.id)).size") == found.do(
+            "document.querySelectorAll('[id]').length"
+        )
+        faint = found.do(CONTRASTS)
+        assert faint == []
+
+
+# Text whose colour and the page's differ by less than 4.5 (WCAG 2, AA).
+CONTRASTS = """(() => {
+  const light = (color) => {
+    const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const color = getComputedStyle(at).backgroundColor;
+      if (!color.endsWith(", 0)")) return light(color);
+    }
+    return light("rgb(255,255,255)");
+  };
+  return [...document.querySelectorAll("p, b, span, bdi, figcaption, label, legend, summary, li, button, output")]
+    .filter((node) => node.childNodes.length && node.textContent.trim() && node.offsetParent && !node.disabled)
+    .filter((node) => {
+      const [a, b] = [light(getComputedStyle(node).color), behind(node)].sort((x, y) => y - x);
+      return (a + 0.05) / (b + 0.05) < 4.5;
+    }).map((node) => node.outerHTML.slice(0, 120));
+})()"""
+
+
+@needs_browser
+def test_names_are_text_whatever_they_hold(browser: Any, e: seewhy.Explanation, tmp_path: Path) -> None:
+    evil = "</script><img src=x onerror=alert(1)>\u202eشجرة🌳 Donaudampfschifffahrtsgesellschaftskapitän.jpg"
+    picture = dataclasses.replace(e.pictures[0], source=evil)  # type: ignore[index]
+    answers = tuple(dataclasses.replace(answer, name=f"{evil}{answer.key}") for answer in e.answers)
+    strange = dataclasses.replace(e, pictures=(picture,), answers=answers, notes=(evil, "{data}{script}"))
+    text = strange.report(tmp_path / "report.html")
+    assert text.isascii()
+    found = Opened(browser, (tmp_path / "report.html").as_uri(), width=360)
+    assert found.said == [] and len(found.asked) == 1 and found.page.locator("img").count() == 0
+    assert found.page.locator("h1").inner_text() == Path(evil).name
+    assert found.page.locator("#targets bdi").first.inner_text() == f"{evil}{e.answers[0].key}"
+    assert found.do("document.documentElement.scrollWidth") <= 360
+
+
+@needs_browser
+def test_a_notebook_shows_it_in_a_frame(browser: Any, e: seewhy.Explanation, tmp_path: Path) -> None:
+    bundle = e._repr_mimebundle_()
+    assert bundle["text/plain"] == repr(e) and bundle["text/html"].isascii()
+    (tmp_path / "notebook.html").write_text(f"<!doctype html><body>{bundle['text/html']}</body>")
+    context = browser.new_context()
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "notebook.html").as_uri())
+    inside = page.frames[1]
+    inside.evaluate("window.seewhy.ready")
+    inside.locator("#strip button").nth(0).click()
+    assert inside.evaluate("window.seewhy.state.panels[0].layer") == 0
+    page.wait_for_timeout(300)
+    assert said == []
+
+
+def test_a_single_map_has_a_picture_for_notebooks_that_show_no_pages() -> None:
+    e = seewhy.explain(seewhy.load_model(), seewhy.sample("coffee"))
+    assert base64.b64decode(e._repr_mimebundle_()["image/png"])[:4] == b"\x89PNG"
+
+
+def test_what_is_no_picture_has_no_page() -> None:
+    net = torch.nn.Sequential(
+        torch.nn.Conv1d(1, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten()
+    )
+    e = seewhy.explain(net, torch.rand(1, 1, 20))
+    assert "text/html" not in e._repr_mimebundle_() and not report.shows(e)
+    with pytest.raises(UsageError, match="the page shows pictures"):
+        e.report()
