@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import seewhy
-from seewhy import render, report, tensors
+from seewhy import cli, render, report, tensors
 from seewhy.errors import UsageError
 from seewhy.viewer import pack, unpack
 
@@ -375,3 +375,37 @@ def test_what_is_no_picture_has_no_page() -> None:
     assert "text/html" not in e._repr_mimebundle_() and not report.shows(e)
     with pytest.raises(UsageError, match="the page shows pictures"):
         e.report()
+
+
+@needs_browser
+def test_many_pictures_have_a_page_that_sorts(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    strange = "<b>&{data} 100% #1 🌳.png"
+    for name, source in (("a.png", "coffee"), (strange, "cat_espresso")):
+        with Image.open(seewhy.sample(source)) as picture:
+            picture.resize((160, 120)).save(name)
+    Path("broken.png").write_text("no picture")
+    with pytest.raises(SystemExit) as left:
+        cli.main(["a.png", "broken.png", strange, "-l", "suggested", "-q", "-o", "out here"])
+    assert left.value.code == 1
+    context = browser.new_context(viewport={"width": 700, "height": 800})
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "out here" / "index.html").as_uri())
+
+    def names() -> list[str]:
+        return [text.strip() for text in page.locator("tbody td:nth-child(2)").all_inner_texts()]
+
+    assert sorted(names()) == sorted(["a.png", "broken.png", strange])
+    page.get_by_role("button", name="Probability").click()
+    assert names() == ["broken.png", strange, "a.png"]
+    page.get_by_role("button", name="Probability").click()
+    assert names() == ["a.png", strange, "broken.png"]
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("Probability")
+    broken = page.locator("tbody tr").nth(2)
+    assert "not a picture" in broken.inner_text() and broken.get_by_role("link").count() == 0
+    page.locator("tbody tr").nth(1).get_by_role("link").first.click()
+    page.wait_for_url("**/report.html*")
+    assert page.title() == strange and said == []

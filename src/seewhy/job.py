@@ -31,8 +31,9 @@ from seewhy.parts import odd_scores
 from seewhy.passes import NETWORK
 from seewhy.pipeline import explain
 from seewhy.places import folders, safe_name
-from seewhy.report import shows
+from seewhy.report import failed_row, index_row, shows
 from seewhy.targets import as_number, as_targets, class_name, find_class
+from seewhy.viewer import build_index
 
 WORTH_SAYING = 100  # forwards
 THREADS = 2  # encoding releases the interpreter lock; colouring does not
@@ -46,8 +47,10 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
     """
     out, err = terminal.make_console(), terminal.make_console(stderr=True)
     pictures, failed = gather(inputs)
+    rows = []  # of the index page
     for error in failed:
         report(error.source, error.reason, settings, err)
+        rows.append(failed_row(error.source, error.reason))
     found = [picture for picture in pictures if picture == "-" or Path(picture).exists()]
     where = dict(zip(found, folders(settings.out, found), strict=True))
     done = silent = 0
@@ -57,17 +60,27 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
     with progress(len(pictures), settings, err) as advance:
         for picture in pictures:
             try:
-                one(model, picture, where.get(picture, settings.out), settings, out)
+                folder = where.get(picture, settings.out)
+                e = one(model, picture, folder, settings, out)
+                if shows(e):
+                    rows.append(index_row(e, folder.relative_to(settings.out).as_posix(), settings.look))
                 done += 1
             except ImageError as error:
                 failed.append(error)
                 report(picture, error.reason, settings, err)
+                rows.append(failed_row(picture, error.reason))
             except TargetError as error:
                 if len(pictures) == 1:
                     raise
                 silent += 1
                 report(picture, str(error), settings, err)
+                rows.append(failed_row(picture, str(error)))
             advance()
+    if done and len(rows) > 1 and not settings.features:
+        index = settings.out / storage.INDEX
+        storage.write_file(index, build_index(rows, title=f"{len(rows)} pictures", model=model.uri).encode("ascii"))
+        if not (settings.quiet or settings.as_json):
+            out.print(f"\nAll of them in a browser: [bold]{escape(str(index))}[/]", soft_wrap=True)
     bad = len(failed) + silent
     if bad and bad + done > 1:
         err.print(f"{bad} of {bad + done} failed", style="red")
@@ -91,7 +104,7 @@ def gather(inputs: Sequence[str]) -> tuple[list[str], list[ImageError]]:
     return list(dict.fromkeys(pictures)), failed
 
 
-def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out: Console) -> None:
+def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out: Console) -> Explanation:
     """Explain one picture, write its folder, and print what came out."""
     image = load_image(sys.stdin.buffer if picture == "-" else picture, max_pixels=settings.max_pixels)
     with rows_bar(settings, terminal.make_console(stderr=True)) as rows:
@@ -126,6 +139,7 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
         print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
     elif not settings.quiet:
         show(e, picture, folder, label, settings, out, said=model.notes)
+    return e
 
 
 # Pictures

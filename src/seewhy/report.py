@@ -6,6 +6,7 @@ import dataclasses
 import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from seewhy import drawing, storage, tensors
 from seewhy.errors import UsageError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from seewhy.explanation import Explanation
 
 LINEAR = ("gradcam", "hirescam", "cam", "xgradcam")  # the map of a difference of scores is the difference of the maps
+THUMBNAIL = 160
 LONGEST = 800  # pixels of the photo's longer side on the page
 HEIGHT = 820  # pixels of a notebook's cell
 
@@ -61,6 +63,27 @@ def shows(e: Explanation) -> bool:
         and len(e.size) == 2
         and (e.pictures is not None or (e.inputs is not None and e.inputs.shape[1] in (1, 3)))
     )
+
+
+def index_row(e: Explanation, folder: str, look: Look | None = None) -> dict[str, Any]:
+    """The line of one picture on the index page; `folder` is where its page lies, as seen from there."""
+    method = e.methods[0]
+    known = e.layers_of(method)
+    layer = e.suggested if e.suggested in known else known[-1]
+    answer = e.answers[0]
+    picture = e.overlay(method, answer.key, layer, look=look, longest=THUMBNAIL)
+    return {
+        "name": e.pictures[0].source if e.pictures else "tensor",
+        "page": f"{quote(folder)}/{storage.REPORT}",
+        "class": answer.name,
+        "probability": answer.to_dict()["probability"],
+        "flags": [FLAGS[flag] for flag in e.flags(method, answer.key, layer)],
+        "thumbnail": storage.jpeg(picture, quality=80),
+    }
+
+
+def failed_row(source: str, reason: str) -> dict[str, Any]:
+    return {"name": source, "page": "", "class": "", "probability": None, "flags": [reason], "thumbnail": b""}
 
 
 def data(e: Explanation, look: Look) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 Content = bytes | Callable[[IO[bytes]], Any]
 RECORD, MAPS, PHOTO, INPUT = "explanation.json", "maps.npz", "photo.jpg", "input.npz"
-REPORT = "report.html"
+REPORT, INDEX = "report.html", "index.html"
 
 
 def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str, Content]) -> list[Path]:

@@ -3,4 +3,5 @@
 from seewhy.viewer.pack import Packed as Packed
 from seewhy.viewer.pack import pack as pack
 from seewhy.viewer.pack import unpack as unpack
+from seewhy.viewer.page import build_index as build_index
 from seewhy.viewer.page import build_page as build_page

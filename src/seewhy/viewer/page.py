@@ -43,22 +43,35 @@ def build_page(
         start += packed.levels.size
     tables = {name: base64.b64encode(table.tobytes()).decode() for name, table in colors.tables().items()}
     document = {**data, "title": title, "maps": entries, "colors": tables}
-    script = HERE.joinpath("viewer.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": escaped(title),
         "model": escaped(model),
-        "style": HERE.joinpath("page.css").read_text("utf-8"),
-        "hash": f"sha256-{digest}",
         "notes": "".join(f"<li>{escaped(note)}</li>" for note in notes),
         "about": "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(text)}</dd>" for name, text in (about or {}).items()),
         "data": as_json(document),
         "maps": joined([packed for _, packed in maps]),
-        "photo": f"data:image/jpeg;base64,{base64.b64encode(photo).decode()}",
-        "script": script,
+        "photo": picture_address(photo),
     }
-    page = HERE.joinpath("page.html").read_text("utf-8")
-    pieces = page.split("{")  # one pass: what is put in is never looked at again
+    return filled("page.html", "viewer.js", parts)
+
+
+def build_index(rows: Sequence[Mapping[str, Any]], *, title: str, model: str) -> str:
+    """A page with a line for each of many pictures, as ASCII text: `name`, `page` (a relative address, or "" where there is
+    none), `class`, `probability` (or None), `flags` in words and `thumbnail` (a JPEG, or b"")."""
+    lines = [{**row, "thumbnail": picture_address(row["thumbnail"]) if row["thumbnail"] else ""} for row in rows]
+    return filled("index.html", "index.js", {"title": escaped(title), "model": escaped(model), "data": as_json(lines)})
+
+
+def picture_address(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def filled(template: str, script: str, parts: Mapping[str, str]) -> str:
+    """A template with its parts, the style and a script that the page's policy allows by its hash."""
+    code = HERE.joinpath(script).read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    parts = {**parts, "script": code, "hash": f"sha256-{digest}", "style": HERE.joinpath("page.css").read_text("utf-8")}
+    pieces = HERE.joinpath(template).read_text("utf-8").split("{")  # one pass: what is put in is never looked at again
     text = pieces[0]
     for piece in pieces[1:]:
         name, _, rest = piece.partition("}")
