@@ -21,6 +21,7 @@ import engine
 import memory
 import methods
 import process
+import viewer
 from results import Report, load, page
 
 RESULTS = Path(__file__).resolve().with_name("RESULTS.md")
@@ -31,6 +32,7 @@ PARTS: dict[str, Callable[[int], Report]] = {
     "correctness": lambda rounds: correctness.measure(),
     "methods": methods.measure,
     "process": lambda rounds: process.measure(max(1, rounds // 2)),
+    "viewer": lambda rounds: viewer.measure(),
     "memory": lambda rounds: memory.measure(max(1, rounds // 5)),
 }
 
