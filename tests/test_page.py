@@ -220,6 +220,41 @@ def test_a_contrast_is_the_difference_of_two_maps(opened: Opened, e: seewhy.Expl
 
 
 @needs_browser
+def test_the_chart_shows_numbers_of_each_layer(opened: Opened, e: seewhy.Explanation) -> None:
+    def shown(kind: str) -> list[str]:
+        opened.page.get_by_label("Bars:").select_option(kind)
+        opened.settle()
+        texts: list[str] = opened.do("[...document.querySelectorAll('#chart title')].map(title => title.textContent)")
+        return texts
+
+    maps = [e.map("gradcam", "espresso", layer) for layer in e.layers]
+    shares = [100 * e.share("gradcam", "espresso", layer) for layer in e.layers]
+    for text, layer, share in zip(shown("share"), e.layers, shares, strict=True):
+        assert text.startswith(f"{layer}: ") and text.endswith(" % positive")
+        assert float(text.split(": ")[1].split(" ")[0]) == pytest.approx(share, abs=0.06)
+    for text, layer, map_ in zip(shown("peak"), e.layers, maps, strict=True):
+        top = float(unpack(pack(map_.numpy())).max())
+        assert (
+            text == f"{layer}: nothing" if top <= 0 else float(text.split("peak ")[1]) == pytest.approx(top, rel=0.06)
+        )
+    spread = [unpack(pack(map_.numpy())) for map_ in maps]
+    expected = [100 * float((one >= one.max() / 2).mean()) for one in spread]
+    for text, value, one in zip(shown("spread"), expected, spread, strict=True):
+        assert one.max() <= 0 or float(text.split(": ")[1].split(" ")[0]) == pytest.approx(value, abs=0.06)
+    assert opened.page.inner_text("#numbers").count("·") == 2 and opened.page.locator("#more").is_hidden()
+    opened.do("window.seewhy.change({target: 1, versus: 0}, true)")
+    assert float(opened.page.inner_text("#numbers").split(" %")[0]) != pytest.approx(shares[-1], abs=0.5)
+
+
+@needs_browser
+def test_of_one_class_the_page_says_how_to_get_others(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    seewhy.explain(seewhy.load_model(), seewhy.sample("coffee")).report(path)
+    found = Opened(browser, path.as_uri())
+    assert "--targets top5" in found.page.inner_text("#more") and found.said == []
+
+
+@needs_browser
 def test_panels_side_by_side_share_a_cursor(opened: Opened, e: seewhy.Explanation) -> None:
     for _ in range(3):
         opened.page.get_by_role("button", name="Compare").click()

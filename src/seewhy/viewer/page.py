@@ -14,6 +14,7 @@ from seewhy import colors
 from seewhy.viewer.pack import Packed, joined
 
 HERE = files("seewhy.viewer")
+SCRIPTS = ("maps.js", "state.js", "panels.js", "controls.js")  # one module
 
 
 def build_page(
@@ -52,23 +53,25 @@ def build_page(
         "maps": joined([packed for _, packed in maps]),
         "photo": picture_address(photo),
     }
-    return filled("page.html", "viewer.js", parts)
+    return filled("page.html", SCRIPTS, parts)
 
 
 def build_index(rows: Sequence[Mapping[str, Any]], *, title: str, model: str) -> str:
     """A page with a line for each of many pictures, as ASCII text: `name`, `page` (a relative address, or "" where there is
     none), `class`, `probability` (or None), `flags` in words and `thumbnail` (a JPEG, or b"")."""
     lines = [{**row, "thumbnail": picture_address(row["thumbnail"]) if row["thumbnail"] else ""} for row in rows]
-    return filled("index.html", "index.js", {"title": escaped(title), "model": escaped(model), "data": as_json(lines)})
+    return filled(
+        "index.html", ["index.js"], {"title": escaped(title), "model": escaped(model), "data": as_json(lines)}
+    )
 
 
 def picture_address(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def filled(template: str, script: str, parts: Mapping[str, str]) -> str:
-    """A template with its parts, the style and a script that the page's policy allows by its hash."""
-    code = HERE.joinpath(script).read_text("utf-8")
+def filled(template: str, scripts: Sequence[str], parts: Mapping[str, str]) -> str:
+    """A template with its parts, the style and the scripts as one module, which the page's policy allows by its hash."""
+    code = "\n".join(HERE.joinpath(script).read_text("utf-8") for script in scripts)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     parts = {**parts, "script": code, "hash": f"sha256-{digest}", "style": HERE.joinpath("page.css").read_text("utf-8")}
     pieces = HERE.joinpath(template).read_text("utf-8").split("{")  # one pass: what is put in is never looked at again

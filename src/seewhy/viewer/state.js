@@ -1,0 +1,58 @@
+// Part 2 of 4: what is shown, kept in the link.
+
+const first = { method: 0, target: 0, versus: -1, layer: Math.max(0, page.layers.findIndex((layer) => layer.suggested)) };
+const state = {
+  panels: [first], active: 0, colors: page.look.colors, opacity: page.look.opacity, threshold: 0, fade: page.look.fade,
+  smooth: true, scale: "own", chart: "share",
+};
+const KEYS = ["colors", "opacity", "threshold", "fade", "smooth", "scale", "chart", "active"];
+
+function toLink() {
+  const part = (panel) => [page.methods[panel.method].key, page.targets[panel.target].key,
+    panel.versus < 0 ? "" : page.targets[panel.versus].key, page.layers[panel.layer].name].map(encodeURIComponent).join(",");
+  return `#panels=${state.panels.map(part).join(";")}&${KEYS.map((key) => `${key}=${state[key]}`).join("&")}`;
+}
+
+function fromLink(link) {
+  const given = Object.fromEntries(link.slice(1).split("&").map((part) => part.split("=")));
+  const find = (list, field, text) => list.findIndex((one) => one[field] === decodeURIComponent(text));
+  try {
+    if (given.panels) {
+      const panels = given.panels.split(";").slice(0, 4).map((text) => {
+        const [method, target, versus, layer] = text.split(",");
+        return { method: find(page.methods, "key", method), target: find(page.targets, "key", target),
+          versus: versus ? find(page.targets, "key", versus) : -1, layer: find(page.layers, "name", layer) };
+      });
+      if (panels.every((panel) => panel.method >= 0 && panel.target >= 0 && panel.layer >= 0)) state.panels = panels;
+    }
+  } catch { /* a link that was cut off: what is left of it */ }
+  const number = (key, least, most) => {
+    if (given[key] !== undefined && Number.isFinite(+given[key])) state[key] = Math.min(Math.max(+given[key], least), most);
+  };
+  number("opacity", 0, 1);
+  number("threshold", 0, 1);
+  number("active", 0, state.panels.length - 1);
+  state.active = Math.floor(state.active);
+  for (const key of ["fade", "smooth"]) if (given[key] !== undefined) state[key] = given[key] === "true";
+  if (Object.hasOwn(colors, given.colors ?? "")) state.colors = given.colors;
+  if (["own", "layer", "all"].includes(given.scale)) state.scale = given.scale;
+  if (Object.hasOwn(SAID, given.chart ?? "")) state.chart = given.chart;
+}
+
+const current = () => state.panels[state.active];
+
+function change(parts, panel = false) {
+  Object.assign(panel ? current() : state, parts);
+  const own = current();
+  if (!page.methods[own.method].linear) own.versus = -1;
+  if (!layersOf(own.method).includes(own.layer)) own.layer = layersOf(own.method).at(-1);
+  render();
+}
+
+const layersOf = (method) => once(`l${method}`, () =>
+  page.layers.map((_, number) => number).filter((layer) => page.maps.some((one) => one[0] === method && one[2] === layer)));
+
+function step(by) {
+  const layers = layersOf(current().method), at = layers.indexOf(current().layer) + by;
+  change({ layer: layers[Math.min(Math.max(at, 0), layers.length - 1)] }, true);
+}
