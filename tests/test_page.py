@@ -247,6 +247,27 @@ def test_the_chart_shows_numbers_of_each_layer(opened: Opened, e: seewhy.Explana
 
 
 @needs_browser
+def test_a_method_of_the_whole_network_comes_first(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    e = seewhy.explain(
+        seewhy.load_model(),
+        seewhy.sample("coffee"),
+        methods=["fullgrad", "gradcam"],
+        layers="conv_head",
+        suggested=True,
+    )
+    e.report(path)
+    found = Opened(browser, path.as_uri())
+    assert found.page.inner_text("#layer-name") == "network" and "no map" not in found.page.inner_text("#flags")
+    assert found.page.locator("#strip button:visible").count() == 1
+    plain = found.pixels()
+    found.page.get_by_label("Method").select_option(label="gradcam")
+    found.settle()
+    assert found.page.inner_text("#layer-name") == e.suggested and not np.array_equal(plain, found.pixels())
+    assert found.page.locator("#strip button:visible").count() == 2 and found.said == []
+
+
+@needs_browser
 def test_of_one_class_the_page_says_how_to_get_others(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     seewhy.explain(seewhy.load_model(), seewhy.sample("coffee")).report(path)

@@ -20,6 +20,7 @@ function link() {
 
 const figures = [];
 function layout() {
+  state.panels.forEach(settle);
   $("panels").replaceChildren();
   figures.length = 0;
   state.panels.forEach((panel, number) => {
@@ -96,6 +97,7 @@ function words() {
   document.querySelectorAll("#strip button").forEach((button) => {
     const here = +button.dataset.layer === panel.layer;
     button.setAttribute("aria-current", here);
+    button.hidden = !layers.includes(+button.dataset.layer);
     if (here && button !== document.activeElement) {
       const strip = $("strip"), at = button.offsetLeft - strip.clientWidth / 2 + button.clientWidth / 2;
       strip.scrollTo({ left: at });

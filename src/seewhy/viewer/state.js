@@ -41,11 +41,16 @@ function fromLink(link) {
 
 const current = () => state.panels[state.active];
 
+/** A panel made possible: contrasts only of methods that allow them, and a layer where the method has a map. */
+function settle(panel) {
+  if (!page.methods[panel.method].linear) panel.versus = -1;
+  const layers = layersOf(panel.method);
+  if (!layers.includes(panel.layer)) panel.layer = layers.find((layer) => page.layers[layer].suggested) ?? layers.at(-1);
+}
+
 function change(parts, panel = false) {
   Object.assign(panel ? current() : state, parts);
-  const own = current();
-  if (!page.methods[own.method].linear) own.versus = -1;
-  if (!layersOf(own.method).includes(own.layer)) own.layer = layersOf(own.method).at(-1);
+  settle(current());
   render();
 }
 
