@@ -268,6 +268,13 @@ def test_a_method_of_the_whole_network_comes_first(browser: Any, tmp_path: Path)
 
 
 @needs_browser
+def test_all_of_it_is_printed(opened: Opened) -> None:
+    assert opened.page.locator("details[open]").count() == 0
+    assert opened.page.pdf()[:4] == b"%PDF"
+    assert opened.page.locator("details[open]").count() == 3
+
+
+@needs_browser
 def test_of_one_class_the_page_says_how_to_get_others(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     seewhy.explain(seewhy.load_model(), seewhy.sample("coffee")).report(path)

@@ -64,6 +64,7 @@ function controls() {
     if (event.key in moves) { step(moves[event.key]); event.preventDefault(); }
     if (event.key === " " && event.target.tagName !== "BUTTON") { play(); event.preventDefault(); }
   });
+  window.addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
   window.addEventListener("hashchange", () => { fromLink(location.hash); layout(); });
 }
 
