@@ -76,13 +76,13 @@ def test_a_batchnorm_is_a_factor() -> None:
     torch.testing.assert_close(found, g * factor[:, None, None])
 
 
-@pytest.mark.parametrize("name", ["efficientformer_l1", "xcit_nano_12_p16_224"])
+@pytest.mark.parametrize("name", ["efficientformer_l1", "levit_128", "xcit_nano_12_p16_224"])
 def test_published_networks(name: str) -> None:
     torch.manual_seed(0)
     net = timm.create_model(name, num_classes=4).double().eval()
     picture = torch.randn(1, 3, 224, 224, dtype=torch.float64)
     maps = [
-        seewhy.explain(net, inputs, layers="-12", methods="hirescam", targets=1).map()[0]
+        seewhy.explain(net, inputs, layers=0, methods="hirescam", targets=1).map()[0]
         for inputs in (picture, torch.cat([picture, picture]))
     ]
     torch.testing.assert_close(maps[0], maps[1], rtol=1e-7, atol=1e-9 * float(maps[1].abs().max()))

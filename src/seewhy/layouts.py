@@ -3,7 +3,8 @@
 On CPUs PyTorch (seen up to 2.14) takes the gradient of a BatchNorm over a grid for channels last where it is channels first,
 or the other way round, if the batch is 1 and the layout comes from tokens: the batch stride of (1, K, H, W) is then K, which
 is right by the letter, as it is never walked, but not what the kernel expects. Nothing is said, and the gradients that come
-out are those of other cells. Networks with convolutions before their tokens (EfficientFormer, XCiT, MobileViT) meet it.
+out are those of other cells. Networks with convolutions before their tokens meet it: EfficientFormer and LeViT in
+all convolutions, XCiT in those of its stem.
 """
 
 from __future__ import annotations
