@@ -260,7 +260,7 @@ def test_the_page_is_written_and_made_again(capsys: pytest.CaptureFixture[str]) 
     again = page.read_text("ascii")
     assert abs(len(again) - len(first)) < 0.02 * len(first)
     for text in (first, again):
-        assert '"top":[{"name":"espresso"' in text and "--layers suggested" in text
+        assert '"top":[{"class":967,"name":"espresso"' in text and "--layers suggested" in text
     code, out, err = run(capsys, "report", "out")
     assert code == 2 and "no saved explanation here" in err
     assert run(capsys, "report")[0] == 2

@@ -81,7 +81,8 @@ LEVELS: dict[str, int] = {
                 "slices",
             ],
             ["suggestion", "sites", "models", "probe", "drawing"],
-            ["signals", "saved", "listing", "inputs", "provenance", "report"],
+            ["signals", "saved", "listing", "inputs", "provenance"],
+            ["report"],
             ["network", "explanation", "methods.base"],
             [
                 "methods.gradient",

@@ -142,10 +142,9 @@ def explain(
         versus=split_targets(versus), multilabel=multilabel, label=label,
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, scale=scale, size=size, out=out,
         max_pixels=max_pixels, as_json=json, quiet=quiet, memory=memory, seed=seed, labels=labels,
+        allow_code=allow_code,
     )  # fmt: skip
-    return explain_pictures(
-        pictures, settings, model=model, num_classes=num_classes, labels=labels, device=device, allow_code=allow_code
-    )
+    return explain_pictures(pictures, settings, model=model, num_classes=num_classes, device=device)
 
 
 @app.command
@@ -225,11 +224,9 @@ def features(
         raise UsageError(f"--channels {channels}: give at least 1.")
     settings = dict(
         layers=split(layers) or ["every"], targets=split_targets(targets), fit=fit, out=out, as_json=json, quiet=quiet,
-        features=channels, labels=labels,
+        features=channels, labels=labels, allow_code=allow_code,
     )  # fmt: skip
-    return explain_pictures(
-        pictures, settings, model=model, num_classes=num_classes, labels=labels, device=device, allow_code=allow_code
-    )
+    return explain_pictures(pictures, settings, model=model, num_classes=num_classes, device=device)
 
 
 def explain_pictures(
@@ -238,9 +235,7 @@ def explain_pictures(
     *,
     model: str | None = None,
     num_classes: int | None = None,
-    labels: str | None = None,
     device: str = "auto",
-    allow_code: bool = False,
 ) -> int:
     from seewhy.options import read_settings, with_classes
 
@@ -250,7 +245,8 @@ def explain_pictures(
     from seewhy.models import load_model
 
     sources = ["-" if picture == STDIN else picture for picture in pictures]
-    loaded = load_model(with_classes(model, num_classes), labels=labels, device=device, say=say, allow_code=allow_code)
+    name, labels, allow_code = with_classes(model, num_classes), chosen.labels, chosen.allow_code
+    loaded = load_model(name, labels=labels, device=device, say=say, allow_code=allow_code)
     if chosen.fit is not None:
         loaded = with_fit(loaded, chosen.fit)  # before the notes, which speak of the model's own
     for note in () if chosen.quiet or chosen.as_json else loaded.notes:

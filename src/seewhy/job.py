@@ -31,7 +31,7 @@ from seewhy.parts import odd_scores
 from seewhy.passes import NETWORK
 from seewhy.pipeline import explain
 from seewhy.places import folders, safe_name
-from seewhy.report import failed_row, index_row, shows
+from seewhy.report import failed_row, index_row, place, shows
 from seewhy.targets import as_number, as_targets, class_name, find_class
 from seewhy.viewer import build_index
 
@@ -46,11 +46,15 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
     What holds for every picture, such as a question that cannot be read or a name that does not exist, is raised at once.
     """
     out, err = terminal.make_console(), terminal.make_console(stderr=True)
-    pictures, failed = gather(inputs)
-    rows = []  # of the index page
-    for error in failed:
-        report(error.source, error.reason, settings, err)
-        rows.append(failed_row(error.source, error.reason))
+    rows: list[dict[str, Any]] = []  # of the index page
+
+    def fail(source: str, reason: str) -> None:
+        report(source, reason, settings, err)
+        rows.append(failed_row(source, reason))
+
+    pictures, missing = gather(inputs)
+    for error in missing:
+        fail(error.source, error.reason)
     found = [picture for picture in pictures if picture == "-" or Path(picture).exists()]
     where = dict(zip(found, folders(settings.out, found), strict=True))
     done = silent = 0
@@ -66,22 +70,19 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
                     rows.append(index_row(e, folder.relative_to(settings.out).as_posix(), settings.look))
                 done += 1
             except ImageError as error:
-                failed.append(error)
-                report(picture, error.reason, settings, err)
-                rows.append(failed_row(picture, error.reason))
+                fail(picture, error.reason)
             except TargetError as error:
                 if len(pictures) == 1:
                     raise
                 silent += 1
-                report(picture, str(error), settings, err)
-                rows.append(failed_row(picture, str(error)))
+                fail(picture, str(error))
             advance()
     if done and len(rows) > 1 and not settings.features:
         index = settings.out / storage.INDEX
         storage.write_file(index, build_index(rows, title=f"{len(rows)} pictures", model=model.uri).encode("ascii"))
         if not (settings.quiet or settings.as_json):
             out.print(f"\nAll of them in a browser: [bold]{escape(str(index))}[/]", soft_wrap=True)
-    bad = len(failed) + silent
+    bad = sum(not row["page"] for row in rows)
     if bad and bad + done > 1:
         err.print(f"{bad} of {bad + done} failed", style="red")
     return 2 if silent and not done else 1 if bad else 0
@@ -168,12 +169,6 @@ def drawings(e: Explanation, settings: Settings) -> dict[str, storage.Content]:
     draw(e, *first, settings)  # makes the scaled photo once, before the threads want it
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         return dict(zip(jobs, pool.map(lambda make: storage.jpeg(make()), jobs.values()), strict=True))
-
-
-def place(e: Explanation, method: str, layer: str) -> str:
-    """`layer`, or the last layer at which the method has a map."""
-    known = e.layers_of(method)
-    return layer if layer in known else known[-1]
 
 
 def draw(e: Explanation, method: str, target: str, layer: str, settings: Settings) -> Image.Image:

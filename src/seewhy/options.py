@@ -44,12 +44,15 @@ class Settings:
     seed: int = 0
     features: int = 0
     labels: str | None = None
+    allow_code: bool = False
 
     def command(self, picture: str, model: str) -> str:
         """The command that makes the maps of one picture again, ready to be pasted.
 
         >>> Settings(targets=("top2",), seed=3).command("my bus.jpg", "timm/resnet18")
         "seewhy 'my bus.jpg' --model timm/resnet18 --targets top2 --seed 3"
+        >>> Settings(allow_code=True, multilabel=True).command("bus.jpg", "mine:make")
+        'seewhy bus.jpg --model mine:make --multilabel --allow-code'
         """
         given: list[tuple[str, Any]] = [("model", None if model == "embedded" else model)]
         plain = Settings()
@@ -64,6 +67,7 @@ class Settings:
             "label",
             "fit",
             "labels",
+            "allow_code",
             "seed",
         ):
             given.append((name, getattr(self, name) if getattr(self, name) != getattr(plain, name) else None))
@@ -80,7 +84,8 @@ class Settings:
         for name, value in given:
             for one in value if isinstance(value, tuple) else [value]:
                 if one is not None:
-                    words += [f"--{name}"] if one is True else [f"--{name}", str(one)]
+                    option = f"--{name.replace('_', '-')}"
+                    words += [option] if one is True else [option, str(one)]
         return shlex.join(words)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from seewhy import drawing, storage, tensors
+from seewhy import drawing, saved, storage
 from seewhy.errors import UsageError
-from seewhy.flags import FLAGS, flags_of
+from seewhy.flags import FLAGS
 from seewhy.grid import grid_text
 from seewhy.render import Look
 from seewhy.viewer import build_page, pack
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from seewhy.explanation import Explanation
 
 LINEAR = ("gradcam", "hirescam", "cam", "xgradcam")  # the map of a difference of scores is the difference of the maps
+PACKED = (
+    "Maps are kept in 127 levels for each sign, and averaged to at most 56 cells a side; maps.npz has them exactly."
+)
 THUMBNAIL = 160
 LONGEST = 800  # pixels of the photo's longer side on the page
 HEIGHT = 820  # pixels of a notebook's cell
@@ -33,19 +37,23 @@ def page(e: Explanation, look: Look | None = None) -> str:
         raise UsageError(f"the page shows pictures, and an input of shape {shape} is none: use overlay() or map().")
     look = look or Look()
     photo, _ = drawing.scaled(e, LONGEST)
-    methods, targets, layers = list(e.methods), list(e.targets), list(e.layers)
+    record = saved.document(e)
+    numbers = {name: {key: number for number, key in enumerate(keys)} for name, keys in places(e).items()}
     maps = []
-    for key, values in e.maps.items():
-        method, target, layer = key
-        flags = flags_of(values, e.reached.get((target, layer)))[0]
-        share = storage.number(tensors.positive_share(values)[0])
-        place = {"method": methods.index(method), "target": targets.index(target), "layer": layers.index(layer)}
-        maps.append(({**place, "share": share, "flags": list(flags)}, pack(values[0].detach().float().cpu().numpy())))
-    source = Path(e.pictures[0].source).name if e.pictures else "tensor"
+    for entry, values in zip(record["maps"], e.maps.values(), strict=True):
+        where = {name: number[entry[name]] for name, number in numbers.items()}
+        about_map = {**where, "share": entry["positive_share"], "flags": entry["flags"]}
+        maps.append((about_map, pack(values[0].detach().float().cpu().numpy())))
+    title = Path(e.pictures[0].source).name if e.pictures else "tensor"
     model = str(e.about.get("model", ""))
     return build_page(
-        data(e, look), maps, storage.jpeg(photo), title=source, model=model, notes=notes(e), about=about(e)
-    )
+        data(e, record, look), maps, storage.jpeg(photo), title=title, model=model, notes=[*record["notes"], PACKED],
+        about=about(e),
+    )  # fmt: skip
+
+
+def places(e: Explanation) -> dict[str, tuple[str, ...]]:
+    return {"method": e.methods, "target": e.targets, "layer": e.layers}
 
 
 def frame(e: Explanation, look: Look | None = None) -> str:
@@ -67,10 +75,8 @@ def shows(e: Explanation) -> bool:
 
 def index_row(e: Explanation, folder: str, look: Look | None = None) -> dict[str, Any]:
     """The line of one picture on the index page; `folder` is where its page lies, as seen from there."""
-    method = e.methods[0]
-    known = e.layers_of(method)
-    layer = e.suggested if e.suggested in known else known[-1]
-    answer = e.answers[0]
+    method, answer = e.methods[0], e.answers[0]
+    layer = place(e, method, e.suggested or "")
     picture = e.overlay(method, answer.key, layer, look=look, longest=THUMBNAIL)
     return {
         "name": e.pictures[0].source if e.pictures else "tensor",
@@ -82,35 +88,27 @@ def index_row(e: Explanation, folder: str, look: Look | None = None) -> dict[str
     }
 
 
+def place(e: Explanation, method: str, layer: str) -> str:
+    """`layer`, or the last layer at which the method has a map."""
+    known = e.layers_of(method)
+    return layer if layer in known else known[-1]
+
+
 def failed_row(source: str, reason: str) -> dict[str, Any]:
     return {"name": source, "page": "", "class": "", "probability": None, "flags": [reason], "thumbnail": b""}
 
 
-def data(e: Explanation, look: Look) -> dict[str, Any]:
-    """What the page chooses from."""
-    top = e.top() if e.logits is not None or e.kept_top else []
+def data(e: Explanation, record: Mapping[str, Any], look: Look) -> dict[str, Any]:
+    """What the page chooses from: the record of the explanation, in the page's order."""
     return {
         "methods": [{"key": key, "linear": key.partition("(")[0] in LINEAR} for key in e.methods],
-        "targets": [{name: answer.to_dict()[name] for name in ("key", "name", "score", "probability")} for answer in e.answers],
-        "layers": [
-            {
-                "name": name, "kind": info.kind, "grid": list(info.grid), "channels": info.channels, "note": info.note,
-                "suggested": name == e.suggested,
-            }
-            for name, info in e.layer_info.items()
-        ],
-        "top": [{"name": name, "probability": storage.number(chance)} for _, name, chance in top],
+        "targets": record["targets"],
+        "layers": [{"name": name, "suggested": name == e.suggested, **info} for name, info in record["layers"].items()],
+        "top": record["top"],
         "view": dataclasses.asdict(e.view),
         "flags": FLAGS,
         "look": {"colors": look.colors, "opacity": look.opacity, "fade": look.style == "fade"},
-    }  # fmt: skip
-
-
-def notes(e: Explanation) -> list[str]:
-    packed = (
-        "Maps are kept in 127 levels for each sign, and averaged to at most 56 cells a side; maps.npz has them exactly."
-    )
-    return [*dict.fromkeys(e.notes), packed]
+    }
 
 
 def about(e: Explanation) -> dict[str, str]:

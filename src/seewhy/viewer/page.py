@@ -53,14 +53,14 @@ def build_page(
         "maps": joined([packed for _, packed in maps]),
         "photo": picture_address(photo),
     }
-    return filled("page.html", SCRIPTS, parts)
+    return assembled("page.html", SCRIPTS, parts)
 
 
 def build_index(rows: Sequence[Mapping[str, Any]], *, title: str, model: str) -> str:
     """A page with a line for each of many pictures, as ASCII text: `name`, `page` (a relative address, or "" where there is
     none), `class`, `probability` (or None), `flags` in words and `thumbnail` (a JPEG, or b"")."""
     lines = [{**row, "thumbnail": picture_address(row["thumbnail"]) if row["thumbnail"] else ""} for row in rows]
-    return filled(
+    return assembled(
         "index.html", ["index.js"], {"title": escaped(title), "model": escaped(model), "data": as_json(lines)}
     )
 
@@ -69,12 +69,25 @@ def picture_address(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def filled(template: str, scripts: Sequence[str], parts: Mapping[str, str]) -> str:
-    """A template with its parts, the style and the scripts as one module, which the page's policy allows by its hash."""
-    code = "\n".join(HERE.joinpath(script).read_text("utf-8") for script in scripts)
+def assembled(body: str, scripts: Sequence[str], parts: Mapping[str, str]) -> str:
+    """A page with its parts, the style and the scripts as one module, which the page's policy allows by its hash."""
+    code = "\n".join(map(read, scripts))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    parts = {**parts, "script": code, "hash": f"sha256-{digest}", "style": HERE.joinpath("page.css").read_text("utf-8")}
-    pieces = HERE.joinpath(template).read_text("utf-8").split("{")  # one pass: what is put in is never looked at again
+    about = {"script": code, "hash": f"sha256-{digest}", "style": read("page.css"), "body": filled(read(body), parts)}
+    return filled(read("shell.html"), {**parts, **about})
+
+
+def read(name: str) -> str:
+    return HERE.joinpath(name).read_text("utf-8")
+
+
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """A template with its parts, in one pass: what is put in is never looked at again.
+
+    >>> filled("<p>{one}</p>", {"one": "{two}"})
+    '<p>{two}</p>'
+    """
+    pieces = template.split("{")
     text = pieces[0]
     for piece in pieces[1:]:
         name, _, rest = piece.partition("}")
