@@ -33,7 +33,7 @@ Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
 Classes = Annotated[int | None, Parameter(group=what)]
 Names = list[str] | None
 AllowCode = Annotated[bool, Parameter(group=what)]
-for command in (commands.layers, commands.methods, commands.models, commands.report):
+for command in (commands.layers, commands.methods, commands.models, commands.report, commands.serve):
     app.command(command)
 STDIN = "stdin:"  # stands for "-", which would be read as an option
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from seewhy.errors import UnknownName, UsageError
 from seewhy.exits import say
 
@@ -104,4 +108,71 @@ def report(*runs: str) -> int:
         path = Path(run) / REPORT
         Explanation.load(run).report(path)
         print(path)
+    return 0
+
+
+def serve(
+    *,
+    model: Annotated[list[str] | None, Parameter(name=["--model", "-m"])] = None,
+    port: int = 8642,
+    open: bool = False,
+    labels: str | None = None,
+    allow_code: bool = False,
+    device: str = "auto",
+    max_pixels: int = 50_000_000,
+    max_megabytes: int = 20,
+    memory: int = 256,
+) -> int:
+    """The page as a local app: drop a picture in the browser and look.
+
+    It answers at 127.0.0.1 only, to the address with the token that it prints, and writes nothing. From another machine:
+    ssh -L 8642:localhost:8642 HOST
+
+    Parameters
+    ----------
+    model
+        A network to choose from, as for the main command; give it again for more. Without it the one in the package.
+    port
+        Where to answer; 0 takes a free one.
+    open
+        Open the page in the browser.
+    labels
+        As for the main command; of all models.
+    allow_code
+        As for the main command.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    max_pixels
+        Refuse pictures larger than this before decoding them.
+    max_megabytes
+        Refuse files larger than this.
+    memory
+        Megabytes for a batch of changed pictures, for methods that ask the network again.
+    """
+    if max_megabytes < 1 or max_pixels < 1:
+        raise UsageError("--max-megabytes and --max-pixels: give at least 1.")
+    try:
+        from seewhy.server import Limits, serve
+    except ModuleNotFoundError as error:
+        raise UsageError(f"seewhy serve needs {error.name}: pip install 'seewhy[serve]'") from None
+    import webbrowser
+
+    from seewhy.models import load_model
+    from seewhy.options import Settings
+
+    loaded = [load_model(name, labels=labels, device=device, say=say, allow_code=allow_code) for name in model or [None]]
+    for note in dict.fromkeys(note for one in loaded for note in one.notes):
+        say(note)
+
+    def ready(address: str) -> None:
+        print(f"Open {address}", flush=True)
+        say("Pictures stay in memory on this machine. Ctrl-C ends it.")
+        if open:
+            webbrowser.open(address)
+
+    settings = Settings(labels=labels, allow_code=allow_code, memory=memory)
+    try:
+        serve(loaded, port=port, limits=Limits(max_megabytes * 2**20, max_pixels), settings=settings, ready=ready)
+    except KeyboardInterrupt:
+        say("ended")
     return 0

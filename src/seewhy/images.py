@@ -1,4 +1,4 @@
-"""From a file, or whatever a picture comes as, to one upright sRGB array; and from folders to picture files.
+"""From a file, or whatever a picture comes as, to one upright sRGB array.
 
 Everything that a reader can get wrong without saying so is settled here: the EXIF turn, 16-bit pictures (which Pillow
 saturates), transparency (over white), CMYK, palettes, colour profiles, pictures that are cut short.
@@ -11,9 +11,9 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,34 +72,16 @@ def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Bytes:
         raise ImageError(name_of(source), reason_of(error)) from error
 
 
-def find_pictures(paths: Sequence[str]) -> list[str]:
-    """The picture files that `paths` stand for, in the order given; folders are searched to the bottom, sorted by name.
+def check_picture(data: bytes, max_pixels: int, name: str) -> None:
+    """Raise ImageError where `data` does not begin as a picture, or says that it has more than `max_pixels` pixels.
 
-    In a folder only known picture suffixes count; hidden files and folders are skipped and linked folders not entered.
-    Whatever is not a folder, "-" and missing files included, is passed on: `load_image` reports what is wrong with it.
-
-    Raises ImageError for a folder that holds no picture or cannot be listed.
-
-    >>> find_pictures(["cat.jpg", "-"])
-    ['cat.jpg', '-']
+    Nothing is decoded. What comes behind the beginning may still be damaged.
     """
-    return [picture for path in paths for picture in (in_folder(path) if os.path.isdir(path) else [path])]
-
-
-def in_folder(folder: str) -> list[str]:
-    """Every picture file below `folder`; ImageError when there is none."""
-    found: list[str] = []
-    for parent, folders, files in os.walk(folder, onerror=refuse_folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        shown = (name for name in sorted(files) if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in shown if os.path.splitext(name)[1].lower() in suffixes()]
-    if not found:
-        raise ImageError(folder, f"no pictures in this folder ({READABLE}, by file name)")
-    return found
-
-
-def refuse_folder(error: OSError) -> NoReturn:
-    raise ImageError(str(error.filename), f"cannot list this folder: {reason_of(error)}") from error
+    try:
+        with binary_file(data) as file, open_picture(file) as picture:
+            check_size(*picture.size, max_pixels)
+    except Exception as error:  # as in load_image
+        raise ImageError(name, reason_of(error)) from error
 
 
 class Refusal(Exception):
@@ -186,12 +168,6 @@ def open_picture(file: BinaryIO) -> Image.Image:
     """The picture in a file, its header read and its pixels not yet."""
     with quiet():
         return Image.open(file, formats=known_formats())
-
-
-@functools.cache
-def suffixes() -> frozenset[str]:
-    """The file name endings of the formats read, in lower case with their dot."""
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
 
 
 @functools.cache

@@ -22,9 +22,10 @@ from seewhy import console as terminal
 from seewhy import storage
 from seewhy.errors import ImageError, TargetError
 from seewhy.explanation import Explanation
+from seewhy.finding import find_pictures
 from seewhy.flags import FLAGS
 from seewhy.grid import grid_text
-from seewhy.images import find_pictures, load_image
+from seewhy.images import Bytes, load_image
 from seewhy.models import LoadedModel
 from seewhy.options import CLASSIC, Settings
 from seewhy.parts import odd_scores
@@ -109,27 +110,7 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
     """Explain one picture, write its folder, and print what came out."""
     image = load_image(sys.stdin.buffer if picture == "-" else picture, max_pixels=settings.max_pixels)
     with rows_bar(settings, terminal.make_console(stderr=True)) as rows:
-        e = explain(
-            model,
-            image,
-            methods=list(settings.methods) or None,
-            layers=list(settings.layers),
-            site=settings.site,
-            grid=settings.grid,
-            targets=list(settings.targets) or None,
-            versus=list(settings.versus) or None,
-            multilabel=settings.multilabel,
-            fit="squash" if settings.style == CLASSIC and settings.fit is None else settings.fit,
-            suggested=not settings.features,
-            features=settings.features,
-            seed=settings.seed,
-            memory=settings.memory * 2**20,
-            progress=rows,
-        )
-    if e.pictures:
-        source = "stdin" if picture == "-" else picture
-        e = dataclasses.replace(e, pictures=(dataclasses.replace(e.pictures[0], source=source),))
-    e = dataclasses.replace(e, about={**e.about, "command": settings.command(picture, model.uri)})
+        e = explained(model, image, picture, settings, rows)
     also = drawings(e, settings)
     if shows(e) and not settings.features:
         also[storage.REPORT] = e.report(look=settings.look).encode("ascii")
@@ -141,6 +122,33 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
     elif not settings.quiet:
         show(e, picture, folder, label, settings, out, said=model.notes)
     return e
+
+
+def explained(
+    model: LoadedModel, image: Bytes, picture: str, settings: Settings, progress: Callable[[int, int], None] | None
+) -> Explanation:
+    """Explain one picture (H, W, 3) as the settings say, with its name and the command that does it again."""
+    e = explain(
+        model,
+        image,
+        methods=list(settings.methods) or None,
+        layers=list(settings.layers),
+        site=settings.site,
+        grid=settings.grid,
+        targets=list(settings.targets) or None,
+        versus=list(settings.versus) or None,
+        multilabel=settings.multilabel,
+        fit="squash" if settings.style == CLASSIC and settings.fit is None else settings.fit,
+        suggested=not settings.features,
+        features=settings.features,
+        seed=settings.seed,
+        memory=settings.memory * 2**20,
+        progress=progress,
+    )
+    if e.pictures:
+        source = "stdin" if picture == "-" else picture
+        e = dataclasses.replace(e, pictures=(dataclasses.replace(e.pictures[0], source=source),))
+    return dataclasses.replace(e, about={**e.about, "command": settings.command(picture, model.uri)})
 
 
 # Pictures

@@ -80,6 +80,8 @@ class Settings:
             for name in ("colors", "scale")
             if getattr(self.look, name) != getattr(plain.look, name)
         ]
+        if picture.startswith("-") and picture != "-":
+            picture = f"./{picture}"  # or it would be read as an option
         words = ["seewhy", *(["features"] if self.features else []), picture]
         for name, value in given:
             for one in value if isinstance(value, tuple) else [value]:

@@ -82,13 +82,27 @@ function play() {
   $("play").setAttribute("aria-pressed", Boolean(playing));
 }
 
+/** In the local app the page is a frame, which a drop or a paste would never leave: pictures go on to the window around. */
+function forward() {
+  const pass = (event, files) => {
+    if (files?.length !== 1) return;
+    event.preventDefault();
+    parent.postMessage({ file: files[0] }, "*");
+  };
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => pass(event, event.dataTransfer.files));
+  document.addEventListener("paste", (event) => pass(event, event.clipboardData.files));
+}
+
 async function start() {
   const stream = new Blob([bytes($("maps").textContent)]).stream().pipeThrough(new DecompressionStream("deflate"));
   packed = new Uint8Array(await new Response(stream).arrayBuffer());
   photo = new Image();
   photo.src = $("photo").textContent;
   await photo.decode();
-  try { if (location.hash) fromLink(location.hash); } catch { /* no address */ }
+  const link = APP ? window.name.slice(APP_NAME.length) : location.hash;
+  if (link) fromLink(link);
+  if (APP) forward();
   controls();
   strip();
   layout();

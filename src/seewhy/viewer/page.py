@@ -69,12 +69,32 @@ def picture_address(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def assembled(body: str, scripts: Sequence[str], parts: Mapping[str, str]) -> str:
+def build_app() -> tuple[str, str]:
+    """The start page of `seewhy serve`, and the policy that its server sends with it. Pages of pictures are shown in a frame
+    inside; a frame made from text is under the policy of the page around it too, so that names both scripts."""
+    inside = f"{policy(['app.js'], SCRIPTS)}; connect-src 'self'; base-uri 'none'; form-action 'none'"
+    parts = {"title": "seewhy", "data": "{}", "policy": inside}
+    return assembled("app.html", ["app.js"], parts, ["page.css", "app.css"]), f"{inside}; frame-ancestors 'none'"
+
+
+def assembled(
+    body: str, scripts: Sequence[str], parts: Mapping[str, str], styles: Sequence[str] = ("page.css",)
+) -> str:
     """A page with its parts, the style and the scripts as one module, which the page's policy allows by its hash."""
-    code = "\n".join(map(read, scripts))
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    about = {"script": code, "hash": f"sha256-{digest}", "style": read("page.css"), "body": filled(read(body), parts)}
-    return filled(read("shell.html"), {**parts, **about})
+    style = "\n".join(map(read, styles))
+    about = {"script": code(scripts), "policy": policy(scripts), "style": style, "body": filled(read(body), parts)}
+    return filled(read("shell.html"), {**about, **parts})
+
+
+def code(scripts: Sequence[str]) -> str:
+    return "\n".join(map(read, scripts))
+
+
+def policy(*modules: Sequence[str]) -> str:
+    """A content security policy that allows these modules, each by its hash, and asks for nothing."""
+    digests = [base64.b64encode(hashlib.sha256(code(scripts).encode()).digest()).decode() for scripts in modules]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"
 
 
 def read(name: str) -> str:

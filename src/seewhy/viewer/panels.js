@@ -15,6 +15,7 @@ function render() {
 }
 
 function link() {
+  if (APP) parent.postMessage({ link: toLink() }, "*");
   try { history.replaceState(null, "", toLink()); } catch { /* inside a notebook there is no address */ }
 }
 

@@ -5,6 +5,8 @@ const state = {
   panels: [first], active: 0, colors: page.look.colors, opacity: page.look.opacity, threshold: 0, fade: page.look.fade,
   smooth: true, scale: "own", chart: "share",
 };
+// The local app shows the page in a frame of this name, with the link of the picture before behind it.
+const APP_NAME = "seewhy-app", APP = parent !== window && window.name.startsWith(APP_NAME);
 const KEYS = ["colors", "opacity", "threshold", "fade", "smooth", "scale", "chart", "active"];
 
 function toLink() {
@@ -24,6 +26,10 @@ function fromLink(link) {
           versus: versus ? find(page.targets, "key", versus) : -1, layer: find(page.layers, "name", layer) };
       });
       if (panels.every((panel) => panel.method >= 0 && panel.target >= 0 && panel.layer >= 0)) state.panels = panels;
+      else {  // from a page of another picture: what is known here too
+        const { method, layer } = panels[0];
+        state.panels = [{ ...first, method: Math.max(method, 0), layer: layer < 0 ? first.layer : layer }];
+      }
     }
   } catch { /* a link that was cut off: what is left of it */ }
   const number = (key, least, most) => {

@@ -1,0 +1,49 @@
+"""From folders to picture files."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from PIL import Image
+
+from seewhy.errors import ImageError
+from seewhy.images import FORMATS, READABLE, reason_of
+
+
+def find_pictures(paths: Sequence[str]) -> list[str]:
+    """The picture files that `paths` stand for, in the order given; folders are searched to the bottom, sorted by name.
+
+    In a folder only known picture suffixes count; hidden files and folders are skipped and linked folders not entered.
+    Whatever is not a folder, "-" and missing files included, is passed on: `load_image` reports what is wrong with it.
+
+    Raises ImageError for a folder that holds no picture or cannot be listed.
+
+    >>> find_pictures(["cat.jpg", "-"])
+    ['cat.jpg', '-']
+    """
+    return [picture for path in paths for picture in (in_folder(path) if os.path.isdir(path) else [path])]
+
+
+def in_folder(folder: str) -> list[str]:
+    """Every picture file below `folder`; ImageError when there is none."""
+    found: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=refuse_folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        shown = (name for name in sorted(files) if not name.startswith("."))
+        found += [os.path.join(parent, name) for name in shown if os.path.splitext(name)[1].lower() in suffixes()]
+    if not found:
+        raise ImageError(folder, f"no pictures in this folder ({READABLE}, by file name)")
+    return found
+
+
+def refuse_folder(error: OSError) -> NoReturn:
+    raise ImageError(str(error.filename), f"cannot list this folder: {reason_of(error)}") from error
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The file name endings of the formats read, in lower case with their dot."""
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)

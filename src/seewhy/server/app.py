@@ -1,0 +1,184 @@
+"""The local app: a page, its choices, and pictures explained. Nothing of a picture is written anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from seewhy import storage
+from seewhy.catalog import METHODS
+from seewhy.errors import ImageError, UsageError
+from seewhy.images import check_picture, load_image
+from seewhy.job import explained
+from seewhy.loaded import LoadedModel
+from seewhy.methods import as_methods, is_fast
+from seewhy.options import Settings
+from seewhy.samples import SAMPLES, sample
+from seewhy.server.guard import Guard
+from seewhy.server.questions import Question, choices, read_question
+from seewhy.server.work import Desk, Full, Job, Progress
+from seewhy.viewer import build_app, picture_address
+
+HEARTBEAT = 1.0  # seconds without news until the client is told that there is none
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may cost. `body` is in bytes, `pixels` are of a picture, `patience` is in seconds for a whole body to
+    arrive, `places` are questions that wait or are being answered."""
+
+    body: int = 20 * 2**20
+    pixels: int = 50_000_000
+    patience: float = 30.0
+    places: int = 32
+
+
+def make_app(
+    models: Sequence[LoadedModel], token: str, limits: Limits | None = None, settings: Settings | None = None
+) -> Starlette:
+    """The ASGI application. `settings` are those of every run; what the browser chooses comes on top."""
+    limits = limits or Limits()
+    desk = Desk(models, limits.places)
+    server = Server(desk, limits, settings or Settings())
+    page, policy = build_app()
+
+    async def start(_: Request) -> Response:
+        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+
+    offered = JSONResponse({**choices(models, slow_methods()), "samples": thumbnails(), "bytes": limits.body}).body
+
+    async def offer(_: Request) -> Response:
+        return Response(offered, media_type="application/json")
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        desk.close()
+
+    routes = [Route("/", start), Route("/choices", offer), Route("/explain", server.explain, methods=["POST"])]
+    guard = Middleware(Guard, token=token)
+    return Starlette(
+        routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers={HTTPException: in_json}
+    )
+
+
+async def in_json(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+@dataclass(frozen=True)
+class Server:
+    """From requests to explanations."""
+
+    desk: Desk
+    limits: Limits
+    settings: Settings
+
+    async def explain(self, request: Request) -> Response:
+        """The picture in the body, explained: a line of JSON for each piece of news, the last with "page" or "error".
+
+        Statuses: 408 the body took too long, 413 too many bytes, 415 no picture, or one with too many pixels, 422 a question
+        that is not on the lists, 503 no place. What turns out later, such as a damaged picture, is the last line.
+        """
+        try:
+            question = read_question(request.query_params, self.desk.models)
+            self.desk.take_place()
+        except UsageError as error:
+            raise HTTPException(422, str(error)) from None
+        except Full:
+            raise HTTPException(503, "too many questions at once; ask again in a moment", {"Retry-After": "2"}) from None
+        try:
+            picture = b"" if question.sample else await self.body(request)
+            if not question.sample:
+                check_picture(picture, self.limits.pixels, question.name)
+        except BaseException as error:
+            self.desk.give_place()
+            if isinstance(error, ImageError):
+                raise HTTPException(415, str(error)) from None
+            if isinstance(error, ClientDisconnect):
+                return Response(status_code=400)  # which nobody reads
+            raise
+        job = self.desk.ask(question.model, partial(self.page, question, picture))
+        return News(job)
+
+    async def body(self, request: Request) -> bytes:
+        """The whole body, counted as it comes, whatever its Content-Length says."""
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.limits.patience):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > self.limits.body:
+                        most = self.limits.body / 2**20
+                        raise HTTPException(413, f"more than {most:g} MB; give a smaller file")
+                    parts.append(part)
+        except TimeoutError:
+            raise HTTPException(408, f"the picture did not arrive in {self.limits.patience:g} s") from None
+        return b"".join(parts)
+
+    def page(self, question: Question, picture: bytes, model: LoadedModel, progress: Progress) -> str:
+        """The page of one picture. In the model's thread, so that no two pictures are decoded for it at a time."""
+        given: Any = sample(question.name) if question.sample else picture
+        try:
+            image = load_image(given, max_pixels=self.limits.pixels)
+        except ImageError as error:
+            raise ImageError(question.name, error.reason) from None
+        settings = replace(
+            self.settings, methods=question.methods, targets=question.targets, layers=(question.layers,), fit=question.fit
+        )
+        return explained(model, image, question.name, settings, progress).report()
+
+
+class News(StreamingResponse):
+    """What a job tells, line by line; the job is stopped when the client leaves."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(self.lines(job), media_type="application/x-ndjson")
+        self.job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.job.stopped.set()
+
+    @staticmethod
+    async def lines(job: Job) -> AsyncIterator[str]:
+        last = False
+        while not last:
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    event = await job.events.get()
+            except TimeoutError:
+                event = {}
+            last = "page" in event or "error" in event
+            yield json.dumps(event, separators=(",", ":")) + "\n"
+
+
+def slow_methods() -> dict[str, bool]:
+    return {entry.name: not is_fast(as_methods(entry.name)[entry.name]) for entry in METHODS}
+
+
+def thumbnails() -> list[dict[str, str]]:
+    from PIL import Image
+
+    found = []
+    for name in SAMPLES:
+        with Image.open(sample(name)) as picture:
+            picture.thumbnail((240, 240))
+            found.append({"name": name, "picture": picture_address(storage.jpeg(picture.convert("RGB"), quality=80))})
+    return found

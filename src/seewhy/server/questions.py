@@ -1,0 +1,100 @@
+"""What a browser may ask: choices from the server's own lists. No path, no address and no setting comes from there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from seewhy.catalog import METHODS, find_method
+from seewhy.errors import UnknownName, UsageError
+from seewhy.loaded import LoadedModel
+from seewhy.samples import SAMPLES
+from seewhy.targets import as_number, find_class
+
+Fit = Literal["crop", "squash", "pad"]
+LAYERS = ("every", "blocks", "stages", "suggested")
+MOST_CLASSES, MOST_METHODS, LONGEST_NAME = 10, 8, 120
+
+
+@dataclass(frozen=True)
+class Question:
+    """One picture's question: the number of the `model`, names of `methods`, `targets` as `explain` takes them, one of
+    `LAYERS`, how the photo meets the input, the picture's `name` as it is shown, and whether it is a `sample`."""
+
+    model: int
+    methods: tuple[str, ...]
+    targets: tuple[str, ...]
+    layers: str
+    fit: Fit | None
+    name: str
+    sample: bool
+
+
+def read_question(given: Mapping[str, str], models: Sequence[LoadedModel]) -> Question:
+    """A question from the words of a request. Raises UsageError for what is not on the lists.
+
+    `model` is a number, `methods` are names with commas, `top` is how many of the likeliest classes, `classes` are names or
+    indices, one a line.
+    """
+    number = given.get("model", "0")
+    if not number.isascii() or not number.isdecimal() or int(number) >= len(models):
+        raise UsageError(f"model={number[:20]!r}: give the number of one of the {len(models)} models, from 0.")
+    model = models[int(number)]
+    names = [name for name in given.get("methods", "gradcam").split(",") if name.strip()]
+    methods = tuple(dict.fromkeys(find_method(name).name for name in names))
+    if not 0 < len(methods) <= MOST_METHODS:
+        raise UsageError(f"{len(methods)} methods: choose 1 to {MOST_METHODS}.")
+    sample = given.get("sample", "")
+    if sample and sample not in SAMPLES:
+        raise UnknownName("sample", sample[:LONGEST_NAME], SAMPLES)
+    return Question(
+        model=int(number),
+        methods=methods,
+        targets=read_classes(given.get("top", "1"), given.get("classes", ""), model),
+        layers=listed("layers", given.get("layers", LAYERS[0]), LAYERS),
+        fit=cast("Fit", listed("fit", given["fit"], get_args(Fit))) if given.get("fit") else None,
+        name=sample or shown_name(given.get("name", "")),
+        sample=bool(sample),
+    )
+
+
+def read_classes(top: str, classes: str, model: LoadedModel) -> tuple[str, ...]:
+    """The likeliest classes and those named, as targets. Names must be the model's own: nothing else is looked up."""
+    if not top.isascii() or not top.isdecimal() or int(top) > MOST_CLASSES:
+        raise UsageError(f"top={top[:20]!r}: give a number from 0 to {MOST_CLASSES}.")
+    targets = [f"top{int(top)}"] if int(top) else []
+    for line in filter(None, map(str.strip, classes.splitlines())):
+        known = as_number(line)
+        if isinstance(known, str) and model.labels is None:
+            raise UsageError("this model brings no class names; give indices.")
+        targets.append(str(find_class(known, model.labels, len(model.labels)) if model.labels is not None else known))
+    if not targets or len(targets) + int(top) > MOST_CLASSES + 1:
+        raise UsageError(f"choose 1 to {MOST_CLASSES} classes.")
+    return tuple(targets)
+
+
+def listed(what: str, given: str, choices: Sequence[str]) -> str:
+    if given not in choices:
+        raise UnknownName(what, given[:LONGEST_NAME], choices, hint=f"There are {', '.join(choices)}.")
+    return given
+
+
+def shown_name(given: str) -> str:
+    """A file's name for people: its last part, without signs that cannot be seen or that turn the text around.
+
+    >>> shown_name("../../etc/pass\\twd"), shown_name("")
+    ('passwd', 'picture')
+    """
+    last = re.split(r"[\\/]", given)[-1]
+    return "".join(sign for sign in last if sign.isprintable())[:LONGEST_NAME].strip() or "picture"
+
+
+def choices(models: Sequence[LoadedModel], slow: Mapping[str, bool]) -> dict[str, object]:
+    """What the page offers: models with their classes, methods (`slow`: they ask the network again), layers."""
+    return {
+        "models": [{"name": model.uri, "classes": model.labels or ()} for model in models],
+        "methods": [{"name": entry.name, "slow": slow[entry.name]} for entry in METHODS],
+        "most": {"classes": MOST_CLASSES, "methods": MOST_METHODS},
+    }

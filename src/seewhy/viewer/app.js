@@ -1,0 +1,189 @@
+// The local app around the page: it sends a picture, and shows the page that comes back in a frame of its own.
+const $ = (id) => document.getElementById(id);
+const make = (tag, props = {}, ...children) => {
+  const node = Object.assign(document.createElement(tag), props);
+  node.append(...children);
+  return node;
+};
+const TOKEN = location.hash.slice(1);  // browsers keep what stands behind the "#" to themselves
+const KEPT = 12;
+const ask = (path, options = {}) => fetch(path, { ...options, headers: { Authorization: `Bearer ${TOKEN}` } });
+const named = [];  // classes asked for by name
+const earlier = [];  // {title, text}, the latest first
+let offered, picture = null, running = null, link = "", frame = null;
+
+function problem(text) {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+
+const model = () => offered.models[+$("model").value];
+const methods = () => [...document.querySelectorAll("#methods input:checked")].map((input) => input.value);
+
+/** The address of a question. Only words from the server's own lists; the name is for people. */
+function question() {
+  const words = new URLSearchParams({ model: $("model").value, methods: methods().join(), top: $("top").value,
+    classes: named.join("\n"), layers: $("layers").value, fit: $("fit").value });
+  if (picture.sample) words.set("sample", picture.sample);
+  else words.set("name", picture.name);
+  return `/explain?${words}`;
+}
+
+const clock = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
+
+/** One line of news. Gives the page once it is there. */
+function heard(news, begun) {
+  if (news.error) throw new Error(news.error);
+  if (news.waiting) $("status").textContent = `waiting: ${news.waiting} before this one`;
+  if (news.begun) $("status").textContent = "explaining";
+  if (news.total) {
+    const left = ((performance.now() - begun.at) / 1000 / news.done) * (news.total - news.done);
+    Object.assign($("progress"), { hidden: false, max: news.total, value: news.done });
+    $("status").textContent = `${news.done.toLocaleString("en")} of ${news.total.toLocaleString("en")} forwards, ${clock(left)} left`;
+  }
+  return news.page;
+}
+
+async function explain() {
+  if (picture === null) return;
+  running?.abort();
+  const mine = new AbortController(), begun = { at: performance.now() };
+  running = mine;
+  problem("");
+  if (picture.size > offered.bytes) return finish(mine, `${picture.name}: more than ${offered.bytes / 2 ** 20} MB; give a smaller file`);
+  $("stop").hidden = false;
+  $("status").textContent = "sending";
+  try {
+    const answer = await ask(question(), { method: "POST", body: picture.sample ? null : picture, signal: mine.signal });
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let page, parts = [];
+    while (page === undefined) {
+      const { value, done } = await reader.read();
+      if (done) throw new Error("the server ended before it had answered");
+      parts.push(value);
+      if (!value.includes("\n")) continue;  // a page is one long line
+      const lines = parts.join("").split("\n");
+      parts = [lines.pop()];
+      for (const line of lines) page ??= heard(JSON.parse(line), begun);
+    }
+    show(`${picture.name} \u00b7 ${model().name}`, page);
+    finish(mine, "", `${((performance.now() - begun.at) / 1000).toFixed(1)} s`);
+  } catch (error) {
+    if (error.name === "AbortError") finish(mine, "", "stopped");
+    else finish(mine, error instanceof TypeError ? "the server does not answer: does it still run in its terminal?" : error.message);
+  }
+}
+
+function finish(mine, text, status = "") {
+  if (running !== mine) return;  // a newer question has the word
+  running = null;
+  $("stop").hidden = $("progress").hidden = true;
+  $("status").textContent = status;
+  problem(text);
+}
+
+/** A page in a frame that may run its script and save files, and nothing else. Its name carries what was chosen before. */
+function show(title, text) {
+  earlier.unshift({ title, text });
+  earlier.length = Math.min(earlier.length, KEPT);
+  $("earlier").replaceChildren(...earlier.map((one, number) => new Option(one.title, number)));
+  $("earlier-label").hidden = earlier.length < 2;
+  display(text);
+}
+
+function display(text) {
+  frame?.remove();
+  frame = make("iframe", { title: "The page of the picture", name: `seewhy-app${link}`, srcdoc: text });
+  frame.setAttribute("sandbox", "allow-scripts allow-downloads");
+  $("start").hidden = true;
+  $("save").hidden = false;
+  $("main").prepend(frame);
+}
+
+function take(file) {
+  if (!file) return;
+  picture = file;
+  explain();
+}
+
+function words() {
+  const count = +$("top").value, classes = [count ? `${count} likeliest` : "", ...named].filter(Boolean);
+  $("asks").textContent = `${methods().join(", ") || "no method"} \u00b7 ${classes.join(", ") || "no class"} \u00b7 ${$("layers").selectedOptions[0].text}`;
+  $("chosen").replaceChildren(...named.map((name, number) => {
+    const button = make("button", { type: "button", textContent: `${name} \u00d7`, title: "Leave it out" });
+    button.setAttribute("aria-label", `Leave out ${name}`);
+    button.onclick = () => { named.splice(number, 1); words(); };
+    return button;
+  }));
+  const full = methods().length >= offered.most.methods;
+  for (const input of document.querySelectorAll("#methods input")) input.disabled = full && !input.checked;
+}
+
+function addClass() {
+  const name = $("class").value.trim();
+  if (name && !named.includes(name) && named.length < offered.most.classes) named.push(name);
+  $("class").value = "";
+  words();
+}
+
+function listClasses() {
+  named.length = 0;
+  $("classes").replaceChildren(...model().classes.map((label) => new Option(label.split(",")[0])));
+  words();
+}
+
+function controls() {
+  $("model").replaceChildren(...offered.models.map(({ name }, number) => new Option(name, number)));
+  $("methods").replaceChildren(...offered.methods.map(({ name, slow }) => {
+    const input = make("input", { type: "checkbox", value: name, checked: name === "gradcam", onchange: words });
+    const note = slow ? make("span", { className: "faint", textContent: "slow", title: "It asks the network again for each layer; choose few layers." }) : "";
+    return make("label", {}, input, name, note);
+  }));
+  $("samples").replaceChildren(...offered.samples.map(({ name, picture: src }) => {
+    const button = make("button", { title: name }, make("img", { src, alt: `The picture ${name}` }));
+    button.onclick = () => { picture = { sample: name, name }; explain(); };
+    return button;
+  }));
+  const open = (shown) => { $("question").hidden = !shown; $("asks").setAttribute("aria-expanded", shown); };
+  $("asks").onclick = () => open($("question").hidden);
+  $("question").onsubmit = (event) => { event.preventDefault(); addClass(); open(false); explain(); };
+  $("class").onchange = addClass;
+  for (const id of ["top", "layers", "fit"]) $(id).onchange = words;
+  $("model").onchange = () => { listClasses(); explain(); };
+  $("choose").onclick = () => $("file").click();
+  $("file").onchange = () => { take($("file").files[0]); $("file").value = ""; };
+  $("stop").onclick = () => running?.abort();
+  $("earlier").onchange = () => display(earlier[+$("earlier").value].text);
+  $("save").onclick = () => {
+    const { title, text } = earlier[+$("earlier").value], address = URL.createObjectURL(new Blob([text], { type: "text/html" }));
+    make("a", { href: address, download: `${title.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.html` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+  };
+  document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("over");
+    take(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+  window.addEventListener("message", (event) => {
+    if (event.source !== frame?.contentWindow) return;
+    if (event.data?.file instanceof File) take(event.data.file);
+    if (typeof event.data?.link === "string") link = event.data.link;
+  });
+  listClasses();
+}
+
+async function start() {
+  const answer = TOKEN ? await ask("/choices") : { ok: false, status: 401 };
+  if (!answer.ok) {
+    $("start").hidden = $("choose").hidden = $("asks").hidden = true;
+    return problem("This address lacks its token: take the one that seewhy printed in the terminal, with all that stands behind the #.");
+  }
+  offered = await answer.json();
+  controls();
+}
+
+window.app = { ready: start().catch((error) => problem(`the server does not answer (${error.message})`)) };
