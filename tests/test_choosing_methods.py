@@ -154,6 +154,15 @@ def test_methods_together_are_each_alone(embedded: seewhy.LoadedModel) -> None:
         torch.testing.assert_close(alone.map(), maps[0], rtol=1e-4, atol=1e-5 * float(maps.abs().max()))
 
 
+def test_methods_of_the_whole_network_take_the_suggested_layer_for_no_layer() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    for layers in ("suggested", ["suggested"], [None], None):
+        e = seewhy.explain(net, torch.rand(1, 3, 8, 8), methods="rise(masks=4)", layers=layers)
+        assert e.layers == ("network",)
+    with pytest.raises(UnknownName, match="no layer 'sugested'"):
+        seewhy.explain(net, torch.rand(1, 3, 8, 8), methods="rise(masks=4)", layers=["suggested", "sugested"])
+
+
 def test_layers_are_not_looked_for_where_none_is_needed() -> None:
     """RISE and occlusion ask the network alone, which need not have a grid."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))

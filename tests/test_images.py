@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from seewhy.errors import ImageError
 from seewhy.finding import find_pictures
-from seewhy.images import FORMATS, check_picture, known_formats, load_image
+from seewhy.images import FORMATS, known_formats, load_image
 
 LOSSLESS = ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 SAVE = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}, "TIFF": {"compression": "tiff_lzw"}}

@@ -93,8 +93,8 @@ def explain(
     tensor, module = given.tensor, given.module
     questions = bound(questions, given, loaded, multilabel=multilabel)
     layered = any(looks_at_layers(method) for method in chosen.values())
-    if layers is not None and layers != SUGGESTED and not layered:
-        select(layers, module)  # a misspelt name is an error, even if no method looks at layers
+    if not layered and (given_layers := split_suggested(layers)[1]):
+        select(given_layers, module)  # a misspelt name is an error, even if no method looks at layers
     picked, hint, doubt = choose_layers(layers, module, tensor, suggested, hinted) if layered else (NO_LAYERS, None, "")
     picked = at_site(picked, site, module)
     selection = picked if hint is None else picked.plus(hint.layer)
@@ -151,13 +151,18 @@ def choose_layers(
     layers: Any, module: nn.Module, inputs: Tensor, extra: bool, grid: Hint | None
 ) -> tuple[Selection, Suggestion | None, str]:
     """The selection that was asked for, the suggested layer where it is wanted, and what to say about that."""
-    entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
-    named = [entry is None or (isinstance(entry, str) and entry == SUGGESTED) for entry in entries]
-    hint, doubt = find_hint(module, inputs, grid, asked=any(named), extra=extra)
-    others = [entry for entry, is_it in zip(entries, named, strict=True) if not is_it]
-    selection = select(others, module) if others or not entries else NO_LAYERS
+    wanted, others = split_suggested(layers)
+    hint, doubt = find_hint(module, inputs, grid, asked=wanted, extra=extra)
+    selection = select(others, module) if others or not wanted else NO_LAYERS
     # Added by its name: a module may be called "stages", which as a specification is a group.
-    return selection.plus(hint.layer) if hint and any(named) else selection, hint, doubt
+    return selection.plus(hint.layer) if hint and wanted else selection, hint, doubt
+
+
+def split_suggested(layers: Any) -> tuple[bool, list[Any]]:
+    """Whether a specification asks for the suggested layer, as None does, and what else is in it."""
+    entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
+    others = [entry for entry in entries if not (entry is None or (isinstance(entry, str) and entry == SUGGESTED))]
+    return len(others) < len(entries), others
 
 
 def all_methods(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:

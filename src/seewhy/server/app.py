@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,16 +20,16 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from seewhy import storage
-from seewhy.catalog import METHODS
 from seewhy.errors import ImageError, UsageError
 from seewhy.images import check_picture, load_image
 from seewhy.job import explained
 from seewhy.loaded import LoadedModel
 from seewhy.methods import as_methods, is_fast
 from seewhy.options import Settings
+from seewhy.reference import cards
 from seewhy.samples import SAMPLES, sample
 from seewhy.server.guard import Guard
-from seewhy.server.questions import Question, choices, read_question
+from seewhy.server.questions import MOST_CLASSES, MOST_METHODS, Question, read_question
 from seewhy.server.work import Desk, Full, Job, Progress
 from seewhy.viewer import build_app, picture_address
 
@@ -58,7 +59,7 @@ def make_app(
     async def start(_: Request) -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
-    offered = JSONResponse({**choices(models, slow_methods()), "samples": thumbnails(), "bytes": limits.body}).body
+    offered = JSONResponse(choices(models, limits)).body
 
     async def offer(_: Request) -> Response:
         return Response(offered, media_type="application/json")
@@ -70,9 +71,7 @@ def make_app(
 
     routes = [Route("/", start), Route("/choices", offer), Route("/explain", server.explain, methods=["POST"])]
     guard = Middleware(Guard, token=token)
-    return Starlette(
-        routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers={HTTPException: in_json}
-    )
+    return Starlette(routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers={HTTPException: in_json})
 
 
 async def in_json(_: Request, error: Exception) -> Response:
@@ -100,7 +99,9 @@ class Server:
         except UsageError as error:
             raise HTTPException(422, str(error)) from None
         except Full:
-            raise HTTPException(503, "too many questions at once; ask again in a moment", {"Retry-After": "2"}) from None
+            raise HTTPException(
+                503, "too many questions at once; ask again in a moment", {"Retry-After": "2"}
+            ) from None
         try:
             picture = b"" if question.sample else await self.body(request)
             if not question.sample:
@@ -138,7 +139,11 @@ class Server:
         except ImageError as error:
             raise ImageError(question.name, error.reason) from None
         settings = replace(
-            self.settings, methods=question.methods, targets=question.targets, layers=(question.layers,), fit=question.fit
+            self.settings,
+            methods=question.methods,
+            targets=question.targets,
+            layers=(question.layers,),
+            fit=question.fit,
         )
         return explained(model, image, question.name, settings, progress).report()
 
@@ -169,13 +174,23 @@ class News(StreamingResponse):
             yield json.dumps(event, separators=(",", ":")) + "\n"
 
 
-def slow_methods() -> dict[str, bool]:
-    return {entry.name: not is_fast(as_methods(entry.name)[entry.name]) for entry in METHODS}
+def choices(models: Sequence[LoadedModel], limits: Limits) -> dict[str, Any]:
+    """What the page offers: models with their classes, methods (`slow`: they ask the network again), samples, limits."""
+    methods = []
+    for card in cards():
+        name = card.entry.name
+        methods.append(
+            {"name": name, "slow": not is_fast(as_methods(name)[name]), "about": card.doc.partition("\n")[0]}
+        )
+    return {
+        "models": [{"name": model.uri, "classes": model.labels or ()} for model in models],
+        "methods": methods,
+        "samples": thumbnails(),
+        "most": {"classes": MOST_CLASSES, "methods": MOST_METHODS, "bytes": limits.body},
+    }
 
 
 def thumbnails() -> list[dict[str, str]]:
-    from PIL import Image
-
     found = []
     for name in SAMPLES:
         with Image.open(sample(name)) as picture:

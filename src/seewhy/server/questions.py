@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from seewhy.catalog import METHODS, find_method
+from seewhy.catalog import find_method
 from seewhy.errors import UnknownName, UsageError
 from seewhy.loaded import LoadedModel
 from seewhy.samples import SAMPLES
@@ -38,10 +38,8 @@ def read_question(given: Mapping[str, str], models: Sequence[LoadedModel]) -> Qu
     `model` is a number, `methods` are names with commas, `top` is how many of the likeliest classes, `classes` are names or
     indices, one a line.
     """
-    number = given.get("model", "0")
-    if not number.isascii() or not number.isdecimal() or int(number) >= len(models):
-        raise UsageError(f"model={number[:20]!r}: give the number of one of the {len(models)} models, from 0.")
-    model = models[int(number)]
+    number = whole("model", given.get("model", "0"), len(models) - 1)
+    model = models[number]
     names = [name for name in given.get("methods", "gradcam").split(",") if name.strip()]
     methods = tuple(dict.fromkeys(find_method(name).name for name in names))
     if not 0 < len(methods) <= MOST_METHODS:
@@ -50,7 +48,7 @@ def read_question(given: Mapping[str, str], models: Sequence[LoadedModel]) -> Qu
     if sample and sample not in SAMPLES:
         raise UnknownName("sample", sample[:LONGEST_NAME], SAMPLES)
     return Question(
-        model=int(number),
+        model=number,
         methods=methods,
         targets=read_classes(given.get("top", "1"), given.get("classes", ""), model),
         layers=listed("layers", given.get("layers", LAYERS[0]), LAYERS),
@@ -62,17 +60,22 @@ def read_question(given: Mapping[str, str], models: Sequence[LoadedModel]) -> Qu
 
 def read_classes(top: str, classes: str, model: LoadedModel) -> tuple[str, ...]:
     """The likeliest classes and those named, as targets. Names must be the model's own: nothing else is looked up."""
-    if not top.isascii() or not top.isdecimal() or int(top) > MOST_CLASSES:
-        raise UsageError(f"top={top[:20]!r}: give a number from 0 to {MOST_CLASSES}.")
-    targets = [f"top{int(top)}"] if int(top) else []
+    count = whole("top", top, MOST_CLASSES)
+    targets = [f"top{count}"] if count else []
     for line in filter(None, map(str.strip, classes.splitlines())):
-        known = as_number(line)
+        known = as_number(line[:LONGEST_NAME])
         if isinstance(known, str) and model.labels is None:
             raise UsageError("this model brings no class names; give indices.")
         targets.append(str(find_class(known, model.labels, len(model.labels)) if model.labels is not None else known))
-    if not targets or len(targets) + int(top) > MOST_CLASSES + 1:
+    if not targets or len(targets) + count > MOST_CLASSES + 1:
         raise UsageError(f"choose 1 to {MOST_CLASSES} classes.")
     return tuple(targets)
+
+
+def whole(what: str, given: str, most: int) -> int:
+    if not re.fullmatch("[0-9]{1,4}", given) or int(given) > most:
+        raise UsageError(f"{what}={given[:20]!r}: give a number from 0 to {most}.")
+    return int(given)
 
 
 def listed(what: str, given: str, choices: Sequence[str]) -> str:
@@ -89,12 +92,3 @@ def shown_name(given: str) -> str:
     """
     last = re.split(r"[\\/]", given)[-1]
     return "".join(sign for sign in last if sign.isprintable())[:LONGEST_NAME].strip() or "picture"
-
-
-def choices(models: Sequence[LoadedModel], slow: Mapping[str, bool]) -> dict[str, object]:
-    """What the page offers: models with their classes, methods (`slow`: they ask the network again), layers."""
-    return {
-        "models": [{"name": model.uri, "classes": model.labels or ()} for model in models],
-        "methods": [{"name": entry.name, "slow": slow[entry.name]} for entry in METHODS],
-        "most": {"classes": MOST_CLASSES, "methods": MOST_METHODS},
-    }

@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from seewhy.errors import SeewhyError
@@ -76,7 +76,7 @@ class Desk:
             job.tell(waiting=len(others))
         others.add(job)
 
-        def ended(_: Future[None]) -> None:
+        def ended(_: asyncio.Future[None]) -> None:
             others.discard(job)
             self.give_place()
 

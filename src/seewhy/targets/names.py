@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -21,8 +22,12 @@ def class_name(index: int, labels: Labels) -> str:
 
 
 def as_number(given: int | str) -> int | str:
-    """An index that was written as text, as a number; a name as it is."""
-    return int(given) if isinstance(given, str) and given.strip().isdecimal() else given
+    """An index that was written as text, as a number; a name as it is.
+
+    >>> as_number("654"), as_number("minibus")
+    (654, 'minibus')
+    """
+    return int(given) if isinstance(given, str) and re.fullmatch(r"\s*\d{1,18}\s*", given) else given
 
 
 def find_class(given: int | str, labels: Labels, count: int) -> int:

@@ -44,7 +44,7 @@ def read(spec: Any) -> list[Target]:
             return [TopScore(1)]
         case Target():
             return [spec]
-        case str() if top := re.fullmatch(r"top-?(\d+)", spec.strip().lower()):
+        case str() if top := re.fullmatch(r"top-?(\d{1,6})", spec.strip().lower()):
             if top[1].strip("0") == "":
                 raise TargetError(spec, "ranks start at 1: top1, top5.")
             return [TopScore(rank) for rank in range(1, int(top[1]) + 1)]
@@ -104,9 +104,10 @@ def split_place(text: str, example: str) -> tuple[str, list[float]]:
 
 
 def read_output(text: str) -> Target:
-    if not text.isdecimal():
+    number = as_number(text)
+    if isinstance(number, str):
         raise TargetError(text, "outputs are counted from 0: 'output:0'.")
-    return OutputScore(int(text))
+    return OutputScore(number)
 
 
 # kind -> how to read what stands after the colon, and an example

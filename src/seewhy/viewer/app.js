@@ -50,7 +50,7 @@ async function explain() {
   const mine = new AbortController(), begun = { at: performance.now() };
   running = mine;
   problem("");
-  if (picture.size > offered.bytes) return finish(mine, `${picture.name}: more than ${offered.bytes / 2 ** 20} MB; give a smaller file`);
+  if (picture.size > offered.most.bytes) return finish(mine, `${picture.name}: more than ${offered.most.bytes / 2 ** 20} MB; give a smaller file`);
   $("stop").hidden = false;
   $("status").textContent = "sending";
   try {
@@ -135,10 +135,10 @@ function listClasses() {
 
 function controls() {
   $("model").replaceChildren(...offered.models.map(({ name }, number) => new Option(name, number)));
-  $("methods").replaceChildren(...offered.methods.map(({ name, slow }) => {
+  $("methods").replaceChildren(...offered.methods.map(({ name, slow, about }) => {
     const input = make("input", { type: "checkbox", value: name, checked: name === "gradcam", onchange: words });
     const note = slow ? make("span", { className: "faint", textContent: "slow", title: "It asks the network again for each layer; choose few layers." }) : "";
-    return make("label", {}, input, name, note);
+    return make("label", { title: about }, input, name, note);
   }));
   $("samples").replaceChildren(...offered.samples.map(({ name, picture: src }) => {
     const button = make("button", { title: name }, make("img", { src, alt: `The picture ${name}` }));

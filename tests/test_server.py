@@ -1,0 +1,509 @@
+"""The local app: who may ask, what may be asked, and that nothing else happens."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import queue
+import socket
+import struct
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import torch
+from PIL import Image
+
+import seewhy
+from seewhy import cli
+from seewhy.errors import UsageError
+from seewhy.images import load_image
+from seewhy.job import explained
+from seewhy.options import Settings
+from seewhy.server import Limits, app, make_server
+from seewhy.server.questions import shown_name
+
+LIMITS = Limits(body=2 * 2**20, pixels=4_000_000, patience=1.0, places=24)
+WRITES: list[str] | None = None  # paths opened for writing while it is a list
+
+
+def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook: Python tells it of every file that is opened, made or moved, in whatever thread."""
+    if WRITES is None:
+        return
+    if event == "open" and arguments[1] is not None and set(str(arguments[1])) & set("wax+"):
+        WRITES.append(f"open {arguments[0]}")
+    elif event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "shutil.copyfile", "tempfile.mkstemp"):
+        WRITES.append(f"{event} {arguments}")
+
+
+sys.addaudithook(watch)
+
+
+def small_net() -> seewhy.LoadedModel:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, stride=2), torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 5),
+    )  # fmt: skip
+    labels = ["cat", "</script><script>alert(1)</script>", "dog", "like:/etc/passwd", "bus"]
+    return seewhy.load_model(net, preprocess=seewhy.Preprocess.imagenet(64), labels=labels)
+
+
+class Served:
+    """A server in a thread, asked with plain HTTP."""
+
+    def __init__(self, models: list[seewhy.LoadedModel], limits: Limits = LIMITS) -> None:
+        self.models = models
+        self.server, self.listening, self.address = make_server(models, port=0, limits=limits)
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listening]})
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        origin, _, self.token = self.address.partition("/#")
+        self.host = origin.removeprefix("http://")
+        self.port = int(self.host.partition(":")[2])
+
+    def close(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+    def ask(
+        self, path: str, body: bytes | None = None, *, method: str = "", headers: dict[str, str | None] | None = None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body and headers; a header of None is left out."""
+        sent = {"Host": self.host, "Authorization": f"Bearer {self.token}", **(headers or {})}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.putrequest(method or ("GET" if body is None else "POST"), path, skip_host=True)
+            if body is not None and "Transfer-Encoding" not in sent and "Content-Length" not in sent:
+                sent["Content-Length"] = str(len(body))
+            for name, value in sent.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders()
+            try:
+                if body is not None:
+                    connection.send(body)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it has heard enough, and answered
+            answer = connection.getresponse()
+            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+        finally:
+            connection.close()
+
+    def explain(self, picture: bytes, **words: Any) -> tuple[int, list[dict[str, Any]]]:
+        """The status and the news of one question."""
+        status, body, _ = self.ask(f"/explain?{urlencode(words)}", picture)
+        return status, [json.loads(line) for line in body.decode().splitlines()]
+
+    def lives(self) -> None:
+        status, news = self.explain(picture_bytes(), name="after.png", top=1)
+        assert (status, list(news[-1])) == (200, ["page"])
+
+
+def picture_bytes(color: str = "red", size: tuple[int, int] = (90, 70), form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    image = Image.new("RGB", size, color)
+    image.paste("yellow", (10, 10, 40, 50))
+    image.save(file, form)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    found = Served([small_net(), seewhy.load_model()])
+    yield found
+    found.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_written(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test of this file: no thread opens a file for writing."""
+    global WRITES
+    if "served" in request.fixturenames:
+        request.getfixturevalue("served")
+    WRITES = []
+    yield
+    found, WRITES = WRITES, None
+    assert found == []
+
+
+def test_the_watch_sees_files_that_are_written(tmp_path: Any) -> None:
+    assert WRITES is not None
+    WRITES.clear()  # of the folder itself
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "b").mkdir()
+    assert len(WRITES) == 2
+    WRITES.clear()
+
+
+# Who may ask
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example:8642", "", None, "[::1]:1",
+             "127.0.0.1:80@evil.example", "2130706433"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/", "/choices", "/explain"])
+def test_another_host_is_refused(served: Served, path: str, host: str | None) -> None:
+    status, _, _ = served.ask(path, b"" if path == "/explain" else None, headers={"Host": host})
+    assert status in (400, 421)
+    served.lives()
+
+
+def test_this_machine_by_either_name_and_any_port(served: Served) -> None:
+    for host in (served.host, f"localhost:{served.port}", "localhost", "127.0.0.1:9"):  # the last two through a tunnel
+        assert served.ask("/choices", headers={"Host": host, "Origin": f"http://{host}"})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "", "https://{host}", "http://localhost:1", "http://{host}.evil.example",
+               "http://{host}/", "file://"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/", "/choices", "/explain"])
+def test_another_origin_is_refused(served: Served, path: str, origin: str) -> None:
+    headers: dict[str, str | None] = {"Origin": origin.replace("{host}", served.host)}
+    status, body, answered = served.ask(path, picture_bytes() if path == "/explain" else None, headers=headers)
+    assert status == 403 and b"origin" in body
+    assert not any(name.startswith("access-control") for name in answered)
+    served.lives()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic {token}", "{token}", "Bearer {token}x", "Bearer \xff"],
+)
+@pytest.mark.parametrize("path", ["/choices", "/explain", "/nowhere", "//", "/../etc/passwd"])
+def test_without_the_token_nothing_is_told(served: Served, path: str, given: str | None) -> None:
+    header = None if given is None else given.replace("{token}", served.token)
+    status, body, _ = served.ask(
+        path, picture_bytes() if path == "/explain" else None, headers={"Authorization": header}
+    )
+    assert status == 401 and b"terminal" in body
+    assert served.ask(f"{path}?token={served.token}", headers={"Authorization": None})[0] == 401
+
+
+def test_a_preflight_is_answered_with_nothing(served: Served) -> None:
+    headers: dict[str, str | None] = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    status, _, answered = served.ask("/explain", method="OPTIONS", headers={**headers, "Authorization": None})
+    assert status == 403 and not any(name.startswith("access-control") for name in answered)
+
+
+def test_the_first_page_holds_no_secret_and_may_do_little(served: Served) -> None:
+    status, body, headers = served.ask("/", headers={"Authorization": None})
+    assert status == 200 and served.token.encode() not in body
+    policy = headers["content-security-policy"]
+    for part in ("default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
+        assert part in policy
+    assert "unsafe-eval" not in policy and "script-src 'sha256-" in policy
+    for name in ("cache-control", "x-content-type-options", "referrer-policy", "x-frame-options"):
+        assert name in headers
+    assert "server" not in headers
+
+
+def test_it_listens_on_this_machine_only(served: Served) -> None:
+    assert served.listening.getsockname()[0] == "127.0.0.1"
+
+
+# What may be sent
+
+
+def test_a_body_that_is_too_large_is_not_read_to_its_end(served: Served) -> None:
+    large = picture_bytes() + b"\0" * (6 * LIMITS.body)
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large)
+    status, body, _ = served.ask("/explain", chunked, headers={"Transfer-Encoding": "chunked"})
+    assert status == 413 and b"2 MB" in body
+    assert served.ask("/explain", large)[0] == 413
+    served.lives()
+
+
+def test_a_length_that_lies_helps_nobody(served: Served) -> None:
+    large = picture_bytes() + b"\0" * (3 * LIMITS.body)
+    short = {"Content-Length": "100"}  # what lies behind is no request and no part of this one
+    assert served.ask("/explain", large, headers=short)[0] in (400, 415, 200)
+    status, body, _ = served.ask("/explain", picture_bytes(), headers={"Content-Length": "1000000"})
+    assert status == 408 and b"did not arrive" in body
+    both = {"Content-Length": "10", "Transfer-Encoding": "chunked"}
+    assert served.ask("/explain", b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large), headers=both)[0] in (400, 413)
+    for length in ("-1", "1e3", "99999999999999999999"):
+        assert served.ask("/explain", picture_bytes(), headers={"Content-Length": length})[0] in (400, 408)
+    served.lives()
+
+
+def test_who_leaves_in_the_middle_takes_no_place_along() -> None:
+    few = Served([small_net()], Limits(body=2**20, places=2, patience=20))
+    try:
+        for _ in range(6):
+            with socket.create_connection(("127.0.0.1", few.port)) as connection:
+                head = f"POST /explain HTTP/1.1\r\nHost: {few.host}\r\nAuthorization: Bearer {few.token}\r\n"
+                connection.sendall(head.encode() + b"Content-Length: 100000\r\n\r\nabc")
+                time.sleep(0.05)
+        time.sleep(0.2)
+        few.lives()
+    finally:
+        few.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"junk", b"\x89PNG\r\n\x1a\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"GIF89a", b"%!PS-Adobe-3.0 EPSF-3.0\n",
+     b"%PDF-1.4", b"\0" * 5000, b"PK\x03\x04" + b"\0" * 100, b"<html><script>alert(1)</script>"],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused(served: Served, data: bytes) -> None:
+    status, news = served.explain(data, name="x.png")
+    assert status == 415 and news[0]["error"].startswith("x.png: ")
+    served.lives()
+
+
+def png(width: int, height: int, rows: bytes) -> bytes:
+    """A PNG file whose header says any size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(served: Served) -> None:
+    rows = zlib.compress(b"\0" * 50_000_000, 9)  # 50 kB for 50 MB
+    for width, height in ((60_000, 60_000), (2**31 - 1, 1), (1, 2**31 - 1), (4000, 4000)):
+        status, news = served.explain(png(width, height, rows), name="bomb.png")
+        assert status == 415 and "over the limit" in news[0]["error"], news
+    frames = [Image.new("L", (1500, 1500), level) for level in range(0, 200, 4)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])  # of an animation only the first is read
+    assert "page" in served.explain(file.getvalue(), model=0)[1][-1]
+    served.lives()
+
+
+def test_a_picture_that_is_cut_off_is_one_line_of_news(served: Served) -> None:
+    for form in ("JPEG", "PNG", "WEBP"):
+        whole = picture_bytes(size=(300, 300), form=form)
+        status, news = served.explain(whole[: len(whole) - len(whole) // 3], name="cut")
+        assert (status, "cut: " in news[-1]["error"]) in ((200, True), (415, True))
+    served.lives()
+
+
+# What may be asked
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"model": "2"}, {"model": "-1"}, {"model": "/etc/passwd"}, {"model": "timm/resnet18"}, {"model": "os:system"},
+        {"model": "http://127.0.0.1:1/"}, {"model": ""}, {"model": "٣"}, {"model": "9" * 5000},
+        {"methods": "rise(samples=1000000000)"}, {"methods": ""}, {"methods": "os.system"}, {"methods": "all"},
+        {"methods": ",".join(["gradcam", "hirescam", "layercam", "cam", "fem", "lafam", "xgradcam", "gradcam++", "eigencam"])},
+        {"top": "11"}, {"top": "-1"}, {"top": "1e9"}, {"top": "0"}, {"top": "9" * 5000}, {"top": "²"},
+        {"top": "1", "classes": "like:/etc/hostname"}, {"classes": "like:http://127.0.0.1/x.png"}, {"classes": "text:bus"},
+        {"classes": "7", "model": "0"}, {"classes": "box:1,2,3,4"}, {"classes": "\n".join(["0", "1", "2"] * 5)},
+        {"layers": "all"}, {"layers": "../.."}, {"fit": "none"}, {"sample": "../../etc/passwd"}, {"sample": "coffee.png"},
+        {"sample": "file:///etc/passwd"},
+    ],
+    ids=lambda words: str(words)[:60],
+)  # fmt: skip
+def test_only_what_is_on_the_lists_may_be_asked(served: Served, words: dict[str, str]) -> None:
+    status, news = served.explain(picture_bytes(), **words)
+    assert status == 422 and len(news) == 1 and len(news[0]["error"]) < 400
+    served.lives()
+
+
+def test_a_class_by_name_is_an_index_whatever_its_name(served: Served) -> None:
+    """Class 3 is called "like:/etc/passwd": it is that class, and never a file."""
+    status, news = served.explain(picture_bytes(), top=0, classes="like:/etc/passwd\nBUS", model=0)
+    assert status == 200
+    assert [target["key"] for target in data_of(news[-1]["page"])["targets"]] == ["3", "4"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../../etc/passwd", "/%2e%2e/etc/passwd", "//etc/passwd", "/explain/../choices", "/static/x", "/choices/", "/explain",
+     "/\\..\\x", "/choices%00"],
+)  # fmt: skip
+def test_there_are_no_other_places(served: Served, path: str) -> None:
+    assert served.ask(path)[0] in (307, 400, 404, 405)
+    assert served.ask(path, b"")[0] in (307, 400, 404, 405, 415)
+    served.lives()
+
+
+def test_names_are_for_people_only() -> None:
+    assert shown_name("C:\\photos\\..\\bus.jpg") == "bus.jpg"
+    assert shown_name("a\u202egpj.exe\x00") == "agpj.exe"
+    assert shown_name("x" * 999) == "x" * 120
+    assert shown_name("Straßenbahn 🚋 حافلة.png") == "Straßenbahn 🚋 حافلة.png"
+
+
+def data_of(page: str) -> Any:
+    text = page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
+    return json.loads(text)
+
+
+NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>.png"
+
+
+def test_markup_in_names_stays_text(served: Served) -> None:
+    status, news = served.explain(picture_bytes(), name=NASTY, top=5, model=0)
+    page = news[-1]["page"]
+    assert status == 200 and page.isascii()
+    assert "<script>alert" not in page and "<img" not in page
+    assert data_of(page)["title"] == "script><img src=x onerror=alert(2)>.png"  # what stands behind its last slash
+    assert "</script><script>alert(1)</script>" in [target["name"] for target in data_of(page)["targets"]]
+
+
+# Answers
+
+
+def expected(model: seewhy.LoadedModel, picture: bytes, name: str, **chosen: Any) -> str:
+    settings = Settings(**{"methods": ("gradcam",), "layers": ("every",), **chosen})
+    return explained(model, load_image(picture), name, settings, None).report()
+
+
+def test_the_page_is_the_one_that_a_run_writes(served: Served) -> None:
+    picture = seewhy.sample("coffee").read_bytes()
+    status, news = served.explain(
+        picture,
+        name="coffee.png",
+        model=1,
+        top=2,
+        classes="minibus",
+        methods="Grad-CAM,hirescam",
+        layers="blocks",
+        fit="pad",
+    )
+    asked = {"methods": ("gradcam", "hirescam"), "targets": ("top2", "654"), "layers": ("blocks",), "fit": "pad"}
+    assert status == 200 and news[-1]["page"] == expected(served.models[1], picture, "coffee.png", **asked)
+    command = data_of(news[-1]["page"]) and news[-1]["page"]
+    assert (
+        "seewhy coffee.png --layers blocks --methods gradcam --methods hirescam --targets top2 --targets 654" in command
+    )
+
+
+def test_twenty_clients_at_once_get_their_own_answers(served: Served) -> None:
+    questions = []
+    for number in range(20):
+        color, top = ["red", "green", "blue", "white"][number % 4], 1 + number % 3
+        questions.append(
+            (picture_bytes(color, (60 + number, 50)), {"name": f"{number}.png", "top": top, "model": number % 2})
+        )
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda one: served.explain(one[0], **one[1]), questions))
+    for (picture, words), (status, news) in zip(questions, answers, strict=True):
+        page = expected(served.models[words["model"]], picture, words["name"], targets=(f"top{words['top']}",))
+        assert status == 200 and news[-1]["page"] == page
+
+
+def test_thirty_at_once_are_answered_or_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Served([small_net()], Limits(places=5))
+    plain = app.explained
+
+    def slower(*given: Any) -> Any:
+        time.sleep(0.05)
+        return plain(*given)
+
+    monkeypatch.setattr(app, "explained", slower)
+    try:
+        with ThreadPoolExecutor(30) as pool:
+            answers = list(pool.map(lambda number: few.explain(picture_bytes(), name=f"{number}"), range(30)))
+        statuses = [status for status, _ in answers]
+        assert set(statuses) == {200, 503} and statuses.count(200) >= 5
+        assert all("page" in news[-1] for status, news in answers if status == 200)
+        assert all("again" in news[-1]["error"] for status, news in answers if status == 503)
+        few.lives()
+    finally:
+        few.close()
+
+
+def test_a_slow_method_says_how_far_it_is_and_stops_when_nobody_waits(served: Served) -> None:
+    words = urlencode({"methods": "rise", "layers": "suggested", "model": 1, "top": 1})
+    with (
+        socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection,
+        connection.makefile("rb") as heard,
+    ):
+        picture = picture_bytes()
+        head = f"POST /explain?{words} HTTP/1.1\r\nHost: {served.host}\r\nAuthorization: Bearer {served.token}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(picture)}\r\n\r\n".encode() + picture)
+        news: list[dict[str, Any]] = []
+        while not any(one.get("done", 0) > 0 for one in news):
+            line = heard.readline()
+            assert line, news
+            if line.startswith(b"{"):  # not the head or the length of a chunk
+                news.append(json.loads(line))
+                assert "page" not in news[-1]
+    begun = time.monotonic()
+    status, later = served.explain(picture_bytes(), model=1)
+    assert status == 200 and "page" in later[-1]
+    assert time.monotonic() - begun < 20  # RISE asks 4,000 times: minutes
+
+
+def test_what_a_model_refuses_is_news_and_an_error_inside_too(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, news = served.explain(picture_bytes(), methods="attentionrollout", model=1)
+    assert status == 200 and "attentionrollout" in news[-1]["error"]
+
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError("a slip of ours")
+
+    monkeypatch.setattr(app, "explained", fail)
+    assert "inside the server" in served.explain(picture_bytes())[1][-1]["error"]
+    assert "a slip of ours" in capsys.readouterr().err
+    monkeypatch.undo()
+    served.lives()
+
+
+def test_the_pictures_of_the_package_can_be_asked_for(served: Served) -> None:
+    offered = json.loads(served.ask("/choices")[1])
+    assert [one["name"] for one in offered["samples"]] == ["cat_espresso", "coffee", "chelsea"]
+    assert offered["models"][1]["name"] == "embedded" and len(offered["models"][1]["classes"]) == 1000
+    status, news = served.explain(b"", sample="coffee", model=1)
+    assert status == 200 and data_of(news[-1]["page"])["targets"][0]["name"] == "espresso"
+
+
+# The command
+
+
+def test_a_port_in_use_is_one_line(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="in use"):
+        make_server(served.models, port=served.port)
+    with pytest.raises(UsageError, match="--port 70000"):
+        make_server(served.models, port=70000)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["serve", "--port", str(served.port)])
+    assert left.value.code == 2 and "in use" in capsys.readouterr().err
+
+
+def test_without_the_extra_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("seewhy.server")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["serve"])
+    assert left.value.code == 2 and "pip install 'seewhy[serve]'" in capsys.readouterr().err
+
+
+def test_the_command_prints_its_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import uvicorn
+
+    printed: queue.Queue[str] = queue.Queue()
+
+    def run(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        printed.put(capsys.readouterr().out)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["serve", "--port", "0", "--model", "embedded"])
+    assert left.value.code == 0
+    assert printed.get().startswith("Open http://127.0.0.1:") and "ended" in capsys.readouterr().err
