@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import seewhy
+from browsing import DOUBLE, FAINT, NAMELESS, needs_browser
 from seewhy import cli, render, report, tensors
 from seewhy.errors import UsageError
 from seewhy.viewer import pack, unpack
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 METHODS = ["gradcam", "hirescam", "layercam"]
 
 
@@ -37,14 +30,6 @@ def e() -> seewhy.Explanation:
         seewhy.load_model(), seewhy.sample("cat_espresso"), methods=METHODS, layers=["blocks.*.0.conv_dw", "conv_stem"],
         targets=["espresso", "Egyptian cat", "tabby"], suggested=True, fit="crop",
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 class Opened:
@@ -356,39 +341,7 @@ def test_it_fits_the_window(browser: Any, address: str, width: int, scheme: str)
 def test_every_control_has_a_name_and_text_can_be_read(browser: Any, address: str) -> None:
     for scheme in ("dark", "light"):
         found = Opened(browser, address, scheme=scheme)
-        nameless = found.do(
-            "[...document.querySelectorAll('button, input, select, canvas[role]')].filter(node => !(node.ariaLabel || "
-            "node.getAttribute('aria-label') || node.textContent.trim() || node.labels?.length)).map(node => node.outerHTML)"
-        )
-        assert nameless == []
-        assert found.do("new Set([...document.querySelectorAll('[id]')].map(node => node.id)).size") == found.do(
-            "document.querySelectorAll('[id]').length"
-        )
-        faint = found.do(CONTRASTS)
-        assert faint == []
-
-
-# Text whose colour and the page's differ by less than 4.5 (WCAG 2, AA).
-CONTRASTS = """(() => {
-  const light = (color) => {
-    const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-    const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map((v) => linear(v / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const color = getComputedStyle(at).backgroundColor;
-      if (!color.endsWith(", 0)")) return light(color);
-    }
-    return light("rgb(255,255,255)");
-  };
-  return [...document.querySelectorAll("p, b, span, bdi, figcaption, label, legend, summary, li, button, output")]
-    .filter((node) => node.childNodes.length && node.textContent.trim() && node.offsetParent && !node.disabled)
-    .filter((node) => {
-      const [a, b] = [light(getComputedStyle(node).color), behind(node)].sort((x, y) => y - x);
-      return (a + 0.05) / (b + 0.05) < 4.5;
-    }).map((node) => node.outerHTML.slice(0, 120));
-})()"""
+        assert found.do(NAMELESS) == [] and found.do(DOUBLE) == [] and found.do(FAINT) == []
 
 
 @needs_browser
