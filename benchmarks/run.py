@@ -16,6 +16,7 @@ os.environ["TQDM_DISABLE"] = "1"  # grad-cam draws a bar for every picture; read
 
 import torch
 
+import app
 import correctness
 import engine
 import memory
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[int], Report]] = {
     "methods": methods.measure,
     "process": lambda rounds: process.measure(max(1, rounds // 2)),
     "viewer": lambda rounds: viewer.measure(),
+    "app": app.measure,
     "memory": lambda rounds: memory.measure(max(1, rounds // 5)),
 }
 

@@ -160,9 +160,8 @@ def serve(
     from seewhy.models import load_model
     from seewhy.options import Settings
 
-    loaded = [
-        load_model(name, labels=labels, device=device, say=say, allow_code=allow_code) for name in model or [None]
-    ]
+    names: list[str | None] = [*model] if model else [None]
+    loaded = [load_model(name, labels=labels, device=device, say=say, allow_code=allow_code) for name in names]
     for note in dict.fromkeys(note for one in loaded for note in one.notes):
         say(note)
 
