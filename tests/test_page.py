@@ -226,7 +226,12 @@ def test_the_chart_shows_numbers_of_each_layer(opened: Opened, e: seewhy.Explana
     expected = [100 * float((one >= one.max() / 2).mean()) for one in spread]
     for text, value, one in zip(shown("spread"), expected, spread, strict=True):
         assert one.max() <= 0 or float(text.split(": ")[1].split(" ")[0]) == pytest.approx(value, abs=0.06)
-    assert opened.page.inner_text("#numbers").count("·") == 2 and opened.page.locator("#more").is_hidden()
+    ends = [tensors.resize(torch.from_numpy(one)[None].clamp(min=0), (28, 28)).flatten() for one in spread]
+    for text, heat, one in zip(shown("like"), ends, spread, strict=True):
+        like = float(torch.nn.functional.cosine_similarity(heat, ends[-1], dim=0))
+        assert one.max() <= 0 or text.endswith(f"like {e.suggested}")
+        assert one.max() <= 0 or float(text.split(": ")[1].split(" ")[0]) == pytest.approx(like, abs=0.006)
+    assert opened.page.inner_text("#numbers").count("·") == 3 and opened.page.locator("#more").is_hidden()
     opened.do("window.seewhy.change({target: 1, versus: 0}, true)")
     assert float(opened.page.inner_text("#numbers").split(" %")[0]) != pytest.approx(shares[-1], abs=0.5)
 
@@ -381,6 +386,12 @@ def test_a_notebook_shows_it_in_a_frame(browser: Any, e: seewhy.Explanation, tmp
 def test_a_single_map_has_a_picture_for_notebooks_that_show_no_pages() -> None:
     e = seewhy.explain(seewhy.load_model(), seewhy.sample("coffee"))
     assert base64.b64decode(e._repr_mimebundle_()["image/png"])[:4] == b"\x89PNG"
+
+
+def test_a_page_that_is_too_large_for_a_cell_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    e = seewhy.explain(seewhy.load_model(), seewhy.sample("coffee"))
+    monkeypatch.setattr(report, "LARGEST", 1000)
+    assert 'e.report("why.html")' in e._repr_mimebundle_()["text/html"]
 
 
 def test_what_is_no_picture_has_no_page() -> None:

@@ -26,6 +26,7 @@ PACKED = (
 THUMBNAIL = 160
 LONGEST = 800  # pixels of the photo's longer side on the page
 HEIGHT = 820  # pixels of a notebook's cell
+LARGEST = 10_000_000  # characters in a notebook's cell; it is saved with the notebook
 
 
 def page(e: Explanation, look: Look | None = None) -> str:
@@ -57,10 +58,17 @@ def places(e: Explanation) -> dict[str, tuple[str, ...]]:
 
 
 def frame(e: Explanation, look: Look | None = None) -> str:
-    """The page for a notebook: in a frame of its own that may run the page's script and save files, and nothing else."""
+    """The page for a notebook: in a frame of its own that may run the page's script and save files, and nothing else.
+
+    Where the page is too large for a cell, a line says how to write it instead.
+    """
+    text = page(e, look)
+    if len(text) > LARGEST:
+        size = f"{len(text) / 1e6:.0f} MB"
+        return f'<p>The page of these {len(e.maps):,} maps has {size}, too much for a cell: e.report("why.html") writes it.</p>'
     return (
         f'<iframe sandbox="allow-scripts allow-downloads" style="width:100%;height:{HEIGHT}px;border:0" title="seewhy" '
-        f'srcdoc="{html.escape(page(e, look))}"></iframe>'
+        f'srcdoc="{html.escape(text)}"></iframe>'
     )
 
 

@@ -111,7 +111,7 @@ function words() {
 function numbers(panel) {
   return once(`n${panel.method},${panel.target},${panel.versus},${panel.layer}`, () => {
     const map = mapOf(panel), own = entry(panel);
-    if (map === null) return { share: null, peak: null, spread: null };
+    if (map === null) return { share: null, peak: null, spread: null, like: null };
     let plus = 0, all = 0, peak = 0, wide = 0;
     for (const value of map.values) {
       plus += Math.max(value, 0);
@@ -120,12 +120,31 @@ function numbers(panel) {
     }
     for (const value of map.values) if (peak > 0 && value >= peak / 2) wide++;
     const share = panel.versus < 0 ? own[8] : all ? plus / all : null;
-    return { share, peak: peak || null, spread: peak > 0 ? wide / map.values.length : null };
+    const end = mapOf({ ...panel, layer: reference(panel.method) });
+    return { share, peak: peak || null, spread: peak > 0 ? wide / map.values.length : null, like: end && likeness(map, end) };
   });
 }
 
+/** How like two maps are where they are positive: the cosine of their heat on one grid, in [0, 1]; null where one is blank. */
+const GRID = 28;
+function likeness(one, other) {
+  const [a, b] = [one, other].map((map) => {
+    const x = axis(map.columns, GRID, GRID, 0, GRID, true), y = axis(map.rows, GRID, GRID, 0, GRID, true), lines = spread(map, x);
+    return Float32Array.from({ length: GRID * GRID }, (_, i) => {
+      const row = Math.floor(i / GRID), column = i % GRID, down = y.share[row];
+      return lines[y.before[row] * GRID + column] * (1 - down) + lines[y.after[row] * GRID + column] * down;
+    });
+  });
+  const dot = (u, v) => u.reduce((sum, value, i) => sum + value * v[i], 0);
+  return dot(a, a) && dot(b, b) ? dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)) : null;
+}
+
+/** The layer that the others are likened to: the suggested one, or the last with a map. */
+const reference = (method) => layersOf(method).find((layer) => page.layers[layer].suggested) ?? layersOf(method).at(-1);
+
 const SAID = { share: (value) => `${percent(value)} positive`, peak: (value) => `peak ${short(value)}`,
-  spread: (value) => `${percent(value)} of the cells above half of the peak` };
+  spread: (value) => `${percent(value)} of the cells above half of the peak`,
+  like: (value) => `${value.toFixed(2)} like ${page.layers[reference(current().method)].name}` };
 
 /** One bar a layer for what the chart shows, and a mark under layers with flags. Peaks span many orders: their bars are
  * logarithms, from a tenth of the smallest to the largest. */
