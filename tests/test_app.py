@@ -171,7 +171,10 @@ def test_the_page_can_be_saved_and_opened_from_disk(opened: App, browser: Any, t
     with opened.page.expect_download() as waiting:
         opened.page.get_by_role("button", name="Save the page").click()
     waiting.value.save_as(tmp_path / "saved.html")
-    assert waiting.value.suggested_filename == "one.png-embedded.html"
+    assert (
+        waiting.value.suggested_filename
+        == "one.png-EfficientNet-Lite0-embedded-gradcam-3-likeliest-every-convolution.html"
+    )
     page = browser.new_context().new_page()
     page.goto((tmp_path / "saved.html").as_uri())
     page.evaluate("window.seewhy.ready")
@@ -185,12 +188,39 @@ def test_problems_are_said_and_go_away(opened: App) -> None:
     opened.said = [text for text in opened.said if "415" not in text]  # Chromium itself reports the status
     opened.page.set_input_files("#file", {"name": "big.png", "mimeType": "image/png", "buffer": b"0" * (3 * 2**20)})
     opened.until("document.getElementById('problem').textContent.includes('2 MB')")
+    opened.page.keyboard.press("Escape")
+    assert opened.problem == ""
+
+
+def test_a_class_that_the_model_does_not_have_is_not_taken(opened: App) -> None:
+    page = opened.page
+    page.click("#asks")
+    field = page.get_by_label("and these")
+    field.fill("minibuss")
+    field.press("Enter")
+    assert "minibuss" in page.evaluate("document.getElementById('class').validationMessage")
+    page.get_by_role("button", name="Explain", exact=True).click()
+    assert page.locator("#question").is_visible() and opened.asked[-1].endswith("/choices")
+    for name in ("1000", "MINIBUS", "3"):  # the first is one too many
+        field.fill(name)
+        field.press("Enter")
+    assert "3 likeliest, MINIBUS, 3 ·" in page.inner_text("#asks")
+    field.fill("")
+    page.set_input_files("#file", PICTURE)
+    names = opened.shown().evaluate("window.seewhy.page.targets.map(t => t.name)")
+    assert "minibus" in names and len(names) >= 4
+
+
+def test_a_wrong_file_does_not_take_the_place_of_the_picture(opened: App) -> None:
+    opened.give()
+    opened.page.set_input_files("#file", {"name": "x.txt", "mimeType": "text/plain", "buffer": b"words"})
+    opened.until("!document.getElementById('problem').hidden")
+    opened.said = [text for text in opened.said if "415" not in text]
+    opened.page.get_by_role("button", name="Close this message").click()
     opened.page.click("#asks")
-    opened.page.get_by_label("and these").fill("minibuss")
-    opened.page.set_input_files("#file", PICTURE)
+    opened.page.get_by_label("hirescam", exact=True).check()
     opened.page.get_by_role("button", name="Explain", exact=True).click()
-    opened.until("document.getElementById('problem').textContent.includes('did you mean')")
-    opened.said = [text for text in opened.said if "422" not in text]
+    assert opened.shown(2).inner_text("h1") == "one.png" and opened.problem == ""
 
 
 def test_a_slow_method_shows_how_far_it_is_and_can_be_stopped(opened: App) -> None:

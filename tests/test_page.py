@@ -199,6 +199,10 @@ def test_a_contrast_is_the_difference_of_two_maps(opened: Opened, e: seewhy.Expl
     )  # fmt: skip
     expected = asked.map().flatten()
     assert (torch.tensor(shown) - expected).abs().max() <= expected.abs().max() / 60
+    assert opened.page.locator("#versus option:disabled").inner_text() == "Egyptian cat"  # not rather than itself
+    opened.page.get_by_role("button", name="The other way round").click()
+    opened.settle()
+    assert "espresso rather than Egyptian cat" in opened.page.inner_text("figcaption")
     opened.page.get_by_label("Method").select_option("layercam")
     opened.settle()
     assert opened.page.get_by_label("rather than").is_disabled() and opened.state["panels"][0]["versus"] == -1
@@ -227,10 +231,18 @@ def test_the_chart_shows_numbers_of_each_layer(opened: Opened, e: seewhy.Explana
     for text, value, one in zip(shown("spread"), expected, spread, strict=True):
         assert one.max() <= 0 or float(text.split(": ")[1].split(" ")[0]) == pytest.approx(value, abs=0.06)
     ends = [tensors.resize(torch.from_numpy(one)[None].clamp(min=0), (28, 28)).flatten() for one in spread]
-    for text, heat, one in zip(shown("like"), ends, spread, strict=True):
-        like = float(torch.nn.functional.cosine_similarity(heat, ends[-1], dim=0))
-        assert one.max() <= 0 or text.endswith(f"like {e.suggested}")
-        assert one.max() <= 0 or float(text.split(": ")[1].split(" ")[0]) == pytest.approx(like, abs=0.006)
+    likes = [float(torch.corrcoef(torch.stack([heat, ends[-1]]))[0, 1]) for heat in ends]
+    for text, like, one in zip(shown("like"), likes, spread, strict=True):
+        assert one.max() <= 0 or float(text.split("likeness ")[1]) == pytest.approx(like, abs=0.006)
+    assert min(likes) < 0.3  # an even wash is like nothing
+    buttons = opened.page.locator("#arrival button").all_inner_texts()
+    first, lasting = buttons[0], buttons[-1]
+    clear = [like >= 0.5 and one.max() > 0 for like, one in zip(likes, spread, strict=True)]
+    assert first == e.layers[clear.index(True)]
+    assert all(clear[e.layers.index(lasting) :]) and not clear[e.layers.index(lasting) - 1]
+    opened.page.locator("#arrival button").first.click()
+    opened.settle()
+    assert opened.page.inner_text("#layer-name") == first
     assert opened.page.inner_text("#numbers").count("·") == 3 and opened.page.locator("#more").is_hidden()
     opened.do("window.seewhy.change({target: 1, versus: 0}, true)")
     assert float(opened.page.inner_text("#numbers").split(" %")[0]) != pytest.approx(shares[-1], abs=0.5)
@@ -249,7 +261,7 @@ def test_a_method_of_the_whole_network_comes_first(browser: Any, tmp_path: Path)
     e.report(path)
     found = Opened(browser, path.as_uri())
     assert found.page.inner_text("#layer-name") == "network" and "no map" not in found.page.inner_text("#flags")
-    assert found.page.locator("#strip button:visible").count() == 1
+    assert found.page.locator("#strip button:visible").count() == 0  # nothing to choose
     plain = found.pixels()
     found.page.get_by_label("Method").select_option(label="gradcam")
     found.settle()
@@ -269,6 +281,10 @@ def test_of_one_class_the_page_says_how_to_get_others(browser: Any, tmp_path: Pa
     path = tmp_path / "report.html"
     seewhy.explain(seewhy.load_model(), seewhy.sample("coffee")).report(path)
     found = Opened(browser, path.as_uri())
+    assert 'targets="top5"' in found.page.inner_text("#more") and found.said == []
+    with pytest.raises(SystemExit):
+        cli.main(["-q", "-l", "suggested", "-o", str(tmp_path), str(seewhy.sample("coffee"))])
+    found = Opened(browser, (tmp_path / "coffee" / "report.html").as_uri())
     assert "--targets top5" in found.page.inner_text("#more") and found.said == []
 
 
@@ -292,6 +308,10 @@ def test_panels_side_by_side_share_a_cursor(opened: Opened, e: seewhy.Explanatio
         value = float(text.split(":")[1].split("(")[0])
         map_ = e.map(method, "espresso", e.suggested)
         assert value == pytest.approx(float(map_[row, column]), abs=float(map_.abs().max()) / 100)
+    opened.do("window.seewhy.change({layer: 0}, true)")  # under a pointer that stands still
+    changed = opened.page.inner_text("#reading").split("|")
+    assert changed[:3] == said[:3] and changed[3] != said[3]
+    opened.do(f"window.seewhy.change({{layer: {e.layers.index(str(e.suggested))}}}, true)")
     canvas.hover(position={"x": 2, "y": frame["height"] * 0.5})
     assert opened.page.inner_text("#reading") == "The network did not see this place."
     opened.page.get_by_role("button", name="Close this panel").first.click()

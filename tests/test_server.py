@@ -377,6 +377,10 @@ def test_what_a_model_refuses_is_news_and_an_error_inside_too(
     status, news = served.explain(picture_bytes(), methods="attentionrollout", model=1)
     assert status == 200 and "attentionrollout" in news[-1]["error"]
 
+    status, news = served.explain(picture_bytes(), methods="attentionrollout,gradcam,legrad", model=1)
+    assert [one["key"] for one in data_of(news[-1]["page"])["methods"]] == ["gradcam"]
+    assert news[-1]["page"].count("left out: method ") == 2
+
     def fail(*_: Any) -> Any:
         raise ZeroDivisionError("a slip of ours")
 
@@ -390,7 +394,9 @@ def test_what_a_model_refuses_is_news_and_an_error_inside_too(
 def test_the_pictures_of_the_package_can_be_asked_for(served: Served) -> None:
     offered = json.loads(served.ask("/choices")[1])
     assert [one["name"] for one in offered["samples"]] == ["cat_espresso", "coffee", "chelsea"]
-    assert offered["models"][1]["name"] == "embedded" and len(offered["models"][1]["classes"]) == 1000
+    assert (
+        offered["models"][1]["name"] == "EfficientNet-Lite0 (embedded)" and len(offered["models"][1]["classes"]) == 1000
+    )
     status, news = served.explain(b"", sample="coffee", model=1)
     assert status == 200 and data_of(news[-1]["page"])["targets"][0]["name"] == "espresso"
 

@@ -23,6 +23,10 @@ LINEAR = ("gradcam", "hirescam", "cam", "xgradcam")  # the map of a difference o
 PACKED = (
     "Maps are kept in 127 levels for each sign, and averaged to at most 56 cells a side; maps.npz has them exactly."
 )
+EARLY = (
+    "Early layers hold edges and textures, not things; deep ones have few cells, and the map is smooth between them."
+)
+LITTLE = 0.01  # of the photo: less is no frame that one sees
 THUMBNAIL = 160
 LONGEST = 800  # pixels of the photo's longer side on the page
 HEIGHT = 820  # pixels of a notebook's cell
@@ -46,11 +50,30 @@ def page(e: Explanation, look: Look | None = None) -> str:
         about_map = {**where, "share": entry["positive_share"], "flags": entry["flags"]}
         maps.append((about_map, pack(values[0].detach().float().cpu().numpy())))
     title = Path(e.pictures[0].source).name if e.pictures else "tensor"
-    model = str(e.about.get("model", ""))
+    model = shown_model(str(e.about.get("model", "")))
+    unseen = 1 - seen_share(e)
+    saw = [f"The network saw {1 - unseen:.0%} of the photo; the rest is dimmed."] if unseen > LITTLE else []
+    notes = [*record["notes"], *saw, EARLY, PACKED]
     return build_page(
-        data(e, record, look), maps, storage.jpeg(photo), title=title, model=model, notes=[*record["notes"], PACKED],
-        about=about(e),
-    )  # fmt: skip
+        data(e, record, look), maps, storage.jpeg(photo), title=title, model=model, notes=notes, about=about(e)
+    )
+
+
+def shown_model(uri: str) -> str:
+    """A model's name for people.
+
+    >>> shown_model("embedded"), shown_model("timm/resnet18")
+    ('EfficientNet-Lite0 (embedded)', 'timm/resnet18')
+    """
+    return "EfficientNet-Lite0 (embedded)" if uri == "embedded" else uri
+
+
+def seen_share(e: Explanation) -> float:
+    """Which share of the photo the network saw, in [0, 1]."""
+    left, upper, right, lower = e.view.box
+    height, width = e.view.photo
+    across, down = min(right, width) - max(left, 0), min(lower, height) - max(upper, 0)
+    return max(across, 0) * max(down, 0) / (height * width)
 
 
 def places(e: Explanation) -> dict[str, tuple[str, ...]]:
@@ -115,6 +138,8 @@ def data(e: Explanation, record: Mapping[str, Any], look: Look) -> dict[str, Any
         "top": record["top"],
         "view": dataclasses.asdict(e.view),
         "flags": FLAGS,
+        "more": "--targets top5" if "command" in e.about else 'targets="top5"',
+        "unseen": 1 - seen_share(e) > LITTLE,
         "look": {"colors": look.colors, "opacity": look.opacity, "fade": look.style == "fade"},
     }
 

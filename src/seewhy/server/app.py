@@ -20,19 +20,25 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from seewhy import storage
-from seewhy.errors import ImageError, UsageError
+from seewhy.errors import ImageError, MethodError, UsageError
 from seewhy.images import check_picture, load_image
 from seewhy.job import explained
 from seewhy.loaded import LoadedModel
 from seewhy.methods import as_methods, is_fast
 from seewhy.options import Settings
 from seewhy.reference import cards
+from seewhy.report import shown_model
 from seewhy.samples import SAMPLES, sample
 from seewhy.server.guard import Guard
 from seewhy.server.questions import MOST_CLASSES, MOST_METHODS, Question, read_question
 from seewhy.server.work import Desk, Full, Job, Progress
 from seewhy.viewer import build_app, picture_address
 
+FAMILIES = {
+    "gradient": "by gradients", "wrappers": "around a method", "variants": "around a method", "scales": "around a method",
+    "activation": "by activations", "masking": "by masks", "ablation": "by masks", "pixels": "by pixels",
+    "network": "of the whole network", "transformer": "of transformers",
+}  # fmt: skip
 HEARTBEAT = 1.0  # seconds without news until the client is told that there is none
 
 
@@ -138,14 +144,17 @@ class Server:
             image = load_image(given, max_pixels=self.limits.pixels)
         except ImageError as error:
             raise ImageError(question.name, error.reason) from None
-        settings = replace(
-            self.settings,
-            methods=question.methods,
-            targets=question.targets,
-            layers=(question.layers,),
-            fit=question.fit,
-        )
-        return explained(model, image, question.name, settings, progress).report()
+        settings = replace(self.settings, targets=question.targets, layers=(question.layers,), fit=question.fit)
+        methods, unfit = question.methods, list[str]()
+        while True:
+            try:
+                e = explained(model, image, question.name, replace(settings, methods=methods), progress)
+                return replace(e, notes=(*e.notes, *unfit)).report()
+            except MethodError as error:  # one that does not fit this model takes the others not along
+                others = tuple(name for name in methods if name != error.method)
+                if others in ((), methods):
+                    raise
+                methods, unfit = others, [*unfit, f"left out: {error}"]
 
 
 class News(StreamingResponse):
@@ -179,11 +188,10 @@ def choices(models: Sequence[LoadedModel], limits: Limits) -> dict[str, Any]:
     methods = []
     for card in cards():
         name = card.entry.name
-        methods.append(
-            {"name": name, "slow": not is_fast(as_methods(name)[name]), "about": card.doc.partition("\n")[0]}
-        )
+        about, family = card.doc.partition("\n")[0], FAMILIES[card.entry.module.rpartition(".")[2]]
+        methods.append({"name": name, "slow": not is_fast(as_methods(name)[name]), "about": about, "family": family})
     return {
-        "models": [{"name": model.uri, "classes": model.labels or ()} for model in models],
+        "models": [{"name": shown_model(model.uri), "classes": model.labels or ()} for model in models],
         "methods": methods,
         "samples": thumbnails(),
         "most": {"classes": MOST_CLASSES, "methods": MOST_METHODS, "bytes": limits.body},

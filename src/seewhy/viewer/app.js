@@ -13,19 +13,19 @@ const earlier = [];  // {title, text}, the latest first
 let offered, picture = null, running = null, link = "", frame = null;
 
 function problem(text) {
-  $("problem").textContent = text;
   $("problem").hidden = !text;
+  $("problem-text").textContent = text;
 }
 
 const model = () => offered.models[+$("model").value];
 const methods = () => [...document.querySelectorAll("#methods input:checked")].map((input) => input.value);
 
 /** The address of a question. Only words from the server's own lists; the name is for people. */
-function question() {
+function question(given) {
   const words = new URLSearchParams({ model: $("model").value, methods: methods().join(), top: $("top").value,
     classes: named.join("\n"), layers: $("layers").value, fit: $("fit").value });
-  if (picture.sample) words.set("sample", picture.sample);
-  else words.set("name", picture.name);
+  if (given.sample) words.set("sample", given.sample);
+  else words.set("name", given.name);
   return `/explain?${words}`;
 }
 
@@ -44,17 +44,18 @@ function heard(news, begun) {
   return news.page;
 }
 
-async function explain() {
-  if (picture === null) return;
+/** Explain a picture; it takes the place of the one before only once it could be explained. */
+async function explain(given = picture) {
+  if (given === null) return problem("give a picture first");
   running?.abort();
-  const mine = new AbortController(), begun = { at: performance.now() };
+  const mine = new AbortController(), begun = { at: performance.now() }, asked = $("asks").textContent, which = model().name;
   running = mine;
   problem("");
-  if (picture.size > offered.most.bytes) return finish(mine, `${picture.name}: more than ${offered.most.bytes / 2 ** 20} MB; give a smaller file`);
+  if (given.size > offered.most.bytes) return finish(mine, `${given.name}: more than ${offered.most.bytes / 2 ** 20} MB; give a smaller file`);
   $("stop").hidden = false;
   $("status").textContent = "sending";
   try {
-    const answer = await ask(question(), { method: "POST", body: picture.sample ? null : picture, signal: mine.signal });
+    const answer = await ask(question(given), { method: "POST", body: given.sample ? null : given, signal: mine.signal });
     if (!answer.ok) throw new Error((await answer.json()).error);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let page, parts = [];
@@ -67,7 +68,9 @@ async function explain() {
       parts = [lines.pop()];
       for (const line of lines) page ??= heard(JSON.parse(line), begun);
     }
-    show(`${picture.name} \u00b7 ${model().name}`, page);
+    if (running !== mine) return;
+    picture = given;
+    show(`${given.name} \u00b7 ${which} \u00b7 ${asked}`, page);
     finish(mine, "", `${((performance.now() - begun.at) / 1000).toFixed(1)} s`);
   } catch (error) {
     if (error.name === "AbortError") finish(mine, "", "stopped");
@@ -102,9 +105,7 @@ function display(text) {
 }
 
 function take(file) {
-  if (!file) return;
-  picture = file;
-  explain();
+  if (file) explain(file);
 }
 
 function words() {
@@ -120,11 +121,23 @@ function words() {
   for (const input of document.querySelectorAll("#methods input")) input.disabled = full && !input.checked;
 }
 
+/** Whether the model has a class of this name or index; a model without names is asked. */
+function known(name) {
+  const classes = model().classes, wanted = name.toLowerCase();
+  if (!classes.length) return /^\d+$/.test(name);
+  return /^\d+$/.test(name) ? +name < classes.length
+    : classes.some((label) => label.toLowerCase() === wanted || label.toLowerCase().split(",").some((part) => part.trim() === wanted));
+}
+
+/** Take what stands in the field; false where there is no such class. */
 function addClass() {
-  const name = $("class").value.trim();
+  const field = $("class"), name = field.value.trim();
+  field.setCustomValidity(!name || known(name) ? "" : `The model has no class "${name}"; choose from the list that opens as you type.`);
+  if (!field.reportValidity()) return false;
   if (name && !named.includes(name) && named.length < offered.most.classes) named.push(name);
-  $("class").value = "";
+  field.value = "";
   words();
+  return true;
 }
 
 function listClasses() {
@@ -133,24 +146,37 @@ function listClasses() {
   words();
 }
 
+function method({ name, slow, about }) {
+  const input = make("input", { type: "checkbox", value: name, checked: name === "gradcam", onchange: words });
+  const label = make("label", { title: about }, input, name, slow ? make("span", { className: "faint", textContent: "slow" }) : "");
+  label.onpointerenter = input.onfocus = () => { $("about").textContent = `${name}: ${about}${slow ? " It asks the network again; choose few layers." : ""}`; };
+  return label;
+}
+
 function controls() {
   $("model").replaceChildren(...offered.models.map(({ name }, number) => new Option(name, number)));
-  $("methods").replaceChildren(...offered.methods.map(({ name, slow, about }) => {
-    const input = make("input", { type: "checkbox", value: name, checked: name === "gradcam", onchange: words });
-    const note = slow ? make("span", { className: "faint", textContent: "slow", title: "It asks the network again for each layer; choose few layers." }) : "";
-    return make("label", { title: about }, input, name, note);
-  }));
+  const groups = Map.groupBy(offered.methods, ({ family }) => family);
+  $("methods").replaceChildren(...[...groups].map(([family, list]) => make("div", {}, make("b", { textContent: family }), ...list.map(method))));
   $("samples").replaceChildren(...offered.samples.map(({ name, picture: src }) => {
     const button = make("button", { title: name }, make("img", { src, alt: `The picture ${name}` }));
-    button.onclick = () => { picture = { sample: name, name }; explain(); };
+    button.onclick = () => explain({ sample: name, name });
     return button;
   }));
   const open = (shown) => { $("question").hidden = !shown; $("asks").setAttribute("aria-expanded", shown); };
   $("asks").onclick = () => open($("question").hidden);
-  $("question").onsubmit = (event) => { event.preventDefault(); addClass(); open(false); explain(); };
+  $("question").onsubmit = (event) => {
+    event.preventDefault();
+    if (!addClass()) return;
+    open(false);
+    explain();
+  };
   $("class").onchange = addClass;
+  $("class").oninput = () => $("class").setCustomValidity("");
+  $("class").onkeydown = (event) => { if (event.key === "Enter") { event.preventDefault(); addClass(); } };
   for (const id of ["top", "layers", "fit"]) $(id).onchange = words;
-  $("model").onchange = () => { listClasses(); explain(); };
+  $("model").onchange = () => { listClasses(); if (picture !== null) explain(); };
+  $("problem-close").onclick = () => problem("");
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") problem(""); });
   $("choose").onclick = () => $("file").click();
   $("file").onchange = () => { take($("file").files[0]); $("file").value = ""; };
   $("stop").onclick = () => running?.abort();

@@ -43,9 +43,14 @@ function controls() {
     return make("label", { className: "target" }, input, make("bdi", { textContent: name }), value, bar);
   }));
   $("more").hidden = page.targets.length > 1 || page.top.length < 2;
-  $("others").parentElement.hidden = page.top.length === 0;
+  $("more-how").textContent = page.more;
+  if (APP) $("more").textContent = "For other classes, and for one rather than another: choose more of them above.";
+  const asked = page.targets.map(({ name }) => name);
+  $("others").parentElement.hidden = page.top.every(({ name }) => asked.includes(name));
+  $("unseen").hidden = !page.unseen;
   $("others").replaceChildren(...page.top.map(({ name, probability }) =>
     make("li", {}, make("bdi", { textContent: name }), make("b", { textContent: percent(probability) }))));
+  $("swap").onclick = () => change({ target: current().versus, versus: current().target }, true);
   $("layer").oninput = (event) => change({ layer: layersOf(current().method)[+event.target.value] }, true);
   for (const key of ["method", "versus"]) $(key).onchange = (event) => change({ [key]: +event.target.value }, true);
   for (const key of ["colors", "scale"]) $(key).onchange = (event) => change({ [key]: event.target.value });

@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -31,7 +32,8 @@ def build_page(
 
     `data` holds what the page chooses from: `methods` [{key, linear}], `targets` [{key, name, score, probability}], `layers`
     [{name, kind, grid, channels, note, suggested}], `top` [{name, probability}], `view` {photo, inputs, box}, `flags`
-    {name: words}, `look` {colors, opacity, fade}. Each of `maps` comes with the numbers of its `method`, `target` and
+    {name: words}, `look` {colors, opacity, fade}, `more` how to ask for more classes, `unseen` whether a part of the photo is
+    dimmed. Each of `maps` comes with the numbers of its `method`, `target` and
     `layer` in those lists, its `share` of positive evidence (or None) and its `flags`. `photo` is a JPEG of the whole photo
     as it is drawn. Everything else is shown as text.
     """
@@ -97,7 +99,9 @@ def policy(*modules: Sequence[str]) -> str:
     return f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"
 
 
+@cache
 def read(name: str) -> str:
+    """One of the files beside this one; the same for as long as the process lives, so that hashes go on fitting."""
     return HERE.joinpath(name).read_text("utf-8")
 
 

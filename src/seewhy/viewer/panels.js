@@ -77,6 +77,7 @@ function words() {
     canvas.setAttribute("aria-label", `Heat map: ${text}`);
   });
   const panel = current(), layer = page.layers[panel.layer], layers = layersOf(panel.method), own = entry(panel);
+  document.body.classList.toggle("single", layers.length < 2);
   $("layer").max = layers.length - 1;
   $("layer").value = layers.indexOf(panel.layer);
   $("layer").setAttribute("aria-valuetext", layer.name);
@@ -87,6 +88,8 @@ function words() {
     .map((text) => make("li", { textContent: text })));
   $("method").value = panel.method;
   $("versus").value = panel.versus;
+  for (const option of $("versus").options) option.disabled = +option.value === panel.target;
+  $("swap").disabled = panel.versus < 0;
   $("versus").disabled = !page.methods[panel.method].linear || page.targets.length < 2;
   document.querySelectorAll("#targets input").forEach((input, number) => { input.checked = number === panel.target; });
   for (const key of ["colors", "scale", "chart-of"]) $(key).value = state[key.replace("-of", "")];
@@ -99,12 +102,17 @@ function words() {
     const here = +button.dataset.layer === panel.layer;
     button.setAttribute("aria-current", here);
     button.hidden = !layers.includes(+button.dataset.layer);
+    button.tabIndex = here ? 0 : -1;  // one stop of the Tab key; arrows move on
     if (here && button !== document.activeElement) {
       const strip = $("strip"), at = button.offsetLeft - strip.clientWidth / 2 + button.clientWidth / 2;
       strip.scrollTo({ left: at });
     }
   });
+  const table = colors[state.colors], stops = [0, 32, 64, 96, 128, 160, 192, 224, 255].map((level) => `rgb(${table.slice(level * 3, level * 3 + 3)})`);
+  $("ramp").style.background = `linear-gradient(90deg, ${stops})`;
+  $("speaks").textContent = `speaks for ${question(panel)}`;
   chart();
+  point(...pointed);
 }
 
 /** Numbers of one map, each in [0, 1] or null; `peak` still in the map's units. */
@@ -125,41 +133,53 @@ function numbers(panel) {
   });
 }
 
-/** How like two maps are where they are positive: the cosine of their heat on one grid, in [0, 1]; null where one is blank. */
+/** How like two maps are where they are positive: the correlation of their heat on one grid, in [-1, 1]; null where one is
+ * blank or even. Not the cosine, which calls an even wash over everything 0.8 like anything. */
 const GRID = 28;
 function likeness(one, other) {
   const [a, b] = [one, other].map((map) => {
     const x = axis(map.columns, GRID, GRID, 0, GRID, true), y = axis(map.rows, GRID, GRID, 0, GRID, true), lines = spread(map, x);
-    return Float32Array.from({ length: GRID * GRID }, (_, i) => {
+    const heat = Float64Array.from({ length: GRID * GRID }, (_, i) => {
       const row = Math.floor(i / GRID), column = i % GRID, down = y.share[row];
       return lines[y.before[row] * GRID + column] * (1 - down) + lines[y.after[row] * GRID + column] * down;
     });
+    const mean = heat.reduce((sum, value) => sum + value, 0) / heat.length;
+    return heat.map((value) => value - mean);
   });
-  const dot = (u, v) => u.reduce((sum, value, i) => sum + value * v[i], 0);
-  return dot(a, a) && dot(b, b) ? dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)) : null;
+  const dot = (u, v) => u.reduce((sum, value, i) => sum + value * v[i], 0), scale = Math.sqrt(dot(a, a) * dot(b, b));
+  return scale > 0 ? dot(a, b) / scale : null;
 }
 
 /** The layer that the others are likened to: the suggested one, or the last with a map. */
 const reference = (method) => layersOf(method).find((layer) => page.layers[layer].suggested) ?? layersOf(method).at(-1);
 
+/** The first layer whose map is clearly like that of the suggested one, and the first from which on all are. */
+const CLEARLY = 0.5;
+function arrival(panel) {
+  const end = reference(panel.method), layers = layersOf(panel.method).filter((layer) => layer <= end);
+  const like = layers.map((layer) => numbers({ ...panel, layer }).like >= CLEARLY);
+  if (layers.length < 3 || !like.at(-1)) return null;
+  return { first: layers[like.indexOf(true)], lasting: layers[like.lastIndexOf(false) + 1], end };
+}
+
 const SAID = { share: (value) => `${percent(value)} positive`, peak: (value) => `peak ${short(value)}`,
   spread: (value) => `${percent(value)} of the cells above half of the peak`,
-  like: (value) => `${value.toFixed(2)} like ${page.layers[reference(current().method)].name}` };
+  like: (value) => `likeness ${value.toFixed(2)}` };
 
 /** One bar a layer for what the chart shows, and a mark under layers with flags. Peaks span many orders: their bars are
  * logarithms, from a tenth of the smallest to the largest. */
 function chart() {
   const panel = current(), layers = layersOf(panel.method), width = 100 / layers.length, kind = state.chart;
-  const found = layers.map((layer) => numbers({ ...panel, layer })[kind]);
-  const logs = found.filter((value) => value > 0).map(Math.log10), low = Math.min(...logs) - 1, high = Math.max(...logs);
-  const height = (value) => (value === null ? 0 : 30 * (kind === "peak" ? (Math.log10(value) - low) / (high - low || 1) : value));
+  const values = layers.map((layer) => numbers({ ...panel, layer })[kind]);
+  const logs = values.filter((value) => value > 0).map(Math.log10), low = Math.min(...logs) - 1, high = Math.max(...logs);
+  const height = (value) => (value === null ? 0 : 30 * Math.max(0, kind === "peak" ? (Math.log10(value) - low) / (high - low || 1) : value));
   const svg = (tag, props) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [key, value] of Object.entries(props)) node.setAttribute(key, value);
     return node;
   };
   $("chart").replaceChildren(...layers.flatMap((layer, place) => {
-    const own = entry({ ...panel, layer }), value = found[place], tall = height(value), x = place * width;
+    const own = entry({ ...panel, layer }), value = values[place], tall = height(value), x = place * width;
     const bar = svg("rect", { x: x + width * 0.12, width: width * 0.76, y: 30 - tall, height: tall,
       class: layer === panel.layer ? "bar here" : "bar" });
     const all = svg("rect", { x, width, y: 0, height: 36, class: "hit" });
@@ -170,15 +190,25 @@ function chart() {
     return own && own[9].length ? [bar, svg("rect", flag), all] : [bar, all];
   }));
   const here = numbers(panel);
+  const found = arrival(panel);
+  $("arrival").hidden = found === null;
+  if (found) {
+    const button = (layer) => make("button", { textContent: page.layers[layer].name, onclick: () => change({ layer }, true) });
+    const { first, lasting, end } = found, name = `${page.layers[end].suggested ? "the suggested layer" : "the last layer"}, ${page.layers[end].name}`;
+    $("arrival").replaceChildren(...(first === lasting ? [`Clearly like ${name}, from `, button(first), " on."]
+      : [`First clearly like ${name}: `, button(first), ". All are from ", button(lasting), " on."]));
+  }
   $("numbers").textContent = Object.entries(SAID).filter(([name]) => here[name] !== null).map(([name, say]) => say(here[name]))
     .join(" \u00b7 ");
 }
 
 /** The linked cursor: the cell under the pointer in every panel, and its value. */
+let pointed = [null, 0];  // where the pointer is, for when what lies under it changes
 function point(event, number) {
+  pointed = [event && { clientX: event.clientX, clientY: event.clientY }, number];
   $("reading").textContent = "";
   for (const { mark } of figures) mark.hidden = true;
-  if (event === null) return;
+  if (event === null || !figures[number]) return;
   const canvas = figures[number].canvas, frame = canvas.getBoundingClientRect();
   const [height, width] = page.view.photo, [left, upper, right, lower] = page.view.box;
   const x = ((event.clientX - frame.left) / frame.width) * width, y = ((event.clientY - frame.top) / frame.height) * height;
@@ -218,7 +248,7 @@ function strip() {
   const ratio = photo.naturalHeight / photo.naturalWidth;
   $("strip").replaceChildren(...page.layers.map((layer, number) => {
     const canvas = make("canvas", { width: ratio > 1 ? Math.round(84 / ratio) : 84, height: ratio > 1 ? 84 : Math.round(84 * ratio) });
-    const button = make("button", { title: layer.name }, canvas, make("span", { textContent: layer.name.split(".").slice(-2).join(".") }));
+    const button = make("button", { title: layer.name }, canvas, make("span", { textContent: layer.name.split(".").slice(-3).join(".") }));
     button.setAttribute("aria-label", `Layer ${layer.name}`);
     button.dataset.layer = number;
     button.onclick = () => change({ layer: number }, true);

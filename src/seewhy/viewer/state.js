@@ -1,9 +1,10 @@
 // Part 2 of 4: what is shown, kept in the link.
 
-const first = { method: 0, target: 0, versus: -1, layer: Math.max(0, page.layers.findIndex((layer) => layer.suggested)) };
+const first = { method: 0, target: 0, versus: -1, layer: page.layers.findIndex((layer) => layer.suggested) };
+if (first.layer < 0) first.layer = page.layers.length - 1;  // the deepest says most
 const state = {
   panels: [first], active: 0, colors: page.look.colors, opacity: page.look.opacity, threshold: 0, fade: page.look.fade,
-  smooth: true, scale: "own", chart: "share",
+  smooth: true, scale: "own", chart: "like",
 };
 // The local app shows the page in a frame of this name, with the link of the picture before behind it.
 const APP_NAME = "seewhy-app", APP = parent !== window && window.name.startsWith(APP_NAME);
