@@ -244,6 +244,13 @@ def test_only_what_is_on_the_lists_may_be_asked(served: Served, words: dict[str,
     served.lives()
 
 
+def test_long_lists_are_refused_before_they_are_looked_up(served: Served) -> None:
+    begun = time.monotonic()
+    assert served.explain(picture_bytes(), model=1, classes="\n".join(["minibus"] * 5000))[0] == 422
+    assert served.explain(picture_bytes(), model=1, methods=",".join(["gradcam"] * 5000))[0] == 422
+    assert time.monotonic() - begun < 2
+
+
 def test_a_class_by_name_is_an_index_whatever_its_name(served: Served) -> None:
     """Class 3 is called "like:/etc/passwd": it is that class, and never a file."""
     status, news = served.explain(picture_bytes(), top=0, classes="like:/etc/passwd\nBUS", model=0)

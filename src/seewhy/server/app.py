@@ -111,7 +111,7 @@ class Server:
         try:
             picture = b"" if question.sample else await self.body(request)
             if not question.sample:
-                check_picture(picture, self.limits.pixels, question.name)
+                await asyncio.to_thread(check_picture, picture, self.limits.pixels, question.name)
         except BaseException as error:
             self.desk.give_place()
             if isinstance(error, ImageError):

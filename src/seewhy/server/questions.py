@@ -41,9 +41,9 @@ def read_question(given: Mapping[str, str], models: Sequence[LoadedModel]) -> Qu
     number = whole("model", given.get("model", "0"), len(models) - 1)
     model = models[number]
     names = [name for name in given.get("methods", "gradcam").split(",") if name.strip()]
+    if not 0 < len(names) <= MOST_METHODS:  # counted first: looking many up would take its time
+        raise UsageError(f"{len(names)} methods: choose 1 to {MOST_METHODS}.")
     methods = tuple(dict.fromkeys(find_method(name).name for name in names))
-    if not 0 < len(methods) <= MOST_METHODS:
-        raise UsageError(f"{len(methods)} methods: choose 1 to {MOST_METHODS}.")
     sample = given.get("sample", "")
     if sample and sample not in SAMPLES:
         raise UnknownName("sample", sample[:LONGEST_NAME], SAMPLES)
@@ -61,14 +61,14 @@ def read_question(given: Mapping[str, str], models: Sequence[LoadedModel]) -> Qu
 def read_classes(top: str, classes: str, model: LoadedModel) -> tuple[str, ...]:
     """The likeliest classes and those named, as targets. Names must be the model's own: nothing else is looked up."""
     count = whole("top", top, MOST_CLASSES)
+    lines = [line.strip()[:LONGEST_NAME] for line in classes.splitlines() if line.strip()]
+    if not 0 < count + len(lines) <= MOST_CLASSES:
+        raise UsageError(f"{count + len(lines)} classes: choose 1 to {MOST_CLASSES}.")
     targets = [f"top{count}"] if count else []
-    for line in filter(None, map(str.strip, classes.splitlines())):
-        known = as_number(line[:LONGEST_NAME])
+    for known in map(as_number, lines):
         if isinstance(known, str) and model.labels is None:
             raise UsageError("this model brings no class names; give indices.")
-        targets.append(str(find_class(known, model.labels, len(model.labels)) if model.labels is not None else known))
-    if not targets or len(targets) + count > MOST_CLASSES + 1:
-        raise UsageError(f"choose 1 to {MOST_CLASSES} classes.")
+        targets.append(str(known if model.labels is None else find_class(known, model.labels, len(model.labels))))
     return tuple(targets)
 
 
