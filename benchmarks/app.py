@@ -21,10 +21,10 @@ from viewer import FLAGS
 METHODS = ["gradcam", "hirescam"]
 QUESTION = "top=3&layers=every&methods=gradcam,hirescam&name=photo.jpg"
 CLIENTS = 20
-# In every frame: when the first picture was painted, in milliseconds of the clock that all frames share.
+# In every frame: the end of the frame that painted the first picture, in milliseconds of the clock that all frames share.
 CLOCK = """(function look() {
   if (window.seewhy?.redraw === undefined) requestAnimationFrame(look);
-  else requestAnimationFrame(() => { window.painted = performance.timeOrigin + performance.now(); });
+  else setTimeout(() => { window.painted = performance.timeOrigin + performance.now(); });
 })()"""
 DROP = """(text) => {
   const data = new DataTransfer(), bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));

@@ -34,7 +34,7 @@ PARTS: dict[str, Callable[[int], Report]] = {
     "methods": methods.measure,
     "process": lambda rounds: process.measure(max(1, rounds // 2)),
     "viewer": lambda rounds: viewer.measure(),
-    "app": app.measure,
+    "app": lambda rounds: app.measure(2 * rounds),
     "memory": lambda rounds: memory.measure(max(1, rounds // 5)),
 }
 

@@ -50,7 +50,9 @@ class Opened:
         self.settle()
 
     def settle(self) -> None:
-        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+        self.page.evaluate(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30))))"
+        )
 
     def do(self, script: str) -> Any:
         found = self.page.evaluate(script)

@@ -101,16 +101,17 @@ function forward() {
 
 async function start() {
   const stream = new Blob([bytes($("maps").textContent)]).stream().pipeThrough(new DecompressionStream("deflate"));
-  packed = new Uint8Array(await new Response(stream).arrayBuffer());
-  photo = new Image();
-  photo.src = $("photo").textContent;
-  await photo.decode();
+  photo = Object.assign(new Image(), { src: $("photo").textContent });
+  const [levels] = await Promise.all([new Response(stream).arrayBuffer(), photo.decode()]);
+  packed = new Uint8Array(levels);
   const link = APP ? window.name.slice(APP_NAME.length) : location.hash;
   if (link) fromLink(link);
   if (APP) forward();
   controls();
-  strip();
   layout();
+  await new Promise((done) => { requestAnimationFrame(() => setTimeout(done)); });  // the picture first
+  strip();
+  words();
 }
 
 window.seewhy = { page, state, change, mapOf, paint, divisor, toLink, fromLink, ready: start() };

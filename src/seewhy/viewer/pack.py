@@ -71,4 +71,4 @@ def averaged(values: Floats, most: int) -> Floats:
 def joined(maps: Sequence[Packed]) -> str:
     """All levels, one map behind the other, deflated, in base64."""
     raw = b"".join(packed.levels.tobytes() for packed in maps)
-    return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(raw, 6)).decode("ascii")

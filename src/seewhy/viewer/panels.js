@@ -9,6 +9,7 @@ function render() {
     state.panels.forEach((panel, number) => paint(figures[number].canvas, panel));
     window.seewhy.redraw = performance.now() - begun;
     words();
+    setTimeout(chart);  // the picture first: of a new question the chart looks at every layer
     clearTimeout(clock);
     clock = setTimeout(() => { thumbnails(); link(); }, 120);
   });
@@ -111,7 +112,6 @@ function words() {
   const table = colors[state.colors], stops = [0, 32, 64, 96, 128, 160, 192, 224, 255].map((level) => `rgb(${table.slice(level * 3, level * 3 + 3)})`);
   $("ramp").style.background = `linear-gradient(90deg, ${stops})`;
   $("speaks").textContent = `speaks for ${question(panel)}`;
-  chart();
   point(...pointed);
 }
 
@@ -128,26 +128,39 @@ function numbers(panel) {
     }
     for (const value of map.values) if (peak > 0 && value >= peak / 2) wide++;
     const share = panel.versus < 0 ? own[8] : all ? plus / all : null;
-    const end = mapOf({ ...panel, layer: reference(panel.method) });
-    return { share, peak: peak || null, spread: peak > 0 ? wide / map.values.length : null, like: end && likeness(map, end) };
+    const like = likeness(panel, { ...panel, layer: reference(panel.method) });
+    return { share, peak: peak || null, spread: peak > 0 ? wide / map.values.length : null, like };
   });
 }
 
 /** How like two maps are where they are positive: the correlation of their heat on one grid, in [-1, 1]; null where one is
  * blank or even. Not the cosine, which calls an even wash over everything 0.8 like anything. */
 const GRID = 28;
-function likeness(one, other) {
-  const [a, b] = [one, other].map((map) => {
-    const x = axis(map.columns, GRID, GRID, 0, GRID, true), y = axis(map.rows, GRID, GRID, 0, GRID, true), lines = spread(map, x);
-    const heat = Float64Array.from({ length: GRID * GRID }, (_, i) => {
-      const row = Math.floor(i / GRID), column = i % GRID, down = y.share[row];
-      return lines[y.before[row] * GRID + column] * (1 - down) + lines[y.after[row] * GRID + column] * down;
-    });
-    const mean = heat.reduce((sum, value) => sum + value, 0) / heat.length;
-    return heat.map((value) => value - mean);
-  });
+function likeness(panel, other) {
+  const [a, b] = [panel, other].map(centred);
+  if (a === null || b === null) return null;
   const dot = (u, v) => u.reduce((sum, value, i) => sum + value * v[i], 0), scale = Math.sqrt(dot(a, a) * dot(b, b));
   return scale > 0 ? dot(a, b) / scale : null;
+}
+
+/** A panel's heat on the grid, less its mean; null where there is no map. */
+function centred(panel) {
+  return once(`h${panel.method},${panel.target},${panel.versus},${panel.layer}`, () => {
+    const map = mapOf(panel);
+    if (map === null) return null;
+    const x = axis(map.columns, GRID, GRID, 0, GRID, true), y = axis(map.rows, GRID, GRID, 0, GRID, true), lines = spread(map, x);
+    const heat = new Float64Array(GRID * GRID);
+    let sum = 0;
+    for (let row = 0; row < GRID; row++) {
+      const above = y.before[row] * GRID, below = y.after[row] * GRID, down = y.share[row];
+      for (let column = 0; column < GRID; column++) {
+        const value = lines[above + column] * (1 - down) + lines[below + column] * down;
+        heat[row * GRID + column] = value;
+        sum += value;
+      }
+    }
+    return heat.map((value) => value - sum / heat.length);
+  });
 }
 
 /** The layer that the others are likened to: the suggested one, or the last with a map. */
