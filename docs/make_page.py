@@ -27,7 +27,7 @@ pre { background: #f4f4f2; border: 1px solid #dcdcd6; border-radius: 4px; paddin
 pre { font: 14px ui-monospace, monospace; } div > span { color: #767; padding-top: 1.6rem; }
 div { display: grid; grid-template-columns: 4rem minmax(0, 1fr); align-items: start; }
 </style><div><span>[1]</span><pre>import seewhy
-e = seewhy.explain(seewhy.load_model(), seewhy.sample("coffee"), layers="every", targets="top3")
+e = seewhy.explain(seewhy.load_model(), seewhy.sample("coffee"), layers="every", targets="top3", suggested=True)
 e</pre></div>
 """
 
@@ -73,6 +73,7 @@ def app(browser: Any, model: seewhy.LoadedModel) -> None:
     page.evaluate("window.app.ready")
     page.click("#asks")
     page.get_by_label("layercam", exact=True).check()
+    page.click("#asks")
     page.set_input_files("#file", seewhy.sample("chelsea"))
     page.wait_for_timeout(2500)
     page.screenshot(path=OUT / "app.png")

@@ -68,13 +68,7 @@ class Served:
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it has heard enough, and answered
             answer = connection.getresponse()
-            try:
-                told = answer.read()
-            except (
-                http.client.IncompleteRead
-            ) as cut:  # the rest of a request that lied about its length ended the connection
-                told = cut.partial
-            return answer.status, told, {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
         finally:
             connection.close()
 

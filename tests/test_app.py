@@ -161,9 +161,13 @@ def test_what_was_chosen_on_the_page_stays_for_the_next_picture(opened: App) -> 
     assert later.inner_text("h1") == "two.png"
     state = later.evaluate("window.seewhy.state")
     assert state["colors"] == "viridis" and state["panels"][0]["layer"] == 7
-    opened.page.get_by_label("Earlier").select_option(index=1)
-    opened.page.wait_for_timeout(300)
-    assert opened.page.frames[-1].inner_text("h1") == "one.png"
+    later.get_by_role("button", name="Compare").click()
+    opened.page.wait_for_timeout(400)
+    for place, name, panels in ((1, "one.png", 1), (0, "two.png", 2)):  # each as it was left
+        opened.page.get_by_label("Earlier").select_option(index=place)
+        opened.page.wait_for_timeout(500)
+        assert opened.page.frames[-1].inner_text("h1") == name
+        assert len(opened.page.frames[-1].evaluate("window.seewhy.state.panels")) == panels
 
 
 def test_the_page_can_be_saved_and_opened_from_disk(opened: App, browser: Any, tmp_path: Path) -> None:
@@ -239,6 +243,30 @@ def test_a_slow_method_shows_how_far_it_is_and_can_be_stopped(opened: App) -> No
 def test_names_are_text(opened: App, name: str) -> None:
     frame = opened.give({**PICTURE, "name": name.replace("/", "∕")})
     assert frame.locator("img").count() == 0 and name.rpartition("/")[2][-10:] in frame.inner_text("h1")
+
+
+def test_another_model_is_asked_of_the_picture_on_its_way(opened: App) -> None:
+    opened.give()
+    opened.page.evaluate(
+        """() => {
+      const data = new DataTransfer();
+      data.items.add(new File([BYTES], "two.png", { type: "image/png" }));
+      document.getElementById("file").files = data.files;
+      document.getElementById("file").dispatchEvent(new Event("change"));
+      document.getElementById("model").value = "1";
+      document.getElementById("model").dispatchEvent(new Event("change"));
+    }""".replace("BYTES", f"Uint8Array.from({list(picture_bytes('blue'))})")
+    )
+    frame = opened.shown(2)
+    assert frame.inner_text("h1") == "two.png" and frame.evaluate("window.seewhy.page.layers.length") <= 3
+
+
+def test_the_right_address_pasted_into_the_wrong_page_is_taken(browser: Any, served: Served) -> None:
+    found = App(browser, served.address.partition("#")[0])
+    assert "terminal" in found.problem
+    found.page.evaluate("(address) => { location.href = address; }", served.address)
+    found.page.locator("#samples button").nth(2).wait_for()  # it loads itself again
+    assert found.problem == ""
 
 
 def test_without_a_token_the_page_says_where_to_find_it(browser: Any, served: Served) -> None:

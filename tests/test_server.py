@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
+import os
 import queue
 import socket
 import struct
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -35,7 +39,8 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
     """An audit hook: Python tells it of every file that is opened, made or moved, in whatever thread."""
     if WRITES is None:
         return
-    if event == "open" and arguments[1] is not None and set(str(arguments[1])) & set("wax+"):
+    mode, flags = (arguments[1], arguments[2]) if event == "open" else (None, 0)  # os.open has no mode
+    if event == "open" and (set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
         WRITES.append(f"open {arguments[0]}")
     elif event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "shutil.copyfile", "tempfile.mkstemp"):
         WRITES.append(f"{event} {arguments}")
@@ -68,7 +73,8 @@ def test_the_watch_sees_files_that_are_written(tmp_path: Any) -> None:
     WRITES.clear()  # of the folder itself
     (tmp_path / "a").write_text("x")
     (tmp_path / "b").mkdir()
-    assert len(WRITES) == 2
+    os.close(os.open(tmp_path / "c", os.O_CREAT | os.O_WRONLY))
+    assert len(WRITES) == 3
     WRITES.clear()
 
 
@@ -84,6 +90,13 @@ def test_another_host_is_refused(served: Served, path: str, host: str | None) ->
     status, _, _ = served.ask(path, b"" if path == "/explain" else None, headers={"Host": host})
     assert status in (400, 421)
     served.lives()
+
+
+def test_two_hosts_are_none(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        head = f"GET /choices HTTP/1.1\r\nHost: {served.host}\r\nHost: {served.host}\r\nAuthorization: Bearer {served.token}"
+        connection.sendall(f"{head}\r\n\r\n".encode())
+        assert connection.recv(100).split()[1] in (b"400", b"421")
 
 
 def test_this_machine_by_either_name_and_any_port(served: Served) -> None:
@@ -106,11 +119,22 @@ def test_another_origin_is_refused(served: Served, path: str, origin: str) -> No
 
 @pytest.mark.parametrize(
     "given",
-    [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic {token}", "{token}", "Bearer {token}x", "Bearer \xff"],
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Basic {token}",
+        "{token}",
+        "Bearer {token}x",
+        "Bearer {short}~",
+        "Bearer \xff",
+    ],
 )
 @pytest.mark.parametrize("path", ["/choices", "/explain", "/nowhere", "//", "/../etc/passwd"])
 def test_without_the_token_nothing_is_told(served: Served, path: str, given: str | None) -> None:
-    header = None if given is None else given.replace("{token}", served.token)
+    header = None if given is None else given.replace("{token}", served.token).replace("{short}", served.token[:-1])
     status, body, _ = served.ask(
         path, picture_bytes() if path == "/explain" else None, headers={"Authorization": header}
     )
@@ -143,8 +167,8 @@ def test_it_listens_on_this_machine_only(served: Served) -> None:
 # What may be sent
 
 
-def test_a_body_that_is_too_large_is_not_read_to_its_end(served: Served) -> None:
-    large = picture_bytes() + b"\0" * (6 * LIMITS.body)
+def test_a_body_that_is_too_large_is_refused(served: Served) -> None:
+    large = picture_bytes() + b"\0" * LIMITS.body
     chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large)
     status, body, _ = served.ask("/explain", chunked, headers={"Transfer-Encoding": "chunked"})
     assert status == 413 and b"2 MB" in body
@@ -152,10 +176,27 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(served: Served) -> None
     served.lives()
 
 
+@pytest.mark.parametrize("words", ["", "?sample=coffee"])
+def test_a_body_without_end_is_cut_off(served: Served, words: str) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        head = f"POST /explain{words} HTTP/1.1\r\nHost: {served.host}\r\nAuthorization: Bearer {served.token}\r\n"
+        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        sent = 0
+        with pytest.raises(OSError):  # 64 MB of a limit of 2 would be taken in a second
+            while sent < 64 * 2**20:
+                connection.sendall(b"10000\r\n" + b"\0" * 65536 + b"\r\n")
+                sent += 65536
+            raise AssertionError("all of it was taken")
+    served.lives()
+
+
 def test_a_length_that_lies_helps_nobody(served: Served) -> None:
     large = picture_bytes() + b"\0" * (3 * LIMITS.body)
     short = {"Content-Length": "100"}  # what lies behind is no request and no part of this one
-    assert served.ask("/explain", large, headers=short)[0] in (400, 415, 200)
+    with suppress(
+        http.client.IncompleteRead, ConnectionResetError
+    ):  # the rest, which is no request, ends the connection
+        assert served.ask("/explain", large, headers=short)[0] in (200, 400, 415)
     status, body, _ = served.ask("/explain", picture_bytes(), headers={"Content-Length": "1000000"})
     assert status == 408 and b"did not arrive" in body
     both = {"Content-Length": "10", "Transfer-Encoding": "chunked"}
@@ -209,6 +250,23 @@ def test_a_bomb_is_refused_before_it_is_decoded(served: Served) -> None:
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])  # of an animation only the first is read
     assert "page" in served.explain(file.getvalue(), model=0)[1][-1]
+    served.lives()
+
+
+def tiff(tags: dict[int, int]) -> bytes:
+    """A TIFF file of one tile with nothing in it."""
+    entries = {**tags, 324: 8, 325: 0}
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    return head + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries.items())) + b"\0" * 4
+
+
+def test_files_that_take_long_for_their_size_are_refused(served: Served) -> None:
+    scans = picture_bytes(form="JPEG") + b"\xff\xda" * 300
+    assert "scans" in served.explain(scans)[1][0]["error"]
+    profiles = picture_bytes()[:33] + b"\0\0\0\0iCCP\0\0\0\0" * 20 + picture_bytes()[33:]
+    assert "profiles" in served.explain(profiles)[1][0]["error"]
+    status, news = served.explain(tiff({256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 16384, 323: 16384}))
+    assert status == 415 and "tiles of 16384" in news[0]["error"]
     served.lives()
 
 
@@ -350,10 +408,70 @@ def test_thirty_at_once_are_answered_or_told_to_come_again(monkeypatch: pytest.M
         statuses = [status for status, _ in answers]
         assert set(statuses) == {200, 503} and statuses.count(200) >= 5
         assert all("page" in news[-1] for status, news in answers if status == 200)
+        assert any("waiting" in news[0] and 0 < news[0]["waiting"] < 5 for _, news in answers)
+        assert few.ask("/choices")[0] == 200
         assert all("again" in news[-1]["error"] for status, news in answers if status == 503)
         few.lives()
     finally:
         few.close()
+
+
+def test_who_leaves_the_queue_gives_the_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, going = Served([small_net()], Limits(places=4)), threading.Event()
+    begun: list[str] = []
+    plain = app.explained
+
+    def held(model: Any, image: Any, name: str, *rest: Any) -> Any:
+        begun.append(name)
+        going.wait(20)
+        return plain(model, image, name, *rest)
+
+    monkeypatch.setattr(app, "explained", held)
+    try:
+        picture = picture_bytes()
+        with ExitStack() as stack:
+            for number in range(4):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", few.port), timeout=20))
+                head = (
+                    f"POST /explain?name={number} HTTP/1.1\r\nHost: {few.host}\r\nAuthorization: Bearer {few.token}\r\n"
+                )
+                connection.sendall(f"{head}Content-Length: {len(picture)}\r\n\r\n".encode() + picture)
+                assert b"200 OK" in connection.recv(200)
+            status, body, headers = few.ask("/explain", picture)
+            assert status == 503 and b"again" in body and headers["retry-after"] == "2"
+        while few.ask("/explain", b"junk")[0] == 503:  # three of the places are free again, and one is being answered
+            time.sleep(0.05)
+        assert few.server.desk.free == 3
+        going.set()
+        few.lives()
+        assert begun == ["0", "after.png"]
+    finally:
+        going.set()
+        few.close()
+
+
+def test_who_waits_is_told_when_the_server_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = Served([small_net()])
+    begun, ended = threading.Event(), threading.Event()
+
+    def held(*_: Any) -> Any:
+        begun.set()
+        ended.wait(20)
+        raise SystemExit  # as a model's own code might
+
+    monkeypatch.setattr(app, "explained", held)
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(few.explain, picture_bytes()) for _ in range(2)]
+        assert begun.wait(20)
+        time.sleep(0.2)
+        few.server.should_exit = True
+        for answer in answers:
+            assert answer.result(20)[1][-1]["error"] == "the server ends"
+    ended.set()
+    few.close()
+    assert "CancelledError" not in capsys.readouterr().err
 
 
 def test_a_slow_method_says_how_far_it_is_and_stops_when_nobody_waits(served: Served) -> None:

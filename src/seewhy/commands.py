@@ -126,7 +126,7 @@ def serve(
     """The page as a local app: drop a picture in the browser and look.
 
     It answers at 127.0.0.1 only, to the address with the token that it prints, and writes nothing. From another machine:
-    ssh -L 8642:localhost:8642 HOST
+    ssh -L 8642:127.0.0.1:8642 HOST
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def serve(
     port
         Where to answer; 0 takes a free one.
     open
-        Open the page in the browser.
+        Open the page in the browser. Other users of this machine can then see the address with its token among the processes.
     labels
         As for the main command; of all models.
     allow_code
@@ -155,6 +155,7 @@ def serve(
         from seewhy.server import Limits, serve
     except ModuleNotFoundError as error:
         raise UsageError(f"seewhy serve needs {error.name}: pip install 'seewhy[serve]'") from None
+    import threading
     import webbrowser
 
     from seewhy.models import load_model
@@ -169,7 +170,9 @@ def serve(
         print(f"Open {address}", flush=True)
         say("Pictures stay in memory on this machine. Ctrl-C ends it.")
         if open:
-            webbrowser.open(address)
+            threading.Thread(
+                target=webbrowser.open, args=[address], daemon=True
+            ).start()  # some wait until they are closed
 
     settings = Settings(labels=labels, allow_code=allow_code, memory=memory)
     try:

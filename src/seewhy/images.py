@@ -42,6 +42,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323
+MOST_SCANS, MOST_PROFILES = 200, 8
 
 
 def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Bytes:
@@ -75,11 +77,17 @@ def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Bytes:
 def check_picture(data: bytes, max_pixels: int, name: str) -> None:
     """Raise ImageError where `data` does not begin as a picture, or says that it has more than `max_pixels` pixels.
 
-    Nothing is decoded. What comes behind the beginning may still be damaged.
+    Nothing is decoded. What comes behind the beginning may still be damaged. Files that take long for their size, which only
+    an attacker makes, are refused: one colour profile in place of another, or a JPEG of hundreds of scans.
     """
     try:
+        if data.startswith(b"\x89PNG") and data.count(b"iCCP") > MOST_PROFILES:
+            raise Refusal("a PNG of many colour profiles")
         with binary_file(data) as file, open_picture(file) as picture:
             check_size(*picture.size, max_pixels)
+            check_tiles(picture, max_pixels)
+            if picture.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MOST_SCANS:
+                raise Refusal("a JPEG of more than 200 scans")
     except Exception as error:  # as in load_image
         raise ImageError(name, reason_of(error)) from error
 
@@ -189,6 +197,14 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
+def check_tiles(picture: Image.Image, max_pixels: int) -> None:
+    """Refuse a TIFF of which one tile, which is decoded whole, has too many pixels."""
+    tags = getattr(picture, "tag_v2", {})
+    width, height = tags.get(TIFF_TILE_WIDTH, 0), tags.get(TIFF_TILE_HEIGHT, 0)
+    if isinstance(width, int) and isinstance(height, int) and width * height > max_pixels:
+        raise Refusal(f"its tiles of {width} x {height} are over the limit of {max_pixels:,} pixels")
+
+
 def from_array(array: NDArray[Any], max_pixels: int) -> Bytes:
     """A picture given as an array, as uint8 (H, W, 3)."""
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
@@ -208,6 +224,7 @@ def from_array(array: NDArray[Any], max_pixels: int) -> Bytes:
 def from_pil(picture: Image.Image, max_pixels: int) -> Bytes:
     """A picture that Pillow holds or has opened, as uint8 (H, W, 3); `picture` itself is not changed."""
     check_size(*picture.size, max_pixels)
+    check_tiles(picture, max_pixels)
     picture.load()
     # after load, which turns a TIFF and removes its mark, and finds the EXIF data that a PNG has behind its pixels
     turn = exif_turn(picture)

@@ -14,9 +14,22 @@ from seewhy.loaded import LoadedModel
 from seewhy.options import Settings
 from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app
+from seewhy.server.work import Desk
 
 PORT = 8642
 CONNECTIONS = 128
+
+
+class Server(uvicorn.Server):
+    """Ends all answers before it ends, so that none is cut off."""
+
+    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+        super().__init__(config)
+        self.desk = desk
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.desk.close()
+        await super().shutdown(sockets)
 
 
 def make_server(
@@ -34,13 +47,14 @@ def make_server(
         reason = os.strerror(error.errno).lower() if error.errno else error
         raise UsageError(f"--port {port}: {reason}; give another, or 0 for any that is free.") from None
     token = secrets.token_urlsafe(24)
+    app = make_app(models, token, limits, settings)
     config = uvicorn.Config(
-        make_app(models, token, limits, settings),
-        http="h11", ws="none", loop="asyncio", lifespan="on", log_level="warning", access_log=False,
+        app,
+        http="h11", ws="none", loop="asyncio", lifespan="off", log_level="warning", access_log=False,
         server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=1,
     )  # fmt: skip
     # The token stands behind the "#": browsers keep that part to themselves, so it is in no log and no Referer.
-    return uvicorn.Server(config), listening, f"http://127.0.0.1:{listening.getsockname()[1]}/#{token}"
+    return Server(config, app.state.desk), listening, f"http://127.0.0.1:{listening.getsockname()[1]}/#{token}"
 
 
 def serve(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -39,6 +38,7 @@ FAMILIES = {
     "activation": "by activations", "masking": "by masks", "ablation": "by masks", "pixels": "by pixels",
     "network": "of the whole network", "transformer": "of transformers",
 }  # fmt: skip
+CLOSE = {"Connection": "close"}  # or the server would go on reading what it throws away
 HEARTBEAT = 1.0  # seconds without news until the client is told that there is none
 
 
@@ -70,14 +70,11 @@ def make_app(
     async def offer(_: Request) -> Response:
         return Response(offered, media_type="application/json")
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        desk.close()
-
     routes = [Route("/", start), Route("/choices", offer), Route("/explain", server.explain, methods=["POST"])]
     guard = Middleware(Guard, token=token)
-    return Starlette(routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers={HTTPException: in_json})
+    app = Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: in_json})
+    app.state.desk = desk
+    return app
 
 
 async def in_json(_: Request, error: Exception) -> Response:
@@ -109,7 +106,7 @@ class Server:
                 503, "too many questions at once; ask again in a moment", {"Retry-After": "2"}
             ) from None
         try:
-            picture = b"" if question.sample else await self.body(request)
+            picture = await self.body(request)
             if not question.sample:
                 await asyncio.to_thread(check_picture, picture, self.limits.pixels, question.name)
         except BaseException as error:
@@ -131,10 +128,10 @@ class Server:
                     size += len(part)
                     if size > self.limits.body:
                         most = self.limits.body / 2**20
-                        raise HTTPException(413, f"more than {most:g} MB; give a smaller file")
+                        raise HTTPException(413, f"more than {most:g} MB; give a smaller file", CLOSE)
                     parts.append(part)
         except TimeoutError:
-            raise HTTPException(408, f"the picture did not arrive in {self.limits.patience:g} s") from None
+            raise HTTPException(408, f"the picture did not arrive in {self.limits.patience:g} s", CLOSE) from None
         return b"".join(parts)
 
     def page(self, question: Question, picture: bytes, model: LoadedModel, progress: Progress) -> str:
@@ -168,7 +165,7 @@ class News(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self.job.stopped.set()
+            self.job.leave()
 
     @staticmethod
     async def lines(job: Job) -> AsyncIterator[str]:

@@ -7,10 +7,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from seewhy.errors import SeewhyError
+from seewhy.errors import ImageError, SeewhyError
 from seewhy.loaded import LoadedModel
 
 PAUSE = 0.1  # seconds between two reports of progress
@@ -29,11 +29,19 @@ class Full(Exception):
 class Job:
     """One question on its way: `events` as dicts, in the loop that asked; the last has "page" or "error"."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Answer) -> None:
+        self.answer: Answer | None = answer  # holds the picture
+        self.working: Future[None] | None = None
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.loop = asyncio.get_running_loop()
         self.stopped = threading.Event()
         self.said = 0.0
+
+    def leave(self) -> None:
+        """Nobody waits any more: what has not begun never will, what runs ends at its next step."""
+        self.stopped.set()
+        if self.working is not None and self.working.cancel():
+            self.answer = None  # the worker's list keeps the job until its turn
 
     def tell(self, **event: Any) -> None:
         """Safe from any thread."""
@@ -71,7 +79,7 @@ class Desk:
 
     def ask(self, number: int, answer: Answer) -> Job:
         """Start `answer` as soon as that model is free. Its place is given back when it ends."""
-        job, others = Job(), self.open[number]
+        job, others = Job(answer), self.open[number]
         if others:
             job.tell(waiting=len(others))
         others.add(job)
@@ -80,28 +88,30 @@ class Desk:
             others.discard(job)
             self.give_place()
 
-        working = self.workers[number].submit(self.work, job, self.models[number], answer)
-        asyncio.wrap_future(working).add_done_callback(ended)  # in the loop's thread
+        job.working = self.workers[number].submit(self.work, job, self.models[number])
+        asyncio.wrap_future(job.working).add_done_callback(ended)  # in the loop's thread
         return job
 
     @staticmethod
-    def work(job: Job, model: LoadedModel, answer: Answer) -> None:
+    def work(job: Job, model: LoadedModel) -> None:
         """In the worker's thread. Whatever goes wrong is this question's end, not the server's."""
         try:
             job.tick(0, 0)
+            assert job.answer is not None
             job.tell(begun=True)
-            job.tell(page=answer(model, job.tick))
+            job.tell(page=job.answer(model, job.tick))
         except Stopped:
             job.tell(error="stopped")
         except SeewhyError as error:
-            job.tell(error=str(error))
-        except Exception:
+            job.tell(error=str(error), picture=isinstance(error, ImageError))
+        except BaseException:  # a model's own code may even ask to exit
             traceback.print_exc()
             job.tell(error="an error inside the server; its terminal shows which")
 
     def close(self) -> None:
-        """Stop what runs at its next step, and take nothing more."""
+        """Tell all who wait that this is the end, stop what runs at its next step, and take nothing more."""
         for number, worker in enumerate(self.workers):
-            for job in self.open[number]:
-                job.stopped.set()
+            for job in list(self.open[number]):
+                job.tell(error="the server ends")
+                job.leave()
             worker.shutdown(wait=False, cancel_futures=True)

@@ -9,8 +9,8 @@ const TOKEN = location.hash.slice(1);  // browsers keep what stands behind the "
 const KEPT = 12;
 const ask = (path, options = {}) => fetch(path, { ...options, headers: { Authorization: `Bearer ${TOKEN}` } });
 const named = [];  // classes asked for by name
-const earlier = [];  // {title, text}, the latest first
-let offered, picture = null, running = null, link = "", frame = null;
+const earlier = [];  // {title, text, link}, the latest first; the link is what was chosen on that page
+let offered, picture = null, shown = null, running = null, frame = null;  // the picture of the last question, and of the page
 
 function problem(text) {
   $("problem").hidden = !text;
@@ -33,10 +33,14 @@ const clock = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.r
 
 /** One line of news. Gives the page once it is there. */
 function heard(news, begun) {
-  if (news.error) throw new Error(news.error);
+  if (news.error) throw Object.assign(new Error(news.error), { picture: news.picture });
   if (news.waiting) $("status").textContent = `waiting: ${news.waiting} before this one`;
-  if (news.begun) $("status").textContent = "explaining";
-  if (news.total) {
+  $("status").setAttribute("aria-live", news.total ? "off" : "polite");  // not every number is to be read aloud
+  if (news.begun) {
+    $("status").textContent = "explaining";
+    begun.at = performance.now();
+  }
+  if (news.total && news.done) {
     const left = ((performance.now() - begun.at) / 1000 / news.done) * (news.total - news.done);
     Object.assign($("progress"), { hidden: false, max: news.total, value: news.done });
     $("status").textContent = `${news.done.toLocaleString("en")} of ${news.total.toLocaleString("en")} forwards, ${clock(left)} left`;
@@ -48,15 +52,22 @@ function heard(news, begun) {
 async function explain(given = picture) {
   if (given === null) return problem("give a picture first");
   running?.abort();
-  const mine = new AbortController(), begun = { at: performance.now() }, asked = $("asks").textContent, which = model().name;
+  picture = given;
+  const mine = new AbortController(), sent = performance.now(), begun = { at: sent }, asked = $("asks").textContent, which = model().name;
   running = mine;
   problem("");
-  if (given.size > offered.most.bytes) return finish(mine, `${given.name}: more than ${offered.most.bytes / 2 ** 20} MB; give a smaller file`);
+  if (given.size > offered.most.bytes) {
+    picture = shown;
+    return finish(mine, `${given.name}: more than ${offered.most.bytes / 2 ** 20} MB; give a smaller file`);
+  }
   $("stop").hidden = false;
   $("status").textContent = "sending";
   try {
     const answer = await ask(question(given), { method: "POST", body: given.sample ? null : given, signal: mine.signal });
-    if (!answer.ok) throw new Error((await answer.json()).error);
+    if (!answer.ok) {
+      const { error } = await answer.json().catch(() => ({ error: `the server refuses (status ${answer.status}); ask again` }));
+      throw Object.assign(new Error(error), { picture: [413, 415].includes(answer.status) });
+    }
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let page, parts = [];
     while (page === undefined) {
@@ -69,12 +80,15 @@ async function explain(given = picture) {
       for (const line of lines) page ??= heard(JSON.parse(line), begun);
     }
     if (running !== mine) return;
-    picture = given;
+    shown = given;
     show(`${given.name} \u00b7 ${which} \u00b7 ${asked}`, page);
-    finish(mine, "", `${((performance.now() - begun.at) / 1000).toFixed(1)} s`);
+    finish(mine, "", `${((performance.now() - sent) / 1000).toFixed(1)} s`);
   } catch (error) {
-    if (error.name === "AbortError") finish(mine, "", "stopped");
-    else finish(mine, error instanceof TypeError ? "the server does not answer: does it still run in its terminal?" : error.message);
+    if (error.name === "AbortError") return finish(mine, "", "stopped");
+    if (error.picture && running === mine) picture = shown;  // what cannot be read is not asked again
+    const gone = error instanceof TypeError && given.slice && await given.slice(0, 1).arrayBuffer().then(() => false, () => true);
+    finish(mine, gone ? `${given.name}: cannot be read any more; choose it again`
+      : error instanceof TypeError ? "the server does not answer: does it still run in its terminal?" : error.message);
   }
 }
 
@@ -88,16 +102,19 @@ function finish(mine, text, status = "") {
 
 /** A page in a frame that may run its script and save files, and nothing else. Its name carries what was chosen before. */
 function show(title, text) {
-  earlier.unshift({ title, text });
+  earlier.unshift({ title, text, link: current()?.link ?? "" });
   earlier.length = Math.min(earlier.length, KEPT);
   $("earlier").replaceChildren(...earlier.map((one, number) => new Option(one.title, number)));
   $("earlier-label").hidden = earlier.length < 2;
-  display(text);
+  display();
 }
 
-function display(text) {
+const current = () => earlier[$("earlier").selectedIndex];
+
+function display() {
+  const { title, text, link } = current();
   frame?.remove();
-  frame = make("iframe", { title: "The page of the picture", name: `seewhy-app${link}`, srcdoc: text });
+  frame = make("iframe", { title, name: `seewhy-app${link}`, srcdoc: text });
   frame.setAttribute("sandbox", "allow-scripts allow-downloads");
   $("start").hidden = true;
   $("save").hidden = false;
@@ -142,7 +159,9 @@ function addClass() {
 
 function listClasses() {
   named.length = 0;
-  $("classes").replaceChildren(...model().classes.map((label) => new Option(label.split(",")[0])));
+  const short = model().classes.map((label) => label.split(",")[0]), count = new Map();
+  for (const name of short) count.set(name, (count.get(name) ?? 0) + 1);
+  $("classes").replaceChildren(...short.map((name, number) => new Option(count.get(name) > 1 ? model().classes[number] : name)));
   words();
 }
 
@@ -180,9 +199,9 @@ function controls() {
   $("choose").onclick = () => $("file").click();
   $("file").onchange = () => { take($("file").files[0]); $("file").value = ""; };
   $("stop").onclick = () => running?.abort();
-  $("earlier").onchange = () => display(earlier[+$("earlier").value].text);
+  $("earlier").onchange = display;
   $("save").onclick = () => {
-    const { title, text } = earlier[+$("earlier").value], address = URL.createObjectURL(new Blob([text], { type: "text/html" }));
+    const { title, text } = current(), address = URL.createObjectURL(new Blob([text], { type: "text/html" }));
     make("a", { href: address, download: `${title.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.html` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
   };
@@ -197,13 +216,14 @@ function controls() {
   window.addEventListener("message", (event) => {
     if (event.source !== frame?.contentWindow) return;
     if (event.data?.file instanceof File) take(event.data.file);
-    if (typeof event.data?.link === "string") link = event.data.link;
+    if (typeof event.data?.link === "string") current().link = event.data.link;
   });
   listClasses();
 }
 
 async function start() {
   const answer = TOKEN ? await ask("/choices") : { ok: false, status: 401 };
+  if (!answer.ok && answer.status !== 401) return problem(`the server refuses (status ${answer.status}); load this page again`);
   if (!answer.ok) {
     $("start").hidden = $("choose").hidden = $("asks").hidden = true;
     return problem("This address lacks its token: take the one that seewhy printed in the terminal, with all that stands behind the #.");
@@ -211,5 +231,7 @@ async function start() {
   offered = await answer.json();
   controls();
 }
+
+window.addEventListener("hashchange", () => location.reload());  // another token
 
 window.app = { ready: start().catch((error) => problem(`the server does not answer (${error.message})`)) };

@@ -90,9 +90,8 @@ function play() {
 /** In the local app the page is a frame, which a drop or a paste would never leave: pictures go on to the window around. */
 function forward() {
   const pass = (event, files) => {
-    if (files?.length !== 1) return;
-    event.preventDefault();
-    parent.postMessage({ file: files[0] }, "*");
+    if (event.type === "drop" || files.length) event.preventDefault();  // or the browser would leave for what was dropped
+    if (files.length) parent.postMessage({ file: files[0] }, "*");
   };
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => pass(event, event.dataTransfer.files));

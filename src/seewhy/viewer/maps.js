@@ -7,7 +7,11 @@ const make = (tag, props = {}, ...children) => {
   return node;
 };
 const page = JSON.parse($("data").textContent);
-const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+function bytes(text) {
+  const raw = atob(text), found = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) found[i] = raw.charCodeAt(i);  // Uint8Array.from is slow
+  return found;
+}
 const LEVELS = 127;
 const colors = Object.fromEntries(Object.entries(page.colors).map(([name, text]) => [name, bytes(text)]));
 const index = new Map(page.maps.map((entry, number) => [entry.slice(0, 3).join(), number]));
