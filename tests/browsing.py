@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,19 @@ FAINT = """(() => {
       return (a + 0.05) / (b + 0.05) < 4.5;
     }).map((node) => node.outerHTML.slice(0, 120));
 })()"""
+
+
+class Watched:
+    """A page in the browser, with everything it `asked` for and complained of."""
+
+    def __init__(self, browser: Any, address: str, width: int, scheme: str) -> None:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
+        )
+        self.page = context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(address)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import seewhy
-from browsing import DOUBLE, FAINT, NAMELESS, needs_browser
+from browsing import DOUBLE, FAINT, NAMELESS, Watched, needs_browser
 from served import Served, picture_bytes, small_net
 
 pytestmark = needs_browser
@@ -25,20 +25,11 @@ def served() -> Iterator[Served]:
     found.close()
 
 
-class App:
-    """The app in the browser, with everything it asked for and complained of."""
+class App(Watched):
+    """The app in the browser."""
 
     def __init__(self, browser: Any, address: str, width: int = 1300, scheme: str = "light") -> None:
-        context = browser.new_context(
-            viewport={"width": width, "height": 850}, color_scheme=scheme, accept_downloads=True
-        )
-        self.page = context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(address)
+        super().__init__(browser, address, width, scheme)
         self.page.evaluate("window.app.ready")
 
     def until(self, question: str) -> Any:

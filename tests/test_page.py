@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import seewhy
-from browsing import DOUBLE, FAINT, NAMELESS, needs_browser
+from browsing import DOUBLE, FAINT, NAMELESS, Watched, needs_browser
 from seewhy import cli, render, report, tensors
 from seewhy.errors import UsageError
 from seewhy.viewer import pack, unpack
@@ -32,20 +32,11 @@ def e() -> seewhy.Explanation:
     )  # fmt: skip
 
 
-class Opened:
-    """A page in the browser, with everything it asked for and complained of."""
+class Opened(Watched):
+    """The page of an explanation in the browser."""
 
     def __init__(self, browser: Any, address: str, *, width: int = 1280, scheme: str = "light") -> None:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
-        )
-        self.page = context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(address)
+        super().__init__(browser, address, width, scheme)
         self.page.evaluate("window.seewhy.ready")
         self.settle()
 
