@@ -51,8 +51,8 @@ def page(e: Explanation, look: Look | None = None) -> str:
         maps.append((about_map, pack(values[0].detach().float().cpu().numpy())))
     title = Path(e.pictures[0].source).name if e.pictures else "tensor"
     model = shown_model(str(e.about.get("model", "")))
-    unseen = 1 - seen_share(e)
-    saw = [f"The network saw {1 - unseen:.0%} of the photo; the rest is dimmed."] if unseen > LITTLE else []
+    share = seen_share(e)
+    saw = [f"The network saw {share:.0%} of the photo; the rest is dimmed."] if share < 1 - LITTLE else []
     notes = [*record["notes"], *saw, EARLY, PACKED]
     return build_page(
         data(e, record, look), maps, storage.jpeg(photo), title=title, model=model, notes=notes, about=about(e)
@@ -139,7 +139,7 @@ def data(e: Explanation, record: Mapping[str, Any], look: Look) -> dict[str, Any
         "view": dataclasses.asdict(e.view),
         "flags": FLAGS,
         "more": "--targets top5" if "command" in e.about else 'targets="top5"',
-        "unseen": 1 - seen_share(e) > LITTLE,
+        "unseen": seen_share(e) < 1 - LITTLE,
         "look": {"colors": look.colors, "opacity": look.opacity, "fade": look.style == "fade"},
     }
 

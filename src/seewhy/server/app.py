@@ -59,7 +59,7 @@ def make_app(
     """The ASGI application. `settings` are those of every run; what the browser chooses comes on top."""
     limits = limits or Limits()
     desk = Desk(models, limits.places)
-    server = Server(desk, limits, settings or Settings())
+    explainer = Explainer(desk, limits, settings or Settings())
     page, policy = build_app()
 
     async def start(_: Request) -> Response:
@@ -70,7 +70,7 @@ def make_app(
     async def offer(_: Request) -> Response:
         return Response(offered, media_type="application/json")
 
-    routes = [Route("/", start), Route("/choices", offer), Route("/explain", server.explain, methods=["POST"])]
+    routes = [Route("/", start), Route("/choices", offer), Route("/explain", explainer.explain, methods=["POST"])]
     guard = Middleware(Guard, token=token)
     app = Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: in_json})
     app.state.desk = desk
@@ -83,7 +83,7 @@ async def in_json(_: Request, error: Exception) -> Response:
 
 
 @dataclass(frozen=True)
-class Server:
+class Explainer:
     """From requests to explanations."""
 
     desk: Desk
