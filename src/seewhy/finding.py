@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from PIL import Image
@@ -29,14 +29,18 @@ def find_pictures(paths: Sequence[str]) -> list[str]:
 
 def in_folder(folder: str) -> list[str]:
     """Every picture file below `folder`; ImageError when there is none."""
-    found: list[str] = []
-    for parent, folders, files in os.walk(folder, onerror=refuse_folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        shown = (name for name in sorted(files) if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in shown if os.path.splitext(name)[1].lower() in suffixes()]
+    found = list(walk(folder, refuse_folder))
     if not found:
         raise ImageError(folder, f"no pictures in this folder ({READABLE}, by file name)")
     return found
+
+
+def walk(folder: str, onerror: Callable[[OSError], None]) -> Iterator[str]:
+    """The picture files below `folder`, folder by folder, sorted; `onerror` hears of a folder that cannot be listed."""
+    for parent, folders, files in os.walk(folder, onerror=onerror):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        shown = (name for name in sorted(files) if not name.startswith("."))
+        yield from (os.path.join(parent, name) for name in shown if os.path.splitext(name)[1].lower() in suffixes())
 
 
 def refuse_folder(error: OSError) -> NoReturn:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from seewhy.errors import ImageError, UnknownName, UsageError
 from seewhy.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Bytes = NDArray[np.uint8]
 Pair = tuple[int, int]
@@ -43,6 +44,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # A thread-thin picture becomes a ribbon of gigabytes once its short side is stretched; no photo comes near this.
 MAX_RESIZED = 50_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """8-bit `pixels` (H, W, 3), or (H, W) of a grey network, and where in the input their upper left lies (down, across)."""
+
+    pixels: Bytes
+    corner: Pair = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -165,6 +174,14 @@ class Preprocess:
         `image` is uint8 (H, W, 3), as `load_image` gives it. Raises UsageError for another array, ImageError for a
         picture so long and thin that a crop of it cannot be made.
         """
+        cut, view = self.cut(image)
+        return self.batch([cut]), view
+
+    def cut(self, image: Bytes) -> tuple[Cut, View]:
+        """What of a photo the network sees, as 8-bit pixels at the input's scale, and the View. Needs no torch.
+
+        `batch` makes the network's input of it. Takes and raises what a call does.
+        """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise UsageError(f"an array of {image.dtype} {image.shape}; give uint8 (H, W, 3), as load_image does")
         photo = Image.fromarray(image)
@@ -177,10 +194,11 @@ class Preprocess:
         top, left = (offset(length, want) for length, want in zip(resized, self.size, strict=True))
         picture = photo.resize(resized[::-1], FILTERS[self.interpolation])
         box = (left, top, left + self.size[1], top + self.size[0])
-        inputs = self.padded(picture, box) if self.fit == "pad" else self.normal(self.cropped(picture, box))
         down, across = shape[0] / resized[0], shape[1] / resized[1]
         view = View(shape, self.size, (box[0] * across, box[1] * down, box[2] * across, box[3] * down))
-        return inputs[None], view
+        if self.fit == "pad":  # what is around it is 0 for the network, which no pixel may be
+            return Cut(np.array(picture), (-top, -left)), view
+        return Cut(np.array(self.cropped(picture, box))), view
 
     def restore(self, inputs: Tensor) -> Bytes:
         """The picture as the network saw it: uint8 (height, width, 3) of an input (channels, height, width).
@@ -190,6 +208,8 @@ class Preprocess:
         >>> int(preprocess.restore(inputs[0]).min())
         7
         """
+        import torch
+
         values = inputs.detach().to("cpu", torch.float32) * column(self.std) + column(self.mean)
         picture = self.ordered((values * 255).round().clamp(0, 255).to(torch.uint8))
         return picture.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
@@ -218,22 +238,32 @@ class Preprocess:
             cut.paste(picture, (-box[0], -box[1]))
         return cut
 
-    def padded(self, picture: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
-        """The network's input (channels, height, width) with the whole photo inside and zeros around it."""
-        inputs = torch.zeros(len(self.mean), *self.size)
-        left, top = -box[0], -box[1]
-        inputs[:, top : top + picture.height, left : left + picture.width] = self.normal(picture)
+    def batch(self, cuts: Sequence[Cut], device: Any = None) -> Tensor:
+        """The network's inputs, float32 (B, channels, height, width), of what `cut` gave: minus `mean`, over `std`."""
+        import torch
+
+        if all(cut.pixels.shape[:2] == self.size for cut in cuts):
+            return self.normal(torch.from_numpy(np.stack([cut.pixels for cut in cuts])).to(device))
+        inputs = torch.zeros(len(cuts), len(self.mean), *self.size, device=device)
+        for place, cut in zip(inputs, cuts, strict=True):
+            top, left = cut.corner
+            height, width = cut.pixels.shape[:2]
+            part = torch.from_numpy(cut.pixels).to(device)
+            place[:, top : top + height, left : left + width] = self.normal(part[None])[0]
         return inputs
 
-    def normal(self, picture: Image.Image) -> Tensor:
-        """A picture as float32 (channels, height, width), minus `mean`, over `std`."""
-        pixels = torch.from_numpy(np.array(picture)).view(picture.height, picture.width, len(self.mean))
-        values = self.ordered(pixels.permute(2, 0, 1)).contiguous().to(torch.float32)
-        return values.div_(255).sub_(column(self.mean)).div_(column(self.std))
+    def normal(self, pixels: Tensor) -> Tensor:
+        """Pixels, uint8 (B, height, width, 3) or (B, height, width), as float32 (B, channels, height, width)."""
+        import torch
+
+        channels = pixels.reshape(*pixels.shape[:3], len(self.mean)).permute(0, 3, 1, 2)
+        values = self.ordered(channels).contiguous().to(torch.float32)
+        mean, std = (column(each).to(pixels.device) for each in (self.mean, self.std))
+        return values.div_(255).sub_(mean).div_(std)
 
     def ordered(self, values: Tensor) -> Tensor:
-        """From RGB to the network's order of channels (the first axis), or back."""
-        return values if self.channels == "RGB" else values.flip(0)
+        """From RGB to the network's order of channels (the third axis from behind), or back."""
+        return values if self.channels == "RGB" else values.flip(-3)
 
 
 def channel_values(values: Any, channels: int) -> tuple[float, ...]:
@@ -258,4 +288,6 @@ def offset(length: int, want: int) -> int:
 
 def column(values: tuple[float, ...]) -> Tensor:
     """Numbers as float32 (channels, 1, 1)."""
+    import torch
+
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)

@@ -34,8 +34,11 @@ def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str,
     return written
 
 
-def write_file(path: Path, content: Content) -> Path:
-    """Write under a temporary name, then rename: whoever looks sees the old file, the new one or none."""
+def write_file(path: Path, content: Content, *, durable: bool = False) -> Path:
+    """Write under a temporary name, then rename: whoever looks sees the old file, the new one or none.
+
+    `durable`: also after a loss of power, at the price of waiting for the disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -44,6 +47,9 @@ def write_file(path: Path, content: Content) -> Path:
                 content(file)
             else:
                 file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,165 @@
+"""Pictures explained a batch at a time: the size found by trying, halved where memory ends, a picture that fails found out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from seewhy.bulk.plan import LABEL, Questions
+from seewhy.bulk.rows import Taken, as_questions, failed_rows, in_order, rows_of
+from seewhy.errors import REFUSALS, SeewhyError, UsageError
+from seewhy.explanation import Explanation
+from seewhy.models import LoadedModel
+from seewhy.pipeline import explain
+from seewhy.preprocess import Cut, Preprocess
+from seewhy.weights import first_line
+
+FIRST, MOST_CPU, MOST_GPU = 4, 32, 512
+WORTH_IT = 1.05  # a size must be so much faster than the one before
+LONG = 2.0  # seconds; where a batch takes longer, larger ones would gain nothing
+Hear = Callable[[str], None]
+
+
+def ignore(message: str) -> None:
+    """The default `hear`."""
+
+
+class Batches:
+    """Explains batches of pictures with one model and the same questions; the one function that all engines share.
+
+    `size` is how many pictures go at once; it is halved where memory does not suffice. `hear` is told what one should know.
+    """
+
+    def __init__(self, loaded: LoadedModel, questions: Questions, *, size: int, memory: int, hear: Hear = ignore) -> None:
+        self.loaded, self.questions, self.size, self.memory, self.hear = loaded, questions, size, memory, hear
+        self.proved = False  # whether the questions were ever answered
+        parameter = next(loaded.module.parameters(), None)
+        self.device = torch.device("cpu") if parameter is None else parameter.device
+
+    def rows(self, taken: Sequence[Taken]) -> pa.Table:
+        """The rows of some pictures in their order: each question and method of a good one, one row of a bad one.
+
+        Raises UsageError where the questions cannot be answered by any of the first pictures.
+        """
+        good, bad = [], []
+        for one in taken:
+            if one.reason is None and LABEL in self.questions.asked and one.label_class is None:
+                label = one.read.item.label
+                one = replace(one, error="no label" if label is None else f"its label {label!r} is no class of the model")
+            (bad if one.reason else good).append(one)
+        batches: list[pa.RecordBatch] = []
+        places: list[list[int]] = []
+
+        def keep(some: Sequence[Taken], made: Sequence[pa.RecordBatch]) -> None:
+            batches.extend(made)
+            places.extend([one.place for one in some] for _ in made)
+
+        failed = self.explain(good, keep) if good else []
+        if failed and len(failed) == len(good) and not self.proved:
+            raise failed[0][1]
+        bad += [replace(one, error=first_line(error)) for one, error in failed]
+        if bad:
+            keep(bad, [failed_rows(bad)])
+        return in_order(batches, places)
+
+    def explain(
+        self, taken: Sequence[Taken], keep: Callable[[Sequence[Taken], Sequence[pa.RecordBatch]], None]
+    ) -> list[tuple[Taken, Exception]]:
+        """Hand the rows of `taken` to `keep`; gives the pictures that cannot be explained, and why."""
+        failed: list[tuple[Taken, Exception]] = []
+        waiting = [list(taken[start : start + self.size]) for start in range(0, len(taken), self.size)]
+        while waiting:
+            some = waiting.pop(0)
+            try:
+                keep(some, self.batch(some))
+                self.proved = True
+            except (SeewhyError, *REFUSALS, MemoryError) as error:
+                if len(some) == 1:
+                    failed.append((some[0], UsageError("not enough memory") if is_memory(error) else error))
+                elif is_memory(error):
+                    waiting[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
+                    if len(some) // 2 < self.size:
+                        self.size = len(some) // 2
+                        self.hear(f"not enough memory for {len(some)} pictures at once: {self.size} from now on")
+                else:
+                    waiting[:0] = [[one] for one in some]
+        return failed
+
+    def batch(self, taken: Sequence[Taken]) -> list[pa.RecordBatch]:
+        """The rows of pictures that are explained together."""
+        questions = as_questions(self.questions, [one.label_class for one in taken])
+        inputs = self.inputs(taken)
+        e = self.ask(inputs, questions)
+        # Questions that mean the same class for every picture of the batch are answered once; here each has its rows.
+        apart = [e] * len(questions) if len(e.answers) == len(questions) else [self.ask(inputs, [one]) for one in questions]
+        found: list[pa.RecordBatch] = []
+        for number, (name, own) in enumerate(zip(self.questions.asked, apart, strict=True)):
+            answer = own.answers[number if own is e else 0]
+            found += rows_of(own, name, answer, taken, self.questions.store)
+        return found
+
+    def ask(self, inputs: Tensor, questions: Sequence[object]) -> Explanation:
+        asked = self.questions
+        return explain(
+            self.loaded,
+            inputs,
+            methods=list(asked.methods) or None,
+            layers=list(asked.layers),
+            site=asked.site,
+            grid=asked.grid,
+            targets=list(questions),
+            versus=list(asked.versus) or None,
+            multilabel=asked.multilabel,
+            seed=asked.seed,
+            memory=self.memory,
+        )
+
+    def inputs(self, taken: Sequence[Taken]) -> Tensor:
+        made = [one.read.inputs for one in taken]
+        if isinstance(self.loaded.preprocess, Preprocess):
+            return self.loaded.preprocess.batch([cut for cut in made if isinstance(cut, Cut)], self.device)
+        return torch.cat([torch.from_numpy(one) for one in made if one is not None and not isinstance(one, Cut)]).to(self.device)
+
+    def find_size(self, one: Taken, most: int) -> int:
+        """The size at which pictures take the least time each, of 4, 8, 16, ... up to `most`; `one` is tried many times over."""
+        limit = min(most, MOST_CPU if self.device.type == "cpu" else MOST_GPU)
+        size, best = 1, 0.0
+        trial = min(FIRST, limit)
+        while trial <= limit:
+            self.size = trial
+            try:
+                if best == 0.0:
+                    self.batch([one])  # the first use of a model finds out about its layers
+                seconds = min(self.timed([one] * trial) for _ in range(2))
+            except (RuntimeError, MemoryError) as error:
+                if not is_memory(error):
+                    raise
+                break
+            if trial / seconds < best * WORTH_IT:
+                break
+            size, best = trial, trial / seconds
+            if seconds > LONG:
+                break
+            trial *= 2
+        self.size = size
+        return size
+
+    def timed(self, taken: Sequence[Taken]) -> float:
+        start = time.perf_counter()
+        self.batch(taken)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - start
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether memory ended, of the device or of the machine."""
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    )

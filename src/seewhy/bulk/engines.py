@@ -1,0 +1,123 @@
+"""Where a job runs: here, or on Ray. An engine hands out parts and says which are done; parts, rows and files are the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from seewhy.bulk.batches import Hear
+from seewhy.bulk.items import Items
+from seewhy.bulk.labels import ClassOf
+from seewhy.bulk.plan import Plan
+from seewhy.bulk.worker import Done, Means, Worker
+from seewhy.errors import UsageError
+from seewhy.models import LoadedModel
+
+ENGINES = ("local", "ray")
+
+
+class Engine(Protocol):
+    """Does parts of a job, in any order, and yields each when its file is there."""
+
+    def __call__(
+        self, loaded: LoadedModel, items: Items, plan: Plan, out: Path, means: Means, classes: ClassOf, hear: Hear, parts: Sequence[int]
+    ) -> Iterator[Done]: ...
+
+
+def local(
+    loaded: LoadedModel, items: Items, plan: Plan, out: Path, means: Means, classes: ClassOf, hear: Hear, parts: Sequence[int]
+) -> Iterator[Done]:
+    """One after the other, in this process."""
+    yield from Worker(loaded, items, plan, out, means, classes, hear).run(parts)
+
+
+class OnRay:
+    """Ray Data hands the numbers of parts to actors that hold the model; one that dies is replaced, and its part done again.
+
+    `actors` is how many there are: without it one for each GPU of the cluster, or, where there are none, for each CPU. The pictures and the run's
+    folder must be readable and writable under the same path on every machine. Ray's own checkpoints are not used: what
+    is done is what has its name in the folder, so a job may go on here or there.
+    """
+
+    def __init__(self, actors: int | None = None) -> None:
+        self.actors = actors
+
+    def __call__(
+        self, loaded: LoadedModel, items: Items, plan: Plan, out: Path, means: Means, classes: ClassOf, hear: Hear, parts: Sequence[int]
+    ) -> Iterator[Done]:
+        with cluster() as ray:
+            resources = ray.cluster_resources()
+            gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+            actors = max(1, min(self.actors or gpus or cpus, len(parts)))
+            threads = max(1, cpus // actors)
+            hear(f"Ray: {actors} actors, {f'{gpus} GPUs' if gpus else f'{threads} threads each'}")
+            job = ray.put((loaded, items, plan, out.absolute(), means, classes))
+            data = ray.data.from_items([{"part": part} for part in parts])
+            # A block is what is handed out and tried again, so it holds one part.
+            data = data.repartition(target_num_rows_per_block=1)
+            done = data.map_batches(
+                Actor,
+                fn_constructor_args=(job, bool(gpus), threads),
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+                num_gpus=1 if gpus else 0,
+                num_cpus=1,
+            )
+            for row in done.iter_rows():
+                yield Done(row["part"], row["pictures"], row["failed"], row["seconds"], tuple(zip(row["names"], row["reasons"], strict=True)))
+
+
+class Actor:
+    """A model in a process of Ray's, and maybe on another machine, which writes the parts that it is told to."""
+
+    def __init__(self, job: Any, gpu: bool, threads: int) -> None:
+        import ray
+        import torch
+
+        loaded, items, plan, out, means, classes = ray.get(job)
+        if gpu:
+            loaded.module.to("cuda")
+        else:
+            torch.set_num_threads(threads)
+        self.worker = Worker(loaded, items, plan, out, means, classes)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        parts = [int(part) for part in batch["part"]]
+        done = list(self.worker.run(parts))
+        return {
+            "part": [one.part for one in done],
+            "pictures": [one.pictures for one in done],
+            "failed": [one.failed for one in done],
+            "seconds": [one.seconds for one in done],
+            "names": [[name for name, _ in one.problems] for one in done],
+            "reasons": [[reason for _, reason in one.problems] for one in done],
+        }
+
+
+@contextmanager
+def cluster() -> Iterator[Any]:
+    """Ray, started here where no cluster is meant (RAY_ADDRESS), and stopped again if so."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--engine ray needs {error.name}: pip install 'seewhy[bulk,ray]'") from None
+    own = not ray.is_initialized()
+    if own:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    try:
+        yield ray
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def engine_of(name: str, actors: int | None) -> Engine:
+    return OnRay(actors) if name == "ray" else local

@@ -1,0 +1,119 @@
+"""The pictures of a data set: what there is to explain, in a fixed order, cut into parts.
+
+A part is the unit of work: it becomes one file, and what is redone after an interruption. Of a list it is so many pictures, of
+tar files it is one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in photo pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture: its `id`, unique in the data set, the `path` that is opened, and what is known of it.
+
+    `label` is the class as it was written, `boxes` and `mask` (a picture file, or of it the value `mask_value`) say where in
+    the photo the object is. `data` is the file itself where there is no path to it, `error` why it cannot be read. `group`:
+    the label is the name of a folder.
+    """
+
+    id: str
+    path: str
+    label: str | None = None
+    boxes: tuple[Box, ...] | None = None
+    mask: str | None = None
+    mask_value: int | None = None
+    data: bytes | None = None
+    error: str | None = None
+    group: bool = False
+
+
+class Items(Protocol):
+    """A data set: `count` is known where that costs nothing, `labels` likewise; `notes` say what was inferred."""
+
+    notes: tuple[str, ...]
+
+    @property
+    def count(self) -> int | None: ...
+
+    @property
+    def parts(self) -> int: ...
+
+    @property
+    def labels(self) -> Sequence[str]: ...
+
+    def part(self, number: int) -> Iterator[Item]: ...
+
+    def digest(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Pictures that are known one by one, in parts of `size`."""
+
+    items: Sequence[Item]
+    size: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def count(self) -> int:
+        return len(self.items)
+
+    @property
+    def parts(self) -> int:
+        return -(-len(self.items) // self.size)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that occur, in order of the first."""
+        return list(dict.fromkeys(item.label for item in self.items if item.label is not None))
+
+    @property
+    def grouped(self) -> bool:
+        return any(item.group for item in self.items)
+
+    def part(self, number: int) -> Iterator[Item]:
+        return iter(self.items[number * self.size : (number + 1) * self.size])
+
+    def digest(self) -> str:
+        """A hash of everything that is known of the pictures, and of how they are cut into parts; not of their content."""
+        found = hashlib.sha256(str(self.size).encode())
+        for item in self.items:
+            found.update(repr((item.id, item.path, item.label, item.boxes, item.mask, item.mask_value, item.error)).encode())
+        return found.hexdigest()
+
+
+def with_own_ids(items: Sequence[Item]) -> list[Item]:
+    """The same with `#2`, `#3`, ... behind an id that occurred before.
+
+    >>> [item.id for item in with_own_ids([Item("a", "a"), Item("a", "a"), Item("a#2", "b")])]
+    ['a', 'a#2', 'a#2#2']
+    """
+    seen: Counter[str] = Counter()
+    taken: set[str] = set()
+    result = []
+    for item in items:
+        name = item.id
+        while name in taken:
+            seen[item.id] += 1
+            name = f"{item.id}#{seen[item.id] + 1}"
+        taken.add(name)
+        result.append(item if name == item.id else replace(item, id=name))
+    return result
+
+
+def readable(path: str) -> str:
+    """A path as text: bytes of a name that is no UTF-8 as `\\xff`.
+
+    >>> readable("caf\\udce9.jpg")
+    'caf\\\\xe9.jpg'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,155 @@
+"""What a job is: everything that its rows depend on, written down at its first start and compared at each later one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from seewhy import storage
+from seewhy.bulk.items import Items
+from seewhy.catalog import GROUPS, read_method
+from seewhy.errors import UnknownName, UsageError
+from seewhy.models import LoadedModel
+from seewhy.provenance import provenance
+
+FORMAT = 1
+JOB = "job.json"
+STORES = ("uint8", "float16")
+PREDICTED, LABEL = "predicted", "label"
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked of every picture, and how its answers are kept. `store` is how a map's cells are: uint8 or float16."""
+
+    methods: tuple[str, ...] = ()  # none: the one that fits the question
+    layers: tuple[str, ...] = ("suggested",)
+    targets: tuple[str, ...] = (PREDICTED,)
+    versus: tuple[str, ...] = ()
+    site: str = "conv"
+    grid: str | None = None
+    multilabel: bool = False
+    fit: str | None = None
+    seed: int = 0
+    store: str = "uint8"
+
+    def __post_init__(self) -> None:
+        if self.store not in STORES:
+            raise UnknownName("store", self.store, STORES, hint="Maps are kept as uint8 or float16.")
+        for method in self.methods:
+            if method.lower() in GROUPS:
+                raise UsageError(f"--methods {method}: name the methods, as a job keeps rows of the same ones for every picture.")
+            read_method(method)
+        if not self.targets:
+            raise UsageError("no target; leave --targets out for the predicted class.")
+        for target in self.targets:
+            if re.match(r"\s*(point|box)\S*:", target) and "@" in target:
+                raise UsageError(f"--targets {target}: a place in one photo is none in another; ask for classes.")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The questions, each by the name that its rows carry: top3 is three."""
+        found: list[str] = []
+        for target in self.targets:
+            text = target.strip()
+            top = re.fullmatch(r"top-?(\d{1,6})", text.lower())
+            if text.lower() in (PREDICTED, "top1"):
+                found.append("top1")
+            elif top:
+                found += [f"top{rank}" for rank in range(1, int(top[1]) + 1)]
+            else:
+                found.append(LABEL if text.lower() == LABEL else text)
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job: the questions, the model, the pictures and their parts. `batch` pictures are explained at a time."""
+
+    questions: Questions
+    model: Mapping[str, Any]  # provenance
+    parts: int
+    pictures: int | None
+    pictures_hash: str
+    part_size: int
+    batch: int = 0  # not yet known
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What every row depends on. Not the size of a batch, which changes no more than the last digits, and not versions."""
+        model = {key: self.model[key] for key in ("model", "weights", "preprocess")}
+        chosen = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.questions).items()}
+        return {**chosen, **model, "pictures": self.pictures_hash, "part_size": self.part_size, "parts": self.parts}
+
+    @property
+    def fingerprint(self) -> str:
+        text = json.dumps(self.settings, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def part_name(self, part: int) -> str:
+        return f"part-{part:06d}-of-{self.parts:06d}.{self.fingerprint}.parquet"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "settings": self.settings,
+            "batch": self.batch,
+            "count": self.pictures,
+            "model": dict(self.model),
+        }
+
+
+def make_plan(loaded: LoadedModel, items: Items, questions: Questions, part_size: int) -> Plan:
+    about = json.loads(json.dumps(provenance(loaded, hashed=True), default=str))  # as it will be read back
+    return Plan(questions, about, items.parts, items.count, items.digest(), part_size)
+
+
+def begin(plan: Plan, out: Path) -> Plan:
+    """The plan as it was written down at the first start, which is now if there was none.
+
+    Raises UsageError where the folder holds a job with other settings, and says which.
+    """
+    old = read_job(out)
+    if old is None:
+        return plan
+    if old["fingerprint"] != plan.fingerprint:
+        differ = [name for name, value in plan.settings.items() if old["settings"].get(name) != value]
+        said = "; ".join(difference(name, old["settings"].get(name), plan.settings[name], old, plan) for name in differ)
+        raise UsageError(f"{out} was begun with other settings: {said}. Take another --out, or the same settings.")
+    return replace(plan, batch=old["batch"])
+
+
+def difference(name: str, there: Any, here: Any, old: Mapping[str, Any], plan: Plan) -> str:
+    if name == "pictures":
+        return f"other pictures, or others' labels ({old['count']} there, {plan.pictures} here)"
+    if name == "weights":
+        return "other weights"
+
+    def shown(value: Any) -> str:
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    return f"{name.replace('_', ' ')} {shown(there)} there, {shown(here)} here"
+
+
+def write_job(plan: Plan, out: Path) -> None:
+    text = json.dumps(plan.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    storage.write_file(out / JOB, text.encode(), durable=True)
+
+
+def read_job(out: Path) -> dict[str, Any] | None:
+    """What was written down at the first start; None where nothing was."""
+    try:
+        found = json.loads((out / JOB).read_text("utf-8"))
+        if found["format"] != FORMAT:
+            raise UsageError(f"{out}: written by another version of seewhy (format {found['format']}); take another --out.")
+        return dict(found)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{out / JOB} cannot be read ({error}); take another --out.") from None

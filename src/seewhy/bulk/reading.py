@@ -1,0 +1,162 @@
+"""Pictures read ahead, in processes of their own: a picture that ends its reader is one that fails, and nothing more."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.bulk.items import Item
+from seewhy.bulk.regions import Floats, from_boxes, from_mask, read_mask
+from seewhy.errors import ImageError
+from seewhy.images import check_picture, load_image
+from seewhy.preprocess import Cut, Preprocess
+from seewhy.view import View
+
+LARGEST = 1 << 29  # bytes
+AHEAD = 2  # batches
+Tag = TypeVar("Tag")
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A picture as it was read, or why it could not be.
+
+    `inputs` is what the network takes, float32 (1, C, H, W), or what makes it: a `Cut`. `region` (H, W) says how much of each
+    pixel of the input lies in the item's boxes or mask. `size` is of the file in bytes.
+    """
+
+    item: Item
+    sha256: str | None = None
+    size: int | None = None
+    photo: tuple[int, int] | None = None
+    view: View | None = None
+    inputs: Cut | NDArray[np.float32] | None = None
+    region: Floats | None = None
+    error: str | None = None
+
+
+def read(item: Item, preprocess: Any, max_pixels: int) -> Read:
+    """Read, decode and cut one picture. Whatever goes wrong is the result's `error`."""
+    kept = replace(item, data=None)
+    if item.error is not None:
+        return Read(kept, error=item.error)
+    found = Read(kept)
+    try:
+        data = content(item)
+        found = replace(found, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        check_picture(data, max_pixels, item.id)
+        image = load_image(data, max_pixels=max_pixels)
+        photo = (image.shape[0], image.shape[1])
+        found = replace(found, photo=photo)
+        inputs, view = prepared(preprocess, image)
+        region = None
+        if item.mask is not None:
+            region = from_mask(read_mask(item.mask, item.mask_value, photo), view)
+        elif item.boxes:
+            region = from_boxes(item.boxes, view)
+        return replace(found, view=view, inputs=inputs, region=region)
+    except ImageError as error:
+        return replace(found, error=error.reason)
+    except OSError as error:
+        return replace(found, error=(error.strerror or str(error)).lower())
+    except Exception as error:  # a user's own preprocessing may raise anything
+        return replace(found, error=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+
+
+def content(item: Item) -> bytes:
+    """The bytes of a picture's file. A pipe or a device would be waited for without end."""
+    if item.data is not None:
+        return item.data
+    status = os.stat(item.path)
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(item.id, "is a folder, not a picture")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(item.id, "is no file but a pipe, a socket or a device")
+    if status.st_size == 0:
+        raise ImageError(item.id, "an empty file")
+    if status.st_size > LARGEST:
+        raise ImageError(item.id, f"a file of more than {LARGEST >> 20} MB")
+    with open(item.path, "rb") as file:
+        return file.read()
+
+
+def prepared(preprocess: Any, image: NDArray[np.uint8]) -> tuple[Cut | NDArray[np.float32], View]:
+    """8-bit pixels where that is all a preprocessing does before it normalises (a quarter of the bytes, and no torch)."""
+    if isinstance(preprocess, Preprocess):
+        return preprocess.cut(image)
+    inputs, view = preprocess(image)
+    return inputs.float().numpy(), view
+
+
+class Reader:
+    """Reads items in order, some ahead, in `workers` processes; 0 is one thread of this process.
+
+    A process that dies takes what was in flight with it: those are read anew, one at a time, and the one that ends its
+    process again has failed.
+    """
+
+    def __init__(self, preprocess: Any, *, workers: int, max_pixels: int) -> None:
+        self.workers, self.settings = workers, (preprocess, max_pixels)
+        self.pool: Executor | None = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        if self.pool is not None:
+            if self.workers:
+                self.pool.shutdown(wait=False, kill_workers=True)  # type: ignore[call-arg]
+            else:
+                self.pool.shutdown(wait=False, cancel_futures=True)
+            self.pool = None
+
+    def submit(self, item: Item) -> Future[Read]:
+        if self.pool is None:
+            if self.workers:
+                from loky import ProcessPoolExecutor  # needs no guard around a user's main module, and names its dead
+
+                self.pool = ProcessPoolExecutor(self.workers, timeout=None)
+            else:
+                self.pool = ThreadPoolExecutor(1)
+        return self.pool.submit(read, item, *self.settings)
+
+    def stream(self, items: Iterable[tuple[Tag, Item]], ahead: int) -> Iterator[tuple[Tag, Read]]:
+        """Each item as it was read, in order, with the tag that it came with; at most `ahead` are held."""
+        waiting: deque[tuple[Tag, Item, Future[Read]]] = deque()
+        source = iter(items)
+        while True:
+            while len(waiting) < max(1, ahead) and (following := next(source, None)) is not None:
+                waiting.append((*following, self.submit(following[1])))
+            if not waiting:
+                return
+            tag, item, future = waiting[0]
+            try:
+                found = future.result()
+            except BrokenExecutor:
+                self.stop()
+                found = self.alone(item)
+                rest = [(tag, item) for tag, item, _ in list(waiting)[1:]]
+                waiting = deque([waiting[0]])
+                waiting += [(tag, item, self.submit(item)) for tag, item in rest]
+            waiting.popleft()
+            yield tag, found
+
+    def alone(self, item: Item) -> Read:
+        """Read one item with nothing else in flight: if a process dies now, it is this one's doing."""
+        try:
+            return self.submit(item).result()
+        except BrokenExecutor:
+            self.stop()
+            return Read(replace(item, data=None), error="reading it ended the process that read it")

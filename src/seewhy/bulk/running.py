@@ -1,0 +1,184 @@
+"""A whole job: begun or gone on with, done by an engine, told, and ended in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from seewhy.bulk.batches import Batches
+from seewhy.bulk.engines import ENGINES, engine_of
+from seewhy.bulk.items import Items, Listed
+from seewhy.bulk.labels import ClassOf
+from seewhy.bulk.log import Log, Teller, span
+from seewhy.bulk.parts import Shard, finished, locked, share_of, sweep
+from seewhy.bulk.plan import Plan, Questions, begin, make_plan, write_job
+from seewhy.bulk.reading import read
+from seewhy.bulk.rows import Taken
+from seewhy.bulk.sources import find_items
+from seewhy.bulk.worker import Means
+from seewhy.errors import UnknownName, UsageError
+from seewhy.inputs import with_fit
+from seewhy.loaded import count_classes
+from seewhy.models import LoadedModel
+
+PART = 256  # pictures
+TRIED = 64  # pictures read to find one that can be, for the size of a batch
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a start of a job did: `pictures` explained now, `before` in parts that were there, `failed` of both."""
+
+    pictures: int
+    before: int
+    failed: int
+    parts: int  # of the whole job
+    left: int  # parts not yet done, of all shards
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def run_job(
+    loaded: LoadedModel,
+    inputs: Sequence[str],
+    out: Path,
+    questions: Questions,
+    *,
+    means: Means,
+    batch: int | None = None,
+    part_size: int = PART,
+    shard: Shard = (0, 1),
+    engine: Literal["local", "ray"] = "local",
+    actors: int | None = None,
+    console: Console | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Explain every picture of `inputs` that the run in `out` does not hold yet.
+
+    Raises UsageError and its kinds for what cannot be done as given, KeyboardInterrupt after everything is put in order.
+    """
+    console = console or Console(stderr=True, highlight=False, emoji=False)
+    check(engine, batch, part_size, means)
+    if loaded.preprocess is None:
+        raise UsageError(f"{loaded.uri or 'this model'} brings no preprocessing, so it takes no pictures: give one.")
+    if questions.fit is not None:
+        loaded = with_fit(loaded, questions.fit)  # type: ignore[arg-type]
+
+    def hear(message: str) -> None:
+        log("note", text=message)
+        if not quiet:
+            console.print(f"note: {message}", style="bright_black", soft_wrap=True, markup=False)
+
+    start = time.monotonic()
+    items = find_items(inputs, part_size)
+    plan = begin(make_plan(loaded, items, questions, part_size), make_folder(out))
+    with locked(out, shard):
+        plan = begin(plan, out)  # another shard may have begun meanwhile
+        log = Log(out / f"log-{shard[0]}-of-{shard[1]}.jsonl")
+        classes = class_of(loaded, items)
+        mine = share_of(plan.parts, shard)
+        sweep(out, plan, mine)
+        there = finished(out, plan)
+        todo = [part for part in mine if part not in there]
+        own = [there[part] for part in mine if part in there]
+        before, failed = sum(one["pictures"] for one in own), sum(one["failed"] for one in own)
+        for note in (*items.notes, *classes.notes) if todo else ():
+            hear(note)
+        if todo:
+            plan = with_batch(plan, loaded, items, classes, means, batch, todo, hear, out)
+        log("started", fingerprint=plan.fingerprint, engine=engine, shard=f"{shard[0]}/{shard[1]}", parts=len(mine),
+            there=len(own), pictures=plan.pictures, batch=plan.batch)  # fmt: skip
+        if own and not quiet:
+            console.print(f"{len(own)} of {len(mine)} parts are there already", style="bright_black")
+        total = sum(len(list(items.part(part))) for part in mine) if isinstance(items, Listed) else None
+        tell = Teller(console, total, before, quiet)
+        ended = "failed"
+        try:
+            with tell.running():
+                for done in engine_of(engine, actors)(loaded, items, plan, out, means, classes, hear, todo):
+                    log("part", **dataclasses.asdict(done))
+                    tell(done)
+            ended = "done"
+        except KeyboardInterrupt:
+            ended = "interrupted"
+            raise
+        except OSError as error:
+            if error.errno not in FULL:
+                raise UsageError(f"{out}: {(error.strerror or str(error)).lower()}; what is done stays done.") from None
+            raise UsageError(f"{out}: the disk is full. What is done stays done; make room, and start again.") from None
+        finally:
+            left = plan.parts - len(finished(out, plan))
+            seconds = time.monotonic() - start
+            log("ended", how=ended, pictures=tell.pictures, failed=failed + tell.failed, left=left, seconds=round(seconds, 3))
+            if ended == "interrupted" and not quiet:
+                console.print(f"{plan.parts - left} of {plan.parts} parts are done; the same command goes on.", style="bright_black")
+    return Outcome(tell.pictures, before, failed + tell.failed, plan.parts, left, seconds)
+
+
+def check(engine: str, batch: int | None, part_size: int, means: Means) -> None:
+    if engine not in ENGINES:
+        raise UnknownName("engine", engine, ENGINES)
+    for name, value, least in (("batch-size", batch, 1), ("part-size", part_size, 1), ("workers", means.workers, 0)):
+        if value is not None and value < least:
+            raise UsageError(f"--{name} {value}: give at least {least}.")
+
+
+def make_folder(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: {(error.strerror or str(error)).lower()}.") from None
+    return out
+
+
+def class_of(loaded: LoadedModel, items: Items) -> ClassOf:
+    grouped = isinstance(items, Listed) and items.grouped
+    return ClassOf(items.labels, grouped=grouped, names=loaded.labels, count=count_classes(loaded.module))
+
+
+def with_batch(
+    plan: Plan, loaded: LoadedModel, items: Items, classes: ClassOf, means: Means, batch: int | None,
+    todo: Sequence[int], hear: Any, out: Path,
+) -> Plan:  # fmt: skip
+    """The plan with the size of a batch: as given, as written down, or found by trying and written down."""
+    if batch is not None and plan.batch not in (0, batch):
+        hear(f"batches of {batch}, and of {plan.batch} in what is done: maps may differ in their last digits")
+        return dataclasses.replace(plan, batch=batch)
+    if plan.batch:
+        return plan
+    if batch is None:
+        batch = try_sizes(plan, loaded, items, classes, means, todo)
+        hear(f"batches of {batch} pictures (--batch-size)")
+    plan = dataclasses.replace(plan, batch=batch)
+    write_job(plan, out)
+    return plan
+
+
+def try_sizes(
+    plan: Plan, loaded: LoadedModel, items: Items, classes: ClassOf, means: Means, todo: Sequence[int]
+) -> int:
+    """The size of a batch, by trying with the first picture that can be read; no more of them than there are pictures to do."""
+    source = (item for part in todo for item in items.part(part))
+    most = min((plan.pictures or 10**9) // 4, 10**9) or 1
+    for item in itertools.islice(source, TRIED):
+        found = Taken(0, read(item, loaded.preprocess, means.max_pixels), classes(item.label))
+        if found.reason is None and not ("label" in plan.questions.asked and found.label_class is None):
+            return Batches(loaded, plan.questions, size=1, memory=means.memory).find_size(found, most)
+    return 1
+
+
+def default_workers() -> int:
+    """Processes that read pictures: a few of the cores, as the others explain."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, cores // 2))

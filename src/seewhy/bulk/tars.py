@@ -1,0 +1,123 @@
+"""Tar files of pictures (WebDataset): read from front to back, one file a part; members of one name belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from seewhy.bulk.items import Item, readable
+from seewhy.finding import suffixes
+from seewhy.images import reason_of
+
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
+LABELS = ("cls", "label.txt", "json")  # members that say the class: a number or a name; of JSON its "label" or "cls"
+LARGEST = 1 << 29  # bytes of a member; more is no picture
+TEXT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Tars:
+    """Tar files, each of which is a part. Their pictures are not counted before they are read."""
+
+    paths: Sequence[str]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def count(self) -> None:
+        return None
+
+    @property
+    def parts(self) -> int:
+        return len(self.paths)
+
+    @property
+    def labels(self) -> list[str]:
+        return []
+
+    def part(self, number: int) -> Iterator[Item]:
+        return members(self.paths[number])
+
+    def digest(self) -> str:
+        found = hashlib.sha256()
+        for path in self.paths:
+            found.update(repr((path, os.path.getsize(path) if os.path.exists(path) else None)).encode())
+        return found.hexdigest()
+
+
+def members(path: str) -> Iterator[Item]:
+    """The pictures in a tar file, with their labels; one that is cut short ends in an item that says so.
+
+    The members of a picture share what is before the first dot of their name, and follow each other.
+    """
+    shard = readable(os.path.basename(path))
+    seen: Counter[str] = Counter()
+
+    def finished(key: str, files: dict[str, bytes]) -> Iterator[Item]:
+        picture = next((name for name in files if f".{name.split('.')[-1]}" in suffixes()), None)
+        if picture is None:
+            return
+        seen[key] += 1
+        name = f"{shard}/{readable(key)}" + (f"#{seen[key]}" if seen[key] > 1 else "")
+        where = f"{readable(path)}/{readable(key)}.{picture}"
+        data = files[picture]
+        error = "" if len(data) < LARGEST else f"more than {LARGEST >> 20} MB"
+        yield Item(name, where, label=label_of(files), data=data, error=error or None)
+
+    key, files = "", dict[str, bytes]()
+    try:
+        with tarfile.open(path, "r|*") as tar:
+            for member in tar:
+                folder, _, base = member.name.rpartition("/")
+                if not member.isfile() or base.startswith("."):
+                    continue
+                stem, _, ending = base.partition(".")
+                own = f"{folder}/{stem}" if folder else stem
+                if own != key:
+                    yield from finished(key, files)
+                    key, files = own, {}
+                content = tar.extractfile(member)
+                files[ending.lower()] = b"" if content is None else content.read(LARGEST)
+        yield from finished(key, files)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        known = sum(seen.values())
+        reason = f"{reason_of(error) if isinstance(error, OSError) else str(error) or 'it ends too early'}"
+        yield Item(f"{shard}/", path, error=f"this tar file cannot be read behind its picture {known} ({reason})")
+
+
+def label_of(files: dict[str, bytes]) -> str | None:
+    for name in LABELS:
+        text = files.get(name, b"")[:TEXT].decode("utf-8", "replace").strip()
+        if name == "json" and text:
+            try:
+                found = json.loads(text)
+            except ValueError:
+                continue
+            known = next((found[key] for key in ("label", "cls") if key in found), None) if isinstance(found, dict) else None
+            text = "" if known is None else str(known)
+        if text:
+            return text
+    return None
+
+
+def is_tar(path: str) -> bool:
+    return path.lower().endswith(ENDINGS)
+
+
+def expand_braces(text: str) -> list[str]:
+    """Names with a range of numbers in braces, one by one; others as they are.
+
+    >>> expand_braces("train-{008..010}.tar")
+    ['train-008.tar', 'train-009.tar', 'train-010.tar']
+    """
+    match = re.search(r"\{(\d+)\.\.(\d+)\}", text)
+    if match is None or os.path.lexists(text):
+        return [text]
+    first, last = match.groups()
+    names = (f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1))
+    return [one for name in names for one in expand_braces(text[: match.start()] + name + text[match.end() :])]

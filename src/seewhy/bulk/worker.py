@@ -1,0 +1,107 @@
+"""One part after the other, from pictures to a part file: what every engine does, on whatever machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow.compute as pc
+
+from seewhy.bulk.batches import Batches, Hear, ignore
+from seewhy.bulk.items import Item, Items
+from seewhy.bulk.labels import ClassOf
+from seewhy.bulk.parts import PartWriter
+from seewhy.bulk.plan import Plan
+from seewhy.bulk.reading import AHEAD, Read, Reader
+from seewhy.bulk.rows import Taken
+from seewhy.images import MAX_PIXELS
+from seewhy.models import LoadedModel
+from seewhy.provenance import versions
+
+
+MOST_PROBLEMS = 20  # of a part, to be shown
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a job may use; its rows do not depend on it. `workers` processes read pictures, 0 is a thread; `memory` in bytes."""
+
+    workers: int = 1
+    memory: int = 256 * 2**20
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Done:
+    """A part that is finished: its number, how many pictures it holds, how many of them failed, the first of these."""
+
+    part: int
+    pictures: int
+    failed: int
+    seconds: float
+    problems: tuple[tuple[str, str], ...] = field(default=())
+
+
+class Worker:
+    """Writes parts of a job with one model."""
+
+    def __init__(
+        self, loaded: LoadedModel, items: Items, plan: Plan, out: Path, means: Means, classes: ClassOf, hear: Hear = ignore
+    ) -> None:
+        self.loaded, self.items, self.plan, self.out, self.means, self.classes = loaded, items, plan, out, means, classes
+        self.batches = Batches(loaded, plan.questions, size=plan.batch, memory=means.memory, hear=hear)
+
+    def run(self, parts: Iterable[int]) -> Iterator[Done]:
+        """Write the parts in this order; what comes after a part is read while it is explained."""
+        with Reader(self.loaded.preprocess, workers=self.means.workers, max_pixels=self.means.max_pixels) as reader:
+            source = ((part, item) for part in parts for item in self.tagged(part))
+            ahead = AHEAD * self.plan.batch + self.means.workers
+            stream = reader.stream(source, ahead)
+            start = time.monotonic()
+            for part, found in groupby(stream, key=lambda tagged: tagged[0]):
+                yield self.write(part, (read for _, read in found if read.item.id), start)
+                start = time.monotonic()
+
+    def tagged(self, part: int) -> Iterator[Item]:
+        """The items of a part; of an empty one (a tar file without pictures) one without a name, so that it is written too."""
+        empty = True
+        for item in self.items.part(part):
+            empty = False
+            yield item
+        if empty:
+            yield Item("", "", error="empty")
+
+    def write(self, part: int, reads: Iterable[Read], start: float) -> Done:
+        """Write one part: its pictures in the batches in which they come, whatever happens to some of them."""
+        problems: list[tuple[str, str]] = []
+        with ExitStack() as stack:
+            writer = stack.enter_context(PartWriter(self.out, self.plan.part_name(part), self.footer(part)))
+            for some in batched(enumerate(reads), self.plan.batch):
+                table = self.batches.rows([Taken(place, read, self.classes(read.item.label)) for place, read in some])
+                writer.write(table)
+                failed = table.filter(pc.is_valid(table["error"])).select(["id", "error"]).to_pylist()
+                writer.pictures += len(some)
+                writer.failed += len(failed)
+                problems += [(row["id"], row["error"]) for row in failed[: MOST_PROBLEMS - len(problems)]]
+        return Done(part, writer.pictures, writer.failed, time.monotonic() - start, tuple(problems))
+
+    def footer(self, part: int) -> dict[str, Any]:
+        """What stands at the end of a part file: the job, and the versions that wrote it."""
+        return {**self.plan.to_dict(), "part": part, "versions": versions()}
+
+
+def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
+    """Lists of `size`, and of the rest.
+
+    >>> list(batched("abc", 2))
+    [['a', 'b'], ['c']]
+    """
+    source = iter(values)
+    while some := list(islice(source, size)):
+        yield some
