@@ -17,6 +17,10 @@ from seewhy.errors import UsageError
 from seewhy.models import LoadedModel
 
 ENGINES = ("local", "ray")
+SPARE = 2  # CPUs for Ray's own tasks: without one they wait for actors that hold all of them, for ever
+
+# It reports nothing to its makers, and tells of its own steps and of what it would advise only where something is wrong.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_LOG_LEVEL": "ERROR"}
 
 
 class Engine(Protocol):
@@ -31,7 +35,8 @@ def local(
     loaded: LoadedModel, items: Items, plan: Plan, out: Path, means: Means, classes: ClassOf, hear: Hear, parts: Sequence[int]
 ) -> Iterator[Done]:
     """One after the other, in this process."""
-    yield from Worker(loaded, items, plan, out, means, classes, hear).run(parts)
+    with Worker(loaded, items, plan, out, means, classes, hear) as worker:
+        yield from worker.run(parts)
 
 
 class OnRay:
@@ -50,11 +55,11 @@ class OnRay:
     ) -> Iterator[Done]:
         with cluster() as ray:
             resources = ray.cluster_resources()
-            gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+            gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)) - SPARE)
             actors = max(1, min(self.actors or gpus or cpus, len(parts)))
             threads = max(1, cpus // actors)
             hear(f"Ray: {actors} actors, {f'{gpus} GPUs' if gpus else f'{threads} threads each'}")
-            job = ray.put((loaded, items, plan, out.absolute(), means, classes))
+            job = [ray.put((loaded, items, plan, out.absolute(), means, classes))]  # in a list Ray hands it on unopened
             data = ray.data.from_items([{"part": part} for part in parts])
             # A block is what is handed out and tried again, so it holds one part.
             data = data.repartition(target_num_rows_per_block=1)
@@ -77,7 +82,7 @@ class Actor:
         import ray
         import torch
 
-        loaded, items, plan, out, means, classes = ray.get(job)
+        loaded, items, plan, out, means, classes = ray.get(job[0])
         if gpu:
             loaded.module.to("cuda")
         else:
@@ -100,7 +105,8 @@ class Actor:
 @contextmanager
 def cluster() -> Iterator[Any]:
     """Ray, started here where no cluster is meant (RAY_ADDRESS), and stopped again if so."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.data
@@ -108,7 +114,8 @@ def cluster() -> Iterator[Any]:
         raise UsageError(f"--engine ray needs {error.name}: pip install 'seewhy[bulk,ray]'") from None
     own = not ray.is_initialized()
     if own:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        given = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": cores() + SPARE, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level="error", **given)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -117,6 +124,10 @@ def cluster() -> Iterator[Any]:
     finally:
         if own:
             ray.shutdown()
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def engine_of(name: str, actors: int | None) -> Engine:

@@ -108,13 +108,8 @@ class Reader:
         self.workers, self.settings = workers, (preprocess, max_pixels)
         self.pool: Executor | None = None
 
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def stop(self) -> None:
+        """End the processes; the next item starts new ones."""
         if self.pool is not None:
             if self.workers:
                 self.pool.shutdown(wait=False, kill_workers=True)  # type: ignore[call-arg]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import itertools
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from seewhy.bulk.batches import Batches
-from seewhy.bulk.engines import ENGINES, engine_of
+from seewhy.bulk.engines import ENGINES, cores, engine_of
 from seewhy.bulk.items import Items, Listed
 from seewhy.bulk.labels import ClassOf
 from seewhy.bulk.log import Log, Teller, span
@@ -180,5 +179,4 @@ def try_sizes(
 
 def default_workers() -> int:
     """Processes that read pictures: a few of the cores, as the others explain."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, cores // 2))
+    return max(1, min(16, cores() // 2))

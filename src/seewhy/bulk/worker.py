@@ -56,17 +56,22 @@ class Worker:
     ) -> None:
         self.loaded, self.items, self.plan, self.out, self.means, self.classes = loaded, items, plan, out, means, classes
         self.batches = Batches(loaded, plan.questions, size=plan.batch, memory=means.memory, hear=hear)
+        self.reader = Reader(loaded.preprocess, workers=means.workers, max_pixels=means.max_pixels)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reader.stop()
 
     def run(self, parts: Iterable[int]) -> Iterator[Done]:
         """Write the parts in this order; what comes after a part is read while it is explained."""
-        with Reader(self.loaded.preprocess, workers=self.means.workers, max_pixels=self.means.max_pixels) as reader:
-            source = ((part, item) for part in parts for item in self.tagged(part))
-            ahead = AHEAD * self.plan.batch + self.means.workers
-            stream = reader.stream(source, ahead)
+        source = ((part, item) for part in parts for item in self.tagged(part))
+        stream = self.reader.stream(source, AHEAD * self.plan.batch + self.means.workers)
+        start = time.monotonic()
+        for part, found in groupby(stream, key=lambda tagged: tagged[0]):
+            yield self.write(part, (read for _, read in found if read.item.id), start)
             start = time.monotonic()
-            for part, found in groupby(stream, key=lambda tagged: tagged[0]):
-                yield self.write(part, (read for _, read in found if read.item.id), start)
-                start = time.monotonic()
 
     def tagged(self, part: int) -> Iterator[Item]:
         """The items of a part; of an empty one (a tar file without pictures) one without a name, so that it is written too."""

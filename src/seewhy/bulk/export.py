@@ -1,0 +1,150 @@
+"""Rows as files that other programs read: NPZ, PNG, COCO masks, FiftyOne heatmaps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from seewhy import storage
+from seewhy.bulk.run import Run, map_of, view_of
+from seewhy.errors import UnknownName, UsageError
+from seewhy.places import numbered, safe_name
+from seewhy.regions import largest_box
+from seewhy.render import to_bytes
+
+LARGEST = 100_000_000  # pixels of a mask
+
+
+def export(
+    run: Run,
+    out: Path,
+    kind: str,
+    *,
+    method: str | None = None,
+    question: str | None = None,
+    layer: str | None = None,
+    threshold: float = 0.5,
+) -> int:
+    """Write the maps of one method, question and layer into `out`, as one of `KINDS`; gives how many.
+
+    "npz": `maps.npz` with `ids` (N,) and the signed `maps` (N, h, w). "png": the heat on the photo, 8 bits, in the photo's size, a file for each picture.
+    "coco": `annotations.json` with a run-length mask of where the heat is at least `threshold` of its maximum, its box and area. "fiftyone": the
+    PNGs, and `samples.json` with what `fiftyone.Heatmap` takes. Raises UsageError, UnknownName for another kind.
+    """
+    if kind not in KINDS:
+        raise UnknownName("kind of export", kind, KINDS, hint=f"There are {', '.join(KINDS)}.")
+    if not 0 < threshold <= 1:
+        raise UsageError(f"--threshold {threshold}: give a share of the map's maximum, above 0 and at most 1.")
+    good, layer = run.select(method, question, layer)
+    rows = (row for batch in good.to_batches(max_chunksize=256) for row in batch.to_pylist())
+    return KINDS[kind](run, out, ((row, map_of(row, layer, run.store)) for row in rows), threshold)
+
+
+Rows = Iterator[tuple[dict[str, Any], NDArray[np.float32]]]
+
+
+def as_npz(run: Run, out: Path, rows: Rows, threshold: float) -> int:
+    ids, maps = [], []
+    for row, found in rows:
+        ids.append(row["id"])
+        maps.append(found)
+    if len({one.shape for one in maps}) > 1:
+        raise UsageError("the maps are of several sizes, which one array cannot hold; take another kind: png.")
+    storage.write_file(out / "maps.npz", lambda file: np.savez_compressed(file, ids=np.array(ids), maps=np.stack(maps)))
+    return len(ids)
+
+
+def as_png(run: Run, out: Path, rows: Rows, threshold: float) -> int:
+    return sum(1 for _ in png_files(out, rows))
+
+
+def as_fiftyone(run: Run, out: Path, rows: Rows, threshold: float) -> int:
+    """`fo.Sample(filepath=...)` and `fo.Heatmap(map_path=..., range=[0, 255])`, which docs/bulk.md puts together."""
+    samples = [
+        {
+            "filepath": row["path"],
+            "heatmap": {"map_path": path.relative_to(out).as_posix(), "range": [0, 255]},
+            "label": row["label"],
+            "predicted": row["predicted_name"],
+            "confidence": row["confidence"],
+        }
+        for row, path in png_files(out, rows)
+    ]
+    storage.write_file(out / "samples.json", json.dumps({"samples": samples}, indent=1, ensure_ascii=False).encode())
+    return len(samples)
+
+
+def png_files(out: Path, rows: Rows) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Each row with the file that its heat was written to: maps/ID.png, 8 bits, in the photo's size."""
+    names: set[str] = set()
+    for row, found in rows:
+        path = Path(*map(safe_name, str(row["id"]).split("/")))
+        path = path.with_name(path.name + ".png")
+        while path.as_posix().casefold() in names:
+            path = path.with_name(f"_{path.name}")
+        names.add(path.as_posix().casefold())
+        heat = to_bytes(heat_on_photo(row, found))
+        yield row, storage.write_file(out / "maps" / path, storage.png(Image.fromarray(heat)))
+
+
+def as_coco(run: Run, out: Path, rows: Rows, threshold: float) -> int:
+    """Images, categories (the target classes) and annotations in COCO's format, with uncompressed run lengths."""
+    images, annotations = [], []
+    categories: dict[int, str] = {}
+    for number, (row, found) in enumerate(rows, 1):
+        heat = heat_on_photo(row, found)
+        mask = (heat >= threshold) & (heat > 0)
+        images.append({"id": number, "file_name": row["id"], "width": row["width"], "height": row["height"]})
+        box = largest_box(mask)
+        if box is None:
+            continue
+        category = -1 if row["target_class"] is None else row["target_class"]
+        categories[category] = row["target_name"]
+        down, across = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+        left, top = int(across[0]), int(down[0])
+        annotations.append({
+            "id": number, "image_id": number, "category_id": category, "iscrowd": 1, "area": int(mask.sum()),
+            "bbox": [left, top, int(across[-1]) + 1 - left, int(down[-1]) + 1 - top],
+            "segmentation": {"size": [row["height"], row["width"]], "counts": run_lengths(mask)},
+            "score": row["probability"],
+        })  # fmt: skip
+    document = {
+        "info": {"description": f"where {run.model['model']} sees its classes: heat of at least {threshold:g} of its maximum"},
+        "images": images,
+        "categories": [{"id": index, "name": name} for index, name in sorted(categories.items())],
+        "annotations": annotations,
+    }
+    storage.write_file(out / "annotations.json", json.dumps(document, ensure_ascii=False).encode())
+    return len(images)
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
+    """A mask (H, W) as COCO's uncompressed run lengths: column by column, beginning with how many are not set.
+
+    >>> run_lengths(np.array([[0, 1], [1, 1]], bool))
+    [1, 3]
+    """
+    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    lengths = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
+    return lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1]
+
+
+def heat_on_photo(row: Mapping[str, Any], found: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The heat of a map on its photo (H0, W0), in [0, 1]: as `Explanation.on_photo`."""
+    view = view_of(row)
+    if view.photo[0] * view.photo[1] > LARGEST:
+        raise UsageError(f"{row['id']}: a photo of more than {LARGEST:,} pixels; take npz.")
+    heat = view.place(found.clip(min=0), view.photo)
+    top = heat.max()
+    return np.asarray(heat / top if top > 0 else heat, np.float32)
+
+
+Writer = Callable[[Run, Path, Rows, float], int]
+KINDS: dict[str, Writer] = {"npz": as_npz, "png": as_png, "coco": as_coco, "fiftyone": as_fiftyone}
