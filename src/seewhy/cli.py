@@ -11,6 +11,7 @@ from cyclopts import App, Group, Parameter
 from rich.markup import escape
 
 from seewhy import __version__, commands
+from seewhy.bulk.command import bulk, export
 from seewhy.catalog import GROUPS, split, split_targets
 from seewhy.errors import UsageError
 from seewhy.exits import guarded, say
@@ -33,7 +34,7 @@ Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
 Classes = Annotated[int | None, Parameter(group=what)]
 Names = list[str] | None
 AllowCode = Annotated[bool, Parameter(group=what)]
-for command in (commands.layers, commands.methods, commands.models, commands.report, commands.serve):
+for command in (commands.layers, commands.methods, commands.models, commands.report, commands.serve, bulk, export):
     app.command(command)
 STDIN = "stdin:"  # stands for "-", which would be read as an option
 

@@ -35,7 +35,9 @@ class Batches:
     `size` is how many pictures go at once; it is halved where memory does not suffice. `hear` is told what one should know.
     """
 
-    def __init__(self, loaded: LoadedModel, questions: Questions, *, size: int, memory: int, hear: Hear = ignore) -> None:
+    def __init__(
+        self, loaded: LoadedModel, questions: Questions, *, size: int, memory: int, hear: Hear = ignore
+    ) -> None:
         self.loaded, self.questions, self.size, self.memory, self.hear = loaded, questions, size, memory, hear
         self.proved = False  # whether the questions were ever answered
         parameter = next(loaded.module.parameters(), None)
@@ -50,7 +52,9 @@ class Batches:
         for one in taken:
             if one.reason is None and LABEL in self.questions.asked and one.label_class is None:
                 label = one.read.item.label
-                one = replace(one, error="no label" if label is None else f"its label {label!r} is no class of the model")
+                one = replace(
+                    one, error="no label" if label is None else f"its label {label!r} is no class of the model"
+                )
             (bad if one.reason else good).append(one)
         batches: list[pa.RecordBatch] = []
         places: list[list[int]] = []
@@ -96,7 +100,9 @@ class Batches:
         inputs = self.inputs(taken)
         e = self.ask(inputs, questions)
         # Questions that mean the same class for every picture of the batch are answered once; here each has its rows.
-        apart = [e] * len(questions) if len(e.answers) == len(questions) else [self.ask(inputs, [one]) for one in questions]
+        apart = (
+            [e] * len(questions) if len(e.answers) == len(questions) else [self.ask(inputs, [one]) for one in questions]
+        )
         found: list[pa.RecordBatch] = []
         for number, (name, own) in enumerate(zip(self.questions.asked, apart, strict=True)):
             answer = own.answers[number if own is e else 0]
@@ -123,7 +129,9 @@ class Batches:
         made = [one.read.inputs for one in taken]
         if isinstance(self.loaded.preprocess, Preprocess):
             return self.loaded.preprocess.batch([cut for cut in made if isinstance(cut, Cut)], self.device)
-        return torch.cat([torch.from_numpy(one) for one in made if one is not None and not isinstance(one, Cut)]).to(self.device)
+        return torch.cat([torch.from_numpy(one) for one in made if one is not None and not isinstance(one, Cut)]).to(
+            self.device
+        )
 
     def find_size(self, one: Taken, most: int) -> int:
         """The size at which pictures take the least time each, of 4, 8, 16, ... up to `most`; `one` is tried many times over."""

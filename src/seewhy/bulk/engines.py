@@ -27,12 +27,27 @@ class Engine(Protocol):
     """Does parts of a job, in any order, and yields each when its file is there."""
 
     def __call__(
-        self, loaded: LoadedModel, items: Items, plan: Plan, out: Path, means: Means, classes: ClassOf, hear: Hear, parts: Sequence[int]
+        self,
+        loaded: LoadedModel,
+        items: Items,
+        plan: Plan,
+        out: Path,
+        means: Means,
+        classes: ClassOf,
+        hear: Hear,
+        parts: Sequence[int],
     ) -> Iterator[Done]: ...
 
 
 def local(
-    loaded: LoadedModel, items: Items, plan: Plan, out: Path, means: Means, classes: ClassOf, hear: Hear, parts: Sequence[int]
+    loaded: LoadedModel,
+    items: Items,
+    plan: Plan,
+    out: Path,
+    means: Means,
+    classes: ClassOf,
+    hear: Hear,
+    parts: Sequence[int],
 ) -> Iterator[Done]:
     """One after the other, in this process."""
     with Worker(loaded, items, plan, out, means, classes, hear) as worker:
@@ -51,7 +66,15 @@ class OnRay:
         self.actors = actors
 
     def __call__(
-        self, loaded: LoadedModel, items: Items, plan: Plan, out: Path, means: Means, classes: ClassOf, hear: Hear, parts: Sequence[int]
+        self,
+        loaded: LoadedModel,
+        items: Items,
+        plan: Plan,
+        out: Path,
+        means: Means,
+        classes: ClassOf,
+        hear: Hear,
+        parts: Sequence[int],
     ) -> Iterator[Done]:
         with cluster() as ray:
             resources = ray.cluster_resources()
@@ -72,7 +95,13 @@ class OnRay:
                 num_cpus=1,
             )
             for row in done.iter_rows():
-                yield Done(row["part"], row["pictures"], row["failed"], row["seconds"], tuple(zip(row["names"], row["reasons"], strict=True)))
+                yield Done(
+                    row["part"],
+                    row["pictures"],
+                    row["failed"],
+                    row["seconds"],
+                    tuple(zip(row["names"], row["reasons"], strict=True)),
+                )
 
 
 class Actor:

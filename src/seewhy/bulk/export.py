@@ -14,9 +14,10 @@ from PIL import Image
 from seewhy import storage
 from seewhy.bulk.run import Run, map_of, view_of
 from seewhy.errors import UnknownName, UsageError
-from seewhy.places import numbered, safe_name
+from seewhy.places import safe_name
 from seewhy.regions import largest_box
 from seewhy.render import to_bytes
+from seewhy.view import View
 
 LARGEST = 100_000_000  # pixels of a mask
 
@@ -99,7 +100,7 @@ def as_coco(run: Run, out: Path, rows: Rows, threshold: float) -> int:
     categories: dict[int, str] = {}
     for number, (row, found) in enumerate(rows, 1):
         heat = heat_on_photo(row, found)
-        mask = (heat >= threshold) & (heat > 0)
+        mask = (heat >= threshold * heat.max()) & (heat > 0)  # as Explanation.mask
         images.append({"id": number, "file_name": row["id"], "width": row["width"], "height": row["height"]})
         box = largest_box(mask)
         if box is None:
@@ -115,7 +116,9 @@ def as_coco(run: Run, out: Path, rows: Rows, threshold: float) -> int:
             "score": row["probability"],
         })  # fmt: skip
     document = {
-        "info": {"description": f"where {run.model['model']} sees its classes: heat of at least {threshold:g} of its maximum"},
+        "info": {
+            "description": f"where {run.model['model']} sees its classes: heat of at least {threshold:g} of its maximum"
+        },
         "images": images,
         "categories": [{"id": index, "name": name} for index, name in sorted(categories.items())],
         "annotations": annotations,
@@ -141,9 +144,10 @@ def heat_on_photo(row: Mapping[str, Any], found: NDArray[np.float32]) -> NDArray
     view = view_of(row)
     if view.photo[0] * view.photo[1] > LARGEST:
         raise UsageError(f"{row['id']}: a photo of more than {LARGEST:,} pixels; take npz.")
-    heat = view.place(found.clip(min=0), view.photo)
-    top = heat.max()
-    return np.asarray(heat / top if top > 0 else heat, np.float32)
+    positive = np.nan_to_num(found).clip(min=0)
+    top = View.whole(view.inputs).place(positive, view.inputs).max()
+    heat = view.place(positive, view.photo)
+    return np.clip(heat / top, 0, 1) if top > 0 else heat * 0
 
 
 Writer = Callable[[Run, Path, Rows, float], int]

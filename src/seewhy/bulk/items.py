@@ -84,10 +84,11 @@ class Listed:
         return iter(self.items[number * self.size : (number + 1) * self.size])
 
     def digest(self) -> str:
-        """A hash of everything that is known of the pictures, and of how they are cut into parts; not of their content."""
-        found = hashlib.sha256(str(self.size).encode())
+        """A hash of what is known of the pictures, in their order; not of their content, nor of where they lie."""
+        found = hashlib.sha256()
         for item in self.items:
-            found.update(repr((item.id, item.path, item.label, item.boxes, item.mask, item.mask_value, item.error)).encode())
+            mask = item.mask and os.path.basename(item.mask)
+            found.update(repr((item.id, item.label, item.boxes, mask, item.mask_value)).encode())
         return found.hexdigest()
 
 

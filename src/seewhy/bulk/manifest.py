@@ -35,7 +35,9 @@ def read_table(path: str) -> tuple[list[Item], list[str]]:
     rows, names = load(path)
     used = {what: found for what, found in ((what, pick(options, names)) for what, options in COLUMNS.items()) if found}
     if "path" not in used:
-        raise UnknownName("column", "path", names, hint=f"{path} has {', '.join(names)}; one must be called path or file.")
+        raise UnknownName(
+            "column", "path", names, hint=f"{path} has {', '.join(names)}; one must be called path or file."
+        )
     home = os.path.dirname(path)
     items = [item(row, used, home) for row in rows]
     other = [f"{what} from column {name}" for what, name in used.items() if what != name]

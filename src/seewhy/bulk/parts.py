@@ -163,7 +163,9 @@ def locked(out: Path, shard: Shard) -> Iterator[None]:
             if not other.endswith(f"-of-{shard[1]}.lock"):
                 division = other.removesuffix(".lock").replace("-of-", "/")
                 with ExitStack() as brief:  # only to see that nobody holds it
-                    take(brief, folder / other, f"{out} is being written as shard {division}; divide it in the same way.")
+                    take(
+                        brief, folder / other, f"{out} is being written as shard {division}; divide it in the same way."
+                    )
         reached("lock taken")
         yield
 

@@ -43,7 +43,9 @@ class Questions:
             raise UnknownName("store", self.store, STORES, hint="Maps are kept as uint8 or float16.")
         for method in self.methods:
             if method.lower() in GROUPS:
-                raise UsageError(f"--methods {method}: name the methods, as a job keeps rows of the same ones for every picture.")
+                raise UsageError(
+                    f"--methods {method}: name the methods, as a job keeps rows of the same ones for every picture."
+                )
             read_method(method)
         if not self.targets:
             raise UsageError("no target; leave --targets out for the predicted class.")
@@ -83,7 +85,9 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """What every row depends on. Not the size of a batch, which changes no more than the last digits, and not versions."""
         model = {key: self.model[key] for key in ("model", "weights", "preprocess")}
-        chosen = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.questions).items()}
+        chosen = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.questions).items()
+        }
         return {**chosen, **model, "pictures": self.pictures_hash, "part_size": self.part_size, "parts": self.parts}
 
     @property
@@ -147,7 +151,9 @@ def read_job(out: Path) -> dict[str, Any] | None:
     try:
         found = json.loads((out / JOB).read_text("utf-8"))
         if found["format"] != FORMAT:
-            raise UsageError(f"{out}: written by another version of seewhy (format {found['format']}); take another --out.")
+            raise UsageError(
+                f"{out}: written by another version of seewhy (format {found['format']}); take another --out."
+            )
         return dict(found)
     except FileNotFoundError:
         return None

@@ -93,7 +93,12 @@ def rows_of(e: Explanation, question: str, answer: Answer, taken: Sequence[Taken
     found = []
     for method in e.methods:
         layers = [layer for layer in e.layers_of(method) if (method, answer.key, layer) in e.maps]
-        columns = {**about, **target, "method": [method] * len(taken), **map_columns(e, method, answer.key, layers, taken, store)}
+        columns = {
+            **about,
+            **target,
+            "method": [method] * len(taken),
+            **map_columns(e, method, answer.key, layers, taken, store),
+        }
         found.append(as_batch(columns, len(taken)))
     return found
 

@@ -122,7 +122,11 @@ class Run:
         for kind, given in (("method", method), ("question", question)):
             value = chosen(kind, given, pc.unique(good[kind]).to_pylist())
             good = good.filter(pc.equal(good[kind], value))
-        names = [name for name in self.layers if name in set(pc.unique(pc.list_flatten(good["layers"].combine_chunks())).to_pylist())]
+        names = [
+            name
+            for name in self.layers
+            if name in set(pc.unique(pc.list_flatten(good["layers"].combine_chunks())).to_pylist())
+        ]
         if layer is not None and layer not in names:
             raise UnknownName("layer", layer, names, hint=f"This run has {', '.join(names)}.")
         return good, layer or names[-1]
@@ -135,7 +139,9 @@ class Run:
         Raises UsageError where the maps are of several sizes.
         """
         good, layer = self.select(method, question, layer)
-        found = [map_of(row, layer, self.store) for row in good.select(["layers", "shapes", "lo", "hi", "maps"]).to_pylist()]
+        found = [
+            map_of(row, layer, self.store) for row in good.select(["layers", "shapes", "lo", "hi", "maps"]).to_pylist()
+        ]
         if len({one.shape for one in found}) > 1:
             raise UsageError(f"the maps of {layer} are of several sizes; read them row by row: row['maps'].")
         return good["id"].to_pylist(), np.stack(found)
@@ -186,7 +192,9 @@ def chosen(kind: str, given: str | None, choices: Sequence[str]) -> str:
     if given is None:
         if len(choices) == 1:
             return choices[0]
-        raise ChoiceError(f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices)
+        raise ChoiceError(
+            f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices
+        )
     if given not in choices:
         raise UnknownName(kind, given, choices, hint=f"This run has {', '.join(choices)}.")
     return given

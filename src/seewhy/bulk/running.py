@@ -47,6 +47,19 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def sentence(self, out: Path) -> str:
+        """What happened, for people."""
+        rate = f", {self.pictures / self.seconds:,.1f} a second" if self.pictures else ""
+        text = f"{self.pictures:,} pictures in {span(self.seconds)}{rate}"
+        text += f"; {self.before:,} were there" if self.before else ""
+        text += f"; {self.failed:,} failed, each a row with its reason" if self.failed else ""
+        after = (
+            f"{self.left} of {self.parts} parts are left to other shards"
+            if self.left
+            else f"See the whole: seewhy summary {out}"
+        )
+        return f"{text}\nRows in {out}/part-*.parquet. {after}"
+
 
 def run_job(
     loaded: LoadedModel,
@@ -119,9 +132,19 @@ def run_job(
         finally:
             left = plan.parts - len(finished(out, plan))
             seconds = time.monotonic() - start
-            log("ended", how=ended, pictures=tell.pictures, failed=failed + tell.failed, left=left, seconds=round(seconds, 3))
+            log(
+                "ended",
+                how=ended,
+                pictures=tell.pictures,
+                failed=failed + tell.failed,
+                left=left,
+                seconds=round(seconds, 3),
+            )
             if ended == "interrupted" and not quiet:
-                console.print(f"{plan.parts - left} of {plan.parts} parts are done; the same command goes on.", style="bright_black")
+                console.print(
+                    f"{plan.parts - left} of {plan.parts} parts are done; the same command goes on.",
+                    style="bright_black",
+                )
     return Outcome(tell.pictures, before, failed + tell.failed, plan.parts, left, seconds)
 
 

@@ -19,7 +19,11 @@ Floats = NDArray[np.float64]
 FRAME = 1 / 8  # of a side: how wide the border is
 QUARTER = 1 / 4  # of a side: how large a corner is
 NAMES = ("positive", "peak_x", "peak_y", "centre_x", "centre_y", "spread", "border", "corner")
-UNIFORM = {"spread": 6**-0.5, "border": 1 - (1 - 2 * FRAME) ** 2, "corner": QUARTER**2}  # of heat that is the same everywhere
+UNIFORM = {
+    "spread": 6**-0.5,
+    "border": 1 - (1 - 2 * FRAME) ** 2,
+    "corner": QUARTER**2,
+}  # of heat that is the same everywhere
 
 
 def statistics(maps: NDArray[np.float32], size: tuple[int, int]) -> dict[str, Floats]:

@@ -44,9 +44,12 @@ class Tars:
         return members(self.paths[number])
 
     def digest(self) -> str:
+        """A hash of the files' names and sizes, in their order."""
         found = hashlib.sha256()
         for path in self.paths:
-            found.update(repr((path, os.path.getsize(path) if os.path.exists(path) else None)).encode())
+            found.update(
+                repr((os.path.basename(path), os.path.getsize(path) if os.path.exists(path) else None)).encode()
+            )
         return found.hexdigest()
 
 
@@ -98,7 +101,11 @@ def label_of(files: dict[str, bytes]) -> str | None:
                 found = json.loads(text)
             except ValueError:
                 continue
-            known = next((found[key] for key in ("label", "cls") if key in found), None) if isinstance(found, dict) else None
+            known = (
+                next((found[key] for key in ("label", "cls") if key in found), None)
+                if isinstance(found, dict)
+                else None
+            )
             text = "" if known is None else str(known)
         if text:
             return text

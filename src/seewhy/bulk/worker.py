@@ -52,9 +52,23 @@ class Worker:
     """Writes parts of a job with one model."""
 
     def __init__(
-        self, loaded: LoadedModel, items: Items, plan: Plan, out: Path, means: Means, classes: ClassOf, hear: Hear = ignore
+        self,
+        loaded: LoadedModel,
+        items: Items,
+        plan: Plan,
+        out: Path,
+        means: Means,
+        classes: ClassOf,
+        hear: Hear = ignore,
     ) -> None:
-        self.loaded, self.items, self.plan, self.out, self.means, self.classes = loaded, items, plan, out, means, classes
+        self.loaded, self.items, self.plan, self.out, self.means, self.classes = (
+            loaded,
+            items,
+            plan,
+            out,
+            means,
+            classes,
+        )
         self.batches = Batches(loaded, plan.questions, size=plan.batch, memory=means.memory, hear=hear)
         self.reader = Reader(loaded.preprocess, workers=means.workers, max_pixels=means.max_pixels)
 
