@@ -48,7 +48,8 @@ class Batches:
 
         Raises UsageError where the questions cannot be answered by any of the first pictures.
         """
-        good, bad = [], []
+        good: list[Taken] = []
+        bad: list[Taken] = []
         for one in taken:
             if one.reason is None and LABEL in self.questions.asked and one.label_class is None:
                 label = one.read.item.label
@@ -134,7 +135,7 @@ class Batches:
         )
 
     def find_size(self, one: Taken, most: int) -> int:
-        """The size at which pictures take the least time each, of 4, 8, 16, ... up to `most`; `one` is tried many times over."""
+        """The size at which pictures take the least time each, of 4, 8, 16, ... up to `most`; `one` is tried."""
         limit = min(most, MOST_CPU if self.device.type == "cpu" else MOST_GPU)
         size, best = 1, 0.0
         trial = min(FIRST, limit)

@@ -1,7 +1,7 @@
 """Signed maps as bytes, and back.
 
-uint8: 128 is 0, 255 is `hi`, 0 is `lo`, with a straight line on either side, so that 0 is exact and a little evidence among much
-counter-evidence keeps its levels. float16: shares of the larger of |lo| and |hi|, as a map's own units may be too small for it.
+uint8: 128 is 0, 255 is `hi`, 0 is `lo`, with a straight line on either side, so that 0 is exact and a little evidence among
+much counter-evidence keeps its levels. float16: shares of the larger of |lo| and |hi|, as a map's own units may be too small.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ZERO, UP, DOWN = 128, 127, 128
 
 
 def packed(maps: Floats, store: str) -> tuple[list[bytes], Floats, Floats]:
-    """The cells of maps (N, h, w), row by row, with `lo` (N,), at most 0, and `hi` (N,), at least 0. What is no number counts as 0.
+    """The cells of maps (N, h, w), row by row, with `lo` (N,), at most 0, and `hi` (N,), at least 0. NaN counts as 0.
 
     >>> cells, lo, hi = packed(np.array([[[1.0, -50.0, 0.5, 0.0]]], np.float32), "uint8")
     >>> list(cells[0]), lo.tolist(), hi.tolist()

@@ -50,8 +50,8 @@ def bulk(
     Parameters
     ----------
     inputs
-        Folders (the folders inside may be the labels), a list (.txt, a path a line), a table (.csv, .tsv, .parquet with path, label,
-        boxes, mask), tar files ("train-{000..146}.tar").
+        Folders (the folders inside may be the labels), a list (.txt, a path a line), a table (.csv, .tsv, .parquet with path,
+        label, boxes, mask), tar files ("train-{000..146}.tar").
     out
         Folder of the run: job.json, part-*.parquet, a log.
     model

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Protocol
 
 from seewhy.bulk.batches import Hear
-from seewhy.bulk.items import Items
-from seewhy.bulk.labels import ClassOf
-from seewhy.bulk.plan import Plan
-from seewhy.bulk.worker import Done, Means, Worker
+from seewhy.bulk.worker import Done, Job, Worker
 from seewhy.errors import UsageError
-from seewhy.models import LoadedModel
 
 ENGINES = ("local", "ray")
 SPARE = 2  # CPUs for Ray's own tasks: without one they wait for actors that hold all of them, for ever
@@ -26,82 +23,48 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_
 class Engine(Protocol):
     """Does parts of a job, in any order, and yields each when its file is there."""
 
-    def __call__(
-        self,
-        loaded: LoadedModel,
-        items: Items,
-        plan: Plan,
-        out: Path,
-        means: Means,
-        classes: ClassOf,
-        hear: Hear,
-        parts: Sequence[int],
-    ) -> Iterator[Done]: ...
+    def __call__(self, job: Job, parts: Sequence[int], hear: Hear) -> Iterator[Done]: ...
 
 
-def local(
-    loaded: LoadedModel,
-    items: Items,
-    plan: Plan,
-    out: Path,
-    means: Means,
-    classes: ClassOf,
-    hear: Hear,
-    parts: Sequence[int],
-) -> Iterator[Done]:
+def local(job: Job, parts: Sequence[int], hear: Hear) -> Iterator[Done]:
     """One after the other, in this process."""
-    with Worker(loaded, items, plan, out, means, classes, hear) as worker:
+    with Worker(job, hear) as worker:
         yield from worker.run(parts)
 
 
 class OnRay:
     """Ray Data hands the numbers of parts to actors that hold the model; one that dies is replaced, and its part done again.
 
-    `actors` is how many there are: without it one for each GPU of the cluster, or, where there are none, for each CPU. The pictures and the run's
-    folder must be readable and writable under the same path on every machine. Ray's own checkpoints are not used: what
-    is done is what has its name in the folder, so a job may go on here or there.
+    `actors` is how many there are: without it one for each GPU of the cluster, or, where there are none, for each CPU. The
+    pictures and the run's folder must lie under the same path on every machine. Ray's own checkpoints are not used: what is
+    done is what has its name in the folder, so a job may go on here or there.
     """
 
     def __init__(self, actors: int | None = None) -> None:
         self.actors = actors
 
-    def __call__(
-        self,
-        loaded: LoadedModel,
-        items: Items,
-        plan: Plan,
-        out: Path,
-        means: Means,
-        classes: ClassOf,
-        hear: Hear,
-        parts: Sequence[int],
-    ) -> Iterator[Done]:
+    def __call__(self, job: Job, parts: Sequence[int], hear: Hear) -> Iterator[Done]:
         with cluster() as ray:
             resources = ray.cluster_resources()
             gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)) - SPARE)
             actors = max(1, min(self.actors or gpus or cpus, len(parts)))
             threads = max(1, cpus // actors)
             hear(f"Ray: {actors} actors, {f'{gpus} GPUs' if gpus else f'{threads} threads each'}")
-            job = [ray.put((loaded, items, plan, out.absolute(), means, classes))]  # in a list Ray hands it on unopened
+            kept = [ray.put(replace(job, out=job.out.absolute()))]  # in a list Ray hands it on unopened
             data = ray.data.from_items([{"part": part} for part in parts])
             # A block is what is handed out and tried again, so it holds one part.
             data = data.repartition(target_num_rows_per_block=1)
             done = data.map_batches(
                 Actor,
-                fn_constructor_args=(job, bool(gpus), threads),
+                fn_constructor_args=(kept, bool(gpus), threads),
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
                 num_gpus=1 if gpus else 0,
                 num_cpus=1,
             )
             for row in done.iter_rows():
-                yield Done(
-                    row["part"],
-                    row["pictures"],
-                    row["failed"],
-                    row["seconds"],
-                    tuple(zip(row["names"], row["reasons"], strict=True)),
-                )
+                problems = tuple(zip(row["names"], row["reasons"], strict=True))
+                yield Done(row["part"], row["pictures"], row["failed"], row["seconds"], problems)
 
 
 class Actor:
@@ -111,12 +74,12 @@ class Actor:
         import ray
         import torch
 
-        loaded, items, plan, out, means, classes = ray.get(job[0])
+        own: Job = ray.get(job[0])
         if gpu:
-            loaded.module.to("cuda")
+            own.loaded.module.to("cuda")
         else:
             torch.set_num_threads(threads)
-        self.worker = Worker(loaded, items, plan, out, means, classes)
+        self.worker = Worker(own)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         parts = [int(part) for part in batch["part"]]
@@ -143,8 +106,9 @@ def cluster() -> Iterator[Any]:
         raise UsageError(f"--engine ray needs {error.name}: pip install 'seewhy[bulk,ray]'") from None
     own = not ray.is_initialized()
     if own:
-        given = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": cores() + SPARE, "include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="error", **given)
+        here: dict[str, Any] = {"num_cpus": cores() + SPARE, "include_dashboard": False}
+        given = {} if os.environ.get("RAY_ADDRESS") else here
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

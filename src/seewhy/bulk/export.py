@@ -34,9 +34,10 @@ def export(
 ) -> int:
     """Write the maps of one method, question and layer into `out`, as one of `KINDS`; gives how many.
 
-    "npz": `maps.npz` with `ids` (N,) and the signed `maps` (N, h, w). "png": the heat on the photo, 8 bits, in the photo's size, a file for each picture.
-    "coco": `annotations.json` with a run-length mask of where the heat is at least `threshold` of its maximum, its box and area. "fiftyone": the
-    PNGs, and `samples.json` with what `fiftyone.Heatmap` takes. Raises UsageError, UnknownName for another kind.
+    "npz": `maps.npz` with `ids` (N,) and the signed `maps` (N, h, w). "png": the heat on the photo, 8 bits, in the photo's
+    size, a file for each picture. "coco": `annotations.json` with a run-length mask of where the heat is at least `threshold`
+    of its maximum, its box and area. "fiftyone": the PNGs, and `samples.json` with what `fiftyone.Heatmap` takes.
+    Raises UsageError; UnknownName for another kind.
     """
     if kind not in KINDS:
         raise UnknownName("kind of export", kind, KINDS, hint=f"There are {', '.join(KINDS)}.")
@@ -136,7 +137,7 @@ def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     lengths = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
-    return lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1]
+    return list(lengths) if lengths[-1] or len(lengths) == 1 else lengths[:-1]
 
 
 def heat_on_photo(row: Mapping[str, Any], found: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -39,7 +39,8 @@ class Item:
 class Items(Protocol):
     """A data set: `count` is known where that costs nothing, `labels` likewise; `notes` say what was inferred."""
 
-    notes: tuple[str, ...]
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     @property
     def count(self) -> int | None: ...

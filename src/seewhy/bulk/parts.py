@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class PartWriter:
         self.waiting: list[pa.Table] = []
 
     def __enter__(self) -> PartWriter:
-        self.file = open(self.temporary, "xb")  # noqa: SIM115 - closed in __exit__
+        self.file = open(self.temporary, "xb")
         try:
             reached("temporary opened")
             self.writer = parquet.ParquetWriter(self.file, self.schema, compression="zstd")
@@ -89,10 +89,8 @@ class PartWriter:
 
     def drop(self) -> None:
         """Leave nothing. The Parquet writer wants to write its end even now, where the disk may be full."""
-        try:
+        with suppress(OSError):  # what was not yet written is not wanted
             self.file.close()
-        except OSError:
-            pass  # what was not yet written is not wanted
         self.temporary.unlink(missing_ok=True)
 
 

@@ -57,4 +57,4 @@ def read_mask(path: str, value: int | None, photo: tuple[int, int]) -> NDArray[n
     if values.shape != photo:
         size, own = (f"{width} x {height}" for height, width in (values.shape, photo))
         raise ImageError(path, f"the mask {path} is {size}, and the photo {own}")
-    return values != 0 if value is None else values == value
+    return np.asarray(values != 0 if value is None else values == value)

@@ -1,4 +1,4 @@
-"""Rows: one for each picture, question and method, with the maps of all its layers and numbers on each; one for a picture that failed."""
+"""Rows: one for each picture, question and method, with maps and numbers of all layers; one for a picture that failed."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def map_columns(
         made, lo, hi = packed(maps, store)
         cells.append(made)
         shapes.append(list(maps.shape[1:]))
-        found = {"lo": lo, "hi": hi, **statistics(maps, size), "inside": inside(maps, regions)}
+        found: dict[str, NDArray[Any]] = {"lo": lo, "hi": hi, **statistics(maps, size), "inside": inside(maps, regions)}
         for name, values in found.items():
             numbers[name].append(values)
         flags.append(flags_of(signed, e.reached.get((target, layer))))
@@ -187,9 +187,9 @@ def map_columns(
 def inside(maps: NDArray[np.float32], regions: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float64]:
     """The share of heat in the region of each picture (N,); NaN where there is no region."""
     found = np.full(len(maps), np.nan)
-    known = [place for place, region in enumerate(regions) if region is not None]
+    known = {place: region for place, region in enumerate(regions) if region is not None}
     if known:
-        found[known] = share_inside(maps[known], np.stack([regions[place] for place in known]).astype(np.float64))
+        found[list(known)] = share_inside(maps[list(known)], np.stack(list(known.values())).astype(np.float64))
     return found
 
 

@@ -70,7 +70,7 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        return len(self.files) == self.job["settings"]["parts"]
+        return len(self.files) == int(self.job["settings"]["parts"])
 
     def batches(self, columns: Sequence[str] | None = None, where: Any = None) -> Iterator[pa.RecordBatch]:
         """The rows, a few at a time: for runs larger than memory. `where` is a pyarrow expression."""
@@ -147,7 +147,7 @@ class Run:
         return good["id"].to_pylist(), np.stack(found)
 
     def to_pandas(self, method: str | None = None, question: str | None = None, layer: str | None = None) -> Any:
-        """A pandas.DataFrame with a row for each picture, and the numbers of one layer as columns of their own; without maps."""
+        """A pandas.DataFrame, a row for each picture, with the numbers of one layer as columns; without maps."""
         import pandas
 
         good, layer = self.select(method, question, layer)

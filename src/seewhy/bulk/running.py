@@ -22,7 +22,7 @@ from seewhy.bulk.plan import Plan, Questions, begin, make_plan, write_job
 from seewhy.bulk.reading import read
 from seewhy.bulk.rows import Taken
 from seewhy.bulk.sources import find_items
-from seewhy.bulk.worker import Means
+from seewhy.bulk.worker import Job, Means
 from seewhy.errors import UnknownName, UsageError
 from seewhy.inputs import with_fit
 from seewhy.loaded import count_classes
@@ -118,7 +118,7 @@ def run_job(
         ended = "failed"
         try:
             with tell.running():
-                for done in engine_of(engine, actors)(loaded, items, plan, out, means, classes, hear, todo):
+                for done in engine_of(engine, actors)(Job(loaded, items, plan, out, means, classes), todo, hear):
                     log("part", **dataclasses.asdict(done))
                     tell(done)
             ended = "done"

@@ -20,9 +20,9 @@ LISTS = (".txt", ".lst")
 def find_items(given: Sequence[str], size: int) -> Items:
     """The pictures that `given` stands for, in parts of `size`.
 
-    Each is a folder (searched to the bottom; the folders right below it are the labels, if all pictures lie in such), a list (.txt: one
-    path a line, relative to the list), a table (.csv, .tsv, .parquet: see `read_table`), a picture, or tar files
-    (WebDataset: a file, a folder of them, "train-{000..146}.tar", "*.tar"); tar files stand alone.
+    Each is a folder (searched to the bottom; the folders right below it are the labels, if all pictures lie in such), a
+    list (.txt: one path a line, relative to the list), a table (.csv, .tsv, .parquet: see `read_table`), a picture, or tar
+    files (WebDataset: a file, a folder of them, "train-{000..146}.tar", "*.tar"); tar files stand alone.
 
     Raises UsageError where there is nothing to explain.
     """

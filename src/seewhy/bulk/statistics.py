@@ -31,8 +31,8 @@ def statistics(maps: NDArray[np.float32], size: tuple[int, int]) -> dict[str, Fl
 
     `positive` is the share of positive evidence. Places are shares of the input's width (x) and height (y), from the left and
     the top: `peak` of the strongest cell, `centre` of mass of the heat, `spread` its root mean square distance from there
-    (0.41 for heat that is the same everywhere). `border` is the share of the heat in the outer eighth of each side (0.44), `corner`
-    that in one of the four corners of a quarter of each side, in the one where it is largest (0.06).
+    (0.41 for heat that is the same everywhere). `border` is the share of the heat in the outer eighth of each side (0.44),
+    `corner` that in one of the four corners of a quarter of each side, in the one where it is largest (0.06).
 
     >>> found = statistics(np.array([[[-1.0, 0.0], [0.0, 3.0]]], np.float32), (8, 8))
     >>> float(found["positive"][0]), float(found["peak_x"][0]), float(found["peak_y"][0])
@@ -70,7 +70,7 @@ def share_inside(maps: NDArray[np.float32], regions: Floats) -> Floats:
     lowered = rows.T @ regions @ columns
     total = (heat * np.outer(rows.sum(0), columns.sum(0))).sum((1, 2))
     inside = (heat * lowered).sum((1, 2))
-    return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
+    return np.asarray(np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0))
 
 
 @lru_cache(maxsize=256)

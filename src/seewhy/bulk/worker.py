@@ -23,7 +23,6 @@ from seewhy.images import MAX_PIXELS
 from seewhy.models import LoadedModel
 from seewhy.provenance import versions
 
-
 MOST_PROBLEMS = 20  # of a part, to be shown
 Value = TypeVar("Value")
 
@@ -48,29 +47,26 @@ class Done:
     problems: tuple[tuple[str, str], ...] = field(default=())
 
 
+@dataclass(frozen=True, eq=False)
+class Job:
+    """All that it takes to write any part: the model, the pictures, the plan, the run's folder, what may be used."""
+
+    loaded: LoadedModel
+    items: Items
+    plan: Plan
+    out: Path
+    means: Means
+    classes: ClassOf
+
+
 class Worker:
     """Writes parts of a job with one model."""
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        items: Items,
-        plan: Plan,
-        out: Path,
-        means: Means,
-        classes: ClassOf,
-        hear: Hear = ignore,
-    ) -> None:
-        self.loaded, self.items, self.plan, self.out, self.means, self.classes = (
-            loaded,
-            items,
-            plan,
-            out,
-            means,
-            classes,
-        )
-        self.batches = Batches(loaded, plan.questions, size=plan.batch, memory=means.memory, hear=hear)
-        self.reader = Reader(loaded.preprocess, workers=means.workers, max_pixels=means.max_pixels)
+    def __init__(self, job: Job, hear: Hear = ignore) -> None:
+        self.job = job
+        settings = dict(size=job.plan.batch, memory=job.means.memory)
+        self.batches = Batches(job.loaded, job.plan.questions, hear=hear, **settings)
+        self.reader = Reader(job.loaded.preprocess, workers=job.means.workers, max_pixels=job.means.max_pixels)
 
     def __enter__(self) -> Worker:
         return self
@@ -81,7 +77,7 @@ class Worker:
     def run(self, parts: Iterable[int]) -> Iterator[Done]:
         """Write the parts in this order; what comes after a part is read while it is explained."""
         source = ((part, item) for part in parts for item in self.tagged(part))
-        stream = self.reader.stream(source, AHEAD * self.plan.batch + self.means.workers)
+        stream = self.reader.stream(source, AHEAD * self.job.plan.batch + self.job.means.workers)
         start = time.monotonic()
         for part, found in groupby(stream, key=lambda tagged: tagged[0]):
             yield self.write(part, (read for _, read in found if read.item.id), start)
@@ -90,7 +86,7 @@ class Worker:
     def tagged(self, part: int) -> Iterator[Item]:
         """The items of a part; of an empty one (a tar file without pictures) one without a name, so that it is written too."""
         empty = True
-        for item in self.items.part(part):
+        for item in self.job.items.part(part):
             empty = False
             yield item
         if empty:
@@ -100,9 +96,11 @@ class Worker:
         """Write one part: its pictures in the batches in which they come, whatever happens to some of them."""
         problems: list[tuple[str, str]] = []
         with ExitStack() as stack:
-            writer = stack.enter_context(PartWriter(self.out, self.plan.part_name(part), self.footer(part)))
-            for some in batched(enumerate(reads), self.plan.batch):
-                table = self.batches.rows([Taken(place, read, self.classes(read.item.label)) for place, read in some])
+            writer = stack.enter_context(PartWriter(self.job.out, self.job.plan.part_name(part), self.footer(part)))
+            for some in batched(enumerate(reads), self.job.plan.batch):
+                table = self.batches.rows(
+                    [Taken(place, read, self.job.classes(read.item.label)) for place, read in some]
+                )
                 writer.write(table)
                 failed = table.filter(pc.is_valid(table["error"])).select(["id", "error"]).to_pylist()
                 writer.pictures += len(some)
@@ -112,7 +110,7 @@ class Worker:
 
     def footer(self, part: int) -> dict[str, Any]:
         """What stands at the end of a part file: the job, and the versions that wrote it."""
-        return {**self.plan.to_dict(), "part": part, "versions": versions()}
+        return {**self.job.plan.to_dict(), "part": part, "versions": versions()}
 
 
 def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
