@@ -66,6 +66,7 @@ _HOME = {
     "ReciproCAM": "methods",
     "RefineCAM": "methods",
     "RegionScore": "targets",
+    "Run": "bulk.run",
     "SESS": "methods",
     "SSCAM": "methods",
     "Sampled": "methods",
@@ -84,16 +85,21 @@ _HOME = {
     "View": "view",
     "XGradCAM": "methods",
     "explain": "pipeline",
+    "explain_all": "bulk.running",
     "list_models": "models",
     "load": "explanation",
     "load_image": "images",
     "load_model": "models",
+    "read": "bulk.run",
     "sample": "samples",
     "suggest": "suggestion",
 }
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from seewhy.bulk.run import Run as Run
+    from seewhy.bulk.run import read as read
+    from seewhy.bulk.running import explain_all as explain_all
     from seewhy.errors import MethodError as MethodError
     from seewhy.errors import SeewhyError as SeewhyError
     from seewhy.explanation import Explanation as Explanation

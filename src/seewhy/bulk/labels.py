@@ -45,7 +45,7 @@ class ClassOf:
     def find(self, label: str) -> int | None:
         given = as_number(label)
         if self.count is None:
-            return given if isinstance(given, int) else None
+            return given if isinstance(given, int) and given < 2**31 else None  # as its column holds it
         try:
             return find_class(given, self.names, self.count)
         except UsageError:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seewhy.bulk.items import Box, Item, readable
+from seewhy.bulk.items import Box, Item
 from seewhy.errors import UnknownName, UsageError
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -52,14 +52,13 @@ def load(path: str) -> tuple[list[dict[str, Any]], list[str]]:
         if path.lower().endswith(".parquet"):
             table = parquet.read_table(path)
         else:
-            with open(path, "rb") as file:
-                header = file.readline().decode("utf-8-sig").strip()
-            tab = "\t" if path.lower().endswith(".tsv") else ","
-            # as text: a label "007" or a path "1" is no number
-            kinds = {name.strip('"'): pa.string() for name in header.split(tab)}
+            form = csv.ParseOptions(delimiter="\t" if path.lower().endswith(".tsv") else ",")
+            with csv.open_csv(path, parse_options=form) as start:
+                # as text: a label "007" or a path "1" is no number
+                kinds = {name: pa.string() for name in start.schema.names}
             table = csv.read_csv(
                 path,
-                parse_options=csv.ParseOptions(delimiter=tab),
+                parse_options=form,
                 convert_options=csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=[""]),
             )
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -75,24 +74,40 @@ def pick(options: Sequence[str], names: Sequence[str]) -> str | None:
 def item(row: Mapping[str, Any], used: Mapping[str, str], home: str) -> Item:
     found = {what: row[name] for what, name in used.items()}
     if not found["path"]:
-        return Item(str(found.get("id") or "no path"), "", error="the table names no file here")
+        return Item(text(found.get("id")) or "no path", "", error="the table names no file here")
     path, error, boxes = str(found["path"]), None, None
     try:
         boxes = read_boxes(found.get("boxes"))
-        value = None if found.get("mask_value") in (None, "") else int(found["mask_value"])
+        value = read_value(found.get("mask_value"))
     except ValueError as reason:
         error, value = str(reason), None
-    label = found.get("label")
     mask = found.get("mask")
     return Item(
-        readable(str(found.get("id") or path)),
+        text(found.get("id")) or path,
         os.path.join(home, path),
-        label=None if label is None else str(label),
+        label=text(found.get("label")),
         boxes=boxes,
         mask=os.path.join(home, str(mask)) if mask else None,
         mask_value=value,
         error=error,
     )
+
+
+def text(value: Any) -> str | None:
+    """A cell as text; whole numbers, which a column with gaps holds as 3.0, without their point, NaN as none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def read_value(given: Any) -> int | None:
+    """The value that the object has in a mask; ValueError, in words, where that is none."""
+    written = text(given)
+    if not written:
+        return None
+    if not re.fullmatch(r"\s*\d{1,18}\s*", written):
+        raise ValueError(f"mask_value {written!r}: give a whole number")
+    return int(written)
 
 
 def read_boxes(given: Any) -> tuple[Box, ...] | None:
@@ -112,7 +127,7 @@ def read_boxes(given: Any) -> tuple[Box, ...] | None:
             given = [re.split(r"[\s,]+", part.strip()) for part in given.split(";") if part.strip()]
         rows = [given] if len(given) == 4 and not isinstance(given[0], Sequence) else given
         boxes = tuple((float(left), float(top), float(right), float(bottom)) for left, top, right, bottom in rows)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise ValueError(f"boxes {given!r}: give left,top,right,bottom; several with ';' between") from None
     for box in boxes:
         if not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1]:

@@ -125,7 +125,12 @@ class Reader:
                 self.pool = ProcessPoolExecutor(self.workers, timeout=None)
             else:
                 self.pool = ThreadPoolExecutor(1)
-        return self.pool.submit(read, item, *self.settings)
+        try:
+            return self.pool.submit(read, item, *self.settings)
+        except BrokenExecutor as error:  # one in flight has just ended its process: who waits for this one hears of it
+            refused: Future[Read] = Future()
+            refused.set_exception(error)
+            return refused
 
     def stream(self, items: Iterable[tuple[Tag, Item]], ahead: int) -> Iterator[tuple[Tag, Read]]:
         """Each item as it was read, in order, with the tag that it came with; at most `ahead` are held."""

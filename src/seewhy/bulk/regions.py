@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from seewhy.bulk.items import Box
 from seewhy.errors import ImageError
-from seewhy.images import reason_of
+from seewhy.images import Refusal, binary_file, open_picture, reason_of
 from seewhy.view import View
 
 Floats = NDArray[np.float32]
+EXACT = ("P", "L", "1", "I", "I;16", "I;16B", "F")  # modes whose values NumPy reads as they are
 
 
 def from_boxes(boxes: Sequence[Box], view: View) -> Floats:
@@ -50,11 +52,15 @@ def overlaps(pixels: int, start: float, end: float, edges: NDArray[np.generic]) 
 def read_mask(path: str, value: int | None, photo: tuple[int, int]) -> NDArray[np.bool_]:
     """(H0, W0): where a mask picture is not 0, or is `value`. ImageError where it cannot be read or is not the photo's size."""
     try:
-        with Image.open(path) as picture:
-            values = np.asarray(picture if picture.mode in ("P", "L", "1", "I", "I;16") else picture.convert("L"))
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for without end
+            raise Refusal("is no file")
+        with binary_file(path) as file, open_picture(file) as picture:
+            if picture.size != photo[::-1]:  # before it is decoded
+                size, own = (f"{width} x {height}" for width, height in (picture.size, photo[::-1]))
+                raise ImageError(path, f"the mask {path} is {size}, and the photo {own}")
+            values = np.asarray(picture if picture.mode in EXACT else picture.convert("L"))
+    except ImageError:
+        raise
     except Exception as error:  # as for pictures: whatever a decoder raises
         raise ImageError(path, f"the mask {path}: {reason_of(error)}") from None
-    if values.shape != photo:
-        size, own = (f"{width} x {height}" for height, width in (values.shape, photo))
-        raise ImageError(path, f"the mask {path} is {size}, and the photo {own}")
     return np.asarray(values != 0 if value is None else values == value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import itertools
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +19,16 @@ from seewhy.bulk.items import Items, Listed
 from seewhy.bulk.labels import ClassOf
 from seewhy.bulk.log import Log, Teller, span
 from seewhy.bulk.parts import Shard, finished, locked, share_of, sweep
-from seewhy.bulk.plan import Plan, Questions, begin, make_plan, write_job
+from seewhy.bulk.plan import PREDICTED, Plan, Questions, begin, make_plan, write_job
 from seewhy.bulk.reading import read
 from seewhy.bulk.rows import Taken
+from seewhy.bulk.run import Run
 from seewhy.bulk.sources import find_items
 from seewhy.bulk.worker import Job, Means
 from seewhy.errors import UnknownName, UsageError
 from seewhy.inputs import with_fit
 from seewhy.loaded import count_classes
-from seewhy.models import LoadedModel
+from seewhy.models import LoadedModel, load_model
 
 PART = 256  # pictures
 TRIED = 64  # pictures read to find one that can be, for the size of a batch
@@ -59,6 +61,55 @@ class Outcome:
             else f"See the whole: seewhy summary {out}"
         )
         return f"{text}\nRows in {out}/part-*.parquet. {after}"
+
+
+def explain_all(
+    model: Any,
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    methods: str | Sequence[str] = (),
+    layers: str | Sequence[str] = "suggested",
+    targets: str | Sequence[str] = PREDICTED,
+    preprocess: Any = None,
+    labels: Any = None,
+    store: str = "uint8",
+    batch: int | None = None,
+    part_size: int = PART,
+    workers: int | None = None,
+    shard: Shard = (0, 1),
+    engine: Literal["local", "ray"] = "local",
+    quiet: bool = False,
+    **more: Any,
+) -> Run:
+    """Explain every picture of a data set into Parquet files in `out`, and read them: what `seewhy bulk` does.
+
+    `model` is what `load_model` takes, `inputs` a folder, a list, a table, tar files or several of these (see docs/bulk.md).
+    `methods`, `layers` and `targets` are texts as on the command line; `more` are `versus`, `site`, `grid`, `multilabel`, `fit`
+    and `seed` of `explain`. The same call goes on where it was interrupted. Raises UsageError and its kinds for what cannot be
+    done as given; a picture that fails is a row with its reason.
+
+    >>> import tempfile
+    >>> from seewhy.samples import sample
+    >>> run = explain_all(None, sample("coffee"), tempfile.mkdtemp(), workers=0, quiet=True)
+    >>> run.table["target_name"].to_pylist()
+    ['espresso']
+    """
+    if unknown := set(more) - {field.name for field in dataclasses.fields(Questions)}:
+        raise UnknownName("argument", min(unknown), [field.name for field in dataclasses.fields(Questions)])
+
+    def several(given: str | os.PathLike[str] | Sequence[Any]) -> tuple[str, ...]:
+        return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(map(os.fspath, given))
+
+    asked: dict[str, Any] = {name: several(value) if name == "versus" else value for name, value in more.items()}
+    questions = Questions(several(methods), several(layers), several(targets), store=store, **asked)
+    loaded = load_model(model, preprocess=preprocess, labels=labels)
+    means = Means(default_workers() if workers is None else workers)
+    run_job(
+        loaded, several(inputs), Path(out), questions, means=means, batch=batch, part_size=part_size, shard=shard,
+        engine=engine, quiet=quiet,
+    )  # fmt: skip
+    return Run.read(out)
 
 
 def run_job(

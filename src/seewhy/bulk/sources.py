@@ -59,7 +59,10 @@ def named(text: str) -> list[str]:
 def tars_in(path: str) -> list[str]:
     """The tar files that a path stands for: itself, or those of a folder that holds nothing else to read."""
     if os.path.isdir(path):
-        inside = sorted(name for name in os.listdir(path) if not name.startswith("."))
+        try:
+            inside = sorted(name for name in os.listdir(path) if not name.startswith("."))
+        except OSError:  # `in_folder` says so
+            return []
         tars = [os.path.join(path, name) for name in inside if is_tar(name)]
         return tars if tars and next(walk(path, lambda error: None), None) is None else []
     return [path] if is_tar(path) else []
@@ -103,7 +106,7 @@ def in_list(path: str) -> Iterator[Item]:
     except OSError as error:
         raise UsageError(f"{path}: {reason_of(error)}.") from None
     home = os.path.dirname(path)
-    for line in text.splitlines():
-        where, _, label = line.strip().partition("\t")
+    for line in text.split("\n"):  # and not where Unicode sees the end of a line, which a name may hold
+        where, label = (part.strip() for part in line.strip().partition("\t")[::2])
         if where and not where.startswith("#"):
-            yield Item(readable(where), os.path.join(home, where), label=label.strip() or None)
+            yield Item(readable(where), os.path.join(home, where), label=readable(label) or None)

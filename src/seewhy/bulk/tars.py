@@ -7,9 +7,10 @@ import json
 import os
 import re
 import tarfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from tarfile import HeaderError, ReadError
+from typing import Any
 
 from seewhy.bulk.items import Item, readable
 from seewhy.finding import suffixes
@@ -41,7 +42,9 @@ class Tars:
         return []
 
     def part(self, number: int) -> Iterator[Item]:
-        return members(self.paths[number])
+        names = [readable(os.path.basename(path)) for path in self.paths[: number + 1]]
+        again = names.count(names[-1])
+        return members(self.paths[number], names[-1] + (f"#{again}" if again > 1 else ""))
 
     def digest(self) -> str:
         """A hash of the files' names and sizes, in their order."""
@@ -53,20 +56,36 @@ class Tars:
         return found.hexdigest()
 
 
-def members(path: str) -> Iterator[Item]:
+class Header(tarfile.TarInfo):
+    """What stands before a member. `tarfile` takes a broken one for the end of the file, which is two blocks of zeros."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: Any) -> Header:
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if str(error) == "end of file header":
+                raise
+            raise ReadError(str(error)) from None
+
+
+def members(path: str, shard: str) -> Iterator[Item]:
     """The pictures in a tar file, with their labels; one that is cut short ends in an item that says so.
 
-    The members of a picture share what is before the first dot of their name, and follow each other.
+    The members of a picture share what is before the first dot of their name, and follow each other. Ids begin with `shard`.
     """
-    shard = readable(os.path.basename(path))
-    seen: Counter[str] = Counter()
+    taken: set[str] = set()
 
     def finished(key: str, files: dict[str, bytes]) -> Iterator[Item]:
         picture = next((name for name in files if f".{name.split('.')[-1]}" in suffixes()), None)
         if picture is None:
             return
-        seen[key] += 1
-        name = f"{shard}/{readable(key)}" + (f"#{seen[key]}" if seen[key] > 1 else "")
+        own, number = f"{shard}/{readable(key)}", 1
+        name = own
+        while name in taken:
+            number += 1
+            name = f"{own}#{number}"
+        taken.add(name)
         where = f"{readable(path)}/{readable(key)}.{picture}"
         data = files[picture]
         error = "" if len(data) < LARGEST else f"more than {LARGEST >> 20} MB"
@@ -74,23 +93,22 @@ def members(path: str) -> Iterator[Item]:
 
     key, files = "", dict[str, bytes]()
     try:
-        with tarfile.open(path, "r|*") as tar:
+        with tarfile.open(path, "r|*", tarinfo=Header) as tar:
             for member in tar:
                 folder, _, base = member.name.rpartition("/")
                 if not member.isfile() or base.startswith("."):
                     continue
                 stem, _, ending = base.partition(".")
                 own = f"{folder}/{stem}" if folder else stem
-                if own != key:
+                if own != key or ending.lower() in files:
                     yield from finished(key, files)
                     key, files = own, {}
                 content = tar.extractfile(member)
                 files[ending.lower()] = b"" if content is None else content.read(LARGEST)
         yield from finished(key, files)
     except (tarfile.TarError, OSError, EOFError) as error:
-        known = sum(seen.values())
         reason = f"{reason_of(error) if isinstance(error, OSError) else str(error) or 'it ends too early'}"
-        yield Item(f"{shard}/", path, error=f"this tar file cannot be read behind its picture {known} ({reason})")
+        yield Item(f"{shard}/", path, error=f"this tar file cannot be read behind its picture {len(taken)} ({reason})")
 
 
 def label_of(files: dict[str, bytes]) -> str | None:
@@ -99,7 +117,7 @@ def label_of(files: dict[str, bytes]) -> str | None:
         if name == "json" and text:
             try:
                 found = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             known = (
                 next((found[key] for key in ("label", "cls") if key in found), None)
@@ -108,7 +126,7 @@ def label_of(files: dict[str, bytes]) -> str | None:
             )
             text = "" if known is None else str(known)
         if text:
-            return text
+            return text.encode("utf-8", "backslashreplace").decode()  # JSON may spell half a letter
     return None
 
 
