@@ -11,6 +11,7 @@ from seewhy.errors import UnknownName, UsageError
 
 HINT = "List them: seewhy methods"
 GROUPS = ("all", "fast")  # words for many methods at once
+LINEAR = ("gradcam", "hirescam", "cam", "xgradcam")  # the map of a difference of scores is the difference of the maps
 
 # Where each method's class is: file, class, name ("" for the class's in lower case), other names.
 _CLASSES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (

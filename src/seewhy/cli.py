@@ -15,6 +15,7 @@ from seewhy.bulk.command import bulk, export
 from seewhy.catalog import GROUPS, split, split_targets
 from seewhy.errors import UsageError
 from seewhy.exits import guarded, say
+from seewhy.summary.command import summary
 
 EPILOGUE = "Exit codes: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."
 
@@ -34,7 +35,8 @@ Model = Annotated[str | None, Parameter(name=["--model", "-m"], group=what)]
 Classes = Annotated[int | None, Parameter(group=what)]
 Names = list[str] | None
 AllowCode = Annotated[bool, Parameter(group=what)]
-for command in (commands.layers, commands.methods, commands.models, commands.report, commands.serve, bulk, export):
+listed = (commands.layers, commands.methods, commands.models, commands.report, commands.serve)
+for command in (*listed, bulk, export, summary):
     app.command(command)
 STDIN = "stdin:"  # stands for "-", which would be read as an option
 

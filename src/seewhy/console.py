@@ -92,6 +92,31 @@ def print_methods(console: Console, cards: Sequence[dict[str, Any]], *, full: bo
             console.print(f"\n{escape(card['doc'])}", style=FAINT)
 
 
+def print_whole(
+    console: Console,
+    facts: Sequence[tuple[str, str]],
+    said: Sequence[str],
+    outliers: Sequence[tuple[str, float, float, float, str]],
+    page: str,
+) -> None:
+    """What was found in a whole data set: facts, findings, and the pictures that look farthest out (id, deviations, border,
+    corner, predicted)."""
+    console.print("  ".join(f"[{FAINT}]{escape(name)}[/] {escape(text)}" for name, text in facts), soft_wrap=True)
+    console.print()
+    for text in said:
+        console.print(f"[bold {ACCENT}]{escape(text)}[/]", soft_wrap=True)
+    if outliers:
+        console.print("\nfarthest out, by their heat at the border or in a corner", style=FAINT)
+        table = plain_table()
+        for title, justify in (("picture", "left"), ("deviations", "right"), ("border", "right"), ("corner", "right")):
+            table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column("predicted")
+        for name, score, border, corner, predicted in outliers:
+            table.add_row(escape(name), f"{score:.1f}", f"{border:.2f}", f"{corner:.2f}", escape(predicted))
+        console.print(table)
+    console.print(f"\nAll of it in a browser: [bold]{escape(page)}[/]", soft_wrap=True)
+
+
 def plain_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=FAINT)
 

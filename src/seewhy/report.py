@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from seewhy import drawing, saved, storage
+from seewhy.catalog import LINEAR
 from seewhy.errors import UsageError
 from seewhy.flags import FLAGS
 from seewhy.grid import grid_text
@@ -19,7 +20,6 @@ from seewhy.viewer import build_page, pack
 if TYPE_CHECKING:
     from seewhy.explanation import Explanation
 
-LINEAR = ("gradcam", "hirescam", "cam", "xgradcam")  # the map of a difference of scores is the difference of the maps
 PACKED = (
     "Maps are kept in 127 levels for each sign, and averaged to at most 56 cells a side; maps.npz has them exactly."
 )

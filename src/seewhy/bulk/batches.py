@@ -69,7 +69,7 @@ class Batches:
             raise failed[0][1]
         bad += [replace(one, error=first_line(error)) for one, error in failed]
         if bad:
-            keep(bad, [failed_rows(bad)])
+            keep(bad, [failed_rows(bad, self.loaded.labels)])
         return in_order(batches, places)
 
     def explain(

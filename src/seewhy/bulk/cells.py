@@ -43,5 +43,6 @@ def unpacked(cells: bytes, shape: tuple[int, int], lo: float, hi: float, store: 
         shares = np.frombuffer(cells, "<f2").astype(np.float32)
         return np.asarray(shares * np.float32(max(-lo, hi))).reshape(shape)
     levels = np.frombuffer(cells, np.uint8).astype(np.float32) - ZERO
-    values: Floats = np.where(levels > 0, levels * np.float32(hi / UP), -levels * np.float32(lo / DOWN))
+    up, down = levels.clip(min=0) / np.float32(UP), levels.clip(max=0) / np.float32(-DOWN)
+    values: Floats = up * np.float32(hi) + down * np.float32(lo)
     return values.reshape(shape)

@@ -58,7 +58,8 @@ def read_mask(path: str, value: int | None, photo: tuple[int, int]) -> NDArray[n
             if picture.size != photo[::-1]:  # before it is decoded
                 size, own = (f"{width} x {height}" for width, height in (picture.size, photo[::-1]))
                 raise ImageError(path, f"the mask {path} is {size}, and the photo {own}")
-            values = np.asarray(picture if picture.mode in EXACT else picture.convert("L"))
+            exact = picture.mode in EXACT  # of colours the largest channel: a dark one is not 0
+            values = np.asarray(picture) if exact else np.asarray(picture.convert("RGB")).max(2)
     except ImageError:
         raise
     except Exception as error:  # as for pictures: whatever a decoder raises

@@ -34,6 +34,7 @@ PICTURE = [
     ("input", pa.list_(pa.int32())),  # height, width of the network's input
     ("label", pa.string()),
     ("label_class", pa.int32()),
+    ("label_name", pa.string()),  # the model's name of that class
 ]
 ANSWER = [
     ("predicted", pa.int32()),
@@ -88,7 +89,7 @@ def as_questions(questions: Questions, label_classes: Sequence[int | None]) -> l
 
 def rows_of(e: Explanation, question: str, answer: Answer, taken: Sequence[Taken], store: str) -> list[pa.RecordBatch]:
     """The rows of one question of a batch: a batch for each method, a row for each picture."""
-    about = picture_columns(taken)
+    about = picture_columns(taken, e.labels)
     target = answer_columns(e, question, answer)
     found = []
     for method in e.methods:
@@ -103,9 +104,9 @@ def rows_of(e: Explanation, question: str, answer: Answer, taken: Sequence[Taken
     return found
 
 
-def failed_rows(taken: Sequence[Taken]) -> pa.RecordBatch:
+def failed_rows(taken: Sequence[Taken], names: Sequence[str] | None) -> pa.RecordBatch:
     """A row for each picture that failed, with the reason."""
-    return as_batch({**picture_columns(taken), "error": [one.reason for one in taken]}, len(taken))
+    return as_batch({**picture_columns(taken, names), "error": [one.reason for one in taken]}, len(taken))
 
 
 def as_batch(columns: dict[str, Any], count: int) -> pa.RecordBatch:
@@ -119,7 +120,7 @@ def as_batch(columns: dict[str, Any], count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def picture_columns(taken: Sequence[Taken]) -> dict[str, Any]:
+def picture_columns(taken: Sequence[Taken], names: Sequence[str] | None) -> dict[str, Any]:
     reads = [one.read for one in taken]
     views = [read.view for read in reads]
     return {
@@ -133,6 +134,7 @@ def picture_columns(taken: Sequence[Taken]) -> dict[str, Any]:
         "input": [list(view.inputs) if view else None for view in views],
         "label": [read.item.label for read in reads],
         "label_class": [one.label_class for one in taken],
+        "label_name": [None if one.label_class is None else class_name(one.label_class, names) for one in taken],
     }
 
 

@@ -7,12 +7,12 @@ graph's normalised Laplacian show groups that hold together; the gap in its eige
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.statistics import Floats, resizing, statistics
+from seewhy.bulk.statistics import Floats, statistics
 
 Indices = NDArray[np.intp]
 
@@ -20,22 +20,22 @@ SIDE = 8  # cells a side at most: where heat lies, not its outline; larger maps 
 FEWEST = 10  # maps; among fewer, any split is a matter of chance
 MOST = 2000  # maps that are clustered: the time grows with the cube (some seconds here)
 COUNTS = 8  # clusters at most
+LOOSE = 1 / 8  # eigenvalue of a cluster at most: one that loses a share p of its links has at most 2p, so a sixteenth
 SHOWN = 9  # representatives
-LEAST_GAP = 1.5  # times the typical step between eigenvalues, below which there is one cluster: an even fall has no gap
 
 
 @dataclass(frozen=True, eq=False)
 class Cluster:
     """Pictures with alike maps, of those that were clustered.
 
-    `members` are their indices in the maps given, rising; `representatives` at most 9 of them, the most typical first (the
-    least mean distance to the others). `mean` (h, w) is the mean of their heat, each map's sum 1. `statistics` are of that mean
+    `members` are their indices in the maps given, rising; `ranked` are the same, the most typical first (the least mean
+    distance to the others). `mean` (h, w) is the mean of their heat, each map's sum 1. `statistics` are of that mean
     map, so `corner` is high only where the members share a corner; `means` are the means of the members' own.
     `apart` is the share of its members' nearest neighbours that are members too, in [0, 1]; 1 where nothing else is there.
     """
 
     members: Indices
-    representatives: Indices
+    ranked: Indices
     mean: Floats
     statistics: dict[str, float]
     means: dict[str, float]
@@ -44,6 +44,11 @@ class Cluster:
     @property
     def size(self) -> int:
         return len(self.members)
+
+    @property
+    def representatives(self) -> Indices:
+        """At most 9 members, the most typical first."""
+        return self.ranked[:SHOWN]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,11 @@ class Clusters:
     blank: Indices
     left_out: Indices
     eigenvalues: Floats
+
+    def at(self, rows: Indices) -> Clusters:
+        """The same for maps that were `rows` (N,) of others: indices are those of the others."""
+        moved = (replace(one, members=rows[one.members], ranked=rows[one.ranked]) for one in self.clusters)
+        return Clusters(tuple(moved), rows[self.blank], rows[self.left_out], self.eigenvalues)
 
 
 def find_clusters(maps: NDArray[np.float32], size: tuple[int, int]) -> Clusters:
@@ -74,7 +84,7 @@ def find_clusters(maps: NDArray[np.float32], size: tuple[int, int]) -> Clusters:
     heat = np.nan_to_num(maps.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
     lit = heat.reshape(len(heat), -1).sum(1) > 0 if len(heat) else np.zeros(0, bool)
     shares = heat[lit] / heat[lit].sum((1, 2), keepdims=True)
-    points = as_points(shares)
+    points = as_points(shares) if len(shares) else np.zeros((0, 1))
     # order, sample and ties by what the maps are, not by where they stand: any order of the rows gives the same
     distinct, of = np.unique(points, axis=0, return_inverse=True)
     of = of.reshape(-1)
@@ -105,7 +115,7 @@ def as_points(shares: Floats) -> Floats:
     Unlike Euclid's it takes maps as distributions: one hot cell does not outweigh all others.
     """
     _, *grid = shares.shape
-    rows, columns = (resizing(cells, cells) if cells <= SIDE else pooling(cells) for cells in grid)
+    rows, columns = (np.eye(cells) if cells <= SIDE else pooling(cells) for cells in grid)
     small = rows @ shares @ columns.T
     return np.asarray(np.sqrt(small.reshape(len(shares), -1).clip(min=0) / 2).round(6))
 
@@ -147,9 +157,16 @@ def neighbours(count: int) -> int:
 
 
 def by_eigengap(values: Floats) -> int:
-    """How many clusters rising eigenvalues of a normalised Laplacian speak of: as many as stand below the widest gap."""
+    """How many clusters rising eigenvalues of a normalised Laplacian speak of: as many as stand below the widest gap.
+
+    Only gaps above small eigenvalues count. In a cloud without groups, or a band, the widest may come anywhere.
+
+    >>> by_eigengap(np.array([0, 0.02, 0.4, 0.5, 0.6])), by_eigengap(np.array([0, 0.2, 0.3, 0.6, 0.7]))
+    (2, 1)
+    """
     steps = np.diff(values[: COUNTS + 1])
-    return int(steps.argmax()) + 1
+    ruled = np.where(values[: len(steps)] <= LOOSE, steps, 0)
+    return int(np.argmax(ruled)) + 1
 
 
 def neighbours_inside(links: NDArray[np.bool_], labels: Indices, label: np.intp) -> float:
@@ -173,7 +190,7 @@ def described(
     squares = (own**2).sum(1)
     distances = np.sqrt((squares[:, None] + squares - 2 * own @ own.T).clip(min=0)).mean(1).round(9)
     mean = shares[inside].mean(0)
-    typical = members[np.lexsort((members, distances))][:SHOWN]
+    typical = members[np.lexsort((members, distances))]
     of_mean = {name: float(value[0]) for name, value in statistics(mean[None].astype(np.float32), size).items()}
     of_each = {name: float(np.nanmean(value)) for name, value in statistics(maps[members], size).items()}
     return Cluster(members, typical, mean, of_mean, of_each, apart)

@@ -1,0 +1,132 @@
+"""Small pictures for the page of a run: photos with their heat, mean maps, contrasts."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from seewhy import storage, tensors
+from seewhy.bulk.run import view_of
+from seewhy.bulk.tars import is_tar
+from seewhy.errors import ImageError
+from seewhy.images import Bytes, load_image
+from seewhy.render import Look, colorize, overlay, scaled_photo, to_bytes
+from seewhy.summary.gather import Answers
+from seewhy.view import View
+from seewhy.viewer import picture_address
+
+SIDE = 150  # pixels of a thumbnail's longer side
+MEAN = 84  # and of a mean map's
+LOOK = Look()
+# What speaks against, what speaks for: colours that differ also to those who see red and green alike.
+AGAINST, NOTHING, FOR = (43, 108, 196), (244, 243, 240), (214, 96, 18)
+
+
+class Thumbnails:
+    """Pictures of the page by number; one that several places show is made once."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+        self.numbers: dict[int, int] = {}
+        self.missing = 0  # photos that are no longer where they were
+
+    def of(self, members: Any, most: int) -> list[int]:
+        """The numbers of at most so many of these pictures."""
+        return [self.numbers.setdefault(int(at), len(self.numbers)) for at in list(members)[:most]]
+
+    def made(self) -> list[dict[str, Any]]:
+        """Every picture that was asked for: id, picture address, and what is known of it in words."""
+        return [self.one(at) for at in self.numbers]
+
+    def one(self, at: int) -> dict[str, Any]:
+        row = {name: values[at] for name, values in self.answers.columns.items()}
+        photo = photo_of(row["path"])
+        self.missing += photo is None
+        picture = with_heat(row, photo, self.answers.maps[at])
+        return {
+            "id": row["id"],
+            "thumbnail": picture_address(storage.jpeg(picture, quality=78)),
+            "lines": lines(self.answers, at),
+        }
+
+
+def lines(answers: Answers, at: int) -> list[str]:
+    """What is known of one picture, for people."""
+    row = {name: values[at] for name, values in answers.columns.items()}
+    found = []
+    if row["predicted_name"] is not None:
+        found.append(f"predicted {row['predicted_name']}, {row['confidence']:.0%}")
+    if row["label"] is not None:
+        index = row["label_class"]
+        name = row["label"] if index is None else answers.name_of(index)
+        found.append(f"labelled {name}" if name == row["label"] else f"labelled {name} ({row['label']})")
+    if row["target_class"] != row["predicted"]:
+        found.append(f"the map is of {row['target_name']}")
+    known = [(name, answers.numbers[name][at]) for name in ("border", "corner", "spread", "inside")]
+    found.append(", ".join(f"{name} {value:.2f}" for name, value in known if not np.isnan(value)))
+    return found
+
+
+def photo_of(path: str) -> Bytes | None:
+    """The photo at a path, also of one in a tar file; None where it is not there any more."""
+    try:
+        if Path(path).is_file():
+            return load_image(path)
+        for parent in Path(path).parents:
+            if is_tar(parent.name) and parent.is_file():
+                with tarfile.open(parent) as tar:
+                    content = tar.extractfile(Path(path).relative_to(parent).as_posix())
+                    return None if content is None else load_image(content.read())
+    except (ImageError, OSError, KeyError, tarfile.TarError):
+        pass
+    return None
+
+
+def with_heat(row: Mapping[str, Any], photo: Bytes | None, found: NDArray[np.float32]) -> Image.Image:
+    """A photo with its heat, small; without a photo the heat alone, as the network saw it."""
+    view = view_of(row)
+    heat = np.nan_to_num(found).clip(min=0)
+    if photo is None:
+        return heat_picture(heat, view.inputs, SIDE)
+    if photo.shape[:2] != view.photo:  # another picture lies there now
+        return heat_picture(heat, view.inputs, SIDE)
+    drawn, seen = scaled_photo(photo, view, SIDE)
+    top = View.whole(view.inputs).place(heat, view.inputs).max()
+    placed = view.place(heat, (drawn.height, drawn.width))
+    return overlay(drawn, placed / top if top > 0 else placed, LOOK, seen)
+
+
+def heat_picture(heat: NDArray[np.floating[Any]], size: tuple[int, int], side: int = MEAN) -> Image.Image:
+    """A map (h, w) in the shape of the input, in colours of shares of its maximum."""
+    large = enlarged(np.asarray(heat, np.float32), size, side)
+    top = large.max()
+    return colorize(to_bytes(large / top if top > 0 else large), LOOK.colors)
+
+
+def contrast_picture(values: NDArray[np.float32], size: tuple[int, int], side: int = MEAN) -> Image.Image:
+    """A signed map (h, w): orange is for, blue against, in shares of the largest absolute value."""
+    large = enlarged(np.asarray(values, np.float32), size, side)
+    top = np.abs(large).max()
+    part = (large / top if top > 0 else large)[:, :, None]
+    ends = np.where(part > 0, np.array(FOR, np.float32), np.array(AGAINST, np.float32))
+    mixed = np.array(NOTHING, np.float32) * (1 - np.abs(part)) + ends * np.abs(part)
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+
+def enlarged(values: NDArray[np.float32], size: tuple[int, int], side: int) -> NDArray[np.float32]:
+    scale = side / max(size)
+    shape = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    made: NDArray[np.float32] = tensors.resize(torch.from_numpy(values)[None], shape)[0].numpy()
+    return made
+
+
+def address(picture: Image.Image) -> str:
+    """A small picture of few colours as a data address; JPEG's blocks would show in it, but it is a third of a PNG."""
+    return picture_address(storage.jpeg(picture, quality=90))

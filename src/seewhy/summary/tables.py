@@ -1,0 +1,158 @@
+"""The whole in numbers: classes, confusions, distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.bulk.run import Run
+from seewhy.catalog import LINEAR
+from seewhy.summary.gather import NUMBERS, Answers, Maps, gather
+
+BINS = 32
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRow:
+    """The pictures that were answered with one class: their number, mean heat (h, w), and the means of their statistics.
+
+    `right` is the share of them whose label is this class, None without labels. Of the heat each map counts as much, whatever
+    its units: it is in shares of its own sum.
+    """
+
+    index: int
+    name: str
+    members: Indices
+    right: float | None
+    confidence: float
+    mean: Maps
+    means: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Pictures of one label that were taken for another class.
+
+    `contrast` (h, w) is the mean of the predicted class's map minus the label's, each picture's in shares of the largest
+    absolute value of the two: positive where the evidence for the mistake lies. None where the run holds no map of both.
+    """
+
+    label: int
+    label_name: str
+    predicted: int
+    predicted_name: str
+    members: Indices
+    contrast: Maps | None
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """How many pictures (BINS,) lie between each two of the `edges` (BINS + 1,)."""
+
+    name: str
+    edges: NDArray[np.float64]
+    counts: Indices
+    median: float
+
+
+def shares(maps: Maps) -> Maps:
+    """Heat (N, h, w) in shares of each map's own sum; zeros where there is none."""
+    heat = np.nan_to_num(maps).clip(min=0)
+    sums = heat.sum((1, 2), keepdims=True)
+    return np.asarray(np.divide(heat, sums, out=np.zeros_like(heat), where=sums > 0))
+
+
+def class_rows(answers: Answers) -> list[ClassRow]:
+    """A row for each class, those with the most pictures first."""
+    heat, classes, right = shares(answers.maps), answers.classes, answers.right
+    labels = answers.columns["label_class"]
+    rows = []
+    for index in np.unique(classes):
+        members = np.flatnonzero(classes == index)
+        own = [labels[at] == index for at in members if labels[at] is not None]
+        sure = [p for at in members if (p := answers.columns["probability"][at]) is not None]
+        means = {name: mean(answers.numbers[name][members]) for name in NUMBERS}
+        rows.append(
+            ClassRow(
+                int(index),
+                answers.name_of(int(index)) if index >= 0 else answers.question,
+                members,
+                float(np.mean(own)) if right is not None and own else None,
+                float(np.mean(sure)) if sure else float("nan"),
+                heat[members].mean(0),
+                means,
+            )
+        )
+    return sorted(rows, key=lambda row: (-len(row.members), row.index))
+
+
+def mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def confusions(run: Run, answers: Answers) -> list[Confusion]:
+    """The pairs of label and predicted class that occur, the most frequent first."""
+    pairs: dict[tuple[int, int], list[int]] = {}
+    for at, (label, said) in enumerate(zip(answers.columns["label_class"], answers.columns["predicted"], strict=True)):
+        if label is not None and said is not None and label != said:
+            pairs.setdefault((label, said), []).append(at)
+    contrasts = contrast_maps(run, answers) if pairs else {}
+    found = []
+    for (label, said), members in pairs.items():
+        known = [contrasts[answers.columns["id"][at]] for at in members if answers.columns["id"][at] in contrasts]
+        contrast = np.mean(known, axis=0) if known and len({one.shape for one in known}) == 1 else None
+        names = answers.name_of(label), answers.name_of(said)
+        found.append(Confusion(label, names[0], said, names[1], np.array(members, np.intp), contrast))
+    return sorted(found, key=lambda pair: (-len(pair.members), pair.label, pair.predicted))
+
+
+def contrast_maps(run: Run, answers: Answers) -> dict[str, Maps]:
+    """For wrong pictures, by id: the map of the predicted class minus that of the label's, where the run has both.
+
+    Only of methods that are linear in the score, where that difference is the map of the contrast.
+    """
+    if answers.method.partition("(")[0] not in LINEAR:
+        return {}
+    both: dict[str, dict[str, Maps]] = {}
+    for question in questions_of(run):
+        other = answers if question == answers.question else gather(run, answers.method, question, answers.layer)
+        columns = other.columns
+        for at, name in enumerate(columns["id"]):
+            label, said, target = (columns[kind][at] for kind in ("label_class", "predicted", "target_class"))
+            if label is None or label == said or target is None:
+                continue
+            for role, wanted in (("predicted", said), ("label", label)):
+                if target == wanted:
+                    both.setdefault(name, {})[role] = other.maps[at]
+    found = {}
+    for name, maps in both.items():
+        if len(maps) == 2:
+            top = max(float(np.abs(one).max()) for one in maps.values())
+            found[name] = (maps["predicted"] - maps["label"]) / top if top > 0 else maps["label"] * 0
+    return found
+
+
+def questions_of(run: Run) -> list[str]:
+    found: dict[str, None] = {}
+    for batch in run.batches(columns=["question"]):
+        found |= dict.fromkeys(name for name in batch["question"].unique().to_pylist() if name is not None)
+    return list(found)
+
+
+def distributions(answers: Answers) -> list[Distribution]:
+    """Of each statistic that is known; shares and places lie in [0, 1]."""
+    values: dict[str, Any] = dict(answers.numbers)
+    values["confidence"] = np.array([np.nan if p is None else p for p in answers.columns["confidence"]], np.float64)
+    found = []
+    for name, numbers in values.items():
+        known = numbers[~np.isnan(numbers)]
+        if len(known):
+            counts, edges = np.histogram(known.clip(0, 1), BINS, (0, 1))
+            found.append(Distribution(name, edges, counts.astype(np.intp), float(np.median(known))))
+    return found
