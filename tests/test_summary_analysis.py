@@ -33,7 +33,7 @@ def planted(seed: int = 0, corner: tuple[float, float] = (0.7, 0.7), marked: int
     """`marked` maps with heat in a corner, then `plain` ones around the middle."""
     marks, others = (
         blobs([corner] * marked, wander=0.2, seed=seed),
-        blobs([(3.5, 3.5)] * plain, wander=0.7, seed=seed + 1),
+        blobs([(3.5, 3.5)] * plain, wander=0.4, seed=seed + 1),
     )
     return np.concatenate([marks, others])
 

@@ -89,7 +89,7 @@ def bulk(
     part_size
         Pictures a part file: what is done again after an interruption.
     workers
-        Processes that read pictures (on Ray: for each actor); 0 reads in a thread. Default: half of the cores.
+        Processes that read pictures (on Ray: for each actor); 0 reads in a thread. Default: half of the cores, at most 16.
     actors
         On Ray, how many models at once. Default: one a GPU, or one a core.
     shard
@@ -118,7 +118,7 @@ def bulk(
     from seewhy.bulk.parts import read_shard
 
     own = read_shard(shard)
-    from seewhy.bulk.running import default_workers, run_job
+    from seewhy.bulk.running import run_job
     from seewhy.bulk.worker import Means
     from seewhy.models import load_model
     from seewhy.options import with_classes
@@ -129,7 +129,7 @@ def bulk(
     )
     for note in () if quiet or json else loaded.notes:
         say(note)
-    means = Means(default_workers() if workers is None else workers, memory * 2**20, max_pixels)
+    means = Means(workers, memory * 2**20, max_pixels)
     outcome = run_job(
         loaded, inputs, out, questions, means=means, batch=batch_size, part_size=part_size, shard=own, engine=engine,
         actors=actors, quiet=quiet or json,

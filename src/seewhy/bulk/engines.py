@@ -28,7 +28,7 @@ class Engine(Protocol):
 
 def local(job: Job, parts: Sequence[int], hear: Hear) -> Iterator[Done]:
     """One after the other, in this process."""
-    with Worker(job, hear) as worker:
+    with Worker(with_readers(job, cores() // 2), hear) as worker:
         yield from worker.run(parts)
 
 
@@ -50,7 +50,8 @@ class OnRay:
             actors = max(1, min(self.actors or gpus or cpus, len(parts)))
             threads = max(1, cpus // actors)
             hear(f"Ray: {actors} actors, {f'{gpus} GPUs' if gpus else f'{threads} threads each'}")
-            kept = [ray.put(replace(job, out=job.out.absolute()))]  # in a list Ray hands it on unopened
+            own = with_readers(replace(job, out=job.out.absolute()), cpus // actors - 1 if gpus else 1)
+            kept = [ray.put(own)]  # in a list Ray hands it on unopened
             data = ray.data.from_items([{"part": part} for part in parts])
             # A block is what is handed out and tried again, so it holds one part.
             data = data.repartition(target_num_rows_per_block=1)
@@ -119,7 +120,15 @@ def cluster() -> Iterator[Any]:
             ray.shutdown()
 
 
+def with_readers(job: Job, count: int) -> Job:
+    """The job with so many processes that read pictures, at least 1 and at most 16, where it says nothing of them."""
+    if job.means.workers is not None:
+        return job
+    return replace(job, means=replace(job.means, workers=max(1, min(16, count))))
+
+
 def cores() -> int:
+    """The CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from seewhy.bulk.batches import Batches
-from seewhy.bulk.engines import ENGINES, cores, engine_of
+from seewhy.bulk.engines import ENGINES, engine_of
 from seewhy.bulk.items import Items, Listed
 from seewhy.bulk.labels import ClassOf
 from seewhy.bulk.log import Log, Teller, span
@@ -104,7 +104,7 @@ def explain_all(
     asked: dict[str, Any] = {name: several(value) if name == "versus" else value for name, value in more.items()}
     questions = Questions(several(methods), several(layers), several(targets), store=store, **asked)
     loaded = load_model(model, preprocess=preprocess, labels=labels)
-    means = Means(default_workers() if workers is None else workers)
+    means = Means(workers)
     run_job(
         loaded, several(inputs), Path(out), questions, means=means, batch=batch, part_size=part_size, shard=shard,
         engine=engine, quiet=quiet,
@@ -234,6 +234,8 @@ def with_batch(
         batch = try_sizes(plan, loaded, items, classes, means, todo)
         hear(f"batches of {batch} pictures (--batch-size)")
     plan = dataclasses.replace(plan, batch=batch)
+    if (known := begin(plan, out)) is not plan:  # another shard was faster
+        return known
     write_job(plan, out)
     return plan
 
@@ -249,8 +251,3 @@ def try_sizes(
         if found.reason is None and not ("label" in plan.questions.asked and found.label_class is None):
             return Batches(loaded, plan.questions, size=1, memory=means.memory).find_size(found, most)
     return 1
-
-
-def default_workers() -> int:
-    """Processes that read pictures: a few of the cores, as the others explain."""
-    return max(1, min(16, cores() // 2))

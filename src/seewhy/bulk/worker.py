@@ -29,9 +29,10 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Means:
-    """What a job may use; its rows do not depend on it. `workers` processes read pictures, 0 is a thread; `memory` in bytes."""
+    """What a job may use; its rows do not depend on it. `workers` processes read pictures (0: a thread; None: what the engine
+    finds fitting), `memory` is in bytes."""
 
-    workers: int = 1
+    workers: int | None = None
     memory: int = 256 * 2**20
     max_pixels: int = MAX_PIXELS
 
@@ -66,7 +67,8 @@ class Worker:
         self.job = job
         settings = dict(size=job.plan.batch, memory=job.means.memory)
         self.batches = Batches(job.loaded, job.plan.questions, hear=hear, **settings)
-        self.reader = Reader(job.loaded.preprocess, workers=job.means.workers, max_pixels=job.means.max_pixels)
+        self.workers = 1 if job.means.workers is None else job.means.workers
+        self.reader = Reader(job.loaded.preprocess, workers=self.workers, max_pixels=job.means.max_pixels)
 
     def __enter__(self) -> Worker:
         return self
@@ -77,7 +79,7 @@ class Worker:
     def run(self, parts: Iterable[int]) -> Iterator[Done]:
         """Write the parts in this order; what comes after a part is read while it is explained."""
         source = ((part, item) for part in parts for item in self.tagged(part))
-        stream = self.reader.stream(source, AHEAD * self.job.plan.batch + self.job.means.workers)
+        stream = self.reader.stream(source, AHEAD * self.job.plan.batch + self.workers)
         start = time.monotonic()
         for part, found in groupby(stream, key=lambda tagged: tagged[0]):
             yield self.write(part, (read for _, read in found if read.item.id), start)

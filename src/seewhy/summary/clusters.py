@@ -7,6 +7,7 @@ graph's normalised Laplacian show groups that hold together; the gap in its eige
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -153,7 +154,7 @@ def split(points: Floats) -> tuple[Indices, NDArray[np.bool_], Floats]:
 
 def neighbours(count: int) -> int:
     """How many nearest neighbours are linked: about 2 log2(count), so that what is one group is one piece."""
-    return min(count - 1, round(2 * np.log2(count)))
+    return min(count - 1, round(2 * math.log2(count)))
 
 
 def by_eigengap(values: Floats) -> int:
@@ -165,8 +166,8 @@ def by_eigengap(values: Floats) -> int:
     (2, 1)
     """
     steps = np.diff(values[: COUNTS + 1])
-    ruled = np.where(values[: len(steps)] <= LOOSE, steps, 0)
-    return int(np.argmax(ruled)) + 1
+    ruled: Floats = np.where(values[: len(steps)] <= LOOSE, steps, 0.0)
+    return 1 + int(np.argmax(ruled))
 
 
 def neighbours_inside(links: NDArray[np.bool_], labels: Indices, label: np.intp) -> float:
