@@ -40,7 +40,8 @@ def write_file(path: Path, content: Content, *, durable: bool = False) -> Path:
     `durable`: also after a loss of power, at the price of waiting for the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    short = path.name.encode()[:80].decode("utf-8", "ignore")  # systems count bytes
+    temporary = path.with_name(f".{short}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "xb") as file:
             if callable(content):

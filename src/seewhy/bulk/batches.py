@@ -167,8 +167,11 @@ class Batches:
 
 
 def is_memory(error: BaseException) -> bool:
-    """Whether memory ended, of the device or of the machine."""
+    """Whether memory ended, of the device or of the machine; also where another error tells of it."""
     words = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
-    )
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words):
+        return True
+    reason = error.__cause__ or error.__context__
+    return reason is not None and is_memory(reason)

@@ -44,5 +44,4 @@ def unpacked(cells: bytes, shape: tuple[int, int], lo: float, hi: float, store: 
         return np.asarray(shares * np.float32(max(-lo, hi))).reshape(shape)
     levels = np.frombuffer(cells, np.uint8).astype(np.float32) - ZERO
     up, down = levels.clip(min=0) / np.float32(UP), levels.clip(max=0) / np.float32(-DOWN)
-    values: Floats = up * np.float32(hi) + down * np.float32(lo)
-    return values.reshape(shape)
+    return np.asarray(up * np.float32(hi) + down * np.float32(lo), np.float32).reshape(shape)

@@ -19,6 +19,8 @@ class ClassOf:
         self.notes: list[str] = []
         self.places: dict[str, int] = {}
         self.known: dict[str, int | None] = {}
+        # What is surely no name is looked up here: an error that offers close names takes 10 ms for each label.
+        self.words = {word.strip().casefold() for name in names or () for word in (name, *name.split(","))}
         strange = [label for label in labels if self(label) is None]
         if not strange:
             return
@@ -46,6 +48,8 @@ class ClassOf:
         given = as_number(label)
         if self.count is None:
             return given if isinstance(given, int) and given < 2**31 else None  # as its column holds it
+        if isinstance(given, str) and given.strip().casefold() not in self.words:
+            return None
         try:
             return find_class(given, self.names, self.count)
         except UsageError:

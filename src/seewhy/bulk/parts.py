@@ -44,6 +44,7 @@ class PartWriter:
 
         self.pictures = self.failed = 0
         self.waiting: list[pa.Table] = []
+        self.writer: parquet.ParquetWriter | None = None
 
     def __enter__(self) -> PartWriter:
         self.file = open(self.temporary, "xb")
@@ -63,6 +64,7 @@ class PartWriter:
 
     def write_group(self) -> None:
         if self.waiting:
+            assert self.writer is not None
             self.writer.write_table(pa.concat_tables(self.waiting).combine_chunks())
             self.waiting = []
 
@@ -72,6 +74,7 @@ class PartWriter:
             return
         try:
             self.write_group()
+            assert self.writer is not None
             counts = {"pictures": self.pictures, "failed": self.failed}
             self.writer.add_key_value_metadata({COUNTS: json.dumps(counts)})
             self.writer.close()
@@ -88,8 +91,12 @@ class PartWriter:
         keep_name(self.final.parent)
 
     def drop(self) -> None:
-        """Leave nothing. The Parquet writer wants to write its end even now, where the disk may be full."""
-        with suppress(OSError):  # what was not yet written is not wanted
+        """Leave nothing."""
+        if self.writer is not None:
+            with suppress(Exception):  # it wants to write its end even now, and the disk may be full
+                self.writer.close()
+            self.writer.is_open = False  # or it tries once more when it is forgotten
+        with suppress(OSError):
             self.file.close()
         self.temporary.unlink(missing_ok=True)
 

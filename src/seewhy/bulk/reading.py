@@ -68,7 +68,7 @@ def read(item: Item, preprocess: Any, max_pixels: int) -> Read:
         return replace(found, error=error.reason)
     except OSError as error:
         return replace(found, error=(error.strerror or str(error)).lower())
-    except Exception as error:  # a user's own preprocessing may raise anything
+    except (Exception, SystemExit) as error:  # a user's own preprocessing may raise anything
         return replace(found, error=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
 
 

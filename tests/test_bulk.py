@@ -1,0 +1,524 @@
+"""A job as a whole: what is done, redone, refused, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import seewhy
+from seewhy.bulk import parts
+from seewhy.bulk.batches import Batches
+from seewhy.bulk.items import Item
+from seewhy.bulk.plan import Questions
+from seewhy.bulk.reading import read
+from seewhy.bulk.rows import Taken
+from seewhy.bulk.run import footer, map_of
+from seewhy.bulk.running import Outcome, run_job
+from seewhy.bulk.worker import Means
+from seewhy.errors import UnknownName, UsageError
+from seewhy.preprocess import Preprocess
+
+SEEN: list[int] = []  # sizes of batches; a list of the network's would be another one in its twin
+SEEWHY = [sys.executable, "-m", "seewhy"]
+
+
+class Small(nn.Module):
+    """Four classes of 32 x 32 pictures, in no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()
+        )
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(inputs).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def small() -> seewhy.LoadedModel:
+    preprocess = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3, "bilinear", 32, fit="squash")
+    return seewhy.load_model(Small().eval(), preprocess=preprocess, labels=["ant", "bee", "cat", "dog"])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Ten pictures in two folders, which are classes."""
+    folder = tmp_path / "photos"
+    draw = np.random.default_rng(0)
+    for number in range(10):
+        path = folder / ("ant" if number % 2 else "bee") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 255, (40, 48, 3), np.uint8)).save(path)
+    return folder
+
+
+def job(
+    loaded: seewhy.LoadedModel, inputs: Path, out: Path, *, questions: Questions | None = None, **more: Any
+) -> Outcome:
+    given = {"means": Means(workers=0), "batch": 2, "part_size": 4, "quiet": True, **more}
+    return run_job(loaded, [str(inputs)], out, questions or Questions(), **given)
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.glob("part-*.parquet")}
+
+
+# What is in the rows
+
+
+def test_rows_are_those_of_explain(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    asked = Questions(
+        methods=("gradcam", "layercam"), layers=("every",), targets=("top2", "label", "3"), store="float16"
+    )
+    outcome = job(small, photos, tmp_path / "run", questions=asked)
+    assert outcome.to_dict() == {**outcome.to_dict(), "pictures": 10, "before": 0, "failed": 0, "parts": 3, "left": 0}
+    run = seewhy.read(tmp_path / "run")
+    rows = run.table.to_pylist()
+    assert len(rows) == 10 * 4 * 2
+    questions = ["top1", "top2", "label", "3"]
+    for number, row in enumerate(rows):
+        assert row["question"] == questions[number % 8 // 2] and row["method"] == ("gradcam", "layercam")[number % 2]
+    for row in rows[::3]:
+        label = row["id"].split("/")[0]
+        ranked = {"top1": "top1", "top2": "top2", "label": label, "3": 3}[row["question"]]
+        e = seewhy.explain(
+            small,
+            photos / row["id"],
+            methods=row["method"],
+            layers="every",
+            targets=ranked if ranked != "top2" else seewhy.TopScore(2),
+        )
+        assert (row["label"], row["label_class"]) == (label, ["ant", "bee"].index(label))
+        assert (row["predicted"], row["predicted_name"]) == e.top(1)[0][:2]
+        assert row["confidence"] == pytest.approx(e.top(1)[0][2], rel=1e-4)
+        answer = e.answers[0]
+        assert row["target_name"] == answer.name and row["score"] == pytest.approx(float(answer.scores[0]), rel=1e-4)
+        assert row["layers"] == list(e.layers) == ["features.0", "features.3"]
+        for layer in e.layers:
+            signed = e.map(layer=layer).numpy()
+            np.testing.assert_allclose(map_of(row, layer, "float16"), signed, atol=2e-3 * abs(signed).max())
+        assert (
+            row["view"] == list(e.view.box) and row["input"] == [32, 32] and (row["width"], row["height"]) == (48, 40)
+        )
+        assert row["flags"] == [list(e.flags(layer=layer)) for layer in e.layers]
+
+
+def test_questions_that_mean_the_same_class_have_their_rows_all_the_same(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path
+) -> None:
+    """`explain` answers a class once; where all pictures of a batch agree, rows would be missing."""
+    one = next((photos / "ant").iterdir())
+    said = seewhy.explain(small, one).top(1)[0][0]
+    job(small, one, tmp_path / "run", questions=Questions(targets=("predicted", str(said), "top2")))
+    rows = seewhy.read(tmp_path / "run").table.to_pylist()
+    assert [row["question"] for row in rows] == ["top1", str(said), "top2"]
+    assert rows[0]["maps"] == rows[1]["maps"] and rows[0]["target"] == rows[1]["target"] == str(said)
+    assert rows[2]["target"] != str(said)
+
+
+def test_the_footer_says_what_made_a_part(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    job(small, photos, tmp_path / "run")
+    run = seewhy.read(tmp_path / "run")
+    found = footer(run.files[1])
+    assert (
+        found["part"] == 1
+        and found["model"]["weights"] == small.weights_hash
+        and found["settings"]["layers"] == ["suggested"]
+    )
+    assert found["versions"]["torch"] == torch.__version__
+    assert run.files[1].name == f"part-000001-of-000003.{found['fingerprint']}.parquet"
+    assert pq.read_metadata(run.files[1]).row_group(0).column(0).compression == "ZSTD"
+
+
+def test_a_part_does_not_depend_on_how_it_was_read(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    job(small, photos, tmp_path / "a")
+    job(small, photos, tmp_path / "b", means=Means(workers=2))
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    for shard in ((1, 2), (0, 2)):
+        job(small, photos, tmp_path / "c", shard=shard)
+    assert files(tmp_path / "a") == files(tmp_path / "c")
+
+
+def test_labels_that_are_no_class_fail_only_where_they_are_asked(
+    small: seewhy.LoadedModel, tmp_path: Path, photos: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in photos.rglob("*.png"))[:3]
+    table.write_text(
+        "path,label\n" + "\n".join(f"{name},{label}" for name, label in zip(names, ("cat", "moose", ""), strict=True))
+    )
+    assert job(small, table, tmp_path / "a").failed == 0
+    assert job(small, table, tmp_path / "b", questions=Questions(targets=("label",))).failed == 2
+    reasons = [row["error"] for row in seewhy.read(tmp_path / "b").table.to_pylist()]
+    assert reasons == [None, "its label 'moose' is no class of the model", "no label"]
+
+
+# Pictures that cannot be explained
+
+
+def test_every_bad_picture_is_a_row_with_its_reason_and_all_good_ones_are_done(
+    small: seewhy.LoadedModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "all sorts"
+    (folder / "a").mkdir(parents=True)
+    (folder / "b").mkdir()
+    good = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8))
+    right = [
+        "a/same.png",
+        "b/same.png",
+        "ü.png",
+        unicodedata.normalize("NFD", "é.png"),
+        "写真.png",
+        "linked.png",
+        "b/animated.gif",
+    ]
+    for name in right:
+        if name != "linked.png":
+            good.save(folder / name)
+    (folder / "linked.png").symlink_to(folder / "a" / "same.png")
+    Image.new("RGB", (3000, 3000)).save(folder / "huge.png")
+    (folder / "empty.jpg").touch()
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    (folder / "cut.png").write_bytes((folder / "a" / "same.png").read_bytes()[:200])
+    (folder / "text.jpg").write_text("not a picture")
+    (folder / "one.png").symlink_to(folder / "two.png")
+    (folder / "two.png").symlink_to(folder / "one.png")
+    (folder / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    (folder / "b" / "back").symlink_to(folder)  # a loop of folders
+    (folder / "deep").mkdir()
+    (folder / "deep" / "folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    outcome = job(small, folder, tmp_path / "run", means=Means(workers=1, max_pixels=1_000_000))
+    rows = {row["id"]: row["error"] for row in seewhy.read(tmp_path / "run").table.to_pylist()}
+    assert {name for name, error in rows.items() if error is None} == set(right)
+    bad = {name: error for name, error in rows.items() if error is not None}
+    assert set(bad) == {
+        "huge.png", "empty.jpg", "broken.jpg", "cut.png", "text.jpg", "one.png", "two.png", "nowhere.png", "pipe.jpg",
+    }  # fmt: skip
+    for name, words in {
+        "huge.png": "pixels",
+        "empty.jpg": "empty",
+        "nowhere.png": "no such file",
+        "pipe.jpg": "pipe",
+    }.items():
+        assert words in bad[name], bad[name]
+    assert "levels of symbolic links" in bad["one.png"]
+    assert outcome.failed == len(bad) and outcome.pictures == len(rows)
+
+
+def test_a_picture_that_the_model_refuses_does_not_take_its_batch_along(photos: Path, tmp_path: Path) -> None:
+    class Picky(Small):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if (inputs.flatten(1).amax(1) < -0.99).any():
+                raise RuntimeError("too dark for me")
+            return super().forward(inputs)
+
+    Image.new("RGB", (40, 40)).save(photos / "ant" / "black.png")
+    preprocess = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3, "bilinear", 32, fit="squash")
+    loaded = seewhy.load_model(Picky().eval(), preprocess=preprocess, labels=["ant", "bee", "cat", "dog"])
+    assert job(loaded, photos, tmp_path / "run", batch=4).failed == 1
+    assert seewhy.read(tmp_path / "run").failed[0]["error"].endswith("(too dark for me); give inputs that it takes")
+    assert len(seewhy.read(tmp_path / "run").table) == 11
+
+
+def test_a_question_that_nothing_answers_is_an_error_at_once(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="the model has 4 classes"):
+        job(small, photos, tmp_path / "run", questions=Questions(targets=("17",)))
+    with pytest.raises(UnknownName, match=r"did you mean 'features\.3'"):
+        job(small, photos, tmp_path / "run2", questions=Questions(layers=("feature.3",)))
+    assert files(tmp_path / "run") == {}
+
+
+# Memory, and the size of a batch
+
+
+class Full(Small):
+    """A network for which more than three pictures are too many."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        SEEN.append(len(inputs))
+        if len(inputs) > 3:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+        return super().forward(inputs)
+
+
+def taken(loaded: seewhy.LoadedModel, photos: Path) -> list[Taken]:
+    paths = sorted(photos.rglob("*.png"))
+    return [Taken(at, read(Item(path.name, str(path)), loaded.preprocess, 10**6)) for at, path in enumerate(paths)]
+
+
+def test_a_batch_is_halved_where_memory_ends_and_stays_so(small: seewhy.LoadedModel, photos: Path) -> None:
+    loaded = seewhy.load_model(Full().eval(), preprocess=small.preprocess, labels=small.labels)
+    said: list[str] = []
+    batches = Batches(loaded, Questions(), size=8, memory=2**20, hear=said.append)
+    some = taken(loaded, photos)
+    rows = batches.rows(some[:8]).to_pylist()
+    assert [row["id"] for row in rows] == [one.read.item.id for one in some[:8]]
+    assert not any(row["error"] for row in rows)
+    assert batches.size == 2 and said == [
+        f"not enough memory for {n} pictures at once: {n // 2} from now on" for n in (8, 4)
+    ]
+    SEEN.clear()
+    batches.rows(some[8:])
+    assert max(SEEN) <= 2
+
+
+def test_a_picture_that_is_too_much_by_itself_is_a_row(small: seewhy.LoadedModel, photos: Path) -> None:
+    class Never(Small):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    loaded = seewhy.load_model(Never().eval(), preprocess=small.preprocess, labels=small.labels)
+    batches = Batches(loaded, Questions(), size=4, memory=2**20)
+    batches.proved = True
+    assert {row["error"] for row in batches.rows(taken(loaded, photos)[:4]).to_pylist()} == {"not enough memory"}
+
+
+def test_the_size_of_a_batch_is_found_and_kept(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    loaded = seewhy.load_model(Full().eval(), preprocess=small.preprocess, labels=small.labels)
+    batches = Batches(loaded, Questions(), size=1, memory=2**20)
+    assert batches.find_size(taken(loaded, photos)[0], 64) == 1  # four are too many
+    job(small, photos, tmp_path / "run", batch=None, shard=(0, 2))
+    size = json.loads((tmp_path / "run" / "job.json").read_text())["batch"]
+    assert size in (1, 2)  # at most a quarter of the pictures
+    job(small, photos, tmp_path / "run", batch=None, shard=(1, 2))
+    assert json.loads((tmp_path / "run" / "job.json").read_text())["batch"] == size
+
+
+# Going on
+
+
+def test_a_second_start_does_what_is_missing_and_only_that(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "bee" / "bad.png").write_bytes(b"")
+    assert job(small, photos, tmp_path / "run").failed == 1
+    whole = files(tmp_path / "run")
+    middle = sorted(whole)[1]
+    (tmp_path / "run" / middle).unlink()
+    torn = tmp_path / "run" / sorted(whole)[0]
+    torn.write_bytes(whole[torn.name][:300])  # what a broken disk might leave
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("part-*")}
+    again = job(small, photos, tmp_path / "run")
+    assert files(tmp_path / "run") == whole
+    assert (again.pictures, again.before, again.failed, again.left) == (8, 3, 1, 0)
+    last = sorted(whole)[2]
+    assert (tmp_path / "run" / last).stat().st_mtime_ns == times[last]
+    third = job(small, photos, tmp_path / "run")
+    assert (third.pictures, third.before, third.failed) == (0, 11, 1)  # and the exit code is still 1
+
+
+def test_other_settings_are_refused_by_name(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    job(small, photos, out)
+    before = files(out)
+    for changed, words in (
+        ({"questions": Questions(layers=("every",))}, "layers suggested there, every here"),
+        ({"questions": Questions(targets=("top2",))}, "targets predicted there, top2 here"),
+        ({"questions": Questions(store="float16")}, "store uint8 there, float16 here"),
+        ({"part_size": 5}, "part size 4 there, 5 here"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            job(small, photos, out, **changed)
+    other = seewhy.load_model(Small().eval(), preprocess=small.preprocess, labels=small.labels)
+    with torch.no_grad():
+        other.module.head.bias.add_(1)
+    with pytest.raises(UsageError, match="other weights"):
+        job(other, photos, out)
+    shutil.copy(photos / "ant" / "1.png", photos / "ant" / "new.png")
+    with pytest.raises(UsageError, match=r"other pictures.*\(10 there, 11 here\)"):
+        job(small, photos, out)
+    assert files(out) == before
+
+
+def test_another_batch_size_is_said_and_not_refused(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    job(small, photos, out)
+    next(out.glob("part-000001*")).unlink()
+    job(small, photos, out, batch=4)
+    notes = [json.loads(line).get("text", "") for line in (out / "log-0-of-1.jsonl").read_text().splitlines()]
+    assert any("batches of 4, and of 2 in what is done" in text for text in notes)
+
+
+def test_data_may_lie_elsewhere_when_a_job_goes_on(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    job(small, photos, tmp_path / "run")
+    next((tmp_path / "run").glob("part-000001*")).unlink()
+    moved = photos.rename(tmp_path / "moved")
+    assert job(small, moved, tmp_path / "run").pictures == 4
+
+
+def test_a_second_writer_is_locked_out(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    with parts.locked(out, (0, 1)):
+        with pytest.raises(UsageError, match=r"being written by another process \(shard 0/1\)"):
+            job(small, photos, out)
+        with pytest.raises(UsageError, match="being written as shard 0/1; divide it in the same way"):
+            job(small, photos, out, shard=(0, 2))
+    with parts.locked(out, (0, 2)):
+        assert job(small, photos, out, shard=(1, 2)).left == 2
+    assert job(small, photos, out).left == 0
+
+
+@pytest.mark.parametrize("text", ["1/1", "2/2", "-1/2", "a/b", "1", "0/0", ""])
+def test_shards_that_make_no_sense(text: str) -> None:
+    with pytest.raises(UsageError, match="say i/n, with i from 0 to n-1"):
+        parts.read_shard(text)
+
+
+def test_what_an_interrupted_writer_left_is_swept_and_nothing_else(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    job(small, photos, out)
+    name = sorted(files(out))[1]
+    mine, foreign = out / f".{name}.77-abcd.tmp", out / ".part-000001-of-000003.0123456789ab.parquet.77-abcd.tmp"
+    mine.touch()
+    foreign.touch()
+    (out / "notes.txt").write_text("mine")
+    job(small, photos, out)
+    assert not mine.exists() and foreign.exists() and (out / "notes.txt").exists()
+
+
+# How it ends
+
+
+def test_a_full_disk_keeps_what_is_done_and_leaves_nothing_torn(photos: Path, tmp_path: Path) -> None:
+    """The system's own error for a file that may not grow: RLIMIT_FSIZE, as a disk cannot be filled everywhere."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for copy in range(30):
+        shutil.copy(photos / "ant" / "1.png", folder / f"{copy:02d}.png")
+    command = [
+        *SEEWHY,
+        "bulk",
+        str(folder),
+        "--out",
+        str(tmp_path / "run"),
+        "--part-size",
+        "10",
+        "--batch-size",
+        "5",
+        "--workers",
+        "0",
+    ]
+    limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))}
+    ended = subprocess.run(command, capture_output=True, text=True, **limits)
+    assert ended.returncode == 2, ended.stderr
+    assert "the disk is full. What is done stays done" in ended.stderr and "Traceback" not in ended.stderr
+    assert files(tmp_path / "run") == {} and not list((tmp_path / "run").glob(".*.tmp"))
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert len(files(tmp_path / "run")) == 3
+
+
+def test_full_is_said_for_each_error_that_means_it(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job(small, photos, tmp_path / "run", shard=(0, 2))
+    before = files(tmp_path / "run")
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(parts.os, "fsync", refuse)
+    with pytest.raises(UsageError, match="the disk is full"):
+        job(small, photos, tmp_path / "run", shard=(1, 2))
+    assert files(tmp_path / "run") == before and not list((tmp_path / "run").glob(".*.tmp"))
+
+
+def test_ctrl_c_ends_in_order(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for copy in range(400):
+        shutil.copy(photos / "ant" / "1.png", folder / f"{copy:03d}.png")
+    out = tmp_path / "run"
+    command = [
+        *SEEWHY,
+        "bulk",
+        str(folder),
+        "--out",
+        str(out),
+        "--part-size",
+        "4",
+        "--batch-size",
+        "4",
+        "--workers",
+        "1",
+    ]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 120
+    while not files(out) and child.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal sends it: to all of them
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130, errors
+    assert "Traceback" not in errors and "the same command goes on" in errors
+    done = len(files(out))
+    assert 0 < done < 100 and not list(out.glob(".*.tmp"))
+    events = [json.loads(line) for line in (out / "log-0-of-1.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events if event["event"] != "part"][-1] == "ended"
+    assert events[-1]["how"] == "interrupted" and sum(event["event"] == "part" for event in events) == done
+
+
+# The command line
+
+
+def test_the_command_line_and_its_exit_codes(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(seewhy.sample("coffee"), folder / "coffee.png")
+    (folder / "bad.png").write_bytes(b"no")
+    out = tmp_path / "run"
+    command = [*SEEWHY, "bulk", str(folder), "--out", str(out), "--workers", "0"]
+    ended = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout) | {"seconds": 0} == {
+        "run": str(out), "pictures": 2, "before": 0, "failed": 1, "parts": 1, "left": 0, "seconds": 0,
+    }  # fmt: skip
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1 and "2 were there; 1 failed" in again.stdout
+    other = subprocess.run([*command, "--layers", "every"], capture_output=True, text=True)
+    assert other.returncode == 2 and "layers suggested there, every here" in other.stderr
+    for wrong, words in (
+        (["--shard", "3"], "say i/n"),
+        (["--methods", "gradcan"], "did you mean 'gradcam'"),
+        (["--methods", "all"], "name the methods"),
+        (["--targets", "point:espresso@1,2"], "a place in one photo is none in another"),
+        (["--batch-size", "0"], "give at least 1"),
+        (["--part-size", "0"], "give at least 1"),
+    ):
+        ended = subprocess.run([*command, *wrong], capture_output=True, text=True)
+        assert ended.returncode == 2 and words in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
+    ended = subprocess.run([*SEEWHY, "bulk", str(tmp_path / "none"), "--out", str(out)], capture_output=True, text=True)
+    assert ended.returncode == 2 and "no such file or folder" in ended.stderr
+
+
+def test_explain_all_takes_what_the_command_line_takes(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    run = seewhy.explain_all(
+        small, photos, tmp_path / "run", targets=["predicted", "label"], layers="every", workers=0, quiet=True, seed=3
+    )
+    assert run.complete and len(run) == 20 and run.settings["seed"] == 3
+    with pytest.raises(UnknownName, match="did you mean 'versus'"):
+        seewhy.explain_all(small, photos, tmp_path / "run", version="x")
