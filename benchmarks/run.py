@@ -17,6 +17,7 @@ os.environ["TQDM_DISABLE"] = "1"  # grad-cam draws a bar for every picture; read
 import torch
 
 import app
+import bulk
 import correctness
 import engine
 import memory
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[int], Report]] = {
     "viewer": lambda rounds: viewer.measure(),
     "app": lambda rounds: app.measure(2 * rounds),
     "memory": lambda rounds: memory.measure(max(1, rounds // 5)),
+    "bulk": lambda rounds: bulk.measure(max(1, rounds // 2)),
 }
 
 

@@ -35,7 +35,7 @@ CORNERS = {"red": (0, 0), "green": (0, 24), "blue": (24, 0)}
 
 
 class Colours(nn.Module):
-    """Names the colour of the brightest spot, and looks at it: a convolution that hands on the colours, a mean, a linear head."""
+    """Names the colour of the brightest spot, and looks at it: colours handed on, a mean, a linear head."""
 
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__()

@@ -18,8 +18,8 @@ from seewhy.errors import UnknownName, UsageError
 
 NUMBERS = (*NAMES, "inside")
 PLAIN = (
-    "id", "path", "width", "height", "view", "input", "label", "label_class", "label_name", "predicted", "predicted_name", "confidence",
-    "target_class", "target_name", "probability",
+    "id", "path", "width", "height", "view", "input", "label", "label_class", "label_name", "predicted", "predicted_name",
+    "confidence", "target_class", "target_name", "probability",
 )  # fmt: skip
 NAMED = (("target_class", "target_name"), ("predicted", "predicted_name"), ("label_class", "label_name"))
 Maps = NDArray[np.float32]

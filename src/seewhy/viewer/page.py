@@ -70,10 +70,11 @@ def build_index(rows: Sequence[Mapping[str, Any]], *, title: str, model: str) ->
 def build_summary(data: Mapping[str, Any], *, title: str, model: str) -> str:
     """The page of a whole data set, or of two runs beside each other, as ASCII text.
 
-    `data` is what it shows, in words, numbers and picture addresses: `facts` [[name, text]], `findings` [{text, words, pictures,
-    more, mean}], `quiet` what is said where nothing was found, `pictures` [{id, thumbnail, lines}] to which all others point by
-    number, `statistics` [{name, title, words, counts, median, uniform, high, low}] (of two runs also `counts2`, `median2`),
-    `tables` [{id, title, words, columns, rows}] whose cells are texts, numbers, {mean} or {pictures}, and `notes`.
+    `data` is what it shows, in words, numbers and picture addresses: `facts` [[name, text]], `findings` [{text, words,
+    pictures, more, mean}], `quiet` what is said where nothing was found, `pictures` [{id, thumbnail, lines}] to which all
+    others point by number, `statistics` [{name, title, words, counts, median, uniform, high, low}] (of two runs also
+    `counts2`, `median2`), `tables` [{id, title, words, columns, rows}] whose cells are texts, numbers, {mean} or {pictures},
+    and `notes`.
     """
     parts = {"title": escaped(title), "model": escaped(model), "data": as_json(data)}
     return assembled("summary.html", ["summary.js"], parts, ["page.css", "summary.css"])

@@ -1,0 +1,218 @@
+"""Whole data sets: throughput beside bare inference, memory over 10,000 pictures, Ray beside local, scaling."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+import seewhy
+from race import race
+from results import Aim, Report, Table
+from seewhy.bulk.plan import Questions
+from seewhy.bulk.reading import AHEAD, Reader
+from seewhy.bulk.running import run_job
+from seewhy.bulk.sources import find_items
+from seewhy.bulk.worker import Means, batched
+
+DATA = Path(os.environ.get("SEEWHY_DATA", Path(__file__).parents[2] / "shared" / "data")) / "imagenet"
+BATCH, WORKERS = 8, 1
+SMALL = "timm/mobilenetv3_small_050?pretrained=false"  # a fifth of Lite0's time, for 10,000 pictures
+
+
+def measure(rounds: int) -> Report:
+    report = Report()
+    if not DATA.exists():
+        print(f"left out, as there is no {DATA} (SEEWHY_DATA)", file=sys.stderr)
+        return report
+    with tempfile.TemporaryDirectory(prefix="bulk-") as home:
+        report += throughput(Path(home), rounds)
+        report += commands(Path(home))
+        report += memory(Path(home))
+        report += engines(Path(home))
+        report += scaling(Path(home))
+    return report
+
+
+def throughput(home: Path, rounds: int) -> Report:
+    """The same 200 pictures, the same reader process, the same batches: only a forward, or maps written to Parquet."""
+    loaded = seewhy.load_model()
+
+    def bare() -> None:
+        items = [(0, item) for item in find_items([str(DATA)], 1000).part(0)]
+        reader = Reader(loaded.preprocess, workers=WORKERS, max_pixels=10**8)
+        with torch.inference_mode():
+            for some in batched(reader.stream(items, AHEAD * BATCH + WORKERS), BATCH):
+                loaded.module(loaded.preprocess.batch([read.inputs for _, read in some])).argmax(1)
+        reader.stop()
+
+    def bulk(layers: str) -> Callable[[], None]:
+        def job() -> None:
+            out = Path(tempfile.mkdtemp(dir=home))
+            run_job(
+                loaded, [str(DATA)], out, Questions(layers=(layers,)), means=Means(WORKERS), batch=BATCH, quiet=True
+            )
+
+        return job
+
+    jobs = {"bare inference": bare, "suggested layer": bulk("suggested"), "all 49 layers": bulk("every")}
+    for job in jobs.values():
+        job()  # the first use finds out about the layers
+    times = race(jobs, rounds, long=frozenset(jobs))
+    one, every = (times.ratio(name, "bare inference") for name in ("suggested layer", "all 49 layers"))
+    rows = [
+        [name, f"{200 / times.median(name):.1f}", str(times.ratio(name, "bare inference"))] for name in times.seconds
+    ]
+    note = (
+        f"The same decoding, batches of {BATCH}, {WORKERS} reader process; bulk also hashes, counts and writes Parquet."
+    )
+    header = ["", "pictures a second", "time, x bare inference"]
+    aims = [
+        Aim("Bulk, suggested layer / bare inference (0.85x of its throughput)", one.median, 1 / 0.85),
+        Aim("Bulk, all 49 layers / bare inference (0.25x of its throughput)", every.median, 4.0),
+    ]
+    return Report([Table("Bulk: EfficientNet-Lite0, 200 pictures", header, rows, note)], aims)
+
+
+def seewhy_command(arguments: Sequence[str], threads: int | None = None) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, **({} if threads is None else {"OMP_NUM_THREADS": str(threads)})}
+    return subprocess.Popen([sys.executable, "-m", "seewhy", *arguments], env=environment, stdout=subprocess.DEVNULL)
+
+
+def timed(arguments: Sequence[str]) -> float:
+    start = time.perf_counter()
+    code = seewhy_command(arguments).wait()
+    assert code in (0, 1), f"{arguments} ended with {code}"
+    return time.perf_counter() - start
+
+
+def size_of(run: Path) -> int:
+    return sum(path.stat().st_size for path in run.glob("part-*.parquet"))
+
+
+def commands(home: Path) -> Report:
+    """`seewhy bulk` and `seewhy summary` as processes, from their start to their end."""
+    rows = []
+    for name, more in (
+        ("suggested", []),
+        ("suggested, predicted and label", ["-t", "predicted,label"]),
+        ("every", ["--layers", "every"]),
+    ):
+        out = home / f"command-{len(rows)}"
+        took = timed(["bulk", str(DATA / "labels.csv"), "--out", str(out), "--quiet", *more])
+        summed = timed(["summary", str(out)])
+        page = (out / "summary" / "summary.html").stat().st_size
+        rows.append([name, f"{took:.1f}", f"{size_of(out) / 200 / 1024:.2f}", f"{summed:.1f}", f"{page / 2**20:.2f}"])
+    header = ["layers and targets", "seewhy bulk, s", "KB a picture", "seewhy summary, s", "page, MB"]
+    return Report(
+        [
+            Table(
+                "Bulk: 200 pictures, whole processes",
+                header,
+                rows,
+                "With start-up and the search for the size of a batch.",
+            )
+        ]
+    )
+
+
+def list_of(home: Path, count: int) -> Path:
+    """A list of so many pictures: the 200, again and again."""
+    path = home / f"{count}.txt"
+    pictures = sorted(map(str, DATA.glob("*.jpg")))
+    path.write_text("\n".join(pictures[number % len(pictures)] for number in range(count)))
+    return path
+
+
+def memory(home: Path, count: int = 10_000) -> Report:
+    """The resident memory of the job's process while it goes through many pictures."""
+    out = home / "memory"
+    more = ["--model", SMALL, "--batch-size", "16", "--quiet"]
+    start = time.perf_counter()
+    child = seewhy_command(["bulk", str(list_of(home, count)), "--out", str(out), *more])
+    seen: list[tuple[float, float]] = []  # share done, MB resident
+    while child.poll() is None:
+        done = len(list(out.glob("part-*.parquet"))) if out.exists() else 0
+        if done and (resident := resident_of(child.pid)):
+            seen.append((done * 256 / count, resident))
+        time.sleep(0.5)
+    rate = count / (time.perf_counter() - start)
+
+    def at(share: float) -> float:
+        return statistics.median(found for done, found in seen if abs(done - share) <= 0.1)
+
+    rows = [[f"{share:.0%}", f"{at(share):.0f}"] for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    note = f"{SMALL}, {rate:.0f} pictures a second, start-up included."
+    table = Table(f"Bulk: memory over {count:,} pictures", ["done", "MB resident"], rows, note)
+    return Report([table], [Aim(f"Bulk, memory at 90 % / at 20 % of {count:,} pictures", at(0.9) / at(0.2), 1.05)])
+
+
+def resident_of(process: int) -> float:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
+
+
+def rate_of(out: Path, ignore: int) -> float:
+    """Pictures a second once it runs: between the first parts (as many as work at a time) and the last."""
+    events = []
+    for path in out.glob("log-*.jsonl"):
+        events += [json.loads(line) for line in path.read_text().splitlines()]
+    parts = sorted(
+        (datetime.fromisoformat(event["time"]), event["pictures"]) for event in events if event["event"] == "part"
+    )
+    seconds = (parts[-1][0] - parts[ignore - 1][0]).total_seconds()
+    return sum(pictures for _, pictures in islice(parts, ignore, None)) / seconds
+
+
+def engines(home: Path, count: int = 2000) -> Report:
+    """The same job here and on Ray, on one machine."""
+    rates = {}
+    for engine, more, ignore in (("local", [], 1), ("ray", ["--actors", "2"], 2)):
+        out = home / f"engine-{engine}"
+        code = seewhy_command([
+            "bulk", str(list_of(home, count)), "--out", str(out), "--engine", engine, "--part-size", "50", "--batch-size",
+            str(BATCH), "--workers", "1", "--quiet", *more,
+        ]).wait()  # fmt: skip
+        assert code == 0, f"{engine} ended with {code}"
+        rates[engine] = rate_of(out, ignore)
+        shutil.rmtree(out)
+    rows = [[name, f"{rate:.1f}", f"{rate / rates['local']:.2f}x"] for name, rate in rates.items()]
+    table = Table(f"Bulk: local and Ray, {count:,} pictures, after start-up", ["engine", "pictures a second", ""], rows,
+                  "Local: one process, two threads. Ray: two actors of one thread each. A reader process each.")  # fmt: skip
+    return Report(
+        [table], [Aim("Bulk, local / Ray throughput (0.7x of local)", rates["local"] / rates["ray"], 1 / 0.7)]
+    )
+
+
+def scaling(home: Path, count: int = 400) -> Report:
+    """One process, and two that share the pictures, with one thread of torch each."""
+    rates = {}
+    for number in (1, 2):
+        out = home / f"scale-{number}"
+        shards = [
+            seewhy_command([
+                "bulk", str(list_of(home, count * number)), "--out", str(out), "--part-size", "25", "--batch-size", str(BATCH),
+                "--workers", "0", "--quiet", "--shard", f"{shard}/{number}",
+            ], threads=1)
+            for shard in range(number)
+        ]  # fmt: skip
+        assert all(shard.wait() == 0 for shard in shards)
+        rates[number] = rate_of(out, number)
+    rows = [[str(number), f"{rate:.1f}", f"{rate / rates[1]:.2f}x"] for number, rate in rates.items()]
+    return Report(
+        [Table("Bulk: one and two processes, one thread each", ["processes (--shard)", "pictures a second", ""], rows)]
+    )
