@@ -1,4 +1,4 @@
-"""Writes docs/summary.md from summary.in.md, and docs/images/summary.png. Needs the data folder, scikit-learn, playwright, Chromium.
+"""Writes docs/summary.md from summary.in.md, and docs/images/summary.png. Needs the data folder and Chromium.
 
 .venv/bin/python docs/make_summary.py [SEEDS]
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -21,14 +21,17 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_
 
 
 class Engine(Protocol):
-    """Does parts of a job, in any order, and yields each when its file is there."""
+    """Does parts of a job, in any order, and yields each when its file is there.
 
-    def __call__(self, job: Job, parts: Sequence[int], hear: Hear) -> Iterator[Done]: ...
+    `hear` is told what one should know, `tick`, where that can be, how many pictures more are explained.
+    """
+
+    def __call__(self, job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[Done]: ...
 
 
-def local(job: Job, parts: Sequence[int], hear: Hear) -> Iterator[Done]:
+def local(job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[Done]:
     """One after the other, in this process."""
-    with Worker(with_readers(job, cores() // 2), hear) as worker:
+    with Worker(with_readers(job, cores() // 2), hear, tick) as worker:
         yield from worker.run(parts)
 
 
@@ -43,7 +46,7 @@ class OnRay:
     def __init__(self, actors: int | None = None) -> None:
         self.actors = actors
 
-    def __call__(self, job: Job, parts: Sequence[int], hear: Hear) -> Iterator[Done]:
+    def __call__(self, job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[Done]:
         with cluster() as ray:
             resources = ray.cluster_resources()
             gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)) - SPARE)

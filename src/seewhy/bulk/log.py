@@ -48,12 +48,14 @@ class Teller:
     def __init__(self, console: Console, total: int | None, done: int, quiet: bool) -> None:
         self.console, self.total, self.before, self.quiet = console, total, done, quiet
         self.pictures = self.failed = self.shown = 0
+        self.within = 0  # pictures of parts that are not yet finished
         self.start = self.said = time.monotonic()
         self.bar: Progress | None = None
 
     def __call__(self, part: Done) -> None:
         self.pictures += part.pictures
         self.failed += part.failed
+        self.within = max(0, self.within - part.pictures)
         if self.quiet:
             return
         for name, reason in part.problems:
@@ -62,15 +64,26 @@ class Teller:
                 self.console.print(f"[red]{escape(name)}[/]: {escape(reason)}", soft_wrap=True)
             elif self.shown == SHOWN + 1:
                 self.console.print("more that failed are in the rows: seewhy.read(RUN).failed", style="bright_black")
+        self.moved(0)
+
+    def moved(self, more: int) -> None:
+        """So many pictures more are explained, though their part is not finished."""
+        self.within += more
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.before + self.pictures, words=self.words())
+            self.bar.update(self.task, completed=self.at, words=self.words())
+        elif self.quiet:
+            return
         elif time.monotonic() - self.said > 10:
             self.said = time.monotonic()
             self.console.print(self.words(), style="bright_black", soft_wrap=True)
 
     @property
+    def at(self) -> int:
+        return self.before + self.pictures + self.within
+
+    @property
     def rate(self) -> float:
-        return self.pictures / max(time.monotonic() - self.start, 1e-9)
+        return (self.pictures + self.within) / max(time.monotonic() - self.start, 1e-9)
 
     def words(self) -> str:
         """How far it is, how fast it goes, how long it will take.
@@ -78,9 +91,9 @@ class Teller:
         >>> Teller(Console(), 100, 0, quiet=True).words()
         '0 of 100 pictures'
         """
-        at = self.before + self.pictures
+        at = self.at
         text = f"{at:,} of {self.total:,} pictures" if self.total is not None else f"{at:,} pictures"
-        if self.pictures:
+        if self.pictures + self.within:
             text += f", {self.rate:,.1f} a second"
             if self.total is not None and self.total > at:
                 text += f", {span((self.total - at) / self.rate)} left"

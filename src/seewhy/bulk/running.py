@@ -169,7 +169,9 @@ def run_job(
         ended = "failed"
         try:
             with tell.running():
-                for done in engine_of(engine, actors)(Job(loaded, items, plan, out, means, classes), todo, hear):
+                for done in engine_of(engine, actors)(
+                    Job(loaded, items, plan, out, means, classes), todo, hear, tell.moved
+                ):
                     log("part", **dataclasses.asdict(done))
                     tell(done)
             ended = "done"

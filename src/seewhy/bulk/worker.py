@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -61,10 +61,10 @@ class Job:
 
 
 class Worker:
-    """Writes parts of a job with one model."""
+    """Writes parts of a job with one model; `tick` is told how many pictures more are explained."""
 
-    def __init__(self, job: Job, hear: Hear = ignore) -> None:
-        self.job = job
+    def __init__(self, job: Job, hear: Hear = ignore, tick: Callable[[int], None] | None = None) -> None:
+        self.job, self.tick = job, tick
         settings = dict(size=job.plan.batch, memory=job.means.memory)
         self.batches = Batches(job.loaded, job.plan.questions, hear=hear, **settings)
         self.workers = 1 if job.means.workers is None else job.means.workers
@@ -106,6 +106,8 @@ class Worker:
                 writer.write(table)
                 failed = table.filter(pc.is_valid(table["error"])).select(["id", "error"]).to_pylist()
                 writer.pictures += len(some)
+                if self.tick is not None:
+                    self.tick(len(some))
                 writer.failed += len(failed)
                 problems += [(row["id"], row["error"]) for row in failed[: MOST_PROBLEMS - len(problems)]]
         return Done(part, writer.pictures, writer.failed, time.monotonic() - start, tuple(problems))

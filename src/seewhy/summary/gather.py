@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,18 +127,27 @@ def gather(run: Run, method: str | None = None, question: str | None = None, lay
 def add(
     batch: Any, layer: str, columns: dict[str, list[Any]], numbers: dict[str, list[Any]], maps: list[Maps], store: str
 ) -> None:
-    """Take the rows of a batch: of the lists what belongs to the layer."""
-    for name in PLAIN:
-        columns[name] += batch[name].to_pylist()
-    rows = batch.select(["layers", "shapes", "lo", "hi", "maps"])
-    places = [names.index(layer) for names in batch["layers"].to_pylist()]
-    for name in NUMBERS:
-        values = batch[name].to_pylist()
-        picked = [None if row is None else row[place] for row, place in zip(values, places, strict=True)]
-        numbers[name].append(np.array([np.nan if value is None else value for value in picked], np.float64))
-    for place, row in zip(places, rows.to_pylist(), strict=True):
-        height, width = row["shapes"][place]
-        maps.append(unpacked(row["maps"][place], (height, width), row["lo"][place], row["hi"][place], store))
+    """Take the rows of a batch, all of the same method: of the lists what belongs to the layer."""
+    import pyarrow.compute as pc
+
+    for places, rows in by_layers(batch, layer):
+        for name in PLAIN:
+            columns[name] += rows[name].to_pylist()
+        at = {name: pc.list_element(rows[name], places) for name in (*NUMBERS, "shapes", "lo", "hi", "maps")}
+        for name in NUMBERS:
+            numbers[name].append(at[name].to_numpy(zero_copy_only=False))
+        found = zip(*(at[name].to_pylist() for name in ("maps", "shapes", "lo", "hi")), strict=True)
+        maps += [unpacked(cells, (height, width), lo, hi, store) for cells, (height, width), lo, hi in found]
+
+
+def by_layers(batch: Any, layer: str) -> Iterator[tuple[int, Any]]:
+    """The rows in stretches that hold the same layers, each with the place of `layer` among them."""
+    names = batch["layers"].to_pylist()
+    start = 0
+    for end in range(1, len(names) + 1):
+        if end == len(names) or names[end] != names[start]:
+            yield names[start].index(layer), batch.slice(start, end - start)
+            start = end
 
 
 def on_one_grid(maps: Sequence[Maps]) -> tuple[Maps, list[str]]:
