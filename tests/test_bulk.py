@@ -23,6 +23,7 @@ from PIL import Image
 from torch import nn
 
 import seewhy
+from seewhy import cli
 from seewhy.bulk import parts
 from seewhy.bulk.batches import Batches
 from seewhy.bulk.items import Item
@@ -208,7 +209,7 @@ def test_every_bad_picture_is_a_row_with_its_reason_and_all_good_ones_are_done(
     (folder / "deep").mkdir()
     (folder / "deep" / "folder.jpg").mkdir()
     os.mkfifo(folder / "pipe.jpg")
-    outcome = job(small, folder, tmp_path / "run", means=Means(workers=1, max_pixels=1_000_000))
+    outcome = job(small, folder, tmp_path / "run", means=Means(workers=1), questions=Questions(max_pixels=1_000_000))
     rows = {row["id"]: row["error"] for row in seewhy.read(tmp_path / "run").table.to_pylist()}
     assert {name for name, error in rows.items() if error is None} == set(right)
     bad = {name: error for name, error in rows.items() if error is not None}
@@ -339,6 +340,7 @@ def test_other_settings_are_refused_by_name(small: seewhy.LoadedModel, photos: P
         ({"questions": Questions(targets=("top2",))}, "targets predicted there, top2 here"),
         ({"questions": Questions(store="float16")}, "store uint8 there, float16 here"),
         ({"part_size": 5}, "part size 4 there, 5 here"),
+        ({"questions": Questions(max_pixels=100)}, "max pixels 50000000 there, 100 here"),
     ):
         with pytest.raises(UsageError, match=words):
             job(small, photos, out, **changed)
@@ -347,6 +349,9 @@ def test_other_settings_are_refused_by_name(small: seewhy.LoadedModel, photos: P
         other.module.head.bias.add_(1)
     with pytest.raises(UsageError, match="other weights"):
         job(other, photos, out)
+    renamed = seewhy.load_model(small.module, preprocess=small.preprocess, labels=["bee", "ant", "cat", "dog"])
+    with pytest.raises(UsageError, match="other names of classes"):
+        job(renamed, photos, out)
     shutil.copy(photos / "ant" / "1.png", photos / "ant" / "new.png")
     with pytest.raises(UsageError, match=r"other pictures.*\(10 there, 11 here\)"):
         job(small, photos, out)
@@ -369,7 +374,10 @@ def test_data_may_lie_elsewhere_when_a_job_goes_on(small: seewhy.LoadedModel, ph
     assert job(small, moved, tmp_path / "run").pictures == 4
 
 
-def test_a_second_writer_is_locked_out(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+def test_a_second_writer_is_locked_out(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PATIENCE", 0.1)
     out = tmp_path / "run"
     out.mkdir()
     with parts.locked(out, (0, 1)):
@@ -485,7 +493,7 @@ def test_ctrl_c_ends_in_order(photos: Path, tmp_path: Path) -> None:
 # The command line
 
 
-def test_the_command_line_and_its_exit_codes(tmp_path: Path) -> None:
+def test_the_command_line_and_its_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(seewhy.sample("coffee"), folder / "coffee.png")
@@ -509,10 +517,12 @@ def test_the_command_line_and_its_exit_codes(tmp_path: Path) -> None:
         (["--batch-size", "0"], "give at least 1"),
         (["--part-size", "0"], "give at least 1"),
     ):
-        ended = subprocess.run([*command, *wrong], capture_output=True, text=True)
-        assert ended.returncode == 2 and words in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
-    ended = subprocess.run([*SEEWHY, "bulk", str(tmp_path / "none"), "--out", str(out)], capture_output=True, text=True)
-    assert ended.returncode == 2 and "no such file or folder" in ended.stderr
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*command[3:], *wrong])
+        assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["bulk", str(tmp_path / "none"), "--out", str(out)])
+    assert "no such file or folder" in capsys.readouterr().err
 
 
 def test_explain_all_takes_what_the_command_line_takes(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
@@ -522,3 +532,211 @@ def test_explain_all_takes_what_the_command_line_takes(small: seewhy.LoadedModel
     assert run.complete and len(run) == 20 and run.settings["seed"] == 3
     with pytest.raises(UnknownName, match="did you mean 'versus'"):
         seewhy.explain_all(small, photos, tmp_path / "run", version="x")
+
+
+# What must not be taken for a picture's fault
+
+
+class Dying(Small):
+    """Fails for good after so many pictures, as a device does; `words` is what it says."""
+
+    def __init__(self, after: int, words: str) -> None:
+        super().__init__()
+        self.after, self.words = after, words
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        SEEN.append(len(inputs))
+        if sum(SEEN) > self.after:
+            raise RuntimeError(self.words)
+        return super().forward(inputs)
+
+
+def many(photos: Path, count: int) -> Path:
+    folder = photos.parent / "many"
+    folder.mkdir()
+    for copy in range(count):
+        shutil.copy(photos / "ant" / "1.png", folder / f"{copy:03d}.png")
+    return folder
+
+
+@pytest.mark.parametrize("words", ["CUDA error: an illegal memory access was encountered", "the weights are gone"])
+def test_a_device_that_fails_ends_the_job_and_burns_no_pictures(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path, words: str
+) -> None:
+    folder = many(photos, 100)
+    loaded = seewhy.load_model(Dying(12, words).eval(), preprocess=small.preprocess, labels=small.labels)
+    SEEN.clear()
+    with pytest.raises(UsageError, match=f"{words}.*What is done stays done"):
+        job(loaded, folder, tmp_path / "run", part_size=90)
+    assert files(tmp_path / "run") == {} and not list((tmp_path / "run").glob(".*.tmp"))
+    loaded.module.after = 10**9
+    assert job(loaded, folder, tmp_path / "run", part_size=90).failed == 0  # it comes back, and nothing is lost
+
+
+def test_a_disk_that_is_gone_ends_the_job(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seewhy.bulk import reading
+
+    def content(item: Item) -> bytes:
+        if item.id.endswith("7.png"):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return Path(item.path).read_bytes()
+
+    monkeypatch.setattr(reading, "content", content)
+    with pytest.raises(UsageError, match="stale file handle; what is done stays done"):
+        job(small, photos, tmp_path / "run")
+    monkeypatch.undo()
+    assert job(small, photos, tmp_path / "run").failed == 0
+
+
+def test_one_awkward_picture_at_the_beginning_refuses_no_job(
+    photos: Path, tmp_path: Path, small: seewhy.LoadedModel
+) -> None:
+    class Picky(Small):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if (inputs.flatten(1).amax(1) < -0.99).any():
+                raise RuntimeError("too dark for me")
+            return super().forward(inputs)
+
+    Image.new("RGB", (40, 40)).save(photos / "ant" / "0.png")
+    (photos / "ant" / "00.png").write_bytes(b"no")
+    loaded = seewhy.load_model(Picky().eval(), preprocess=small.preprocess, labels=small.labels)
+    assert job(loaded, photos, tmp_path / "run", batch=None).failed == 2
+    assert json.loads((tmp_path / "run" / "job.json").read_text())["batch"] >= 1
+
+
+def test_failed_parts_are_done_again_on_request(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    bad = photos / "bee" / "bad.png"
+    bad.write_bytes(b"")
+    assert job(small, photos, tmp_path / "run").failed == 1
+    shutil.copy(photos / "ant" / "1.png", bad)
+    assert job(small, photos, tmp_path / "run").failed == 1
+    again = job(small, photos, tmp_path / "run", retry=True)
+    assert again.failed == 0 and again.pictures <= 4
+
+
+def test_suggested_is_one_layer_for_all_starts(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is suggested may depend on the picture, and each shard sees another first."""
+    from seewhy.bulk import settling
+
+    job(small, photos, tmp_path / "run", shard=(0, 2))
+    kept = json.loads((tmp_path / "run" / "job.json").read_text())
+    assert kept["layers"] == ["features"] and kept["methods"] == ["gradcam"]
+
+    def never(*_: Any) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(settling, "suggest", never)
+    job(small, photos, tmp_path / "run", shard=(1, 2))
+    assert seewhy.read(tmp_path / "run").layers == ("features",)
+
+
+def test_the_first_plan_that_is_written_is_the_one(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from seewhy.bulk.plan import make_plan, write_job
+    from seewhy.bulk.sources import find_items
+
+    plan = make_plan(small, find_items([str(photos)], 4), Questions(), 4)
+    tmp_path.joinpath("run").mkdir()
+    first = write_job(replace(plan, batch=4, layers=("features.0",), methods=("gradcam",)), tmp_path / "run")
+    late = write_job(replace(plan, batch=2, layers=("features.3",), methods=("gradcam",)), tmp_path / "run")
+    assert late == first and late.layers == ("features.0",)
+    other = make_plan(small, find_items([str(photos)], 4), Questions(targets=("top2",)), 4)
+    with pytest.raises(UsageError, match="targets predicted there, top2 here"):
+        write_job(replace(other, batch=2), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["job.json"]
+
+
+def test_locks_of_an_earlier_division_that_nobody_holds_hinder_nobody(tmp_path: Path) -> None:
+    """32 shards start at once where 64 ran before: each looks at the old locks, and at those of the others for a moment."""
+    for shard in range(16):
+        with parts.locked(tmp_path, (shard, 16)):
+            pass
+    code = (
+        "import sys; from pathlib import Path; from seewhy.bulk import parts\n"
+        "with parts.locked(Path(sys.argv[1]), (int(sys.argv[2]), 6)): pass"
+    )
+    commands = [[sys.executable, "-c", code, str(tmp_path), str(shard)] for shard in range(6)]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
+    ends = [child.communicate(timeout=120)[1].decode()[-300:] for child in started]
+    assert [child.returncode for child in started] == [0] * 6, ends
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_readers_end_with_the_process_that_they_read_for(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [
+        *SEEWHY,
+        "bulk",
+        str(many(photos, 400)),
+        "--out",
+        str(out),
+        "--part-size",
+        "4",
+        "--batch-size",
+        "4",
+        "--workers",
+        "2",
+    ]
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    end = time.monotonic() + 120
+    while not files(out) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert len(of_session(child.pid)) >= 3
+    child.kill()
+    child.wait()
+    while of_session(child.pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert of_session(child.pid) == []
+
+
+def of_session(leader: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            after = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if entry.name.isdigit() and int(after[3]) == leader and after[0] != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+def test_what_an_actor_died_of_is_said_as_it_is() -> None:
+    from seewhy.bulk.engines import cause_of
+
+    class OfRay(Exception):
+        def __init__(self, text: str, cause: Exception | None) -> None:
+            super().__init__(text)
+            self.cause = cause
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert cause_of(OfRay("task failed", OfRay("user code failed", full))) is full
+    assert cause_of(OfRay("task failed", wrong := UsageError("no layer"))) is wrong
+    assert str(cause_of(OfRay("the node died\nmore", None))) == "Ray: the node died; what is done stays done."
+
+
+def test_names_do_not_reach_into_the_terminal(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    shutil.copy(seewhy.sample("coffee"), folder / "good.png")
+    (folder / "\x1b]0;owned\x07\x1b[31mbad.png").write_bytes(b"no")
+    command = [*SEEWHY, "bulk", str(folder), "--out", str(tmp_path / "run"), "--workers", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1 and "\x1b" not in ended.stderr and "\\x1b[31mbad.png" in ended.stderr
+
+
+def test_one_logit_predicts_no_class(photos: Path, tmp_path: Path, small: seewhy.LoadedModel) -> None:
+    class One(Small):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return super().forward(inputs)[:, :1]
+
+    loaded = seewhy.load_model(One().eval(), preprocess=small.preprocess)
+    job(loaded, photos, tmp_path / "run")
+    row = seewhy.read(tmp_path / "run").table.to_pylist()[0]
+    assert row["predicted"] is None and row["confidence"] is None and row["score"] is not None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,16 @@ from seewhy.bulk.plan import Questions
 from seewhy.bulk.run import Run
 from seewhy.bulk.running import run_job
 from seewhy.bulk.worker import Means
+from seewhy.console import make_console, print_whole
 from seewhy.errors import UnknownName, UsageError
 from seewhy.preprocess import Preprocess
-from seewhy.summary import write_comparison, write_summary
-from seewhy.summary.compare import compare
+from seewhy.summary import as_csv, write_comparison, write_summary
+from seewhy.summary import pictures as drawn
+from seewhy.summary.compare import compare, on_grid, renamed
+from seewhy.summary.compare_page import comparison_document
 from seewhy.summary.document import document, summarize
 from seewhy.summary.gather import gather
+from seewhy.summary.pictures import photos
 
 LABELS = ["red", "green", "blue", "<i>none</i> & co"]
 CORNERS = {"red": (0, 0), "green": (0, 24), "blue": (24, 0)}
@@ -102,6 +109,31 @@ def run(home: Path) -> Run:
     return made(home, "run", layers=("features.0",))
 
 
+def changed(run: Run, folder: Path, change: Callable[[dict[str, Any]], None]) -> Run:
+    """A copy of a run whose rows have been changed."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    shutil.copytree(run.folder, folder)
+    copy = Run.read(folder)
+    for file in copy.files:
+        table = parquet.read_table(file)
+        rows = table.to_pylist()
+        for row in rows:
+            if row["error"] is None:
+                change(row)
+        parquet.write_table(pa.Table.from_pylist(rows, table.schema), file)
+    return copy
+
+
+def at_layers(row: dict[str, Any], keep: Callable[[str], bool]) -> None:
+    """Drop layers of a row, with all that belongs to them."""
+    held = row["layers"]
+    for name, values in row.items():
+        if isinstance(values, list) and name not in ("view", "input") and len(values) == len(held):
+            row[name] = [value for layer, value in zip(held, values, strict=True) if keep(layer)]
+
+
 # Numbers
 
 
@@ -161,6 +193,158 @@ def test_of_several_methods_questions_and_layers_one_is_shown_and_that_is_said(h
     for choice in ({"method": "gradcan"}, {"question": "top9"}, {"layer": "features.7"}):
         with pytest.raises(UnknownName):
             gather(several, **choice)
+
+
+def test_right_is_a_matter_of_the_predicted_class_whatever_the_maps_are_of(run: Run) -> None:
+    wrong = {row.name: row.right for row in summarize(run, question="label").classes}
+    assert wrong["red"] == 1 and wrong["green"] == 1 and wrong["blue"] == pytest.approx(12 / 16)
+    assert dict(document(summarize(run, question="label"))["facts"])["right"] == "88.9% of 36 with a label"
+
+
+def test_without_a_predicted_class_nothing_is_right_or_wrong(run: Run, tmp_path: Path) -> None:
+    def unknown(row: dict[str, Any]) -> None:
+        if row["label"] != "red":
+            row["predicted"] = row["predicted_name"] = row["confidence"] = None
+
+    some = summarize(changed(run, tmp_path / "some", unknown))
+    assert dict(document(some)["facts"])["right"] == "100.0% of 12 with a label"
+    assert not some.confusions and next(row for row in some.classes if row.name == "green").right is None
+
+    def none(row: dict[str, Any]) -> None:
+        row["predicted"] = row["predicted_name"] = row["confidence"] = None
+
+    nothing = changed(run, tmp_path / "nothing", none)
+    assert gather(nothing).right is None and "right" not in dict(document(summarize(nothing))["facts"])
+    assert compare(run, nothing).same_answer is None
+    comparison_document(compare(run, nothing))
+
+
+def test_rows_without_the_layer_are_left_out_and_that_is_said(home: Path, tmp_path: Path) -> None:
+    two = made(home, "two layers", layers=("features.0", "features.1"))
+
+    def fewer(row: dict[str, Any]) -> None:
+        if row["label"] == "red":
+            at_layers(row, lambda layer: layer == "features.0")
+
+    part = changed(two, tmp_path / "part", fewer)
+    answers = gather(part, layer="features.1")
+    assert len(answers) == 24 and "red" not in answers.columns["label"]
+    assert "12 pictures have no map at features.1" in answers.notes
+    assert len(gather(part, layer="features.0")) == 36
+    with pytest.raises(UnknownName):
+        gather(part, layer="features.2")
+
+
+def test_findings_say_how_the_pictures_came_to_their_class(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[str] = []
+    monkeypatch.setattr("seewhy.summary.document.find_shortcuts", lambda *given: words.append(given[-1]) or [])
+    for question in ("top1", "label"):
+        summarize(run, question=question)
+    assert words == ["predicted as", "labelled"]
+
+
+def test_names_are_looked_up_once(run: Run) -> None:
+    answers = gather(run)
+    assert answers.name_of(0) == "red" and answers.name_of(9) == "class 9"
+    assert answers.names is answers.names
+
+
+def test_blank_maps_and_maps_of_one_cell_have_a_page(run: Run, tmp_path: Path) -> None:
+    def one_cell(row: dict[str, Any]) -> None:
+        row["shapes"], row["maps"] = [[1, 1]], [np.ones(1, np.float16).tobytes()]
+
+    def blank(row: dict[str, Any]) -> None:
+        row["maps"] = [bytes(len(row["maps"][0]))]
+        for name in ("peak_x", "centre_x", "spread", "border", "corner", "inside"):
+            row[name] = [None]
+
+    for name, change in (("one", one_cell), ("blank", blank)):
+        other = changed(run, tmp_path / name, change)
+        for data in (document(summarize(other)), comparison_document(compare(other, other))):
+            assert all(entry["median"] is not None for entry in data["statistics"])
+            assert "likeness" not in [entry["name"] for entry in data["statistics"]]
+            json.dumps(data, allow_nan=False)
+
+
+def test_far_out_is_counted_not_called_strange(run: Run) -> None:
+    found = summarize(run)
+    border = next(entry for entry in document(found)["statistics"] if entry["name"] == "border")
+    assert border["highTitle"] == "Farthest from the median: heat at the border or in a corner"
+    assert f"{found.outliers['edge'].far} of 36 lie more than 3.5 robust deviations out" in border["words"]
+
+
+# Two runs
+
+
+def test_two_runs_are_compared_by_a_method_and_a_question_that_both_have(home: Path, run: Run) -> None:
+    one = made(home, "both ways", layers=("features.0",), methods=("layercam", "gradcam"))
+    two = made(home, "one way", layers=("features.0",), methods=("gradcam",), targets=("label",))
+    both = compare(one, two)
+    assert {(part.method, part.question) for part in both.answers} == {("gradcam", "label")}
+    assert any("gradcam for label at features.0" in text for _, text in comparison_document(both)["facts"])
+    assert any(note.startswith(f"{one.folder}: 2 methods in this run") for note in both.notes)
+    other = made(home, "another way", layers=("features.0",), methods=("layercam",), targets=("predicted",))
+    with pytest.raises(UsageError, match="gradcam for label; the second layercam for top1"):
+        compare(two, other)
+    with pytest.raises(UnknownName):
+        compare(one, two, method="layercan")
+
+
+def test_the_order_of_two_runs_does_not_matter() -> None:
+    draw = np.random.default_rng(0)
+    coarse, fine = (draw.normal(size=(5, side, side)).astype(np.float32).clip(0) for side in (4, 14))
+    one, two = on_grid(coarse, fine), on_grid(fine, coarse)
+    assert one[0].shape == one[1].shape == (5, 14, 14)
+    np.testing.assert_array_equal(one[0], two[1])
+    np.testing.assert_array_equal(one[1], two[0])
+
+
+def test_what_makes_two_runs_less_comparable_is_said(run: Run, tmp_path: Path) -> None:
+    def otherwise(row: dict[str, Any]) -> None:
+        if row["label"] == "red":
+            row["view"] = [4.0, 0.0, 28.0, 32.0]
+        if row["id"].startswith("00"):
+            row["sha256"] = "0" * 64
+        if row["label"] == "blue":
+            row["label"] = row["label_class"] = row["label_name"] = None
+
+    other = changed(run, tmp_path / "other", otherwise)
+    both = compare(run, other)
+    assert "12 pictures were seen through another crop: likeness compares places in the input" in both.notes
+    assert "1 pictures are other files in the second run, of the same id" in both.notes
+    facts = dict(comparison_document(both)["facts"])
+    assert facts[str(run.folder)].endswith("88.9% right of 36")
+    assert facts[str(other.folder)].endswith("100.0% right of 20")
+    assert facts["in the same place, median"] == "100% of the heat"
+
+
+def test_distributions_of_two_runs_are_of_the_pictures_in_both(run: Run, tmp_path: Path) -> None:
+    def moved(row: dict[str, Any]) -> None:
+        if row["label"] != "red":
+            row["id"] = f"other {row['id']}"
+
+    both = compare(run, changed(run, tmp_path / "moved", moved))
+    for entry in comparison_document(both)["statistics"][1:]:
+        assert sum(entry["counts"]) == sum(entry["counts2"]) == 12
+
+
+def test_the_same_answer_goes_by_names_where_classes_are_numbered_in_another_way(run: Run, tmp_path: Path) -> None:
+    def shifted(row: dict[str, Any]) -> None:
+        for name in ("predicted", "target_class", "label_class"):
+            row[name] += 1
+        row["target"] = str(row["target_class"])
+
+    def nameless(row: dict[str, Any]) -> None:
+        for number, name in (
+            ("predicted", "predicted_name"),
+            ("target_class", "target_name"),
+            ("label_class", "label_name"),
+        ):
+            row[name] = f"class {row[number]}"
+
+    other = changed(run, tmp_path / "shifted", shifted)
+    assert renamed(gather(run), gather(other)) and compare(run, other).same_answer == 1
+    assert compare(run, changed(run, tmp_path / "nameless", nameless)).same_answer == 1
 
 
 def test_two_runs_are_matched_by_picture_and_compared_by_their_heat(run: Run, home: Path) -> None:
@@ -231,14 +415,82 @@ def test_the_tables_and_what_the_terminal_says(run: Run, home: Path) -> None:
         assert ended.returncode == 2 and words in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
 
 
+def test_two_runs_as_json(run: Run, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "seewhy", "summary", str(run.folder), str(run.folder), "--json", "-o"]
+    said = json.loads(subprocess.run([*command, str(tmp_path)], capture_output=True, text=True).stdout)
+    assert Path(said["page"]).exists() and len(said["least_alike"]) <= 20
+    assert (said["pictures"], said["same_answer"]) == (36, 1) and said["likeness"] == pytest.approx(1)
+    (tmp_path / "file").write_bytes(b"")
+    ended = subprocess.run([*command, str(tmp_path / "file" / "out")], capture_output=True, text=True)
+    assert ended.returncode == 2 and "cannot be written" in ended.stderr and "Traceback" not in ended.stderr
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_summary(run, tmp_path / "file")
+
+
+def test_cells_that_a_spreadsheet_would_run_are_disarmed() -> None:
+    rows = [["=1+1", "+1", "-1", "@x", "\tx", "\rx"], ["a=1", -1, 0.5, None, float("nan"), True]]
+    read = list(csv.reader(io.StringIO(as_csv(["a"] * 6, rows).decode(), newline="")))
+    assert read[1] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "'\rx"]
+    assert read[2] == ["a=1", "-1", "0.5", "", "", "True"]
+
+
+def test_names_give_the_terminal_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = "a\x1b[2J\x9b2J\u202eb"
+    print_whole(make_console(), [("run", bad)], [bad], [(bad, 1.0, 0.5, 0.5, bad)], bad)
+    said = capsys.readouterr().out
+    assert not {"\x1b", "\x9b", "\u202e"} & set(said) and said.count("a\\x1b[2J\\x9b2J\\u202eb") == 5
+
+
+def test_photos_of_a_tar_file_are_read_by_their_names_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        for number, name in enumerate(("./b.png", "A.PNG", "c/d.png", "broken.png")):
+            file = io.BytesIO()
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(file, "PNG")
+            entry = tarfile.TarInfo(name)
+            entry.size = len(file.getvalue()) if name != "broken.png" else 5
+            tar.addfile(entry, io.BytesIO(file.getvalue()))
+    opened: list[Any] = []
+    real = tarfile.open
+    monkeypatch.setattr(drawn.tarfile, "open", lambda *given: opened.append(given) or real(*given))
+    names = ("./b.png", "A.PNG", "c/d.png", "broken.png", "none.png")
+    found = dict(photos({name: f"{tmp_path}/shard.tar/{name}" for name in names}))
+    assert [None if found[name] is None else int(found[name][0, 0, 0]) for name in names] == [0, 1, 2, None, None]
+    assert len(opened) == 1
+    assert dict(photos({1: f"{tmp_path}/shard.tar"})) == {1: None}
+
+
 # The page
+
+
+@needs_browser
+def test_many_findings_are_cut_and_that_is_said(run: Run, browser: Any, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from seewhy.summary.findings import Finding
+    from seewhy.viewer import build_summary
+
+    one = Finding("corner", 0, "top left", np.arange(3), 12, 0.5, 0.1, 1.0, "3 of 12 pictures")
+    data = document(replace(summarize(run), findings=[one] * 25))
+    assert len(data["findings"]) == 20 and data["unshown"] == "5 more stand in findings.csv."
+    data["statistics"][0]["median"] = None  # none is made, but a page is not to break
+    (tmp_path / "page.html").write_text(build_summary(data, title="t", model="m"))
+    page = Watched(browser, (tmp_path / "page.html").as_uri(), 1280, "light").page
+    assert page.locator("#findings").inner_text().endswith("5 more stand in findings.csv.")
+    assert page.locator("#classes table").count() == 1 and page.locator(".chart").count() == len(data["statistics"])
+    regions = page.locator(".wide[tabindex='0'][role=region][aria-label]")
+    assert regions.count() == page.locator(".wide").count() > 0
+    assert page.locator("#large").get_attribute("aria-label")
+    assert page.locator("#extremes").get_attribute("aria-live") == "polite"
+    page.context.close()
 
 
 @pytest.fixture(scope="module")
 def pages(run: Run, home: Path) -> dict[str, str]:
     _, page = write_summary(run)
     other = made(home, "other", gain=0.5, layers=("features.0",))
-    return {"summary": page.as_uri(), "compare": write_comparison(run, other).as_uri()}
+    return {"summary": page.as_uri(), "compare": write_comparison(run, other)[1].as_uri()}
 
 
 @pytest.fixture(params=["summary", "compare"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from seewhy.bulk.statistics import statistics
 from seewhy.summary import clusters
 from seewhy.summary.clusters import Clusters, find_clusters
 from seewhy.summary.findings import find_groups, find_shortcuts
+from seewhy.summary.heat import shares
 from seewhy.summary.outliers import find_outliers
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
@@ -198,7 +200,53 @@ def test_a_corner_that_half_a_class_is_decided_by_is_found(corner: tuple[float, 
 def test_a_whole_class_that_looks_at_a_corner_is_found() -> None:
     (found,) = find_shortcuts(planted(), np.array([1] * 30 + [0] * 70), SIZE)
     assert found.predicted == 1 and len(found.indices) == found.total == 30
-    assert "30 of 30 pictures predicted as class 1 are all alike" in found.sentence
+    assert "30 of 30 pictures predicted as class 1 lie in one cluster, whose heat" in found.sentence
+
+
+def test_a_sentence_says_how_the_pictures_came_to_the_class() -> None:
+    (found,) = find_shortcuts(planted(), np.array([1] * 30 + [0] * 70), SIZE, word="labelled")
+    assert found.sentence.startswith("30 of 30 pictures labelled class 1 lie in one cluster")
+
+
+def test_what_was_not_sampled_is_not_among_the_others(monkeypatch: Any) -> None:
+    """A class of 60 whose maps lie in one corner, 20 of them sampled: the other 40 are no reason against it."""
+    monkeypatch.setattr(clusters, "MOST", 20)
+    maps, predicted = planted(marked=60, plain=30), np.array([1] * 60 + [0] * 30)
+    groups = find_groups(maps, predicted, SIZE)
+    assert len(groups[1].left_out) == 40
+    found = find_shortcuts(maps, predicted, SIZE, groups={1: groups[1]})[0]
+    outside = statistics(shares(maps[60:]).mean(0, keepdims=True), SIZE)["corner"][0]
+    assert found.others == pytest.approx(outside, abs=1e-6)
+    assert found.sentence.startswith("20 of 20 sampled pictures predicted as class 1") and found.total == 60
+
+
+def test_the_others_are_all_but_the_members() -> None:
+    maps, predicted = planted(), np.array([1] * 60 + [0] * 40)
+    (found,) = find_shortcuts(maps, predicted, SIZE)
+    rest = np.delete(shares(maps), found.indices, axis=0).mean(0, keepdims=True)
+    assert found.others == pytest.approx(statistics(rest, SIZE)["corner"][0], abs=1e-6)
+    blank = np.concatenate([maps[:30], np.zeros((30, 7, 7), np.float32)])
+    assert find_shortcuts(blank, np.array([1] * 30 + [0] * 30), SIZE)[0].others == 0
+
+
+def test_maps_of_one_infinite_cell_do_not_weigh_more() -> None:
+    maps = planted()
+    maps[40, 3, 3] = np.inf
+    assert shares(maps)[40].sum() == pytest.approx(1) and np.isfinite(shares(maps)).all()
+
+
+def test_very_many_equal_maps_cost_nothing() -> None:
+    maps = np.concatenate([np.repeat(planted(marked=1, plain=1), 50_000, axis=0), planted()])
+    before = time.perf_counter()
+    (one,) = find_clusters(maps[:100_000], SIZE).clusters
+    assert one.size == 100_000 and len(one.representatives) == 9
+    assert sum(each.size for each in find_clusters(maps, SIZE).clusters) == 100_100
+    assert time.perf_counter() - before < 60
+    few = np.concatenate([maps[:3], maps[-3:]])
+    ranked = find_clusters(few, SIZE).clusters[0].ranked.tolist()
+    roots = np.sqrt(shares(few.astype(np.float64)).reshape(6, -1) / 2)
+    far = np.linalg.norm(roots[:, None] - roots, axis=2).mean(1).round(6)
+    assert (np.diff(far[ranked]) >= 0).all()
 
 
 def test_classes_of_few_pictures_are_looked_at_together() -> None:

@@ -101,10 +101,14 @@ def print_whole(
 ) -> None:
     """What was found in a whole data set: facts, findings, and the pictures that look farthest out (id, deviations, border,
     corner, predicted)."""
-    console.print("  ".join(f"[{FAINT}]{escape(name)}[/] {escape(text)}" for name, text in facts), soft_wrap=True)
+
+    def shown(text: str) -> str:
+        return escape(printable(text))
+
+    console.print("  ".join(f"[{FAINT}]{shown(name)}[/] {shown(text)}" for name, text in facts), soft_wrap=True)
     console.print()
     for text in said:
-        console.print(f"[bold {ACCENT}]{escape(text)}[/]", soft_wrap=True)
+        console.print(f"[bold {ACCENT}]{shown(text)}[/]", soft_wrap=True)
     if outliers:
         console.print("\nfarthest out, by their heat at the border or in a corner", style=FAINT)
         table = plain_table()
@@ -112,9 +116,18 @@ def print_whole(
             table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         table.add_column("predicted")
         for name, score, border, corner, predicted in outliers:
-            table.add_row(escape(name), f"{score:.1f}", f"{border:.2f}", f"{corner:.2f}", escape(predicted))
+            table.add_row(shown(name), f"{score:.1f}", f"{border:.2f}", f"{corner:.2f}", shown(predicted))
         console.print(table)
-    console.print(f"\nAll of it in a browser: [bold]{escape(page)}[/]", soft_wrap=True)
+    console.print(f"\nAll of it in a browser: [bold]{shown(page)}[/]", soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Text with escapes for what a terminal would take for a command: `\\x1b`.
+
+    >>> printable("a\\x1b[31m")
+    'a\\\\x1b[31m'
+    """
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def plain_table() -> Table:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seewhy.bulk.plan import LABEL, Questions
 from seewhy.bulk.rows import Taken, as_questions, failed_rows, in_order, rows_of
-from seewhy.errors import REFUSALS, SeewhyError, UsageError
+from seewhy.errors import REFUSALS, SeewhyError, TargetError, UsageError
 from seewhy.explanation import Explanation
 from seewhy.models import LoadedModel
 from seewhy.pipeline import explain
@@ -21,7 +21,9 @@ from seewhy.weights import first_line
 
 FIRST, MOST_CPU, MOST_GPU = 4, 32, 512
 WORTH_IT = 1.05  # a size must be so much faster than the one before
+TOO_MANY = 64  # pictures in a row with the same failure
 LONG = 2.0  # seconds; where a batch takes longer, larger ones would gain nothing
+KEPT = "What is done stays done; the part in work is not written, and the same command does it again."
 Hear = Callable[[str], None]
 
 
@@ -40,6 +42,10 @@ class Batches:
     ) -> None:
         self.loaded, self.questions, self.size, self.memory, self.hear = loaded, questions, size, memory, hear
         self.proved = False  # whether the questions were ever answered
+        self.in_a_row: tuple[str, int] = (
+            "",
+            0,
+        )  # pictures that failed with the same words, and none between that did not
         parameter = next(loaded.module.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
 
@@ -82,10 +88,16 @@ class Batches:
             some = waiting.pop(0)
             try:
                 keep(some, self.batch(some))
-                self.proved = True
+                self.proved, self.in_a_row = True, ("", 0)
             except (SeewhyError, *REFUSALS, MemoryError) as error:
+                if is_device(error):
+                    raise UsageError(f"the device failed ({first_line(error)}). {KEPT}") from None
                 if len(some) == 1:
                     failed.append((some[0], UsageError("not enough memory") if is_memory(error) else error))
+                    if not isinstance(
+                        error, TargetError
+                    ):  # the class is not in the picture: its own matter, and may be common
+                        self.count(first_line(failed[-1][1]))
                 elif is_memory(error):
                     waiting[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
                     if len(some) // 2 < self.size:
@@ -94,6 +106,13 @@ class Batches:
                 else:
                     waiting[:0] = [[one] for one in some]
         return failed
+
+    def count(self, words: str) -> None:
+        """Raise UsageError where so many pictures in a row fail with the same words that it cannot be theirs."""
+        known, times = self.in_a_row
+        self.in_a_row = (words, times + 1 if words == known else 1)
+        if self.proved and self.in_a_row[1] >= TOO_MANY:
+            raise UsageError(f"{TOO_MANY} pictures in a row failed alike ({words}): that is not theirs. {KEPT}")
 
     def batch(self, taken: Sequence[Taken]) -> list[pa.RecordBatch]:
         """The rows of pictures that are explained together."""
@@ -164,6 +183,16 @@ class Batches:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
+
+
+def is_device(error: BaseException) -> bool:
+    """Whether the device is lost: after such an error each later call fails, whatever the picture."""
+    known: BaseException | None = error
+    while known is not None:
+        if isinstance(known, torch.AcceleratorError) or "CUDA error" in str(known) or "cuDNN" in str(known):
+            return not is_memory(known)
+        known = known.__cause__ or known.__context__
+    return False
 
 
 def is_memory(error: BaseException) -> bool:

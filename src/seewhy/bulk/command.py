@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,6 +34,7 @@ def bulk(
     allow_code: Annotated[bool, Parameter(group=what)] = False,
     seed: Annotated[int, Parameter(group=what)] = 0,
     store: Annotated[Literal["uint8", "float16"], Parameter(group=what)] = "uint8",
+    max_pixels: Annotated[int, Parameter(group=what)] = 50_000_000,
     engine: Annotated[Literal["local", "ray"], Parameter(group=how)] = "local",
     batch_size: Annotated[int | None, Parameter(group=how)] = None,
     part_size: Annotated[int, Parameter(group=how)] = 256,
@@ -41,7 +43,7 @@ def bulk(
     shard: Annotated[str, Parameter(group=how)] = "0/1",
     device: Annotated[str, Parameter(group=how)] = "auto",
     memory: Annotated[int, Parameter(group=how)] = 256,
-    max_pixels: Annotated[int, Parameter(group=how)] = 50_000_000,
+    retry_failed: Annotated[bool, Parameter(group=how)] = False,
     json: Annotated[bool, Parameter(group=how)] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], group=how)] = False,
 ) -> int:
@@ -82,6 +84,8 @@ def bulk(
         For methods that draw random numbers.
     store
         How maps are kept: uint8 with a scale for each, or float16, which is twice as large.
+    max_pixels
+        Refuse pictures larger than this before decoding them.
     engine
         "local", or "ray": on a cluster where RAY_ADDRESS names one.
     batch_size
@@ -98,8 +102,8 @@ def bulk(
         auto, cpu, cuda, cuda:1 or mps.
     memory
         Megabytes for a batch of changed pictures, for methods that ask the network again.
-    max_pixels
-        Refuse pictures larger than this before decoding them.
+    retry_failed
+        Do the parts again in which pictures failed.
     json
         Print one JSON object at the end, and nothing else, to stdout.
     quiet
@@ -112,7 +116,7 @@ def bulk(
     questions = Questions(
         methods=tuple(split(methods) or ()), layers=tuple(split(layers) or ("suggested",)),
         targets=tuple(split_targets(targets) or (PREDICTED,)), versus=tuple(split_targets(versus) or ()),
-        site=site, grid=grid, multilabel=multilabel, fit=fit, seed=seed, store=store,
+        site=site, grid=grid, multilabel=multilabel, fit=fit, seed=seed, store=store, max_pixels=max_pixels,
     )  # fmt: skip
     needed("seewhy bulk", "pyarrow", "loky", "filelock")
     from seewhy.bulk.parts import read_shard
@@ -129,10 +133,13 @@ def bulk(
     )
     for note in () if quiet or json else loaded.notes:
         say(note)
-    means = Means(workers, memory * 2**20, max_pixels)
+    means = Means(workers, memory * 2**20)
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a scheduler that takes a machine back: end as for Ctrl-C
     outcome = run_job(
         loaded, inputs, out, questions, means=means, batch=batch_size, part_size=part_size, shard=own, engine=engine,
-        actors=actors, quiet=quiet or json,
+        actors=actors, retry=retry_failed, quiet=quiet or json,
     )  # fmt: skip
     if json:
         import json as writer

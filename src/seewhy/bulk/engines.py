@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from seewhy.bulk.batches import Hear
 from seewhy.bulk.worker import Done, Job, Worker
-from seewhy.errors import UsageError
+from seewhy.errors import SeewhyError, UsageError
+from seewhy.weights import first_line
 
 ENGINES = ("local", "ray")
 SPARE = 2  # CPUs for Ray's own tasks: without one they wait for actors that hold all of them, for ever
@@ -66,9 +67,22 @@ class OnRay:
                 num_gpus=1 if gpus else 0,
                 num_cpus=1,
             )
-            for row in done.iter_rows():
-                problems = tuple(zip(row["names"], row["reasons"], strict=True))
-                yield Done(row["part"], row["pictures"], row["failed"], row["seconds"], problems)
+            try:
+                for row in done.iter_rows():
+                    problems = tuple(zip(row["names"], row["reasons"], strict=True))
+                    yield Done(row["part"], row["pictures"], row["failed"], row["seconds"], problems)
+            except ray.exceptions.RayError as error:
+                raise cause_of(error) from None
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What went wrong in an actor: ours and the system's errors as they are, others in one line."""
+    known: BaseException | None = error
+    while known is not None:
+        if isinstance(known, SeewhyError | OSError):
+            return known
+        known = getattr(known, "cause", None) or known.__cause__
+    return UsageError(f"Ray: {first_line(error)}; what is done stays done.")
 
 
 class Actor:

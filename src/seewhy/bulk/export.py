@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage
-from seewhy.bulk.run import Run, map_of, view_of
+from seewhy.bulk.run import CELLS, Run, map_in, view_of
 from seewhy.errors import UnknownName, UsageError
 from seewhy.places import safe_name
 from seewhy.regions import largest_box
@@ -43,9 +43,10 @@ def export(
         raise UnknownName("kind of export", kind, KINDS, hint=f"There are {', '.join(KINDS)}.")
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold {threshold}: give a share of the map's maximum, above 0 and at most 1.")
-    good, layer = run.select(method, question, layer)
-    rows = (row for batch in good.to_batches(max_chunksize=256) for row in batch.to_pylist())
-    return KINDS[kind](run, out, ((row, map_of(row, layer, run.store)) for row in rows), threshold)
+    columns = ["id", "path", "width", "height", "view", "input", "label", "predicted_name", "confidence", *CELLS]
+    columns += ["target_class", "target_name", "probability"]
+    rows = run.rows(*run.select(method, question, layer), columns)
+    return KINDS[kind](run, out, ((row, map_in(row, run.store)) for row in rows), threshold)
 
 
 Rows = Iterator[tuple[dict[str, Any], NDArray[np.float32]]]

@@ -6,6 +6,7 @@ tar files it is one of them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections import Counter
@@ -13,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+# Of a disk or a network that is gone: no picture's fault, and it may come back.
+PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 Box = tuple[float, float, float, float]  # left, top, right, bottom in photo pixels
 
 

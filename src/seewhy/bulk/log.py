@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seewhy.bulk.worker import Done
+from seewhy.console import printable
 
 SHOWN = 10  # problems
 
@@ -61,7 +62,7 @@ class Teller:
         for name, reason in part.problems:
             self.shown += 1
             if self.shown <= SHOWN:
-                self.console.print(f"[red]{escape(name)}[/]: {escape(reason)}", soft_wrap=True)
+                self.console.print(f"[red]{escape(printable(name))}[/]: {escape(printable(reason))}", soft_wrap=True)
             elif self.shown == SHOWN + 1:
                 self.console.print("more that failed are in the rows: seewhy.read(RUN).failed", style="bright_black")
         self.moved(0)

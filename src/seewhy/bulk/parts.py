@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from seewhy.bulk.plan import Plan
 from seewhy.bulk.rows import SCHEMA
 from seewhy.errors import UsageError
 
+PATIENCE = 3.0  # seconds
 KEY, COUNTS = b"seewhy", b"seewhy.part"  # in the footer: the job, and what the part holds
 LOCKS = "locks"
 SUFFIX = ".tmp"
@@ -176,7 +178,8 @@ def locked(out: Path, shard: Shard) -> Iterator[None]:
 
 
 def take(stack: ExitStack, path: Path, refusal: str) -> None:
-    lock = FileLock(path, timeout=0)
+    # A moment's patience: others that start now look at this lock, too, and let go of it at once.
+    lock = FileLock(path, timeout=PATIENCE, poll_interval=0.01 + random.random() / 50)
     try:
         stack.enter_context(lock)
     except Timeout:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from seewhy import storage
 from seewhy.bulk.items import Items
 from seewhy.catalog import GROUPS, read_method
 from seewhy.errors import UnknownName, UsageError
+from seewhy.images import MAX_PIXELS
 from seewhy.models import LoadedModel
 from seewhy.provenance import provenance
 
@@ -37,6 +40,7 @@ class Questions:
     fit: str | None = None
     seed: int = 0
     store: str = "uint8"
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if self.store not in STORES:
@@ -80,11 +84,19 @@ class Plan:
     pictures_hash: str
     part_size: int
     batch: int = 0  # not yet known
+    layers: tuple[str, ...] = ()  # what "suggested" is, once it is known
+    methods: tuple[str, ...] = ()  # and the method that fits the questions
+
+    @property
+    def concrete(self) -> Questions:
+        """The questions with the layer and the method that were found out at the first start."""
+        asked = self.questions
+        return replace(asked, layers=self.layers or asked.layers, methods=self.methods or asked.methods)
 
     @property
     def settings(self) -> dict[str, Any]:
         """What every row depends on. Not the size of a batch, which changes no more than the last digits, and not versions."""
-        model = {key: self.model[key] for key in ("model", "weights", "preprocess")}
+        model = {key: self.model[key] for key in ("class", "weights", "preprocess", "labels")}
         chosen = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.questions).items()
         }
@@ -104,6 +116,8 @@ class Plan:
             "fingerprint": self.fingerprint,
             "settings": self.settings,
             "batch": self.batch,
+            "layers": list(self.layers),
+            "methods": list(self.methods),
             "count": self.pictures,
             "model": dict(self.model),
         }
@@ -111,6 +125,10 @@ class Plan:
 
 def make_plan(loaded: LoadedModel, items: Items, questions: Questions, part_size: int) -> Plan:
     about = json.loads(json.dumps(provenance(loaded, hashed=True), default=str))  # as it will be read back
+    about["labels"] = hashlib.sha256(repr(loaded.labels).encode()).hexdigest()[:16] if loaded.labels else None
+    if about["preprocess"] is None:  # a user's own
+        kind = loaded.preprocess if hasattr(loaded.preprocess, "__qualname__") else type(loaded.preprocess)
+        about["preprocess"] = f"{kind.__module__}.{kind.__qualname__}"  # type: ignore[union-attr]
     return Plan(questions, about, items.parts, items.count, items.digest(), part_size)
 
 
@@ -126,14 +144,14 @@ def begin(plan: Plan, out: Path) -> Plan:
         differ = [name for name, value in plan.settings.items() if old["settings"].get(name) != value]
         said = "; ".join(difference(name, old["settings"].get(name), plan.settings[name], old, plan) for name in differ)
         raise UsageError(f"{out} was begun with other settings: {said}. Take another --out, or the same settings.")
-    return replace(plan, batch=old["batch"])
+    return replace(plan, batch=old["batch"], layers=tuple(old["layers"]), methods=tuple(old["methods"]))
 
 
 def difference(name: str, there: Any, here: Any, old: Mapping[str, Any], plan: Plan) -> str:
     if name == "pictures":
         return f"other pictures, or others' labels ({old['count']} there, {plan.pictures} here)"
-    if name == "weights":
-        return "other weights"
+    if name in ("weights", "labels"):
+        return {"weights": "other weights", "labels": "other names of classes"}[name]
 
     def shown(value: Any) -> str:
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -141,9 +159,21 @@ def difference(name: str, there: Any, here: Any, old: Mapping[str, Any], plan: P
     return f"{name.replace('_', ' ')} {shown(there)} there, {shown(here)} here"
 
 
-def write_job(plan: Plan, out: Path) -> None:
+def write_job(plan: Plan, out: Path) -> Plan:
+    """Write the plan down; where another process was faster, its plan is the one. Raises UsageError as `begin` does."""
+    if (old := read_job(out)) is not None and not old["batch"] and old["fingerprint"] == plan.fingerprint:
+        (out / JOB).unlink(missing_ok=True)  # it knew no more than what was asked
     text = json.dumps(plan.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    storage.write_file(out / JOB, text.encode(), durable=True)
+    own = storage.write_file(out / f".{JOB}.{os.getpid()}-{secrets.token_hex(4)}", text.encode(), durable=True)
+    try:
+        os.link(own, out / JOB)
+    except FileExistsError:
+        return begin(plan, out)
+    except OSError:  # a file system without links
+        os.replace(own, out / JOB)
+    finally:
+        own.unlink(missing_ok=True)
+    return plan
 
 
 def read_job(out: Path) -> dict[str, Any] | None:

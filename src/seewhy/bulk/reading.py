@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import stat
+import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
@@ -14,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.items import Item
+from seewhy.bulk.items import PASSING, Item
 from seewhy.bulk.regions import Floats, from_boxes, from_mask, read_mask
 from seewhy.errors import ImageError
 from seewhy.images import check_picture, load_image
@@ -67,9 +70,26 @@ def read(item: Item, preprocess: Any, max_pixels: int) -> Read:
     except ImageError as error:
         return replace(found, error=error.reason)
     except OSError as error:
+        if error.errno in PASSING:
+            raise
         return replace(found, error=(error.strerror or str(error)).lower())
     except (Exception, SystemExit) as error:  # a user's own preprocessing may raise anything
         return replace(found, error=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+
+
+def end_with(parent: int) -> None:
+    """In a reader process: end when the one that it reads for is gone, killed without a word, and not before.
+
+    Ctrl-C reaches all processes of a terminal; the one in front ends its readers itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def content(item: Item) -> bytes:
@@ -122,7 +142,9 @@ class Reader:
             if self.workers:
                 from loky import ProcessPoolExecutor  # needs no guard around a user's main module, and names its dead
 
-                self.pool = ProcessPoolExecutor(self.workers, timeout=None)
+                self.pool = ProcessPoolExecutor(
+                    self.workers, timeout=None, initializer=end_with, initargs=(os.getpid(),)
+                )
             else:
                 self.pool = ThreadPoolExecutor(1)
         try:

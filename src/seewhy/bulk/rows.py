@@ -141,7 +141,7 @@ def picture_columns(taken: Sequence[Taken], names: Sequence[str] | None) -> dict
 def answer_columns(e: Explanation, question: str, answer: Answer) -> dict[str, Any]:
     count = len(e)
     columns: dict[str, Any] = {"question": [question] * count, "score": answer.scores.float().cpu().numpy()}
-    if e.logits is not None:
+    if e.logits is not None and e.logits.shape[1] > 1:  # of one number, only its sign or its size says anything
         best = e.probabilities.max(1)
         columns["predicted"] = best.indices.int().cpu().numpy()
         columns["predicted_name"] = [class_name(index, e.labels) for index in best.indices.tolist()]

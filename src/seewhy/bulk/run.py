@@ -21,8 +21,9 @@ from seewhy.view import View
 if TYPE_CHECKING:
     import pyarrow as pa
 
+CELLS = ("shapes", "lo", "hi", "maps")  # what a map is read from
 PER_LAYER = (
-    "lo", "hi", "positive", "peak_x", "peak_y", "centre_x", "centre_y", "spread", "border", "corner", "inside", "flags"
+    *CELLS, "positive", "peak_x", "peak_y", "centre_x", "centre_y", "spread", "border", "corner", "inside", "flags"
 )  # fmt: skip
 
 
@@ -94,42 +95,70 @@ class Run:
     @property
     def failed(self) -> list[dict[str, str]]:
         """The pictures that failed: id, path and error."""
-        import pyarrow.compute as pc
+        from pyarrow.dataset import field
 
-        known = self.table.select(["id", "path", "error"])
-        return list(known.filter(pc.is_valid(known["error"])).to_pylist())
+        found = self.dataset.to_table(columns=["id", "path", "error"], filter=field("error").is_valid())
+        return list(found.to_pylist())
 
     @cached_property
-    def layers(self) -> tuple[str, ...]:
-        """The layers that the rows have maps of, in execution order."""
+    def kinds(self) -> dict[str, dict[str, dict[str, None]]]:
+        """What the good rows hold, by method: the `questions` and the `layers`, in the order of the rows."""
         import pyarrow.compute as pc
 
-        names = pc.unique(pc.list_flatten(self.table["layers"].combine_chunks())).to_pylist()
-        return tuple(name for name in names if name is not None)
+        found: dict[str, dict[str, dict[str, None]]] = {}
+        for batch in self.batches(columns=["method", "question", "layers"]):
+            for method in batch["method"].unique().to_pylist():
+                if method is None:  # a picture that failed
+                    continue
+                rows = batch.filter(pc.equal(batch["method"], method))
+                own = found.setdefault(method, {"questions": {}, "layers": {}})
+                own["questions"] |= dict.fromkeys(rows["question"].unique().to_pylist())
+                own["layers"] |= dict.fromkeys(pc.list_flatten(rows["layers"]).unique().to_pylist())
+        return found
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that the rows have maps of, in execution order."""
+        return tuple(dict.fromkeys(name for own in self.kinds.values() for name in own["layers"]))
 
     def select(
         self, method: str | None = None, question: str | None = None, layer: str | None = None
-    ) -> tuple[pa.Table, str]:
-        """The good rows of one method and question, and the layer that is meant; what is left out must have one value only.
+    ) -> tuple[str, str, str]:
+        """The method, question and layer that are meant; what is left out must have one value only, of several layers the last.
 
-        Of several layers the last is meant. Raises ChoiceError where several are left, UnknownName for one that is not there.
+        Raises ChoiceError where several are left, UnknownName for one that is not there.
         """
-        import pyarrow.compute as pc
-
-        good = self.table.filter(pc.is_null(self.table["error"]))
-        if not good.num_rows:
+        if not self.kinds:
             raise UsageError(f"{self.folder}: no picture of this run was explained.")
-        for kind, given in (("method", method), ("question", question)):
-            value = chosen(kind, given, pc.unique(good[kind]).to_pylist())
-            good = good.filter(pc.equal(good[kind], value))
-        names = [
-            name
-            for name in self.layers
-            if name in set(pc.unique(pc.list_flatten(good["layers"].combine_chunks())).to_pylist())
-        ]
-        if layer is not None and layer not in names:
-            raise UnknownName("layer", layer, names, hint=f"This run has {', '.join(names)}.")
-        return good, layer or names[-1]
+        method = chosen("method", method, list(self.kinds))
+        question = chosen("question", question, list(self.kinds[method]["questions"]))
+        layers = list(self.kinds[method]["layers"])
+        if layer is not None and layer not in layers:
+            raise UnknownName("layer", layer, layers, hint=f"This run has {', '.join(layers)}.")
+        return method, question, layer or layers[-1]
+
+    def rows(
+        self,
+        method: str | None = None,
+        question: str | None = None,
+        layer: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """The good rows of one method and question, one by one; of their lists what belongs to the layer.
+
+        Rows without a map at that layer are left out.
+        """
+        from pyarrow.dataset import field
+
+        method, question, layer = self.select(method, question, layer)
+        wanted = None if columns is None else list(dict.fromkeys([*columns, "layers"]))
+        where = (field("method") == method) & (field("question") == question)
+        for batch in self.batches(columns=wanted, where=where):
+            for row in batch.to_pylist():
+                names = row.pop("layers")
+                if layer in names:
+                    place = names.index(layer)
+                    yield {name: value[place] if name in PER_LAYER else value for name, value in row.items()}
 
     def maps(
         self, method: str | None = None, question: str | None = None, layer: str | None = None
@@ -138,27 +167,26 @@ class Run:
 
         Raises UsageError where the maps are of several sizes.
         """
-        good, layer = self.select(method, question, layer)
-        found = [
-            map_of(row, layer, self.store) for row in good.select(["layers", "shapes", "lo", "hi", "maps"]).to_pylist()
-        ]
+        ids, found = [], []
+        for row in self.rows(method, question, layer, ["id", *CELLS]):
+            ids.append(row["id"])
+            found.append(map_in(row, self.store))
         if len({one.shape for one in found}) > 1:
-            raise UsageError(f"the maps of {layer} are of several sizes; read them row by row: row['maps'].")
-        return good["id"].to_pylist(), np.stack(found)
+            raise UsageError("these maps are of several sizes; read them one by one: seewhy.read(RUN).rows(...).")
+        return ids, np.stack(found)
 
     def to_pandas(self, method: str | None = None, question: str | None = None, layer: str | None = None) -> Any:
         """A pandas.DataFrame, a row for each picture, with the numbers of one layer as columns; without maps."""
         import pandas
 
-        good, layer = self.select(method, question, layer)
-        rows = []
-        for row in good.drop_columns(["shapes", "maps", "error"]).to_pylist():
-            place = row.pop("layers").index(layer)
-            rows.append({**row, **{name: row[name][place] for name in PER_LAYER}, "layer": layer})
-        return pandas.DataFrame(rows)
+        from seewhy.bulk.rows import SCHEMA
+
+        names = [name for name in SCHEMA.names if name not in ("shapes", "maps", "error", "layers")]
+        layer = self.select(method, question, layer)[2]
+        return pandas.DataFrame([{**row, "layer": layer} for row in self.rows(method, question, layer, names)])
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return int(self.dataset.count_rows())
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else f"{len(self.files)} of {self.job['settings']['parts']} parts"
@@ -169,10 +197,15 @@ read = Run.read
 
 
 def map_of(row: Mapping[str, Any], layer: str, store: str) -> NDArray[np.float32]:
-    """The signed map (h, w) of one row at a layer."""
+    """The signed map (h, w) of one row of the table at a layer."""
     place = row["layers"].index(layer)
-    height, width = row["shapes"][place]
-    return unpacked(row["maps"][place], (height, width), row["lo"][place], row["hi"][place], store)
+    return map_in({name: row[name][place] for name in CELLS}, store)
+
+
+def map_in(row: Mapping[str, Any], store: str) -> NDArray[np.float32]:
+    """The signed map (h, w) of one of `Run.rows`, which is of one layer."""
+    height, width = row["shapes"]
+    return unpacked(row["maps"], (height, width), row["lo"], row["hi"], store)
 
 
 def view_of(row: Mapping[str, Any]) -> View:
@@ -180,12 +213,6 @@ def view_of(row: Mapping[str, Any]) -> View:
     left, top, right, bottom = row["view"]
     height, width = row["input"]
     return View((row["height"], row["width"]), (height, width), (left, top, right, bottom))
-
-
-def photo_path(run: Run, row: Mapping[str, Any]) -> Path | None:
-    """Where the photo of a row lies now, if it still does; of a picture in a tar file nowhere."""
-    path = Path(row["path"])
-    return path if path.is_file() else None
 
 
 def chosen(kind: str, given: str | None, choices: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -13,16 +12,14 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from seewhy.bulk.batches import Batches
 from seewhy.bulk.engines import ENGINES, engine_of
 from seewhy.bulk.items import Items, Listed
 from seewhy.bulk.labels import ClassOf
 from seewhy.bulk.log import Log, Teller, span
 from seewhy.bulk.parts import Shard, finished, locked, share_of, sweep
-from seewhy.bulk.plan import PREDICTED, Plan, Questions, begin, make_plan, write_job
-from seewhy.bulk.reading import read
-from seewhy.bulk.rows import Taken
+from seewhy.bulk.plan import PREDICTED, Questions, begin, make_plan
 from seewhy.bulk.run import Run
+from seewhy.bulk.settling import settled
 from seewhy.bulk.sources import find_items
 from seewhy.bulk.worker import Job, Means
 from seewhy.errors import UnknownName, UsageError
@@ -31,7 +28,6 @@ from seewhy.loaded import count_classes
 from seewhy.models import LoadedModel, load_model
 
 PART = 256  # pictures
-TRIED = 64  # pictures read to find one that can be, for the size of a batch
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -124,10 +120,11 @@ def run_job(
     shard: Shard = (0, 1),
     engine: Literal["local", "ray"] = "local",
     actors: int | None = None,
+    retry: bool = False,
     console: Console | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """Explain every picture of `inputs` that the run in `out` does not hold yet.
+    """Explain every picture of `inputs` that the run in `out` does not hold yet; `retry`: also the parts where some failed.
 
     Raises UsageError and its kinds for what cannot be done as given, KeyboardInterrupt after everything is put in order.
     """
@@ -153,13 +150,17 @@ def run_job(
         mine = share_of(plan.parts, shard)
         sweep(out, plan, mine)
         there = finished(out, plan)
+        if retry:
+            there = {part: known for part, known in there.items() if not known["failed"]}
         todo = [part for part in mine if part not in there]
         own = [there[part] for part in mine if part in there]
         before, failed = sum(one["pictures"] for one in own), sum(one["failed"] for one in own)
         for note in (*items.notes, *classes.notes) if todo else ():
             hear(note)
+        job = Job(loaded, items, plan, out, means, classes)
         if todo:
-            plan = with_batch(plan, loaded, items, classes, means, batch, todo, hear, out)
+            plan = settled(job, batch, todo, hear, out)
+            job = dataclasses.replace(job, plan=plan)
         log("started", fingerprint=plan.fingerprint, engine=engine, shard=f"{shard[0]}/{shard[1]}", parts=len(mine),
             there=len(own), pictures=plan.pictures, batch=plan.batch)  # fmt: skip
         if own and not quiet:
@@ -169,9 +170,7 @@ def run_job(
         ended = "failed"
         try:
             with tell.running():
-                for done in engine_of(engine, actors)(
-                    Job(loaded, items, plan, out, means, classes), todo, hear, tell.moved
-                ):
+                for done in engine_of(engine, actors)(job, todo, hear, tell.moved):
                     log("part", **dataclasses.asdict(done))
                     tell(done)
             ended = "done"
@@ -220,36 +219,3 @@ def make_folder(out: Path) -> Path:
 def class_of(loaded: LoadedModel, items: Items) -> ClassOf:
     grouped = isinstance(items, Listed) and items.grouped
     return ClassOf(items.labels, grouped=grouped, names=loaded.labels, count=count_classes(loaded.module))
-
-
-def with_batch(
-    plan: Plan, loaded: LoadedModel, items: Items, classes: ClassOf, means: Means, batch: int | None,
-    todo: Sequence[int], hear: Any, out: Path,
-) -> Plan:  # fmt: skip
-    """The plan with the size of a batch: as given, as written down, or found by trying and written down."""
-    if batch is not None and plan.batch not in (0, batch):
-        hear(f"batches of {batch}, and of {plan.batch} in what is done: maps may differ in their last digits")
-        return dataclasses.replace(plan, batch=batch)
-    if plan.batch:
-        return plan
-    if batch is None:
-        batch = try_sizes(plan, loaded, items, classes, means, todo)
-        hear(f"batches of {batch} pictures (--batch-size)")
-    plan = dataclasses.replace(plan, batch=batch)
-    if (known := begin(plan, out)) is not plan:  # another shard was faster
-        return known
-    write_job(plan, out)
-    return plan
-
-
-def try_sizes(
-    plan: Plan, loaded: LoadedModel, items: Items, classes: ClassOf, means: Means, todo: Sequence[int]
-) -> int:
-    """The size of a batch, by trying with the first picture that can be read; no more of them than there are pictures to do."""
-    source = (item for part in todo for item in items.part(part))
-    most = min((plan.pictures or 10**9) // 4, 10**9) or 1
-    for item in itertools.islice(source, TRIED):
-        found = Taken(0, read(item, loaded.preprocess, means.max_pixels), classes(item.label))
-        if found.reason is None and not ("label" in plan.questions.asked and found.label_class is None):
-            return Batches(loaded, plan.questions, size=1, memory=means.memory).find_size(found, most)
-    return 1

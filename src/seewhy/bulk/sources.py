@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from seewhy.bulk.items import Item, Items, Listed, readable, with_own_ids
@@ -33,7 +34,9 @@ def find_items(given: Sequence[str], size: int) -> Items:
     if tars:
         if others := [path for path in paths if not tars_in(path)]:
             raise UsageError(f"tar files and other input together ({others[0]}); give one job for each.")
-        return Tars(tars)
+        if gone := [tar for tar in tars if not os.path.exists(tar)]:
+            raise UsageError(f"{gone[0]}: no such file{f' (and {len(gone) - 1} more)' if len(gone) > 1 else ''}.")
+        return Tars([os.path.abspath(tar) for tar in tars])
     items: list[Item] = []
     notes: list[str] = []
     for path in paths:
@@ -42,7 +45,13 @@ def find_items(given: Sequence[str], size: int) -> Items:
         notes += said
     if not items:
         raise UsageError(f"{', '.join(given)}: no pictures in there ({READABLE}, by file name).")
-    return Listed(with_own_ids(items), size, tuple(notes))
+    return Listed(with_own_ids([absolute(item) for item in items]), size, tuple(notes))
+
+
+def absolute(item: Item) -> Item:
+    """The same with paths that hold wherever a process runs that reads it."""
+    mask = item.mask and os.path.abspath(item.mask)
+    return replace(item, path=item.path and os.path.abspath(item.path), mask=mask)
 
 
 def named(text: str) -> list[str]:

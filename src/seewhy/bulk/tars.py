@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tarfile import HeaderError, ReadError
 from typing import Any
 
-from seewhy.bulk.items import Item, readable
+from seewhy.bulk.items import PASSING, Item, readable
 from seewhy.finding import suffixes
 from seewhy.images import reason_of
 
@@ -75,6 +75,7 @@ def members(path: str, shard: str) -> Iterator[Item]:
     The members of a picture share what is before the first dot of their name, and follow each other. Ids begin with `shard`.
     """
     taken: set[str] = set()
+    spelt: dict[str, str] = {}  # a member's ending in small letters, and its name as it stands in the file
 
     def finished(key: str, files: dict[str, bytes]) -> Iterator[Item]:
         picture = next((name for name in files if f".{name.split('.')[-1]}" in suffixes()), None)
@@ -86,7 +87,7 @@ def members(path: str, shard: str) -> Iterator[Item]:
             number += 1
             name = f"{own}#{number}"
         taken.add(name)
-        where = f"{readable(path)}/{readable(key)}.{picture}"
+        where = f"{readable(path)}/{readable(spelt[picture])}"
         data = files[picture]
         error = "" if len(data) < LARGEST else f"more than {LARGEST >> 20} MB"
         yield Item(name, where, label=label_of(files), data=data, error=error or None)
@@ -103,10 +104,13 @@ def members(path: str, shard: str) -> Iterator[Item]:
                 if own != key or ending.lower() in files:
                     yield from finished(key, files)
                     key, files = own, {}
+                spelt[ending.lower()] = member.name
                 content = tar.extractfile(member)
                 files[ending.lower()] = b"" if content is None else content.read(LARGEST)
         yield from finished(key, files)
     except (tarfile.TarError, OSError, EOFError) as error:
+        if isinstance(error, OSError) and (isinstance(error, FileNotFoundError) or error.errno in PASSING):
+            raise  # of the disk, not of the file
         reason = f"{reason_of(error) if isinstance(error, OSError) else str(error) or 'it ends too early'}"
         yield Item(f"{shard}/", path, error=f"this tar file cannot be read behind its picture {len(taken)} ({reason})")
 

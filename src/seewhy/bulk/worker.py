@@ -19,7 +19,6 @@ from seewhy.bulk.parts import PartWriter
 from seewhy.bulk.plan import Plan
 from seewhy.bulk.reading import AHEAD, Read, Reader
 from seewhy.bulk.rows import Taken
-from seewhy.images import MAX_PIXELS
 from seewhy.models import LoadedModel
 from seewhy.provenance import versions
 
@@ -34,7 +33,6 @@ class Means:
 
     workers: int | None = None
     memory: int = 256 * 2**20
-    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,10 @@ class Worker:
     def __init__(self, job: Job, hear: Hear = ignore, tick: Callable[[int], None] | None = None) -> None:
         self.job, self.tick = job, tick
         settings = dict(size=job.plan.batch, memory=job.means.memory)
-        self.batches = Batches(job.loaded, job.plan.questions, hear=hear, **settings)
+        self.batches = Batches(job.loaded, job.plan.concrete, hear=hear, **settings)
+        self.batches.proved = bool(job.plan.methods)  # a picture was explained before the first part was begun
         self.workers = 1 if job.means.workers is None else job.means.workers
-        self.reader = Reader(job.loaded.preprocess, workers=self.workers, max_pixels=job.means.max_pixels)
+        self.reader = Reader(job.loaded.preprocess, workers=self.workers, max_pixels=job.plan.questions.max_pixels)
 
     def __enter__(self) -> Worker:
         return self

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.bulk.statistics import Floats, statistics
+from seewhy.summary.heat import shares
 
 Indices = NDArray[np.intp]
 
@@ -82,10 +83,10 @@ def find_clusters(maps: NDArray[np.float32], size: tuple[int, int]) -> Clusters:
     >>> [one.members.tolist() for one in find_clusters(spots, (32, 32)).clusters] == [[*range(12)], [*range(12, 24)]]
     True
     """
-    heat = np.nan_to_num(maps.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
-    lit = heat.reshape(len(heat), -1).sum(1) > 0 if len(heat) else np.zeros(0, bool)
-    shares = heat[lit] / heat[lit].sum((1, 2), keepdims=True)
-    points = as_points(shares) if len(shares) else np.zeros((0, 1))
+    heat = shares(maps.astype(np.float64))
+    lit = heat.any((1, 2))
+    heat = heat[lit]
+    points = as_points(heat) if len(heat) else np.zeros((0, 1))
     # order, sample and ties by what the maps are, not by where they stand: any order of the rows gives the same
     distinct, of = np.unique(points, axis=0, return_inverse=True)
     of = of.reshape(-1)
@@ -93,32 +94,27 @@ def find_clusters(maps: NDArray[np.float32], size: tuple[int, int]) -> Clusters:
     used = np.isin(of, kept)
     place = np.searchsorted(kept, of[used])
     labels, links, eigenvalues = split(distinct[kept])
-    indices = np.flatnonzero(lit)[used]
-    found = [
-        described(
-            indices,
-            shares[used],
-            points[used],
-            labels[place] == label,
-            neighbours_inside(links, labels, label),
-            maps,
-            size,
-        )
-        for label in np.unique(labels)
-    ]
+    indices, counts = np.flatnonzero(lit)[used], np.bincount(place, minlength=len(kept))
+    found = []
+    for label in np.unique(labels):
+        own, inside = np.flatnonzero(labels == label), labels[place] == label
+        distances = np.zeros(len(kept))
+        distances[own] = mean_distances(distinct[kept[own]], counts[own])
+        apart = neighbours_inside(links, labels, label)
+        found.append(described(indices[inside], heat[used][inside], distances[place[inside]], apart, maps, size))
     found.sort(key=lambda one: (-one.size, int(one.members[0])))
     return Clusters(tuple(found), np.flatnonzero(~lit), np.flatnonzero(lit)[~used], eigenvalues)
 
 
-def as_points(shares: Floats) -> Floats:
+def as_points(heat: Floats) -> Floats:
     """Maps (N, h, w) of sum 1 as points (N, cells) whose distance is that of Hellinger: 0 for the same heat, 1 for disjoint.
 
     Unlike Euclid's it takes maps as distributions: one hot cell does not outweigh all others.
     """
-    _, *grid = shares.shape
+    _, *grid = heat.shape
     rows, columns = (np.eye(cells) if cells <= SIDE else pooling(cells) for cells in grid)
-    small = rows @ shares @ columns.T
-    return np.asarray(np.sqrt(small.reshape(len(shares), -1).clip(min=0) / 2).round(6))
+    small = rows @ heat @ columns.T
+    return np.asarray(np.sqrt(small.reshape(len(heat), -1).clip(min=0) / 2).round(6))
 
 
 def pooling(cells: int) -> Floats:
@@ -177,20 +173,22 @@ def neighbours_inside(links: NDArray[np.bool_], labels: Indices, label: np.intp)
     return float(links[np.ix_(own, own)].sum() / going) if going else 1.0
 
 
+def mean_distances(points: Floats, counts: Indices) -> Floats:
+    """The mean distance of each of different points (K,) to all, each there `counts` times, however many that are."""
+    squares = (points**2).sum(1)
+    distances = np.sqrt((squares[:, None] + squares - 2 * points @ points.T).clip(min=0))
+    return np.asarray((distances @ counts / counts.sum()).round(9))
+
+
 def described(
-    indices: Indices,
-    shares: Floats,
-    points: Floats,
-    inside: NDArray[np.bool_],
+    members: Indices,
+    heat: Floats,
+    distances: Floats,
     apart: float,
     maps: NDArray[np.float32],
     size: tuple[int, int],
 ) -> Cluster:
-    members = indices[inside]
-    own = points[inside]
-    squares = (own**2).sum(1)
-    distances = np.sqrt((squares[:, None] + squares - 2 * own @ own.T).clip(min=0)).mean(1).round(9)
-    mean = shares[inside].mean(0)
+    mean = heat.mean(0)
     typical = members[np.lexsort((members, distances))]
     of_mean = {name: float(value[0]) for name, value in statistics(mean[None].astype(np.float32), size).items()}
     of_each = {name: float(np.nanmean(value)) for name, value in statistics(maps[members], size).items()}

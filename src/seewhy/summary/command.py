@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from seewhy.bulk.command import needed
 from seewhy.errors import UsageError
 
-SHOWN, NAMED = 10, 3
+SHOWN, NAMED, LEAST = 10, 3, 20
 
 
 def summary(
@@ -36,32 +36,34 @@ def summary(
     out
         Folder for the page and the tables. Default: RUN/summary.
     json
-        Print the findings as JSON, and nothing else, to stdout.
+        Print the findings, or of two runs what differs, as JSON, and nothing else, to stdout.
     """
     if not 1 <= len(runs) <= 2:
         raise UsageError(f"{len(runs)} runs: give one (seewhy summary run), or two to compare them.")
     needed("seewhy summary", "pyarrow", "sklearn")
     from seewhy.bulk.run import Run
+    from seewhy.console import printable
     from seewhy.summary import write_comparison, write_summary
 
     choice = {"method": method, "question": question, "layer": layer}
     read = [Run.read(run) for run in runs]
     if len(read) == 2:
-        page = write_comparison(read[0], read[1], out, **choice)
-        print(page)
+        both, page = write_comparison(read[0], read[1], out, **choice)
+        least = [both.answers[0].columns["id"][both.first[place]] for place in both.least_alike[:LEAST]]
+        about = {"page": str(page), "pictures": len(both.first), "same_answer": both.same_answer,
+                 "likeness": both.median(both.likeness), "least_alike": least}  # fmt: skip
+        print(as_json(about) if json else printable(str(page)))
         return 0
-    from seewhy.summary.document import facts
+    from seewhy.summary.document import MOST_FINDINGS, facts, unshown
 
     found, page = write_summary(read[0], out, **choice)
     if json:
-        import json as writer
-
         entries = [
             {"kind": one.kind, "of": found.name_of(one.predicted), "place": one.place, "share": one.share, "others": one.others,
              "pictures": found.ids(one.indices), "text": one.sentence}
             for one in found.findings
         ]  # fmt: skip
-        print(writer.dumps({"page": str(page), "findings": entries}, ensure_ascii=False))
+        print(as_json({"page": str(page), "findings": entries}))
         return 0
     from seewhy.console import make_console, print_whole
     from seewhy.summary.outliers import EDGE
@@ -78,6 +80,17 @@ def summary(
         )
         for at, name, score in zip(edge.indices[:SHOWN], found.ids(edge.indices), edge.scores, strict=False)
     ]
-    said = [f"{one.sentence}: {', '.join(found.ids(one.indices[:NAMED]))}, ..." for one in found.findings]
+    said = [
+        f"{one.sentence}: {', '.join(found.ids(one.indices[:NAMED]))}, ..." for one in found.findings[:MOST_FINDINGS]
+    ]
+    said += [unshown(found)] if unshown(found) else []
     print_whole(make_console(), facts(found), said or [NOTHING_FOUND], rows, str(page))
     return 0
+
+
+def as_json(found: dict[str, Any]) -> str:
+    """Text for people to read as well, but nothing that a terminal would take for a command."""
+    from json import dumps
+
+    text = dumps(found, ensure_ascii=False)
+    return text if text.isprintable() else "".join(one if one.isprintable() else dumps(one)[1:-1] for one in text)

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from seewhy import storage, tensors
+from seewhy import tensors
 from seewhy.bulk.run import Run
-from seewhy.bulk.statistics import UNIFORM
 from seewhy.errors import UsageError
-from seewhy.summary.document import EXTREMES, column, extremes, numbers_of, rounded
-from seewhy.summary.gather import Answers, Maps, gather
-from seewhy.summary.pictures import SIDE, Thumbnails, address, heat_picture, lines, photo_of, with_heat
-from seewhy.summary.tables import BINS, distributions, shares
-from seewhy.summary.words import STATISTICS
-from seewhy.viewer import picture_address
+from seewhy.summary.gather import Answers, Maps, gather, in_words, offered
+from seewhy.summary.heat import shares
+from seewhy.targets import class_name
 
-MOST = 60  # pictures in the table of the least alike
-QUIET = (
-    "Choose below what differs: the pictures whose maps are least alike, and those that are answered in another way."
-)
+Indices = NDArray[np.intp]
+SAME = 0.01  # pixels of the photo
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,20 +26,64 @@ class Comparison:
 
     `first` and `second` are the places of those pictures in each run's answers; `likeness` is the correlation of the two heats
     (NaN for a blank one), `overlap` the share of heat that both have in the same place (1 - half the sum of differences).
+    `notes` are what makes them less comparable than it seems.
     """
 
     runs: tuple[Run, Run]
     answers: tuple[Answers, Answers]
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
+    first: Indices
+    second: Indices
     likeness: NDArray[np.float64]
     overlap: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        return str(self.runs[0].folder), str(self.runs[1].folder)
+
+    @cached_property
+    def changed(self) -> tuple[Indices, int]:
+        """The places, among the pictures in both, that are answered in another way, and of how many with two answers.
+
+        Classes are compared by their names where the two models number them in different ways.
+        """
+        kind = "predicted_name" if renamed(*self.answers) else "predicted"
+        one, other = (part.columns for part in self.answers)
+        known, found = 0, []
+        for place, (a, b) in enumerate(zip(self.first.tolist(), self.second.tolist(), strict=True)):
+            if one["predicted"][a] is not None and other["predicted"][b] is not None:
+                known += 1
+                if one[kind][a] != other[kind][b]:
+                    found.append(place)
+        return np.array(found, np.intp), known
+
+    @property
+    def same_answer(self) -> float | None:
+        """The share of pictures with the same predicted class; None where no picture has one in both runs."""
+        changed, known = self.changed
+        return 1 - len(changed) / known if known else None
+
+    @property
+    def least_alike(self) -> Indices:
+        """The places of the pictures whose heat can be compared, the least alike first."""
+        rising = np.argsort(self.likeness, kind="stable")
+        return np.asarray(rising[~np.isnan(self.likeness[rising])])
+
+    def median(self, values: NDArray[np.float64]) -> float | None:
+        known = values[~np.isnan(values)]
+        return float(np.median(known)) if len(known) else None
 
 
-def compare(one: Run, other: Run, **choice: Any) -> Comparison:
-    """Match the pictures of two runs by id, and their maps. Raises UsageError where no picture is in both."""
-    layer = choice.pop("layer", None)
-    answers = tuple(gather(run, **choice, layer=layer) for run in (one, other))
+def compare(
+    one: Run, other: Run, method: str | None = None, question: str | None = None, layer: str | None = None
+) -> Comparison:
+    """Match the pictures of two runs by id, and their maps, of a method and a question that both have.
+
+    Raises UsageError where no picture is in both, or no method and question.
+    """
+    runs = (one, other)
+    method, question = common(runs, method, question)
+    answers = (gather(one, method, question, layer), gather(other, method, question, layer))
     places = {name: at for at, name in enumerate(answers[1].columns["id"])}
     first = np.array([at for at, name in enumerate(answers[0].columns["id"]) if name in places], np.intp)
     if not len(first):
@@ -54,166 +91,62 @@ def compare(one: Run, other: Run, **choice: Any) -> Comparison:
             f"{one.folder} and {other.folder} hold no picture of the same id; compare runs of the same input."
         )
     second = np.array([places[answers[0].columns["id"][at]] for at in first], np.intp)
-    heat = [shares(on_grid(answers[number].maps[rows], answers[0])) for number, rows in enumerate((first, second))]
+    heat = on_grid(shares(answers[0].maps[first]), shares(answers[1].maps[second]))
     flat = [part.reshape(len(part), -1).astype(np.float64) for part in heat]
     centred = [part - part.mean(1, keepdims=True) for part in flat]
     lengths = [np.sqrt((part**2).sum(1)) for part in centred]
     with np.errstate(invalid="ignore", divide="ignore"):
         likeness = (centred[0] * centred[1]).sum(1) / (lengths[0] * lengths[1])
     overlap = 1 - np.abs(flat[0] - flat[1]).sum(1) / 2
-    overlap[(lengths[0] == 0) | (lengths[1] == 0)] = np.nan
-    return Comparison((one, other), (answers[0], answers[1]), first, second, likeness, overlap)
+    overlap[~(flat[0].any(1) & flat[1].any(1))] = np.nan
+    notes = notes_on(runs, answers, first, second)
+    return Comparison(runs, answers, first, second, likeness, overlap, notes)
 
 
-def on_grid(maps: Maps, like: Answers) -> Maps:
-    """Maps on the finer of the usual grids: that of the first run, or their own where they have it."""
-    shape = like.maps.shape[1:]
-    if maps.shape[1:] == shape:
-        return maps
-    made: Maps = tensors.resize(torch.from_numpy(np.ascontiguousarray(maps)), shape).numpy()
-    return made
-
-
-def document(both: Comparison) -> dict[str, Any]:
-    """The data of the page."""
-    one, other = both.answers
-    thumbs = Thumbnails(one)
-    titles = [str(run.folder) for run in both.runs]
-    said = [np.array([-1 if value is None else value for value in part.columns["predicted"]]) for part in both.answers]
-    changed = np.flatnonzero(said[0][both.first] != said[1][both.second])
-    facts = [("pictures in both", f"{len(both.first):,}"), ("same answer", f"{1 - len(changed) / len(both.first):.1%}"),
-             ("alike, median", f"{np.nanmedian(both.likeness):.2f} (correlation of the heat)")]  # fmt: skip
-    for run, part, rows in zip(both.runs, both.answers, (both.first, both.second), strict=True):
-        right = part.right
-        score = "" if right is None else f", {right[rows].mean():.1%} right"
-        facts.append((str(run.folder), f"{run.model['model']}, {part.method} at {part.layer}{score}"))
-    least = np.argsort(np.nan_to_num(both.likeness, nan=2.0), kind="stable")[:MOST]
-    pairs = Pairs(both)
-    tables = [
-        pairs.table("least", "Least alike", f"The {len(least)} pictures whose heat differs most.", least),
-        pairs.table("changed", "Answered in another way", f"{len(changed):,} pictures.", changed[:MOST]),
-        means_table(both, titles),
-    ]
-    entries = statistics_entries(both, thumbs)
-    notes = [f"{len(one) - len(both.first):,} pictures are only in {titles[0]}"] if len(one) > len(both.first) else []
-    notes += (
-        [f"{len(other) - len(both.first):,} pictures are only in {titles[1]}"] if len(other) > len(both.first) else []
+def common(runs: tuple[Run, Run], method: str | None, question: str | None) -> tuple[str, str]:
+    """The first method and question of the first run that the second has too."""
+    one, other = (offered(run).pairs(run.folder, method, question) for run in runs)
+    for pair in one:
+        if pair in other:
+            return pair
+    raise UsageError(
+        f"{runs[0].folder} and {runs[1].folder} have no method and question in common: "
+        f"the first has {in_words(one)}; the second {in_words(other)}."
     )
-    return {
-        "facts": facts, "findings": [], "quiet": QUIET, "statistics": entries, "first": "likeness", "tables": tables,
-        "notes": notes, "spread": f"Grey: {titles[0]}. Outlined: {titles[1]}. Medians of the first and the second.",
-        "pictures": [*thumbs.made(), *pairs.made(len(thumbs.numbers))],
-    }  # fmt: skip
 
 
-class Pairs:
-    """Thumbnails of the same picture from both runs, side by side."""
-
-    def __init__(self, both: Comparison) -> None:
-        self.both = both
-        self.wanted: list[int] = []
-        self.cells: list[dict[str, Any]] = []
-
-    def table(self, name: str, title: str, words: str, places: Any) -> dict[str, Any]:
-        columns = [
-            column("Both", sorts=False),
-            column("Picture"),
-            column("Alike", "ratio"),
-            column("First says"),
-            column("Second says"),
-        ]
-        rows = []
-        for place in map(int, places):
-            sides = [part.columns["predicted_name"][rows_of[place]] for part, rows_of in self.sides]
-            cell = {"pictures": [self.number(place)]}
-            self.cells.append(cell)
-            name_of = self.both.answers[0].columns["id"][self.both.first[place]]
-            rows.append([cell, name_of, rounded(float(self.both.likeness[place])), *sides])
-        return {"id": name, "title": title, "words": words, "columns": columns, "rows": rows}
-
-    @property
-    def sides(self) -> list[tuple[Answers, NDArray[np.intp]]]:
-        return [(self.both.answers[0], self.both.first), (self.both.answers[1], self.both.second)]
-
-    def number(self, place: int) -> int:
-        if place not in self.wanted:
-            self.wanted.append(place)
-        return self.wanted.index(place)
-
-    def made(self, start: int) -> list[dict[str, Any]]:
-        """The pictures, and the cells brought to count from `start`, behind those that were made before."""
-        for cell in self.cells:
-            cell["pictures"] = [number + start for number in cell["pictures"]]
-        return [self.one(place) for place in self.wanted]
-
-    def one(self, place: int) -> dict[str, Any]:
-        drawn, said = [], []
-        for part, rows in self.sides:
-            at = int(rows[place])
-            row = {name: values[at] for name, values in part.columns.items()}
-            drawn.append(with_heat(row, photo_of(row["path"]), part.maps[at]))
-            said.append(lines(part, at))
-        sheet = Image.new(
-            "RGB", (sum(one.width for one in drawn) + 4, max(one.height for one in drawn)), (128, 128, 128)
-        )
-        sheet.paste(drawn[0], (0, 0))
-        sheet.paste(drawn[1], (drawn[0].width + 4, 0))
-        name = self.both.answers[0].columns["id"][self.both.first[place]]
-        words = [f"first: {'; '.join(said[0])}", f"second: {'; '.join(said[1])}"]
-        return {"id": name, "thumbnail": picture_address(storage.jpeg(sheet, quality=78)), "lines": words}
+def on_grid(one: Maps, other: Maps) -> tuple[Maps, Maps]:
+    """Heat of two runs on the finer of both grids, whichever comes first."""
+    shape = [max(sides) for sides in zip(one.shape[1:], other.shape[1:], strict=True)]
+    made = [tensors.resize(torch.from_numpy(np.ascontiguousarray(maps)), shape).numpy() for maps in (one, other)]
+    return shares(made[0]), shares(made[1])
 
 
-def statistics_entries(both: Comparison, thumbs: Thumbnails) -> list[dict[str, Any]]:
-    counts, _ = np.histogram(both.likeness[~np.isnan(both.likeness)].clip(0, 1), BINS, (0, 1))
-    ends = both.first[extremes(both.likeness)]
-    found: list[dict[str, Any]] = [{
-        "name": "likeness", "title": "How alike the maps are",
-        "words": "Correlation of the two heats of a picture (below 0 counts as 0).", "counts": counts.tolist(),
-        "median": rounded(float(np.nanmedian(both.likeness))), "uniform": None, "highTitle": "Most alike",
-        "lowTitle": "Least alike", "high": thumbs.of(ends[::-1], EXTREMES), "low": thumbs.of(ends, EXTREMES),
-    }]  # fmt: skip
-    seconds = {one.name: one for one in distributions(both.answers[1])}
-    order = list(STATISTICS)
-    for one in sorted(distributions(both.answers[0]), key=lambda one: order.index(one.name)):
-        if one.name not in seconds:
-            continue
-        title, words, _, _ = STATISTICS[one.name]
-        values = [
-            numbers_of(part.columns["confidence"]) if one.name == "confidence" else part.numbers[one.name]
-            for part in both.answers
-        ]
-        risen = both.first[extremes(values[1][both.second] - values[0][both.first])]
-        found.append({
-            "name": one.name, "title": title, "words": words, "counts": one.counts.tolist(), "median": rounded(one.median),
-            "counts2": seconds[one.name].counts.tolist(), "median2": rounded(seconds[one.name].median),
-            "uniform": UNIFORM.get(one.name), "highTitle": "Risen most from the first to the second",
-            "lowTitle": "Fallen most", "high": thumbs.of(risen[::-1], EXTREMES), "low": thumbs.of(risen, EXTREMES),
-        })  # fmt: skip
-    return found
+def renamed(one: Answers, other: Answers) -> bool:
+    """Whether a class of one index has two names; a model without names has none that differ."""
+    pairs = ((index, name, other.names[index]) for index, name in one.names.items() if index in other.names)
+    return any(a != b and class_name(index, None) not in (a, b) for index, a, b in pairs)
 
 
-def means_table(both: Comparison, titles: list[str]) -> dict[str, Any]:
-    rows = []
-    for title, (part, rows_of) in zip(
-        titles, ((both.answers[0], both.first), (both.answers[1], both.second)), strict=True
-    ):
-        mean = shares(part.maps[rows_of]).mean(0)
-        numbers = [
-            rounded(float(np.nanmean(part.numbers[name][rows_of])))
-            for name in ("border", "corner", "spread", "positive")
-        ]
-        rows.append(
-            [{"mean": address(heat_picture(mean, part.size, SIDE)), "alt": f"mean map of {title}"}, title, *numbers]
-        )
-    columns = [
-        column("Mean map", sorts=False),
-        column("Run"),
-        *(column(name, "ratio") for name in ("Border", "Corner", "Spread", "Positive")),
+def notes_on(
+    runs: tuple[Run, Run], answers: tuple[Answers, Answers], first: Indices, second: Indices
+) -> tuple[str, ...]:
+    """What both runs say of themselves, and where the same picture was another file, or was seen in another way."""
+    found = [f"{run.folder}: {note}" for run, part in zip(runs, answers, strict=True) for note in part.notes]
+    found += [
+        f"{len(part) - len(first):,} pictures are only in {run.folder}"
+        for run, part in zip(runs, answers, strict=True)
+        if len(part) > len(first)
     ]
-    return {
-        "id": "means",
-        "title": "On the whole",
-        "words": "Mean heat and mean numbers of the pictures in both.",
-        "columns": columns,
-        "rows": rows,
-    }
+    one, other = (part.columns for part in answers)
+    rows = list(zip(first.tolist(), second.tolist(), strict=True))
+    crops = sum(not np.allclose(one["view"][a], other["view"][b], rtol=0, atol=SAME) for a, b in rows)
+    sizes = sum(one["input"][a] != other["input"][b] for a, b in rows)
+    files = sum(None is not one["sha256"][a] != other["sha256"][b] is not None for a, b in rows)
+    if crops:
+        found.append(f"{crops:,} pictures were seen through another crop: likeness compares places in the input")
+    if sizes:
+        found.append(f"{sizes:,} pictures were shown to the networks in different sizes")
+    if files:
+        found.append(f"{files:,} pictures are other files in the second run, of the same id")
+    return tuple(found)

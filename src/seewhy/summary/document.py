@@ -13,16 +13,19 @@ from seewhy.bulk.run import Run
 from seewhy.bulk.statistics import UNIFORM
 from seewhy.summary.clusters import FEWEST, Cluster, Clusters
 from seewhy.summary.findings import Finding, find_groups, find_shortcuts
-from seewhy.summary.gather import NUMBERS, Answers, gather
-from seewhy.summary.outliers import EDGE, Outliers, find_outliers
+from seewhy.summary.gather import Answers, gather
+from seewhy.summary.heat import shares
+from seewhy.summary.outliers import EDGE, FAR, Outliers, find_outliers
 from seewhy.summary.pictures import Thumbnails, address, contrast_picture, heat_picture
-from seewhy.summary.tables import ClassRow, Confusion, class_rows, confusions, distributions, shares
+from seewhy.summary.tables import ClassRow, Confusion, class_rows, confusions, distributions
 from seewhy.summary.words import LOOK, QUIET, STATISTICS
 
 EXTREMES, IN_ROW, IN_FINDING = 12, 5, 18
 MOST_CLASSES = 400  # with their thumbnails on the page; the tables beside it hold all
 MOST_PAIRS = 100
 MOST_CLUSTERS = 60
+MOST_FINDINGS = 20
+ASKED = {"top1": "predicted as", "label": "labelled"}  # how pictures came to their class; else it was asked for
 Cell = Any
 
 
@@ -55,7 +58,8 @@ def summarize(run: Run, method: str | None = None, question: str | None = None, 
     classes = class_rows(answers)
     names = {row.index: row.name for row in classes}
     groups = find_groups(answers.maps, answers.classes, answers.size)
-    findings = find_shortcuts(answers.maps, answers.classes, answers.size, names, groups)
+    word = ASKED.get(answers.question, "asked as")
+    findings = find_shortcuts(answers.maps, answers.classes, answers.size, names, groups, word)
     outliers = find_outliers(answers.numbers)
     return Summary(run, answers, classes, confusions(run, answers), groups, findings, outliers)
 
@@ -65,7 +69,8 @@ def document(summary: Summary) -> dict[str, Any]:
     thumbs = Thumbnails(summary.answers)
     found: dict[str, Any] = {
         "facts": facts(summary),
-        "findings": [finding_entry(one, summary, thumbs) for one in summary.findings],
+        "findings": [finding_entry(one, summary, thumbs) for one in summary.findings[:MOST_FINDINGS]],
+        "unshown": unshown(summary),
         "quiet": QUIET,
         "statistics": statistics_entries(summary, thumbs),
         "first": "inside" if summary.answers.numbers["inside"].size and known(summary, "inside") else "border",
@@ -92,8 +97,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     answers, run = summary.answers, summary.run
     found = [("pictures", f"{len(answers):,}"), ("classes", f"{len(summary.classes):,}")]
     if answers.right is not None:
-        labelled = [at for at, label in enumerate(answers.columns["label_class"]) if label is not None]
-        found.append(("right", f"{answers.right[labelled].mean():.1%} of {len(labelled):,} with a label"))
+        found.append(("right", f"{answers.right[answers.judged].mean():.1%} of {answers.judged.sum():,} with a label"))
     if answers.failed:
         found.append(("failed", f"{len(answers.failed):,}"))
     questions = {"top1": "the predicted class", "label": "the class of the label"}
@@ -105,6 +109,12 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     if not run.complete:
         found.append(("so far", f"{len(run.files)} of {run.settings['parts']} parts"))
     return found
+
+
+def unshown(summary: Summary) -> str:
+    """What is said of the findings beyond those shown."""
+    more = len(summary.findings) - MOST_FINDINGS
+    return f"{more:,} more stand in findings.csv." if more > 0 else ""
 
 
 def finding_entry(one: Finding, summary: Summary, thumbs: Thumbnails) -> dict[str, Any]:
@@ -133,10 +143,12 @@ def statistics_entries(summary: Summary, thumbs: Thumbnails) -> list[dict[str, A
         }  # fmt: skip
         found.append(entry)
     edge = summary.outliers[EDGE]
-    if found and len(edge.indices):
-        border = next(entry for entry in found if entry["name"] == "border")
-        border["highTitle"] = "Farthest out: heat at the border or in a corner, unlike the others"
+    border = next((entry for entry in found if entry["name"] == "border"), None)
+    if border is not None and len(edge.indices):
+        of = int(np.isfinite(summary.answers.numbers["border"]).sum())
+        border["highTitle"] = "Farthest from the median: heat at the border or in a corner"
         border["high"] = thumbs.of(edge.indices, 2 * EXTREMES)
+        border["words"] += f" By it or by a corner, {edge.far:,} of {of:,} lie more than {FAR} robust deviations out."
     return found
 
 
@@ -272,47 +284,3 @@ def summary_notes(summary: Summary) -> list[str]:
             f"{few:,} of {len(summary.classes):,} classes have fewer than {FEWEST} pictures: clustered only among all"
         )
     return notes
-
-
-def csv_tables(summary: Summary) -> dict[str, tuple[list[str], list[list[Any]]]]:
-    """The same as tables for other programs: file name, header, rows."""
-    answers = summary.answers
-    ids = answers.columns["id"]
-    classes = [
-        [row.index, row.name, len(row.members), row.right, row.confidence, *(row.means[name] for name in NUMBERS)]
-        for row in summary.classes
-    ]
-    pairs = [
-        [
-            pair.label,
-            pair.label_name,
-            pair.predicted,
-            pair.predicted_name,
-            len(pair.members),
-            " ".join(summary.ids(pair.members[:100])),
-        ]
-        for pair in summary.confusions
-    ]
-    far = [
-        [name, rank, ids[at], score]
-        for name, one in summary.outliers.items()
-        for rank, (at, score) in enumerate(zip(one.indices, one.scores, strict=True), 1)
-    ]
-    clusters = [
-        [summary.name_of(name), number, cluster.size, cluster.apart, ids[at], at in cluster.representatives]
-        for name, group in summary.groups.items()
-        for number, cluster in enumerate(group.clusters, 1)
-        for at in cluster.members
-    ]
-    found = [
-        [number, one.kind, summary.name_of(one.predicted), one.place, one.share, one.others, one.apart, ids[at]]
-        for number, one in enumerate(summary.findings, 1)
-        for at in one.indices
-    ]
-    return {
-        "classes.csv": (["class", "name", "pictures", "right", "probability", *NUMBERS], classes),
-        "confusions.csv": (["label", "label_name", "predicted", "predicted_name", "pictures", "ids"], pairs),
-        "outliers.csv": (["statistic", "rank", "id", "deviations"], far),
-        "clusters.csv": (["of", "cluster", "pictures", "apart", "id", "representative"], clusters),
-        "findings.csv": (["finding", "kind", "of", "place", "share", "others", "apart", "id"], found),
-    }

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.statistics import QUARTER, UNIFORM, Floats, statistics
 from seewhy.summary.clusters import FEWEST, Cluster, Clusters, find_clusters
+from seewhy.summary.heat import shares
 
 Indices = NDArray[np.intp]
 Kind = Literal["corner", "border"]
@@ -78,19 +79,22 @@ def find_shortcuts(
     size: tuple[int, int],
     names: Mapping[int, str] | None = None,
     groups: dict[int | None, Clusters] | None = None,
+    word: str = "predicted as",
 ) -> list[Finding]:
-    """Findings for signed maps (N, h, w) of inputs of `size` (height, width), with the `predicted` class of each (N,).
+    """Findings for signed maps (N, h, w) of inputs of `size` (height, width), with the class that each is of (N,).
 
-    Those of classes first, each kind by the share of heat. `names` of classes are for the sentences; `groups` are
-    `find_groups` of the same maps, where they are there already.
+    Those of classes first, each kind by the share of heat. `names` of classes are for the sentences, and `word` for how the
+    pictures came to the class; `groups` are `find_groups` of the same maps, where they are there already.
     """
-    heat = np.nan_to_num(maps.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
-    sums = heat.sum((1, 2), keepdims=True)
-    shares = np.divide(heat, sums, out=np.zeros_like(heat), where=sums > 0)
+    heat = shares(maps)
+    whole = heat.sum(0, dtype=np.float64)
     found: list[Finding] = []
     for name, group in (groups if groups is not None else find_groups(maps, predicted, size)).items():
         total = len(maps) if name is None else int((predicted == name).sum())
-        new = [judged(cluster, name, total, shares, size, names) for cluster in group.clusters]
+        of = "" if name is None else f" {word} {names[name] if names else f'class {name}'}"
+        # an unsampled picture may be one of the group: it speaks neither for it nor against it
+        others = whole - heat[group.left_out].sum(0, dtype=np.float64)
+        new = [judged(cluster, group, name, total, of, heat, others, size) for cluster in group.clusters]
         kept = sorted((one for one in new if one), key=lambda one: (-one.share, int(one.indices[0])))
         if name is None and found:
             known = np.concatenate([one.indices for one in found])
@@ -101,26 +105,34 @@ def find_shortcuts(
 
 def judged(
     cluster: Cluster,
+    group: Clusters,
     name: int | None,
     total: int,
-    shares: Floats,
+    of: str,
+    heat: NDArray[np.float32],
+    whole: Floats,
     size: tuple[int, int],
-    names: Mapping[int, str] | None,
 ) -> Finding | None:
-    """The finding that a cluster is, if it is one."""
-    if cluster.size < SMALLEST or cluster.apart < APART or cluster.size == len(shares):
+    """The finding that a cluster of a group is, if it is one. `heat` (N, h, w) is that of all, `whole` (h, w) its sum."""
+    if cluster.size < SMALLEST or cluster.apart < APART or cluster.size + len(group.left_out) == len(heat):
         return None
-    rest = np.delete(shares, cluster.members, axis=0)
-    outside = statistics(rest.mean(0, keepdims=True).astype(np.float32), size)
     kinds: tuple[Kind, ...] = ("corner", "border")
-    for kind in kinds:
+    likely = [kind for kind in kinds if cluster.statistics[kind] >= LEAST[kind]]
+    if not likely:
+        return None
+    rest = (whole - heat[cluster.members].sum(0, dtype=np.float64)).clip(min=0)
+    if rest.sum() < 1e-6:  # of maps whose sum is 1: the others are blank, and this is the error of the difference
+        rest = np.zeros_like(rest)
+    outside = statistics(rest[None].astype(np.float32), size)
+    for kind in likely:
         share, others = cluster.statistics[kind], float(np.nan_to_num(outside[kind][0]))
-        if share >= LEAST[kind] and share >= CONTRAST[kind] * others:
+        if share >= CONTRAST[kind] * others:
             place = corner_of(cluster.mean) if kind == "corner" else "border"
-            of = "" if name is None else f" predicted as {names[name] if names else f'class {name}'}"
             where = SENTENCES[kind].format(place=place, share=share, others=others)
-            group = "are all alike:" if cluster.size == total else "form a cluster of their own,"
-            text = f"{cluster.size} of {total} pictures{of} {group} {where}"
+            said = "lie in one cluster," if len(group.clusters) == 1 else "form a cluster of their own,"
+            left = len(group.left_out)
+            count = f"{total - left} sampled pictures" if left else f"{total} pictures"
+            text = f"{cluster.size} of {count}{of} {said} {where}"
             return Finding(kind, name, place, cluster.ranked, total, share, others, cluster.apart, text)
     return None
 

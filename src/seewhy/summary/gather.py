@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from seewhy.errors import UnknownName, UsageError
 
 NUMBERS = (*NAMES, "inside")
 PLAIN = (
-    "id", "path", "width", "height", "view", "input", "label", "label_class", "label_name", "predicted", "predicted_name",
-    "confidence", "target_class", "target_name", "probability",
+    "id", "path", "sha256", "width", "height", "view", "input", "label", "label_class", "label_name", "predicted",
+    "predicted_name", "confidence", "target_class", "target_name", "probability",
 )  # fmt: skip
 NAMED = (("target_class", "target_name"), ("predicted", "predicted_name"), ("label_class", "label_name"))
 Maps = NDArray[np.float32]
@@ -56,78 +57,121 @@ class Answers:
         """The class (N,) that each map is of; -1 where the question was of no class."""
         return np.array([-1 if one is None else one for one in self.columns["target_class"]], np.intp)
 
-    @property
+    @cached_property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which pictures (N,) have a predicted class and a label that is a class."""
+        pairs = zip(self.columns["label_class"], self.columns["predicted"], strict=True)
+        return np.array([label is not None and said is not None for label, said in pairs], bool)
+
+    @cached_property
     def right(self) -> NDArray[np.bool_] | None:
-        """Whether the predicted class is that of the label (N,); None where no picture has one."""
-        labels, said = self.columns["label_class"], self.columns["predicted"]
-        if all(label is None for label in labels):
+        """Whether the predicted class is that of the label (N,), which says something of those `judged`; None where none is."""
+        if not self.judged.any():
             return None
-        return np.array([label == one for label, one in zip(labels, said, strict=True)])
+        pairs = zip(self.columns["label_class"], self.columns["predicted"], strict=True)
+        return np.array([label is not None and label == said for label, said in pairs], bool)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The names of the classes that were asked for, predicted or labelled."""
+        found: dict[int, str] = {}
+        for number, name in NAMED:
+            for index, text in zip(self.columns[number], self.columns[name], strict=True):
+                if index is not None:
+                    found.setdefault(index, str(text))
+        return found
 
     def name_of(self, index: int) -> str:
         """The name of a class that was predicted or asked for."""
-        for number, name in NAMED:
-            for found, text in zip(self.columns[number], self.columns[name], strict=True):
-                if found == index:
-                    return str(text)
-        return f"class {index}"
+        return self.names.get(index, f"class {index}")
+
+
+@dataclass(frozen=True, eq=False)
+class Offered:
+    """What a run holds: pairs of a method and a question, in order, each with its number of rows, and of those at each layer.
+
+    `last` is the last layer of each pair's first row.
+    """
+
+    rows: dict[tuple[str, str], int]
+    layers: dict[tuple[str, str], dict[str, int]]
+    last: dict[tuple[str, str], str]
+    failed: list[tuple[str, str]]
+
+    def pairs(self, folder: object, method: str | None, question: str | None) -> list[tuple[str, str]]:
+        """The pairs that fit what is named. Raises UsageError where there are none, UnknownName for a name that is unknown."""
+        if not self.last:
+            raise UsageError(f"{folder}: no picture of this run was explained.")
+        given = (method, question)
+        found = [pair for pair in self.last if all(a in (None, b) for a, b in zip(given, pair, strict=True))]
+        if not found:
+            for kind, one, choices in zip(("method", "question"), given, zip(*self.last, strict=True), strict=True):
+                if one is not None:
+                    chosen(kind, one, list(dict.fromkeys(choices)))
+            raise UsageError(f"{folder} holds no map of {method} for {question}, only {in_words(self.last)}.")
+        return found
+
+
+def in_words(pairs: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{method} for {question}" for method, question in pairs)
+
+
+def offered(run: Run) -> Offered:
+    found = Offered({}, {}, {}, [])
+    for batch in run.batches(columns=["id", "error", "method", "question", "layers"]):
+        for row in batch.to_pylist():
+            if row["error"] is not None:
+                found.failed.append((row["id"], row["error"]))
+                continue
+            pair = (row["method"], row["question"])
+            found.rows[pair] = found.rows.get(pair, 0) + 1
+            counts = found.layers.setdefault(pair, {})
+            for layer in row["layers"] or ():
+                counts[layer] = counts.get(layer, 0) + 1
+            if counts:
+                found.last.setdefault(pair, list(counts)[-1])
+    return found
 
 
 def gather(run: Run, method: str | None = None, question: str | None = None, layer: str | None = None) -> Answers:
     """The answers of a run; of several methods, questions or layers what is named, else the first, and of layers the last.
 
-    Raises UsageError where nothing was explained, UnknownName for a choice that is not there.
+    Pictures without a map at that layer are left out, and a note says so. Raises UsageError where nothing was explained,
+    UnknownName for a choice that is not there.
     """
+    from pyarrow.dataset import field
+
+    held = offered(run)
+    method, question = pair = held.pairs(run.folder, method, question)[0]
+    layer = layer or held.last[pair]
+    names = list(held.layers[pair])
+    if layer not in names:
+        raise UnknownName("layer", layer, names, hint=f"This run has {', '.join(names)}.")
     columns: dict[str, list[Any]] = {name: [] for name in PLAIN}
     numbers: dict[str, list[Any]] = {name: [] for name in NUMBERS}
     maps: list[Maps] = []
-    failed: list[tuple[str, str]] = []
-    others: dict[str, dict[str, None]] = {"method": {}, "question": {}, "layer": {}}
-    wanted = [*PLAIN, *NUMBERS, "question", "method", "layers", "shapes", "lo", "hi", "maps", "error"]
-    for batch in run.batches(columns=wanted):
-        rows = batch.select(["id", "error", "method", "question", "layers"]).to_pylist()
-        failed += [(row["id"], row["error"]) for row in rows if row["error"] is not None]
-        good = [row for row in rows if row["error"] is None]
-        if not good:
-            continue
-        for row in good:
-            others["method"].setdefault(row["method"])
-            others["question"].setdefault(row["question"])
-        method = method or good[0]["method"]
-        question = question or good[0]["question"]
-        keep = [
-            at
-            for at, row in enumerate(rows)
-            if (row["method"], row["question"]) == (method, question) and not row["error"]
-        ]
-        if not keep:
-            continue
-        names = rows[keep[0]]["layers"]
-        others["layer"] |= dict.fromkeys(names)
-        layer = layer or names[-1]
-        if layer not in names:
-            raise UnknownName("layer", layer, names, hint=f"This run has {', '.join(names)}.")
-        add(batch.take(keep), layer, columns, numbers, maps, run.store)
-    if not maps:
-        for kind, given in (("method", method), ("question", question)):
-            if others[kind]:
-                chosen(kind, given, list(others[kind]))
-        raise UsageError(f"{run.folder}: no picture of this run was explained.")
+    where = (field("method") == method) & (field("question") == question) & field("error").is_null()
+    for batch in run.batches(columns=[*PLAIN, *NUMBERS, "layers", "shapes", "lo", "hi", "maps"], where=where):
+        add(batch, layer, columns, numbers, maps, run.store)
     made, said = on_one_grid(maps)
     found = {name: np.concatenate(values).astype(np.float64) for name, values in numbers.items()}
+    methods, questions = (list(dict.fromkeys(some)) for some in zip(*held.last, strict=True))
+    choices = (("method", methods, method), ("question", questions, question), ("layer", names, layer))
     notes = [
-        f"{len(names)} {kind}s in this run: shown is {value} (--{kind})"
-        for (kind, names), value in zip(others.items(), (method, question, layer), strict=True)
-        if len(names) > 1
+        f"{len(some)} {kind}s in this run: shown is {value} (--{kind})"
+        for kind, some, value in choices
+        if len(some) > 1
     ]
-    assert method is not None and question is not None and layer is not None
-    return Answers(method, question, layer, columns, found, made, failed, (*notes, *said))
+    missing = held.rows[pair] - len(maps)
+    if missing:
+        notes.append(f"{missing:,} pictures have no map at {layer}")
+    return Answers(method, question, layer, columns, found, made, held.failed, (*notes, *said))
 
 
 def add(
     batch: Any, layer: str, columns: dict[str, list[Any]], numbers: dict[str, list[Any]], maps: list[Maps], store: str
 ) -> None:
-    """Take the rows of a batch, all of the same method: of the lists what belongs to the layer."""
+    """Take the rows of a batch that have the layer: of the lists what belongs to it."""
     import pyarrow.compute as pc
 
     for places, rows in by_layers(batch, layer):
@@ -141,12 +185,13 @@ def add(
 
 
 def by_layers(batch: Any, layer: str) -> Iterator[tuple[int, Any]]:
-    """The rows in stretches that hold the same layers, each with the place of `layer` among them."""
+    """The rows that hold a layer, in stretches with the same layers, each with the place of `layer` among them."""
     names = batch["layers"].to_pylist()
     start = 0
     for end in range(1, len(names) + 1):
         if end == len(names) or names[end] != names[start]:
-            yield names[start].index(layer), batch.slice(start, end - start)
+            if layer in (names[start] or ()):
+                yield names[start].index(layer), batch.slice(start, end - start)
             start = end
 
 

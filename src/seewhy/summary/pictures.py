@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage, tensors
+from seewhy.bulk.items import readable
 from seewhy.bulk.run import view_of
 from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
@@ -27,6 +28,8 @@ MEAN = 84  # and of a mean map's
 LOOK = Look()
 # What speaks against, what speaks for: colours that differ also to those who see red and green alike.
 AGAINST, NOTHING, FOR = (43, 108, 196), (244, 243, 240), (214, 96, 18)
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Thumbnails:
@@ -43,11 +46,12 @@ class Thumbnails:
 
     def made(self) -> list[dict[str, Any]]:
         """Every picture that was asked for: id, picture address, and what is known of it in words."""
-        return [self.one(at) for at in self.numbers]
+        paths = {at: self.answers.columns["path"][at] for at in self.numbers}
+        found = {at: self.one(at, photo) for at, photo in photos(paths)}
+        return [found[at] for at in self.numbers]
 
-    def one(self, at: int) -> dict[str, Any]:
+    def one(self, at: int, photo: Bytes | None) -> dict[str, Any]:
         row = {name: values[at] for name, values in self.answers.columns.items()}
-        photo = photo_of(row["path"])
         self.missing += photo is None
         picture = with_heat(row, photo, self.answers.maps[at])
         return {
@@ -62,7 +66,8 @@ def lines(answers: Answers, at: int) -> list[str]:
     row = {name: values[at] for name, values in answers.columns.items()}
     found = []
     if row["predicted_name"] is not None:
-        found.append(f"predicted {row['predicted_name']}, {row['confidence']:.0%}")
+        sure = "" if row["confidence"] is None else f", {row['confidence']:.0%}"
+        found.append(f"predicted {row['predicted_name']}{sure}")
     if row["label"] is not None:
         index = row["label_class"]
         name = row["label"] if index is None else answers.name_of(index)
@@ -74,19 +79,51 @@ def lines(answers: Answers, at: int) -> list[str]:
     return found
 
 
-def photo_of(path: str) -> Bytes | None:
-    """The photo at a path, also of one in a tar file; None where it is not there any more."""
+def photos(paths: Mapping[Key, str]) -> Iterator[tuple[Key, Bytes | None]]:
+    """The photos at paths, one at a time and in any order; None where it is not there any more. A tar file is read once."""
+    packed: dict[str, dict[str, list[Key]]] = {}
+    for key, path in paths.items():
+        tar, member = in_tar(path)
+        if tar:
+            packed.setdefault(tar, {}).setdefault(member, []).append(key)
+        else:
+            yield key, read_photo(path)
+    for tar, wanted in packed.items():
+        for member, photo in unpacked_photos(tar, wanted):
+            yield from ((key, photo) for key in wanted[member])
+
+
+def in_tar(path: str) -> tuple[str, str]:
+    """The tar file that a path leads into, and the name of the member as it stands there ("./a.png"); "" for other paths."""
+    ends = [at for at, letter in enumerate(path) if letter in "/\\"]
+    return next(
+        ((path[:at], path[at + 1 :]) for at in ends if is_tar(path[:at]) and Path(path[:at]).is_file()), ("", "")
+    )
+
+
+def unpacked_photos(path: str, wanted: Iterable[str]) -> Iterator[tuple[str, Bytes | None]]:
+    """The pictures of these names in a tar file, read from front to back; None for what is not there."""
+    left = dict.fromkeys(wanted)
     try:
-        if Path(path).is_file():
-            return load_image(path)
-        for parent in Path(path).parents:
-            if is_tar(parent.name) and parent.is_file():
-                with tarfile.open(parent) as tar:
-                    content = tar.extractfile(Path(path).relative_to(parent).as_posix())
-                    return None if content is None else load_image(content.read())
-    except (ImageError, OSError, KeyError, tarfile.TarError):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                name = readable(member.name)
+                if name in left and member.isfile():
+                    del left[name]
+                    content = tar.extractfile(member)
+                    yield name, None if content is None else read_photo(content.read())
+                if not left:
+                    return
+    except (OSError, EOFError, tarfile.TarError):
         pass
-    return None
+    yield from ((name, None) for name in left)
+
+
+def read_photo(source: str | bytes) -> Bytes | None:
+    try:
+        return load_image(source) if isinstance(source, bytes) or Path(source).is_file() else None
+    except (ImageError, OSError):
+        return None
 
 
 def with_heat(row: Mapping[str, Any], photo: Bytes | None, found: NDArray[np.float32]) -> Image.Image:

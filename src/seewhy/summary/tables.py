@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.run import Run
+from seewhy.bulk.run import Run, map_of
 from seewhy.catalog import LINEAR
-from seewhy.summary.gather import NUMBERS, Answers, Maps, gather
+from seewhy.summary.gather import NUMBERS, Answers, Maps, on_one_grid
+from seewhy.summary.heat import shares
 
 BINS = 32
 Indices = NDArray[np.intp]
@@ -19,10 +20,10 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class ClassRow:
-    """The pictures that were answered with one class: their number, mean heat (h, w), and the means of their statistics.
+    """The pictures whose map is of one class: their number, mean heat (h, w), and the means of their statistics.
 
-    `right` is the share of them whose label is this class, None without labels. Of the heat each map counts as much, whatever
-    its units: it is in shares of its own sum.
+    `right` is the share of those with a label whose predicted class is that of the label, None without any. Of the heat each
+    map counts as much, whatever its units: it is in shares of its own sum.
     """
 
     index: int
@@ -60,21 +61,13 @@ class Distribution:
     median: float
 
 
-def shares(maps: Maps) -> Maps:
-    """Heat (N, h, w) in shares of each map's own sum; zeros where there is none."""
-    heat = np.nan_to_num(maps).clip(min=0)
-    sums = heat.sum((1, 2), keepdims=True)
-    return np.asarray(np.divide(heat, sums, out=np.zeros_like(heat), where=sums > 0))
-
-
 def class_rows(answers: Answers) -> list[ClassRow]:
     """A row for each class, those with the most pictures first."""
-    heat, classes, right = shares(answers.maps), answers.classes, answers.right
-    labels = answers.columns["label_class"]
+    heat, classes, right, judged = shares(answers.maps), answers.classes, answers.right, answers.judged
     rows = []
     for index in np.unique(classes):
         members = np.flatnonzero(classes == index)
-        own = [labels[at] == index for at in members if labels[at] is not None]
+        own = members[judged[members]]
         sure = [p for at in members if (p := answers.columns["probability"][at]) is not None]
         means = {name: mean(answers.numbers[name][members]) for name in NUMBERS}
         rows.append(
@@ -82,7 +75,7 @@ def class_rows(answers: Answers) -> list[ClassRow]:
                 int(index),
                 answers.name_of(int(index)) if index >= 0 else answers.question,
                 members,
-                float(np.mean(own)) if right is not None and own else None,
+                float(right[own].mean()) if right is not None and len(own) else None,
                 float(np.mean(sure)) if sure else float("nan"),
                 heat[members].mean(0),
                 means,
@@ -106,7 +99,7 @@ def confusions(run: Run, answers: Answers) -> list[Confusion]:
     found = []
     for (label, said), members in pairs.items():
         known = [contrasts[answers.columns["id"][at]] for at in members if answers.columns["id"][at] in contrasts]
-        contrast = np.mean(known, axis=0) if known and len({one.shape for one in known}) == 1 else None
+        contrast = on_one_grid(known)[0].mean(0) if known else None
         names = answers.name_of(label), answers.name_of(said)
         found.append(Confusion(label, names[0], said, names[1], np.array(members, np.intp), contrast))
     return sorted(found, key=lambda pair: (-len(pair.members), pair.label, pair.predicted))
@@ -119,17 +112,17 @@ def contrast_maps(run: Run, answers: Answers) -> dict[str, Maps]:
     """
     if answers.method.partition("(")[0] not in LINEAR:
         return {}
+    from pyarrow.dataset import field
+
+    target, label, said = field("target_class"), field("label_class"), field("predicted")
+    wrong = (field("method") == answers.method) & (label != said) & ((target == label) | (target == said))
+    columns = ["id", "label_class", "predicted", "target_class", "layers", "shapes", "lo", "hi", "maps"]
     both: dict[str, dict[str, Maps]] = {}
-    for question in questions_of(run):
-        other = answers if question == answers.question else gather(run, answers.method, question, answers.layer)
-        columns = other.columns
-        for at, name in enumerate(columns["id"]):
-            label, said, target = (columns[kind][at] for kind in ("label_class", "predicted", "target_class"))
-            if label is None or label == said or target is None:
-                continue
-            for role, wanted in (("predicted", said), ("label", label)):
-                if target == wanted:
-                    both.setdefault(name, {})[role] = other.maps[at]
+    for batch in run.batches(columns=columns, where=wrong & field("error").is_null()):
+        for row in batch.to_pylist():
+            if answers.layer in row["layers"]:
+                role = "predicted" if row["target_class"] == row["predicted"] else "label"
+                both.setdefault(row["id"], {})[role] = map_of(row, answers.layer, run.store)
     found = {}
     for name, maps in both.items():
         if len(maps) == 2:
@@ -138,20 +131,14 @@ def contrast_maps(run: Run, answers: Answers) -> dict[str, Maps]:
     return found
 
 
-def questions_of(run: Run) -> list[str]:
-    found: dict[str, None] = {}
-    for batch in run.batches(columns=["question"]):
-        found |= dict.fromkeys(name for name in batch["question"].unique().to_pylist() if name is not None)
-    return list(found)
-
-
-def distributions(answers: Answers) -> list[Distribution]:
-    """Of each statistic that is known; shares and places lie in [0, 1]."""
+def distributions(answers: Answers, rows: Indices | None = None) -> list[Distribution]:
+    """Of each statistic that is known, of all pictures or of some `rows`; shares and places lie in [0, 1]."""
     values: dict[str, Any] = dict(answers.numbers)
     values["confidence"] = np.array([np.nan if p is None else p for p in answers.columns["confidence"]], np.float64)
     found = []
-    for name, numbers in values.items():
-        known = numbers[~np.isnan(numbers)]
+    for name, every in values.items():
+        numbers = every if rows is None else every[rows]
+        known = numbers[np.isfinite(numbers)]
         if len(known):
             counts, edges = np.histogram(known.clip(0, 1), BINS, (0, 1))
             found.append(Distribution(name, edges, counts.astype(np.intp), float(np.median(known))))

@@ -47,6 +47,7 @@ for (const finding of page.findings) {
   box.append(strip);
   $("findings").append(box);
 }
+if (page.unshown) $("findings").append(make("p", { className: "faint", textContent: page.unshown }));
 if (!page.findings.length) $("findings").append(make("p", { className: "calm", textContent: page.quiet }));
 for (const [name, text] of page.facts) $("facts").append(make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: text })));
 
@@ -63,8 +64,9 @@ function chart(statistic) {
   if (statistic.counts2) bars(statistic.counts2, "second");
   const mark = (value, name) => svg.append(draw("line", { x1: value * bins, x2: value * bins, y1: 0, y2: 20, class: name }));
   if (statistic.uniform !== null) mark(statistic.uniform, "uniform");
-  mark(statistic.median, "");
-  const value = statistic.counts2 ? `${statistic.median.toFixed(2)} \u2192 ${statistic.median2.toFixed(2)}` : `median ${statistic.median.toFixed(2)}`;
+  if (statistic.median !== null) mark(statistic.median, "");
+  const digits = (number) => (typeof number === "number" ? number.toFixed(2) : "?");
+  const value = statistic.counts2 ? `${digits(statistic.median)} \u2192 ${digits(statistic.median2)}` : `median ${digits(statistic.median)}`;
   const button = make("button", { className: "chart", ariaPressed: "false" },
     make("b", { textContent: statistic.title }), make("span", { className: "value", textContent: value }), svg);
   button.title = statistic.words;
@@ -128,8 +130,11 @@ function table(data) {
   });
   fill();
   const title = make("h2", { id: `${data.id}-title`, textContent: data.title });
+  const wide = make("div", { className: "wide", tabIndex: 0 }, make("table", {}, make("thead", {}, head), body));  // keys scroll what has the focus
+  wide.setAttribute("role", "region");
+  wide.setAttribute("aria-label", `${data.title}, table`);
   const section = make("section", { id: data.id }, title, make("p", { className: "faint", textContent: data.words }),
-    make("div", { className: "wide" }, make("table", {}, make("thead", {}, head), body)), more);
+    wide, more);
   section.setAttribute("aria-labelledby", title.id);
   return section;
 }

@@ -1,0 +1,76 @@
+"""What a job finds out at its first start, from the first pictures, and keeps: the layer, the method, the size of a batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from seewhy.bulk.batches import Batches, Hear, is_memory
+from seewhy.bulk.plan import LABEL, Plan, write_job
+from seewhy.bulk.reading import read
+from seewhy.bulk.rows import Taken, as_questions
+from seewhy.bulk.worker import Job
+from seewhy.errors import REFUSALS, SeewhyError
+from seewhy.grid import read_grid
+from seewhy.pipeline import SUGGESTED
+from seewhy.suggestion import suggest
+
+READ, ASKED = 1000, 8  # pictures at most, to find one that can be read, and one that can be explained
+
+
+def settled(job: Job, batch: int | None, todo: Sequence[int], hear: Hear, out: Path) -> Plan:
+    """The plan with everything that its rows depend on: as written down, or found out now and written down.
+
+    "suggested" is one layer for the whole job, whatever picture another process sees first. Raises what no picture could
+    be asked without.
+    """
+    plan = job.plan
+    if plan.batch:
+        if batch is not None and plan.batch != batch:
+            hear(f"batches of {batch}, and of {plan.batch} in what is done: maps may differ in their last digits")
+            return replace(plan, batch=batch)
+        return plan
+    plan, one = first_answer(job, todo)
+    if one is None:  # nothing can be read; what is found out later may still be written down
+        write_job(plan, out)
+        return replace(plan, batch=batch or 1)
+    if batch is None:
+        most = min((plan.pictures or 10**9) // 4, 10**9) or 1
+        batch = Batches(job.loaded, plan.concrete, size=1, memory=job.means.memory).find_size(one, most)
+        hear(f"batches of {batch} pictures (--batch-size)")
+    return write_job(replace(plan, batch=batch), out)
+
+
+def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, Taken | None]:
+    """The plan with layer and method as the first picture shows them that can be explained, and that picture."""
+    plan, first = job.plan, None
+    for one in itertools.islice(readable_ones(job, todo), ASKED):
+        batches = Batches(job.loaded, plan.questions, size=1, memory=job.means.memory)
+        try:
+            e = batches.ask(batches.inputs([one]), as_questions(plan.questions, [one.label_class]))
+        except (SeewhyError, *REFUSALS, MemoryError) as error:
+            if is_memory(error):
+                raise
+            first = first or error
+            continue
+        asked = plan.questions
+        own = asked.layers
+        if SUGGESTED in own:
+            found = suggest(
+                job.loaded.module, batches.inputs([one]), None if asked.grid is None else read_grid(asked.grid)
+            )
+            own = tuple(found.layer if layer == SUGGESTED else layer for layer in own)
+        return replace(plan, layers=own, methods=asked.methods or e.methods), one
+    if first is not None:
+        raise first
+    return plan, None
+
+
+def readable_ones(job: Job, todo: Sequence[int]) -> Iterator[Taken]:
+    asked = job.plan.questions
+    for item in itertools.islice((item for part in todo for item in job.items.part(part)), READ):
+        one = Taken(0, read(item, job.loaded.preprocess, asked.max_pixels), job.classes(item.label))
+        if one.reason is None and not (LABEL in asked.asked and one.label_class is None):
+            yield one
