@@ -85,6 +85,22 @@ def setting(rounds: int, load_before: str) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts)
 
 
+def merged(old: str, report: Report, load_before: str) -> str:
+    """The page with the aims and tables of parts that were run by themselves in place of, or behind, those that were there."""
+    when = f"Run by itself on {datetime.date.today():%Y-%m-%d}, load before {load_before}."
+    head, *sections = old.rstrip().split("\n## ")
+    found = {section.partition("\n")[0]: section for section in sections}
+    for aim in report.aims:
+        row = "| " + " | ".join(aim.row) + " |"
+        lines = found["Aims"].rstrip().split("\n")
+        kept = [line for line in lines if not line.startswith(f"| {aim.promise} |")]
+        found["Aims"] = "\n".join([*kept, row]) + "\n"
+    for table in report.tables:
+        parts = [table.title, f"{when} {table.note}".strip(), markdown(table.header, table.rows)]
+        found[table.title] = "\n\n".join(parts) + "\n"
+    return "\n## ".join([head, *(section if section.endswith("\n") else section + "\n" for section in found.values())])
+
+
 def page(report: Report, rounds: int, load_before: str) -> str:
     parts = ["# Benchmark results", "Written by `make bench`; do not edit.", setting(rounds, load_before)]
     if report.aims:

@@ -24,7 +24,7 @@ import memory
 import methods
 import process
 import viewer
-from results import Report, load, page
+from results import Report, load, merged, page
 
 RESULTS = Path(__file__).resolve().with_name("RESULTS.md")
 
@@ -46,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", choices=PARTS, action="append", help="run this part only (may be repeated) and print it"
     )
+    parser.add_argument("--keep", action="store_true", help="with --only: put what was measured into RESULTS.md")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each race (default: 15)")
     parser.add_argument(
         "--threads", type=int, help="threads of torch within this process (default: torch's own choice)"
@@ -63,7 +64,9 @@ def main() -> None:
         print(f"{name} ...", file=sys.stderr, flush=True)
         report += PARTS[name](options.rounds)
     text = page(report, options.rounds, load_before)
-    if options.only:
+    if options.only and options.keep:
+        RESULTS.write_text(merged(RESULTS.read_text(), report, load_before))
+    elif options.only:
         print(text)
     else:
         RESULTS.write_text(text)
