@@ -55,6 +55,15 @@ class Small(nn.Module):
         return self.head(self.features(inputs).mean((2, 3)))
 
 
+class Picky(Small):
+    """Takes no picture that is black."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if (inputs.flatten(1).amax(1) < -0.99).any():
+            raise RuntimeError("too dark for me")
+        return super().forward(inputs)
+
+
 @pytest.fixture(scope="module")
 def small() -> seewhy.LoadedModel:
     preprocess = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3, "bilinear", 32, fit="squash")
@@ -228,12 +237,6 @@ def test_every_bad_picture_is_a_row_with_its_reason_and_all_good_ones_are_done(
 
 
 def test_a_picture_that_the_model_refuses_does_not_take_its_batch_along(photos: Path, tmp_path: Path) -> None:
-    class Picky(Small):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            if (inputs.flatten(1).amax(1) < -0.99).any():
-                raise RuntimeError("too dark for me")
-            return super().forward(inputs)
-
     Image.new("RGB", (40, 40)).save(photos / "ant" / "black.png")
     preprocess = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3, "bilinear", 32, fit="squash")
     loaded = seewhy.load_model(Picky().eval(), preprocess=preprocess, labels=["ant", "bee", "cat", "dog"])
@@ -593,12 +596,6 @@ def test_a_disk_that_is_gone_ends_the_job(
 def test_one_awkward_picture_at_the_beginning_refuses_no_job(
     photos: Path, tmp_path: Path, small: seewhy.LoadedModel
 ) -> None:
-    class Picky(Small):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            if (inputs.flatten(1).amax(1) < -0.99).any():
-                raise RuntimeError("too dark for me")
-            return super().forward(inputs)
-
     Image.new("RGB", (40, 40)).save(photos / "ant" / "0.png")
     (photos / "ant" / "00.png").write_bytes(b"no")
     loaded = seewhy.load_model(Picky().eval(), preprocess=small.preprocess, labels=small.labels)

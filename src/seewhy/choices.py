@@ -37,7 +37,7 @@ def target_key(e: Explanation, target: str | int | None) -> str | None:
     return str(target)
 
 
-def choose(kind: str, given: str | None, choices: Sequence[str]) -> str:
+def choose(kind: str, given: str | None, choices: Sequence[str], of: str = "explanation") -> str:
     """`given`, or the only choice there is. Raises ChoiceError where there are several, UnknownName where it is none."""
     if given is None:
         if len(choices) == 1:
@@ -46,7 +46,7 @@ def choose(kind: str, given: str | None, choices: Sequence[str]) -> str:
             f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices
         )
     if given not in choices:
-        raise UnknownName(kind, given, choices, hint=f"This explanation has {', '.join(choices)}.")
+        raise UnknownName(kind, given, choices, hint=f"This {of} has {', '.join(choices)}.")
     return given
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.cells import unpacked
 from seewhy.bulk.plan import JOB, read_job
-from seewhy.errors import ChoiceError, UnknownName, UsageError
+from seewhy.choices import choose
+from seewhy.errors import UnknownName, UsageError
 from seewhy.view import View
 
 if TYPE_CHECKING:
@@ -130,8 +131,8 @@ class Run:
         """
         if not self.kinds:
             raise UsageError(f"{self.folder}: no picture of this run was explained.")
-        method = chosen("method", method, list(self.kinds))
-        question = chosen("question", question, list(self.kinds[method]["questions"]))
+        method = choose("method", method, list(self.kinds), "run")
+        question = choose("question", question, list(self.kinds[method]["questions"]), "run")
         layers = list(self.kinds[method]["layers"])
         if layer is not None and layer not in layers:
             raise UnknownName("layer", layer, layers, hint=f"This run has {', '.join(layers)}.")
@@ -213,18 +214,6 @@ def view_of(row: Mapping[str, Any]) -> View:
     left, top, right, bottom = row["view"]
     height, width = row["input"]
     return View((row["height"], row["width"]), (height, width), (left, top, right, bottom))
-
-
-def chosen(kind: str, given: str | None, choices: Sequence[str]) -> str:
-    if given is None:
-        if len(choices) == 1:
-            return choices[0]
-        raise ChoiceError(
-            f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices
-        )
-    if given not in choices:
-        raise UnknownName(kind, given, choices, hint=f"This run has {', '.join(choices)}.")
-    return given
 
 
 def footer(path: Path) -> dict[str, Any]:

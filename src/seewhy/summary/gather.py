@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from seewhy import tensors
 from seewhy.bulk.cells import unpacked
-from seewhy.bulk.run import Run, chosen
+from seewhy.bulk.run import Run
 from seewhy.bulk.statistics import NAMES
+from seewhy.choices import choose
 from seewhy.errors import UnknownName, UsageError
 
 NUMBERS = (*NAMES, "inside")
@@ -107,7 +108,7 @@ class Offered:
         if not found:
             for kind, one, choices in zip(("method", "question"), given, zip(*self.last, strict=True), strict=True):
                 if one is not None:
-                    chosen(kind, one, list(dict.fromkeys(choices)))
+                    choose(kind, one, list(dict.fromkeys(choices)), "run")
             raise UsageError(f"{folder} holds no map of {method} for {question}, only {in_words(self.last)}.")
         return found
 
