@@ -80,12 +80,10 @@ class Drill:
         ]  # fmt: skip
 
     def start(self, out: Path, engine: str = "local", script: str = SEEWHY, given: Sequence[str] = ()) -> Child:
-        errors = open(self.home / "errors.txt", "ab")  # noqa: SIM115 - the child's
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [sys.executable, "-c", script, *given, *self.command(out, engine)],
-            stdout=errors, stderr=errors, env=environment, start_new_session=True,
-        )  # fmt: skip
+        command = [sys.executable, "-c", script, *given, *self.command(out, engine)]
+        with open(self.home / "errors.txt", "ab") as errors:  # the child keeps its own hold of it
+            return subprocess.Popen(command, stdout=errors, stderr=errors, env=environment, start_new_session=True)
 
     def finish(self, out: Path, engine: str = "local") -> None:
         """Start, and wait for the end; 1 is right, as one picture is broken."""
