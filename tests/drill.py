@@ -121,35 +121,43 @@ class Drill:
 
     # What happens to a job
 
-    def at_step(self, step: str, times: int) -> None:
-        """A child that kills itself when it comes to a step for the so-manyth time, and the end after that."""
+    def at_steps(self, *moments: tuple[str, int]) -> None:
+        """One job, whose child kills itself when it comes to a step for the so-manyth time, at one moment after the other."""
         out = self.fresh()
-        child = self.start(out, script=DYING, given=[step, str(times)])
-        code = child.wait(LONGEST)
-        kill_group(child)
-        assert code == -signal.SIGKILL, f"the child ended with {code} before '{step}' came {times} times"
-        self.killed(f"at '{step}' ({times})", self.look(out))
+        for step, times in moments:
+            child = self.start(out, script=DYING, given=[step, str(times)])
+            code = child.wait(LONGEST)
+            kill_group(child)
+            assert code == -signal.SIGKILL, f"the child ended with {code} before '{step}' came {times} times"
+            self.killed(f"at '{step}' ({times})", self.look(out))
         self.finish(out)
         self.check_end(out)
 
-    def at_random(self, kills: int, engine: str, draw: random.Random, longest: float, victim: str = "driver") -> None:
-        """One job, killed so many times at random moments after its first part file, started again each time."""
+    def at_random(self, victims: Sequence[str], engine: str, draw: random.Random, longest: float) -> None:
+        """One job, a victim of which ("driver", or on Ray "actor") is killed at a random moment after each new part file.
+
+        A killed driver is started again; of an actor Ray makes a new one, and the job goes on.
+        """
         out = self.fresh()
         self.reference(engine)  # before, as it takes the same processors
-        for _ in range(kills):
-            child = self.start(out, engine)
+        child: Child | None = None
+        for victim in victims:
+            child = child or self.start(out, engine)
             before = len(part_files(out))
             wait_until(lambda child=child, before=before: len(part_files(out)) > before or child.poll() is not None)
             time.sleep(draw.uniform(0, longest))
             if victim == "driver":
                 kill_group(child)
-            elif worker := ray_actors(child.pid):
-                os.kill(draw.choice(worker), signal.SIGKILL)
-                child.wait(LONGEST)  # Ray replaces it, and the job ends by itself
-            gone_with(child)
+                gone_with(child)
+                child = None
+            elif actors := ray_actors(child.pid):
+                os.kill(draw.choice(actors), signal.SIGKILL)
             self.killed(f"{engine} {victim}", self.look(out, engine))
             if len(part_files(out)) == len(self.reference(engine)):
                 break
+        if child is not None:
+            child.wait(LONGEST)
+            gone_with(child)
         self.finish(out, engine)
         self.check_end(out, engine)
 
@@ -223,15 +231,13 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="drill-"))
     drill = Drill(home, say=lambda text: print(text, flush=True))
     for step in STEPS:
-        drill.at_step(step, 1 if step == "lock taken" else draw.randint(2, 8))
+        drill.at_steps((step, 1 if step == "lock taken" else draw.randint(2, 8)))
     while drill.kills < len(STEPS) + options.random:
-        drill.at_random(min(5, len(STEPS) + options.random - drill.kills), "local", draw, longest=1.5)
+        several = min(5, len(STEPS) + options.random - drill.kills)
+        drill.at_random(["driver"] * several, "local", draw, longest=1.5)
     done = drill.kills
     while drill.kills < done + options.ray:
-        left = done + options.ray - drill.kills
-        drill.at_random(1, "ray", draw, longest=3.0, victim="actor")
-        if left > 1:
-            drill.at_random(1, "ray", draw, longest=3.0, victim="driver")
+        drill.at_random(["actor", "driver"][: done + options.ray - drill.kills], "ray", draw, longest=1.0)
     if options.ray:
         drill.crossing()
     print(f"{drill.kills} kills, and every picture had exactly its rows")

@@ -20,18 +20,16 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     yield Drill(home)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_at_a_step_a_job_goes_on_bit_for_bit(drill: Drill, step: str) -> None:
-    drill.at_step(step, 1 if step == "lock taken" else 3)
+def test_killed_at_each_step_a_job_goes_on_bit_for_bit(drill: Drill) -> None:
+    drill.at_steps(*((step, 1 if step == "lock taken" else 2) for step in STEPS))
 
 
 def test_killed_at_random_moments_a_job_goes_on_bit_for_bit(drill: Drill) -> None:
-    drill.at_random(2, "local", random.Random(1), longest=0.5)
+    drill.at_random(["driver", "driver"], "local", random.Random(1), longest=0.5)
 
 
 def test_on_ray_a_job_outlives_an_actor_and_its_driver(drill: Drill) -> None:
-    drill.at_random(1, "ray", random.Random(2), longest=1.0, victim="actor")
-    drill.at_random(1, "ray", random.Random(3), longest=1.0, victim="driver")
+    drill.at_random(["actor", "driver"], "ray", random.Random(2), longest=0.5)
 
 
 def test_a_job_begun_here_goes_on_on_ray(drill: Drill) -> None:
