@@ -50,6 +50,7 @@ class App(Watched):
             self.until(f"document.getElementById('earlier').length === {count}")
         self.until("document.querySelector('iframe') !== null && document.getElementById('stop').hidden")
         frame = self.page.frames[-1]
+        frame.wait_for_function("window.seewhy")  # a slow machine shows the frame before its script has run
         frame.evaluate("window.seewhy.ready")
         return frame
 
@@ -172,6 +173,7 @@ def test_the_page_can_be_saved_and_opened_from_disk(opened: App, browser: Any, t
     )
     page = browser.new_context().new_page()
     page.goto((tmp_path / "saved.html").as_uri())
+    page.wait_for_function("window.seewhy")
     page.evaluate("window.seewhy.ready")
     assert page.inner_text("h1") == "one.png"
 
