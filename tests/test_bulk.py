@@ -418,10 +418,7 @@ def test_what_an_interrupted_writer_left_is_swept_and_nothing_else(
 
 def test_a_full_disk_keeps_what_is_done_and_leaves_nothing_torn(photos: Path, tmp_path: Path) -> None:
     """The system's own error for a file that may not grow: RLIMIT_FSIZE, as a disk cannot be filled everywhere."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for copy in range(30):
-        shutil.copy(photos / "ant" / "1.png", folder / f"{copy:02d}.png")
+    folder = many(photos, 30)
     command = [
         *SEEWHY,
         "bulk",
@@ -459,29 +456,20 @@ def test_full_is_said_for_each_error_that_means_it(
     assert files(tmp_path / "run") == before and not list((tmp_path / "run").glob(".*.tmp"))
 
 
-def test_ctrl_c_ends_in_order(photos: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for copy in range(400):
-        shutil.copy(photos / "ant" / "1.png", folder / f"{copy:03d}.png")
-    out = tmp_path / "run"
-    command = [
-        *SEEWHY,
-        "bulk",
-        str(folder),
-        "--out",
-        str(out),
-        "--part-size",
-        "4",
-        "--batch-size",
-        "4",
-        "--workers",
-        "1",
-    ]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def started(photos: Path, out: Path, workers: int, **pipes: Any) -> subprocess.Popen[str]:
+    """A job over 400 pictures in a session of its own, after its first part file."""
+    sizes = ["--part-size", "4", "--batch-size", "4", "--workers", str(workers)]
+    command = [*SEEWHY, "bulk", str(many(photos, 400)), "--out", str(out), *sizes]
+    child = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
     end = time.monotonic() + 120
     while not files(out) and child.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
+    return child
+
+
+def test_ctrl_c_ends_in_order(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    child = started(photos, out, 1, stderr=subprocess.PIPE)
     os.killpg(child.pid, signal.SIGINT)  # as a terminal sends it: to all of them
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130, errors
@@ -665,24 +653,8 @@ def test_locks_of_an_earlier_division_that_nobody_holds_hinder_nobody(tmp_path: 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_readers_end_with_the_process_that_they_read_for(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = [
-        *SEEWHY,
-        "bulk",
-        str(many(photos, 400)),
-        "--out",
-        str(out),
-        "--part-size",
-        "4",
-        "--batch-size",
-        "4",
-        "--workers",
-        "2",
-    ]
-    child = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    end = time.monotonic() + 120
-    while not files(out) and time.monotonic() < end:
-        time.sleep(0.02)
+    child = started(photos, tmp_path / "run", 2, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
     assert len(of_session(child.pid)) >= 3
     child.kill()
     child.wait()

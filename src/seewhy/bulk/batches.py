@@ -42,10 +42,7 @@ class Batches:
     ) -> None:
         self.loaded, self.questions, self.size, self.memory, self.hear = loaded, questions, size, memory, hear
         self.proved = False  # whether the questions were ever answered
-        self.in_a_row: tuple[str, int] = (
-            "",
-            0,
-        )  # pictures that failed with the same words, and none between that did not
+        self.in_a_row = ("", 0)  # the words with which the last pictures failed, and how many in a row
         parameter = next(loaded.module.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
 
@@ -56,12 +53,7 @@ class Batches:
         """
         good: list[Taken] = []
         bad: list[Taken] = []
-        for one in taken:
-            if one.reason is None and LABEL in self.questions.asked and one.label_class is None:
-                label = one.read.item.label
-                one = replace(
-                    one, error="no label" if label is None else f"its label {label!r} is no class of the model"
-                )
+        for one in (askable(one, self.questions) for one in taken):
             (bad if one.reason else good).append(one)
         batches: list[pa.RecordBatch] = []
         places: list[list[int]] = []
@@ -94,9 +86,8 @@ class Batches:
                     raise UsageError(f"the device failed ({first_line(error)}). {KEPT}") from None
                 if len(some) == 1:
                     failed.append((some[0], UsageError("not enough memory") if is_memory(error) else error))
-                    if not isinstance(
-                        error, TargetError
-                    ):  # the class is not in the picture: its own matter, and may be common
+                    # A class that is not in the picture is its own matter, and may be common.
+                    if not isinstance(error, TargetError):
                         self.count(first_line(failed[-1][1]))
                 elif is_memory(error):
                     waiting[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
@@ -183,6 +174,14 @@ class Batches:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
+
+
+def askable(one: Taken, questions: Questions) -> Taken:
+    """A picture with the reason why it cannot be asked, where its label is asked for and means no class."""
+    if one.reason is not None or LABEL not in questions.asked or one.label_class is not None:
+        return one
+    label = one.read.item.label
+    return replace(one, error="no label" if label is None else f"its label {label!r} is no class of the model")
 
 
 def is_device(error: BaseException) -> bool:

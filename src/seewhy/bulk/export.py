@@ -141,14 +141,17 @@ def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     return list(lengths) if lengths[-1] or len(lengths) == 1 else lengths[:-1]
 
 
-def heat_on_photo(row: Mapping[str, Any], found: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The heat of a map on its photo (H0, W0), in [0, 1]: as `Explanation.on_photo`."""
+def heat_on_photo(
+    row: Mapping[str, Any], found: NDArray[np.float32], size: tuple[int, int] | None = None
+) -> NDArray[np.float32]:
+    """The heat of a map on its photo (H0, W0), or on the photo drawn at `size`, in [0, 1]: as `Explanation.on_photo`."""
     view = view_of(row)
-    if view.photo[0] * view.photo[1] > LARGEST:
+    height, width = size or view.photo
+    if height * width > LARGEST:
         raise UsageError(f"{row['id']}: a photo of more than {LARGEST:,} pixels; take npz.")
     positive = np.nan_to_num(found).clip(min=0)
     top = View.whole(view.inputs).place(positive, view.inputs).max()
-    heat = view.place(positive, view.photo)
+    heat = view.place(positive, (height, width))
     return np.clip(heat / top, 0, 1) if top > 0 else heat * 0
 
 

@@ -159,7 +159,7 @@ def run_job(
             hear(note)
         job = Job(loaded, items, plan, out, means, classes)
         if todo:
-            plan = settled(job, batch, todo, hear, out)
+            plan = settled(job, batch, todo, hear)
             job = dataclasses.replace(job, plan=plan)
         log("started", fingerprint=plan.fingerprint, engine=engine, shard=f"{shard[0]}/{shard[1]}", parts=len(mine),
             there=len(own), pictures=plan.pictures, batch=plan.batch)  # fmt: skip

@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from seewhy.bulk.batches import Batches, Hear, is_memory
-from seewhy.bulk.plan import LABEL, Plan, write_job
+from seewhy.bulk.batches import Batches, Hear, askable, is_memory
+from seewhy.bulk.plan import Plan, write_job
 from seewhy.bulk.reading import read
 from seewhy.bulk.rows import Taken, as_questions
 from seewhy.bulk.worker import Job
@@ -19,8 +18,10 @@ from seewhy.suggestion import suggest
 
 READ, ASKED = 1000, 8  # pictures at most, to find one that can be read, and one that can be explained
 
+MANY = 10**9  # of tar files, whose pictures are not counted
 
-def settled(job: Job, batch: int | None, todo: Sequence[int], hear: Hear, out: Path) -> Plan:
+
+def settled(job: Job, batch: int | None, todo: Sequence[int], hear: Hear) -> Plan:
     """The plan with everything that its rows depend on: as written down, or found out now and written down.
 
     "suggested" is one layer for the whole job, whatever picture another process sees first. Raises what no picture could
@@ -34,13 +35,13 @@ def settled(job: Job, batch: int | None, todo: Sequence[int], hear: Hear, out: P
         return plan
     plan, one = first_answer(job, todo)
     if one is None:  # nothing can be read; what is found out later may still be written down
-        write_job(plan, out)
+        write_job(plan, job.out)
         return replace(plan, batch=batch or 1)
     if batch is None:
-        most = min((plan.pictures or 10**9) // 4, 10**9) or 1
+        most = max(1, (plan.pictures or MANY) // 4)  # trying costs as much as doing
         batch = Batches(job.loaded, plan.concrete, size=1, memory=job.means.memory).find_size(one, most)
         hear(f"batches of {batch} pictures (--batch-size)")
-    return write_job(replace(plan, batch=batch), out)
+    return write_job(replace(plan, batch=batch), job.out)
 
 
 def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, Taken | None]:
@@ -48,8 +49,9 @@ def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, Taken | None]:
     plan, first = job.plan, None
     for one in itertools.islice(readable_ones(job, todo), ASKED):
         batches = Batches(job.loaded, plan.questions, size=1, memory=job.means.memory)
+        inputs = batches.inputs([one])
         try:
-            e = batches.ask(batches.inputs([one]), as_questions(plan.questions, [one.label_class]))
+            e = batches.ask(inputs, as_questions(plan.questions, [one.label_class]))
         except (SeewhyError, *REFUSALS, MemoryError) as error:
             if is_memory(error):
                 raise
@@ -58,9 +60,7 @@ def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, Taken | None]:
         asked = plan.questions
         own = asked.layers
         if SUGGESTED in own:
-            found = suggest(
-                job.loaded.module, batches.inputs([one]), None if asked.grid is None else read_grid(asked.grid)
-            )
+            found = suggest(job.loaded.module, inputs, None if asked.grid is None else read_grid(asked.grid))
             own = tuple(found.layer if layer == SUGGESTED else layer for layer in own)
         return replace(plan, layers=own, methods=asked.methods or e.methods), one
     if first is not None:
@@ -72,5 +72,5 @@ def readable_ones(job: Job, todo: Sequence[int]) -> Iterator[Taken]:
     asked = job.plan.questions
     for item in itertools.islice((item for part in todo for item in job.items.part(part)), READ):
         one = Taken(0, read(item, job.loaded.preprocess, asked.max_pixels), job.classes(item.label))
-        if one.reason is None and not (LABEL in asked.asked and one.label_class is None):
+        if askable(one, asked).reason is None:
             yield one

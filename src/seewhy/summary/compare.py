@@ -41,6 +41,11 @@ class Comparison:
     def titles(self) -> tuple[str, str]:
         return str(self.runs[0].folder), str(self.runs[1].folder)
 
+    @property
+    def sides(self) -> tuple[tuple[Answers, Indices], tuple[Answers, Indices]]:
+        """Each run's answers with the places of the common pictures in them."""
+        return (self.answers[0], self.first), (self.answers[1], self.second)
+
     @cached_property
     def changed(self) -> tuple[Indices, int]:
         """The places, among the pictures in both, that are answered in another way, and of how many with two answers.

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage
 from seewhy.bulk.statistics import UNIFORM
 from seewhy.images import Bytes
 from seewhy.summary.compare import Comparison
-from seewhy.summary.document import EXTREMES, column, extremes, numbers_of, rounded
-from seewhy.summary.gather import Answers
+from seewhy.summary.document import EXTREMES, column, extremes, rounded
 from seewhy.summary.heat import shares
 from seewhy.summary.pictures import SIDE, Thumbnails, address, heat_picture, lines, photos, with_heat
 from seewhy.summary.tables import BINS, distributions, mean
@@ -54,7 +52,7 @@ def comparison_facts(both: Comparison) -> list[tuple[str, str]]:
         facts.append(("alike, median", f"{alike:.2f} (correlation of the heat)"))
     if overlap is not None:
         facts.append(("in the same place, median", f"{overlap:.0%} of the heat"))
-    for title, run, part, rows in zip(both.titles, both.runs, both.answers, (both.first, both.second), strict=True):
+    for title, run, (part, rows) in zip(both.titles, both.runs, both.sides, strict=True):
         judged = rows[part.judged[rows]]
         right = part.right
         score = "" if right is None or not len(judged) else f", {right[judged].mean():.1%} right of {len(judged):,}"
@@ -67,7 +65,7 @@ class Pairs:
 
     def __init__(self, both: Comparison) -> None:
         self.both = both
-        self.wanted: list[int] = []
+        self.wanted: dict[int, int] = {}
         self.cells: list[dict[str, Any]] = []
 
     def table(self, name: str, title: str, words: str, places: Any) -> dict[str, Any]:
@@ -80,21 +78,15 @@ class Pairs:
         ]
         rows = []
         for place in map(int, places):
-            sides = [part.columns["predicted_name"][rows_of[place]] for part, rows_of in self.sides]
+            sides = [part.columns["predicted_name"][rows_of[place]] for part, rows_of in self.both.sides]
             cell = {"pictures": [self.number(place)]}
             self.cells.append(cell)
             name_of = self.both.answers[0].columns["id"][self.both.first[place]]
             rows.append([cell, name_of, rounded(float(self.both.likeness[place])), *sides])
         return {"id": name, "title": title, "words": words, "columns": columns, "rows": rows}
 
-    @property
-    def sides(self) -> list[tuple[Answers, NDArray[np.intp]]]:
-        return [(self.both.answers[0], self.both.first), (self.both.answers[1], self.both.second)]
-
     def number(self, place: int) -> int:
-        if place not in self.wanted:
-            self.wanted.append(place)
-        return self.wanted.index(place)
+        return self.wanted.setdefault(place, len(self.wanted))
 
     def made(self, start: int) -> list[dict[str, Any]]:
         """The pictures, and the cells brought to count from `start`, behind those that were made before."""
@@ -105,15 +97,15 @@ class Pairs:
         return [self.one(place, [drawn[place, side] for side in (0, 1)]) for place in self.wanted]
 
     def paths(self, place: int) -> list[str]:
-        return [part.columns["path"][rows[place]] for part, rows in self.sides]
+        return [part.columns["path"][rows[place]] for part, rows in self.both.sides]
 
     def drawn(self, place: int, side: int, photo: Bytes | None) -> Image.Image:
-        part, rows = self.sides[side]
+        part, rows = self.both.sides[side]
         at = int(rows[place])
         return with_heat({name: values[at] for name, values in part.columns.items()}, photo, part.maps[at])
 
     def one(self, place: int, drawn: list[Image.Image]) -> dict[str, Any]:
-        said = [lines(part, int(rows[place])) for part, rows in self.sides]
+        said = [lines(part, int(rows[place])) for part, rows in self.both.sides]
         sheet = Image.new(
             "RGB", (sum(one.width for one in drawn) + 4, max(one.height for one in drawn)), (128, 128, 128)
         )
@@ -140,10 +132,7 @@ def comparison_entries(both: Comparison, thumbs: Thumbnails) -> list[dict[str, A
         if one.name not in seconds:
             continue
         title, words, _, _ = STATISTICS[one.name]
-        values = [
-            numbers_of(part.columns["confidence"]) if one.name == "confidence" else part.numbers[one.name]
-            for part in both.answers
-        ]
+        values = [part.statistics[one.name] for part in both.answers]
         risen = both.first[extremes(values[1][both.second] - values[0][both.first])]
         found.append({
             "name": one.name, "title": title, "words": words, "counts": one.counts.tolist(), "median": rounded(one.median),
@@ -156,9 +145,7 @@ def comparison_entries(both: Comparison, thumbs: Thumbnails) -> list[dict[str, A
 
 def means_table(both: Comparison) -> dict[str, Any]:
     rows = []
-    for title, (part, rows_of) in zip(
-        both.titles, ((both.answers[0], both.first), (both.answers[1], both.second)), strict=True
-    ):
+    for title, (part, rows_of) in zip(both.titles, both.sides, strict=True):
         whole = shares(part.maps[rows_of]).mean(0)
         numbers = [rounded(mean(part.numbers[name][rows_of])) for name in ("border", "corner", "spread", "positive")]
         rows.append(

@@ -131,7 +131,7 @@ def mean_heat(summary: Summary, members: Any) -> str:
 def statistics_entries(summary: Summary, thumbs: Thumbnails) -> list[dict[str, Any]]:
     """Each statistic with its distribution and the pictures at its ends; of the border, the outliers as ranked."""
     order = list(STATISTICS)
-    values = {**summary.answers.numbers, "confidence": numbers_of(summary.answers.columns["confidence"])}
+    values = summary.answers.statistics
     found = []
     for one in sorted(distributions(summary.answers), key=lambda one: order.index(one.name)):
         title, words, high, low = STATISTICS[one.name]
@@ -156,10 +156,6 @@ def extremes(values: Any) -> Any:
     """Indices of known values, rising; of equal ones in the order of the run."""
     rising = np.argsort(values, kind="stable")
     return rising[~np.isnan(values[rising])]
-
-
-def numbers_of(values: Sequence[float | None]) -> Any:
-    return np.array([math.nan if value is None else value for value in values], np.float64)
 
 
 def rounded(value: float) -> float | None:

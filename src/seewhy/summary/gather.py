@@ -73,6 +73,12 @@ class Answers:
         return np.array([label is not None and label == said for label, said in pairs], bool)
 
     @cached_property
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        """The numbers, and beside them the `confidence`: (N,) each, NaN where unknown."""
+        sure = [np.nan if one is None else one for one in self.columns["confidence"]]
+        return {**self.numbers, "confidence": np.array(sure, np.float64)}
+
+    @cached_property
     def names(self) -> dict[int, str]:
         """The names of the classes that were asked for, predicted or labelled."""
         found: dict[int, str] = {}

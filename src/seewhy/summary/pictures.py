@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage, tensors
+from seewhy.bulk.export import heat_on_photo
 from seewhy.bulk.items import readable
 from seewhy.bulk.run import view_of
 from seewhy.bulk.tars import is_tar
@@ -20,7 +21,6 @@ from seewhy.errors import ImageError
 from seewhy.images import Bytes, load_image
 from seewhy.render import Look, colorize, overlay, scaled_photo, to_bytes
 from seewhy.summary.gather import Answers
-from seewhy.view import View
 from seewhy.viewer import picture_address
 
 SIDE = 150  # pixels of a thumbnail's longer side
@@ -129,15 +129,10 @@ def read_photo(source: str | bytes) -> Bytes | None:
 def with_heat(row: Mapping[str, Any], photo: Bytes | None, found: NDArray[np.float32]) -> Image.Image:
     """A photo with its heat, small; without a photo the heat alone, as the network saw it."""
     view = view_of(row)
-    heat = np.nan_to_num(found).clip(min=0)
-    if photo is None:
-        return heat_picture(heat, view.inputs, SIDE)
-    if photo.shape[:2] != view.photo:  # another picture lies there now
-        return heat_picture(heat, view.inputs, SIDE)
+    if photo is None or photo.shape[:2] != view.photo:  # or another picture lies there now
+        return heat_picture(np.nan_to_num(found).clip(min=0), view.inputs, SIDE)
     drawn, seen = scaled_photo(photo, view, SIDE)
-    top = View.whole(view.inputs).place(heat, view.inputs).max()
-    placed = view.place(heat, (drawn.height, drawn.width))
-    return overlay(drawn, placed / top if top > 0 else placed, LOOK, seen)
+    return overlay(drawn, heat_on_photo(row, found, (drawn.height, drawn.width)), LOOK, seen)
 
 
 def heat_picture(heat: NDArray[np.floating[Any]], size: tuple[int, int], side: int = MEAN) -> Image.Image:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,10 +132,8 @@ def contrast_maps(run: Run, answers: Answers) -> dict[str, Maps]:
 
 def distributions(answers: Answers, rows: Indices | None = None) -> list[Distribution]:
     """Of each statistic that is known, of all pictures or of some `rows`; shares and places lie in [0, 1]."""
-    values: dict[str, Any] = dict(answers.numbers)
-    values["confidence"] = np.array([np.nan if p is None else p for p in answers.columns["confidence"]], np.float64)
     found = []
-    for name, every in values.items():
+    for name, every in answers.statistics.items():
         numbers = every if rows is None else every[rows]
         known = numbers[np.isfinite(numbers)]
         if len(known):
