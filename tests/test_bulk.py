@@ -366,7 +366,7 @@ def test_another_batch_size_is_said_and_not_refused(small: seewhy.LoadedModel, p
     job(small, photos, out)
     next(out.glob("part-000001*")).unlink()
     job(small, photos, out, batch=4)
-    notes = [json.loads(line).get("text", "") for line in (out / "log-0-of-1.jsonl").read_text().splitlines()]
+    notes = [event.get("text", "") for event in logged(out)]
     assert any("batches of 4, and of 2 in what is done" in text for text in notes)
 
 
@@ -476,9 +476,52 @@ def test_ctrl_c_ends_in_order(photos: Path, tmp_path: Path) -> None:
     assert "Traceback" not in errors and "the same command goes on" in errors
     done = len(files(out))
     assert 0 < done < 100 and not list(out.glob(".*.tmp"))
-    events = [json.loads(line) for line in (out / "log-0-of-1.jsonl").read_text().splitlines()]
+    events = logged(out)
     assert [event["event"] for event in events if event["event"] != "part"][-1] == "ended"
     assert events[-1]["how"] == "interrupted" and sum(event["event"] == "part" for event in events) == done
+
+
+@pytest.mark.parametrize("step", ["before rename", "after rename"])
+def test_the_log_holds_what_is_done_wherever_an_interruption_falls(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    out, seen = tmp_path / "run", []
+
+    def reached(name: str) -> None:
+        seen.append(name)
+        if seen.count(step) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "reached", reached)
+    with pytest.raises(KeyboardInterrupt):
+        job(small, photos, out)
+    *_, ended = events = logged(out)
+    done = [event["part"] for event in events if event["event"] == "part"]
+    assert done == ([0] if step == "before rename" else [0, 1]) and len(done) == len(files(out))
+    known = {name: ended[name] for name in ("how", "pictures", "failed", "left")}
+    assert known == {"how": "interrupted", "pictures": 4 * len(done), "failed": 0, "left": 3 - len(done)}
+
+
+def test_a_retry_that_is_interrupted_does_not_count_what_was_there(
+    small: seewhy.LoadedModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "ant" / "bad.png").write_bytes(b"no")
+    out = tmp_path / "run"
+    job(small, photos, out)
+
+    def interrupt(name: str) -> None:
+        if name == "before rename":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "reached", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        job(small, photos, out, retry=True)
+    *_, started, ended = [event for event in logged(out) if event["event"] != "note"]
+    assert (started["event"], ended["how"], ended["pictures"], ended["left"]) == ("started", "interrupted", 0, 0)
+
+
+def logged(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log-0-of-1.jsonl").read_text().splitlines()]
 
 
 # The command line

@@ -21,7 +21,7 @@ from seewhy.bulk.plan import PREDICTED, Questions, begin, make_plan
 from seewhy.bulk.run import Run
 from seewhy.bulk.settling import settled
 from seewhy.bulk.sources import find_items
-from seewhy.bulk.worker import Job, Means
+from seewhy.bulk.worker import Done, Job, Means
 from seewhy.errors import UnknownName, UsageError
 from seewhy.inputs import with_fit
 from seewhy.loaded import count_classes
@@ -149,9 +149,8 @@ def run_job(
         classes = class_of(loaded, items)
         mine = share_of(plan.parts, shard)
         sweep(out, plan, mine)
-        there = finished(out, plan)
-        if retry:
-            there = {part: known for part, known in there.items() if not known["failed"]}
+        found = finished(out, plan)
+        there = {part: known for part, known in found.items() if not (retry and known["failed"])}
         todo = [part for part in mine if part not in there]
         own = [there[part] for part in mine if part in there]
         before, failed = sum(one["pictures"] for one in own), sum(one["failed"] for one in own)
@@ -167,12 +166,18 @@ def run_job(
             console.print(f"{len(own)} of {len(mine)} parts are there already", style="bright_black")
         total = sum(len(list(items.part(part))) for part in mine) if isinstance(items, Listed) else None
         tell = Teller(console, total, before, quiet)
+        missed = set(todo) - set(found)
+
+        def news(done: Done) -> None:
+            log("part", **dataclasses.asdict(done))
+            tell(done)
+            missed.discard(done.part)
+
         ended = "failed"
         try:
             with tell.running():
                 for done in engine_of(engine, actors)(job, todo, hear, tell.moved):
-                    log("part", **dataclasses.asdict(done))
-                    tell(done)
+                    news(done)
             ended = "done"
         except KeyboardInterrupt:
             ended = "interrupted"
@@ -182,21 +187,14 @@ def run_job(
                 raise UsageError(f"{out}: {(error.strerror or str(error)).lower()}; what is done stays done.") from None
             raise UsageError(f"{out}: the disk is full. What is done stays done; make room, and start again.") from None
         finally:
-            left = plan.parts - len(finished(out, plan))
-            seconds = time.monotonic() - start
-            log(
-                "ended",
-                how=ended,
-                pictures=tell.pictures,
-                failed=failed + tell.failed,
-                left=left,
-                seconds=round(seconds, 3),
-            )
+            now = finished(out, plan)
+            for part in sorted(missed & set(now)):  # an interruption fell between its file and the news of it
+                news(Done(part, now[part]["pictures"], now[part]["failed"], seconds=None))
+            left, seconds = plan.parts - len(now), round(time.monotonic() - start, 3)
+            log("ended", how=ended, pictures=tell.pictures, failed=failed + tell.failed, left=left, seconds=seconds)
             if ended == "interrupted" and not quiet:
-                console.print(
-                    f"{plan.parts - left} of {plan.parts} parts are done; the same command goes on.",
-                    style="bright_black",
-                )
+                text = f"{plan.parts - left} of {plan.parts} parts are done; the same command goes on."
+                console.print(text, style="bright_black")
     return Outcome(tell.pictures, before, failed + tell.failed, plan.parts, left, seconds)
 
 

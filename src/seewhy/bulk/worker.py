@@ -37,12 +37,15 @@ class Means:
 
 @dataclass(frozen=True)
 class Done:
-    """A part that is finished: its number, how many pictures it holds, how many of them failed, the first of these."""
+    """A part that is finished: its number, how many pictures it holds, how many of them failed, the first of these.
+
+    `seconds` is None where only its file is known.
+    """
 
     part: int
     pictures: int
     failed: int
-    seconds: float
+    seconds: float | None
     problems: tuple[tuple[str, str], ...] = field(default=())
 
 
