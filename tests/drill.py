@@ -1,7 +1,7 @@
 """Kill a bulk job where it hurts, let it go on, and look whether every picture has exactly its rows, bit for bit.
 
     .venv/bin/python tests/drill.py                     # 50 random moments, each named step, 20 times on Ray
-    .venv/bin/python tests/drill.py --random 3 --ray 0  # a short form; tests/test_bulk_drill.py runs one
+    .venv/bin/python tests/drill.py --random 3 --ray 0  # a short form; tests/test_bulk_drill.py runs one, with `Plain`
 
 A job is killed (SIGKILL: nothing can be put in order), looked at (no part file is torn or differs from an undisturbed run), and
 started again until it ends by itself; then all part files must equal those of the undisturbed run, byte for byte. Steps are
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -24,7 +25,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import nn
 
 import seewhy
 
@@ -50,6 +53,27 @@ main(sys.argv[3:])
 Child = subprocess.Popen[bytes]
 
 
+class Plain(nn.Module):
+    """About as slow as the embedded network and sooner there, as it takes neither timm nor torchvision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        widths = (3, 32, 32, 32, 32)
+        convolutions = [nn.Conv2d(a, b, 3, 1 + (a == 3), 1) for a, b in itertools.pairwise(widths)]
+        self.features = nn.Sequential(*(layer for one in convolutions for layer in (one, nn.ReLU())))
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(inputs).mean((2, 3)))
+
+
+def plain() -> seewhy.LoadedModel:
+    """Named `drill:plain`."""
+    preprocess = seewhy.Preprocess((224, 224), (0.5,) * 3, (0.5,) * 3, "bilinear", 256)
+    return seewhy.load_model(Plain().eval(), preprocess=preprocess)
+
+
 def make_pictures(folder: Path) -> None:
     """Pictures that differ, two of the same name, and one that is broken."""
     photo = Image.open(seewhy.sample("coffee")).convert("RGB").resize((320, 240))
@@ -63,10 +87,13 @@ def make_pictures(folder: Path) -> None:
 
 
 class Drill:
-    """A data set, the run that nothing disturbed, and starts of the same job in other folders."""
+    """A data set, the run that nothing disturbed, and starts of the same job in other folders.
 
-    def __init__(self, home: Path, say: Callable[[str], None] = print) -> None:
-        self.home, self.say = home, say
+    `model` is a name as on the command line; None: the embedded network.
+    """
+
+    def __init__(self, home: Path, say: Callable[[str], None] = print, model: str | None = None) -> None:
+        self.home, self.say, self.model = home, say, model
         self.pictures = home / "pictures"
         make_pictures(self.pictures)
         self.kills = 0
@@ -77,10 +104,11 @@ class Drill:
         return [
             "bulk", str(self.pictures), "--out", str(out), "--part-size", str(PART), "--batch-size", "2", "--engine", engine,
             "--workers", "1", "--quiet", *(["--actors", "2"] if engine == "ray" else []),
+            *(["--model", self.model, "--allow-code"] if self.model else []),
         ]  # fmt: skip
 
     def start(self, out: Path, engine: str = "local", script: str = SEEWHY, given: Sequence[str] = ()) -> Child:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
         command = [sys.executable, "-c", script, *given, *self.command(out, engine)]
         with open(self.home / "errors.txt", "ab") as errors:  # the child keeps its own hold of it
             return subprocess.Popen(command, stdout=errors, stderr=errors, env=environment, start_new_session=True)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the drill finds
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     home: Path = tmp_path_factory.mktemp("drill")
-    yield Drill(home)
+    yield Drill(home, model="drill:plain")
 
 
 def test_killed_at_each_step_a_job_goes_on_bit_for_bit(drill: Drill) -> None:

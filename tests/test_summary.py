@@ -21,7 +21,7 @@ from torch import nn
 
 import seewhy
 from browsing import DOUBLE, FAINT, NAMELESS, Watched, needs_browser
-from seewhy import tensors
+from seewhy import cli, tensors
 from seewhy.bulk.plan import Questions
 from seewhy.bulk.run import Run
 from seewhy.bulk.running import run_job
@@ -394,12 +394,14 @@ def test_an_unfinished_run_is_summed_up_and_says_so(home: Path) -> None:
 # Files and the command line
 
 
-def test_the_tables_and_what_the_terminal_says(run: Run, home: Path) -> None:
+def test_the_tables_and_what_the_terminal_says(run: Run, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "seewhy", "summary", str(run.folder)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended.stderr
     assert "pictures 36" in ended.stdout and "failed 2" in ended.stdout and "farthest out" in ended.stdout
-    said = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*command[3:], "--json"])
+    said = json.loads(capsys.readouterr().out)
     assert Path(said["page"]).exists() and isinstance(said["findings"], list)
     with open(run.folder / "summary" / "classes.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -411,18 +413,22 @@ def test_the_tables_and_what_the_terminal_says(run: Run, home: Path) -> None:
         ([str(home / "nothing")], "no run here"),
         ([str(run.folder), "--layer", "x"], "no layer 'x'"),
     ):
-        ended = subprocess.run([*command[:4], *wrong], capture_output=True, text=True)
-        assert ended.returncode == 2 and words in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["summary", *wrong])
+        assert words in capsys.readouterr().err
 
 
-def test_two_runs_as_json(run: Run, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "seewhy", "summary", str(run.folder), str(run.folder), "--json", "-o"]
-    said = json.loads(subprocess.run([*command, str(tmp_path)], capture_output=True, text=True).stdout)
+def test_two_runs_as_json(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["summary", str(run.folder), str(run.folder), "--json", "-o"]
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*command, str(tmp_path)])
+    said = json.loads(capsys.readouterr().out)
     assert Path(said["page"]).exists() and len(said["least_alike"]) <= 20
     assert (said["pictures"], said["same_answer"]) == (36, 1) and said["likeness"] == pytest.approx(1)
     (tmp_path / "file").write_bytes(b"")
-    ended = subprocess.run([*command, str(tmp_path / "file" / "out")], capture_output=True, text=True)
-    assert ended.returncode == 2 and "cannot be written" in ended.stderr and "Traceback" not in ended.stderr
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*command, str(tmp_path / "file" / "out")])
+    assert "cannot be written" in capsys.readouterr().err
     with pytest.raises(UsageError, match="cannot be written"):
         write_summary(run, tmp_path / "file")
 

@@ -69,6 +69,8 @@ class OnRay:
             )
             try:
                 for row in done.iter_rows():
+                    for note in row["notes"]:
+                        hear(note)
                     problems = tuple(zip(row["names"], row["reasons"], strict=True))
                     yield Done(row["part"], row["pictures"], row["failed"], row["seconds"], problems)
             except ray.exceptions.RayError as error:
@@ -97,18 +99,21 @@ class Actor:
             own.loaded.module.to("cuda")
         else:
             torch.set_num_threads(threads)
-        self.worker = Worker(own)
+        self.notes: list[str] = []
+        self.worker = Worker(own, hear=self.notes.append)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        parts = [int(part) for part in batch["part"]]
-        done = list(self.worker.run(parts))
+        [part] = batch["part"]
+        self.notes.clear()
+        [done] = self.worker.run([int(part)])
         return {
-            "part": [one.part for one in done],
-            "pictures": [one.pictures for one in done],
-            "failed": [one.failed for one in done],
-            "seconds": [one.seconds for one in done],
-            "names": [[name for name, _ in one.problems] for one in done],
-            "reasons": [[reason for _, reason in one.problems] for one in done],
+            "part": [done.part],
+            "pictures": [done.pictures],
+            "failed": [done.failed],
+            "seconds": [done.seconds],
+            "names": [[name for name, _ in done.problems]],
+            "reasons": [[reason for _, reason in done.problems]],
+            "notes": [list(self.notes)],
         }
 
 

@@ -147,6 +147,13 @@ def begin(plan: Plan, out: Path) -> Plan:
     return replace(plan, batch=old["batch"], layers=tuple(old["layers"]), methods=tuple(old["methods"]))
 
 
+def changed_versions(plan: Plan, out: Path) -> str:
+    """What is installed in another version than at the first start, in words; empty where nothing is."""
+    old = read_job(out)
+    before, now = old["model"]["versions"] if old else {}, plan.model["versions"]
+    return ", ".join(f"{name} {before[name]}, now {now.get(name)}" for name in before if before[name] != now.get(name))
+
+
 def difference(name: str, there: Any, here: Any, old: Mapping[str, Any], plan: Plan) -> str:
     if name == "pictures":
         return f"other pictures, or others' labels ({old['count']} there, {plan.pictures} here)"

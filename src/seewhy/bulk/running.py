@@ -17,7 +17,7 @@ from seewhy.bulk.items import Items, Listed
 from seewhy.bulk.labels import ClassOf
 from seewhy.bulk.log import Log, Teller, span
 from seewhy.bulk.parts import Shard, finished, locked, share_of, sweep
-from seewhy.bulk.plan import PREDICTED, Questions, begin, make_plan
+from seewhy.bulk.plan import PREDICTED, Questions, begin, changed_versions, make_plan
 from seewhy.bulk.run import Run
 from seewhy.bulk.settling import settled
 from seewhy.bulk.sources import find_items
@@ -156,6 +156,8 @@ def run_job(
         before, failed = sum(one["pictures"] for one in own), sum(one["failed"] for one in own)
         for note in (*items.notes, *classes.notes) if todo else ():
             hear(note)
+        if todo and (changed := changed_versions(plan, out)):
+            hear(f"begun with {changed}: maps may differ in their last digits")
         job = Job(loaded, items, plan, out, means, classes)
         if todo:
             plan = settled(job, batch, todo, hear)
