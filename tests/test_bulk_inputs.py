@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import pickle
 import random
 import sys
 import tarfile
@@ -625,6 +626,23 @@ def test_tar_files_stand_alone(tmp_path: Path) -> None:
         find_items([str(picture), str(tmp_path / "tars")], 5)
     put(tmp_path / "tars" / "deep" / "b.jpg")  # a folder with pictures is a folder of pictures
     assert list(told(tmp_path / "tars")) == ["deep/b.jpg"]
+
+
+# What is sent to where a part is done
+
+
+@pytest.mark.parametrize("kind", ["folder", "tars"])
+def test_a_part_alone_is_that_part_and_little_to_send(tmp_path: Path, kind: str) -> None:
+    for number in range(40):
+        put(tmp_path / "folder" / "caf\udce9" / f"{number:02d}.jpg")
+        tar(tmp_path / "tars" / f"{number % 20}" / f"{number // 20}.tar", SMALL[:2])
+    given = [str(tmp_path / "folder")] if kind == "folder" else sorted(map(str, (tmp_path / "tars").rglob("*.tar")))
+    items = find_items(given, 1)
+    assert items.parts == 40
+    for part in (0, 7, 39):
+        sent = pickle.dumps(items.alone(part))
+        assert list(pickle.loads(sent).part(part)) == list(items.part(part)) != []
+        assert len(sent) < len(pickle.dumps(items)) / 5
 
 
 # Digests

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
 from seewhy.bulk.batches import Hear
+from seewhy.bulk.items import Alone
 from seewhy.bulk.worker import Done, Job, Worker
 from seewhy.errors import SeewhyError, UsageError
 from seewhy.weights import first_line
@@ -53,10 +55,13 @@ class OnRay:
             gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)) - SPARE)
             actors = max(1, min(self.actors or gpus or cpus, len(parts)))
             threads = max(1, cpus // actors)
-            hear(f"Ray: {actors} actors, {f'{gpus} GPUs' if gpus else f'{threads} threads each'}")
-            own = with_readers(replace(job, out=job.out.absolute()), cpus // actors - 1 if gpus else 1)
+            share = f"one of {gpus} GPUs" if gpus else f"{threads} torch thread{'s' if threads > 1 else ''}"
+            hear(f"Ray: {actors} actor{'s' if actors > 1 else ''}, each with {share}")
+            # Of a list that may be long each actor gets no more than the parts that it does.
+            own = replace(job, out=job.out.absolute(), items=Alone(()))
+            own = with_readers(own, cpus // actors - 1 if gpus else 1)
             kept = [ray.put(own)]  # in a list Ray hands it on unopened
-            data = ray.data.from_items([{"part": part} for part in parts])
+            data = ray.data.from_items([{"part": part, "items": pickle.dumps(job.items.alone(part))} for part in parts])
             # A block is what is handed out and tried again, so it holds one part.
             data = data.repartition(target_num_rows_per_block=1)
             done = data.map_batches(
@@ -67,10 +72,13 @@ class OnRay:
                 num_gpus=1 if gpus else 0,
                 num_cpus=1,
             )
+            told: set[str] = set()
             try:
                 for row in done.iter_rows():
                     for note in row["notes"]:
-                        hear(note)
+                        if note not in told:  # every actor finds out the same
+                            told.add(note)
+                            hear(note)
                     problems = tuple(zip(row["names"], row["reasons"], strict=True))
                     yield Done(row["part"], row["pictures"], row["failed"], row["seconds"], problems)
             except ray.exceptions.RayError as error:
@@ -103,7 +111,8 @@ class Actor:
         self.worker = Worker(own, hear=self.notes.append)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        [part] = batch["part"]
+        [part], [items] = batch["part"], batch["items"]
+        self.worker.job = replace(self.worker.job, items=pickle.loads(items))
         self.notes.clear()
         [done] = self.worker.run([int(part)])
         return {

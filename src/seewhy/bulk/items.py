@@ -39,7 +39,15 @@ class Item:
     group: bool = False
 
 
-class Items(Protocol):
+class Parts(Protocol):
+    """What gives the pictures of a part by its number, and `alone` that part: little enough to be sent where it is done."""
+
+    def part(self, number: int) -> Iterator[Item]: ...
+
+    def alone(self, number: int) -> Parts: ...
+
+
+class Items(Parts, Protocol):
     """A data set: `count` is known where that costs nothing, `labels` likewise; `notes` say what was inferred."""
 
     @property
@@ -54,9 +62,20 @@ class Items(Protocol):
     @property
     def labels(self) -> Sequence[str]: ...
 
-    def part(self, number: int) -> Iterator[Item]: ...
-
     def digest(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The pictures of one part."""
+
+    items: Sequence[Item]
+
+    def part(self, number: int) -> Iterator[Item]:
+        return iter(self.items)
+
+    def alone(self, number: int) -> Parts:
+        return self
 
 
 @dataclass(frozen=True)
@@ -86,6 +105,9 @@ class Listed:
 
     def part(self, number: int) -> Iterator[Item]:
         return iter(self.items[number * self.size : (number + 1) * self.size])
+
+    def alone(self, number: int) -> Parts:
+        return Alone(tuple(self.part(number)))
 
     def digest(self) -> str:
         """A hash of what is known of the pictures, in their order; not of their content, nor of where they lie."""

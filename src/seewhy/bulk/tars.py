@@ -7,8 +7,10 @@ import json
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from tarfile import HeaderError, ReadError
 from typing import Any
 
@@ -20,6 +22,20 @@ ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 LABELS = ("cls", "label.txt", "json")  # members that say the class: a number or a name; of JSON its "label" or "cls"
 LARGEST = 1 << 29  # bytes of a member; more is no picture
 TEXT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Tar:
+    """One tar file."""
+
+    path: str
+    name: str
+
+    def part(self, number: int) -> Iterator[Item]:
+        return members(self.path, self.name)
+
+    def alone(self, number: int) -> Tar:
+        return self
 
 
 @dataclass(frozen=True)
@@ -41,10 +57,21 @@ class Tars:
     def labels(self) -> list[str]:
         return []
 
+    @cached_property
+    def names(self) -> list[str]:
+        """What the ids in each file begin with: its name, and where that occurred before, the how-manyth it is."""
+        seen: Counter[str] = Counter()
+        found = []
+        for name in (readable(os.path.basename(path)) for path in self.paths):
+            seen[name] += 1
+            found.append(f"{name}#{seen[name]}" if seen[name] > 1 else name)
+        return found
+
+    def alone(self, number: int) -> Tar:
+        return Tar(self.paths[number], self.names[number])
+
     def part(self, number: int) -> Iterator[Item]:
-        names = [readable(os.path.basename(path)) for path in self.paths[: number + 1]]
-        again = names.count(names[-1])
-        return members(self.paths[number], names[-1] + (f"#{again}" if again > 1 else ""))
+        return self.alone(number).part(number)
 
     def digest(self) -> str:
         """A hash of the files' names and sizes, in their order."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pyarrow.compute as pc
 
 from seewhy.bulk.batches import Batches, Hear, ignore
-from seewhy.bulk.items import Item, Items
+from seewhy.bulk.items import Item, Parts
 from seewhy.bulk.labels import ClassOf
 from seewhy.bulk.parts import PartWriter
 from seewhy.bulk.plan import Plan
@@ -54,7 +54,7 @@ class Job:
     """All that it takes to write any part: the model, the pictures, the plan, the run's folder, what may be used."""
 
     loaded: LoadedModel
-    items: Items
+    items: Parts
     plan: Plan
     out: Path
     means: Means
