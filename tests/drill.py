@@ -192,12 +192,11 @@ class Drill:
     def crossing(self) -> None:
         """A job begun here goes on on Ray, after a kill. Threads differ, so the last digits may."""
         out = self.fresh()
-        child = self.start(out)
-        wait_until(lambda: len(part_files(out)) >= 3 or child.poll() is not None)
+        child = self.start(out, script=DYING, given=["after rename", "3"])
+        child.wait(LONGEST)
         kill_group(child)
-        gone_with(child)
         there = part_files(out)
-        assert 3 <= len(there) < len(self.reference()), "killed too late"
+        assert len(there) == 3, f"{len(there)} parts"
         self.finish(out, "ray")
         now = part_files(out)
         assert {name: now[name] for name in there} == there, "Ray wrote parts that were there"
