@@ -39,7 +39,7 @@ def local(job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None
 
 
 class OnRay:
-    """Ray Data hands the numbers of parts to actors that hold the model; one that dies is replaced, and its part done again.
+    """Ray Data hands the parts to actors that hold the model; one that dies is replaced, and its part done again.
 
     `actors` is how many there are: without it one for each GPU of the cluster, or, where there are none, for each CPU. The
     pictures and the run's folder must lie under the same path on every machine. Ray's own checkpoints are not used: what is
