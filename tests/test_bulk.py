@@ -694,9 +694,11 @@ def test_locks_of_an_earlier_division_that_nobody_holds_hinder_nobody(tmp_path: 
         with parts.locked(tmp_path, (shard, 16)):
             pass
     code = (
-        "import sys; from pathlib import Path; from seewhy.bulk import parts\n"
-        "for shard in sys.argv[2:]:\n"
-        "    with parts.locked(Path(sys.argv[1]), (int(shard), 6)): pass"
+        "import sys; from concurrent.futures import ThreadPoolExecutor; from pathlib import Path\n"
+        "from seewhy.bulk import parts\n"
+        "def hold(shard):\n"
+        "    with parts.locked(Path(sys.argv[1]), (int(shard), 6)): pass\n"
+        "list(ThreadPoolExecutor(3).map(hold, sys.argv[2:]))"
     )
     commands = [[sys.executable, "-c", code, str(tmp_path), *map(str, range(first, 6, 2))] for first in (0, 1)]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]

@@ -1351,9 +1351,8 @@ def test_one_layer_is_what_it_is_among_all(name: str) -> None:
         alike(alone, {k: m for k, m in as_it_is(name).items() if k[1] in (layer, "network")}, LOOSE.get(name, 1e-11))
 
 
-# SESS divides by how many values are above 0: a rounded 0 is one more. The first steps of Adam in Opti-CAM go by the sign of a
-# gradient,
-# also where that is 0 but for rounding: on one processor one map of six was off by 0.016.
+# SESS divides by how many values are above 0: a rounded 0 is one more. The first steps of Adam in Opti-CAM go by the sign of
+# a gradient, also where that is 0 but for rounding: on one processor one map of six was off by 0.016.
 ROUNDED = {"opticam": 0.05, "sess": 0.1}
 
 
