@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import seewhy
 from nets import TINY, TwiceNet, tiny
 from seewhy.errors import LayerError, MethodError, UsageError
-from seewhy.outputs import first_tensor
+from seewhy.nested import first_tensor
 from seewhy.resume import Tail
 from seewhy.twin import twin
 

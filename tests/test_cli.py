@@ -17,8 +17,8 @@ from PIL import Image
 
 import seewhy
 from seewhy import cli
-from seewhy.console import can_preview, make_console, print_preview
-from seewhy.places import folders, safe_name
+from seewhy.terminal import can_preview, make_console, print_preview
+from seewhy.paths import folders, safe_name
 
 COFFEE = str(seewhy.sample("coffee"))
 

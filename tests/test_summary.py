@@ -26,7 +26,7 @@ from seewhy.bulk.plan import Questions
 from seewhy.bulk.run import Run
 from seewhy.bulk.running import run_job
 from seewhy.bulk.worker import Means
-from seewhy.console import make_console, print_whole
+from seewhy.terminal import make_console, print_whole
 from seewhy.errors import UnknownName, UsageError
 from seewhy.preprocess import Preprocess
 from seewhy.summary import as_csv, write_comparison, write_summary

@@ -159,7 +159,7 @@ def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam"))
     out
         Folder for the results.
     """
-    from seewhy.console import make_console
+    from seewhy.terminal import make_console
     from seewhy.samples import SAMPLES, sample
 
     names = [str(sample(name)) for name in SAMPLES]

@@ -60,7 +60,7 @@ def methods(name: str | None = None, /, *, markdown: bool = False, json: bool = 
     import json as writer
 
     from seewhy import reference
-    from seewhy.console import make_console, print_methods
+    from seewhy.terminal import make_console, print_methods
 
     found = reference.cards(name)
     if json:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seewhy.outputs import map_tensors, tensors_in
+from seewhy.nested import map_tensors, tensors_in
 
 
 class Fed(nn.Module):

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seewhy import console as terminal
+from seewhy import terminal
 from seewhy import storage
 from seewhy.errors import ImageError, TargetError
 from seewhy.explanation import Explanation
@@ -31,7 +31,7 @@ from seewhy.options import CLASSIC, Settings
 from seewhy.parts import odd_scores
 from seewhy.passes import NETWORK
 from seewhy.pipeline import explain
-from seewhy.places import folders, safe_name
+from seewhy.paths import folders, safe_name
 from seewhy.report import failed_row, index_row, place, shows
 from seewhy.targets import as_number, as_targets, class_name, find_class
 from seewhy.viewer import build_index

@@ -12,7 +12,7 @@ import torch
 from rich.markup import escape
 from torch import Tensor
 
-from seewhy.console import ACCENT, FAINT, make_console, plain_table
+from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
 from seewhy.errors import REFUSALS, LayerError, ModelError, UsageError
 from seewhy.layers import has_grid, select
 from seewhy.loaded import input_form

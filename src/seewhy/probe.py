@@ -13,7 +13,7 @@ from seewhy.errors import MethodError
 from seewhy.fed import of_picture
 from seewhy.grid import Grid, Hint
 from seewhy.listen import GuidedReLU
-from seewhy.outputs import map_tensors, tensors_in
+from seewhy.nested import map_tensors, tensors_in
 from seewhy.record import recording
 from seewhy.resume import Tail
 from seewhy.scoring import AsAsked, Scoring

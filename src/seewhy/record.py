@@ -20,7 +20,7 @@ from seewhy.fed import Fed
 from seewhy.grid import Grid, Hint, find_grid
 from seewhy.listen import AttentionHeard, BiasHeard, GuidedReLU, Heads
 from seewhy.loaded import input_form
-from seewhy.outputs import first_tensor, replace_first
+from seewhy.nested import first_tensor, replace_first
 from seewhy.patches import told_by
 from seewhy.trace import Attention, Bias, Call, Ear, LinearHead, Trace, Wanted
 from seewhy.twin import named_modules, twin

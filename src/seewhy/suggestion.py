@@ -13,7 +13,7 @@ from seewhy.errors import LayerError
 from seewhy.fed import Fed, of_picture
 from seewhy.grid import TOKENS, Hint, read_grid
 from seewhy.layers import LIST_THEM, WORDS, has_grid, one_reading
-from seewhy.outputs import first_tensor
+from seewhy.nested import first_tensor
 from seewhy.record import recording
 from seewhy.targets.dense import is_dense
 from seewhy.trace import Call, Trace, Wanted

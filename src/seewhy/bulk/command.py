@@ -146,7 +146,7 @@ def bulk(
 
         print(writer.dumps({"run": str(out), **outcome.to_dict()}))
     elif not quiet:
-        from seewhy.console import make_console
+        from seewhy.terminal import make_console
 
         make_console().print(outcome.sentence(out), soft_wrap=True, markup=False)
     return 1 if outcome.failed else 0

@@ -14,7 +14,7 @@ from PIL import Image
 from seewhy import storage
 from seewhy.bulk.run import CELLS, Run, map_in, view_of
 from seewhy.errors import UnknownName, UsageError
-from seewhy.places import safe_name
+from seewhy.paths import safe_name
 from seewhy.regions import largest_box
 from seewhy.render import to_bytes
 from seewhy.view import View

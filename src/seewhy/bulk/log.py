@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seewhy.bulk.worker import Done
-from seewhy.console import printable
+from seewhy.terminal import printable
 
 SHOWN = 10  # problems
 

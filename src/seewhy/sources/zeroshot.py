@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.outputs import first_tensor
+from seewhy.nested import first_tensor
 
 EmbedText = Callable[[Sequence[str]], Tensor]
 PROMPT = "a photo of a {}"

@@ -42,7 +42,7 @@ def summary(
         raise UsageError(f"{len(runs)} runs: give one (seewhy summary run), or two to compare them.")
     needed("seewhy summary", "pyarrow", "sklearn")
     from seewhy.bulk.run import Run
-    from seewhy.console import printable
+    from seewhy.terminal import printable
     from seewhy.summary import write_comparison, write_summary
 
     choice = {"method": method, "question": question, "layer": layer}
@@ -65,7 +65,7 @@ def summary(
         ]  # fmt: skip
         print(as_json({"page": str(page), "findings": entries}))
         return 0
-    from seewhy.console import make_console, print_whole
+    from seewhy.terminal import make_console, print_whole
     from seewhy.summary.outliers import EDGE
     from seewhy.summary.words import NOTHING_FOUND
 

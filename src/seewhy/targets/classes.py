@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import TargetError
-from seewhy.outputs import named_tensor, tensors_in
+from seewhy.nested import named_tensor, tensors_in
 from seewhy.targets.base import NOWHERE, Around, Asked, Target, combined
 from seewhy.targets.boxes import best_box, is_detections
 from seewhy.targets.dense import RegionScore, dense_logits, is_dense, over_region, top_classes, top_region

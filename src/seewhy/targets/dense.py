@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
-from seewhy.outputs import named_tensor
+from seewhy.nested import named_tensor
 from seewhy.targets.base import NOWHERE, Around, Asked, Target
 from seewhy.targets.names import Labels, class_name, common_key, common_name, find_classes
 from seewhy.view import View

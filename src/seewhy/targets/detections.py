@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
-from seewhy.outputs import first_tensor
+from seewhy.nested import first_tensor
 from seewhy.targets.names import Labels
 
 

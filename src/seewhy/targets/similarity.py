@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ImageError, TargetError
-from seewhy.outputs import named_tensor
+from seewhy.nested import named_tensor
 from seewhy.targets.base import Around, Asked, Target
 from seewhy.targets.names import Labels
 
