@@ -39,7 +39,7 @@ from seewhy.bulk.running import Outcome, class_of, run_job
 from seewhy.bulk.sources import find_items
 from seewhy.bulk.worker import Job, Means
 from seewhy.errors import UnknownName, UsageError
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 
 SEEN: list[int] = []  # sizes of batches; a list of the network's would be another one in its twin
 SEEWHY = [sys.executable, "-m", "seewhy"]

@@ -27,7 +27,7 @@ from seewhy.bulk.manifest import read_boxes, read_table
 from seewhy.bulk.sources import find_items
 from seewhy.bulk.tars import Tars, expand_braces, members
 from seewhy.errors import ImageError, UnknownName, UsageError
-from seewhy.finding import find_pictures, walk
+from seewhy.images.discovery import find_pictures, walk
 
 E_ACUTE = "é"
 BYTES = os.fsdecode(b"caf\xe9.jpg")  # a name that is no UTF-8

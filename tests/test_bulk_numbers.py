@@ -18,9 +18,9 @@ from seewhy.bulk.cells import packed, unpacked
 from seewhy.bulk.regions import from_boxes, from_mask, overlaps, read_mask
 from seewhy.bulk.statistics import NAMES, UNIFORM, share_inside, statistics
 from seewhy.errors import ImageError
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from seewhy.tensors import resize
-from seewhy.view import View
+from seewhy.images.view import View
 
 Floats = NDArray[Any]
 # Grids and inputs where height and width, or the two ends of an axis, cannot be taken for one another.

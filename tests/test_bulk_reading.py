@@ -19,9 +19,9 @@ from PIL import Image
 from seewhy.bulk.items import Item
 from seewhy.bulk.reading import LARGEST, Read, Reader, read
 from seewhy.bulk.regions import from_boxes, from_mask
-from seewhy.images import load_image
-from seewhy.preprocess import Cut, Preprocess
-from seewhy.view import View
+from seewhy.images.loading import load_image
+from seewhy.images.preprocess import Cut, Preprocess
+from seewhy.images.view import View
 
 PREPROCESS = Preprocess((16, 24), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bilinear", 20)
 LIMIT = 10_000

@@ -25,7 +25,7 @@ from seewhy.bulk.run import PER_LAYER, Run, footer, map_of, view_of
 from seewhy.bulk.running import run_job
 from seewhy.bulk.worker import Means
 from seewhy.errors import ChoiceError, UnknownName, UsageError
-from seewhy.view import View
+from seewhy.images.view import View
 
 CAT, CUP = "Egyptian cat", "espresso"
 # In the order of the run. Two names are the same to a file system that takes neither "?" nor capitals for another.

@@ -18,9 +18,9 @@ from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.explanation import Explanation
 from seewhy.flags import FLAGS, flags_of
 from seewhy.parts import Answer, LayerInfo, Picture
-from seewhy.regions import largest_box
+from seewhy.images.regions import largest_box
 from seewhy.tensors import positive_share, rescale, resize
-from seewhy.view import View
+from seewhy.images.view import View
 
 CROP = View(photo=(60, 100), inputs=(32, 32), box=(20.0, 0.0, 80.0, 60.0))
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from seewhy.errors import ImageError
-from seewhy.finding import find_pictures
-from seewhy.images import FORMATS, known_formats, load_image
+from seewhy.images.discovery import find_pictures
+from seewhy.images.loading import FORMATS, known_formats, load_image
 
 LOSSLESS = ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 SAVE = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}, "TIFF": {"compression": "tiff_lzw"}}

@@ -18,7 +18,7 @@ from nets import Conv1dNet, Conv3dNet, tiny
 from seewhy import Look, curves, slices
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.options import read_settings
-from seewhy.regions import largest_box
+from seewhy.images.regions import largest_box
 
 METHODS = ["gradcam", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam", "smooth(gradcam,samples=2)"]
 

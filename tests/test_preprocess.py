@@ -12,7 +12,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 from seewhy.errors import ImageError, UnknownName, UsageError
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 
 # (height, width): landscape, portrait, square, odd, smaller than any crop, one that rounds at a half, a single pixel
 SHAPES = [(300, 400), (401, 299), (224, 224), (257, 333), (20, 31), (33, 17), (256, 341), (1, 1)]

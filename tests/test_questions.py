@@ -33,7 +33,7 @@ from seewhy.targets import (
     as_targets,
 )
 from seewhy.targets.dense import sampled
-from seewhy.view import View
+from seewhy.images.view import View
 
 LABELS = ["background", "cat", "dog"]
 SCORES = torch.tensor([[1.0, 3.0, -2.0], [0.5, -1.0, 4.0]])

@@ -25,7 +25,7 @@ from PIL import Image
 import seewhy
 from seewhy import cli
 from seewhy.errors import UsageError
-from seewhy.images import load_image
+from seewhy.images.loading import load_image
 from seewhy.job import explained
 from seewhy.options import Settings
 from seewhy.server import Limits, app, make_server, questions

@@ -28,7 +28,7 @@ from seewhy.bulk.running import run_job
 from seewhy.bulk.worker import Means
 from seewhy.terminal import make_console, print_whole
 from seewhy.errors import UnknownName, UsageError
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from seewhy.summary import as_csv, write_comparison, write_summary
 from seewhy.summary import pictures as drawn
 from seewhy.summary.compare import compare, on_grid, renamed

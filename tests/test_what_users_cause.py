@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.errors import MethodError, ModelError, UnknownName, UsageError
 from seewhy.loaded import count_classes
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from test_cli import run
 
 # Factories, as "test_what_users_cause:gray"

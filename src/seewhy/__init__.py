@@ -60,7 +60,7 @@ _HOME = {
     "OptiCAM": "methods",
     "OutputScore": "targets",
     "PolyCAM": "methods",
-    "Preprocess": "preprocess",
+    "Preprocess": "images.preprocess",
     "RISE": "methods",
     "RandomCAM": "methods",
     "ReciproCAM": "methods",
@@ -82,16 +82,16 @@ _HOME = {
     "TextScore": "targets",
     "TopScore": "targets",
     "ViTReciproCAM": "methods",
-    "View": "view",
+    "View": "images.view",
     "XGradCAM": "methods",
     "explain": "pipeline",
     "explain_all": "bulk.running",
     "list_models": "models",
     "load": "explanation",
-    "load_image": "images",
+    "load_image": "images.loading",
     "load_model": "models",
     "read": "bulk.run",
-    "sample": "samples",
+    "sample": "images.samples",
     "suggest": "suggestion",
 }
 __all__ = ["__version__", *_HOME]
@@ -105,7 +105,7 @@ if TYPE_CHECKING:
     from seewhy.explanation import Explanation as Explanation
     from seewhy.explanation import load as load
     from seewhy.grid import Grid as Grid
-    from seewhy.images import load_image as load_image
+    from seewhy.images.loading import load_image as load_image
     from seewhy.methods import CAM as CAM
     from seewhy.methods import CAMERAS as CAMERAS
     from seewhy.methods import FEM as FEM
@@ -157,9 +157,9 @@ if TYPE_CHECKING:
     from seewhy.models import list_models as list_models
     from seewhy.models import load_model as load_model
     from seewhy.pipeline import explain as explain
-    from seewhy.preprocess import Preprocess as Preprocess
+    from seewhy.images.preprocess import Preprocess as Preprocess
     from seewhy.render import Look as Look
-    from seewhy.samples import sample as sample
+    from seewhy.images.samples import sample as sample
     from seewhy.suggestion import suggest as suggest
     from seewhy.targets import BoxScore as BoxScore
     from seewhy.targets import ClassLogProbability as ClassLogProbability
@@ -173,7 +173,7 @@ if TYPE_CHECKING:
     from seewhy.targets import Target as Target
     from seewhy.targets import TextScore as TextScore
     from seewhy.targets import TopScore as TopScore
-    from seewhy.view import View as View
+    from seewhy.images.view import View as View
 
 
 def __getattr__(name: str) -> Any:

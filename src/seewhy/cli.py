@@ -160,7 +160,7 @@ def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam"))
         Folder for the results.
     """
     from seewhy.terminal import make_console
-    from seewhy.samples import SAMPLES, sample
+    from seewhy.images.samples import SAMPLES, sample
 
     names = [str(sample(name)) for name in SAMPLES]
     code = explain_pictures(names[1:], {"out": out})

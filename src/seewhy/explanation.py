@@ -23,7 +23,7 @@ from seewhy.flags import flags_of
 from seewhy.parts import Answer, Features, LayerInfo, Picture
 from seewhy.render import LONGEST
 from seewhy.targets import class_name, probabilities
-from seewhy.view import View
+from seewhy.images.view import View
 
 
 @dataclass(frozen=True, eq=False)

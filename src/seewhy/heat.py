@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy import regions, tensors
+from seewhy import tensors
+from seewhy.images import regions
 from seewhy.errors import UsageError
 from seewhy.render import check_scale
 

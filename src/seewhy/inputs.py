@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from seewhy.errors import UnknownName, UsageError
 from seewhy.fed import Fed
-from seewhy.images import load_image, name_of
+from seewhy.images.loading import load_image, name_of
 from seewhy.loaded import input_form
 from seewhy.models import LoadedModel
 from seewhy.parts import Picture
-from seewhy.preprocess import Fit, Preprocess
+from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.twin import twin
 
 PICTURES = (

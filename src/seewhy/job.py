@@ -22,10 +22,10 @@ from seewhy import terminal
 from seewhy import storage
 from seewhy.errors import ImageError, TargetError
 from seewhy.explanation import Explanation
-from seewhy.finding import find_pictures
+from seewhy.images.discovery import find_pictures
 from seewhy.flags import FLAGS
 from seewhy.grid import grid_text
-from seewhy.images import Bytes, load_image
+from seewhy.images.loading import Bytes, load_image
 from seewhy.models import LoadedModel
 from seewhy.options import CLASSIC, Settings
 from seewhy.parts import odd_scores

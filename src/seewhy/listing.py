@@ -17,7 +17,7 @@ from seewhy.errors import REFUSALS, LayerError, ModelError, UsageError
 from seewhy.layers import has_grid, select
 from seewhy.loaded import input_form
 from seewhy.models import LoadedModel
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from seewhy.record import recording
 from seewhy.suggestion import suggest
 from seewhy.trace import Call, Wanted

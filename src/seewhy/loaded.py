@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import ModelError, UsageError
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from seewhy.weights import first_line
 
 TORCHVISION = re.compile(r"torchvision\.models\.[a-z]\w*")  # classifiers; others lie deeper

@@ -16,7 +16,7 @@ from seewhy.device import resolve_device
 from seewhy.errors import ModelError, UnknownName, UsageError
 from seewhy.loaded import LoadedModel as LoadedModel
 from seewhy.loaded import check_labels, count_classes, input_form, read_labels
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from seewhy.sources.arch import RANDOM, Arch, a_few, misfit, seeded
 from seewhy.sources.embedded import EMBEDDED, load_embedded
 from seewhy.sources.factory import FACTORY, call_factory

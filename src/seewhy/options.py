@@ -10,7 +10,7 @@ from typing import Any, Literal
 from seewhy import colors as color_tables
 from seewhy.catalog import GROUPS, read_method
 from seewhy.errors import UsageError
-from seewhy.images import MAX_PIXELS
+from seewhy.images.loading import MAX_PIXELS
 from seewhy.render import LONGEST, Look, check_scale
 
 CLASSIC = "classic"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seewhy import render, storage
 from seewhy.targets import class_name
-from seewhy.view import View
+from seewhy.images.view import View
 
 
 @dataclass(frozen=True, eq=False)

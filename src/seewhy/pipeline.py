@@ -23,7 +23,7 @@ from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
 from seewhy.models import LoadedModel, load_model
 from seewhy.parts import Features, LayerInfo
 from seewhy.passes import NETWORK, Passes
-from seewhy.preprocess import Fit
+from seewhy.images.preprocess import Fit
 from seewhy.probe import MEMORY, Network
 from seewhy.provenance import provenance
 from seewhy.record import recording

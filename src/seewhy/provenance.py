@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from seewhy.models import LoadedModel
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 
 
 def provenance(loaded: LoadedModel, *, hashed: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from seewhy import colors as color_tables
 from seewhy.errors import UnknownName, UsageError
-from seewhy.view import View
+from seewhy.images.view import View
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

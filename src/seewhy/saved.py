@@ -17,7 +17,7 @@ from seewhy import drawing, render, storage, tensors
 from seewhy.errors import UsageError
 from seewhy.flags import flags_of
 from seewhy.parts import Answer, LayerInfo, Picture, odd_scores
-from seewhy.view import View
+from seewhy.images.view import View
 
 if TYPE_CHECKING:
     from seewhy.explanation import Explanation

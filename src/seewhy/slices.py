@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from seewhy import render
 from seewhy.render import FAINT, INK, PAPER, Bytes, Floats, Look
-from seewhy.view import View
+from seewhy.images.view import View
 
 MOST = 16  # slices of a mosaic
 NARROWEST = 100  # pixels of a slice: a smaller mosaic has fewer

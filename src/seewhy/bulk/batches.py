@@ -16,7 +16,7 @@ from seewhy.errors import REFUSALS, SeewhyError, TargetError, UsageError
 from seewhy.explanation import Explanation
 from seewhy.models import LoadedModel
 from seewhy.pipeline import explain
-from seewhy.preprocess import Cut, Preprocess
+from seewhy.images.preprocess import Cut, Preprocess
 from seewhy.weights import first_line
 
 FIRST, MOST_CPU, MOST_GPU = 4, 32, 512

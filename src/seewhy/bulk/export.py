@@ -15,9 +15,9 @@ from seewhy import storage
 from seewhy.bulk.run import CELLS, Run, map_in, view_of
 from seewhy.errors import UnknownName, UsageError
 from seewhy.paths import safe_name
-from seewhy.regions import largest_box
+from seewhy.images.regions import largest_box
 from seewhy.render import to_bytes
-from seewhy.view import View
+from seewhy.images.view import View
 
 LARGEST = 100_000_000  # pixels of a mask
 

@@ -16,7 +16,7 @@ from seewhy import storage
 from seewhy.bulk.items import Items
 from seewhy.catalog import GROUPS, read_method
 from seewhy.errors import UnknownName, UsageError
-from seewhy.images import MAX_PIXELS
+from seewhy.images.loading import MAX_PIXELS
 from seewhy.models import LoadedModel
 from seewhy.provenance import provenance
 

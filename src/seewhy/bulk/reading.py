@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from seewhy.bulk.items import PASSING, Item
 from seewhy.bulk.regions import Floats, from_boxes, from_mask, read_mask
 from seewhy.errors import ImageError
-from seewhy.images import check_picture, load_image
-from seewhy.preprocess import Cut, Preprocess
-from seewhy.view import View
+from seewhy.images.loading import check_picture, load_image
+from seewhy.images.preprocess import Cut, Preprocess
+from seewhy.images.view import View
 
 LARGEST = 1 << 29  # bytes
 AHEAD = 2  # batches

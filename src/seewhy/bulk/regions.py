@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.items import Box
 from seewhy.errors import ImageError
-from seewhy.images import Refusal, binary_file, open_picture, reason_of
-from seewhy.view import View
+from seewhy.images.loading import Refusal, binary_file, open_picture, reason_of
+from seewhy.images.view import View
 
 Floats = NDArray[np.float32]
 EXACT = ("P", "L", "1", "I", "I;16", "I;16B", "F")  # modes whose values NumPy reads as they are

@@ -17,7 +17,7 @@ from seewhy.bulk.cells import unpacked
 from seewhy.bulk.plan import JOB, read_job
 from seewhy.choices import choose
 from seewhy.errors import UnknownName, UsageError
-from seewhy.view import View
+from seewhy.images.view import View
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -86,7 +86,7 @@ def explain_all(
     done as given; a picture that fails is a row with its reason.
 
     >>> import tempfile
-    >>> from seewhy.samples import sample
+    >>> from seewhy.images.samples import sample
     >>> run = explain_all(None, sample("coffee"), tempfile.mkdtemp(), workers=0, quiet=True)
     >>> run.table["target_name"].to_pylist()
     ['espresso']

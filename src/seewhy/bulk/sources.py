@@ -12,8 +12,8 @@ from seewhy.bulk.items import Item, Items, Listed, readable, with_own_ids
 from seewhy.bulk.manifest import TABLES, read_table
 from seewhy.bulk.tars import Tars, expand_braces, is_tar
 from seewhy.errors import UsageError
-from seewhy.finding import walk
-from seewhy.images import READABLE, reason_of
+from seewhy.images.discovery import walk
+from seewhy.images.loading import READABLE, reason_of
 
 LISTS = (".txt", ".lst")
 

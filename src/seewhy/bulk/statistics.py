@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.view import axis_weights
+from seewhy.images.view import axis_weights
 
 Floats = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from tarfile import HeaderError, ReadError
 from typing import Any
 
 from seewhy.bulk.items import PASSING, Item, readable
-from seewhy.finding import suffixes
-from seewhy.images import reason_of
+from seewhy.images.discovery import suffixes
+from seewhy.images.loading import reason_of
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 LABELS = ("cls", "label.txt", "json")  # members that say the class: a number or a name; of JSON its "label" or "cls"

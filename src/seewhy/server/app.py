@@ -20,14 +20,14 @@ from starlette.types import Receive, Scope, Send
 
 from seewhy import storage
 from seewhy.errors import ImageError, MethodError, UsageError
-from seewhy.images import check_picture, load_image
+from seewhy.images.loading import check_picture, load_image
 from seewhy.job import explained
 from seewhy.loaded import LoadedModel
 from seewhy.methods import as_methods, is_fast
 from seewhy.options import Settings
 from seewhy.reference import cards
 from seewhy.report import shown_model
-from seewhy.samples import SAMPLES, sample
+from seewhy.images.samples import SAMPLES, sample
 from seewhy.server.guard import Guard
 from seewhy.server.questions import MOST_CLASSES, MOST_METHODS, Question, read_question
 from seewhy.server.work import Desk, Full, Job, Progress

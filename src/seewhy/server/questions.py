@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args
 from seewhy.catalog import find_method
 from seewhy.errors import UnknownName, UsageError
 from seewhy.loaded import LoadedModel
-from seewhy.samples import SAMPLES
+from seewhy.images.samples import SAMPLES
 from seewhy.targets import as_number, find_class
 
 Fit = Literal["crop", "squash", "pad"]

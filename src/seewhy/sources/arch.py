@@ -15,7 +15,7 @@ from torch import nn
 from seewhy.errors import ModelError
 
 if TYPE_CHECKING:
-    from seewhy.preprocess import Preprocess
+    from seewhy.images.preprocess import Preprocess
     from seewhy.weights import Say, Weights
 
 HINT = "List them: seewhy models [PATTERN]"

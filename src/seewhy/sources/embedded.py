@@ -11,7 +11,7 @@ from torch import nn
 
 from seewhy.errors import ModelError
 from seewhy.loaded import LoadedModel
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from seewhy.sources.timm import imagenet_labels
 from seewhy.weights import Weights, read_weights
 

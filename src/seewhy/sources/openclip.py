@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seewhy.errors import ModelError, UnknownName
 from seewhy.loaded import LoadedModel
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from seewhy.sources.arch import DAMAGED, RANDOM, a_few, misfit, seeded
 from seewhy.sources.repository import TOKENIZERS, Repository
 from seewhy.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized

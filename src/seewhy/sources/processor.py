@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # in the order of Pillow's numbers
 CLOSE = 0.02  # in the units of a normalized input: less than one of 256 steps

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from seewhy.errors import ModelError, UnknownName
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from seewhy.sources.arch import DAMAGED, Arch
 from seewhy.weights import Say, Weights, fetch, reading
 

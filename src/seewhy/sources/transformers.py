@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ModelError, OfflineError
 from seewhy.loaded import LoadedModel
-from seewhy.preprocess import Preprocess
+from seewhy.images.preprocess import Preprocess
 from seewhy.sources.arch import RANDOM, a_few, seeded
 from seewhy.sources.processor import from_processor
 from seewhy.sources.repository import Repository

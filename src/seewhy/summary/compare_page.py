@@ -9,7 +9,7 @@ from PIL import Image
 
 from seewhy import storage
 from seewhy.bulk.statistics import UNIFORM
-from seewhy.images import Bytes
+from seewhy.images.loading import Bytes
 from seewhy.summary.compare import Comparison
 from seewhy.summary.document import EXTREMES, column, extremes, rounded
 from seewhy.summary.heat import shares

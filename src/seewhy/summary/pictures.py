@@ -18,7 +18,7 @@ from seewhy.bulk.items import readable
 from seewhy.bulk.run import view_of
 from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
-from seewhy.images import Bytes, load_image
+from seewhy.images.loading import Bytes, load_image
 from seewhy.render import Look, colorize, overlay, scaled_photo, to_bytes
 from seewhy.summary.gather import Answers
 from seewhy.viewer import picture_address

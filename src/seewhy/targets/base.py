@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seewhy.errors import TargetError
 from seewhy.targets.names import Labels
-from seewhy.view import View
+from seewhy.images.view import View
 
 # The same question asked of another output, whose rows are variants of `pictures` (N,) of the batch: scores (N,).
 Follow = Callable[[Any, Tensor], Tensor]

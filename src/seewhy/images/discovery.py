@@ -10,7 +10,7 @@ from typing import NoReturn
 from PIL import Image
 
 from seewhy.errors import ImageError
-from seewhy.images import FORMATS, READABLE, reason_of
+from seewhy.images.loading import FORMATS, READABLE, reason_of
 
 
 def find_pictures(paths: Sequence[str]) -> list[str]:

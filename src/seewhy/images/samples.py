@@ -18,4 +18,4 @@ def sample(name: str) -> Path:
     """
     if name not in SAMPLES:
         raise UnknownName("sample", name, SAMPLES, hint=f"There are {', '.join(SAMPLES)}.")
-    return Path(str(files("seewhy"))) / "pictures" / f"{name}.png"
+    return Path(str(files("seewhy"))) / "images" / "data" / f"{name}.png"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.errors import ImageError, UnknownName, UsageError
-from seewhy.view import View
+from seewhy.images.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor
