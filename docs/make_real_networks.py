@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import seewhy
-from seewhy import render
-from seewhy.render import Tile
+from seewhy.rendering import overlays as render
+from seewhy.rendering.overlays import Tile
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parent.parent / "shared" / "data"))

@@ -13,7 +13,8 @@ from PIL import Image
 
 import seewhy
 from nets import Conv1dNet, InplaceNet, tiny
-from seewhy import Look, drawing, render
+from seewhy import Look, drawing
+from seewhy.rendering import overlays as render
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.explanation import Explanation
 from seewhy.flags import FLAGS, flags_of
@@ -219,7 +220,7 @@ def test_overlays_have_the_size_that_was_asked() -> None:
 
 
 def test_classic_follows_the_tutorial_to_the_byte() -> None:
-    from seewhy.colors import table
+    from seewhy.rendering.colors import table
 
     e = dataclasses.replace(made([[-1.0, 1.0], [3.0, 5.0]]), inputs=torch.rand(1, 3, 32, 32))
     low = torch.tensor([[0.0, 1.0], [3.0, 5.0]]) / 5  # rectified; the minimum is 0

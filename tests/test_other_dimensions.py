@@ -15,7 +15,9 @@ from torch import Tensor, nn
 import seewhy
 from conftest import ROOT
 from nets import Conv1dNet, Conv3dNet, tiny
-from seewhy import Look, curves, slices
+from seewhy import Look
+from seewhy.rendering import curves
+from seewhy.rendering import slices
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.options import read_settings
 from seewhy.images.regions import largest_box

@@ -52,7 +52,7 @@ _HOME = {
     "LayerCAMFusion": "methods",
     "LeGrad": "methods",
     "LoadedModel": "models",
-    "Look": "render",
+    "Look": "rendering.overlays",
     "Method": "methods",
     "MethodError": "errors",
     "NetworkMethod": "methods",
@@ -158,7 +158,7 @@ if TYPE_CHECKING:
     from seewhy.models import load_model as load_model
     from seewhy.pipeline import explain as explain
     from seewhy.images.preprocess import Preprocess as Preprocess
-    from seewhy.render import Look as Look
+    from seewhy.rendering.overlays import Look as Look
     from seewhy.images.samples import sample as sample
     from seewhy.suggestion import suggest as suggest
     from seewhy.targets import BoxScore as BoxScore

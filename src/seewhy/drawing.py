@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seewhy import curves, heat, render, slices, tensors
+from seewhy import heat, tensors
+from seewhy.rendering import curves
+from seewhy.rendering import overlays as render
+from seewhy.rendering import slices
 from seewhy.errors import UsageError
 from seewhy.grid import grid_text
 

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seewhy import drawing, heat, render, report, saved, storage, tensors
+from seewhy import drawing, heat, report, saved, storage, tensors
+from seewhy.rendering import overlays as render
 from seewhy.choices import Key as Key
 from seewhy.choices import choose, counted, fields_of, find_key
 from seewhy.errors import ChoiceError, UsageError
 from seewhy.flags import flags_of
 from seewhy.parts import Answer, Features, LayerInfo, Picture
-from seewhy.render import LONGEST
+from seewhy.rendering.overlays import LONGEST
 from seewhy.targets import class_name, probabilities
 from seewhy.images.view import View
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from seewhy import tensors
 from seewhy.images import regions
 from seewhy.errors import UsageError
-from seewhy.render import check_scale
+from seewhy.rendering.overlays import check_scale
 
 if TYPE_CHECKING:
     from seewhy.choices import Key

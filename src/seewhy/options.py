@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from seewhy import colors as color_tables
+from seewhy.rendering import colors as color_tables
 from seewhy.catalog import GROUPS, read_method
 from seewhy.errors import UsageError
 from seewhy.images.loading import MAX_PIXELS
-from seewhy.render import LONGEST, Look, check_scale
+from seewhy.rendering.overlays import LONGEST, Look, check_scale
 
 CLASSIC = "classic"
 

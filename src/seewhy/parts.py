@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seewhy import render, storage
+from seewhy import storage
+from seewhy.rendering import overlays as render
 from seewhy.targets import class_name
 from seewhy.images.view import View
 

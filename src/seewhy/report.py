@@ -14,7 +14,7 @@ from seewhy.catalog import LINEAR
 from seewhy.errors import UsageError
 from seewhy.flags import FLAGS
 from seewhy.grid import grid_text
-from seewhy.render import Look
+from seewhy.rendering.overlays import Look
 from seewhy.viewer import build_page, pack
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from seewhy import drawing, render, storage, tensors
+from seewhy import drawing, storage, tensors
+from seewhy.rendering import overlays as render
 from seewhy.errors import UsageError
 from seewhy.flags import flags_of
 from seewhy.parts import Answer, LayerInfo, Picture, odd_scores

@@ -16,7 +16,7 @@ from seewhy.bulk.run import CELLS, Run, map_in, view_of
 from seewhy.errors import UnknownName, UsageError
 from seewhy.paths import safe_name
 from seewhy.images.regions import largest_box
-from seewhy.render import to_bytes
+from seewhy.rendering.overlays import to_bytes
 from seewhy.images.view import View
 
 LARGEST = 100_000_000  # pixels of a mask

@@ -19,7 +19,7 @@ from seewhy.bulk.run import view_of
 from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
 from seewhy.images.loading import Bytes, load_image
-from seewhy.render import Look, colorize, overlay, scaled_photo, to_bytes
+from seewhy.rendering.overlays import Look, colorize, overlay, scaled_photo, to_bytes
 from seewhy.summary.gather import Answers
 from seewhy.viewer import picture_address
 

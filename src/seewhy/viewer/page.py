@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from seewhy import colors
+from seewhy.rendering import colors
 from seewhy.viewer.pack import Packed, joined
 
 HERE = files("seewhy.viewer")

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from seewhy import render
-from seewhy.render import FAINT, INK, PAPER, Bytes, Floats, Look
+from seewhy.rendering import overlays as render
+from seewhy.rendering.overlays import FAINT, INK, PAPER, Bytes, Floats, Look
 from seewhy.images.view import View
 
 MOST = 16  # slices of a mosaic

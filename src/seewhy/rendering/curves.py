@@ -7,8 +7,8 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from seewhy import render
-from seewhy.render import FAINT, INK, PAPER, Floats, Look, text_width
+from seewhy.rendering import overlays as render
+from seewhy.rendering.overlays import FAINT, INK, PAPER, Floats, Look, text_width
 
 LANES = 12  # channels drawn at most
 FINE = 3  # curves are drawn this many times as large, then shrunk: Pillow's lines have no smooth edges

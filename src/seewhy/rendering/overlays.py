@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from seewhy import colors as color_tables
+from seewhy.rendering import colors as color_tables
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.view import View
 

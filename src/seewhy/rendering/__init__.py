@@ -1,0 +1,1 @@
+"""Rendering: arrays to images."""
