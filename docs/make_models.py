@@ -44,8 +44,8 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import LayerError
-from seewhy.record import recording
-from seewhy.trace import Call, Wanted
+from seewhy.tracing.record import recording
+from seewhy.tracing.trace import Call, Wanted
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))

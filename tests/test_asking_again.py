@@ -14,8 +14,8 @@ import seewhy
 from nets import TINY, TwiceNet, tiny
 from seewhy.errors import LayerError, MethodError, UsageError
 from seewhy.nested import first_tensor
-from seewhy.resume import Tail
-from seewhy.twin import twin
+from seewhy.tracing.resume import Tail
+from seewhy.tracing.twin import twin
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import LayerError, UsageError
-from seewhy.grid import Grid, Hint, find_grid, read_grid, readings
-from seewhy.patches import told_by
+from seewhy.tracing.grid import Grid, Hint, find_grid, read_grid, readings
+from seewhy.tracing.token_hints import told_by
 from seewhy.suggestion import suggest
 from test_layers import Block
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import UnknownName, UsageError
-from seewhy.fed import Fed, has_rows
+from seewhy.tracing.single_input import Fed, has_rows
 
 GRADIENT = ["gradcam", "hirescam", "layercam"]
 ASKING = ["scorecam", "ablationcam", "occlusion(window=0.4)", "smooth(samples=2)"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import LayerError, UnknownName, UsageError
-from seewhy.grid import Grid, find_grid
+from seewhy.tracing.grid import Grid, find_grid
 from seewhy.suggestion import suggest
 from test_twin import Transpose, small
 

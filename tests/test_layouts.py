@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import seewhy
-from seewhy.record import recording
-from seewhy.trace import Wanted
+from seewhy.tracing.record import recording
+from seewhy.tracing.trace import Wanted
 
 
 class Hybrid(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import seewhy
 from conftest import DATA, ROOT
 from seewhy.errors import UnknownName
-from seewhy.resume import Tail
+from seewhy.tracing.resume import Tail
 
 # The loader of .tflite files leaves its file to the garbage collector.
 pytestmark = [

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 import seewhy
 from seewhy.errors import ModelError
-from seewhy.twin import named_modules, twin
+from seewhy.tracing.twin import named_modules, twin
 
 PICTURE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 

@@ -40,7 +40,7 @@ _HOME = {
     "GradCAMElementwise": "methods",
     "GradCAMPlusPlus": "methods",
     "GradECLIP": "methods",
-    "Grid": "grid",
+    "Grid": "tracing.grid",
     "GroupCAM": "methods",
     "GuidedGradCAM": "methods",
     "HiResCAM": "methods",
@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from seewhy.errors import SeewhyError as SeewhyError
     from seewhy.explanation import Explanation as Explanation
     from seewhy.explanation import load as load
-    from seewhy.grid import Grid as Grid
+    from seewhy.tracing.grid import Grid as Grid
     from seewhy.images.loading import load_image as load_image
     from seewhy.methods import CAM as CAM
     from seewhy.methods import CAMERAS as CAMERAS

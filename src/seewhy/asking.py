@@ -13,7 +13,7 @@ from seewhy.methods import AnyMethod, GradCAM, HiResCAM, weighs_channels
 from seewhy.models import LoadedModel
 from seewhy.parts import Answer
 from seewhy.targets import Around, Asked, Target, logits, probabilities
-from seewhy.trace import Trace
+from seewhy.tracing.trace import Trace
 
 
 def bound(questions: Sequence[Target], given: Given, loaded: LoadedModel, *, multilabel: bool = False) -> list[Target]:

@@ -16,7 +16,7 @@ from seewhy.rendering import curves
 from seewhy.rendering import overlays as render
 from seewhy.rendering import slices
 from seewhy.errors import UsageError
-from seewhy.grid import grid_text
+from seewhy.tracing.grid import grid_text
 
 if TYPE_CHECKING:
     from seewhy.choices import Key

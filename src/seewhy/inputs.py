@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from seewhy.errors import UnknownName, UsageError
-from seewhy.fed import Fed
+from seewhy.tracing.single_input import Fed
 from seewhy.images.loading import load_image, name_of
 from seewhy.loaded import input_form
 from seewhy.models import LoadedModel
 from seewhy.parts import Picture
 from seewhy.images.preprocess import Fit, Preprocess
-from seewhy.twin import twin
+from seewhy.tracing.twin import twin
 
 PICTURES = (
     "pixel_values",

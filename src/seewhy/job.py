@@ -24,7 +24,7 @@ from seewhy.errors import ImageError, TargetError
 from seewhy.explanation import Explanation
 from seewhy.images.discovery import find_pictures
 from seewhy.flags import FLAGS
-from seewhy.grid import grid_text
+from seewhy.tracing.grid import grid_text
 from seewhy.images.loading import Bytes, load_image
 from seewhy.models import LoadedModel
 from seewhy.options import CLASSIC, Settings

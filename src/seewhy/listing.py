@@ -14,13 +14,13 @@ from torch import Tensor
 
 from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
 from seewhy.errors import REFUSALS, LayerError, ModelError, UsageError
-from seewhy.layers import has_grid, select
+from seewhy.tracing.layer_selection import has_grid, select
 from seewhy.loaded import input_form
 from seewhy.models import LoadedModel
 from seewhy.images.preprocess import Preprocess
-from seewhy.record import recording
+from seewhy.tracing.record import recording
 from seewhy.suggestion import suggest
-from seewhy.trace import Call, Wanted
+from seewhy.tracing.trace import Call, Wanted
 
 
 @dataclass(frozen=True)

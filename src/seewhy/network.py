@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import MethodError
-from seewhy.grid import Grid
-from seewhy.layers import blocks
+from seewhy.tracing.grid import Grid
+from seewhy.tracing.layer_selection import blocks
 from seewhy.probe import Build, Network, Probe, Rows
-from seewhy.record import recording
+from seewhy.tracing.record import recording
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.signals import Context, Signals
 from seewhy.targets import Asked
 from seewhy.tensors import widened
-from seewhy.trace import Attention, Call, Trace, Wanted
-from seewhy.twin import named_modules
+from seewhy.tracing.trace import Attention, Call, Trace, Wanted
+from seewhy.tracing.twin import named_modules
 
 
 @dataclass(eq=False)

@@ -16,14 +16,14 @@ from typing import Any
 from torch import Tensor
 
 from seewhy.errors import LayerError, MethodError, UsageError
-from seewhy.layers import Selection
+from seewhy.tracing.layer_selection import Selection
 from seewhy.methods.base import AnyMethod, Method, NetworkMethod, Sampled, SeveralMaps
 from seewhy.network import Whole
 from seewhy.probe import Network
 from seewhy.scoring import Scoring
 from seewhy.signals import Context, Need, Signals, Variant, differentiate, recording_changed, wanted_for
 from seewhy.targets import Asked
-from seewhy.trace import Call, Trace, Wanted
+from seewhy.tracing.trace import Call, Trace, Wanted
 
 Key = tuple[str, str, str]  # method, target, layer
 NETWORK = "network"  # in place of a layer, for methods that belong to none

@@ -15,9 +15,9 @@ from seewhy.asking import answer, ask, bound, class_logits, default_methods, not
 from seewhy.catalog import GROUPS
 from seewhy.errors import LayerError
 from seewhy.explanation import Explanation, Key
-from seewhy.grid import Hint, read_grid
+from seewhy.tracing.grid import Hint, read_grid
 from seewhy.inputs import read_inputs, with_fit
-from seewhy.layers import Selection, heeded, select
+from seewhy.tracing.layer_selection import Selection, heeded, select
 from seewhy.loaded import check_labels
 from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
 from seewhy.models import LoadedModel, load_model
@@ -26,12 +26,12 @@ from seewhy.passes import NETWORK, Passes
 from seewhy.images.preprocess import Fit
 from seewhy.probe import MEMORY, Network
 from seewhy.provenance import provenance
-from seewhy.record import recording
+from seewhy.tracing.record import recording
 from seewhy.signals import Need, wanted_for
-from seewhy.sites import at_site
+from seewhy.tracing.read_points import at_site
 from seewhy.suggestion import Suggestion, suggest
 from seewhy.targets import Asked, as_targets
-from seewhy.trace import Call, Trace
+from seewhy.tracing.trace import Call, Trace
 
 SUGGESTED = "suggested"
 NO_LAYERS = Selection(())
@@ -66,7 +66,7 @@ def explain(
     model, or a picture (path, PIL image, array, bytes), or a list of pictures; a picture needs a `preprocess`, which a
     loaded model brings. All arguments of a model with several are a tuple or a dict of them, of which `main` is explained
     where more than one could be; `arguments` go to the model beside pictures. `methods` are names or Method values
-    (Grad-CAM; for questions about a place HiResCAM), `layers` as in `seewhy.layers.select` or "suggested" (the default),
+    (Grad-CAM; for questions about a place HiResCAM), `layers` as in `seewhy.tracing.layer_selection.select` or "suggested" (the default),
     `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given. `site`
     "act" reads convolutions at the activation behind them. `grid` says how tokens lie on the picture: (14, 14), "14x14+1".
     `multilabel`: each class has a probability of its own. `fit`

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import MethodError
-from seewhy.fed import of_picture
-from seewhy.grid import Grid, Hint
-from seewhy.listen import GuidedReLU
+from seewhy.tracing.single_input import of_picture
+from seewhy.tracing.grid import Grid, Hint
+from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.nested import map_tensors, tensors_in
-from seewhy.record import recording
-from seewhy.resume import Tail
+from seewhy.tracing.record import recording
+from seewhy.tracing.resume import Tail
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.targets import Asked, logits
-from seewhy.trace import LinearHead, Trace, Wanted
-from seewhy.twin import twin
+from seewhy.tracing.trace import LinearHead, Trace, Wanted
+from seewhy.tracing.twin import twin
 
 MEMORY = 256 * 2**20  # bytes for the rows of one batch
 HEAD_TOLERANCE = 1e-4

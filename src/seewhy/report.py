@@ -13,7 +13,7 @@ from seewhy import drawing, saved, storage
 from seewhy.catalog import LINEAR
 from seewhy.errors import UsageError
 from seewhy.flags import FLAGS
-from seewhy.grid import grid_text
+from seewhy.tracing.grid import grid_text
 from seewhy.rendering.overlays import Look
 from seewhy.viewer import build_page, pack
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import REFUSALS, MethodError
-from seewhy.grid import grid_text
+from seewhy.tracing.grid import grid_text
 from seewhy.probe import Build, Network, Probe, Rows
-from seewhy.record import recording
+from seewhy.tracing.record import recording
 from seewhy.scoring import AsAsked, Scoring
 from seewhy.targets import Asked
 from seewhy.tensors import widened
-from seewhy.trace import Call, Trace, Wanted
+from seewhy.tracing.trace import Call, Trace, Wanted
 
 
 class Need(Flag):

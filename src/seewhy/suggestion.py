@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import LayerError
-from seewhy.fed import Fed, of_picture
-from seewhy.grid import TOKENS, Hint, read_grid
-from seewhy.layers import LIST_THEM, WORDS, has_grid, one_reading
+from seewhy.tracing.single_input import Fed, of_picture
+from seewhy.tracing.grid import TOKENS, Hint, read_grid
+from seewhy.tracing.layer_selection import LIST_THEM, WORDS, has_grid, one_reading
 from seewhy.nested import first_tensor
-from seewhy.record import recording
+from seewhy.tracing.record import recording
 from seewhy.targets.dense import is_dense
-from seewhy.trace import Call, Trace, Wanted
-from seewhy.twin import find_module, named_modules
+from seewhy.tracing.trace import Call, Trace, Wanted
+from seewhy.tracing.twin import find_module, named_modules
 
 CELLS = 4  # of a token grid, whose places are checked
 VAGUE = 1.5  # a cell whose strongest place is less than this times the mean looks at no place

@@ -12,7 +12,7 @@ from seewhy.bulk.reading import read
 from seewhy.bulk.rows import Taken, as_questions
 from seewhy.bulk.worker import Job
 from seewhy.errors import REFUSALS, SeewhyError
-from seewhy.grid import read_grid
+from seewhy.tracing.grid import read_grid
 from seewhy.pipeline import SUGGESTED
 from seewhy.suggestion import suggest
 

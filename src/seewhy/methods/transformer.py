@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.errors import MethodError
-from seewhy.layers import blocks
+from seewhy.tracing.layer_selection import blocks
 from seewhy.methods.ablation import ReciproCAM
 from seewhy.methods.base import About, NetworkMethod
 from seewhy.network import Whole

@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import LayerError, UnknownName, UsageError
-from seewhy.grid import Hint, with_prefix
-from seewhy.trace import Call, Trace, Wanted
-from seewhy.twin import named_modules, unwrapped
+from seewhy.tracing.grid import Hint, with_prefix
+from seewhy.tracing.trace import Call, Trace, Wanted
+from seewhy.tracing.twin import named_modules, unwrapped
 
 LIST_THEM = "List them: seewhy layers MODEL"
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import REFUSALS, LayerError
 from seewhy.nested import first_tensor, map_tensors, replace_first, tensors_in
-from seewhy.twin import named_modules, twin
+from seewhy.tracing.twin import named_modules, twin
 
 TENSORS_ALIVE = 3  # of the largest size at once: a layer's input, its output, a workspace
 TOLERANCE = 1e-3

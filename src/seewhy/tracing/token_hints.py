@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from seewhy.grid import Hint
+from seewhy.tracing.grid import Hint
 
 
 def told_by(modules: Iterable[nn.Module], size: Sequence[int]) -> Hint | None:

@@ -10,9 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import UnknownName
-from seewhy.layers import Item, Selection
-from seewhy.trace import Call, Trace
-from seewhy.twin import named_modules
+from seewhy.tracing.layer_selection import Item, Selection
+from seewhy.tracing.trace import Call, Trace
+from seewhy.tracing.twin import named_modules
 
 SITES = ("conv", "act")
 NOT_ACTIVATIONS = (activation.MultiheadAttention, activation.Softmax, activation.Softmax2d, activation.LogSoftmax)
@@ -72,7 +72,7 @@ class AtActivation(Item):
 def at_site(selection: Selection, site: str, model: nn.Module) -> Selection:
     """The selection read at `site`: "conv", as it is, or "act". Raises UnknownName for another.
 
-    >>> from seewhy.layers import select
+    >>> from seewhy.tracing.layer_selection import select
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     >>> sorted(at_site(select("0", net), "act", net).wanted.names)
     ['0', '2']

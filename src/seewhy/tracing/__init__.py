@@ -1,0 +1,1 @@
+"""Tracing: one forward pass through a twin."""
