@@ -21,6 +21,6 @@ from seewhy.targets.names import as_number as as_number
 from seewhy.targets.names import class_index as class_index
 from seewhy.targets.names import class_name as class_name
 from seewhy.targets.names import find_class as find_class
-from seewhy.targets.reading import as_targets as as_targets
+from seewhy.targets.parsing import as_targets as as_targets
 from seewhy.targets.similarity import Similarity as Similarity
 from seewhy.targets.similarity import TextScore as TextScore
