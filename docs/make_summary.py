@@ -20,7 +20,7 @@ from seewhy.bulk.plan import Questions
 from seewhy.bulk.run import Run
 from seewhy.bulk.running import run_job
 from seewhy.bulk.worker import Means
-from seewhy.models import load_model
+from seewhy.models.loading import load_model
 from seewhy.summary import write_summary
 from seewhy.summary.document import Summary
 from seewhy.summary.outliers import EDGE

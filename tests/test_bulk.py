@@ -26,7 +26,8 @@ from PIL import Image
 from torch import nn
 
 import seewhy
-from seewhy import cli, provenance
+from seewhy import cli
+from seewhy.models import provenance
 from seewhy.bulk import parts
 from seewhy.bulk.batches import Batches
 from seewhy.bulk.engines import Actor, cause_of

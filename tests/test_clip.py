@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import seewhy
 from seewhy.errors import ModelError, OfflineError, UnknownName
-from seewhy.models import load_model
+from seewhy.models.loading import load_model
 from test_model_sources import as_hub, photo
 from test_models import COMMIT, Server, closed_port, one_line, own_caches, server, use_hub  # noqa: F401
 

@@ -17,9 +17,9 @@ from torch import nn
 
 import seewhy
 from seewhy.errors import ModelError, OfflineError, UnknownName, UsageError
-from seewhy.models import load_model
+from seewhy.models.loading import load_model
 from seewhy.images.preprocess import Preprocess
-from seewhy.sources.torchvision import EPS_0, detector_size, names_of
+from seewhy.models.sources.torchvision import EPS_0, detector_size, names_of
 from test_models import (  # noqa: F401
     COMMIT,
     Server,

@@ -23,11 +23,11 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 from torchvision.models import SqueezeNet1_1_Weights
 
-import seewhy.sources.embedded
-from seewhy.device import resolve_device
+import seewhy.models.sources.embedded
+from seewhy.models.device import resolve_device
 from seewhy.errors import ModelError, OfflineError, UnknownName, UsageError
-from seewhy.models import LoadedModel, list_models, load_model
-from seewhy.weights import read_weights, unreachable
+from seewhy.models.loading import LoadedModel, list_models, load_model
+from seewhy.models.weights import read_weights, unreachable
 
 SQUEEZENET = SqueezeNet1_1_Weights.IMAGENET1K_V1
 VIT = "test_vit.r160_in1k"  # timm's own network for tests: 0.4 million weights
@@ -158,14 +158,14 @@ def test_embedded_network_is_the_same_on_every_machine() -> None:
 
 
 def test_embedded_file_that_was_changed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seewhy.sources.embedded, "EMBEDDED_SHA256", "0" * 64)
+    monkeypatch.setattr(seewhy.models.sources.embedded, "EMBEDDED_SHA256", "0" * 64)
     with pytest.raises(ModelError, match=r"not the file seewhy was made with .*pip install --force-reinstall") as error:
         load_model()
     one_line(error)
 
 
 def test_embedded_network_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seewhy.sources.embedded, "EMBEDDED_ARCH", "tf_efficientnet_lite1")
+    monkeypatch.setattr(seewhy.models.sources.embedded, "EMBEDDED_ARCH", "tf_efficientnet_lite1")
     with pytest.raises(ModelError, match="another timm"):
         load_model()
 

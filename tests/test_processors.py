@@ -10,8 +10,8 @@ from PIL import Image
 
 import seewhy
 from seewhy.errors import UsageError
-from seewhy.models import load_model
-from seewhy.sources.processor import from_processor
+from seewhy.models.loading import load_model
+from seewhy.models.sources.processor import from_processor
 from test_model_sources import photo, tiny_vit
 
 SHAPES = ((96, 160), (200, 100), (150, 150))

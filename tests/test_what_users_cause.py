@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import MethodError, ModelError, UnknownName, UsageError
-from seewhy.loaded import count_classes
+from seewhy.models.loaded import count_classes
 from seewhy.images.preprocess import Preprocess
 from test_cli import run
 

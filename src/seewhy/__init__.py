@@ -51,7 +51,7 @@ _HOME = {
     "LayerCAM": "methods",
     "LayerCAMFusion": "methods",
     "LeGrad": "methods",
-    "LoadedModel": "models",
+    "LoadedModel": "models.loading",
     "Look": "rendering.overlays",
     "Method": "methods",
     "MethodError": "errors",
@@ -86,10 +86,10 @@ _HOME = {
     "XGradCAM": "methods",
     "explain": "pipeline",
     "explain_all": "bulk.running",
-    "list_models": "models",
+    "list_models": "models.loading",
     "load": "explanation",
     "load_image": "images.loading",
-    "load_model": "models",
+    "load_model": "models.loading",
     "read": "bulk.run",
     "sample": "images.samples",
     "suggest": "suggestion",
@@ -153,9 +153,9 @@ if TYPE_CHECKING:
     from seewhy.methods import SmoothGradCAMPlusPlus as SmoothGradCAMPlusPlus
     from seewhy.methods import ViTReciproCAM as ViTReciproCAM
     from seewhy.methods import XGradCAM as XGradCAM
-    from seewhy.models import LoadedModel as LoadedModel
-    from seewhy.models import list_models as list_models
-    from seewhy.models import load_model as load_model
+    from seewhy.models.loading import LoadedModel as LoadedModel
+    from seewhy.models.loading import list_models as list_models
+    from seewhy.models.loading import load_model as load_model
     from seewhy.pipeline import explain as explain
     from seewhy.images.preprocess import Preprocess as Preprocess
     from seewhy.rendering.overlays import Look as Look

@@ -10,7 +10,7 @@ from torch import Tensor
 from seewhy.errors import UsageError
 from seewhy.inputs import Given, output_for
 from seewhy.methods import AnyMethod, GradCAM, HiResCAM, weighs_channels
-from seewhy.models import LoadedModel
+from seewhy.models.loading import LoadedModel
 from seewhy.parts import Answer
 from seewhy.targets import Around, Asked, Target, logits, probabilities
 from seewhy.tracing.trace import Trace

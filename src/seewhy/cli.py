@@ -245,7 +245,7 @@ def explain_pictures(
     chosen = read_settings(**settings)  # before torch is imported: a misspelt option answers at once
     from seewhy.inputs import with_fit
     from seewhy.job import run
-    from seewhy.models import load_model
+    from seewhy.models.loading import load_model
 
     sources = ["-" if picture == STDIN else picture for picture in pictures]
     name, labels, allow_code = with_classes(model, num_classes), chosen.labels, chosen.allow_code

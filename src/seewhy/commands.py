@@ -38,7 +38,7 @@ def layers(
         As for the main command.
     """
     from seewhy.listing import print_layer_table
-    from seewhy.models import load_model
+    from seewhy.models.loading import load_model
     from seewhy.options import with_classes
 
     loaded = load_model(with_classes(model, num_classes), say=say, allow_code=allow_code)
@@ -80,7 +80,7 @@ def models(pattern: str = "*", /) -> int:
     pattern
         A glob ("timm/*vit*") or a part of the name ("resnet").
     """
-    from seewhy.models import list_models
+    from seewhy.models.loading import list_models
 
     names = list_models(pattern)
     if not names:
@@ -158,7 +158,7 @@ def serve(
     import threading
     import webbrowser
 
-    from seewhy.models import load_model
+    from seewhy.models.loading import load_model
     from seewhy.options import Settings
 
     names: list[str | None] = [*model] if model else [None]

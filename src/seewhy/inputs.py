@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from seewhy.errors import UnknownName, UsageError
 from seewhy.tracing.single_input import Fed
 from seewhy.images.loading import load_image, name_of
-from seewhy.loaded import input_form
-from seewhy.models import LoadedModel
+from seewhy.models.loaded import input_form
+from seewhy.models.loading import LoadedModel
 from seewhy.parts import Picture
 from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.tracing.twin import twin

@@ -26,7 +26,7 @@ from seewhy.images.discovery import find_pictures
 from seewhy.flags import FLAGS
 from seewhy.tracing.grid import grid_text
 from seewhy.images.loading import Bytes, load_image
-from seewhy.models import LoadedModel
+from seewhy.models.loading import LoadedModel
 from seewhy.options import CLASSIC, Settings
 from seewhy.parts import odd_scores
 from seewhy.passes import NETWORK

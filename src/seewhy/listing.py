@@ -15,8 +15,8 @@ from torch import Tensor
 from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
 from seewhy.errors import REFUSALS, LayerError, ModelError, UsageError
 from seewhy.tracing.layer_selection import has_grid, select
-from seewhy.loaded import input_form
-from seewhy.models import LoadedModel
+from seewhy.models.loaded import input_form
+from seewhy.models.loading import LoadedModel
 from seewhy.images.preprocess import Preprocess
 from seewhy.tracing.record import recording
 from seewhy.suggestion import suggest

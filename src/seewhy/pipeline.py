@@ -18,14 +18,14 @@ from seewhy.explanation import Explanation, Key
 from seewhy.tracing.grid import Hint, read_grid
 from seewhy.inputs import read_inputs, with_fit
 from seewhy.tracing.layer_selection import Selection, heeded, select
-from seewhy.loaded import check_labels
+from seewhy.models.loaded import check_labels
 from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
-from seewhy.models import LoadedModel, load_model
+from seewhy.models.loading import LoadedModel, load_model
 from seewhy.parts import Features, LayerInfo
 from seewhy.passes import NETWORK, Passes
 from seewhy.images.preprocess import Fit
 from seewhy.probe import MEMORY, Network
-from seewhy.provenance import provenance
+from seewhy.models.provenance import provenance
 from seewhy.tracing.record import recording
 from seewhy.signals import Need, wanted_for
 from seewhy.tracing.read_points import at_site

@@ -14,10 +14,10 @@ from seewhy.bulk.plan import LABEL, Questions
 from seewhy.bulk.rows import Taken, as_questions, failed_rows, in_order, rows_of
 from seewhy.errors import REFUSALS, SeewhyError, TargetError, UsageError
 from seewhy.explanation import Explanation
-from seewhy.models import LoadedModel
+from seewhy.models.loading import LoadedModel
 from seewhy.pipeline import explain
 from seewhy.images.preprocess import Cut, Preprocess
-from seewhy.weights import first_line
+from seewhy.models.weights import first_line
 
 FIRST, MOST_CPU, MOST_GPU = 4, 32, 512
 WORTH_IT = 1.05  # a size must be so much faster than the one before

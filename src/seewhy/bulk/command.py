@@ -124,7 +124,7 @@ def bulk(
     own = read_shard(shard)
     from seewhy.bulk.running import run_job
     from seewhy.bulk.worker import Means
-    from seewhy.models import load_model
+    from seewhy.models.loading import load_model
     from seewhy.options import with_classes
 
     name = with_classes(model, num_classes)

@@ -14,7 +14,7 @@ from seewhy.bulk.batches import Hear
 from seewhy.bulk.items import Alone
 from seewhy.bulk.worker import Done, Job, Worker
 from seewhy.errors import SeewhyError, UsageError
-from seewhy.weights import first_line
+from seewhy.models.weights import first_line
 
 ENGINES = ("local", "ray")
 SPARE = 2  # CPUs for Ray's own tasks: without one they wait for actors that hold all of them, for ever

@@ -17,8 +17,8 @@ from seewhy.bulk.items import Items
 from seewhy.catalog import GROUPS, read_method
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.loading import MAX_PIXELS
-from seewhy.models import LoadedModel
-from seewhy.provenance import provenance
+from seewhy.models.loading import LoadedModel
+from seewhy.models.provenance import provenance
 
 FORMAT = 1
 JOB = "job.json"

@@ -24,8 +24,8 @@ from seewhy.bulk.sources import find_items
 from seewhy.bulk.worker import Done, Job, Means
 from seewhy.errors import UnknownName, UsageError
 from seewhy.inputs import with_fit
-from seewhy.loaded import count_classes
-from seewhy.models import LoadedModel, load_model
+from seewhy.models.loaded import count_classes
+from seewhy.models.loading import LoadedModel, load_model
 
 PART = 256  # pictures
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

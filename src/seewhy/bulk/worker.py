@@ -19,8 +19,8 @@ from seewhy.bulk.parts import PartWriter
 from seewhy.bulk.plan import Plan
 from seewhy.bulk.reading import AHEAD, Read, Reader
 from seewhy.bulk.rows import Taken
-from seewhy.models import LoadedModel
-from seewhy.provenance import versions
+from seewhy.models.loading import LoadedModel
+from seewhy.models.provenance import versions
 
 MOST_PROBLEMS = 20  # of a part, to be shown
 Value = TypeVar("Value")

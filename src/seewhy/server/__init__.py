@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import uvicorn
 
 from seewhy.errors import UsageError
-from seewhy.loaded import LoadedModel
+from seewhy.models.loaded import LoadedModel
 from seewhy.options import Settings
 from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app

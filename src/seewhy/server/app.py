@@ -22,7 +22,7 @@ from seewhy import storage
 from seewhy.errors import ImageError, MethodError, UsageError
 from seewhy.images.loading import check_picture, load_image
 from seewhy.job import explained
-from seewhy.loaded import LoadedModel
+from seewhy.models.loaded import LoadedModel
 from seewhy.methods import as_methods, is_fast
 from seewhy.options import Settings
 from seewhy.reference import cards

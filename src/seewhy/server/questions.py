@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 
 from seewhy.catalog import find_method
 from seewhy.errors import UnknownName, UsageError
-from seewhy.loaded import LoadedModel
+from seewhy.models.loaded import LoadedModel
 from seewhy.images.samples import SAMPLES
 from seewhy.targets import as_number, find_class
 

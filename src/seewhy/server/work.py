@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from seewhy.errors import ImageError, SeewhyError
-from seewhy.loaded import LoadedModel
+from seewhy.models.loaded import LoadedModel
 
 PAUSE = 0.1  # seconds between two reports of progress
 Progress = Callable[[int, int], None]

@@ -18,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import ModelError, UsageError
 from seewhy.images.preprocess import Preprocess
-from seewhy.weights import first_line
+from seewhy.models.weights import first_line
 
 TORCHVISION = re.compile(r"torchvision\.models\.[a-z]\w*")  # classifiers; others lie deeper
 
@@ -31,7 +31,7 @@ class LoadedModel:
     nobody knows. `uri` is how to load it again, `notes` say in words what was decided on the way. `embed_text`, for models
     like CLIP, gives texts as (N, D) of length 1 on the CPU, to be compared with the model's `embedding`.
 
-    >>> from seewhy.models import load_model
+    >>> from seewhy.models.loading import load_model
     >>> load_model().labels[654]
     'minibus'
     """
@@ -50,7 +50,7 @@ class LoadedModel:
         Computed at the first use and kept: after training the module further, load it again. Raises `ModelError` for
         weights that have no values yet.
 
-        >>> from seewhy.models import load_model
+        >>> from seewhy.models.loading import load_model
         >>> load_model(nn.Linear(2, 2)).weights_hash[:7]
         'sha256:'
         """

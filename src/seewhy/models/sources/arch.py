@@ -16,7 +16,7 @@ from seewhy.errors import ModelError
 
 if TYPE_CHECKING:
     from seewhy.images.preprocess import Preprocess
-    from seewhy.weights import Say, Weights
+    from seewhy.models.weights import Say, Weights
 
 HINT = "List them: seewhy models [PATTERN]"
 DAMAGED = "delete it, and it will be downloaded again"

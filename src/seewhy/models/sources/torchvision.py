@@ -12,8 +12,8 @@ from torch import nn
 
 from seewhy.errors import ModelError, UnknownName
 from seewhy.images.preprocess import Preprocess
-from seewhy.sources.arch import DAMAGED, Arch
-from seewhy.weights import Say, Weights, fetch, reading
+from seewhy.models.sources.arch import DAMAGED, Arch
+from seewhy.models.weights import Say, Weights, fetch, reading
 
 TASKS = ("segmentation", "detection")
 # converted from Caffe2, where batch norms have no epsilon; torchvision does this for these weights too

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ModelError, OfflineError
-from seewhy.loaded import LoadedModel
+from seewhy.models.loaded import LoadedModel
 from seewhy.images.preprocess import Preprocess
-from seewhy.sources.arch import RANDOM, a_few, seeded
-from seewhy.sources.processor import from_processor
-from seewhy.sources.repository import Repository
-from seewhy.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
-from seewhy.weights import first_line, refuse_other_formats
+from seewhy.models.sources.arch import RANDOM, a_few, seeded
+from seewhy.models.sources.processor import from_processor
+from seewhy.models.sources.repository import Repository
+from seewhy.models.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
+from seewhy.models.weights import first_line, refuse_other_formats
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from seewhy.errors import ModelError, close_matches
-from seewhy.weights import first_line
+from seewhy.models.weights import first_line
 
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 WORDS = {"true": True, "false": False, "none": None}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import ModelError, OfflineError
-from seewhy.weights import Say, fetch_from_hub, read_index
+from seewhy.models.weights import Say, fetch_from_hub, read_index
 
 HUB, SHORT, LOCAL = "hf-hub:", "hf/", "local-dir:"
 PREFIXES = (HUB, SHORT, LOCAL)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seewhy.models import LoadedModel
+from seewhy.models.loading import LoadedModel
 from seewhy.images.preprocess import Preprocess
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from seewhy.errors import ModelError, UnknownName
-from seewhy.sources.arch import HINT, Arch
-from seewhy.sources.timm import TimmArch, timm_names
-from seewhy.sources.torchvision import TorchvisionArch, torchvision_names
+from seewhy.models.sources.arch import HINT, Arch
+from seewhy.models.sources.timm import TimmArch, timm_names
+from seewhy.models.sources.torchvision import TorchvisionArch, torchvision_names
 
 EMBEDDED_NAMES = ("embedded", "seewhy/efficientnet-lite0")
 SOURCES = ("torchvision", "timm", "open_clip", "hf")

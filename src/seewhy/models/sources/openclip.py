@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ModelError, UnknownName
-from seewhy.loaded import LoadedModel
+from seewhy.models.loaded import LoadedModel
 from seewhy.images.preprocess import Preprocess
-from seewhy.sources.arch import DAMAGED, RANDOM, a_few, misfit, seeded
-from seewhy.sources.repository import TOKENIZERS, Repository
-from seewhy.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
-from seewhy.weights import Say, fetch, fetch_from_hub, first_line, reading, refuse_other_formats
+from seewhy.models.sources.arch import DAMAGED, RANDOM, a_few, misfit, seeded
+from seewhy.models.sources.repository import TOKENIZERS, Repository
+from seewhy.models.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
+from seewhy.models.weights import Say, fetch, fetch_from_hub, first_line, reading, refuse_other_formats
 
 PREFIX = "open_clip/"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")

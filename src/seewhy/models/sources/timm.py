@@ -12,8 +12,8 @@ from torch import nn
 
 from seewhy.errors import ModelError
 from seewhy.images.preprocess import Preprocess
-from seewhy.sources.arch import DAMAGED, HINT, Arch
-from seewhy.weights import Say, Weights, fetch, fetch_from_hub, read_weights
+from seewhy.models.sources.arch import DAMAGED, HINT, Arch
+from seewhy.models.weights import Say, Weights, fetch, fetch_from_hub, read_weights
 
 
 @dataclass(frozen=True)

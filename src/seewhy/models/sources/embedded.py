@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from seewhy.errors import ModelError
-from seewhy.loaded import LoadedModel
+from seewhy.models.loaded import LoadedModel
 from seewhy.images.preprocess import Preprocess
-from seewhy.sources.timm import imagenet_labels
-from seewhy.weights import Weights, read_weights
+from seewhy.models.sources.timm import imagenet_labels
+from seewhy.models.weights import Weights, read_weights
 
 EMBEDDED = "embedded"
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
