@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.catalog import METHODS
 from seewhy.methods import Method
-from seewhy.signals import Need, Signals
+from seewhy.signals.layer import Need, Signals
 from seewhy.testing import check_method
 
 # Fewer samples, or the smaller networks would be asked a hundred thousand times.

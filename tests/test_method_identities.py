@@ -72,8 +72,8 @@ from seewhy.methods import (
     XGradCAM,
     as_methods,
 )
-from seewhy.network import Whole
-from seewhy.signals import Need, Signals, Variant
+from seewhy.signals.model import Whole
+from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.targets import ClassScore
 from test_identities import (
     CONVOLUTIONS,

@@ -24,10 +24,10 @@ from seewhy.models.loading import LoadedModel, load_model
 from seewhy.parts import Features, LayerInfo
 from seewhy.passes import NETWORK, Passes
 from seewhy.images.preprocess import Fit
-from seewhy.probe import MEMORY, Network
+from seewhy.signals.evaluator import MEMORY, Network
 from seewhy.models.provenance import provenance
 from seewhy.tracing.record import recording
-from seewhy.signals import Need, wanted_for
+from seewhy.signals.layer import Need, wanted_for
 from seewhy.tracing.read_points import at_site
 from seewhy.suggestion import Suggestion, suggest
 from seewhy.targets import Asked, as_targets

@@ -10,7 +10,7 @@ from typing import Any
 
 from seewhy.catalog import METHODS, MethodEntry, find_method
 from seewhy.methods import About, AnyMethod, NetworkMethod, SeveralMaps, class_of
-from seewhy.signals import Need
+from seewhy.signals.layer import Need
 
 GROUPS = {
     "gradient": "Gradients and activations of one layer",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seewhy.errors import MethodError
 from seewhy.methods.base import About, Method, SeveralMaps, Weighted
-from seewhy.signals import Need, Signals
+from seewhy.signals.layer import Need, Signals
 from seewhy.tensors import facing, first_component, per_channel, top_eigenpair, varies, weighted_sum
 
 MOST_CELLS = 4096  # of each two of which kernel PCA makes one number

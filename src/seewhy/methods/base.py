@@ -19,12 +19,12 @@ from torch import Tensor
 
 from seewhy.catalog import name_of_class
 from seewhy.errors import MethodError
-from seewhy.scoring import AsAsked, Scoring
-from seewhy.signals import Need, Signals, Variant
+from seewhy.signals.scoring import AsAsked, Scoring
+from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.tensors import per_channel, weighted_sum
 
 if TYPE_CHECKING:
-    from seewhy.network import Whole
+    from seewhy.signals.model import Whole
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from seewhy.errors import MethodError
 from seewhy.methods.base import About, Method, NetworkMethod
 from seewhy.methods.gradient import GradCAMPlusPlus, LayerCAM
-from seewhy.network import Whole
+from seewhy.signals.model import Whole
 from seewhy.tensors import INTERPOLATION, minmax, per_channel, rectify, rescale, resize
 
 

@@ -17,8 +17,8 @@ from seewhy.errors import MethodError
 from seewhy.tracing.layer_selection import blocks
 from seewhy.methods.ablation import ReciproCAM
 from seewhy.methods.base import About, NetworkMethod
-from seewhy.network import Whole
-from seewhy.signals import Need
+from seewhy.signals.model import Whole
+from seewhy.signals.layer import Need
 from seewhy.tensors import minmax, widened
 
 TRANSFORMERS = "transformers whose tokens all attend to each other (ViT, DeiT, DINO, CLIP; not Swin)"

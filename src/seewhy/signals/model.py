@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from seewhy.errors import MethodError
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.layer_selection import blocks
-from seewhy.probe import Build, Network, Probe, Rows
+from seewhy.signals.evaluator import Build, Network, Probe, Rows
 from seewhy.tracing.record import recording
-from seewhy.scoring import AsAsked, Scoring
-from seewhy.signals import Context, Signals
+from seewhy.signals.scoring import AsAsked, Scoring
+from seewhy.signals.layer import Context, Signals
 from seewhy.targets import Asked
 from seewhy.tensors import widened
 from seewhy.tracing.trace import Attention, Call, Trace, Wanted

@@ -16,7 +16,7 @@ from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.nested import map_tensors, tensors_in
 from seewhy.tracing.record import recording
 from seewhy.tracing.resume import Tail
-from seewhy.scoring import AsAsked, Scoring
+from seewhy.signals.scoring import AsAsked, Scoring
 from seewhy.targets import Asked, logits
 from seewhy.tracing.trace import LinearHead, Trace, Wanted
 from seewhy.tracing.twin import twin

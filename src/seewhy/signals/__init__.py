@@ -1,0 +1,1 @@
+"""Signals: what a method can read."""
