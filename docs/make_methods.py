@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seewhy.reference import cards, markdown
+from seewhy.methods.cards import cards, markdown
 
 HERE = Path(__file__).parent
 

@@ -11,7 +11,7 @@ import dataclasses
 import sys
 
 import seewhy
-from seewhy.catalog import METHODS
+from seewhy.methods.catalog import METHODS
 from seewhy.methods import NetworkMethod, as_methods
 
 LAYER = "bn2"

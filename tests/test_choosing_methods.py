@@ -16,10 +16,10 @@ import seewhy
 from conftest import ROOT
 from nets import TwiceNet, tiny
 from seewhy import cli
-from seewhy.catalog import METHODS, read_method
+from seewhy.methods.catalog import METHODS, read_method
 from seewhy.errors import MethodError, UnknownName, UsageError
 from seewhy.methods import LayerCAM, NetworkMethod, ScoreCAM, Smooth, as_methods
-from seewhy.reference import cards
+from seewhy.methods.cards import cards
 
 COFFEE = str(seewhy.sample("coffee"))
 

@@ -9,7 +9,7 @@ import pytest
 
 import seewhy
 from seewhy import cli
-from seewhy.catalog import split_at_commas
+from seewhy.methods.catalog import split_at_commas
 from test_cli import COFFEE, run
 
 BOTH = str(seewhy.sample("cat_espresso"))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import seewhy
 from nets import InplaceNet, tiny
-from seewhy.catalog import METHODS
+from seewhy.methods.catalog import METHODS
 from seewhy.errors import MethodError
 from seewhy.methods import (
     CAM,

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from seewhy import __version__, commands
 from seewhy.bulk.command import bulk, export
-from seewhy.catalog import GROUPS, split, split_targets
+from seewhy.methods.catalog import GROUPS, split, split_targets
 from seewhy.errors import UsageError
 from seewhy.exits import guarded, say
 from seewhy.summary.command import summary

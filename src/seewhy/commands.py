@@ -59,7 +59,7 @@ def methods(name: str | None = None, /, *, markdown: bool = False, json: bool = 
     """
     import json as writer
 
-    from seewhy import reference
+    from seewhy.methods import cards as reference
     from seewhy.terminal import make_console, print_methods
 
     found = reference.cards(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seewhy.rendering import colors as color_tables
-from seewhy.catalog import GROUPS, read_method
+from seewhy.methods.catalog import GROUPS, read_method
 from seewhy.errors import UsageError
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.rendering.overlays import LONGEST, Look, check_scale

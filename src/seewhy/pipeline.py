@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from seewhy.asking import answer, ask, bound, class_logits, default_methods, notes_on
-from seewhy.catalog import GROUPS
+from seewhy.methods.catalog import GROUPS
 from seewhy.errors import LayerError
 from seewhy.explanation import Explanation, Key
 from seewhy.tracing.grid import Hint, read_grid

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from seewhy import drawing, saved, storage
-from seewhy.catalog import LINEAR
+from seewhy.methods.catalog import LINEAR
 from seewhy.errors import UsageError
 from seewhy.flags import FLAGS
 from seewhy.tracing.grid import grid_text

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from seewhy.catalog import split, split_targets
+from seewhy.methods.catalog import split, split_targets
 from seewhy.errors import UsageError
 from seewhy.exits import say
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from seewhy import storage
 from seewhy.bulk.items import Items
-from seewhy.catalog import GROUPS, read_method
+from seewhy.methods.catalog import GROUPS, read_method
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.models.loading import LoadedModel

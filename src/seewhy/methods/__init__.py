@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from seewhy.catalog import GROUPS, METHODS, MethodEntry, MethodText, read_method
+from seewhy.methods.catalog import GROUPS, METHODS, MethodEntry, MethodText, read_method
 from seewhy.errors import MethodError, UsageError, close_matches
 from seewhy.methods.ablation import AblationCAM, ReciproCAM
 from seewhy.methods.activation import CAM, FEM, KPCACAM, DeepFeatureFactorization, EigenCAM, LaFAM, RandomCAM

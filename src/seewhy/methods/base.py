@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from seewhy.catalog import name_of_class
+from seewhy.methods.catalog import name_of_class
 from seewhy.errors import MethodError
 from seewhy.signals.scoring import AsAsked, Scoring
 from seewhy.signals.layer import Need, Signals, Variant

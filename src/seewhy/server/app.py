@@ -25,7 +25,7 @@ from seewhy.job import explained
 from seewhy.models.loaded import LoadedModel
 from seewhy.methods import as_methods, is_fast
 from seewhy.options import Settings
-from seewhy.reference import cards
+from seewhy.methods.cards import cards
 from seewhy.report import shown_model
 from seewhy.images.samples import SAMPLES, sample
 from seewhy.server.guard import Guard

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from seewhy.catalog import find_method
+from seewhy.methods.catalog import find_method
 from seewhy.errors import UnknownName, UsageError
 from seewhy.models.loaded import LoadedModel
 from seewhy.images.samples import SAMPLES

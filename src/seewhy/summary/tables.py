@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.bulk.run import Run, map_of
-from seewhy.catalog import LINEAR
+from seewhy.methods.catalog import LINEAR
 from seewhy.summary.gather import NUMBERS, Answers, Maps, on_one_grid
 from seewhy.summary.heat import shares
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seewhy.catalog import METHODS, MethodEntry, find_method
+from seewhy.methods.catalog import METHODS, MethodEntry, find_method
 from seewhy.methods import About, AnyMethod, NetworkMethod, SeveralMaps, class_of
 from seewhy.signals.layer import Need
 
