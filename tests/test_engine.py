@@ -16,7 +16,7 @@ import seewhy
 from nets import Conv1dNet, Conv3dNet, DictNet, InplaceNet, SkipOfInplaceNet, TupleNet, TwiceNet, tiny
 from seewhy import ClassScore
 from seewhy.errors import LayerError, TargetError, UsageError
-from seewhy.explanation import Explanation
+from seewhy.explanation.result import Explanation
 from seewhy.methods import as_methods
 from test_twin import same, small, snapshot
 

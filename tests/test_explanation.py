@@ -13,12 +13,13 @@ from PIL import Image
 
 import seewhy
 from nets import Conv1dNet, InplaceNet, tiny
-from seewhy import Look, drawing
+from seewhy import Look
+from seewhy.explanation import drawing
 from seewhy.rendering import overlays as render
 from seewhy.errors import ChoiceError, UnknownName, UsageError
-from seewhy.explanation import Explanation
-from seewhy.flags import FLAGS, flags_of
-from seewhy.parts import Answer, LayerInfo, Picture
+from seewhy.explanation.result import Explanation
+from seewhy.explanation.flags import FLAGS, flags_of
+from seewhy.explanation.answer import Answer, LayerInfo, Picture
 from seewhy.images.regions import largest_box
 from seewhy.tensors import positive_share, rescale, resize
 from seewhy.images.view import View

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import seewhy
 from nets import NAMES, TINY, SkipOfInplaceNet, calibrated, tiny
-from seewhy.explanation import Explanation
+from seewhy.explanation.result import Explanation
 from seewhy.targets import ClassScore
 from slow import METHODS, Slow, logits_of
 

@@ -17,7 +17,8 @@ from PIL import Image
 
 import seewhy
 from browsing import DOUBLE, FAINT, NAMELESS, Watched, needs_browser
-from seewhy import cli, report, tensors
+from seewhy import cli, tensors
+from seewhy.explanation import report
 from seewhy.rendering import overlays as render
 from seewhy.errors import UsageError
 from seewhy.viewer import pack, unpack

@@ -31,7 +31,7 @@ _HOME = {
     "EigenCAM": "methods",
     "EigenGradCAM": "methods",
     "EigenSmooth": "methods",
-    "Explanation": "explanation",
+    "Explanation": "explanation.result",
     "FEM": "methods",
     "FinerCAM": "methods",
     "FullGrad": "methods",
@@ -87,7 +87,7 @@ _HOME = {
     "explain": "pipeline",
     "explain_all": "bulk.running",
     "list_models": "models.loading",
-    "load": "explanation",
+    "load": "explanation.result",
     "load_image": "images.loading",
     "load_model": "models.loading",
     "read": "bulk.run",
@@ -102,8 +102,8 @@ if TYPE_CHECKING:
     from seewhy.bulk.running import explain_all as explain_all
     from seewhy.errors import MethodError as MethodError
     from seewhy.errors import SeewhyError as SeewhyError
-    from seewhy.explanation import Explanation as Explanation
-    from seewhy.explanation import load as load
+    from seewhy.explanation.result import Explanation as Explanation
+    from seewhy.explanation.result import load as load
     from seewhy.tracing.grid import Grid as Grid
     from seewhy.images.loading import load_image as load_image
     from seewhy.methods import CAM as CAM

@@ -11,7 +11,7 @@ from seewhy.errors import UsageError
 from seewhy.inputs import Given, output_for
 from seewhy.methods import AnyMethod, GradCAM, HiResCAM, weighs_channels
 from seewhy.models.loading import LoadedModel
-from seewhy.parts import Answer
+from seewhy.explanation.answer import Answer
 from seewhy.targets import Around, Asked, Target, logits, probabilities
 from seewhy.tracing.trace import Trace
 

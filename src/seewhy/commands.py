@@ -99,7 +99,7 @@ def report(*runs: str) -> int:
     """
     from pathlib import Path
 
-    from seewhy.explanation import Explanation
+    from seewhy.explanation.result import Explanation
     from seewhy.storage import REPORT
 
     if not runs:

@@ -15,7 +15,7 @@ from seewhy.tracing.single_input import Fed
 from seewhy.images.loading import load_image, name_of
 from seewhy.models.loaded import input_form
 from seewhy.models.loading import LoadedModel
-from seewhy.parts import Picture
+from seewhy.explanation.answer import Picture
 from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.tracing.twin import twin
 

@@ -21,18 +21,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seewhy import terminal
 from seewhy import storage
 from seewhy.errors import ImageError, TargetError
-from seewhy.explanation import Explanation
+from seewhy.explanation.result import Explanation
 from seewhy.images.discovery import find_pictures
-from seewhy.flags import FLAGS
+from seewhy.explanation.flags import FLAGS
 from seewhy.tracing.grid import grid_text
 from seewhy.images.loading import Bytes, load_image
 from seewhy.models.loading import LoadedModel
 from seewhy.options import CLASSIC, Settings
-from seewhy.parts import odd_scores
+from seewhy.explanation.answer import odd_scores
 from seewhy.passes import NETWORK
 from seewhy.pipeline import explain
 from seewhy.paths import folders, safe_name
-from seewhy.report import failed_row, index_row, place, shows
+from seewhy.explanation.report import failed_row, index_row, place, shows
 from seewhy.targets import as_number, as_targets, class_name, find_class
 from seewhy.viewer import build_index
 

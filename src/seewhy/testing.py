@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import MethodError
-from seewhy.explanation import Explanation
+from seewhy.explanation.result import Explanation
 from seewhy.methods import AnyMethod, NetworkMethod, SeveralMaps, as_methods
 from seewhy.pipeline import explain
 from seewhy.targets import ClassScore

@@ -13,7 +13,7 @@ from torch import Tensor
 from seewhy.bulk.plan import LABEL, Questions
 from seewhy.bulk.rows import Taken, as_questions, failed_rows, in_order, rows_of
 from seewhy.errors import REFUSALS, SeewhyError, TargetError, UsageError
-from seewhy.explanation import Explanation
+from seewhy.explanation.result import Explanation
 from seewhy.models.loading import LoadedModel
 from seewhy.pipeline import explain
 from seewhy.images.preprocess import Cut, Preprocess

@@ -16,9 +16,9 @@ from seewhy.bulk.items import readable
 from seewhy.bulk.plan import LABEL, Questions
 from seewhy.bulk.reading import Read
 from seewhy.bulk.statistics import NAMES, share_inside, statistics
-from seewhy.explanation import Explanation
-from seewhy.flags import flags_of
-from seewhy.parts import Answer
+from seewhy.explanation.result import Explanation
+from seewhy.explanation.flags import flags_of
+from seewhy.explanation.answer import Answer
 from seewhy.targets import ClassScore, Target, TopScore, as_targets, class_name
 
 LISTED = (*NAMES, "inside")  # a number for each layer

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.cells import unpacked
 from seewhy.bulk.plan import JOB, read_job
-from seewhy.choices import choose
+from seewhy.explanation.selection import choose
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.view import View
 

@@ -26,7 +26,7 @@ from seewhy.models.loaded import LoadedModel
 from seewhy.methods import as_methods, is_fast
 from seewhy.options import Settings
 from seewhy.methods.cards import cards
-from seewhy.report import shown_model
+from seewhy.explanation.report import shown_model
 from seewhy.images.samples import SAMPLES, sample
 from seewhy.server.guard import Guard
 from seewhy.server.questions import MOST_CLASSES, MOST_METHODS, Question, read_question

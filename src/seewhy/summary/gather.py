@@ -15,7 +15,7 @@ from seewhy import tensors
 from seewhy.bulk.cells import unpacked
 from seewhy.bulk.run import Run
 from seewhy.bulk.statistics import NAMES
-from seewhy.choices import choose
+from seewhy.explanation.selection import choose
 from seewhy.errors import UnknownName, UsageError
 
 NUMBERS = (*NAMES, "inside")

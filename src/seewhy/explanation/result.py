@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seewhy import drawing, heat, report, saved, storage, tensors
+from seewhy import storage, tensors
+from seewhy.explanation import drawing
+from seewhy.explanation import heatmap as heat
+from seewhy.explanation import report
+from seewhy.explanation import saved
 from seewhy.rendering import overlays as render
-from seewhy.choices import Key as Key
-from seewhy.choices import choose, counted, fields_of, find_key
+from seewhy.explanation.selection import Key as Key
+from seewhy.explanation.selection import choose, counted, fields_of, find_key
 from seewhy.errors import ChoiceError, UsageError
-from seewhy.flags import flags_of
-from seewhy.parts import Answer, Features, LayerInfo, Picture
+from seewhy.explanation.flags import flags_of
+from seewhy.explanation.answer import Answer, Features, LayerInfo, Picture
 from seewhy.rendering.overlays import LONGEST
 from seewhy.targets import class_name, probabilities
 from seewhy.images.view import View
@@ -123,7 +127,7 @@ class Explanation:
         return shares[0] if self.single else shares
 
     def flags(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Any:
-        """What is odd about a map, as names of `seewhy.flags.FLAGS`; a list of them for a batch."""
+        """What is odd about a map, as names of `seewhy.explanation.flags.FLAGS`; a list of them for a batch."""
         key = self.key(method, target, layer)
         found = flags_of(self.maps[key], self.reached.get(key[1:]))
         return found[0] if self.single else found

@@ -9,7 +9,7 @@ from seewhy.errors import ChoiceError, UnknownName
 from seewhy.targets import class_index
 
 if TYPE_CHECKING:
-    from seewhy.explanation import Explanation
+    from seewhy.explanation.result import Explanation
 
 Key = tuple[str, str, str]  # method, target, layer
 

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from seewhy import drawing, saved, storage
+from seewhy import storage
+from seewhy.explanation import drawing
+from seewhy.explanation import saved
 from seewhy.methods.catalog import LINEAR
 from seewhy.errors import UsageError
-from seewhy.flags import FLAGS
+from seewhy.explanation.flags import FLAGS
 from seewhy.tracing.grid import grid_text
 from seewhy.rendering.overlays import Look
 from seewhy.viewer import build_page, pack
 
 if TYPE_CHECKING:
-    from seewhy.explanation import Explanation
+    from seewhy.explanation.result import Explanation
 
 PACKED = (
     "Maps are kept in 127 levels for each sign, and averaged to at most 56 cells a side; maps.npz has them exactly."

@@ -15,8 +15,8 @@ from seewhy.errors import UsageError
 from seewhy.rendering.overlays import check_scale
 
 if TYPE_CHECKING:
-    from seewhy.choices import Key
-    from seewhy.explanation import Explanation
+    from seewhy.explanation.selection import Key
+    from seewhy.explanation.result import Explanation
 
 
 def at_input(e: Explanation, key: Key, scale: str) -> Tensor:

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from seewhy import drawing, storage, tensors
+from seewhy import storage, tensors
+from seewhy.explanation import drawing
 from seewhy.rendering import overlays as render
 from seewhy.errors import UsageError
-from seewhy.flags import flags_of
-from seewhy.parts import Answer, LayerInfo, Picture, odd_scores
+from seewhy.explanation.flags import flags_of
+from seewhy.explanation.answer import Answer, LayerInfo, Picture, odd_scores
 from seewhy.images.view import View
 
 if TYPE_CHECKING:
-    from seewhy.explanation import Explanation
+    from seewhy.explanation.result import Explanation
 
 
 def document(e: Explanation) -> dict[str, Any]:

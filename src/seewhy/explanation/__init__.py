@@ -1,0 +1,1 @@
+"""Explanation: the result."""
