@@ -11,7 +11,7 @@ import seewhy
 from seewhy.errors import LayerError, UsageError
 from seewhy.tracing.grid import Grid, Hint, find_grid, read_grid, readings
 from seewhy.tracing.token_hints import told_by
-from seewhy.suggestion import suggest
+from seewhy.engine.suggestion import suggest
 from test_layers import Block
 
 PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

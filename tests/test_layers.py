@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.errors import LayerError, UnknownName, UsageError
 from seewhy.tracing.grid import Grid, find_grid
-from seewhy.suggestion import suggest
+from seewhy.engine.suggestion import suggest
 from test_twin import Transpose, small
 
 INPUTS = torch.rand(2, 3, 16, 16)

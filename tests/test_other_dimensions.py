@@ -19,7 +19,7 @@ from seewhy import Look
 from seewhy.rendering import curves
 from seewhy.rendering import slices
 from seewhy.errors import ChoiceError, UnknownName, UsageError
-from seewhy.options import read_settings
+from seewhy.engine.options import read_settings
 from seewhy.images.regions import largest_box
 
 METHODS = ["gradcam", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam", "smooth(gradcam,samples=2)"]

@@ -27,7 +27,7 @@ from seewhy import cli
 from seewhy.errors import UsageError
 from seewhy.images.loading import load_image
 from seewhy.job import explained
-from seewhy.options import Settings
+from seewhy.engine.options import Settings
 from seewhy.server import Limits, app, make_server, questions
 from seewhy.server.questions import shown_name
 from served import LIMITS, Served, picture_bytes, small_net

@@ -84,7 +84,7 @@ _HOME = {
     "ViTReciproCAM": "methods",
     "View": "images.view",
     "XGradCAM": "methods",
-    "explain": "pipeline",
+    "explain": "engine.pipeline",
     "explain_all": "bulk.running",
     "list_models": "models.loading",
     "load": "explanation.result",
@@ -92,7 +92,7 @@ _HOME = {
     "load_model": "models.loading",
     "read": "bulk.run",
     "sample": "images.samples",
-    "suggest": "suggestion",
+    "suggest": "engine.suggestion",
 }
 __all__ = ["__version__", *_HOME]
 
@@ -156,11 +156,11 @@ if TYPE_CHECKING:
     from seewhy.models.loading import LoadedModel as LoadedModel
     from seewhy.models.loading import list_models as list_models
     from seewhy.models.loading import load_model as load_model
-    from seewhy.pipeline import explain as explain
+    from seewhy.engine.pipeline import explain as explain
     from seewhy.images.preprocess import Preprocess as Preprocess
     from seewhy.rendering.overlays import Look as Look
     from seewhy.images.samples import sample as sample
-    from seewhy.suggestion import suggest as suggest
+    from seewhy.engine.suggestion import suggest as suggest
     from seewhy.targets import BoxScore as BoxScore
     from seewhy.targets import ClassLogProbability as ClassLogProbability
     from seewhy.targets import ClassProbability as ClassProbability

@@ -240,10 +240,10 @@ def explain_pictures(
     num_classes: int | None = None,
     device: str = "auto",
 ) -> int:
-    from seewhy.options import read_settings, with_classes
+    from seewhy.engine.options import read_settings, with_classes
 
     chosen = read_settings(**settings)  # before torch is imported: a misspelt option answers at once
-    from seewhy.inputs import with_fit
+    from seewhy.engine.inputs import with_fit
     from seewhy.job import run
     from seewhy.models.loading import load_model
 

@@ -39,7 +39,7 @@ def layers(
     """
     from seewhy.listing import print_layer_table
     from seewhy.models.loading import load_model
-    from seewhy.options import with_classes
+    from seewhy.engine.options import with_classes
 
     loaded = load_model(with_classes(model, num_classes), say=say, allow_code=allow_code)
     return print_layer_table(loaded, everything=all, size=size, as_json=json, say=say)
@@ -159,7 +159,7 @@ def serve(
     import webbrowser
 
     from seewhy.models.loading import load_model
-    from seewhy.options import Settings
+    from seewhy.engine.options import Settings
 
     names: list[str | None] = [*model] if model else [None]
     loaded = [load_model(name, labels=labels, device=device, say=say, allow_code=allow_code) for name in names]

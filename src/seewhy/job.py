@@ -27,10 +27,10 @@ from seewhy.explanation.flags import FLAGS
 from seewhy.tracing.grid import grid_text
 from seewhy.images.loading import Bytes, load_image
 from seewhy.models.loading import LoadedModel
-from seewhy.options import CLASSIC, Settings
+from seewhy.engine.options import CLASSIC, Settings
 from seewhy.explanation.answer import odd_scores
-from seewhy.passes import NETWORK
-from seewhy.pipeline import explain
+from seewhy.engine.passes import NETWORK
+from seewhy.engine.pipeline import explain
 from seewhy.paths import folders, safe_name
 from seewhy.explanation.report import failed_row, index_row, place, shows
 from seewhy.targets import as_number, as_targets, class_name, find_class

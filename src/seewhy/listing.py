@@ -19,7 +19,7 @@ from seewhy.models.loaded import input_form
 from seewhy.models.loading import LoadedModel
 from seewhy.images.preprocess import Preprocess
 from seewhy.tracing.record import recording
-from seewhy.suggestion import suggest
+from seewhy.engine.suggestion import suggest
 from seewhy.tracing.trace import Call, Wanted
 
 

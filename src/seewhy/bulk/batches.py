@@ -15,7 +15,7 @@ from seewhy.bulk.rows import Taken, as_questions, failed_rows, in_order, rows_of
 from seewhy.errors import REFUSALS, SeewhyError, TargetError, UsageError
 from seewhy.explanation.result import Explanation
 from seewhy.models.loading import LoadedModel
-from seewhy.pipeline import explain
+from seewhy.engine.pipeline import explain
 from seewhy.images.preprocess import Cut, Preprocess
 from seewhy.models.weights import first_line
 

@@ -125,7 +125,7 @@ def bulk(
     from seewhy.bulk.running import run_job
     from seewhy.bulk.worker import Means
     from seewhy.models.loading import load_model
-    from seewhy.options import with_classes
+    from seewhy.engine.options import with_classes
 
     name = with_classes(model, num_classes)
     loaded = load_model(

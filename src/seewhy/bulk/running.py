@@ -23,7 +23,7 @@ from seewhy.bulk.settling import settled
 from seewhy.bulk.sources import find_items
 from seewhy.bulk.worker import Done, Job, Means
 from seewhy.errors import UnknownName, UsageError
-from seewhy.inputs import with_fit
+from seewhy.engine.inputs import with_fit
 from seewhy.models.loaded import count_classes
 from seewhy.models.loading import LoadedModel, load_model
 

@@ -13,8 +13,8 @@ from seewhy.bulk.rows import Taken, as_questions
 from seewhy.bulk.worker import Job
 from seewhy.errors import REFUSALS, SeewhyError
 from seewhy.tracing.grid import read_grid
-from seewhy.pipeline import SUGGESTED
-from seewhy.suggestion import suggest
+from seewhy.engine.pipeline import SUGGESTED
+from seewhy.engine.suggestion import suggest
 
 READ, ASKED = 1000, 8  # pictures at most, to find one that can be read, and one that can be explained
 

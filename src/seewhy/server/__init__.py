@@ -11,7 +11,7 @@ import uvicorn
 
 from seewhy.errors import UsageError
 from seewhy.models.loaded import LoadedModel
-from seewhy.options import Settings
+from seewhy.engine.options import Settings
 from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app
 from seewhy.server.work import Desk

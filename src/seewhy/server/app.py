@@ -24,7 +24,7 @@ from seewhy.images.loading import check_picture, load_image
 from seewhy.job import explained
 from seewhy.models.loaded import LoadedModel
 from seewhy.methods import as_methods, is_fast
-from seewhy.options import Settings
+from seewhy.engine.options import Settings
 from seewhy.methods.cards import cards
 from seewhy.explanation.report import shown_model
 from seewhy.images.samples import SAMPLES, sample

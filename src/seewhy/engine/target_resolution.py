@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor
 
 from seewhy.errors import UsageError
-from seewhy.inputs import Given, output_for
+from seewhy.engine.inputs import Given, output_for
 from seewhy.methods import AnyMethod, GradCAM, HiResCAM, weighs_channels
 from seewhy.models.loading import LoadedModel
 from seewhy.explanation.answer import Answer

@@ -11,25 +11,25 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from seewhy.asking import answer, ask, bound, class_logits, default_methods, notes_on
+from seewhy.engine.target_resolution import answer, ask, bound, class_logits, default_methods, notes_on
 from seewhy.methods.catalog import GROUPS
 from seewhy.errors import LayerError
 from seewhy.explanation.result import Explanation, Key
 from seewhy.tracing.grid import Hint, read_grid
-from seewhy.inputs import read_inputs, with_fit
+from seewhy.engine.inputs import read_inputs, with_fit
 from seewhy.tracing.layer_selection import Selection, heeded, select
 from seewhy.models.loaded import check_labels
 from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
 from seewhy.models.loading import LoadedModel, load_model
 from seewhy.explanation.answer import Features, LayerInfo
-from seewhy.passes import NETWORK, Passes
+from seewhy.engine.passes import NETWORK, Passes
 from seewhy.images.preprocess import Fit
 from seewhy.signals.evaluator import MEMORY, Network
 from seewhy.models.provenance import provenance
 from seewhy.tracing.record import recording
 from seewhy.signals.layer import Need, wanted_for
 from seewhy.tracing.read_points import at_site
-from seewhy.suggestion import Suggestion, suggest
+from seewhy.engine.suggestion import Suggestion, suggest
 from seewhy.targets import Asked, as_targets
 from seewhy.tracing.trace import Call, Trace
 
