@@ -31,13 +31,13 @@ from seewhy.models import provenance
 from seewhy.bulk import parts
 from seewhy.bulk.batches import Batches
 from seewhy.bulk.engines import Actor, cause_of
-from seewhy.bulk.items import Alone, Item
+from seewhy.bulk.dataset import Alone, Item
 from seewhy.bulk.plan import Questions, make_plan
-from seewhy.bulk.reading import read
+from seewhy.bulk.decoding import read
 from seewhy.bulk.rows import Taken
-from seewhy.bulk.run import footer, map_of
-from seewhy.bulk.running import Outcome, class_of, run_job
-from seewhy.bulk.sources import find_items
+from seewhy.bulk.bulk_run import footer, map_of
+from seewhy.bulk.job import Outcome, class_of, run_job
+from seewhy.bulk.discovery import find_items
 from seewhy.bulk.worker import Job, Means
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.preprocess import Preprocess
@@ -676,7 +676,7 @@ def test_the_first_plan_that_is_written_is_the_one(small: seewhy.LoadedModel, ph
     from dataclasses import replace
 
     from seewhy.bulk.plan import make_plan, write_job
-    from seewhy.bulk.sources import find_items
+    from seewhy.bulk.discovery import find_items
 
     plan = make_plan(small, find_items([str(photos)], 4), Questions(), 4)
     tmp_path.joinpath("run").mkdir()

@@ -21,10 +21,10 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from seewhy.bulk.items import Item, Items, Listed, readable, with_own_ids
-from seewhy.bulk.labels import ClassOf
+from seewhy.bulk.dataset import Item, Items, Listed, readable, with_own_ids
+from seewhy.bulk.label_resolver import ClassOf
 from seewhy.bulk.manifest import read_boxes, read_table
-from seewhy.bulk.sources import find_items
+from seewhy.bulk.discovery import find_items
 from seewhy.bulk.tars import Tars, expand_braces, members
 from seewhy.errors import ImageError, UnknownName, UsageError
 from seewhy.images.discovery import find_pictures, walk

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.bulk.cells import packed, unpacked
-from seewhy.bulk.regions import from_boxes, from_mask, overlaps, read_mask
+from seewhy.bulk.input_regions import from_boxes, from_mask, overlaps, read_mask
 from seewhy.bulk.statistics import NAMES, UNIFORM, share_inside, statistics
 from seewhy.errors import ImageError
 from seewhy.images.preprocess import Preprocess

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from seewhy.bulk.items import Item
-from seewhy.bulk.reading import LARGEST, Read, Reader, read
-from seewhy.bulk.regions import from_boxes, from_mask
+from seewhy.bulk.dataset import Item
+from seewhy.bulk.decoding import LARGEST, Read, Reader, read
+from seewhy.bulk.input_regions import from_boxes, from_mask
 from seewhy.images.loading import load_image
 from seewhy.images.preprocess import Cut, Preprocess
 from seewhy.images.view import View

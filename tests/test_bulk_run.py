@@ -21,8 +21,8 @@ from pyarrow import parquet
 import seewhy
 from seewhy.bulk.export import export, run_lengths
 from seewhy.bulk.plan import Questions
-from seewhy.bulk.run import PER_LAYER, Run, footer, map_of, view_of
-from seewhy.bulk.running import run_job
+from seewhy.bulk.bulk_run import PER_LAYER, Run, footer, map_of, view_of
+from seewhy.bulk.job import run_job
 from seewhy.bulk.worker import Means
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.images.view import View

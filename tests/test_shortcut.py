@@ -13,8 +13,8 @@ import torch
 from conftest import DATA
 from planted import Kind, Planted, pictures, plant
 from seewhy.bulk.plan import Questions
-from seewhy.bulk.run import Run
-from seewhy.bulk.running import run_job
+from seewhy.bulk.bulk_run import Run
+from seewhy.bulk.job import run_job
 from seewhy.bulk.worker import Means
 from seewhy.models.loading import load_model
 from seewhy.summary.document import Summary, document, summarize

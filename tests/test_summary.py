@@ -23,8 +23,8 @@ import seewhy
 from browsing import DOUBLE, FAINT, NAMELESS, Watched, needs_browser
 from seewhy import cli, tensors
 from seewhy.bulk.plan import Questions
-from seewhy.bulk.run import Run
-from seewhy.bulk.running import run_job
+from seewhy.bulk.bulk_run import Run
+from seewhy.bulk.job import run_job
 from seewhy.bulk.worker import Means
 from seewhy.terminal import make_console, print_whole
 from seewhy.errors import UnknownName, UsageError

@@ -66,7 +66,7 @@ _HOME = {
     "ReciproCAM": "methods",
     "RefineCAM": "methods",
     "RegionScore": "targets",
-    "Run": "bulk.run",
+    "Run": "bulk.bulk_run",
     "SESS": "methods",
     "SSCAM": "methods",
     "Sampled": "methods",
@@ -85,21 +85,21 @@ _HOME = {
     "View": "images.view",
     "XGradCAM": "methods",
     "explain": "engine.pipeline",
-    "explain_all": "bulk.running",
+    "explain_all": "bulk.job",
     "list_models": "models.loading",
     "load": "explanation.result",
     "load_image": "images.loading",
     "load_model": "models.loading",
-    "read": "bulk.run",
+    "read": "bulk.bulk_run",
     "sample": "images.samples",
     "suggest": "engine.suggestion",
 }
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
-    from seewhy.bulk.run import Run as Run
-    from seewhy.bulk.run import read as read
-    from seewhy.bulk.running import explain_all as explain_all
+    from seewhy.bulk.bulk_run import Run as Run
+    from seewhy.bulk.bulk_run import read as read
+    from seewhy.bulk.job import explain_all as explain_all
     from seewhy.errors import MethodError as MethodError
     from seewhy.errors import SeewhyError as SeewhyError
     from seewhy.explanation.result import Explanation as Explanation

@@ -119,10 +119,10 @@ def bulk(
         site=site, grid=grid, multilabel=multilabel, fit=fit, seed=seed, store=store, max_pixels=max_pixels,
     )  # fmt: skip
     needed("seewhy bulk", "pyarrow", "loky", "filelock")
-    from seewhy.bulk.parts import read_shard
+    from seewhy.bulk.part_files import read_shard
 
     own = read_shard(shard)
-    from seewhy.bulk.running import run_job
+    from seewhy.bulk.job import run_job
     from seewhy.bulk.worker import Means
     from seewhy.models.loading import load_model
     from seewhy.engine.options import with_classes
@@ -184,7 +184,7 @@ def export(
     """
     needed("seewhy export", "pyarrow")
     from seewhy.bulk.export import export as write
-    from seewhy.bulk.run import Run
+    from seewhy.bulk.bulk_run import Run
 
     count = write(Run.read(run), out, to, method=method, question=question, layer=layer, threshold=threshold)
     print(f"{count} maps in {out}")

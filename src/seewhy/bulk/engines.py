@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from seewhy.bulk.batches import Hear
-from seewhy.bulk.items import Alone
+from seewhy.bulk.dataset import Alone
 from seewhy.bulk.worker import Done, Job, Worker
 from seewhy.errors import SeewhyError, UsageError
 from seewhy.models.weights import first_line

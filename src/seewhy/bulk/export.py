@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage
-from seewhy.bulk.run import CELLS, Run, map_in, view_of
+from seewhy.bulk.bulk_run import CELLS, Run, map_in, view_of
 from seewhy.errors import UnknownName, UsageError
 from seewhy.paths import safe_name
 from seewhy.images.regions import largest_box

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seewhy.bulk.items import Box, Item
+from seewhy.bulk.dataset import Box, Item
 from seewhy.errors import UnknownName, UsageError
 
 TABLES = (".csv", ".tsv", ".parquet")

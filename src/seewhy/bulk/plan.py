@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seewhy import storage
-from seewhy.bulk.items import Items
+from seewhy.bulk.dataset import Items
 from seewhy.methods.catalog import GROUPS, read_method
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.loading import MAX_PIXELS

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from seewhy.bulk.cells import packed
-from seewhy.bulk.items import readable
+from seewhy.bulk.dataset import readable
 from seewhy.bulk.plan import LABEL, Questions
-from seewhy.bulk.reading import Read
+from seewhy.bulk.decoding import Read
 from seewhy.bulk.statistics import NAMES, share_inside, statistics
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.flags import flags_of

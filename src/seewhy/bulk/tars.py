@@ -14,7 +14,7 @@ from functools import cached_property
 from tarfile import HeaderError, ReadError
 from typing import Any
 
-from seewhy.bulk.items import PASSING, Item, readable
+from seewhy.bulk.dataset import PASSING, Item, readable
 from seewhy.images.discovery import suffixes
 from seewhy.images.loading import reason_of
 

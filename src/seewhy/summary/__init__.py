@@ -11,7 +11,7 @@ from seewhy import storage
 from seewhy.errors import UsageError
 
 if TYPE_CHECKING:
-    from seewhy.bulk.run import Run
+    from seewhy.bulk.bulk_run import Run
     from seewhy.summary.compare import Comparison
     from seewhy.summary.document import Summary
 

@@ -41,7 +41,7 @@ def summary(
     if not 1 <= len(runs) <= 2:
         raise UsageError(f"{len(runs)} runs: give one (seewhy summary run), or two to compare them.")
     needed("seewhy summary", "pyarrow", "sklearn")
-    from seewhy.bulk.run import Run
+    from seewhy.bulk.bulk_run import Run
     from seewhy.terminal import printable
     from seewhy.summary import write_comparison, write_summary
 

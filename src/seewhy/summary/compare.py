@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from seewhy import tensors
-from seewhy.bulk.run import Run
+from seewhy.bulk.bulk_run import Run
 from seewhy.errors import UsageError
 from seewhy.summary.gather import Answers, Maps, gather, in_words, offered
 from seewhy.summary.heat import shares

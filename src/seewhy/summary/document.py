@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seewhy.bulk.run import Run
+from seewhy.bulk.bulk_run import Run
 from seewhy.bulk.statistics import UNIFORM
 from seewhy.summary.clusters import FEWEST, Cluster, Clusters
 from seewhy.summary.findings import Finding, find_groups, find_shortcuts

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from seewhy import tensors
 from seewhy.bulk.cells import unpacked
-from seewhy.bulk.run import Run
+from seewhy.bulk.bulk_run import Run
 from seewhy.bulk.statistics import NAMES
 from seewhy.explanation.selection import choose
 from seewhy.errors import UnknownName, UsageError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.run import Run, map_of
+from seewhy.bulk.bulk_run import Run, map_of
 from seewhy.methods.catalog import LINEAR
 from seewhy.summary.gather import NUMBERS, Answers, Maps, on_one_grid
 from seewhy.summary.heat import shares

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.items import Box
+from seewhy.bulk.dataset import Box
 from seewhy.errors import ImageError
 from seewhy.images.loading import Refusal, binary_file, open_picture, reason_of
 from seewhy.images.view import View

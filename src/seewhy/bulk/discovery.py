@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from seewhy.bulk.items import Item, Items, Listed, readable, with_own_ids
+from seewhy.bulk.dataset import Item, Items, Listed, readable, with_own_ids
 from seewhy.bulk.manifest import TABLES, read_table
 from seewhy.bulk.tars import Tars, expand_braces, is_tar
 from seewhy.errors import UsageError

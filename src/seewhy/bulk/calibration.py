@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from seewhy.bulk.batches import Batches, Hear, askable, is_memory
 from seewhy.bulk.plan import Plan, write_job
-from seewhy.bulk.reading import read
+from seewhy.bulk.decoding import read
 from seewhy.bulk.rows import Taken, as_questions
 from seewhy.bulk.worker import Job
 from seewhy.errors import REFUSALS, SeewhyError

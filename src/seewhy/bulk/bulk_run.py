@@ -220,6 +220,6 @@ def footer(path: Path) -> dict[str, Any]:
     """What stands at the end of a part file: the job, and the versions that wrote it."""
     from pyarrow import parquet
 
-    from seewhy.bulk.parts import KEY
+    from seewhy.bulk.part_files import KEY
 
     return dict(json.loads(parquet.read_schema(path).metadata[KEY]))

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.items import PASSING, Item
-from seewhy.bulk.regions import Floats, from_boxes, from_mask, read_mask
+from seewhy.bulk.dataset import PASSING, Item
+from seewhy.bulk.input_regions import Floats, from_boxes, from_mask, read_mask
 from seewhy.errors import ImageError
 from seewhy.images.loading import check_picture, load_image
 from seewhy.images.preprocess import Cut, Preprocess
