@@ -31,11 +31,11 @@ from seewhy.errors import UnknownName, UsageError
 from seewhy.images.preprocess import Preprocess
 from seewhy.summary import as_csv, write_comparison, write_summary
 from seewhy.summary import pictures as drawn
-from seewhy.summary.compare import compare, on_grid, renamed
-from seewhy.summary.compare_page import comparison_document
+from seewhy.summary.comparison import compare, on_grid, renamed
+from seewhy.summary.comparison_page import comparison_document
 from seewhy.summary.document import document, summarize
-from seewhy.summary.gather import gather
-from seewhy.summary.pictures import photos
+from seewhy.summary.answers import gather
+from seewhy.summary.thumbnails import photos
 
 LABELS = ["red", "green", "blue", "<i>none</i> & co"]
 CORNERS = {"red": (0, 0), "green": (0, 24), "blue": (24, 0)}

@@ -13,7 +13,7 @@ from seewhy.bulk.statistics import statistics
 from seewhy.summary import clusters
 from seewhy.summary.clusters import Clusters, find_clusters
 from seewhy.summary.findings import find_groups, find_shortcuts
-from seewhy.summary.heat import shares
+from seewhy.summary.normalization import shares
 from seewhy.summary.outliers import find_outliers
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")

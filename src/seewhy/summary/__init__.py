@@ -12,7 +12,7 @@ from seewhy.errors import UsageError
 
 if TYPE_CHECKING:
     from seewhy.bulk.bulk_run import Run
-    from seewhy.summary.compare import Comparison
+    from seewhy.summary.comparison import Comparison
     from seewhy.summary.document import Summary
 
 FOLDER, PAGE, COMPARED = "summary", "summary.html", "compare.html"
@@ -21,7 +21,7 @@ FOLDER, PAGE, COMPARED = "summary", "summary.html", "compare.html"
 def write_summary(run: Run, out: Path | None = None, **choice: Any) -> tuple[Summary, Path]:
     """Write the page and the tables of a run; gives what was found, and the page. `choice`: method, question, layer."""
     from seewhy.summary.document import document, summarize
-    from seewhy.summary.sheets import csv_tables
+    from seewhy.summary.csv_tables import csv_tables
     from seewhy.viewer import build_summary
 
     found = summarize(run, **choice)
@@ -35,8 +35,8 @@ def write_summary(run: Run, out: Path | None = None, **choice: Any) -> tuple[Sum
 
 def write_comparison(one: Run, other: Run, out: Path | None = None, **choice: Any) -> tuple[Comparison, Path]:
     """Write the page of two runs beside each other into the second's folder, or `out`; gives what differs, and the page."""
-    from seewhy.summary.compare import compare
-    from seewhy.summary.compare_page import comparison_document
+    from seewhy.summary.comparison import compare
+    from seewhy.summary.comparison_page import comparison_document
     from seewhy.viewer import build_summary
 
     both = compare(one, other, **choice)

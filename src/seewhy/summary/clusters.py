@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.bulk.statistics import Floats, statistics
-from seewhy.summary.heat import shares
+from seewhy.summary.normalization import shares
 
 Indices = NDArray[np.intp]
 

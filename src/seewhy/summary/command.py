@@ -67,7 +67,7 @@ def summary(
         return 0
     from seewhy.terminal import make_console, print_whole
     from seewhy.summary.outliers import EDGE
-    from seewhy.summary.words import NOTHING_FOUND
+    from seewhy.summary.wording import NOTHING_FOUND
 
     answers, edge = found.answers, found.outliers[EDGE]
     rows = [

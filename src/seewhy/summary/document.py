@@ -13,12 +13,12 @@ from seewhy.bulk.bulk_run import Run
 from seewhy.bulk.statistics import UNIFORM
 from seewhy.summary.clusters import FEWEST, Cluster, Clusters
 from seewhy.summary.findings import Finding, find_groups, find_shortcuts
-from seewhy.summary.gather import Answers, gather
-from seewhy.summary.heat import shares
+from seewhy.summary.answers import Answers, gather
+from seewhy.summary.normalization import shares
 from seewhy.summary.outliers import EDGE, FAR, Outliers, find_outliers
-from seewhy.summary.pictures import Thumbnails, address, contrast_picture, heat_picture
+from seewhy.summary.thumbnails import Thumbnails, address, contrast_picture, heat_picture
 from seewhy.summary.tables import ClassRow, Confusion, class_rows, confusions, distributions
-from seewhy.summary.words import LOOK, QUIET, STATISTICS
+from seewhy.summary.wording import LOOK, QUIET, STATISTICS
 
 EXTREMES, IN_ROW, IN_FINDING = 12, 5, 18
 MOST_CLASSES = 400  # with their thumbnails on the page; the tables beside it hold all

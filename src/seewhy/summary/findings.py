@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.statistics import QUARTER, UNIFORM, Floats, statistics
 from seewhy.summary.clusters import FEWEST, Cluster, Clusters, find_clusters
-from seewhy.summary.heat import shares
+from seewhy.summary.normalization import shares
 
 Indices = NDArray[np.intp]
 Kind = Literal["corner", "border"]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.bulk_run import Run, map_of
 from seewhy.methods.catalog import LINEAR
-from seewhy.summary.gather import NUMBERS, Answers, Maps, on_one_grid
-from seewhy.summary.heat import shares
+from seewhy.summary.answers import NUMBERS, Answers, Maps, on_one_grid
+from seewhy.summary.normalization import shares
 
 BINS = 32
 Indices = NDArray[np.intp]

@@ -20,7 +20,7 @@ from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
 from seewhy.images.loading import Bytes, load_image
 from seewhy.rendering.overlays import Look, colorize, overlay, scaled_photo, to_bytes
-from seewhy.summary.gather import Answers
+from seewhy.summary.answers import Answers
 from seewhy.viewer import picture_address
 
 SIDE = 150  # pixels of a thumbnail's longer side

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seewhy.summary.document import Summary
-from seewhy.summary.gather import NUMBERS
+from seewhy.summary.answers import NUMBERS
 
 
 def csv_tables(summary: Summary) -> dict[str, tuple[list[str], list[list[Any]]]]:

@@ -10,12 +10,12 @@ from PIL import Image
 from seewhy import storage
 from seewhy.bulk.statistics import UNIFORM
 from seewhy.images.loading import Bytes
-from seewhy.summary.compare import Comparison
+from seewhy.summary.comparison import Comparison
 from seewhy.summary.document import EXTREMES, column, extremes, rounded
-from seewhy.summary.heat import shares
-from seewhy.summary.pictures import SIDE, Thumbnails, address, heat_picture, lines, photos, with_heat
+from seewhy.summary.normalization import shares
+from seewhy.summary.thumbnails import SIDE, Thumbnails, address, heat_picture, lines, photos, with_heat
 from seewhy.summary.tables import BINS, distributions, mean
-from seewhy.summary.words import STATISTICS
+from seewhy.summary.wording import STATISTICS
 from seewhy.viewer import picture_address
 
 MOST = 60  # pictures in the table of the least alike

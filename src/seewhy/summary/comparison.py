@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from seewhy import tensors
 from seewhy.bulk.bulk_run import Run
 from seewhy.errors import UsageError
-from seewhy.summary.gather import Answers, Maps, gather, in_words, offered
-from seewhy.summary.heat import shares
+from seewhy.summary.answers import Answers, Maps, gather, in_words, offered
+from seewhy.summary.normalization import shares
 from seewhy.targets import class_name
 
 Indices = NDArray[np.intp]
