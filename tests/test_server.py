@@ -29,7 +29,7 @@ from seewhy.images.loading import load_image
 from seewhy.job import explained
 from seewhy.engine.options import Settings
 from seewhy.server import Limits, app, make_server, questions
-from seewhy.server.questions import shown_name
+from seewhy.server.requests import shown_name
 from served import LIMITS, Served, picture_bytes, small_net
 
 WRITES: list[str] | None = None  # paths opened for writing while it is a list

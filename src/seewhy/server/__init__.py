@@ -14,7 +14,7 @@ from seewhy.models.loaded import LoadedModel
 from seewhy.engine.options import Settings
 from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app
-from seewhy.server.work import Desk
+from seewhy.server.work_queue import Desk
 
 PORT = 8642
 CONNECTIONS = 128

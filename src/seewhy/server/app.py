@@ -29,8 +29,8 @@ from seewhy.methods.cards import cards
 from seewhy.explanation.report import shown_model
 from seewhy.images.samples import SAMPLES, sample
 from seewhy.server.guard import Guard
-from seewhy.server.questions import MOST_CLASSES, MOST_METHODS, Question, read_question
-from seewhy.server.work import Desk, Full, Job, Progress
+from seewhy.server.requests import MOST_CLASSES, MOST_METHODS, Question, read_question
+from seewhy.server.work_queue import Desk, Full, Job, Progress
 from seewhy.viewer import build_app, picture_address
 
 FAMILIES = {
