@@ -46,7 +46,7 @@ def reached(name):
         if left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 parts.reached = reached
-from seewhy.cli import main
+from seewhy.cli.main import main
 main(sys.argv[3:])
 """
 

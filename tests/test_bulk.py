@@ -26,7 +26,7 @@ from PIL import Image
 from torch import nn
 
 import seewhy
-from seewhy import cli
+from seewhy.cli import main as cli
 from seewhy.models import provenance
 from seewhy.bulk import parts
 from seewhy.bulk.batches import Batches

@@ -15,7 +15,7 @@ from torch import nn
 import seewhy
 from conftest import ROOT
 from nets import TwiceNet, tiny
-from seewhy import cli
+from seewhy.cli import main as cli
 from seewhy.methods.catalog import METHODS, read_method
 from seewhy.errors import MethodError, UnknownName, UsageError
 from seewhy.methods import LayerCAM, NetworkMethod, ScoreCAM, Smooth, as_methods

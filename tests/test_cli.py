@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import seewhy
-from seewhy import cli
+from seewhy.cli import main as cli
 from seewhy.terminal import can_preview, make_console, print_preview
 from seewhy.paths import folders, safe_name
 
@@ -198,7 +198,7 @@ def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("seewhy.job.run", stop)
+    monkeypatch.setattr("seewhy.cli.explain_images.run", stop)
     code, _, err = run(capsys, COFFEE)
     assert code == 130 and "interrupted" in err
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import seewhy
-from seewhy import cli
+from seewhy.cli import main as cli
 from seewhy.methods.catalog import split_at_commas
 from test_cli import COFFEE, run
 

@@ -409,7 +409,7 @@ def test_factories_run_only_where_allowed(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from seewhy.cli import main
+    from seewhy.cli.main import main
 
     def run(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as end:

@@ -17,7 +17,8 @@ from PIL import Image
 
 import seewhy
 from browsing import DOUBLE, FAINT, NAMELESS, Watched, needs_browser
-from seewhy import cli, tensors
+from seewhy import tensors
+from seewhy.cli import main as cli
 from seewhy.explanation import report
 from seewhy.rendering import overlays as render
 from seewhy.errors import UsageError

@@ -10,7 +10,7 @@ import torchvision
 
 import seewhy
 from conftest import DATA
-from seewhy import cli
+from seewhy.cli import main as cli
 
 BUS = (22, 231, 805, 757)  # left, top, right, bottom
 

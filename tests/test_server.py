@@ -23,10 +23,10 @@ import pytest
 from PIL import Image
 
 import seewhy
-from seewhy import cli
+from seewhy.cli import main as cli
 from seewhy.errors import UsageError
 from seewhy.images.loading import load_image
-from seewhy.job import explained
+from seewhy.cli.explain_images import explained
 from seewhy.engine.options import Settings
 from seewhy.server import Limits, app, make_server, questions
 from seewhy.server.requests import shown_name

@@ -21,7 +21,8 @@ from torch import nn
 
 import seewhy
 from browsing import DOUBLE, FAINT, NAMELESS, Watched, needs_browser
-from seewhy import cli, tensors
+from seewhy import tensors
+from seewhy.cli import main as cli
 from seewhy.bulk.plan import Questions
 from seewhy.bulk.bulk_run import Run
 from seewhy.bulk.job import run_job

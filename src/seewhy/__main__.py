@@ -1,5 +1,5 @@
 """`python -m seewhy` is `seewhy`."""
 
-from seewhy.cli import main
+from seewhy.cli.main import main
 
 main()

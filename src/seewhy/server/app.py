@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from seewhy import storage
 from seewhy.errors import ImageError, MethodError, UsageError
 from seewhy.images.loading import check_picture, load_image
-from seewhy.job import explained
+from seewhy.cli.explain_images import explained
 from seewhy.models.loaded import LoadedModel
 from seewhy.methods import as_methods, is_fast
 from seewhy.engine.options import Settings

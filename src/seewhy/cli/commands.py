@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from seewhy.errors import UnknownName, UsageError
-from seewhy.exits import say
+from seewhy.cli.exits import say
 
 
 def layers(
@@ -37,7 +37,7 @@ def layers(
     allow_code
         As for the main command.
     """
-    from seewhy.listing import print_layer_table
+    from seewhy.cli.layer_table import print_layer_table
     from seewhy.models.loading import load_model
     from seewhy.engine.options import with_classes
 

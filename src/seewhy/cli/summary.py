@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seewhy.bulk.command import needed
+from seewhy.cli.bulk import needed
 from seewhy.errors import UsageError
 
 SHOWN, NAMED, LEAST = 10, 3, 20

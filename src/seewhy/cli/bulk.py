@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from seewhy.methods.catalog import split, split_targets
 from seewhy.errors import UsageError
-from seewhy.exits import say
+from seewhy.cli.exits import say
 
 Names = list[str] | None
 what = Group("What to explain", sort_key=1)

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 from rich.markup import escape
 
-from seewhy import __version__, commands
-from seewhy.bulk.command import bulk, export
+from seewhy import __version__
+from seewhy.cli import commands
+from seewhy.cli.bulk import bulk, export
 from seewhy.methods.catalog import GROUPS, split, split_targets
 from seewhy.errors import UsageError
-from seewhy.exits import guarded, say
-from seewhy.summary.command import summary
+from seewhy.cli.exits import guarded, say
+from seewhy.cli.summary import summary
 
 EPILOGUE = "Exit codes: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."
 
@@ -244,7 +245,7 @@ def explain_pictures(
 
     chosen = read_settings(**settings)  # before torch is imported: a misspelt option answers at once
     from seewhy.engine.inputs import with_fit
-    from seewhy.job import run
+    from seewhy.cli.explain_images import run
     from seewhy.models.loading import load_model
 
     sources = ["-" if picture == STDIN else picture for picture in pictures]
