@@ -20,10 +20,10 @@ import torch
 import seewhy
 from race import race
 from results import Aim, Report, Table
-from seewhy.bulk.plan import Questions
 from seewhy.bulk.decoding import AHEAD, Reader
-from seewhy.bulk.job import run_job
 from seewhy.bulk.discovery import find_items
+from seewhy.bulk.job import run_job
+from seewhy.bulk.plan import Questions
 from seewhy.bulk.worker import Means, batched
 
 DATA = Path(os.environ.get("SEEWHY_DATA", Path(__file__).parents[2] / "shared" / "data")) / "imagenet"

@@ -32,9 +32,9 @@ from nets import NETS, images
 from results import markdown
 from seewhy.methods import Method, ScoreCAM
 from seewhy.methods.base import NetworkMethod, Weighted
+from seewhy.signals.layer import Need, Signals
 from seewhy.signals.model import Whole
 from seewhy.signals.scoring import Scoring, of_classes
-from seewhy.signals.layer import Need, Signals
 from seewhy.targets import Asked, logits
 from seewhy.tensors import normalize, per_channel, rectify, resize, weighted_sum
 

@@ -11,8 +11,8 @@ import dataclasses
 import sys
 
 import seewhy
-from seewhy.methods.catalog import METHODS
 from seewhy.methods import NetworkMethod, as_methods
+from seewhy.methods.catalog import METHODS
 
 LAYER = "bn2"
 STAGES = ["blocks.1.1.conv_pwl", "blocks.2.1.conv_pwl", "blocks.4.2.conv_pwl", LAYER]  # for methods that join layers

@@ -16,9 +16,10 @@ from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from planted import COLOURS, CORNER, Colour, Kind, Planted, pictures, plant
-from seewhy.bulk.plan import Questions
+
 from seewhy.bulk.bulk_run import Run
 from seewhy.bulk.job import run_job
+from seewhy.bulk.plan import Questions
 from seewhy.bulk.worker import Means
 from seewhy.models.loading import load_model
 from seewhy.summary import write_summary

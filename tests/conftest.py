@@ -1,8 +1,7 @@
-"""What the tests share: the data folder, where there is one, the embedded network, a browser."""
+"""Fixtures that all tests share: the embedded network, a real photo where the data folder exists, a browser."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import pytest
 import torch
 
 import seewhy
-from browsing import CHROMIUM, FLAGS
-
-ROOT = Path(__file__).parent.parent
-DATA = Path(os.environ.get("SEEWHY_DATA", ROOT.parent / "shared" / "data"))
+from support.browser import CHROMIUM, FLAGS
+from support.paths import DATA
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +23,7 @@ def embedded() -> seewhy.LoadedModel:
 def bus() -> Path:
     path = DATA / "pictures" / "bus.jpg"
     if not path.exists():
-        pytest.skip(f"the data folder is absent ({path.parent.parent}; set SEEWHY_DATA)")
+        pytest.skip(f"the data folder does not exist ({path.parent.parent}; set SEEWHY_DATA)")
     return path
 
 

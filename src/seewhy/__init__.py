@@ -100,12 +100,16 @@ if TYPE_CHECKING:
     from seewhy.bulk.bulk_run import Run as Run
     from seewhy.bulk.bulk_run import read as read
     from seewhy.bulk.job import explain_all as explain_all
+    from seewhy.engine.pipeline import explain as explain
+    from seewhy.engine.suggestion import suggest as suggest
     from seewhy.errors import MethodError as MethodError
     from seewhy.errors import SeewhyError as SeewhyError
     from seewhy.explanation.result import Explanation as Explanation
     from seewhy.explanation.result import load as load
-    from seewhy.tracing.grid import Grid as Grid
     from seewhy.images.loading import load_image as load_image
+    from seewhy.images.preprocess import Preprocess as Preprocess
+    from seewhy.images.samples import sample as sample
+    from seewhy.images.view import View as View
     from seewhy.methods import CAM as CAM
     from seewhy.methods import CAMERAS as CAMERAS
     from seewhy.methods import FEM as FEM
@@ -156,11 +160,7 @@ if TYPE_CHECKING:
     from seewhy.models.loading import LoadedModel as LoadedModel
     from seewhy.models.loading import list_models as list_models
     from seewhy.models.loading import load_model as load_model
-    from seewhy.engine.pipeline import explain as explain
-    from seewhy.images.preprocess import Preprocess as Preprocess
     from seewhy.rendering.overlays import Look as Look
-    from seewhy.images.samples import sample as sample
-    from seewhy.engine.suggestion import suggest as suggest
     from seewhy.targets import BoxScore as BoxScore
     from seewhy.targets import ClassLogProbability as ClassLogProbability
     from seewhy.targets import ClassProbability as ClassProbability
@@ -173,7 +173,7 @@ if TYPE_CHECKING:
     from seewhy.targets import Target as Target
     from seewhy.targets import TextScore as TextScore
     from seewhy.targets import TopScore as TopScore
-    from seewhy.images.view import View as View
+    from seewhy.tracing.grid import Grid as Grid
 
 
 def __getattr__(name: str) -> Any:

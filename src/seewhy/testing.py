@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seewhy.engine.pipeline import explain
 from seewhy.errors import MethodError
 from seewhy.explanation.result import Explanation
 from seewhy.methods import AnyMethod, NetworkMethod, SeveralMaps, as_methods
-from seewhy.engine.pipeline import explain
 from seewhy.targets import ClassScore
 
 TOLERANCE = 1e-4  # of a map's own maximum: sums in another order, in float32

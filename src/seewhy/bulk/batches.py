@@ -12,11 +12,11 @@ from torch import Tensor
 
 from seewhy.bulk.plan import LABEL, Questions
 from seewhy.bulk.rows import Taken, as_questions, failed_rows, in_order, rows_of
+from seewhy.engine.pipeline import explain
 from seewhy.errors import REFUSALS, SeewhyError, TargetError, UsageError
 from seewhy.explanation.result import Explanation
-from seewhy.models.loading import LoadedModel
-from seewhy.engine.pipeline import explain
 from seewhy.images.preprocess import Cut, Preprocess
+from seewhy.models.loading import LoadedModel
 from seewhy.models.weights import first_line
 
 FIRST, MOST_CPU, MOST_GPU = 4, 32, 512

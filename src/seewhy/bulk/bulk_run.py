@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.cells import unpacked
 from seewhy.bulk.plan import JOB, read_job
-from seewhy.explanation.selection import choose
 from seewhy.errors import UnknownName, UsageError
+from seewhy.explanation.selection import choose
 from seewhy.images.view import View
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from seewhy.bulk.batches import Batches, Hear, askable, is_memory
-from seewhy.bulk.plan import Plan, write_job
 from seewhy.bulk.decoding import read
+from seewhy.bulk.plan import Plan, write_job
 from seewhy.bulk.rows import Taken, as_questions
 from seewhy.bulk.worker import Job
-from seewhy.errors import REFUSALS, SeewhyError
-from seewhy.tracing.grid import read_grid
 from seewhy.engine.pipeline import SUGGESTED
 from seewhy.engine.suggestion import suggest
+from seewhy.errors import REFUSALS, SeewhyError
+from seewhy.tracing.grid import read_grid
 
 READ, ASKED = 1000, 8  # pictures at most, to find one that can be read, and one that can be explained
 

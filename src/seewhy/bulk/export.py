@@ -14,10 +14,10 @@ from PIL import Image
 from seewhy import storage
 from seewhy.bulk.bulk_run import CELLS, Run, map_in, view_of
 from seewhy.errors import UnknownName, UsageError
-from seewhy.paths import safe_name
 from seewhy.images.regions import largest_box
-from seewhy.rendering.overlays import to_bytes
 from seewhy.images.view import View
+from seewhy.paths import safe_name
+from seewhy.rendering.overlays import to_bytes
 
 LARGEST = 100_000_000  # pixels of a mask
 

@@ -12,18 +12,18 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from seewhy.bulk.engines import ENGINES, engine_of
-from seewhy.bulk.dataset import Items, Listed
-from seewhy.bulk.label_resolver import ClassOf
-from seewhy.bulk.job_log import Log, Teller, span
-from seewhy.bulk.part_files import Shard, finished, locked, share_of, sweep
-from seewhy.bulk.plan import PREDICTED, Questions, begin, changed_versions, make_plan
 from seewhy.bulk.bulk_run import Run
 from seewhy.bulk.calibration import settled
+from seewhy.bulk.dataset import Items, Listed
 from seewhy.bulk.discovery import find_items
+from seewhy.bulk.engines import ENGINES, engine_of
+from seewhy.bulk.job_log import Log, Teller, span
+from seewhy.bulk.label_resolver import ClassOf
+from seewhy.bulk.part_files import Shard, finished, locked, share_of, sweep
+from seewhy.bulk.plan import PREDICTED, Questions, begin, changed_versions, make_plan
 from seewhy.bulk.worker import Done, Job, Means
-from seewhy.errors import UnknownName, UsageError
 from seewhy.engine.inputs import with_fit
+from seewhy.errors import UnknownName, UsageError
 from seewhy.models.loaded import count_classes
 from seewhy.models.loading import LoadedModel, load_model
 

@@ -33,7 +33,7 @@ Shard = tuple[int, int]  # i of n, from 0
 
 
 def reached(step: str) -> None:
-    """Called where an interruption would be worst; does nothing. What tries interruptions (tests/drill.py) puts itself here."""
+    """Called where an interruption would be worst; does nothing. What tries interruptions puts itself here."""
 
 
 class PartWriter:

@@ -14,9 +14,9 @@ from typing import Any
 
 from seewhy import storage
 from seewhy.bulk.dataset import Items
-from seewhy.methods.catalog import GROUPS, read_method
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.loading import MAX_PIXELS
+from seewhy.methods.catalog import GROUPS, read_method
 from seewhy.models.loading import LoadedModel
 from seewhy.models.provenance import provenance
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.cells import packed
 from seewhy.bulk.dataset import readable
-from seewhy.bulk.plan import LABEL, Questions
 from seewhy.bulk.decoding import Read
+from seewhy.bulk.plan import LABEL, Questions
 from seewhy.bulk.statistics import NAMES, share_inside, statistics
-from seewhy.explanation.result import Explanation
-from seewhy.explanation.flags import flags_of
 from seewhy.explanation.answer import Answer
+from seewhy.explanation.flags import flags_of
+from seewhy.explanation.result import Explanation
 from seewhy.targets import ClassScore, Target, TopScore, as_targets, class_name
 
 LISTED = (*NAMES, "inside")  # a number for each layer

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from seewhy.bulk.batches import Batches, Hear, ignore
 from seewhy.bulk.dataset import Item, Parts
+from seewhy.bulk.decoding import AHEAD, Read, Reader
 from seewhy.bulk.label_resolver import ClassOf
 from seewhy.bulk.part_files import PartWriter
 from seewhy.bulk.plan import Plan
-from seewhy.bulk.decoding import AHEAD, Read, Reader
 from seewhy.bulk.rows import Taken
 from seewhy.models.loading import LoadedModel
 from seewhy.models.provenance import versions

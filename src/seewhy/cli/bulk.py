@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from seewhy.methods.catalog import split, split_targets
-from seewhy.errors import UsageError
 from seewhy.cli.exits import say
+from seewhy.errors import UsageError
+from seewhy.methods.catalog import split, split_targets
 
 Names = list[str] | None
 what = Group("What to explain", sort_key=1)
@@ -124,8 +124,8 @@ def bulk(
     own = read_shard(shard)
     from seewhy.bulk.job import run_job
     from seewhy.bulk.worker import Means
-    from seewhy.models.loading import load_model
     from seewhy.engine.options import with_classes
+    from seewhy.models.loading import load_model
 
     name = with_classes(model, num_classes)
     loaded = load_model(
@@ -183,8 +183,8 @@ def export(
         For coco: a mask is where the heat is at least this share of its maximum.
     """
     needed("seewhy export", "pyarrow")
-    from seewhy.bulk.export import export as write
     from seewhy.bulk.bulk_run import Run
+    from seewhy.bulk.export import export as write
 
     count = write(Run.read(run), out, to, method=method, question=question, layer=layer, threshold=threshold)
     print(f"{count} maps in {out}")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from seewhy.errors import UnknownName, UsageError
 from seewhy.cli.exits import say
+from seewhy.errors import UnknownName, UsageError
 
 
 def layers(
@@ -38,8 +38,8 @@ def layers(
         As for the main command.
     """
     from seewhy.cli.layer_table import print_layer_table
-    from seewhy.models.loading import load_model
     from seewhy.engine.options import with_classes
+    from seewhy.models.loading import load_model
 
     loaded = load_model(with_classes(model, num_classes), say=say, allow_code=allow_code)
     return print_layer_table(loaded, everything=all, size=size, as_json=json, say=say)
@@ -158,8 +158,8 @@ def serve(
     import threading
     import webbrowser
 
-    from seewhy.models.loading import load_model
     from seewhy.engine.options import Settings
+    from seewhy.models.loading import load_model
 
     names: list[str | None] = [*model] if model else [None]
     loaded = [load_model(name, labels=labels, device=device, say=say, allow_code=allow_code) for name in names]

@@ -18,22 +18,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seewhy import terminal
-from seewhy import storage
-from seewhy.errors import ImageError, TargetError
-from seewhy.explanation.result import Explanation
-from seewhy.images.discovery import find_pictures
-from seewhy.explanation.flags import FLAGS
-from seewhy.tracing.grid import grid_text
-from seewhy.images.loading import Bytes, load_image
-from seewhy.models.loading import LoadedModel
+from seewhy import storage, terminal
 from seewhy.engine.options import CLASSIC, Settings
-from seewhy.explanation.answer import odd_scores
 from seewhy.engine.passes import NETWORK
 from seewhy.engine.pipeline import explain
-from seewhy.paths import folders, safe_name
+from seewhy.errors import ImageError, TargetError
+from seewhy.explanation.answer import odd_scores
+from seewhy.explanation.flags import FLAGS
 from seewhy.explanation.report import failed_row, index_row, place, shows
+from seewhy.explanation.result import Explanation
+from seewhy.images.discovery import find_pictures
+from seewhy.images.loading import Bytes, load_image
+from seewhy.models.loading import LoadedModel
+from seewhy.paths import folders, safe_name
 from seewhy.targets import as_number, as_targets, class_name, find_class
+from seewhy.tracing.grid import grid_text
 from seewhy.viewer import build_index
 
 WORTH_SAYING = 100  # forwards

@@ -12,14 +12,14 @@ import torch
 from rich.markup import escape
 from torch import Tensor
 
-from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
+from seewhy.engine.suggestion import suggest
 from seewhy.errors import REFUSALS, LayerError, ModelError, UsageError
-from seewhy.tracing.layer_selection import has_grid, select
+from seewhy.images.preprocess import Preprocess
 from seewhy.models.loaded import input_form
 from seewhy.models.loading import LoadedModel
-from seewhy.images.preprocess import Preprocess
+from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
+from seewhy.tracing.layer_selection import has_grid, select
 from seewhy.tracing.record import recording
-from seewhy.engine.suggestion import suggest
 from seewhy.tracing.trace import Call, Wanted
 
 

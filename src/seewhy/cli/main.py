@@ -13,10 +13,10 @@ from rich.markup import escape
 from seewhy import __version__
 from seewhy.cli import commands
 from seewhy.cli.bulk import bulk, export
-from seewhy.methods.catalog import GROUPS, split, split_targets
-from seewhy.errors import UsageError
 from seewhy.cli.exits import guarded, say
 from seewhy.cli.summary import summary
+from seewhy.errors import UsageError
+from seewhy.methods.catalog import GROUPS, split, split_targets
 
 EPILOGUE = "Exit codes: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."
 
@@ -160,8 +160,8 @@ def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam"))
     out
         Folder for the results.
     """
-    from seewhy.terminal import make_console
     from seewhy.images.samples import SAMPLES, sample
+    from seewhy.terminal import make_console
 
     names = [str(sample(name)) for name in SAMPLES]
     code = explain_pictures(names[1:], {"out": out})
@@ -244,8 +244,8 @@ def explain_pictures(
     from seewhy.engine.options import read_settings, with_classes
 
     chosen = read_settings(**settings)  # before torch is imported: a misspelt option answers at once
-    from seewhy.engine.inputs import with_fit
     from seewhy.cli.explain_images import run
+    from seewhy.engine.inputs import with_fit
     from seewhy.models.loading import load_model
 
     sources = ["-" if picture == STDIN else picture for picture in pictures]

@@ -42,8 +42,8 @@ def summary(
         raise UsageError(f"{len(runs)} runs: give one (seewhy summary run), or two to compare them.")
     needed("seewhy summary", "pyarrow", "sklearn")
     from seewhy.bulk.bulk_run import Run
-    from seewhy.terminal import printable
     from seewhy.summary import write_comparison, write_summary
+    from seewhy.terminal import printable
 
     choice = {"method": method, "question": question, "layer": layer}
     read = [Run.read(run) for run in runs]
@@ -65,9 +65,9 @@ def summary(
         ]  # fmt: skip
         print(as_json({"page": str(page), "findings": entries}))
         return 0
-    from seewhy.terminal import make_console, print_whole
     from seewhy.summary.outliers import EDGE
     from seewhy.summary.wording import NOTHING_FOUND
+    from seewhy.terminal import make_console, print_whole
 
     answers, edge = found.answers, found.outliers[EDGE]
     rows = [

@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from seewhy.errors import UnknownName, UsageError
-from seewhy.tracing.single_input import Fed
+from seewhy.explanation.answer import Picture
 from seewhy.images.loading import load_image, name_of
+from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.models.loaded import input_form
 from seewhy.models.loading import LoadedModel
-from seewhy.explanation.answer import Picture
-from seewhy.images.preprocess import Fit, Preprocess
+from seewhy.tracing.single_input import Fed
 from seewhy.tracing.twin import twin
 
 PICTURES = (

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from seewhy.rendering import colors as color_tables
-from seewhy.methods.catalog import GROUPS, read_method
 from seewhy.errors import UsageError
 from seewhy.images.loading import MAX_PIXELS
+from seewhy.methods.catalog import GROUPS, read_method
+from seewhy.rendering import colors as color_tables
 from seewhy.rendering.overlays import LONGEST, Look, check_scale
 
 CLASSIC = "classic"

@@ -16,13 +16,13 @@ from typing import Any
 from torch import Tensor
 
 from seewhy.errors import LayerError, MethodError, UsageError
-from seewhy.tracing.layer_selection import Selection
 from seewhy.methods.base import AnyMethod, Method, NetworkMethod, Sampled, SeveralMaps
-from seewhy.signals.model import Whole
 from seewhy.signals.evaluator import Network
-from seewhy.signals.scoring import Scoring
 from seewhy.signals.layer import Context, Need, Signals, Variant, differentiate, recording_changed, wanted_for
+from seewhy.signals.model import Whole
+from seewhy.signals.scoring import Scoring
 from seewhy.targets import Asked
+from seewhy.tracing.layer_selection import Selection
 from seewhy.tracing.trace import Call, Trace, Wanted
 
 Key = tuple[str, str, str]  # method, target, layer

@@ -11,26 +11,26 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from seewhy.engine.target_resolution import answer, ask, bound, class_logits, default_methods, notes_on
-from seewhy.methods.catalog import GROUPS
-from seewhy.errors import LayerError
-from seewhy.explanation.result import Explanation, Key
-from seewhy.tracing.grid import Hint, read_grid
 from seewhy.engine.inputs import read_inputs, with_fit
-from seewhy.tracing.layer_selection import Selection, heeded, select
-from seewhy.models.loaded import check_labels
-from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
-from seewhy.models.loading import LoadedModel, load_model
-from seewhy.explanation.answer import Features, LayerInfo
 from seewhy.engine.passes import NETWORK, Passes
-from seewhy.images.preprocess import Fit
-from seewhy.signals.evaluator import MEMORY, Network
-from seewhy.models.provenance import provenance
-from seewhy.tracing.record import recording
-from seewhy.signals.layer import Need, wanted_for
-from seewhy.tracing.read_points import at_site
 from seewhy.engine.suggestion import Suggestion, suggest
+from seewhy.engine.target_resolution import answer, ask, bound, class_logits, default_methods, notes_on
+from seewhy.errors import LayerError
+from seewhy.explanation.answer import Features, LayerInfo
+from seewhy.explanation.result import Explanation, Key
+from seewhy.images.preprocess import Fit
+from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
+from seewhy.methods.catalog import GROUPS
+from seewhy.models.loaded import check_labels
+from seewhy.models.loading import LoadedModel, load_model
+from seewhy.models.provenance import provenance
+from seewhy.signals.evaluator import MEMORY, Network
+from seewhy.signals.layer import Need, wanted_for
 from seewhy.targets import Asked, as_targets
+from seewhy.tracing.grid import Hint, read_grid
+from seewhy.tracing.layer_selection import Selection, heeded, select
+from seewhy.tracing.read_points import at_site
+from seewhy.tracing.record import recording
 from seewhy.tracing.trace import Call, Trace
 
 SUGGESTED = "suggested"
@@ -66,7 +66,7 @@ def explain(
     model, or a picture (path, PIL image, array, bytes), or a list of pictures; a picture needs a `preprocess`, which a
     loaded model brings. All arguments of a model with several are a tuple or a dict of them, of which `main` is explained
     where more than one could be; `arguments` go to the model beside pictures. `methods` are names or Method values
-    (Grad-CAM; for questions about a place HiResCAM), `layers` as in `seewhy.tracing.layer_selection.select` or "suggested" (the default),
+    (Grad-CAM; for questions about a place HiResCAM), `layers` as in `layer_selection.select` or "suggested" (the default),
     `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given. `site`
     "act" reads convolutions at the activation behind them. `grid` says how tokens lie on the picture: (14, 14), "14x14+1".
     `multilabel`: each class has a probability of its own. `fit`

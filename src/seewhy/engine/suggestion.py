@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import LayerError
-from seewhy.tracing.single_input import Fed, of_picture
+from seewhy.nested import first_tensor
+from seewhy.targets.dense import is_dense
 from seewhy.tracing.grid import TOKENS, Hint, read_grid
 from seewhy.tracing.layer_selection import LIST_THEM, WORDS, has_grid, one_reading
-from seewhy.nested import first_tensor
 from seewhy.tracing.record import recording
-from seewhy.targets.dense import is_dense
+from seewhy.tracing.single_input import Fed, of_picture
 from seewhy.tracing.trace import Call, Trace, Wanted
 from seewhy.tracing.twin import find_module, named_modules
 

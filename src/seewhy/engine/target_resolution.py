@@ -7,11 +7,11 @@ from functools import partial
 
 from torch import Tensor
 
-from seewhy.errors import UsageError
 from seewhy.engine.inputs import Given, output_for
+from seewhy.errors import UsageError
+from seewhy.explanation.answer import Answer
 from seewhy.methods import AnyMethod, GradCAM, HiResCAM, weighs_channels
 from seewhy.models.loading import LoadedModel
-from seewhy.explanation.answer import Answer
 from seewhy.targets import Around, Asked, Target, logits, probabilities
 from seewhy.tracing.trace import Trace
 

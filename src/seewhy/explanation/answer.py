@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from seewhy import storage
+from seewhy.images.view import View
 from seewhy.rendering import overlays as render
 from seewhy.targets import class_name
-from seewhy.images.view import View
 
 
 @dataclass(frozen=True, eq=False)

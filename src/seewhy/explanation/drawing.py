@@ -12,16 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from seewhy import tensors
-from seewhy.explanation import heatmap as heat
-from seewhy.rendering import curves
-from seewhy.rendering import overlays as render
-from seewhy.rendering import slices
 from seewhy.errors import UsageError
+from seewhy.explanation import heatmap as heat
+from seewhy.rendering import curves, slices
+from seewhy.rendering import overlays as render
 from seewhy.tracing.grid import grid_text
 
 if TYPE_CHECKING:
-    from seewhy.explanation.selection import Key
     from seewhy.explanation.result import Explanation
+    from seewhy.explanation.selection import Key
 
 WIDEST = 6  # tiles a row of a comparison
 TILE = {1: 2.6, 3: 1.9}  # lanes and mosaics need more pixels than photos do: times the side of a tile

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy import tensors
-from seewhy.images import regions
 from seewhy.errors import UsageError
+from seewhy.images import regions
 from seewhy.rendering.overlays import check_scale
 
 if TYPE_CHECKING:
-    from seewhy.explanation.selection import Key
     from seewhy.explanation.result import Explanation
+    from seewhy.explanation.selection import Key
 
 
 def at_input(e: Explanation, key: Key, scale: str) -> Tensor:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from seewhy import storage
-from seewhy.explanation import drawing
-from seewhy.explanation import saved
-from seewhy.methods.catalog import LINEAR
 from seewhy.errors import UsageError
+from seewhy.explanation import drawing, saved
 from seewhy.explanation.flags import FLAGS
-from seewhy.tracing.grid import grid_text
+from seewhy.methods.catalog import LINEAR
 from seewhy.rendering.overlays import Look
+from seewhy.tracing.grid import grid_text
 from seewhy.viewer import build_page, pack
 
 if TYPE_CHECKING:

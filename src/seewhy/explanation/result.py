@@ -16,19 +16,17 @@ from PIL import Image
 from torch import Tensor
 
 from seewhy import storage, tensors
-from seewhy.explanation import drawing
+from seewhy.errors import ChoiceError, UsageError
+from seewhy.explanation import drawing, report, saved
 from seewhy.explanation import heatmap as heat
-from seewhy.explanation import report
-from seewhy.explanation import saved
-from seewhy.rendering import overlays as render
+from seewhy.explanation.answer import Answer, Features, LayerInfo, Picture
+from seewhy.explanation.flags import flags_of
 from seewhy.explanation.selection import Key as Key
 from seewhy.explanation.selection import choose, counted, fields_of, find_key
-from seewhy.errors import ChoiceError, UsageError
-from seewhy.explanation.flags import flags_of
-from seewhy.explanation.answer import Answer, Features, LayerInfo, Picture
+from seewhy.images.view import View
+from seewhy.rendering import overlays as render
 from seewhy.rendering.overlays import LONGEST
 from seewhy.targets import class_name, probabilities
-from seewhy.images.view import View
 
 
 @dataclass(frozen=True, eq=False)

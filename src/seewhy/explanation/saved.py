@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from seewhy import storage, tensors
-from seewhy.explanation import drawing
-from seewhy.rendering import overlays as render
 from seewhy.errors import UsageError
-from seewhy.explanation.flags import flags_of
+from seewhy.explanation import drawing
 from seewhy.explanation.answer import Answer, LayerInfo, Picture, odd_scores
+from seewhy.explanation.flags import flags_of
 from seewhy.images.view import View
+from seewhy.rendering import overlays as render
 
 if TYPE_CHECKING:
     from seewhy.explanation.result import Explanation

@@ -7,11 +7,11 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from seewhy.methods.catalog import GROUPS, METHODS, MethodEntry, MethodText, read_method
 from seewhy.errors import MethodError, UsageError, close_matches
 from seewhy.methods.ablation import AblationCAM, ReciproCAM
 from seewhy.methods.activation import CAM, FEM, KPCACAM, DeepFeatureFactorization, EigenCAM, LaFAM, RandomCAM
 from seewhy.methods.base import About, AnyMethod, Method, NetworkMethod, Sampled, Settings, SeveralMaps, weighs_channels
+from seewhy.methods.catalog import GROUPS, METHODS, MethodEntry, MethodText, read_method
 from seewhy.methods.gradient import (
     EigenGradCAM,
     GradCAM,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from seewhy.errors import MethodError
 from seewhy.methods.base import About, Method, Weighted
-from seewhy.signals.scoring import AsAsked, Probability
 from seewhy.signals.layer import Need, Signals
+from seewhy.signals.scoring import AsAsked, Probability
 from seewhy.targets import probabilities
 from seewhy.tensors import weighted_sum
 

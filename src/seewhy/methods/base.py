@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from seewhy.methods.catalog import name_of_class
 from seewhy.errors import MethodError
-from seewhy.signals.scoring import AsAsked, Scoring
+from seewhy.methods.catalog import name_of_class
 from seewhy.signals.layer import Need, Signals, Variant
+from seewhy.signals.scoring import AsAsked, Scoring
 from seewhy.tensors import per_channel, weighted_sum
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seewhy.methods.catalog import METHODS, MethodEntry, find_method
 from seewhy.methods import About, AnyMethod, NetworkMethod, SeveralMaps, class_of
+from seewhy.methods.catalog import METHODS, MethodEntry, find_method
 from seewhy.signals.layer import Need
 
 GROUPS = {

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from seewhy.methods.base import About, Elementwise, Method, Weighted
-from seewhy.signals.scoring import LogitPlusLogProbability, Scoring
 from seewhy.signals.layer import Need, Signals
+from seewhy.signals.scoring import LogitPlusLogProbability, Scoring
 from seewhy.tensors import facing, first_component, per_channel, rectify, weighted_sum
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seewhy.methods.base import About, Method, Weighted
-from seewhy.signals.scoring import AsAsked, Probability, Scoring
 from seewhy.signals.layer import Need, Signals
+from seewhy.signals.scoring import AsAsked, Probability, Scoring
 from seewhy.tensors import INTERPOLATION, blur, minmax, rectify, resize, varies, weighted_sum
 
 MEAN_COLOUR = "What is masked becomes 0 in the network's input space (the mean colour), which is no neutral picture."

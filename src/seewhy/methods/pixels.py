@@ -15,9 +15,9 @@ from torch import Tensor
 
 from seewhy.errors import MethodError
 from seewhy.methods.base import About, NetworkMethod
+from seewhy.signals.layer import Need, Signals
 from seewhy.signals.model import Whole
 from seewhy.signals.scoring import Probability
-from seewhy.signals.layer import Need, Signals
 from seewhy.tensors import rectify, resize, weighted_sum
 
 

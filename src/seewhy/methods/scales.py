@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from seewhy.methods.base import About, Sampled
 from seewhy.methods.variants import Passes, Wrapper
-from seewhy.signals.scoring import Probability
 from seewhy.signals.layer import Need, Signals, Variant
+from seewhy.signals.scoring import Probability
 from seewhy.tensors import INTERPOLATION, blur, minmax, rectify, resize
 
 

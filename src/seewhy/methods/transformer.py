@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.errors import MethodError
-from seewhy.tracing.layer_selection import blocks
 from seewhy.methods.ablation import ReciproCAM
 from seewhy.methods.base import About, NetworkMethod
-from seewhy.signals.model import Whole
 from seewhy.signals.layer import Need
+from seewhy.signals.model import Whole
 from seewhy.tensors import minmax, widened
+from seewhy.tracing.layer_selection import blocks
 
 TRANSFORMERS = "transformers whose tokens all attend to each other (ViT, DeiT, DINO, CLIP; not Swin)"
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from seewhy.methods.base import About, Method, Sampled
 from seewhy.methods.gradient import GradCAM
-from seewhy.signals.scoring import Scoring
 from seewhy.signals.layer import Need, Signals, Variant
+from seewhy.signals.scoring import Scoring
 from seewhy.tensors import INTERPOLATION, per_channel, rectify, resize, weighted_sum
 
 Passes = Generator[Variant, Signals, Tensor]

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from seewhy.methods.base import About, Elementwise, Method, Sampled, Weighted
 from seewhy.methods.gradient import GradCAM, LayerCAM
-from seewhy.signals.scoring import AgainstNearest, AsAsked, Scoring
 from seewhy.signals.layer import Need, Signals
+from seewhy.signals.scoring import AgainstNearest, AsAsked, Scoring
 from seewhy.tensors import facing, first_component, rectify, resize
 
 

@@ -12,16 +12,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from seewhy.models.device import resolve_device
 from seewhy.errors import ModelError, UnknownName, UsageError
+from seewhy.images.preprocess import Preprocess
+from seewhy.models.device import resolve_device
 from seewhy.models.loaded import LoadedModel as LoadedModel
 from seewhy.models.loaded import check_labels, count_classes, input_form, read_labels
-from seewhy.images.preprocess import Preprocess
 from seewhy.models.sources.arch import RANDOM, Arch, a_few, misfit, seeded
 from seewhy.models.sources.embedded import EMBEDDED, load_embedded
 from seewhy.models.sources.factory import FACTORY, call_factory
 from seewhy.models.sources.openclip import PREFIX as OPEN_CLIP
 from seewhy.models.sources.openclip import load_openclip, load_openclip_folder
+from seewhy.models.sources.repository import Repository, find_repository, is_repository
+from seewhy.models.sources.timm import from_folder, imagenet_labels, named_labels, timm_names, timm_preprocess
+from seewhy.models.sources.torchvision import torchvision_names
+from seewhy.models.sources.transformers import load_transformers
 from seewhy.models.sources.uri_options import (
     CLIP_OPTIONS,
     FILE_EXAMPLE,
@@ -34,10 +38,6 @@ from seewhy.models.sources.uri_options import (
     whole_number,
     yes_or_no,
 )
-from seewhy.models.sources.repository import Repository, find_repository, is_repository
-from seewhy.models.sources.timm import from_folder, imagenet_labels, named_labels, timm_names, timm_preprocess
-from seewhy.models.sources.torchvision import torchvision_names
-from seewhy.models.sources.transformers import load_transformers
 from seewhy.models.sources.zeroshot import PROMPT, ZeroShot, prompts
 from seewhy.models.weights import SUFFIXES, WEIGHTS_SUFFIXES, Say, Weights, read_weights
 from seewhy.models.zoo import EMBEDDED_NAMES, find_arch

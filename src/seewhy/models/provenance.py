@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from seewhy.models.loading import LoadedModel
 from seewhy.images.preprocess import Preprocess
+from seewhy.models.loading import LoadedModel
 
 
 def provenance(loaded: LoadedModel, *, hashed: bool) -> dict[str, Any]:

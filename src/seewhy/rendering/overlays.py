@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from seewhy.rendering import colors as color_tables
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.view import View
+from seewhy.rendering import colors as color_tables
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

@@ -7,9 +7,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from seewhy.images.view import View
 from seewhy.rendering import overlays as render
 from seewhy.rendering.overlays import FAINT, INK, PAPER, Bytes, Floats, Look
-from seewhy.images.view import View
 
 MOST = 16  # slices of a mosaic
 NARROWEST = 100  # pixels of a slice: a smaller mosaic has fewer

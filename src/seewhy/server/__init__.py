@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 
+from seewhy.engine.options import Settings
 from seewhy.errors import UsageError
 from seewhy.models.loaded import LoadedModel
-from seewhy.engine.options import Settings
 from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app
 from seewhy.server.work_queue import Desk

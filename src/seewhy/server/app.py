@@ -19,15 +19,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from seewhy import storage
-from seewhy.errors import ImageError, MethodError, UsageError
-from seewhy.images.loading import check_picture, load_image
 from seewhy.cli.explain_images import explained
-from seewhy.models.loaded import LoadedModel
-from seewhy.methods import as_methods, is_fast
 from seewhy.engine.options import Settings
-from seewhy.methods.cards import cards
+from seewhy.errors import ImageError, MethodError, UsageError
 from seewhy.explanation.report import shown_model
+from seewhy.images.loading import check_picture, load_image
 from seewhy.images.samples import SAMPLES, sample
+from seewhy.methods import as_methods, is_fast
+from seewhy.methods.cards import cards
+from seewhy.models.loaded import LoadedModel
 from seewhy.server.guard import Guard
 from seewhy.server.requests import MOST_CLASSES, MOST_METHODS, Question, read_question
 from seewhy.server.work_queue import Desk, Full, Job, Progress

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from seewhy.methods.catalog import find_method
 from seewhy.errors import UnknownName, UsageError
-from seewhy.models.loaded import LoadedModel
 from seewhy.images.samples import SAMPLES
+from seewhy.methods.catalog import find_method
+from seewhy.models.loaded import LoadedModel
 from seewhy.targets import as_number, find_class
 
 Fit = Literal["crop", "squash", "pad"]

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import MethodError
-from seewhy.tracing.single_input import of_picture
-from seewhy.tracing.grid import Grid, Hint
-from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.nested import map_tensors, tensors_in
-from seewhy.tracing.record import recording
-from seewhy.tracing.resume import Tail
 from seewhy.signals.scoring import AsAsked, Scoring
 from seewhy.targets import Asked, logits
+from seewhy.tracing.function_modes import GuidedReLU
+from seewhy.tracing.grid import Grid, Hint
+from seewhy.tracing.record import recording
+from seewhy.tracing.resume import Tail
+from seewhy.tracing.single_input import of_picture
 from seewhy.tracing.trace import LinearHead, Trace, Wanted
 from seewhy.tracing.twin import twin
 

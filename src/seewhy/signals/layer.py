@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import REFUSALS, MethodError
-from seewhy.tracing.grid import grid_text
 from seewhy.signals.evaluator import Build, Network, Probe, Rows
-from seewhy.tracing.record import recording
 from seewhy.signals.scoring import AsAsked, Scoring
 from seewhy.targets import Asked
 from seewhy.tensors import widened
+from seewhy.tracing.grid import grid_text
+from seewhy.tracing.record import recording
 from seewhy.tracing.trace import Call, Trace, Wanted
 
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import MethodError
-from seewhy.tracing.grid import Grid
-from seewhy.tracing.layer_selection import blocks
 from seewhy.signals.evaluator import Build, Network, Probe, Rows
-from seewhy.tracing.record import recording
-from seewhy.signals.scoring import AsAsked, Scoring
 from seewhy.signals.layer import Context, Signals
+from seewhy.signals.scoring import AsAsked, Scoring
 from seewhy.targets import Asked
 from seewhy.tensors import widened
+from seewhy.tracing.grid import Grid
+from seewhy.tracing.layer_selection import blocks
+from seewhy.tracing.record import recording
 from seewhy.tracing.trace import Attention, Call, Trace, Wanted
 from seewhy.tracing.twin import named_modules
 

@@ -20,8 +20,8 @@ FOLDER, PAGE, COMPARED = "summary", "summary.html", "compare.html"
 
 def write_summary(run: Run, out: Path | None = None, **choice: Any) -> tuple[Summary, Path]:
     """Write the page and the tables of a run; gives what was found, and the page. `choice`: method, question, layer."""
-    from seewhy.summary.document import document, summarize
     from seewhy.summary.csv_tables import csv_tables
+    from seewhy.summary.document import document, summarize
     from seewhy.viewer import build_summary
 
     found = summarize(run, **choice)

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from seewhy import tensors
-from seewhy.bulk.cells import unpacked
 from seewhy.bulk.bulk_run import Run
+from seewhy.bulk.cells import unpacked
 from seewhy.bulk.statistics import NAMES
-from seewhy.explanation.selection import choose
 from seewhy.errors import UnknownName, UsageError
+from seewhy.explanation.selection import choose
 
 NUMBERS = (*NAMES, "inside")
 PLAIN = (

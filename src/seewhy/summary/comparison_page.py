@@ -13,8 +13,8 @@ from seewhy.images.loading import Bytes
 from seewhy.summary.comparison import Comparison
 from seewhy.summary.document import EXTREMES, column, extremes, rounded
 from seewhy.summary.normalization import shares
-from seewhy.summary.thumbnails import SIDE, Thumbnails, address, heat_picture, lines, photos, with_heat
 from seewhy.summary.tables import BINS, distributions, mean
+from seewhy.summary.thumbnails import SIDE, Thumbnails, address, heat_picture, lines, photos, with_heat
 from seewhy.summary.wording import STATISTICS
 from seewhy.viewer import picture_address
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from seewhy.summary.document import Summary
 from seewhy.summary.answers import NUMBERS
+from seewhy.summary.document import Summary
 
 
 def csv_tables(summary: Summary) -> dict[str, tuple[list[str], list[list[Any]]]]:

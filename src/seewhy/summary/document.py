@@ -11,13 +11,13 @@ import numpy as np
 
 from seewhy.bulk.bulk_run import Run
 from seewhy.bulk.statistics import UNIFORM
+from seewhy.summary.answers import Answers, gather
 from seewhy.summary.clusters import FEWEST, Cluster, Clusters
 from seewhy.summary.findings import Finding, find_groups, find_shortcuts
-from seewhy.summary.answers import Answers, gather
 from seewhy.summary.normalization import shares
 from seewhy.summary.outliers import EDGE, FAR, Outliers, find_outliers
-from seewhy.summary.thumbnails import Thumbnails, address, contrast_picture, heat_picture
 from seewhy.summary.tables import ClassRow, Confusion, class_rows, confusions, distributions
+from seewhy.summary.thumbnails import Thumbnails, address, contrast_picture, heat_picture
 from seewhy.summary.wording import LOOK, QUIET, STATISTICS
 
 EXTREMES, IN_ROW, IN_FINDING = 12, 5, 18

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage, tensors
-from seewhy.bulk.export import heat_on_photo
-from seewhy.bulk.dataset import readable
 from seewhy.bulk.bulk_run import view_of
+from seewhy.bulk.dataset import readable
+from seewhy.bulk.export import heat_on_photo
 from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
 from seewhy.images.loading import Bytes, load_image

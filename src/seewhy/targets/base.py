@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError
-from seewhy.targets.names import Labels
 from seewhy.images.view import View
+from seewhy.targets.names import Labels
 
 # The same question asked of another output, whose rows are variants of `pictures` (N,) of the batch: scores (N,).
 Follow = Callable[[Any, Tensor], Tensor]

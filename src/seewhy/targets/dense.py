@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
+from seewhy.images.view import View
 from seewhy.nested import named_tensor
 from seewhy.targets.base import NOWHERE, Around, Asked, Target
 from seewhy.targets.names import Labels, class_name, common_key, common_name, find_classes
-from seewhy.images.view import View
 
 BACKGROUND = ("background", "__background__")
 NAMED = ("logits", "out")  # where models that give several tensors keep the dense one

@@ -16,15 +16,15 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from seewhy.errors import REFUSALS, LayerError, ModelError, SeewhyError
-from seewhy.tracing.single_input import Fed
-from seewhy.tracing.grid import Grid, Hint, find_grid
-from seewhy.tracing.function_modes import AttentionHeard, BiasHeard, GuidedReLU, Heads
 from seewhy.models.loaded import input_form
+from seewhy.models.weights import first_line
 from seewhy.nested import first_tensor, replace_first
+from seewhy.tracing.function_modes import AttentionHeard, BiasHeard, GuidedReLU, Heads
+from seewhy.tracing.grid import Grid, Hint, find_grid
+from seewhy.tracing.single_input import Fed
 from seewhy.tracing.token_hints import told_by
 from seewhy.tracing.trace import Attention, Bias, Call, Ear, LinearHead, Trace, Wanted
 from seewhy.tracing.twin import named_modules, twin
-from seewhy.models.weights import first_line
 
 # So who catches IndexError of his own model still does, and who tries inputs of other sizes catches REFUSALS.
 REFUSED: dict[type[Exception], Any] = {kind: type("Refused", (ModelError, kind), {}) for kind in REFUSALS}

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seewhy.tracing.grid import Grid
 from seewhy.tracing.function_modes import Heads
+from seewhy.tracing.grid import Grid
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from seewhy.errors import ModelError
-from seewhy.tracing.single_input import Fed
 from seewhy.tracing.memory_format import settle_layouts
+from seewhy.tracing.single_input import Fed
 
 # Values of these exact types can be shared as they are: they cannot be written to, and hold no module.
 SHARED = frozenset(

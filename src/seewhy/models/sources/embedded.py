@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from seewhy.errors import ModelError
-from seewhy.models.loaded import LoadedModel
 from seewhy.images.preprocess import Preprocess
+from seewhy.models.loaded import LoadedModel
 from seewhy.models.sources.timm import imagenet_labels
 from seewhy.models.weights import Weights, read_weights
 

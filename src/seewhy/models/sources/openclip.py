@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ModelError, UnknownName
-from seewhy.models.loaded import LoadedModel
 from seewhy.images.preprocess import Preprocess
+from seewhy.models.loaded import LoadedModel
 from seewhy.models.sources.arch import DAMAGED, RANDOM, a_few, misfit, seeded
 from seewhy.models.sources.repository import TOKENIZERS, Repository
 from seewhy.models.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized

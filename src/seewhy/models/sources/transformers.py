@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ModelError, OfflineError
-from seewhy.models.loaded import LoadedModel
 from seewhy.images.preprocess import Preprocess
+from seewhy.models.loaded import LoadedModel
 from seewhy.models.sources.arch import RANDOM, a_few, seeded
 from seewhy.models.sources.processor import from_processor
 from seewhy.models.sources.repository import Repository

@@ -1,0 +1,301 @@
+"""Signals and volumes: maps of the right rank at the known place, their pictures, masks, boxes and files; one scale."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import seewhy
+from seewhy import Look
+from seewhy.engine.options import read_settings
+from seewhy.errors import ChoiceError, UnknownName, UsageError
+from seewhy.images.regions import largest_box
+from seewhy.rendering import curves, slices
+from support.networks import Conv1dNet, Conv3dNet, tiny
+from support.paths import ROOT
+
+METHODS = ["gradcam", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam", "smooth(gradcam,samples=2)"]
+
+
+def made_here() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_dimensions", ROOT / "docs" / "make_dimensions.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+DATA = made_here()
+
+
+@pytest.fixture(scope="module")
+def beat() -> seewhy.Explanation:
+    return seewhy.explain(DATA.ecg_net(), DATA.ecg(), layers="1", targets=[0, 1], labels=["normal", "ventricular"])
+
+
+@pytest.fixture(scope="module")
+def blob() -> seewhy.Explanation:
+    return seewhy.explain(DATA.volume_net(), DATA.volume(), layers="2", targets=[0, 1], labels=["bright", "dark"])
+
+
+class Tokens(nn.Module):
+    """A 1-D transformer: patches by a convolution, a class token where asked, and one attention block."""
+
+    def __init__(self, prefix: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv1d(2, 12, 8, stride=8)
+        self.first = nn.Parameter(torch.randn(1, prefix, 12)) if prefix else None
+        self.block = nn.TransformerEncoderLayer(12, 2, 24, dropout=0.0, batch_first=True)
+        self.norm, self.head = nn.LayerNorm(12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).transpose(1, 2)
+        if self.first is not None:
+            x = torch.cat([self.first.expand(len(x), -1, -1), x], 1)
+        return self.head(self.norm(self.block(x)).mean(1))
+
+
+# Maps
+
+
+@pytest.mark.parametrize("net", [Conv1dNet, Conv3dNet])
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_have_the_rank_of_the_input(net: type[nn.Module], method: str) -> None:
+    model, inputs = tiny(net)
+    e = seewhy.explain(model, inputs, methods=method, layers="every", targets=1)
+    for layer in e.layers:
+        assert e.map(layer=layer).shape == (len(inputs), *e.layer_info[layer].grid)
+        heat = e.heat(layer=layer)
+        assert heat.shape == (len(inputs), *inputs.shape[2:]) and heat.isfinite().all() and heat.max() <= 1
+
+
+@pytest.mark.parametrize("layer", ["norm", "block", "block.linear1"])
+@pytest.mark.parametrize(
+    "prefix",
+    [0, 1],
+)
+def test_tokens_of_a_signal(prefix: int, layer: str) -> None:
+    e = seewhy.explain(Tokens(prefix).eval(), torch.randn(1, 2, 128), layers=layer, targets=0)[0]
+    assert e.map().shape == (16,) and e.heatmap.shape == (128,)
+
+
+def test_the_map_of_a_signal_peaks_at_the_beat_that_is_known(beat: seewhy.Explanation) -> None:
+    e = beat[0]
+    assert abs(int(e.heat(target="ventricular").argmax()) - DATA.EARLY) < 25
+    start, end = e.box(target="ventricular")
+    assert start < DATA.EARLY < end < start + 80
+    assert e.mask(target="ventricular").shape == (1080,)
+    normal = int(e.heat(target="normal").argmax())
+    assert min(abs(normal - other) for other in DATA.BEATS if other != DATA.EARLY) < 10
+
+
+def test_the_map_of_a_volume_peaks_in_the_blob_that_is_known(blob: seewhy.Explanation) -> None:
+    e = blob[0]
+    for target, centre in (("bright", DATA.BRIGHT), ("dark", DATA.DARK)):
+        heat = e.heat(target=target)
+        peak = np.unravel_index(int(heat.argmax()), heat.shape)
+        assert np.abs(np.subtract(peak, centre)).max() <= 2
+        left, top, front, right, bottom, back = e.box(target=target)
+        assert front <= centre[0] < back and top <= centre[1] < bottom and left <= centre[2] < right
+        assert e.mask(target=target).shape == (40, 64, 64)
+
+
+# Boxes
+
+
+def test_boxes_of_any_rank_by_a_slow_search() -> None:
+    generator = np.random.default_rng(0)
+    for shape in ((17,), (7, 8), (4, 5, 6), (3, 1, 9), (1, 6, 1)):
+        for share in (0.0, 0.1, 0.2, 0.5, 1.0):
+            for _ in range(8):
+                mask = generator.random(shape) < share
+                assert largest_box(mask) == slow_box(mask)
+
+
+def test_corners_connect_in_a_volume() -> None:
+    mask = np.zeros((4, 4, 4), bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 0, 2] = mask[3, 3, 0] = True
+    assert largest_box(mask) == (0, 0, 0, 3, 2, 3)
+
+
+def slow_box(mask: np.ndarray) -> tuple[int, ...] | None:
+    left = {tuple(cell) for cell in np.argwhere(mask).tolist()}
+    best: list[tuple[int, ...]] = []
+    for start in sorted(left):
+        if start not in left:
+            continue
+        part, waiting = [], [start]
+        left.discard(start)
+        while waiting:
+            part.append(waiting.pop())
+            near = {tuple(np.add(part[-1], step).tolist()) for step in np.ndindex(*(3,) * mask.ndim)}
+            near = {tuple(axis - 1 for axis in cell) for cell in near} & left
+            left -= near
+            waiting += near
+        best = part if len(part) > len(best) else best
+    if not best:
+        return None
+    axes = list(zip(*best, strict=True))[::-1]
+    return tuple(min(axis) for axis in axes) + tuple(max(axis) + 1 for axis in axes)
+
+
+# Pictures
+
+
+def colorful(picture: Image.Image) -> np.ndarray:
+    pixels = np.asarray(picture).astype(int)
+    return pixels.max(2) - pixels.min(2)
+
+
+def test_the_beat_is_coloured_and_the_rest_is_not(beat: seewhy.Explanation) -> None:
+    picture = beat[0].overlay(target="ventricular")
+    assert picture.width == 1024
+    columns = colorful(picture)[20:200].mean(0)
+    x = 64 + (DATA.EARLY + 0.5) / 1080 * (1024 - 64 - 10)
+    assert columns[int(x)] > 25 and abs(int(columns.argmax()) - x) < 20
+    assert columns[: int(x) - 60].max() < 12 and columns[int(x) + 60 :].max() < 12
+
+
+@pytest.mark.parametrize("length", [2, 3, 40, 1000, 100_000])
+@pytest.mark.parametrize("width", [60, 220, 1024])
+def test_a_signal_of_any_length_is_drawn(length: int, width: int) -> None:
+    signal = np.sin(np.arange(length, dtype=np.float32) / 5)[None].repeat(2, 0)
+    signal[1] = 3.0
+    heat = np.zeros(length, np.float32)
+    heat[length // 2] = 1
+    picture = curves.overlay(signal, heat, Look(), width)
+    assert picture.width == width and picture.height > 40
+    assert colorful(picture).max() > 60  # one sample of 100,000 is still seen
+    assert (np.asarray(picture).min(2) > 180).any()
+
+
+def test_a_spike_between_pixels_and_gaps_are_drawn() -> None:
+    values = np.zeros(50_000, np.float32)
+    values[20_000] = 1
+    mask = np.asarray(curves.curve(values, 500, 100, 1.5))
+    assert mask[12, 200] > 60 and mask[80:95, 300].max() > 200  # up to the top there, and at the bottom elsewhere
+    for length in (100, 5000):
+        gap = np.ones(length, np.float32)
+        gap[length // 4 : length // 2] = np.nan
+        drawn = np.asarray(curves.curve(gap, 500, 50, 1.5)).max(0)
+        assert drawn[60] > 100 and drawn[130:240].max() == 0 and drawn[300] > 100
+    assert not np.asarray(curves.curve(np.full(9, np.nan, np.float32), 50, 20, 1.5)).any()
+
+
+def test_many_channels_say_how_many_are_shown() -> None:
+    few, many = (curves.overlay(np.random.rand(n, 99), np.zeros(99), Look(), 700) for n in (12, 64))
+    assert many.height > few.height  # a line of text
+
+
+def test_slices_are_spread_and_hold_the_peak() -> None:
+    assert slices.choose_slices(100, 16, None) == [3, 9, 15, 21, 28, 34, 40, 46, 53, 59, 65, 71, 78, 84, 90, 96]
+    for depth in (1, 2, 15, 16, 17, 33, 200):
+        for peak in range(depth):
+            shown = slices.choose_slices(depth, 16, peak)
+            assert peak in shown and shown == sorted(set(shown)) and len(shown) == min(depth, 16)
+
+
+def test_the_blob_is_coloured_in_its_slices_only(blob: seewhy.Explanation) -> None:
+    picture = blob[0].overlay(target="bright", look=Look(colors="viridis"), longest=884)
+    colors = colorful(picture)
+    shown = slices.choose_slices(40, 16, int(blob[0].heat(target="bright").amax((1, 2)).argmax()))
+    side = 220
+    for place, number in enumerate(shown):
+        x, y = 4 + place % 4 * side, 4 + place // 4 * side
+        part = colors[y + 24 : y + side - 10, x + 10 : x + side - 10]
+        away = abs(number - DATA.BRIGHT[0])
+        assert part.max() > 40 if away <= 2 else part.max() == 0 if away >= 9 else True, number
+
+
+@pytest.mark.parametrize("net", [Conv1dNet, Conv3dNet])
+def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
+    model, inputs = tiny(net)
+    e = seewhy.explain(model, inputs, methods=["gradcam", "layercam"], layers="every", targets=[0, 1], features=2)
+    with pytest.raises(ChoiceError, match=r"say e\[0\]"):
+        e.overlay("gradcam", 0, "first")
+    one = e[0]
+    sheet, comparison = one.contact_sheet("gradcam", 0), one.comparison("first", look=Look(scale="shared"))
+    assert sheet.width > 300 and comparison.width > 600 and one.features_sheet("gradcam", 0).width > 600
+    with pytest.raises(UsageError, match="photos"):
+        one.classic_overlay("gradcam", 0, "first")
+    with pytest.raises(UsageError, match=r"on_photo.*axes"):
+        one.on_photo("gradcam", 0, "first")
+    with pytest.raises(UsageError, match="axes"):
+        _ = one.view
+    plain = seewhy.explain(model, inputs[:1], layers="every", targets=0)
+    assert plain._repr_png_()[:4] == b"\x89PNG"
+
+
+# Files
+
+
+@pytest.mark.parametrize("net", [Conv1dNet, Conv3dNet])
+def test_saved_loaded_and_drawn_alike(net: type[nn.Module], tmp_path: Path) -> None:
+    model, inputs = tiny(net)
+    e = seewhy.explain(model, inputs[:1], layers="first", targets=1)[0]
+    assert {path.name for path in e.save(tmp_path)} == {"maps.npz", "input.npz", "explanation.json"}
+    again = seewhy.load(tmp_path)
+    assert again.size == e.size and torch.equal(again.inputs, e.inputs.detach().float())
+    assert (np.asarray(again.overlay()) == np.asarray(e.overlay())).all() and again.box() == e.box()
+    assert {path.name for path in again.save(tmp_path)} == {"maps.npz", "input.npz", "explanation.json"}
+
+
+# One scale for several targets
+
+
+def test_a_weak_answer_looks_weak_on_a_shared_scale() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    net[0].weight.data.fill_(1.0)
+    net[3].weight.data = torch.tensor([[4.0], [1.0]])
+    inputs = torch.zeros(2, 1, 8, 8)
+    inputs[0, 0, 2:5, 3:6], inputs[1, 0, 6:, 6:] = 1.0, 9.0
+    e = seewhy.explain(net, inputs, layers="0", targets=[0, 1])
+    assert e.heat(target=1).amax() == 1
+    shared = [e.heat(target=target, scale="shared") for target in (0, 1)]
+    torch.testing.assert_close(shared[0], e.heat(target=0))
+    torch.testing.assert_close(shared[1].flatten(1).amax(1), torch.tensor([0.25, 0.25]))  # of its own picture each
+    one = e[0]
+    assert one.on_photo(target=1, scale="shared").max() == pytest.approx(0.25)
+    assert one.mask(0.2, target=1, scale="shared").sum() == 9 and one.box(target=1, scale="shared") is None
+    weak, own = (colorful(one.overlay(target=1, look=Look(scale=scale))).max() for scale in ("shared", "own"))
+    assert weak < own
+    blank = seewhy.explain(net, -inputs, layers="0", targets=[0, 1])
+    assert (blank.heat(target=1, scale="shared") == 0).all() and not blank[0].mask(target=0, scale="shared").any()
+
+
+def test_an_unknown_scale_is_named(beat: seewhy.Explanation) -> None:
+    for call in (
+        lambda: Look(scale="shard"),
+        lambda: beat.heat(target=0, scale="shard"),
+        lambda: beat[0].mask(target=0, scale="shard"),
+        lambda: read_settings(scale="shard"),
+    ):
+        with pytest.raises(UnknownName, match="did you mean 'shared'"):
+            call()
+    assert read_settings(scale="shared").look.scale == "shared"
+    with pytest.raises(UsageError, match="classic"):
+        read_settings(scale="shared", style="classic")
+
+
+def test_a_dense_output_of_a_signal() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv1d(1, 6, 5, padding=2), nn.ReLU(), nn.Conv1d(6, 6, 5, padding=2), nn.ReLU(), nn.Conv1d(6, 3, 1)
+    )
+    signal = torch.randn(1, 1, 40)
+    e = seewhy.explain(net.eval(), signal)
+    scores = net(signal).detach()[0]
+    winner = int(scores.argmax(0).bincount(minlength=3).argmax())
+    torch.testing.assert_close(e.answers[0].scores[0], scores[winner, scores.argmax(0) == winner].sum())
+    assert e.methods == ("hirescam",) and e.map().shape == (1, 40) and e.layers == ("3",)
+    other = (winner + 1) % 3
+    assert (
+        seewhy.explain(net, signal, targets=winner, versus=other).answers[0].name.endswith(f"rather than class {other}")
+    )

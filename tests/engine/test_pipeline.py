@@ -1,0 +1,417 @@
+"""The engine is exact whatever the model does, and leaves no trace on it, also when something goes wrong."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import seewhy
+from seewhy import ClassScore
+from seewhy.errors import LayerError, TargetError, UsageError
+from seewhy.explanation.result import Explanation
+from seewhy.methods import as_methods
+from support.layers import same, small, snapshot
+from support.networks import Conv1dNet, Conv3dNet, DictNet, InplaceNet, SkipOfInplaceNet, TupleNet, TwiceNet, tiny
+
+SIX = ["gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "gradcamelementwise"]
+
+
+def equal(one: Explanation, other: Explanation, **tolerance: float) -> None:
+    assert one.maps.keys() == other.maps.keys()
+    for key in one.maps:
+        torch.testing.assert_close(one.maps[key], other.maps[key], **tolerance)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_any_gradient_mode(mode: type) -> None:
+    net, inputs = tiny(InplaceNet)
+    expected = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
+    with mode():
+        e = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
+    equal(e, expected)
+    with torch.inference_mode():
+        e = seewhy.explain(net, inputs.clone(), methods=SIX, layers="every", targets=1)
+    equal(e, expected)
+
+
+def test_train_mode_is_explained_in_eval_mode_and_kept() -> None:
+    model = small()
+    inputs = torch.rand(4, 3, 16, 16)
+    expected = seewhy.explain(model.eval(), inputs, layers="every", targets=1)
+    before = snapshot(model.train())
+    equal(seewhy.explain(model, inputs, layers="every", targets=1), expected)
+    assert same(snapshot(model), before)
+
+
+def test_gradients_of_a_training_step_survive() -> None:
+    model = small().eval()
+    inputs = torch.rand(2, 3, 16, 16)
+    model(inputs).sum().backward()
+    before = snapshot(model)
+    seewhy.explain(model, inputs, layers="every")
+    assert same(snapshot(model), before)
+
+
+def test_inputs_that_require_grad_keep_their_own_graph() -> None:
+    model = small().eval()
+    leaf = torch.rand(2, 3, 16, 16, requires_grad=True)
+    (expected,) = torch.autograd.grad(model(leaf * 2).sum(), leaf)
+    inputs = leaf * 2
+    seewhy.explain(model, inputs, layers="every")
+    assert leaf.grad is None
+    model(inputs).sum().backward()  # would fail if the graph had been used up
+    assert torch.equal(leaf.grad, expected)
+
+
+class Overwrites(nn.Module):
+    """A model that normalises its input in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = small()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.sub_(0.5))
+
+
+def test_inputs_are_not_overwritten() -> None:
+    inputs = torch.rand(2, 3, 16, 16)
+    before = inputs.clone()
+    model = Overwrites().eval()
+    for layers in ("every", None):
+        seewhy.explain(model, inputs, layers=layers)
+    assert torch.equal(inputs, before)
+
+
+def test_a_late_layer_alone_is_what_it_is_among_all() -> None:
+    for kind in (InplaceNet, SkipOfInplaceNet, TwiceNet):
+        net, inputs = tiny(kind, dtype=torch.float64)
+        every = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=2)
+        for layer in every.layers:
+            alone = seewhy.explain(net, inputs, methods=SIX, layers=layer, targets=2)
+            for method in SIX:
+                torch.testing.assert_close(alone.map(method=method), every.map(method=method, layer=layer))
+
+
+def test_overwritten_layers_are_learnt_once() -> None:
+    calls: list[int] = []
+    net, inputs = tiny(InplaceNet)
+    net.register_forward_pre_hook(lambda *_: calls.append(1))
+    first = seewhy.explain(net, inputs, layers="every", targets=1)
+    assert len(calls) == 2  # seen to be overwritten, and repeated with copies
+    equal(seewhy.explain(net, inputs, layers="every", targets=1), first)
+    assert len(calls) == 3
+
+
+def test_targets_and_batches_do_not_mix() -> None:
+    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    together = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=[0, 3])
+    for target in (0, 3):
+        alone = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=target)
+        for method in SIX:
+            for layer in alone.layers:
+                torch.testing.assert_close(
+                    together.map(method=method, target=target, layer=layer), alone.map(method=method, layer=layer)
+                )
+    mixed = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=ClassScore(torch.tensor([0, 3])))
+    for index, target in enumerate((0, 3)):
+        single = seewhy.explain(net, inputs[index : index + 1], methods=SIX, layers="every", targets=target)
+        for method in SIX:
+            for layer in single.layers:
+                torch.testing.assert_close(
+                    mixed.map(method=method, layer=layer)[index], single.map(method=method, layer=layer)[0]
+                )
+        assert mixed[index].targets == (str(target),)
+
+
+def test_a_module_called_twice() -> None:
+    net, inputs = tiny(TwiceNet)
+    every = seewhy.explain(net, inputs, layers="every", targets=1)
+    assert every.layers == ("first", "twice#1", "twice#2", "last")
+    last = seewhy.explain(net, inputs, layers="twice", targets=1)
+    assert last.layers == ("twice#2",)
+    assert "call 2 of 2" in last.layer_info["twice#2"].note
+    assert torch.equal(last.map(), every.map(layer="twice#2"))
+    assert torch.equal(seewhy.explain(net, inputs, layers="twice#1", targets=1).map(), every.map(layer="twice#1"))
+    with pytest.raises(LayerError, match="called 2 times"):
+        seewhy.explain(net, inputs, layers="twice#3", targets=1)
+
+
+@pytest.mark.parametrize("kind", [TupleNet, DictNet])
+def test_tuple_and_dict_outputs(kind: type[nn.Module]) -> None:
+    net, inputs = tiny(kind)
+    e = seewhy.explain(net, inputs, layers="every", targets=1)
+    assert len(e.layers) == 3 and all(e.map(layer=layer).abs().max() > 0 for layer in e.layers)
+    name = "pair" if kind is TupleNet else "named.pair"
+    assert torch.equal(seewhy.explain(net, inputs, layers=name, targets=1).map(), e.map(layer=f"{name}.fine"))
+    assert seewhy.explain(net, inputs).logits.shape == (2, 5)
+
+
+@pytest.mark.parametrize(("kind", "grids"), [(Conv1dNet, [(32,), (15,)]), (Conv3dNet, [(5, 8, 7), (3, 6, 5)])])
+def test_other_ranks(kind: type[nn.Module], grids: list[tuple[int, ...]]) -> None:
+    net, inputs = tiny(kind)
+    e = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
+    assert [info.grid for info in e.layer_info.values()] == grids
+    assert e.heat(method="gradcam", layer="first").shape == inputs.shape[:1] + inputs.shape[2:]
+
+
+def test_threads_share_a_model() -> None:
+    net, _ = tiny(InplaceNet)
+    pictures = torch.randn(8, 1, *net.shape)
+    expected = [
+        seewhy.explain(net, picture, methods=SIX, layers="every", targets=k % 5) for k, picture in enumerate(pictures)
+    ]
+    wrong: list[int] = []
+    barrier = threading.Barrier(8)
+
+    def work(index: int) -> None:
+        barrier.wait()
+        for step in range(10):
+            k = (index + step) % 8
+            e = seewhy.explain(net, pictures[k], methods=SIX, layers="every", targets=k % 5)
+            if any(not torch.allclose(e.maps[key], expected[k].maps[key], atol=1e-6) for key in e.maps):
+                wrong.append(k)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert not wrong
+
+
+class Stumbles(nn.Module):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.body, self.error, self.armed = small(), error, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body[:5](x)
+        if self.armed:
+            raise self.error
+        return self.body[5:](x)
+
+
+@pytest.mark.parametrize("error", [IndexError("theirs"), KeyboardInterrupt()])
+def test_no_trace_after_an_exception(error: BaseException) -> None:
+    model = Stumbles(error)
+    model.armed = True
+    before = snapshot(model)
+    with pytest.raises(type(error)):
+        seewhy.explain(model, torch.rand(1, 3, 16, 16), layers="every")
+    assert same(snapshot(model), before)
+    assert torch.is_grad_enabled()
+
+
+def test_an_error_in_a_method_comes_through() -> None:
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Broken(seewhy.Method):
+        def __call__(self, at: object) -> Tensor:
+            raise ZeroDivisionError("in the method")
+
+    model = small().eval()
+    with pytest.raises(ZeroDivisionError, match="in the method"):
+        seewhy.explain(model, torch.rand(1, 3, 16, 16), methods=Broken(), layers="every")
+    assert seewhy.explain(model, torch.rand(1, 3, 16, 16), layers="every").layers
+
+
+class Noisy(nn.Module):
+    """A model that draws random numbers in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = small()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x + torch.randn_like(x))
+
+
+def test_the_random_state_is_put_back() -> None:
+    model, inputs = Noisy(), torch.rand(1, 3, 16, 16)
+    before = torch.get_rng_state()
+    seewhy.explain(model, inputs)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class FrozenBackbone(nn.Module):
+    """The usual way to freeze a backbone: no_grad in the middle of the forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = small()[:5], small()[5:]
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self.backbone(x)
+        return self.head(x)
+
+
+def test_no_grad_inside_the_model() -> None:
+    model = FrozenBackbone().eval()
+    inputs = torch.rand(2, 3, 16, 16)
+    e = seewhy.explain(model, inputs, layers="every", targets=1)
+    plain = nn.Sequential(*model.backbone, *model.head)
+    expected = seewhy.explain(plain, inputs, layers="every", targets=1)
+    assert [f"backbone.{layer}" for layer in expected.layers] == list(e.layers)
+    for layer in expected.layers:
+        torch.testing.assert_close(e.map(layer=f"backbone.{layer}"), expected.map(layer=layer))
+    assert seewhy.explain(model, inputs, targets=1).suggested == "backbone"
+
+
+class FrozenInplace(nn.Module):
+    """Both at once: gradients switched off, and a convolution whose output is overwritten there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True))
+        self.head = nn.Linear(4, 5)
+        self.frozen = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(not self.frozen):
+            x = self.body(x)
+        return self.head(x.square().mean((2, 3)))
+
+
+def test_no_grad_and_in_place_together() -> None:
+    model, inputs = FrozenInplace().eval(), torch.randn(2, 3, 12, 12)
+    first = seewhy.explain(model, inputs, methods=SIX, layers="every", targets=1)
+    model.frozen = False
+    equal(first, seewhy.explain(copy.deepcopy(model), inputs, methods=SIX, layers="every", targets=1))
+
+
+class InferenceBackbone(FrozenBackbone):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            x = self.backbone(x)
+        return self.head(x.clone())
+
+
+def test_inference_mode_inside_the_model_is_an_error() -> None:
+    with pytest.raises(LayerError, match="inference mode"):
+        seewhy.explain(InferenceBackbone(), torch.rand(1, 3, 16, 16), layers="every")
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.left, self.right = (nn.Conv2d(3, 3, 3) for _ in range(3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        return self.left(x).mean((2, 3)), self.right(x).mean((2, 3))
+
+
+def test_layers_that_the_target_does_not_depend_on() -> None:
+    model, inputs = TwoHeads(), torch.rand(2, 3, 8, 8)
+    e = seewhy.explain(model, inputs, layers="every", targets=0)
+    assert e.layers == ("stem", "left")
+    assert any("right" in note for note in e.notes)
+    with pytest.raises(LayerError, match=r"'right'.*no gradient reaches"):
+        seewhy.explain(model, inputs, layers="right", targets=0)
+    e = seewhy.explain(model, inputs, layers="every", targets=[0, lambda output: output[1].sum(1)])
+    assert e.layers == ("stem", "left", "right")
+    assert ("gradcam", "0", "right") not in e.maps
+
+
+def test_a_gradient_of_zeros_is_flagged() -> None:
+    model = small()
+    nn.init.zeros_(model[8].weight)
+    e = seewhy.explain(model, torch.rand(1, 3, 16, 16), layers="0", targets=1)[0]
+    assert e.flags() == ("no_gradient",)
+
+
+def test_one_by_one_convolutions_have_no_grid() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Flatten())
+    inputs = torch.rand(1, 3, 8, 8)
+    assert seewhy.explain(model, inputs, layers="every").layers == ("0",)
+    e = seewhy.explain(model, inputs, layers="2")[0]
+    assert e.map().shape == (1, 1) and "no_grid" in e.flags()
+
+
+class ChannelAttention(nn.Module):
+    """ECA: a 1-D convolution along the channels, which is no place of the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.eca = nn.Conv2d(3, 4, 3), nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return (x * self.eca(x.mean((2, 3))[:, None])[:, 0, :, None, None].sigmoid()).mean((2, 3))
+
+
+def test_convolutions_along_channels_are_no_layers() -> None:
+    inputs = torch.rand(2, 3, 8, 8)
+    assert seewhy.explain(ChannelAttention(), inputs, layers="every").layers == ("conv",)
+    with pytest.raises(LayerError, match="no grid"):
+        seewhy.explain(ChannelAttention(), inputs, layers="eca")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_float32_maps(dtype: torch.dtype) -> None:
+    net, inputs = tiny(InplaceNet)
+    expected = seewhy.explain(net, inputs, layers="fourth", targets=1).map()
+    half = seewhy.explain(net.to(dtype), inputs.to(dtype), layers="fourth", targets=1).map()
+    assert half.dtype == torch.float32
+    assert (half - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_autocast_and_channels_last() -> None:
+    net, inputs = tiny(InplaceNet)
+    expected = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
+    last = seewhy.explain(net.to(memory_format=torch.channels_last), inputs, methods=SIX, layers="every", targets=1)
+    equal(last, expected, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        e = seewhy.explain(net, inputs, layers="fourth", targets=1)
+    assert (e.map() - expected.map("gradcam", layer="fourth")).abs().max() < 0.05 * e.map().abs().max()
+
+
+def test_nothing_is_left_in_memory() -> None:
+    """No graph outlives a call: everything is freed by reference counts, without waiting for the collector."""
+    net, inputs = tiny(InplaceNet)
+    seewhy.explain(net, inputs, methods=SIX, layers="every")
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(issubclass(type(item), Tensor) for item in gc.get_objects())
+        for _ in range(20):
+            seewhy.explain(net, inputs, methods=SIX, layers="every")
+        after = sum(issubclass(type(item), Tensor) for item in gc.get_objects())
+    finally:
+        gc.enable()
+    assert after <= before
+
+
+def test_wrong_tensors() -> None:
+    net, _ = tiny(InplaceNet)
+    for wrong in (torch.zeros(3, 12, dtype=torch.float32), torch.zeros(1, 3, 12, 12, dtype=torch.uint8)):
+        with pytest.raises(UsageError, match="inputs of shape"):
+            seewhy.explain(net, wrong)
+    with pytest.raises(UsageError, match="brings no preprocessing"):
+        seewhy.explain(net, seewhy.sample("coffee"))
+    with pytest.raises(TargetError, match="3 classes for 2 pictures"):
+        seewhy.explain(net, torch.rand(2, *net.shape), targets=ClassScore(torch.tensor([1, 2, 3])))
+
+
+def test_methods_are_values() -> None:
+    for name in SIX:
+        (method,) = as_methods(name).values()
+        (again,) = as_methods(type(method).__name__).values()
+        assert method == again and hash(method) == hash(again)
+        assert eval(repr(method), {type(method).__name__: type(method)}) == method
+
+
+def test_functional_in_place_keeps_the_answer() -> None:
+    """The skip of SkipOfInplaceNet is rectified only because its ReLU works in place."""
+    net, inputs = tiny(SkipOfInplaceNet)
+    with torch.no_grad():
+        expected = net(inputs)
+    assert torch.equal(seewhy.explain(net, inputs, layers="every").logits, expected)
+    assert not torch.allclose(F.relu(net.first(inputs)), net.first(inputs))

@@ -1,0 +1,324 @@
+"""What one asks of an explanation: choices, geometry, pictures, saving and slicing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import seewhy
+from seewhy import Look
+from seewhy.errors import ChoiceError, UnknownName, UsageError
+from seewhy.explanation import drawing
+from seewhy.explanation.answer import Answer, LayerInfo, Picture
+from seewhy.explanation.flags import FLAGS, flags_of
+from seewhy.explanation.result import Explanation
+from seewhy.images.regions import largest_box
+from seewhy.images.view import View
+from seewhy.rendering import overlays as render
+from seewhy.tensors import positive_share, rescale, resize
+from support.networks import Conv1dNet, InplaceNet, tiny
+
+CROP = View(photo=(60, 100), inputs=(32, 32), box=(20.0, 0.0, 80.0, 60.0))
+
+
+def made(low: list[list[float]], view: View = CROP) -> Explanation:
+    """An explanation of one picture with one known map."""
+    photo = np.full((*view.photo, 3), 128, np.uint8)
+    return Explanation(
+        maps={("gradcam", "1", "layer"): torch.tensor([low])},
+        answers=(Answer("1", "cat", torch.tensor([2.0]), torch.tensor([1]), torch.tensor([0.9])),),
+        layer_info={"layer": LayerInfo("Conv2d", (len(low), len(low[0])), 4)},
+        reached={},
+        size=view.inputs,
+        logits=torch.tensor([[0.0, 2.0, 1.0]]),
+        labels=("dog", "cat", "bird, fowl"),
+        inputs=torch.zeros(1, 3, *view.inputs),
+        pictures=(Picture("in/cat.jpg", photo, view),),
+        single=True,
+        about={"model": "tiny"},
+    )
+
+
+# Choices
+
+
+def test_one_map_needs_no_choice_and_several_do() -> None:
+    net, inputs = tiny(InplaceNet)
+    e = seewhy.explain(net, inputs, methods=["gradcam", "layercam"], layers="every", targets=[1, 2])
+    assert e.methods == ("gradcam", "layercam") and e.targets == ("1", "2") and len(e) == 2
+    assert e.map("layercam", 2, "first").shape == (2, 12, 12)
+    for choice, words in (({}, "2 methods.*'gradcam' or layercam"), ({"method": "gradcam"}, "2 targets")):
+        with pytest.raises(ChoiceError, match=words):
+            e.map(**choice)
+    with pytest.raises(UnknownName, match="did you mean 'first'"):
+        e.map("gradcam", 1, "frist")
+    with pytest.raises(UnknownName, match="no target '4'"):
+        e.heat("gradcam", 4, "first")
+    with pytest.raises(ChoiceError, match=r"say e\[0\]"):
+        e.overlay("gradcam", 1, "first")
+
+
+def test_targets_by_key_name_index_and_synonym() -> None:
+    e = made([[1.0, 2.0], [3.0, 4.0]])
+    assert e.key(target="cat") == e.key(target=1) == e.key(target="1") == ("gradcam", "1", "layer")
+    with pytest.raises(UnknownName, match=r"no target 'fowl'\. This explanation has 1"):
+        e.key(target="fowl")
+
+
+def test_top() -> None:
+    top = made([[1.0]]).top(2)
+    assert [(index, name) for index, name, _ in top] == [(1, "cat"), (2, "bird")]
+    assert top[0][2] == pytest.approx(float(torch.tensor([0.0, 2.0, 1.0]).softmax(0)[1]))
+
+
+def test_slices_of_a_batch() -> None:
+    net, inputs = tiny(InplaceNet)
+    e = seewhy.explain(net, inputs, layers="every", targets="top2")
+    assert [len(item) for item in e] == [1, 1] and e[-1].single
+    for index in range(2):
+        one = e[index]
+        best = e.logits[index].topk(2).indices.tolist()
+        assert one.targets == tuple(map(str, best))
+        assert torch.equal(one.map(target=best[1], layer="first"), e.map(target="top2", layer="first")[index])
+    with pytest.raises(IndexError):
+        e[2]
+
+
+def test_a_class_that_is_asked_twice_is_answered_once() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    torch.nn.init.dirac_(net[0].weight)  # a class for each colour
+    inputs = torch.zeros(2, 3, 8, 8)
+    inputs[0, 0], inputs[1, 2] = 9.0, 9.0
+    assert seewhy.explain(net, inputs[:1], layers="0", targets=["top1", 0]).targets == ("0",)
+    # In a batch the rank stays apart from the classes, and meets one in the picture where they agree.
+    e = seewhy.explain(net, inputs, layers="0", targets=["top1", 0, 1])
+    assert e.targets == ("top1", "0", "1")
+    assert e[0].targets == ("0", "1") and e[1].targets == ("2", "0", "1")
+
+
+# Arithmetic
+
+
+def test_heat_is_rectified_resized_and_divided_by_its_maximum() -> None:
+    heat = made([[-3.0, 2.0], [4.0, 0.0]]).heatmap
+    assert heat.shape == (32, 32) and heat.max() == 1 and heat.min() == 0
+    assert heat[0, -1] == pytest.approx(0.5) and heat[0, 0] == 0 and heat[-1, 0] == 1
+
+
+def test_uniform_evidence_stays_visible_and_none_stays_blank() -> None:
+    assert (made([[2.0, 2.0]]).heatmap == 1).all()
+    blank = made([[-2.0, -1.0]])
+    assert (blank.heatmap == 0).all() and blank.flags() == ("no_evidence",) and blank.share() == 0
+    assert not blank.mask().any() and blank.box() is None
+    assert made([[2.0, 2.0]]).flags() == ("constant",)
+    assert set(FLAGS) >= {"constant", "no_evidence"}
+
+
+def test_flags_name_every_oddity() -> None:
+    maps = torch.tensor([[[1.0, float("nan")]], [[0.0, 0.0]], [[1.0, 2.0]]])
+    assert flags_of(maps, torch.tensor([True, False, True])) == [("non_finite",), ("no_gradient",), ()]
+    assert flags_of(torch.ones(1, 1, 1), None) == [("no_grid",)]
+
+
+def test_pure_functions() -> None:
+    assert torch.equal(rescale(torch.tensor([[2.0, 4.0], [-1.0, 0.0]])), torch.tensor([[0.5, 1.0], [0.0, 0.0]]))
+    assert positive_share(torch.tensor([[3.0, -1.0]])).item() == 0.75
+    assert resize(torch.rand(2, 5), (9,)).shape == (2, 9) and resize(torch.rand(2, 3, 4, 5), (6, 6, 6)).shape == (
+        2,
+        6,
+        6,
+        6,
+    )
+
+
+# Geometry
+
+
+def test_the_photo_gets_the_same_function_as_the_input() -> None:
+    """On a photo that is the input, placing a map is resizing it."""
+    view = View((32, 32), (32, 32), (0.0, 0.0, 32.0, 32.0))
+    e = made(torch.rand(5, 7).tolist(), view)
+    np.testing.assert_allclose(e.on_photo(), e.heatmap.numpy(), atol=1e-6)
+
+
+def test_what_lies_outside_the_crop_is_zero() -> None:
+    e = made([[1.0, 1.0], [1.0, 1.0]])
+    heat = e.on_photo()
+    assert heat.shape == (60, 100)
+    assert (heat[:, 20:80] == 1).all() and not heat[:, :20].any() and not heat[:, 80:].any()
+    assert e.box() == CROP.seen == (20, 0, 80, 60)
+
+
+def test_padding_is_cut_off() -> None:
+    view = View((60, 100), (32, 32), (0.0, -20.0, 100.0, 80.0))
+    heat = made([[0.0, 0.0], [0.0, 1.0]], view).on_photo()
+    assert heat.shape == (60, 100) and heat[-1, -1] > 0.9 and heat[0, 0] == 0
+
+
+def test_mask_and_box_follow_the_threshold() -> None:
+    e = made([[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0], [0.9, 0.0, 0.0, 0.0]])
+    assert e.mask(0.9).sum() < e.mask(0.3).sum()
+    left, top, right, bottom = e.box(0.6)
+    assert 25 < left < 50 < right < 65 and 10 < top < bottom < 35  # the part around the peak, not the far corner
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(UsageError, match="threshold"):
+            e.mask(wrong)
+
+
+def test_the_largest_part_by_a_slow_search() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        mask = generator.random((9, 11)) < generator.choice([0.2, 0.4, 0.6])
+        assert largest_box(mask) == slow_box(mask)
+
+
+def slow_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    best: list[tuple[int, int]] = []
+    left = {tuple(cell) for cell in np.argwhere(mask).tolist()}
+    for start in sorted(left):
+        if start not in left:
+            continue
+        part, waiting = [], [start]
+        left.discard(start)
+        while waiting:
+            y, x = waiting.pop()
+            part.append((y, x))
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            waiting += near
+        best = part if len(part) > len(best) else best
+    if not best:
+        return None
+    ys, xs = zip(*best, strict=True)
+    return min(xs), min(ys), max(xs) + 1, max(ys) + 1
+
+
+# Pictures
+
+
+def test_overlays_dim_what_was_not_seen_and_colour_what_speaks() -> None:
+    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(look=Look(colors="viridis")))
+    assert picture.shape == (60, 100, 3)
+    assert picture[30, 5].max() < 60 and (picture[55, 75] == 128).all()  # dimmed outside; untouched without evidence
+    assert picture[5, 25, 0] > 180 and picture[5, 25, 2] < 90  # yellow at the peak
+
+
+def test_blend_colours_everything_but_only_what_was_seen() -> None:
+    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(look=Look("blend", "jet", 0.5)))
+    assert picture[55, 75, 2] > picture[55, 75, 0] and picture[30, 5].max() < 60
+
+
+def test_overlays_have_the_size_that_was_asked() -> None:
+    e = made([[1.0, 0.0]])
+    assert e.overlay(longest=50).size == (50, 30) and e.overlay(longest=None).size == (100, 60)
+    assert e.overlay(longest=4000).size == (100, 60)  # never enlarged
+
+
+def test_classic_follows_the_tutorial_to_the_byte() -> None:
+    from seewhy.rendering.colors import table
+
+    e = dataclasses.replace(made([[-1.0, 1.0], [3.0, 5.0]]), inputs=torch.rand(1, 3, 32, 32))
+    low = torch.tensor([[0.0, 1.0], [3.0, 5.0]]) / 5  # rectified; the minimum is 0
+    heat = torch.nn.functional.interpolate(low[None, None], (32, 32), mode="bilinear")[0, 0].numpy()
+    expected = np.rint(0.6 * drawing.seen(e) + 0.4 * table("jet")[(heat * 255).astype(np.uint8)])
+    assert (np.asarray(e.classic_overlay()) == expected).all()
+    flat = dataclasses.replace(e, maps={("gradcam", "1", "layer"): torch.full((1, 2, 2), 3.0)})
+    blue = np.rint(0.6 * drawing.seen(e) + 0.4 * table("jet")[0])  # max = min is drawn as zero, as the tutorial does
+    assert (np.asarray(flat.classic_overlay()) == blue).all()
+
+
+def test_tensors_are_drawn_on_what_the_network_saw() -> None:
+    net, inputs = tiny(InplaceNet)
+    e = seewhy.explain(net, inputs, layers="first")[0]
+    assert e.overlay().size == (12, 12) and e.contact_sheet().width > 12
+    assert e._repr_png_()[:4] == b"\x89PNG"
+    line, signal = tiny(Conv1dNet)
+    with pytest.raises(UsageError, match="1 axes"):
+        seewhy.explain(line, signal, layers="first")[0].on_photo()
+
+
+def test_sheets_hold_every_layer() -> None:
+    net, inputs = tiny(InplaceNet)
+    e = seewhy.explain(net, inputs, layers="every", methods=["gradcam", "layercam"])[0]
+    small, large = e.contact_sheet("gradcam", layers=["first"]), e.contact_sheet("gradcam")
+    assert large.width * large.height > small.width * small.height
+    assert e.comparison("first").width > e.contact_sheet("gradcam", layers=["first"]).width
+
+
+# Files
+
+
+def test_saved_and_loaded_again(tmp_path: Path, embedded: seewhy.LoadedModel) -> None:
+    e = seewhy.explain(
+        embedded, seewhy.sample("coffee"), methods=["gradcam", "layercam"], layers=["bn2", "-1"], targets="top2"
+    )
+    paths = e.save(tmp_path / "run")
+    assert {path.name for path in paths} == {"maps.npz", "photo.jpg", "explanation.json"}
+    again = seewhy.load(tmp_path / "run")
+    assert again.maps.keys() == e.maps.keys()
+    assert all(torch.equal(again.maps[key], e.maps[key]) for key in e.maps)
+    assert again.view == e.view and again.answers[0].name == "espresso" and again.layer_info == e.layer_info
+    assert again.box(method="gradcam", target=967, layer="bn2") == e.box(method="gradcam", target=967, layer="bn2")
+    assert again.overlay("gradcam", 967, "bn2").size == e.overlay("gradcam", 967, "bn2").size
+    record = json.loads((tmp_path / "run" / "explanation.json").read_text())
+    assert record["top"][0]["name"] == "espresso" and record["files"] == ["maps.npz", "photo.jpg"]
+    assert (
+        record["about"]["weights"].startswith("sha256:") and record["about"]["versions"]["torch"] == torch.__version__
+    )
+    assert {"method", "target", "layer", "shape", "min", "max", "positive_share", "flags"} == record["maps"][0].keys()
+
+
+def test_a_loaded_photo_is_dimmed_once(tmp_path: Path) -> None:
+    e = made([[1.0, 0.0], [0.0, 0.0]])
+    e.save(tmp_path)
+    before, after = np.asarray(e.overlay()).astype(int), np.asarray(seewhy.load(tmp_path).overlay()).astype(int)
+    assert np.abs(before - after).max() <= 6  # JPEG
+
+
+def test_not_finite_numbers_are_valid_json(tmp_path: Path) -> None:
+    e = made([[float("nan"), 1.0]])
+    e.save(tmp_path)
+    (entry,) = json.loads((tmp_path / "explanation.json").read_text())["maps"]
+    assert entry["max"] is None and entry["flags"] == ["non_finite"]
+
+
+def test_written_pictures_carry_no_metadata(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    exif[0x8825] = {1: "N"}
+    Image.new("RGB", (64, 64)).save(tmp_path / "gps.jpg", exif=exif)
+    e = seewhy.explain(seewhy.load_model(), tmp_path / "gps.jpg")
+    e.save(tmp_path / "run")
+    with Image.open(tmp_path / "run" / "photo.jpg") as photo:
+        assert not photo.getexif() and "exif" not in photo.info
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "torn", "keys"])
+def test_a_folder_that_holds_no_explanation(tmp_path: Path, damage: str) -> None:
+    if damage != "missing":
+        made([[1.0, 2.0]]).save(tmp_path)
+    if damage == "text":
+        (tmp_path / "explanation.json").write_text("hello")
+    if damage == "torn":
+        (tmp_path / "maps.npz").write_bytes((tmp_path / "maps.npz").read_bytes()[:40])
+    if damage == "keys":
+        (tmp_path / "explanation.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"no saved explanation here|cannot be read"):
+        seewhy.load(tmp_path)
+
+
+def test_repr_is_short() -> None:
+    assert repr(made([[1.0]])) == "<Explanation of 1 picture: gradcam, target 1, layer layer>"
+
+
+def test_a_picture_in_opencv_order_is_drawn_in_its_own_colours() -> None:
+    red = np.zeros((3, 4, 4), np.float32)
+    red[2] = 1.0
+    pixels = render.seen(red, {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channels": "BGR"})
+    assert pixels[0, 0].tolist() == [255, 0, 0]

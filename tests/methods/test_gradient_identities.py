@@ -1,0 +1,265 @@
+"""What must hold by algebra, on nets small enough to know every number: no reference, no second implementation.
+
+A is the output of a convolution, G the derivative of the score by it, n its number of cells, S_k the sum of channel k.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import seewhy
+from seewhy.targets import ClassScore
+from support.identity_networks import (
+    CONVOLUTIONS,
+    blob,
+    close,
+    flattened,
+    mean_head,
+    pooled,
+    random,
+    rectified,
+    score,
+    total,
+)
+from support.networks import FlattenNet, InplaceNet, tiny
+
+METHODS = ("gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "gradcamelementwise")
+
+
+# --- nets and maps ----------------------------------------------------------------------------------------------------
+
+
+def maps_of(net: nn.Module, inputs: Tensor, classes: list[int], layer: str) -> dict[str, Tensor]:
+    """The signed maps (B, h, w) of all six methods at one layer, for one class per picture."""
+    targets = ClassScore(torch.tensor(classes))
+    explanation = seewhy.explain(net, inputs, methods=list(METHODS), layers=[layer], targets=targets)
+    return {method: explanation.map(method=method, layer=layer) for method in METHODS}
+
+
+# --- maps known by hand -----------------------------------------------------------------------------------------------
+
+
+def test_two_blobs_and_two_classes() -> None:
+    """Channel 0 has a blob top left, channel 1 one bottom right; each class is for one and against the other."""
+    first, second = blob(1, 1, 3.0), blob(5, 5, 2.0)
+    picture = torch.stack([first, second])
+    weight = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    maps = maps_of(pooled(weight), torch.stack([picture, picture]), [0, 1], "0")
+    n = 64
+    difference = (first - second) / n
+    for method in ("gradcam", "hirescam", "xgradcam"):
+        close(maps[method], torch.stack([difference, -difference]))
+    for method in ("layercam", "gradcamelementwise"):
+        close(maps[method], torch.stack([first, second]) / n)
+    means = [4 * 3 / n, 4 * 2 / n]
+    close(maps["gradcam++"], torch.stack([first / (2 + means[0]), second / (2 + means[1])]))
+
+
+def test_gradcam_points_where_the_model_does_not_look() -> None:
+    """HiResCAM's counter-example: the weights count the top left, against the bottom right, where A is larger."""
+    seen, ignored = blob(1, 1, 1.0), blob(5, 5, 2.0)
+    weight = torch.stack([blob(1, 1, 1.0) - blob(5, 5, 0.25), torch.zeros(8, 8)])[:, None]
+    maps = maps_of(flattened(weight), (seen + ignored)[None, None], [0], "0")
+    close(maps["hirescam"][0], weight[0, 0].double() * (seen + ignored))
+    close(maps["gradcam"][0], (4 * 1.0 - 4 * 0.25) / 64 * (seen + ignored))
+    assert int(maps["hirescam"].argmax()) == 1 * 8 + 1
+    assert int(maps["gradcam"].argmax()) == 5 * 8 + 5
+    assert float(maps["hirescam"][0, 5, 5]) < 0
+
+
+def test_every_number_of_a_two_by_two_map() -> None:
+    """Two channels, every weight known; the second channel sums to 0, and one gradient is 0."""
+    activation = torch.tensor([[[1.0, 2.0], [3.0, -2.0]], [[1.0, -1.0], [2.0, -2.0]]], dtype=torch.float64)
+    gradient = torch.tensor([[[1.0, 0.0], [-2.0, 4.0]], [[2.0, 1.0], [-1.0, 2.0]]], dtype=torch.float64)
+    weight = torch.stack([gradient, torch.zeros_like(gradient)])
+    maps = maps_of(flattened(weight), activation[None], [0], "0")
+    a, b = activation
+    by_hand = {
+        "gradcam": 0.75 * a + 1.0 * b,
+        "hirescam": torch.tensor([[1.0 + 2.0, 0.0 - 1.0], [-6.0 - 2.0, -8.0 - 4.0]]),
+        "layercam": torch.tensor([[1.0 + 2.0, 0.0 - 1.0], [0.0 + 0.0, -8.0 - 4.0]]),
+        "gradcamelementwise": torch.tensor([[1.0 + 2.0, 0.0], [0.0, 0.0]]),
+        # S = 4 and 0: alpha = 1 / (2 + 4 g), 1 / 2. At g = 0 it is 0, and so is relu(g).
+        "gradcam++": (1 / 6 + 4 / 18) * a + (2 + 1 + 2) / 2 * b,
+        # The sums of G A are -13 and -5; the second channel has S = 0, so no weight.
+        "xgradcam": -13 / 4 * a,
+    }
+    for method in METHODS:
+        close(maps[method][0], by_hand[method].double())
+
+
+def test_channels_of_zeros_say_nothing() -> None:
+    """A dead channel with a gradient: 0 / 0 in XGrad-CAM. The map is that of the channel that lives."""
+    living = random(2, 1, 6, 6)
+    weight = torch.tensor([[0.5, 3.0], [-0.5, -3.0]])
+    both = maps_of(pooled(weight), torch.cat([living, torch.zeros_like(living)], 1), [0, 1], "0")
+    alone = maps_of(pooled(weight[:, :1]), living, [0, 1], "0")
+    for method in METHODS:
+        close(both[method], alone[method])
+        assert float(both[method].abs().max()) > 1e-3
+
+
+def test_evidence_against_stays_negative() -> None:
+    """Maps are signed: a class with weights below 0 on activations above 0 has a map below 0 everywhere."""
+    maps = maps_of(pooled(torch.tensor([[-1.0, -2.0]])), random(1, 2, 5, 5).abs() + 0.1, [0], "0")
+    for method in ("gradcam", "hirescam", "xgradcam"):
+        assert float(maps[method].max()) < 0
+    for method in ("layercam", "gradcam++", "gradcamelementwise"):
+        close(maps[method], torch.zeros_like(maps[method]), atol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_constant_picture_has_a_constant_map(method: str) -> None:
+    found = maps_of(pooled(torch.tensor([[2.0, -1.0]])), torch.ones(1, 2, 5, 5).double(), [0], "0")[method]
+    n = 25
+    expected = {"layercam": 2 / n, "gradcamelementwise": 2 / n, "gradcam++": 2 / (2 + 2)}.get(method, 1 / n)
+    close(found, torch.full_like(found, expected))
+
+
+# --- a mean over the cells and a linear layer: CAM ---------------------------------------------------------------------
+
+
+def test_before_the_mean_three_methods_are_cam() -> None:
+    """METHODS 2.1: G = w / n, so Grad-CAM = HiResCAM = XGrad-CAM = CAM / n, for signed A."""
+    weight, bias, activation, classes = mean_head()
+    cam = torch.einsum("bk,bkhw->bhw", weight[classes], activation)
+    maps = maps_of(pooled(weight, bias), activation, classes, "0")
+    for method in ("gradcam", "hirescam", "xgradcam"):
+        close(maps[method], cam / 42)
+
+
+def test_before_the_mean_the_map_sums_to_the_score() -> None:
+    """METHODS 2.2: the sum of G A is the logit less the bias."""
+    weight, bias, activation, classes = mean_head()
+    net = pooled(weight, bias)
+    maps = maps_of(net, activation, classes, "0")
+    close(total(maps["hirescam"]), score(net, activation, classes) - bias[classes])
+
+
+def test_before_the_mean_layercam_is_cam_with_positive_weights() -> None:
+    """METHODS 2.3: for signed A; the elementwise map is the same where A is nowhere negative."""
+    weight, bias, activation, classes = mean_head()
+    positive = weight[classes].clamp(min=0)
+    maps = maps_of(pooled(weight, bias), activation, classes, "0")
+    close(maps["layercam"], torch.einsum("bk,bkhw->bhw", positive, activation) / 42)
+    maps = maps_of(pooled(weight, bias), activation.abs(), classes, "0")
+    close(maps["gradcamelementwise"], torch.einsum("bk,bkhw->bhw", positive, activation.abs()) / 42)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 30.0])
+def test_before_the_mean_gradcam_plusplus_has_a_closed_form(scale: float) -> None:
+    """METHODS 2.4: the sum over k of relu(w_k) / (2 + w_k mean(A_k)) A_k, at each scale of the logits."""
+    weight, bias, activation, classes = mean_head()
+    weight = scale * weight
+    chosen, means = weight[classes], activation.mean((2, 3))
+    expected = torch.einsum("bk,bkhw->bhw", chosen.clamp(min=0) / (2 + chosen * means), activation)
+    close(maps_of(pooled(weight, bias), activation, classes, "0")["gradcam++"], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_gradcam_plusplus_between_its_limits() -> None:
+    """METHODS 2.4: small logits give relu(w) / 2 as weights, large ones forget the weights for 1 / mean(A)."""
+    weight, _, activation, classes = mean_head()
+    activation = activation.abs() + 0.1
+    chosen = weight[classes].clamp(min=0)
+    small = maps_of(pooled(1e-9 * weight), activation, classes, "0")["gradcam++"] / 1e-9
+    close(small, torch.einsum("bk,bkhw->bhw", chosen / 2, activation), rtol=1e-8)
+    large = maps_of(pooled(1e12 * weight), activation, classes, "0")["gradcam++"]
+    close(large, torch.einsum("bk,bkhw->bhw", (chosen > 0) / activation.mean((2, 3)), activation), rtol=1e-8)
+
+
+# --- any tail ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", CONVOLUTIONS)
+def test_without_biases_the_map_sums_to_the_score(layer: str) -> None:
+    """METHODS 2.8, Euler: the sum of G A is the logit at every layer of a homogeneous net."""
+    net, inputs, classes = rectified(bias=False), random(2, 3, 12, 12), [1, 4]
+    expected = score(net, inputs, classes)
+    assert float(expected.abs().min()) > 1e-3
+    close(total(maps_of(net, inputs, classes, layer)["hirescam"]), expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("layer", CONVOLUTIONS)
+def test_with_biases_later_biases_are_what_is_missing(layer: str) -> None:
+    """METHODS 2.8: logit - sum of G A = sum over the biases after the layer of bias times gradient."""
+    net, inputs, classes = rectified(bias=True), random(2, 3, 12, 12), [1, 4]
+    later = [p for name, p in net.named_parameters() if name.endswith("bias") and int(name.split(".")[0]) > int(layer)]
+    missing = []
+    for picture, wanted in zip(inputs, classes, strict=True):  # a bias is shared by the batch: one picture at a time
+        gradients = torch.autograd.grad(net(picture[None])[0, wanted], later)
+        missing.append(sum((b * g).sum() for b, g in zip(later, gradients, strict=True)).detach())
+    assert min(abs(float(part)) for part in missing) > 1e-3
+    found = total(maps_of(net, inputs, classes, layer)["hirescam"])
+    close(score(net, inputs, classes) - found, torch.stack(missing), rtol=1e-10)
+
+
+@pytest.mark.parametrize("layer", ["first", "second", "third", "fourth"])
+def test_xgradcam_and_hirescam_have_the_same_sum(layer: str) -> None:
+    """METHODS 2.9: sum of (sum G A / S) A = sum of G A, at any layer of any net with S_k not 0."""
+    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    maps = maps_of(net, inputs, [1, 4], layer)
+    assert float((maps["xgradcam"] - maps["hirescam"]).abs().max()) > 1e-3  # so equal sums say something
+    close(total(maps["xgradcam"]), total(maps["hirescam"]), rtol=1e-10)
+
+
+def test_hirescam_less_gradcam_is_the_covariance() -> None:
+    """METHODS 2.9: the two sums differ by n times the covariance over places of G and A, summed over channels."""
+    net, inputs = tiny(FlattenNet, dtype=torch.float64)
+    classes = [1, 4]
+    with torch.no_grad():
+        activation = net.conv(inputs)
+        gradient = net.head.weight[classes].reshape(activation.shape)  # the tail is linear
+    n = 64
+    means = [signal.mean((2, 3), keepdim=True) for signal in (gradient, activation)]
+    covariance = ((gradient - means[0]) * (activation - means[1])).sum((1, 2, 3)) / n
+    assert float(covariance.abs().min()) > 1e-3
+    maps = maps_of(net, inputs, classes, "conv")
+    close(total(maps["hirescam"]) - total(maps["gradcam"]), n * covariance, rtol=1e-11)
+
+
+def test_layercam_is_elementwise_where_no_activation_is_negative() -> None:
+    """METHODS 2.10, with gradients of both signs that differ from place to place."""
+    weight = random(3, 4, 5, 5, seed=4)
+    maps = maps_of(flattened(weight, nn.Tanh()), random(2, 4, 5, 5).abs(), [0, 2], "0")
+    assert float(maps["layercam"].max()) > 0
+    close(maps["layercam"], maps["gradcamelementwise"], atol=0)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_layercam_is_elementwise_before_a_relu(inplace: bool) -> None:
+    """METHODS 2.10: at a convolution followed by ReLU, G is 0 where A is negative: with A signed the two are equal."""
+    weight = random(3, 4, 5, 5, seed=4)
+    maps = maps_of(flattened(weight, nn.ReLU(inplace)), random(2, 4, 5, 5), [0, 2], "0")
+    assert float(maps["layercam"].max()) > 0
+    close(maps["layercam"], maps["gradcamelementwise"], atol=0)
+
+
+def test_layercam_is_not_elementwise_for_signed_activations() -> None:
+    """The contrast to METHODS 2.10: before a tanh, negative A count for LayerCAM."""
+    weight = random(3, 4, 5, 5, seed=4)
+    maps = maps_of(flattened(weight, nn.Tanh()), random(2, 4, 5, 5), [0, 2], "0")
+    assert float((maps["layercam"] - maps["gradcamelementwise"]).abs().max()) > 0.1
+    assert float(maps["layercam"].min()) < 0
+
+
+def test_an_activation_overwritten_in_place_is_still_the_convolutions_own() -> None:
+    """METHODS 2.17: Grad-CAM at a convolution before an in-place ReLU is of signed A, not of what the ReLU left."""
+    weight, activation = random(3, 4, 5, 5, seed=4), random(2, 4, 5, 5)
+    maps = [maps_of(flattened(weight, nn.ReLU(inplace)), activation.clone(), [0, 2], "0") for inplace in (False, True)]
+    gradient = weight[[0, 2]] * (activation > 0)
+    expected = torch.einsum("bk,bkhw->bhw", gradient.mean((2, 3)), activation)
+    assert float((expected - torch.einsum("bk,bkhw->bhw", gradient.mean((2, 3)), activation.relu())).abs().max()) > 0.1
+    for found in maps:
+        close(found["gradcam"], expected)
+
+
+def test_the_six_methods_are_six() -> None:
+    """On a net with signed activations and gradients that vary no two methods agree: no name stands for another."""
+    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    maps = maps_of(net, inputs, [1, 4], "third")
+    peaks = sorted((float(maps[method].abs().max()), method) for method in METHODS)
+    assert all(later - earlier > 1e-6 for (earlier, _), (later, _) in pairwise(peaks))

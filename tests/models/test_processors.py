@@ -1,0 +1,84 @@
+"""The image processors of transformers, read into a `Preprocess`: their own result is the measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+import seewhy
+from seewhy.errors import UsageError
+from seewhy.models.loading import load_model
+from seewhy.models.sources.processor import from_processor
+from support.model_files import photo, tiny_vit
+
+SHAPES = ((96, 160), (200, 100), (150, 150))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        transformers.ViTImageProcessor(size={"height": 48, "width": 48}, resample=3),
+        transformers.CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}),
+        transformers.ConvNextImageProcessor(size={"shortest_edge": 56}, crop_pct=0.875),
+        transformers.ConvNextImageProcessor(size={"shortest_edge": 384}),
+        transformers.SiglipImageProcessor(size={"height": 32, "width": 32}),
+        transformers.ViTImageProcessor(size={"height": 32, "width": 32}, do_normalize=False),
+        transformers.ViTImageProcessor(size={"height": 32, "width": 32}, rescale_factor=1 / 127.5),
+        transformers.MobileNetV2ImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 48, "width": 48}),
+        transformers.MobileViTImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 48, "width": 48}),
+        transformers.MobileViTImageProcessor(size={"shortest_edge": 256}, do_flip_channel_order=False),
+        transformers.LevitImageProcessor(size={"shortest_edge": 60}, crop_size={"height": 60, "width": 60}),
+        transformers.EfficientNetImageProcessor(size={"height": 48, "width": 48}, image_std=[0.4, 0.5, 0.6]),
+        transformers.EfficientNetImageProcessor(size={"height": 48, "width": 48}, include_top=False),
+        transformers.EfficientNetImageProcessor(size={"height": 48, "width": 48}, do_normalize=False),
+        transformers.EfficientNetImageProcessor(rescale_factor=1 / 127.5, rescale_offset=True),
+    ],
+    ids=lambda item: type(item).__name__,
+)
+def test_preprocess_is_that_of_the_image_processor(settings: Any, tmp_path: Path) -> None:
+    settings.save_pretrained(tmp_path)
+    theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    ours, notes = from_processor(theirs)
+    assert ours is not None and notes == []
+    for shape in SHAPES:
+        wanted = theirs(images=Image.fromarray(photo(*shape)), return_tensors="pt")["pixel_values"]
+        given, _ = ours(photo(*shape))
+        assert given.shape == wanted.shape and torch.allclose(given, wanted, atol=1e-5)
+
+
+def test_perceiver_crops_first() -> None:
+    theirs = transformers.PerceiverImageProcessorPil()
+    ours, notes = from_processor(theirs)
+    assert ours is not None and ours.size == (224, 224) and ours(photo(200, 400))[1].seen == (112, 12, 287, 187)
+    assert all("not quite that of PerceiverImageProcessor" in note for note in notes) and len(notes) == 1
+    wanted = theirs(images=Image.fromarray(photo(256, 512)), return_tensors="pt")["pixel_values"]
+    assert torch.allclose(ours(photo(256, 512))[0], wanted, atol=1e-5)  # no resize, so its order is all the same
+
+
+def test_what_is_made_of_another_shape_is_said() -> None:
+    ours, (note,) = from_processor(transformers.DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96}))
+    assert ours is not None and "squashed to 64x64; DetrImageProcessor itself keeps the photo's proportions" in note
+    ours, (note,) = from_processor(transformers.AriaImageProcessorPil())
+    assert ours is not None and "AriaImageProcessor itself makes 980x980 of a test picture" in note
+    for processor, shape in (
+        (transformers.VivitImageProcessor(), r"VivitImageProcessor makes (1, 1, 3, 224, 224)"),
+        (transformers.Siglip2ImageProcessorPil(), r"Siglip2ImageProcessor makes (1, 256, 768)"),
+    ):
+        ours, (note,) = from_processor(processor)
+        assert ours is None and note.startswith("preprocessing: none, as") and shape in note
+
+
+def test_a_model_of_videos_says_that_it_takes_no_photo(tmp_path: Path) -> None:
+    tiny_vit(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink(missing_ok=True)
+    (tmp_path / "processor_config.json").unlink(missing_ok=True)
+    transformers.VivitImageProcessor().save_pretrained(tmp_path)
+    loaded = load_model(f"local-dir:{tmp_path}")
+    assert loaded.preprocess is None and "give tensors" in loaded.notes[0]
+    with pytest.raises(UsageError, match="brings no preprocessing for pictures"):
+        seewhy.explain(loaded, photo())

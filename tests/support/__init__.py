@@ -1,0 +1,1 @@
+"""Networks, references and helpers that several tests share."""
