@@ -24,7 +24,7 @@ from seewhy.bulk.decoding import AHEAD, Reader
 from seewhy.bulk.discovery import find_items
 from seewhy.bulk.job import run_job
 from seewhy.bulk.plan import Questions
-from seewhy.bulk.worker import Means, batched
+from seewhy.bulk.worker import Resources, batched
 
 DATA = Path(os.environ.get("SEEWHY_DATA", Path(__file__).parents[2] / "shared" / "data")) / "imagenet"
 BATCH, WORKERS = 8, 1
@@ -61,7 +61,7 @@ def throughput(home: Path, rounds: int) -> Report:
         def job() -> None:
             out = Path(tempfile.mkdtemp(dir=home))
             run_job(
-                loaded, [str(DATA)], out, Questions(layers=(layers,)), means=Means(WORKERS), batch=BATCH, quiet=True
+                loaded, [str(DATA)], out, Questions(layers=(layers,)), means=Resources(WORKERS), batch=BATCH, quiet=True
             )
 
         return job

@@ -30,12 +30,12 @@ from torchcam import methods as tc
 import seewhy
 from nets import NETS, images
 from results import markdown
-from seewhy.methods import Method, ScoreCAM
-from seewhy.methods.base import NetworkMethod, Weighted
+from seewhy.methods import ScoreCAM
+from seewhy.methods.base import Method, NetworkMethod, Weighted
 from seewhy.signals.layer import Need, Signals
-from seewhy.signals.model import Whole
+from seewhy.signals.model import ModelSignals
 from seewhy.signals.scoring import Scoring, of_classes
-from seewhy.targets import Asked, logits
+from seewhy.targets import ResolvedTarget, logits
 from seewhy.tensors import normalize, per_channel, rectify, resize, weighted_sum
 
 PHOTO = Path(__file__).resolve().parents[2] / "shared/data/pictures/bus.jpg"
@@ -199,7 +199,7 @@ class TorchcamISCAM(Weighted):
 class NearAndLikely(Scoring):
     """grad-cam: the mean of z_c - z_d over the three nearest classes, weighted by their probabilities, which are not fixed."""
 
-    def __call__(self, asked: Asked, output: Any) -> Tensor:
+    def __call__(self, asked: ResolvedTarget, output: Any) -> Tensor:
         scores = logits(output)
         own = of_classes(asked, scores)
         nearest = (scores - own[:, None]).abs().detach().argsort(1)[:, 1:4]
@@ -232,7 +232,7 @@ class Overwritten(Weighted):
 class ChannelFullGrad(NetworkMethod):
     """grad-cam: every channel of every layer, and every colour, from its minimum to its maximum (plus 1e-7)."""
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         found: list[Tensor] = []
 
         def add(terms: Tensor) -> None:

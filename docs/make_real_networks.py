@@ -76,7 +76,7 @@ def on_black(
 ) -> Image.Image:
     """A heat map in the photo's geometry without the photo; `marks` are outlined regions, `boxes` come with their colours."""
     black = Image.new("RGB", heat.shape[::-1])
-    picture = render.overlay(black, heat, seewhy.Look(opacity=1.0), (0, 0, *black.size))
+    picture = render.overlay(black, heat, seewhy.OverlayStyle(opacity=1.0), (0, 0, *black.size))
     for region in marks:
         inner = region & np.roll(region, 4, 0) & np.roll(region, -4, 0) & np.roll(region, 4, 1) & np.roll(region, -4, 1)
         picture.paste(WHITE, mask=Image.fromarray(region & ~inner))

@@ -11,8 +11,9 @@ import dataclasses
 import sys
 
 import seewhy
-from seewhy.methods import NetworkMethod, as_methods
+from seewhy.methods.base import NetworkMethod
 from seewhy.methods.catalog import METHODS
+from seewhy.methods.parsing import as_methods
 
 LAYER = "bn2"
 STAGES = ["blocks.1.1.conv_pwl", "blocks.2.1.conv_pwl", "blocks.4.2.conv_pwl", LAYER]  # for methods that join layers
@@ -41,7 +42,7 @@ def fits(model: seewhy.LoadedModel, name: str) -> bool:
         return True
     try:
         seewhy.explain(model, seewhy.sample("coffee"), methods=name, layers=LAYER)
-    except seewhy.MethodError:
+    except seewhy.errors.MethodError:
         return False
     return True
 

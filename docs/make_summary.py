@@ -17,10 +17,10 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from planted import COLOURS, CORNER, Colour, Kind, Planted, pictures, plant
 
-from seewhy.bulk.bulk_run import Run
+from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
 from seewhy.bulk.plan import Questions
-from seewhy.bulk.worker import Means
+from seewhy.bulk.worker import Resources
 from seewhy.models.loading import load_model
 from seewhy.summary import write_summary
 from seewhy.summary.document import Summary
@@ -68,8 +68,8 @@ def one(seed: int, kind: Kind, corner: str, colours: tuple[Colour, Colour], *, k
             rows = [(f"pictures/{name}", label) for name, label in zip(made.names, made.labels, strict=True)]
             csv.writer(file).writerows([("path", "label"), *rows])
         loaded = load_model(made.model, preprocess=made.preprocess, labels=["plain", "special"])
-        run_job(loaded, [str(home / "pictures.csv")], home / "run", Questions(), means=Means(), batch=8, quiet=True)
-        found, page = write_summary(Run.read(home / "run"))
+        run_job(loaded, [str(home / "pictures.csv")], home / "run", Questions(), means=Resources(), batch=8, quiet=True)
+        found, page = write_summary(BulkRun.read(home / "run"))
         if keep:
             photograph(page)
         return measured(made, found)

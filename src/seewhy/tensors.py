@@ -16,7 +16,7 @@ Arithmetic = TypeVar("Arithmetic", bound=Callable[..., Any])
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def in_full(function: Arithmetic) -> Arithmetic:
+def without_autocast(function: Arithmetic) -> Arithmetic:
     """A function of tensors that computes in their own precision, also where the caller has switched autocast on."""
 
     @wraps(function)
@@ -29,7 +29,7 @@ def in_full(function: Arithmetic) -> Arithmetic:
     return cast(Arithmetic, full)
 
 
-@in_full
+@without_autocast
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     """Sum over channels of `weights` (B, K) times `activations` (B, K, *grid), as a map (B, *grid).
 
@@ -45,7 +45,7 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(*values.shape, *[1] * (like.dim() - 2))
 
 
-def varies(maps: Tensor) -> Tensor:
+def is_not_constant(maps: Tensor) -> Tensor:
     """Whether a map (B, *grid) differs from place to place by more than rounding (B,)."""
     flat = maps.flatten(1)
     rounding = 8 * torch.finfo(maps.dtype).eps * flat.abs().amax(1)
@@ -59,16 +59,16 @@ def minmax(maps: Tensor) -> Tensor:
     """
     flat = maps.flatten(1)
     low, span = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True) - flat.amin(1, keepdim=True)
-    known = varies(maps)[:, None]
+    known = is_not_constant(maps)[:, None]
     return (torch.where(known, flat - low, 0.0) / torch.where(known, span, 1.0)).reshape(maps.shape)
 
 
-@in_full
+@without_autocast
 def first_component(terms: Tensor, *, centered: bool) -> Tensor:
     """The projection (B, *grid) of cells on the first right singular vector of `terms` (B, K, *grid), cells by channels.
 
     `centered` takes each channel's mean over the grid away first. Through the smaller of the two Gram matrices. Its sign is
-    arbitrary: `facing` settles it.
+    arbitrary: `align_sign` settles it.
     """
     matrix = terms.flatten(2)
     if centered:
@@ -90,7 +90,7 @@ def first_component(terms: Tensor, *, centered: bool) -> Tensor:
     return projected.reshape(-1, *terms.shape[2:])
 
 
-@in_full
+@without_autocast
 def top_eigenpair(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """The largest eigenvalue (B,) of symmetric matrices (B, n, n), and its vector (B, n, 1); NaN for one that is not finite.
 
@@ -133,13 +133,13 @@ def lanczos(matrix: Tensor, most: int = 64) -> tuple[Tensor, Tensor]:
     return values[-1], known.mT @ vectors[:, -1:]
 
 
-def facing(maps: Tensor, direction: Tensor) -> Tensor:
+def align_sign(maps: Tensor, direction: Tensor) -> Tensor:
     """Each map (B, *grid), or its negative, so that its product with `direction` (B, *grid) is not negative."""
     product = (maps * direction).flatten(1).sum(1)
     return maps * torch.where(product < 0, -1.0, 1.0).to(maps.dtype).reshape(-1, *[1] * (maps.dim() - 1))
 
 
-@in_full
+@without_autocast
 def blur(images: Tensor, size: int, sigma: float, border: str = "reflect") -> Tensor:
     """Images (B, C, *size) under a Gaussian kernel of `size` cells an axis; smaller where an image is not large enough."""
     for axis in range(2, images.dim()):
@@ -155,7 +155,7 @@ def blur(images: Tensor, size: int, sigma: float, border: str = "reflect") -> Te
     return images
 
 
-def widened(tensor: Tensor) -> Tensor:
+def to_float32(tensor: Tensor) -> Tensor:
     """float32 for half precision; other tensors as they are."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 

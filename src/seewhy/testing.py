@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from seewhy.engine.pipeline import explain
 from seewhy.errors import MethodError
 from seewhy.explanation.result import Explanation
-from seewhy.methods import AnyMethod, NetworkMethod, SeveralMaps, as_methods
+from seewhy.methods.base import AnyMethod, MultiMapMethod, NetworkMethod
+from seewhy.methods.parsing import as_methods
 from seewhy.targets import ClassScore
 
 TOLERANCE = 1e-4  # of a map's own maximum: sums in another order, in float32
@@ -92,7 +93,7 @@ def shape_and_type(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: li
         assert maps.device == inputs.device, f"the map at {layer} is on {maps.device}"
         assert not maps.requires_grad, f"the map at {layer} hangs on a graph"
         assert bool(maps.isfinite().all()), f"the map at {layer} has numbers that are not finite"
-        if isinstance(method, (NetworkMethod, SeveralMaps)):
+        if isinstance(method, (NetworkMethod, MultiMapMethod)):
             continue
         grid, size = e.layer_info[layer].grid, tuple(inputs.shape[2:])
         assert tuple(maps.shape[1:]) in (grid, size), f"shape {tuple(maps.shape)} on the grid {grid} of {layer}"

@@ -19,11 +19,11 @@ from PIL import Image
 from pyarrow import parquet
 
 import seewhy
-from seewhy.bulk.bulk_run import PER_LAYER, Run, footer, map_of, view_of
+from seewhy.bulk.bulk_run import PER_LAYER, BulkRun, footer, map_of, view_of
 from seewhy.bulk.export import export, run_lengths
 from seewhy.bulk.job import run_job
 from seewhy.bulk.plan import Questions
-from seewhy.bulk.worker import Means
+from seewhy.bulk.worker import Resources
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.images.view import View
 
@@ -70,27 +70,27 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def job(embedded: seewhy.LoadedModel, given: Path, out: Path, **asked: Any) -> Run:
-    settings = {"means": Means(workers=0), "batch": 4, "part_size": 3, "quiet": True}
+def job(embedded: seewhy.LoadedModel, given: Path, out: Path, **asked: Any) -> BulkRun:
+    settings = {"means": Resources(workers=0), "batch": 4, "part_size": 3, "quiet": True}
     run_job(embedded, [str(given)], out, Questions(**asked), **settings)
-    return Run.read(out)
+    return BulkRun.read(out)
 
 
 @pytest.fixture(scope="module")
-def run(embedded: seewhy.LoadedModel, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(embedded: seewhy.LoadedModel, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> BulkRun:
     out = tmp_path_factory.mktemp("run") / "out"
     layers = ("suggested", "blocks.6.*", "blocks.4.0.conv_pw")
     return job(embedded, photos, out, methods=METHODS, layers=layers, targets=("top2", "label"))
 
 
 @pytest.fixture(scope="module")
-def padded(embedded: seewhy.LoadedModel, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def padded(embedded: seewhy.LoadedModel, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> BulkRun:
     """One question, method and layer of one picture, all of which the network saw, kept as halves."""
     return job(embedded, photos / GOOD[4], tmp_path_factory.mktemp("run") / "padded", store="float16", fit="pad")
 
 
 @pytest.fixture(scope="module")
-def explained(embedded: seewhy.LoadedModel, photos: Path, run: Run) -> dict[str, seewhy.Explanation]:
+def explained(embedded: seewhy.LoadedModel, photos: Path, run: BulkRun) -> dict[str, seewhy.Explanation]:
     """Each picture explained alone, for the two classes that pictures are labelled with."""
     return {
         name: seewhy.explain(
@@ -113,7 +113,7 @@ def close(found: NDArray[Any], expected: NDArray[Any], hi: float, lo: float) -> 
 # Rows
 
 
-def test_every_picture_question_and_method_has_a_row(run: Run) -> None:
+def test_every_picture_question_and_method_has_a_row(run: BulkRun) -> None:
     rows = run.table.select(["id", "question", "method", "error"]).to_pylist()
     order = sorted([*GOOD, *BAD])
     expected = [
@@ -126,7 +126,7 @@ def test_every_picture_question_and_method_has_a_row(run: Run) -> None:
     assert repr(run) == f"<Run {run.folder}: 38 rows, complete>"
 
 
-def test_a_part_is_a_plain_parquet_file(run: Run) -> None:
+def test_a_part_is_a_plain_parquet_file(run: BulkRun) -> None:
     ids = []
     for part, path in enumerate(run.files):
         table = parquet.read_table(path)
@@ -140,7 +140,7 @@ def test_a_part_is_a_plain_parquet_file(run: Run) -> None:
         )
 
 
-def test_what_is_known_of_a_picture(run: Run, photos: Path) -> None:
+def test_what_is_known_of_a_picture(run: BulkRun, photos: Path) -> None:
     for row in run.table.filter(pc.field("question") == "top1").to_pylist():
         content = (photos / row["id"]).read_bytes()
         assert row["path"] == str(photos / row["id"]) and Path(row["path"]).is_file()
@@ -151,7 +151,7 @@ def test_what_is_known_of_a_picture(run: Run, photos: Path) -> None:
         assert row["inside"] == [None] * len(row["layers"])  # no boxes were given
 
 
-def test_failed_pictures_say_why(run: Run, photos: Path) -> None:
+def test_failed_pictures_say_why(run: BulkRun, photos: Path) -> None:
     failed = {one["id"]: one for one in run.failed}
     assert list(failed) == sorted(BAD)
     for name, reason in BAD.items():
@@ -162,7 +162,7 @@ def test_failed_pictures_say_why(run: Run, photos: Path) -> None:
         assert row["sha256"] and row["bytes"]
 
 
-def test_answers_are_those_of_explain(run: Run, explained: dict[str, seewhy.Explanation]) -> None:
+def test_answers_are_those_of_explain(run: BulkRun, explained: dict[str, seewhy.Explanation]) -> None:
     for row in run.table.filter(pc.is_null(run.table["error"])).to_pylist():
         e = explained[row["id"]]
         index, name, chance = e.top(1)[0]
@@ -182,7 +182,7 @@ def test_answers_are_those_of_explain(run: Run, explained: dict[str, seewhy.Expl
         assert view.box == pytest.approx(e.view.box, abs=1e-4)
 
 
-def test_maps_of_rows_are_those_of_explain(run: Run, explained: dict[str, seewhy.Explanation]) -> None:
+def test_maps_of_rows_are_those_of_explain(run: BulkRun, explained: dict[str, seewhy.Explanation]) -> None:
     for row in run.table.filter(pc.is_null(run.table["error"])).to_pylist():
         assert row["layers"] == list(run.layers)
         for place, layer in enumerate(row["layers"]):
@@ -199,7 +199,7 @@ def test_maps_of_rows_are_those_of_explain(run: Run, explained: dict[str, seewhy
 # Choosing
 
 
-def test_layers_are_in_the_order_of_the_network(embedded: seewhy.LoadedModel, run: Run) -> None:
+def test_layers_are_in_the_order_of_the_network(embedded: seewhy.LoadedModel, run: BulkRun) -> None:
     done: list[str] = []
     hooks = [
         module.register_forward_hook(lambda *_, name=name: done.append(name))
@@ -213,7 +213,7 @@ def test_layers_are_in_the_order_of_the_network(embedded: seewhy.LoadedModel, ru
     assert run.settings["layers"] == ["suggested", "blocks.6.*", "blocks.4.0.conv_pw"]  # as asked, not in that order
 
 
-def test_maps_of_one_layer(run: Run, explained: dict[str, seewhy.Explanation]) -> None:
+def test_maps_of_one_layer(run: BulkRun, explained: dict[str, seewhy.Explanation]) -> None:
     ids, maps = run.maps("layercam", "label", "blocks.4.0.conv_pw")
     assert ids == GOOD and maps.dtype == np.float32
     for name, found in zip(ids, maps, strict=True):
@@ -224,13 +224,13 @@ def test_maps_of_one_layer(run: Run, explained: dict[str, seewhy.Explanation]) -
     assert last.shape[1:] != maps.shape[1:]
 
 
-def chosen_rows(run: Run) -> list[dict[str, Any]]:
+def chosen_rows(run: BulkRun) -> list[dict[str, Any]]:
     """The good rows of CHOICE as they stand in the table."""
     wanted = (CHOICE["method"], CHOICE["question"])
     return [row for row in run.table.to_pylist() if (row["method"], row["question"]) == wanted and row["error"] is None]
 
 
-def test_select_gives_the_rows_that_are_meant(run: Run) -> None:
+def test_select_gives_the_rows_that_are_meant(run: BulkRun) -> None:
     assert run.select("gradcam", "top2") == ("gradcam", "top2", run.layers[-1])
     good = list(run.rows("gradcam", "top2"))
     assert [row["id"] for row in good] == GOOD
@@ -256,14 +256,14 @@ def test_select_gives_the_rows_that_are_meant(run: Run) -> None:
         ({**CHOICE, "layer": ""}, [], "no layer ''"),
     ],
 )
-def test_what_is_not_in_the_run(choice: dict[str, str], close: list[str], words: str, run: Run) -> None:
+def test_what_is_not_in_the_run(choice: dict[str, str], close: list[str], words: str, run: BulkRun) -> None:
     for function in (run.select, run.maps, run.to_pandas):
         with pytest.raises(UnknownName, match=words) as caught:
             function(**choice)
         assert caught.value.close[: len(close)] == close
 
 
-def test_what_is_left_open(run: Run) -> None:
+def test_what_is_left_open(run: BulkRun) -> None:
     with pytest.raises(ChoiceError, match="2 methods, so say which: method='gradcam' or layercam"):
         run.maps()
     with pytest.raises(ChoiceError, match="3 questions, so say which") as caught:
@@ -271,7 +271,7 @@ def test_what_is_left_open(run: Run) -> None:
     assert caught.value.choices == list(ASKED)
 
 
-def test_pandas_has_the_numbers_of_one_layer(run: Run) -> None:
+def test_pandas_has_the_numbers_of_one_layer(run: BulkRun) -> None:
     pandas = pytest.importorskip("pandas")
     frame = run.to_pandas(**CHOICE, layer="blocks.4.0.conv_pw")
     assert isinstance(frame, pandas.DataFrame) and frame["id"].tolist() == GOOD
@@ -286,7 +286,7 @@ def test_pandas_has_the_numbers_of_one_layer(run: Run) -> None:
         assert record["flags"] == row["flags"][place]
 
 
-def test_a_run_of_one_question_needs_no_choice(padded: Run, photos: Path, embedded: seewhy.LoadedModel) -> None:
+def test_a_run_of_one_question_needs_no_choice(padded: BulkRun, photos: Path, embedded: seewhy.LoadedModel) -> None:
     assert len(padded) == 1 and padded.store == "float16" and padded.failed == []
     e = seewhy.explain(embedded, photos / GOOD[4], fit="pad")
     ids, maps = padded.maps()
@@ -300,33 +300,33 @@ def test_a_run_of_one_question_needs_no_choice(padded: Run, photos: Path, embedd
 
 
 @pytest.fixture
-def copied(run: Run, tmp_path: Path) -> Path:
+def copied(run: BulkRun, tmp_path: Path) -> Path:
     shutil.copytree(run.folder, tmp_path / "copy")
     return tmp_path / "copy"
 
 
-def test_a_run_without_one_of_its_parts(run: Run, copied: Path) -> None:
-    Run.read(copied).files[1].unlink()
-    part = Run.read(copied)
+def test_a_run_without_one_of_its_parts(run: BulkRun, copied: Path) -> None:
+    BulkRun.read(copied).files[1].unlink()
+    part = BulkRun.read(copied)
     assert not part.complete and len(part.files) == 2 and "2 of 3 parts" in repr(part)
     kept = set(parquet.read_table(run.files[1])["id"].to_pylist())
     assert set(part.table["id"].to_pylist()) == {*GOOD, *BAD} - kept
     assert part.maps(**CHOICE)[0] == [name for name in GOOD if name not in kept]
 
 
-def test_what_is_no_part_of_a_run_does_not_count(run: Run, copied: Path) -> None:
+def test_what_is_no_part_of_a_run_does_not_count(run: BulkRun, copied: Path) -> None:
     name = run.files[0].name
     shutil.copy(run.files[0], copied / name.replace(name.split(".")[1], "0123456789ab"))  # of another job
     (copied / f".{name}.1-2.tmp").write_bytes(b"torn")
     (copied / "notes.parquet").write_bytes(b"mine")
-    found = Run.read(copied)
+    found = BulkRun.read(copied)
     assert [path.name for path in found.files] == [path.name for path in run.files] and len(found) == len(run)
 
 
 def test_a_run_that_has_only_begun(copied: Path) -> None:
-    for path in Run.read(copied).files:
+    for path in BulkRun.read(copied).files:
         path.unlink()
-    begun = Run.read(str(copied))
+    begun = BulkRun.read(str(copied))
     assert not begun.complete and len(begun) == 0 and begun.failed == [] and begun.layers == ()
     assert list(begun.batches()) == [] and begun.table.column_names == COLUMNS and "0 of 3 parts" in repr(begun)
     with pytest.raises(UsageError, match="no picture of this run was explained"):
@@ -343,16 +343,16 @@ def test_a_run_in_which_all_pictures_failed(embedded: seewhy.LoadedModel, photos
 
 def test_folders_that_are_no_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run here"):
-        Run.read(tmp_path)
+        BulkRun.read(tmp_path)
     (tmp_path / "job.json").write_text("{")
     with pytest.raises(UsageError, match="cannot be read"):
-        Run.read(tmp_path)
+        BulkRun.read(tmp_path)
     (tmp_path / "job.json").write_text('{"format": 99}')
     with pytest.raises(UsageError, match="another version of seewhy"):
-        Run.read(tmp_path)
+        BulkRun.read(tmp_path)
 
 
-def test_rows_in_batches_and_by_a_condition(run: Run) -> None:
+def test_rows_in_batches_and_by_a_condition(run: BulkRun) -> None:
     some = list(
         run.batches(["id", "target_name"], (pc.field("question") == "label") & (pc.field("method") == "gradcam"))
     )
@@ -363,7 +363,7 @@ def test_rows_in_batches_and_by_a_condition(run: Run) -> None:
 # Exports
 
 
-def test_npz(run: Run, tmp_path: Path) -> None:
+def test_npz(run: BulkRun, tmp_path: Path) -> None:
     assert export(run, tmp_path / "out", "npz", **CHOICE, layer=run.layers[0]) == len(GOOD)
     with np.load(tmp_path / "out" / "maps.npz", allow_pickle=False) as found:
         assert found.files == ["ids", "maps"] and found["ids"].tolist() == GOOD
@@ -384,7 +384,7 @@ NAMES = {  # the files, some of which would be the same one where capitals do no
 }  # fmt: skip
 
 
-def test_png(run: Run, explained: dict[str, seewhy.Explanation], tmp_path: Path) -> None:
+def test_png(run: BulkRun, explained: dict[str, seewhy.Explanation], tmp_path: Path) -> None:
     assert export(run, tmp_path, "png", **CHOICE) == len(GOOD)
     there = {path.relative_to(tmp_path / "maps").as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert there == set(NAMES.values())
@@ -399,7 +399,7 @@ def test_png(run: Run, explained: dict[str, seewhy.Explanation], tmp_path: Path)
 
 
 def test_png_of_a_photo_that_does_not_fill_the_input(
-    padded: Run, photos: Path, embedded: seewhy.LoadedModel, tmp_path: Path
+    padded: BulkRun, photos: Path, embedded: seewhy.LoadedModel, tmp_path: Path
 ) -> None:
     export(padded, tmp_path, "png")
     (file,) = tmp_path.rglob("*.png")
@@ -433,7 +433,7 @@ def test_run_lengths(mask: str) -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.2, 1.0])
-def test_coco(threshold: float, run: Run, explained: dict[str, seewhy.Explanation], tmp_path: Path) -> None:
+def test_coco(threshold: float, run: BulkRun, explained: dict[str, seewhy.Explanation], tmp_path: Path) -> None:
     assert export(run, tmp_path, "coco", **CHOICE, threshold=threshold) == len(GOOD)
     found = json.loads((tmp_path / "annotations.json").read_text("utf-8"))
     assert [one["file_name"] for one in found["images"]] == GOOD
@@ -459,15 +459,15 @@ def test_coco(threshold: float, run: Run, explained: dict[str, seewhy.Explanatio
         assert one["area"] == int(mask.sum()) and one["iscrowd"] == 1
 
 
-def test_coco_of_a_map_without_heat(run: Run, copied: Path, tmp_path: Path) -> None:
-    path = Run.read(copied).files[0]
+def test_coco_of_a_map_without_heat(run: BulkRun, copied: Path, tmp_path: Path) -> None:
+    path = BulkRun.read(copied).files[0]
     table = parquet.read_table(path)
     blank = [row and [bytes([128]) * len(cells) for cells in row] for row in table["maps"].to_pylist()]
     place = table.column_names.index("maps")
     parquet.write_table(
         table.set_column(place, table.schema.field("maps"), pa.array(blank, table.schema.field("maps").type)), path
     )
-    spoilt = Run.read(copied)
+    spoilt = BulkRun.read(copied)
     assert export(spoilt, tmp_path / "coco", "coco", **CHOICE) == len(GOOD)
     found = json.loads((tmp_path / "coco" / "annotations.json").read_text("utf-8"))
     assert len(found["images"]) == len(GOOD) and [one["image_id"] for one in found["annotations"]] == [4, 5, 6]
@@ -475,7 +475,7 @@ def test_coco_of_a_map_without_heat(run: Run, copied: Path, tmp_path: Path) -> N
     assert not levels(tmp_path / "png" / "maps" / NAMES[GOOD[1]]).any()
 
 
-def test_fiftyone(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_fiftyone(run: BulkRun, photos: Path, tmp_path: Path) -> None:
     assert export(run, tmp_path, "fiftyone", **CHOICE) == len(GOOD)
     samples = json.loads((tmp_path / "samples.json").read_text("utf-8"))["samples"]
     rows = chosen_rows(run)
@@ -498,7 +498,7 @@ def test_fiftyone(run: Run, photos: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_exported(
-    kind: str, more: dict[str, Any], error: type[Exception], words: str, run: Run, tmp_path: Path
+    kind: str, more: dict[str, Any], error: type[Exception], words: str, run: BulkRun, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=words):
         export(run, tmp_path / "out", kind, **{**CHOICE, **more})

@@ -21,13 +21,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from seewhy.bulk.dataset import Item, Items, Listed, readable, with_own_ids
+from seewhy.bulk.dataset import Item, Items, ListDataset, readable, with_own_ids
 from seewhy.bulk.discovery import find_items
-from seewhy.bulk.label_resolver import ClassOf
+from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.manifest import read_boxes, read_table
 from seewhy.bulk.tars import Tars, expand_braces, members
 from seewhy.errors import ImageError, UnknownName, UsageError
-from seewhy.images.discovery import find_pictures, walk
+from seewhy.images.discovery import find_images, walk
 
 E_ACUTE = "é"
 BYTES = os.fsdecode(b"caf\xe9.jpg")  # a name that is no UTF-8
@@ -83,10 +83,10 @@ def test_ids_stay_apart_whatever_the_names_are() -> None:
 
 
 def test_parts_hold_every_item_once_and_in_order() -> None:
-    items = Listed([Item(str(n), str(n)) for n in range(7)], 3)
+    items = ListDataset([Item(str(n), str(n)) for n in range(7)], 3)
     assert (items.count, items.parts) == (7, 3)
     assert [[item.id for item in items.part(n)] for n in range(3)] == [list("012"), list("345"), ["6"]]
-    assert Listed(items.items[:6], 3).parts == 2
+    assert ListDataset(items.items[:6], 3).parts == 2
 
 
 # Folders
@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_listed_is_one_that_fails(tmp_path: Path, monkey
     (alone,) = found(tmp_path / "secret")
     assert alone.error == "cannot list this folder: permission denied"
     with pytest.raises(ImageError, match="cannot list this folder: permission denied"):
-        find_pictures([str(tmp_path)])
+        find_images([str(tmp_path)])
     heard: list[OSError] = []
     assert [Path(path).name for path in walk(str(tmp_path), heard.append)] == ["1.jpg"] and len(heard) == 1
 
@@ -205,7 +205,7 @@ def test_folders_and_lists_without_pictures(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no pictures in there"):
             find_items([str(tmp_path / name)], 10)
     with pytest.raises(ImageError, match="no pictures in this folder"):
-        find_pictures([str(tmp_path / "a")])
+        find_images([str(tmp_path / "a")])
 
 
 def test_stars_are_expanded_unless_a_file_has_that_name(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_kinds_of_input_together(tmp_path: Path) -> None:
         ("cat/1.jpg", "cat"), ("cat/1.jpg#2", "dog"), ("x.jpg", None), (str(single), None),
     ]  # fmt: skip
     assert items.parts == 2 and len(items.notes) == 2
-    assert isinstance(items, Listed) and items.grouped
+    assert isinstance(items, ListDataset) and items.grouped
 
 
 # Tables
@@ -670,7 +670,7 @@ def test_a_digest_tells_any_change() -> None:
     two = Item("b", "b.jpg")
 
     def digest(*items: Item) -> str:
-        return Listed(items, 3).digest()
+        return ListDataset(items, 3).digest()
 
     changed = [
         (two, one), (one,), (one, two, two), (replace(one, id="c"), two), (replace(one, label="2"), two),
@@ -700,7 +700,7 @@ NAMES = ("tench, Tinca tinca", "crane", "cat", "crane", "7")
 
 
 def test_the_class_of_a_label() -> None:
-    of = ClassOf([], grouped=False, names=NAMES, count=5)
+    of = LabelResolver([], grouped=False, names=NAMES, count=5)
     expected = {
         "tench": 0, "TINCA TINCA": 0, "tench, Tinca tinca": 0, "cat": 2, " 2 ": 2, "007": None, "4": 4, "5": None, "-1": None,
         "crane": None, "dog": None, "": None, "²": None, "1.0": None, "9" * 18: None, "9" * 40: None,
@@ -709,17 +709,17 @@ def test_the_class_of_a_label() -> None:
 
 
 def test_without_names_or_a_count() -> None:
-    of = ClassOf(["3", "cat"], grouped=False, names=None, count=None)
+    of = LabelResolver(["3", "cat"], grouped=False, names=None, count=None)
     assert (of("3"), of("cat")) == (3, None)
     assert of(str(2**31 - 1)) == 2**31 - 1 and of(str(2**31)) is None  # what the column of a row takes
-    bare = ClassOf(["3", "cat"], grouped=False, names=None, count=3)
+    bare = LabelResolver(["3", "cat"], grouped=False, names=None, count=3)
     assert (bare("2"), bare("3"), bare("cat")) == (2, None, None)
     assert bare.notes == ["2 of 2 labels are no class of the model ('3', 'cat')"]
 
 
 def test_folders_for_all_classes_in_alphabetical_order() -> None:
     folders = ["n02", "n10", "N3", "a b", "ä"]
-    of = ClassOf(folders, grouped=True, names=NAMES, count=5)
+    of = LabelResolver(folders, grouped=True, names=NAMES, count=5)
     in_order = ["N3", "a b", "n02", "n10", "ä"]  # by code point, as torchvision's ImageFolder sorts
     assert [of(label) for label in in_order] == [0, 1, 2, 3, 4]
     assert of("n11") is None and of.notes == [
@@ -734,8 +734,8 @@ def test_alphabetical_order_as_torchvision_has_it(tmp_path: Path) -> None:
     for name in folders:
         put(tmp_path / name / "1.png", png())
     items = find_items([str(tmp_path)], 10)
-    assert isinstance(items, Listed)
-    of = ClassOf(items.labels, grouped=items.grouped, names=None, count=len(folders))
+    assert isinstance(items, ListDataset)
+    of = LabelResolver(items.labels, grouped=items.grouped, names=None, count=len(folders))
     assert {name: of(name) for name in folders} == ImageFolder(str(tmp_path)).class_to_idx
 
 
@@ -748,10 +748,10 @@ def test_alphabetical_order_as_torchvision_has_it(tmp_path: Path) -> None:
     ],
 )
 def test_labels_that_are_no_class_are_told(labels: list[str], grouped: bool, note: str) -> None:
-    of = ClassOf(labels, grouped=grouped, names=NAMES, count=5)
+    of = LabelResolver(labels, grouped=grouped, names=NAMES, count=5)
     assert of.notes == [note] and of("x") is None
 
 
 def test_labels_that_are_all_known_need_no_note() -> None:
-    of = ClassOf(["cat", "0", "tinca tinca"], grouped=True, names=NAMES, count=None)
+    of = LabelResolver(["cat", "0", "tinca tinca"], grouped=True, names=NAMES, count=None)
     assert of.notes == [] and [of("cat"), of("0"), of("tinca tinca")] == [2, 0, 0]

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from seewhy.bulk.dataset import Item
-from seewhy.bulk.decoding import LARGEST, Read, Reader, read
+from seewhy.bulk.decoding import LARGEST, DecodedImage, Reader, read
 from seewhy.bulk.input_regions import from_boxes, from_mask
 from seewhy.images.loading import load_image
 from seewhy.images.preprocess import Cut, Preprocess
@@ -42,7 +42,7 @@ def put(path: Path, content: bytes) -> str:
     return str(path)
 
 
-def taken(path: str | Path, preprocess: Any = PREPROCESS, **more: Any) -> Read:
+def taken(path: str | Path, preprocess: Any = PREPROCESS, **more: Any) -> DecodedImage:
     return read(Item("name", str(path), **more), preprocess, LIMIT)
 
 
@@ -255,7 +255,7 @@ def made() -> Iterator[Any]:
         reader.stop()
 
 
-def widths_of(found: list[tuple[int, Read]]) -> list[float | str]:
+def widths_of(found: list[tuple[int, DecodedImage]]) -> list[float | str]:
     """What came of each: the width that its reader saw, or what went wrong."""
     return [read.error or float(np.asarray(read.inputs).mean()) for _, read in found]
 

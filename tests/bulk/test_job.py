@@ -29,14 +29,14 @@ import seewhy
 from seewhy.bulk import part_files as parts
 from seewhy.bulk.batches import Batches
 from seewhy.bulk.bulk_run import footer, map_of
-from seewhy.bulk.dataset import Alone, Item
+from seewhy.bulk.dataset import Item, SinglePart
 from seewhy.bulk.decoding import read
 from seewhy.bulk.discovery import find_items
 from seewhy.bulk.engines import Actor, cause_of
 from seewhy.bulk.job import Outcome, class_of, run_job
 from seewhy.bulk.plan import Questions, make_plan
-from seewhy.bulk.rows import Taken
-from seewhy.bulk.worker import Job, Means
+from seewhy.bulk.rows import BatchItem
+from seewhy.bulk.worker import Job, Resources
 from seewhy.cli import main as cli
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.preprocess import Preprocess
@@ -93,7 +93,7 @@ def photos(tmp_path: Path) -> Path:
 def job(
     loaded: seewhy.LoadedModel, inputs: Path, out: Path, *, questions: Questions | None = None, **more: Any
 ) -> Outcome:
-    given = {"means": Means(workers=0), "batch": 2, "part_size": 4, "quiet": True, **more}
+    given = {"means": Resources(workers=0), "batch": 2, "part_size": 4, "quiet": True, **more}
     return run_job(loaded, [str(inputs)], out, questions or Questions(), **given)
 
 
@@ -110,7 +110,7 @@ def test_rows_are_those_of_explain(small: seewhy.LoadedModel, photos: Path, tmp_
     )
     outcome = job(small, photos, tmp_path / "run", questions=asked)
     assert outcome.to_dict() == {**outcome.to_dict(), "pictures": 10, "before": 0, "failed": 0, "parts": 3, "left": 0}
-    run = seewhy.read(tmp_path / "run")
+    run = seewhy.read_run(tmp_path / "run")
     rows = run.table.to_pylist()
     assert len(rows) == 10 * 4 * 2
     questions = ["top1", "top2", "label", "3"]
@@ -124,7 +124,7 @@ def test_rows_are_those_of_explain(small: seewhy.LoadedModel, photos: Path, tmp_
             photos / row["id"],
             methods=row["method"],
             layers="every",
-            targets=ranked if ranked != "top2" else seewhy.TopScore(2),
+            targets=ranked if ranked != "top2" else seewhy.targets.TopScore(2),
         )
         assert (row["label"], row["label_class"]) == (label, ["ant", "bee"].index(label))
         assert (row["predicted"], row["predicted_name"]) == e.top(1)[0][:2]
@@ -148,7 +148,7 @@ def test_questions_that_mean_the_same_class_have_their_rows_all_the_same(
     one = next((photos / "ant").iterdir())
     said = seewhy.explain(small, one).top(1)[0][0]
     job(small, one, tmp_path / "run", questions=Questions(targets=("predicted", str(said), "top2")))
-    rows = seewhy.read(tmp_path / "run").table.to_pylist()
+    rows = seewhy.read_run(tmp_path / "run").table.to_pylist()
     assert [row["question"] for row in rows] == ["top1", str(said), "top2"]
     assert rows[0]["maps"] == rows[1]["maps"] and rows[0]["target"] == rows[1]["target"] == str(said)
     assert rows[2]["target"] != str(said)
@@ -156,7 +156,7 @@ def test_questions_that_mean_the_same_class_have_their_rows_all_the_same(
 
 def test_the_footer_says_what_made_a_part(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
     job(small, photos, tmp_path / "run")
-    run = seewhy.read(tmp_path / "run")
+    run = seewhy.read_run(tmp_path / "run")
     found = footer(run.files[1])
     assert (
         found["part"] == 1
@@ -170,7 +170,7 @@ def test_the_footer_says_what_made_a_part(small: seewhy.LoadedModel, photos: Pat
 
 def test_a_part_does_not_depend_on_how_it_was_read(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
     job(small, photos, tmp_path / "a")
-    job(small, photos, tmp_path / "b", means=Means(workers=2))
+    job(small, photos, tmp_path / "b", means=Resources(workers=2))
     assert files(tmp_path / "a") == files(tmp_path / "b")
     for shard in ((1, 2), (0, 2)):
         job(small, photos, tmp_path / "c", shard=shard)
@@ -187,7 +187,7 @@ def test_labels_that_are_no_class_fail_only_where_they_are_asked(
     )
     assert job(small, table, tmp_path / "a").failed == 0
     assert job(small, table, tmp_path / "b", questions=Questions(targets=("label",))).failed == 2
-    reasons = [row["error"] for row in seewhy.read(tmp_path / "b").table.to_pylist()]
+    reasons = [row["error"] for row in seewhy.read_run(tmp_path / "b").table.to_pylist()]
     assert reasons == [None, "its label 'moose' is no class of the model", "no label"]
 
 
@@ -226,8 +226,10 @@ def test_every_bad_picture_is_a_row_with_its_reason_and_all_good_ones_are_done(
     (folder / "deep").mkdir()
     (folder / "deep" / "folder.jpg").mkdir()
     os.mkfifo(folder / "pipe.jpg")
-    outcome = job(small, folder, tmp_path / "run", means=Means(workers=1), questions=Questions(max_pixels=1_000_000))
-    rows = {row["id"]: row["error"] for row in seewhy.read(tmp_path / "run").table.to_pylist()}
+    outcome = job(
+        small, folder, tmp_path / "run", means=Resources(workers=1), questions=Questions(max_pixels=1_000_000)
+    )
+    rows = {row["id"]: row["error"] for row in seewhy.read_run(tmp_path / "run").table.to_pylist()}
     assert {name for name, error in rows.items() if error is None} == set(right)
     bad = {name: error for name, error in rows.items() if error is not None}
     assert set(bad) == {
@@ -249,8 +251,8 @@ def test_a_picture_that_the_model_refuses_does_not_take_its_batch_along(photos: 
     preprocess = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3, "bilinear", 32, fit="squash")
     loaded = seewhy.load_model(Picky().eval(), preprocess=preprocess, labels=["ant", "bee", "cat", "dog"])
     assert job(loaded, photos, tmp_path / "run", batch=4).failed == 1
-    assert seewhy.read(tmp_path / "run").failed[0]["error"].endswith("(too dark for me); give inputs that it takes")
-    assert len(seewhy.read(tmp_path / "run").table) == 11
+    assert seewhy.read_run(tmp_path / "run").failed[0]["error"].endswith("(too dark for me); give inputs that it takes")
+    assert len(seewhy.read_run(tmp_path / "run").table) == 11
 
 
 def test_a_question_that_nothing_answers_is_an_error_at_once(
@@ -276,9 +278,9 @@ class Full(Small):
         return super().forward(inputs)
 
 
-def taken(loaded: seewhy.LoadedModel, photos: Path) -> list[Taken]:
+def taken(loaded: seewhy.LoadedModel, photos: Path) -> list[BatchItem]:
     paths = sorted(photos.rglob("*.png"))
-    return [Taken(at, read(Item(path.name, str(path)), loaded.preprocess, 10**6)) for at, path in enumerate(paths)]
+    return [BatchItem(at, read(Item(path.name, str(path)), loaded.preprocess, 10**6)) for at, path in enumerate(paths)]
 
 
 def test_a_batch_is_halved_where_memory_ends_and_stays_so(small: seewhy.LoadedModel, photos: Path) -> None:
@@ -669,7 +671,7 @@ def test_suggested_is_one_layer_for_all_starts(
 
     monkeypatch.setattr(settling, "suggest", never)
     job(small, photos, tmp_path / "run", shard=(1, 2))
-    assert seewhy.read(tmp_path / "run").layers == ("features",)
+    assert seewhy.read_run(tmp_path / "run").layers == ("features",)
 
 
 def test_the_first_plan_that_is_written_is_the_one(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
@@ -741,7 +743,7 @@ def test_an_actor_sends_its_notes_with_its_part(
     plan = replace(make_plan(loaded, items, Questions(), 5), batch=5)
     (tmp_path / "run").mkdir()
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda given: given))
-    own = Job(loaded, Alone(()), plan, tmp_path / "run", Means(workers=0), class_of(loaded, items))
+    own = Job(loaded, SinglePart(()), plan, tmp_path / "run", Resources(workers=0), class_of(loaded, items))
     actor = Actor([own], gpu=False, threads=torch.get_num_threads())
     sent = [{"part": np.array([part]), "items": [pickle.dumps(items.alone(part))]} for part in (0, 1)]
     rows = [actor(one) for one in sent]
@@ -780,5 +782,5 @@ def test_one_logit_predicts_no_class(photos: Path, tmp_path: Path, small: seewhy
 
     loaded = seewhy.load_model(One().eval(), preprocess=small.preprocess)
     job(loaded, photos, tmp_path / "run")
-    row = seewhy.read(tmp_path / "run").table.to_pylist()[0]
+    row = seewhy.read_run(tmp_path / "run").table.to_pylist()[0]
     assert row["predicted"] is None and row["confidence"] is None and row["score"] is not None

@@ -267,7 +267,7 @@ def test_the_command_in_the_record_makes_it_again(capsys: pytest.CaptureFixture[
     program, *arguments = shlex.split(command)
     assert program == "seewhy"
     run(capsys, *arguments, "-q", "-o", "two")
-    one, two = seewhy.load("one/coffee"), seewhy.load("two/coffee")
+    one, two = seewhy.load_explanation("one/coffee"), seewhy.load_explanation("two/coffee")
     assert list(one.maps) == list(two.maps) and len(one.maps) == 6
     assert all(torch.equal(one.maps[key], two.maps[key]) for key in one.maps)
     assert Path("one/coffee/report.html").read_bytes() == Path("two/coffee/report.html").read_bytes()

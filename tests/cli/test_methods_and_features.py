@@ -15,9 +15,11 @@ from torch import nn
 import seewhy
 from seewhy.cli import main as cli
 from seewhy.errors import MethodError, UnknownName, UsageError
-from seewhy.methods import LayerCAM, NetworkMethod, ScoreCAM, Smooth, as_methods
+from seewhy.methods import LayerCAM, ScoreCAM, Smooth
+from seewhy.methods.base import NetworkMethod
 from seewhy.methods.cards import cards
 from seewhy.methods.catalog import METHODS, read_method
+from seewhy.methods.parsing import as_methods
 from support.networks import TwiceNet, tiny
 from support.paths import ROOT
 
@@ -228,7 +230,7 @@ def test_methods_with_settings_on_the_command_line(capsys: pytest.CaptureFixture
             "deepfeaturefactorization(concepts=2)#1|967|bn2", "deepfeaturefactorization(concepts=2)#2|967|bn2",
             "fullgrad|967|network", "gradcam|967|bn2", "smooth(layercam,samples=2)|967|bn2",
         ]  # fmt: skip
-    again = seewhy.load(tmp_path / "coffee")
+    again = seewhy.load_explanation(tmp_path / "coffee")
     assert again.layers_of("fullgrad") == ("network",)
     folder = tmp_path / "coffee" / "overlays" / "smooth_layercam_samples_2_"
     assert [path.name for path in folder.rglob("*.jpg")] == ["01_bn2.jpg"]

@@ -31,7 +31,7 @@ def test_why_this_and_not_that(capsys: pytest.CaptureFixture[str]) -> None:
     found = record(capsys, BOTH, "-t", "espresso", "--versus", "Egyptian cat", "--fit", "squash", "-l", "suggested")
     assert [target["name"] for target in found["targets"]] == ["espresso rather than Egyptian cat"]  # type: ignore[attr-defined]
     folder = Path("cam/cat_espresso")
-    e = seewhy.load(folder)
+    e = seewhy.load_explanation(folder)
     assert e.answers[0].name == "espresso rather than Egyptian cat" and e.overlay().size[0] > 100
     heat = e.on_photo()
     middle = heat.shape[1] // 2

@@ -188,7 +188,7 @@ def test_scores_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(out)
     assert code == 0 and record["targets"][0]["score"] is None
     assert any("score of class 1" in note and "not a finite number" in note for note in record["notes"])
-    loaded = seewhy.load("cam/red")
+    loaded = seewhy.load_explanation("cam/red")
     assert loaded.answers[0].scores.isnan().all()
     assert loaded.to_dict()["notes"] == record["notes"]
     code, out, _ = job(capsys, "Infinite", "red.png", "-t", "1", "--label", "2")
@@ -245,7 +245,7 @@ def test_an_input_of_many_channels_is_kept_as_it_is() -> None:
     inputs = torch.rand(1, 5, 12, 10)
     e = seewhy.explain(net(5), inputs, layers="0")
     assert {path.name for path in e.save("run")} == {"maps.npz", "input.npz", "explanation.json"}
-    loaded = seewhy.load("run")
+    loaded = seewhy.load_explanation("run")
     assert loaded.inputs is not None and torch.equal(loaded.inputs, inputs)
     assert torch.equal(loaded.map(), e.map()[0]) and loaded.box() == e.box()
     with pytest.raises(UsageError, match=r"\(5, 12, 10\) is no picture; use map\(\) or heat\(\)"):

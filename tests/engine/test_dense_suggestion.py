@@ -26,7 +26,7 @@ class Residual(nn.Module):
         return found
 
 
-class Heads(nn.Module):
+class AttentionCall(nn.Module):
     """Two heads on one trunk: neither sees all of the answer, the trunk does."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Heads(nn.Module):
     ("net", "layer"),
     [
         (Residual, "join"),
-        (Heads, "trunk"),
+        (AttentionCall, "trunk"),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Softmax(1)), "1"),
         (lambda: fcn_resnet50(weights=None, weights_backbone=None, num_classes=4), "classifier.2"),
     ],

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import seewhy
-from seewhy import Look
+from seewhy import OverlayStyle
 from seewhy.engine.options import read_settings
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.images.regions import largest_box
@@ -170,7 +170,7 @@ def test_a_signal_of_any_length_is_drawn(length: int, width: int) -> None:
     signal[1] = 3.0
     heat = np.zeros(length, np.float32)
     heat[length // 2] = 1
-    picture = curves.overlay(signal, heat, Look(), width)
+    picture = curves.overlay(signal, heat, OverlayStyle(), width)
     assert picture.width == width and picture.height > 40
     assert colorful(picture).max() > 60  # one sample of 100,000 is still seen
     assert (np.asarray(picture).min(2) > 180).any()
@@ -190,7 +190,7 @@ def test_a_spike_between_pixels_and_gaps_are_drawn() -> None:
 
 
 def test_many_channels_say_how_many_are_shown() -> None:
-    few, many = (curves.overlay(np.random.rand(n, 99), np.zeros(99), Look(), 700) for n in (12, 64))
+    few, many = (curves.overlay(np.random.rand(n, 99), np.zeros(99), OverlayStyle(), 700) for n in (12, 64))
     assert many.height > few.height  # a line of text
 
 
@@ -203,7 +203,7 @@ def test_slices_are_spread_and_hold_the_peak() -> None:
 
 
 def test_the_blob_is_coloured_in_its_slices_only(blob: seewhy.Explanation) -> None:
-    picture = blob[0].overlay(target="bright", look=Look(colors="viridis"), longest=884)
+    picture = blob[0].overlay(target="bright", look=OverlayStyle(colors="viridis"), longest=884)
     colors = colorful(picture)
     shown = slices.choose_slices(40, 16, int(blob[0].heat(target="bright").amax((1, 2)).argmax()))
     side = 220
@@ -221,7 +221,7 @@ def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
     with pytest.raises(ChoiceError, match=r"say e\[0\]"):
         e.overlay("gradcam", 0, "first")
     one = e[0]
-    sheet, comparison = one.contact_sheet("gradcam", 0), one.comparison("first", look=Look(scale="shared"))
+    sheet, comparison = one.contact_sheet("gradcam", 0), one.comparison("first", look=OverlayStyle(scale="shared"))
     assert sheet.width > 300 and comparison.width > 600 and one.features_sheet("gradcam", 0).width > 600
     with pytest.raises(UsageError, match="photos"):
         one.classic_overlay("gradcam", 0, "first")
@@ -241,7 +241,7 @@ def test_saved_loaded_and_drawn_alike(net: type[nn.Module], tmp_path: Path) -> N
     model, inputs = tiny(net)
     e = seewhy.explain(model, inputs[:1], layers="first", targets=1)[0]
     assert {path.name for path in e.save(tmp_path)} == {"maps.npz", "input.npz", "explanation.json"}
-    again = seewhy.load(tmp_path)
+    again = seewhy.load_explanation(tmp_path)
     assert again.size == e.size and torch.equal(again.inputs, e.inputs.detach().float())
     assert (np.asarray(again.overlay()) == np.asarray(e.overlay())).all() and again.box() == e.box()
     assert {path.name for path in again.save(tmp_path)} == {"maps.npz", "input.npz", "explanation.json"}
@@ -264,7 +264,7 @@ def test_a_weak_answer_looks_weak_on_a_shared_scale() -> None:
     one = e[0]
     assert one.on_photo(target=1, scale="shared").max() == pytest.approx(0.25)
     assert one.mask(0.2, target=1, scale="shared").sum() == 9 and one.box(target=1, scale="shared") is None
-    weak, own = (colorful(one.overlay(target=1, look=Look(scale=scale))).max() for scale in ("shared", "own"))
+    weak, own = (colorful(one.overlay(target=1, look=OverlayStyle(scale=scale))).max() for scale in ("shared", "own"))
     assert weak < own
     blank = seewhy.explain(net, -inputs, layers="0", targets=[0, 1])
     assert (blank.heat(target=1, scale="shared") == 0).all() and not blank[0].mask(target=0, scale="shared").any()
@@ -272,7 +272,7 @@ def test_a_weak_answer_looks_weak_on_a_shared_scale() -> None:
 
 def test_an_unknown_scale_is_named(beat: seewhy.Explanation) -> None:
     for call in (
-        lambda: Look(scale="shard"),
+        lambda: OverlayStyle(scale="shard"),
         lambda: beat.heat(target=0, scale="shard"),
         lambda: beat[0].mask(target=0, scale="shard"),
         lambda: read_settings(scale="shard"),

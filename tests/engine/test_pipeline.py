@@ -16,7 +16,7 @@ import seewhy
 from seewhy import ClassScore
 from seewhy.errors import LayerError, TargetError, UsageError
 from seewhy.explanation.result import Explanation
-from seewhy.methods import as_methods
+from seewhy.methods.parsing import as_methods
 from support.layers import same, small, snapshot
 from support.networks import Conv1dNet, Conv3dNet, DictNet, InplaceNet, SkipOfInplaceNet, TupleNet, TwiceNet, tiny
 
@@ -211,7 +211,7 @@ def test_an_error_in_a_method_comes_through() -> None:
     from dataclasses import dataclass
 
     @dataclass(frozen=True)
-    class Broken(seewhy.Method):
+    class Broken(seewhy.methods.Method):
         def __call__(self, at: object) -> Tensor:
             raise ZeroDivisionError("in the method")
 

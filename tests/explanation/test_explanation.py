@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import seewhy
-from seewhy import Look
+from seewhy import OverlayStyle
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.explanation import drawing
 from seewhy.explanation.answer import Answer, LayerInfo, Picture
@@ -203,14 +203,14 @@ def slow_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
 
 
 def test_overlays_dim_what_was_not_seen_and_colour_what_speaks() -> None:
-    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(look=Look(colors="viridis")))
+    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(look=OverlayStyle(colors="viridis")))
     assert picture.shape == (60, 100, 3)
     assert picture[30, 5].max() < 60 and (picture[55, 75] == 128).all()  # dimmed outside; untouched without evidence
     assert picture[5, 25, 0] > 180 and picture[5, 25, 2] < 90  # yellow at the peak
 
 
 def test_blend_colours_everything_but_only_what_was_seen() -> None:
-    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(look=Look("blend", "jet", 0.5)))
+    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(look=OverlayStyle("blend", "jet", 0.5)))
     assert picture[55, 75, 2] > picture[55, 75, 0] and picture[30, 5].max() < 60
 
 
@@ -260,7 +260,7 @@ def test_saved_and_loaded_again(tmp_path: Path, embedded: seewhy.LoadedModel) ->
     )
     paths = e.save(tmp_path / "run")
     assert {path.name for path in paths} == {"maps.npz", "photo.jpg", "explanation.json"}
-    again = seewhy.load(tmp_path / "run")
+    again = seewhy.load_explanation(tmp_path / "run")
     assert again.maps.keys() == e.maps.keys()
     assert all(torch.equal(again.maps[key], e.maps[key]) for key in e.maps)
     assert again.view == e.view and again.answers[0].name == "espresso" and again.layer_info == e.layer_info
@@ -277,7 +277,10 @@ def test_saved_and_loaded_again(tmp_path: Path, embedded: seewhy.LoadedModel) ->
 def test_a_loaded_photo_is_dimmed_once(tmp_path: Path) -> None:
     e = made([[1.0, 0.0], [0.0, 0.0]])
     e.save(tmp_path)
-    before, after = np.asarray(e.overlay()).astype(int), np.asarray(seewhy.load(tmp_path).overlay()).astype(int)
+    before, after = (
+        np.asarray(e.overlay()).astype(int),
+        np.asarray(seewhy.load_explanation(tmp_path).overlay()).astype(int),
+    )
     assert np.abs(before - after).max() <= 6  # JPEG
 
 
@@ -310,7 +313,7 @@ def test_a_folder_that_holds_no_explanation(tmp_path: Path, damage: str) -> None
     if damage == "keys":
         (tmp_path / "explanation.json").write_text("{}")
     with pytest.raises(UsageError, match=r"no saved explanation here|cannot be read"):
-        seewhy.load(tmp_path)
+        seewhy.load_explanation(tmp_path)
 
 
 def test_repr_is_short() -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from seewhy.errors import ImageError
-from seewhy.images.discovery import find_pictures
+from seewhy.images.discovery import find_images
 from seewhy.images.loading import FORMATS, known_formats, load_image
 
 LOSSLESS = ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
@@ -437,30 +437,30 @@ def album(tmp_path):
 
 
 def test_folders_are_walked_in_sorted_order(album):
-    found = find_pictures([str(album)])
+    found = find_images([str(album)])
     assert found == [str(album / name) for name in ("a.JPG", "b.png", "sub/c.webp", "sub/deep/d.tif")]
 
 
 def test_files_are_passed_on_in_the_order_given(album):
     given = ["z.png", "-", str(album / "notes.txt"), "gone/x.jpg"]
-    assert find_pictures(given) == given
-    assert find_pictures(["z.png", str(album / "sub")])[0] == "z.png"
-    assert find_pictures([]) == []
+    assert find_images(given) == given
+    assert find_images(["z.png", str(album / "sub")])[0] == "z.png"
+    assert find_images([]) == []
 
 
 def test_a_hidden_folder_that_is_asked_for_is_walked(album):
-    assert find_pictures([str(album / ".git")]) == [str(album / ".git" / "e.png")]
+    assert find_images([str(album / ".git")]) == [str(album / ".git" / "e.png")]
 
 
 def test_a_loop_of_links_ends(album):
     (album / "sub" / "again").symlink_to(album)
-    assert len(find_pictures([str(album)])) == 4
+    assert len(find_images([str(album)])) == 4
 
 
 def test_a_folder_without_pictures_is_an_error(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ImageError, match="no pictures in this folder") as caught:
-        find_pictures([str(tmp_path)])
+        find_images([str(tmp_path)])
     assert caught.value.source == str(tmp_path)
 
 
@@ -474,4 +474,4 @@ def test_a_folder_that_cannot_be_listed_is_an_error(album, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(ImageError, match="deep: cannot list this folder: permission denied"):
-        find_pictures([str(album)])
+        find_images([str(album)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.methods import Method
+from seewhy.methods.base import Method
 from seewhy.methods.catalog import METHODS
 from seewhy.signals.layer import Need, Signals
 from seewhy.testing import check_method

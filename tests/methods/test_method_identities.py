@@ -53,14 +53,11 @@ from seewhy.methods import (
     LayerCAM,
     LayerCAMFusion,
     LeGrad,
-    Method,
-    NetworkMethod,
     Occlusion,
     OptiCAM,
     PolyCAM,
     ReciproCAM,
     RefineCAM,
-    Sampled,
     ScoreCAM,
     SegEigenCAM,
     ShapleyCAM,
@@ -68,11 +65,12 @@ from seewhy.methods import (
     SmoothGradCAMPlusPlus,
     ViTReciproCAM,
     XGradCAM,
-    as_methods,
 )
+from seewhy.methods.base import Method, NetworkMethod, VariantMethod
 from seewhy.methods.catalog import METHODS
+from seewhy.methods.parsing import as_methods
 from seewhy.signals.layer import Need, Signals, Variant
-from seewhy.signals.model import Whole
+from seewhy.signals.model import ModelSignals
 from seewhy.targets import ClassScore
 from support.identity_networks import (
     CONVOLUTIONS,
@@ -1028,7 +1026,7 @@ def test_sess_of_one_scale_is_the_map_of_the_picture_blurred(base: Method) -> No
 class Shares(NetworkMethod):
     """x dy/dx, and what each bias adds spread over all pixels: the pieces of FullGrad, without its scaling."""
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         found = list[Tensor]()
 
         def consume(bias: Tensor, gradient: Tensor) -> None:
@@ -1674,7 +1672,7 @@ class Bad(Variant):
 
 
 @dataclass(frozen=True)
-class RaisesLater(Sampled):
+class RaisesLater(VariantMethod):
     """Raises after the first variant, or with a variant that cannot be made."""
 
     bad: bool = False
@@ -1691,7 +1689,7 @@ class RaisesLater(Sampled):
 class RaisesForAll(NetworkMethod):
     """Raises while biases are heard."""
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         def consume(bias: Tensor, gradient: Tensor) -> None:
             raise Stop
 

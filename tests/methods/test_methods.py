@@ -43,7 +43,6 @@ from seewhy.methods import (
     Integrated,
     LaFAM,
     LayerCAM,
-    Method,
     OptiCAM,
     RandomCAM,
     ReciproCAM,
@@ -54,6 +53,7 @@ from seewhy.methods import (
     SmoothGradCAMPlusPlus,
     XGradCAM,
 )
+from seewhy.methods.base import Method
 from seewhy.targets import ClassScore
 from support import reference as slow
 from support import reference_methods as ref

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.errors import LayerError, MethodError, UsageError
 from seewhy.nested import first_tensor
-from seewhy.tracing.resume import Tail
+from seewhy.tracing.resume import PartialForward
 from seewhy.tracing.twin import twin
 from support.networks import TINY, TwiceNet, tiny
 
@@ -72,7 +72,7 @@ def test_what_comes_after_a_layer_is_the_same_function(source: str, name: str, l
     torch.manual_seed(0)
     net = (torchvision.models.get_model(name) if source == "torchvision" else timm.create_model(name)).eval()
     inputs = torch.randn(1, 3, 224 if "224" in name else 96, 224 if "224" in name else 96)
-    tail = Tail(net, inputs, layer)
+    tail = PartialForward(net, inputs, layer)
     rows = tail.original * torch.rand(3, *[1] * (tail.original.dim() - 1))
     with torch.inference_mode():
         found = first_tensor(tail(rows))
@@ -85,7 +85,7 @@ def test_it_is_the_same_function_on_nets_that_work_in_place(kind: type[nn.Module
     net, inputs = tiny(kind, dtype=torch.float64)
     for name, module in net.named_modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and name != "twice":
-            tail = Tail(net, inputs[:1], name)
+            tail = PartialForward(net, inputs[:1], name)
             rows = tail.original * torch.rand(4, *[1] * (tail.original.dim() - 1), dtype=torch.float64)
             expected = answered(net, name, inputs[:1], rows)
             torch.testing.assert_close(first_tensor(tail(rows)), expected, rtol=1e-10, atol=1e-12)
@@ -117,7 +117,7 @@ class Random(nn.Module):
 
 def test_a_network_that_cannot_be_resumed_is_an_error() -> None:
     with pytest.raises(LayerError, match="the model answers otherwise than before"):
-        Tail(Random(), torch.rand(1, 3, 8, 8), "conv")
+        PartialForward(Random(), torch.rand(1, 3, 8, 8), "conv")
     with pytest.raises(MethodError, match="layer 'conv': resumed there, the model answers otherwise than before"):
         seewhy.explain(Random(), torch.rand(1, 3, 8, 8), methods="ablationcam", layers="conv")
 
@@ -139,7 +139,7 @@ class Asserting(nn.Module):
 
 def test_a_network_that_checks_its_shapes_is_resumed_with_copies() -> None:
     net = Asserting().eval()
-    assert Tail(net, torch.rand(1, 3, 8, 8), "second").repeat
+    assert PartialForward(net, torch.rand(1, 3, 8, 8), "second").repeat
     e = seewhy.explain(net, torch.rand(2, 3, 8, 8), methods="ablationcam", layers="second", targets=0)
     assert e.map().shape == (2, 8, 8)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from seewhy.bulk.bulk_run import Run
+from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
 from seewhy.bulk.plan import Questions
-from seewhy.bulk.worker import Means
+from seewhy.bulk.worker import Resources
 from seewhy.models.loading import load_model
 from seewhy.summary.document import Summary, document, summarize
 from seewhy.summary.outliers import EDGE
@@ -38,9 +38,9 @@ def whole(home: Path, kind: Kind, seed: int = 0) -> tuple[Planted, Summary]:
         csv.writer(file).writerows([("path", "label"), *rows])
     loaded = load_model(made.model, preprocess=made.preprocess, labels=["plain", "special"])
     run_job(
-        loaded, [str(home / "pictures.csv")], home / "run", Questions(), means=Means(workers=0), batch=8, quiet=True
+        loaded, [str(home / "pictures.csv")], home / "run", Questions(), means=Resources(workers=0), batch=8, quiet=True
     )
-    return made, summarize(Run.read(home / "run"))
+    return made, summarize(BulkRun.read(home / "run"))
 
 
 def tagged_share(made: Planted, ids: list[str]) -> float:

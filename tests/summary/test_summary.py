@@ -21,10 +21,10 @@ from torch import nn
 
 import seewhy
 from seewhy import tensors
-from seewhy.bulk.bulk_run import Run
+from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
 from seewhy.bulk.plan import Questions
-from seewhy.bulk.worker import Means
+from seewhy.bulk.worker import Resources
 from seewhy.cli import main as cli
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.preprocess import Preprocess
@@ -90,33 +90,33 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def made(home: Path, name: str, gain: float = 1.0, **asked: Any) -> Run:
+def made(home: Path, name: str, gain: float = 1.0, **asked: Any) -> BulkRun:
     questions = Questions(**{"targets": ("predicted", "label"), "store": "float16", **asked})
     run_job(
         model(gain),
         [str(home / "table.csv")],
         home / name,
         questions,
-        means=Means(workers=0),
+        means=Resources(workers=0),
         batch=4,
         part_size=10,
         quiet=True,
     )
-    return Run.read(home / name)
+    return BulkRun.read(home / name)
 
 
 @pytest.fixture(scope="module")
-def run(home: Path) -> Run:
+def run(home: Path) -> BulkRun:
     return made(home, "run", layers=("features.0",))
 
 
-def changed(run: Run, folder: Path, change: Callable[[dict[str, Any]], None]) -> Run:
+def changed(run: BulkRun, folder: Path, change: Callable[[dict[str, Any]], None]) -> BulkRun:
     """A copy of a run whose rows have been changed."""
     import pyarrow as pa
     from pyarrow import parquet
 
     shutil.copytree(run.folder, folder)
-    copy = Run.read(folder)
+    copy = BulkRun.read(folder)
     for file in copy.files:
         table = parquet.read_table(file)
         rows = table.to_pylist()
@@ -138,7 +138,7 @@ def at_layers(row: dict[str, Any], keep: Callable[[str], bool]) -> None:
 # Numbers
 
 
-def test_classes_are_counted_and_averaged_as_by_hand(run: Run, home: Path) -> None:
+def test_classes_are_counted_and_averaged_as_by_hand(run: BulkRun, home: Path) -> None:
     summary = summarize(run)
     answers = summary.answers
     assert len(answers) == 36 and len(answers.failed) == 2 and summary.answers.question == "top1"
@@ -160,7 +160,7 @@ def test_classes_are_counted_and_averaged_as_by_hand(run: Run, home: Path) -> No
         assert row.means["border"] == pytest.approx(np.mean(border))
 
 
-def test_confusions_are_the_wrong_ones_and_their_contrast_is_a_difference_of_maps(run: Run, home: Path) -> None:
+def test_confusions_are_the_wrong_ones_and_their_contrast_is_a_difference_of_maps(run: BulkRun, home: Path) -> None:
     summary = summarize(run)
     (pair,) = summary.confusions
     assert (pair.label_name, pair.predicted_name, len(pair.members)) == ("blue", "green", 4)
@@ -196,13 +196,13 @@ def test_of_several_methods_questions_and_layers_one_is_shown_and_that_is_said(h
             gather(several, **choice)
 
 
-def test_right_is_a_matter_of_the_predicted_class_whatever_the_maps_are_of(run: Run) -> None:
+def test_right_is_a_matter_of_the_predicted_class_whatever_the_maps_are_of(run: BulkRun) -> None:
     wrong = {row.name: row.right for row in summarize(run, question="label").classes}
     assert wrong["red"] == 1 and wrong["green"] == 1 and wrong["blue"] == pytest.approx(12 / 16)
     assert dict(document(summarize(run, question="label"))["facts"])["right"] == "88.9% of 36 with a label"
 
 
-def test_without_a_predicted_class_nothing_is_right_or_wrong(run: Run, tmp_path: Path) -> None:
+def test_without_a_predicted_class_nothing_is_right_or_wrong(run: BulkRun, tmp_path: Path) -> None:
     def unknown(row: dict[str, Any]) -> None:
         if row["label"] != "red":
             row["predicted"] = row["predicted_name"] = row["confidence"] = None
@@ -236,7 +236,7 @@ def test_rows_without_the_layer_are_left_out_and_that_is_said(home: Path, tmp_pa
         gather(part, layer="features.2")
 
 
-def test_findings_say_how_the_pictures_came_to_their_class(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_findings_say_how_the_pictures_came_to_their_class(run: BulkRun, monkeypatch: pytest.MonkeyPatch) -> None:
     words: list[str] = []
     monkeypatch.setattr("seewhy.summary.document.find_shortcuts", lambda *given: words.append(given[-1]) or [])
     for question in ("top1", "label"):
@@ -244,13 +244,13 @@ def test_findings_say_how_the_pictures_came_to_their_class(run: Run, monkeypatch
     assert words == ["predicted as", "labelled"]
 
 
-def test_names_are_looked_up_once(run: Run) -> None:
+def test_names_are_looked_up_once(run: BulkRun) -> None:
     answers = gather(run)
     assert answers.name_of(0) == "red" and answers.name_of(9) == "class 9"
     assert answers.names is answers.names
 
 
-def test_blank_maps_and_maps_of_one_cell_have_a_page(run: Run, tmp_path: Path) -> None:
+def test_blank_maps_and_maps_of_one_cell_have_a_page(run: BulkRun, tmp_path: Path) -> None:
     def one_cell(row: dict[str, Any]) -> None:
         row["shapes"], row["maps"] = [[1, 1]], [np.ones(1, np.float16).tobytes()]
 
@@ -267,7 +267,7 @@ def test_blank_maps_and_maps_of_one_cell_have_a_page(run: Run, tmp_path: Path) -
             json.dumps(data, allow_nan=False)
 
 
-def test_far_out_is_counted_not_called_strange(run: Run) -> None:
+def test_far_out_is_counted_not_called_strange(run: BulkRun) -> None:
     found = summarize(run)
     border = next(entry for entry in document(found)["statistics"] if entry["name"] == "border")
     assert border["highTitle"] == "Farthest from the median: heat at the border or in a corner"
@@ -277,7 +277,7 @@ def test_far_out_is_counted_not_called_strange(run: Run) -> None:
 # Two runs
 
 
-def test_two_runs_are_compared_by_a_method_and_a_question_that_both_have(home: Path, run: Run) -> None:
+def test_two_runs_are_compared_by_a_method_and_a_question_that_both_have(home: Path, run: BulkRun) -> None:
     one = made(home, "both ways", layers=("features.0",), methods=("layercam", "gradcam"))
     two = made(home, "one way", layers=("features.0",), methods=("gradcam",), targets=("label",))
     both = compare(one, two)
@@ -300,7 +300,7 @@ def test_the_order_of_two_runs_does_not_matter() -> None:
     np.testing.assert_array_equal(one[1], two[0])
 
 
-def test_what_makes_two_runs_less_comparable_is_said(run: Run, tmp_path: Path) -> None:
+def test_what_makes_two_runs_less_comparable_is_said(run: BulkRun, tmp_path: Path) -> None:
     def otherwise(row: dict[str, Any]) -> None:
         if row["label"] == "red":
             row["view"] = [4.0, 0.0, 28.0, 32.0]
@@ -319,7 +319,7 @@ def test_what_makes_two_runs_less_comparable_is_said(run: Run, tmp_path: Path) -
     assert facts["in the same place, median"] == "100% of the heat"
 
 
-def test_distributions_of_two_runs_are_of_the_pictures_in_both(run: Run, tmp_path: Path) -> None:
+def test_distributions_of_two_runs_are_of_the_pictures_in_both(run: BulkRun, tmp_path: Path) -> None:
     def moved(row: dict[str, Any]) -> None:
         if row["label"] != "red":
             row["id"] = f"other {row['id']}"
@@ -329,7 +329,7 @@ def test_distributions_of_two_runs_are_of_the_pictures_in_both(run: Run, tmp_pat
         assert sum(entry["counts"]) == sum(entry["counts2"]) == 12
 
 
-def test_the_same_answer_goes_by_names_where_classes_are_numbered_in_another_way(run: Run, tmp_path: Path) -> None:
+def test_the_same_answer_goes_by_names_where_classes_are_numbered_in_another_way(run: BulkRun, tmp_path: Path) -> None:
     def shifted(row: dict[str, Any]) -> None:
         for name in ("predicted", "target_class", "label_class"):
             row[name] += 1
@@ -348,7 +348,7 @@ def test_the_same_answer_goes_by_names_where_classes_are_numbered_in_another_way
     assert compare(run, changed(run, tmp_path / "nameless", nameless)).same_answer == 1
 
 
-def test_two_runs_are_matched_by_picture_and_compared_by_their_heat(run: Run, home: Path) -> None:
+def test_two_runs_are_matched_by_picture_and_compared_by_their_heat(run: BulkRun, home: Path) -> None:
     other = made(home, "act", layers=("features.1",))
     both = compare(run, other)
     assert len(both.first) == 36
@@ -364,38 +364,44 @@ def test_two_runs_are_matched_by_picture_and_compared_by_their_heat(run: Run, ho
     np.testing.assert_allclose(same.likeness[~np.isnan(same.likeness)], 1, atol=1e-6)
 
 
-def test_runs_without_a_common_picture_or_without_any_are_errors(run: Run, tmp_path: Path) -> None:
+def test_runs_without_a_common_picture_or_without_any_are_errors(run: BulkRun, tmp_path: Path) -> None:
     (tmp_path / "none.png").write_bytes(b"no")
     run_job(
         model(),
         [str(tmp_path / "none.png")],
         tmp_path / "none",
         Questions(),
-        means=Means(workers=0),
+        means=Resources(workers=0),
         batch=1,
         quiet=True,
     )
     with pytest.raises(UsageError, match="no picture of this run was explained"):
-        summarize(Run.read(tmp_path / "none"))
+        summarize(BulkRun.read(tmp_path / "none"))
     Image.new("RGB", (32, 32), (200, 10, 10)).save(tmp_path / "red.png")
     run_job(
-        model(), [str(tmp_path / "red.png")], tmp_path / "red", Questions(), means=Means(workers=0), batch=1, quiet=True
+        model(),
+        [str(tmp_path / "red.png")],
+        tmp_path / "red",
+        Questions(),
+        means=Resources(workers=0),
+        batch=1,
+        quiet=True,
     )
-    assert document(summarize(Run.read(tmp_path / "red")))["facts"][0] == ("pictures", "1")
+    assert document(summarize(BulkRun.read(tmp_path / "red")))["facts"][0] == ("pictures", "1")
     with pytest.raises(UsageError, match="hold no picture of the same id"):
-        compare(run, Run.read(tmp_path / "red"))
+        compare(run, BulkRun.read(tmp_path / "red"))
 
 
 def test_an_unfinished_run_is_summed_up_and_says_so(home: Path) -> None:
     part = made(home, "unfinished", layers=("features.0",))
     part.files[-1].unlink()
-    assert ("so far", "3 of 4 parts") in document(summarize(Run.read(home / "unfinished")))["facts"]
+    assert ("so far", "3 of 4 parts") in document(summarize(BulkRun.read(home / "unfinished")))["facts"]
 
 
 # Files and the command line
 
 
-def test_the_tables_and_what_the_terminal_says(run: Run, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_and_what_the_terminal_says(run: BulkRun, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "seewhy", "summary", str(run.folder)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended.stderr
@@ -419,7 +425,7 @@ def test_the_tables_and_what_the_terminal_says(run: Run, home: Path, capsys: pyt
         assert words in capsys.readouterr().err
 
 
-def test_two_runs_as_json(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_as_json(run: BulkRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["summary", str(run.folder), str(run.folder), "--json", "-o"]
     with pytest.raises(SystemExit, match="0"):
         cli.main([*command, str(tmp_path)])
@@ -472,7 +478,7 @@ def test_photos_of_a_tar_file_are_read_by_their_names_in_one_go(
 
 
 @needs_browser
-def test_many_findings_are_cut_and_that_is_said(run: Run, browser: Any, tmp_path: Path) -> None:
+def test_many_findings_are_cut_and_that_is_said(run: BulkRun, browser: Any, tmp_path: Path) -> None:
     from dataclasses import replace
 
     from seewhy.summary.findings import Finding
@@ -494,7 +500,7 @@ def test_many_findings_are_cut_and_that_is_said(run: Run, browser: Any, tmp_path
 
 
 @pytest.fixture(scope="module")
-def pages(run: Run, home: Path) -> dict[str, str]:
+def pages(run: BulkRun, home: Path) -> dict[str, str]:
     _, page = write_summary(run)
     other = made(home, "other", gain=0.5, layers=("features.0",))
     return {"summary": page.as_uri(), "compare": write_comparison(run, other)[1].as_uri()}
@@ -573,11 +579,11 @@ def test_a_finding_stands_first_with_its_pictures(browser: Any, tmp_path: Path) 
         [str(tmp_path)],
         tmp_path / "run",
         Questions(layers=("features.0",)),
-        means=Means(workers=0),
+        means=Resources(workers=0),
         batch=8,
         quiet=True,
     )
-    found, path = write_summary(Run.read(tmp_path / "run"))
+    found, path = write_summary(BulkRun.read(tmp_path / "run"))
     (finding,) = found.findings
     assert sorted(found.ids(finding.indices)) == [f"{number:02d}.png" for number in range(24)]
     page = Watched(browser, path.as_uri(), 1280, "dark").page

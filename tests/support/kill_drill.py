@@ -140,7 +140,7 @@ class Drill:
     def check_end(self, out: Path, engine: str = "local") -> None:
         """Everything is there, once; and nothing else is."""
         assert self.look(out, engine) == len(self.reference(engine)), "a part is missing"
-        rows = seewhy.read(out).table.to_pylist()
+        rows = seewhy.read_run(out).table.to_pylist()
         ids = [row["id"] for row in rows]
         assert len(ids) == len(set(ids)) == PICTURES, f"{len(ids)} rows of {len(set(ids))} pictures"
         assert [row["id"] for row in rows if row["error"]] == ["group1/broken.jpg"]
@@ -201,7 +201,7 @@ class Drill:
         now = part_files(out)
         assert {name: now[name] for name in there} == there, "Ray wrote parts that were there"
         assert sorted(now) == sorted(self.reference())
-        ids = [row["id"] for row in seewhy.read(out).table.select(["id"]).to_pylist()]
+        ids = [row["id"] for row in seewhy.read_run(out).table.select(["id"]).to_pylist()]
         assert len(ids) == len(set(ids)) == PICTURES
         self.say(f"local to Ray: {len(there)} parts kept, {len(now) - len(there)} done on Ray")
 

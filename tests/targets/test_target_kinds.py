@@ -18,7 +18,6 @@ import seewhy
 from seewhy.errors import MethodError, TargetError, UnknownName, UsageError
 from seewhy.images.view import View
 from seewhy.targets import (
-    Around,
     BoxScore,
     ClassLogProbability,
     ClassProbability,
@@ -29,6 +28,7 @@ from seewhy.targets import (
     RegionScore,
     Similarity,
     Target,
+    TargetContext,
     TextScore,
     TopScore,
     as_targets,
@@ -152,7 +152,7 @@ def test_one_class_wins_where_its_logit_is_positive() -> None:
 def test_points_and_masks_lie_in_the_photo(dense: Tensor) -> None:
     # the network saw columns 100 to 400 and rows 0 to 200 of a photo of 200 x 500 pixels
     view = View((200, 500), (40, 60), (100.0, 0.0, 400.0, 200.0))
-    around = Around(size=(40, 60), views=[view, view])
+    around = TargetContext(size=(40, 60), views=[view, view])
     mask = np.zeros((200, 500), bool)
     mask[100:200, 350:500] = True  # rows 2, 3 and column 5 of the grid
     for target, expected in (
@@ -163,7 +163,7 @@ def test_points_and_masks_lie_in_the_photo(dense: Tensor) -> None:
         (RegionScore("cat", where=tuple(np.array([110, 60]))), dense[:, 1, 1, 0]),
     ):
         torch.testing.assert_close(asked(target.bind(around), dense).scores, expected)
-    plain = Around(size=(40, 60))
+    plain = TargetContext(size=(40, 60))
     torch.testing.assert_close(asked(RegionScore(1, where=(5, 15)).bind(plain), dense).scores, dense[:, 1, 1, 0])
     each = torch.zeros(2, 4, 6, dtype=torch.bool)
     each[0, 0, 0] = each[1, 3, 5] = True
@@ -188,13 +188,13 @@ def test_points_and_masks_lie_in_the_photo(dense: Tensor) -> None:
 )
 def test_regions_that_do_not_exist(target: Target, message: str, dense: Tensor) -> None:
     with pytest.raises(TargetError, match=re.escape(message)):
-        asked(target.bind(Around(size=(40, 60))), dense)
+        asked(target.bind(TargetContext(size=(40, 60))), dense)
 
 
 def test_a_mask_of_another_size_than_the_photo(dense: Tensor) -> None:
     view = View((200, 500), (40, 60), (0.0, 0.0, 500.0, 200.0))
     with pytest.raises(TargetError, match="the mask is \\(4, 6\\), and the photo 200 x 500"):
-        asked(RegionScore(1, where=np.ones((4, 6), bool)).bind(Around((40, 60), [view, view])), dense)
+        asked(RegionScore(1, where=np.ones((4, 6), bool)).bind(TargetContext((40, 60), [view, view])), dense)
     with pytest.raises(UnknownName, match="predicted"):
         RegionScore(1, where="predcited")  # type: ignore[arg-type]
 
@@ -267,7 +267,7 @@ def test_a_box_of_a_class_and_its_edges() -> None:
 
 def test_boxes_are_given_in_the_photo() -> None:
     view = View((400, 400), (100, 100), (100.0, 0.0, 300.0, 200.0))
-    target = BoxScore((120, 20, 160, 60), decode=decoded).bind(Around((100, 100), [view]))
+    target = BoxScore((120, 20, 160, 60), decode=decoded).bind(TargetContext((100, 100), [view]))
     assert target.in_input(0).tolist() == [10, 10, 30, 30]  # type: ignore[attr-defined]
     assert asked(target, CHANCES[None]).scores.tolist() == pytest.approx([0.9])
 
@@ -305,7 +305,7 @@ def as_yolo8(chances: Tensor) -> Tensor:
 def test_forms_of_detectors(make: Callable[[Tensor], Any], decode: str | None) -> None:
     output = CHANCES[None]
     for classes, expected in (("cat", 0.9), (None, 0.9)):
-        target = BoxScore((10, 10, 30, 30), classes, decode=decode).bind(Around((100, 100)))
+        target = BoxScore((10, 10, 30, 30), classes, decode=decode).bind(TargetContext((100, 100)))
         found = asked(target, make(output))
         assert found.scores.tolist() == pytest.approx([expected]), classes
     variants = torch.stack([CHANCES * 0.5, CHANCES * 0.25])
@@ -319,14 +319,14 @@ def detr(logits: Tensor) -> dict[str, Tensor]:
 
 def test_nothing_is_no_class_of_a_detr() -> None:
     logits = torch.tensor([[0.0, 2, -1, 5], [0, 1, -1, 0], [0, 0, 3, 0], [0, 0, 0, 9]])  # the last: nothing
-    box = BoxScore((10, 10, 30, 30)).bind(Around((100, 100)))
+    box = BoxScore((10, 10, 30, 30)).bind(TargetContext((100, 100)))
     found = asked(box, detr(logits))  # the second candidate, whose probability is higher
     assert found.name.startswith("cat") and found.scores.tolist() == [1.0]
     assert "its last logit was taken to stand for 'nothing'" in found.notes[1]
     assert asked(TopScore(1), detr(logits)).name == "dog" and asked(ClassScore("cat"), detr(logits)).scores.item() == 1
     assert "as there are no labels to count" in asked(box, detr(logits), None).notes[1]
     with pytest.raises(TargetError, match=r"the best are dog 3 at .*; cat 1 at .*; cat 2 at"):
-        asked(BoxScore((80, 0, 99, 5)).bind(Around((100, 100))), detr(logits))
+        asked(BoxScore((80, 0, 99, 5)).bind(TargetContext((100, 100))), detr(logits))
 
 
 def test_a_detr_without_nothing() -> None:
@@ -334,7 +334,7 @@ def test_a_detr_without_nothing() -> None:
     found = asked(TopScore(1), detr(logits))
     assert found.name == "dog" and found.scores.tolist() == [4.0] and "(sigmoid)" in found.notes[1]
     assert asked(ClassScore(2), detr(logits)).scores.tolist() == [4.0]
-    assert asked(BoxScore((10, 10, 30, 30)).bind(Around((100, 100))), detr(logits)).scores.tolist() == [4.0]
+    assert asked(BoxScore((10, 10, 30, 30)).bind(TargetContext((100, 100))), detr(logits)).scores.tolist() == [4.0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import seewhy
 from seewhy.engine.suggestion import suggest
 from seewhy.errors import LayerError, UsageError
 from seewhy.tracing.grid import Grid, Hint, find_grid, read_grid, readings
-from seewhy.tracing.token_hints import told_by
+from seewhy.tracing.token_hints import token_grid_hint
 from support.layers import Block
 
 PICTURE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -95,7 +95,7 @@ def test_the_grid_that_is_given_comes_first() -> None:
     torch.manual_seed(0)
     net = Tokens((8, 32))  # 8 rows of 2 patches: read as 4x4, which is wrong
     assert seewhy.explain(net, PICTURE, layers="first", targets=1).layer_info["first"].grid == (4, 4)
-    for grid in ("8x2", (8, 2), seewhy.Grid((8, 2), "tokens")):
+    for grid in ("8x2", (8, 2), seewhy.tracing.grid.Grid((8, 2), "tokens")):
         e = seewhy.explain(net, PICTURE, targets=1, grid=grid)
         assert [info.grid for info in e.layer_info.values()] == [(8, 2)]
         assert "as was given" in e.layer_info[e.layers[0]].note
@@ -196,10 +196,10 @@ def test_timm_says_prefix_and_patches() -> None:
 def test_timm_with_inputs_of_any_size() -> None:
     net = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, depth=1, num_classes=3).eval()
     picture = torch.rand(1, 3, 64, 96)
-    assert told_by(net.modules(), (64, 96)) == Hint((4, 6), 1)
+    assert token_grid_hint(net.modules(), (64, 96)) == Hint((4, 6), 1)
     assert seewhy.explain(net, picture, layers="blocks.0", targets=1).layer_info["blocks.0"].grid == (4, 6)
     padded = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, dynamic_img_pad=True, depth=1).eval()
-    assert told_by(padded.modules(), (60, 90)) == Hint((4, 6), 1)
+    assert token_grid_hint(padded.modules(), (60, 90)) == Hint((4, 6), 1)
 
 
 def test_windows_and_channels_last() -> None:
@@ -215,7 +215,7 @@ def test_windows_and_channels_last() -> None:
 
 def test_hybrids_take_the_grid_of_their_convolutions() -> None:
     net = timm.create_model("vit_tiny_r_s16_p8_224", img_size=64, depth=1, num_classes=3).eval()
-    assert told_by(net.modules(), (64, 64)) is None
+    assert token_grid_hint(net.modules(), (64, 64)) is None
     e = seewhy.explain(net, PICTURE, layers="blocks.0", targets=1)
     assert "like the convolutions" in e.layer_info["blocks.0"].note
 
@@ -226,9 +226,9 @@ def test_transformers_and_open_clip_say_the_patch_size() -> None:
 
     holder = nn.Module()
     holder.config = Config()  # type: ignore[assignment]
-    assert told_by([holder], (64, 96)) == Hint((4, 6), None)
+    assert token_grid_hint([holder], (64, 96)) == Hint((4, 6), None)
     visual = nn.Module()
     visual.grid_size, visual.patch_size = (14, 14), (16, 16)  # type: ignore[assignment]
     visual.class_embedding = nn.Parameter(torch.zeros(8))
-    assert told_by([visual], (224, 224)) == Hint((14, 14), 1)
-    assert told_by([nn.Linear(1, 1)], (224, 224)) is None and told_by([visual], (224,)) is None
+    assert token_grid_hint([visual], (224, 224)) == Hint((14, 14), 1)
+    assert token_grid_hint([nn.Linear(1, 1)], (224, 224)) is None and token_grid_hint([visual], (224,)) is None

@@ -146,7 +146,7 @@ def test_the_overlay_is_that_of_python(opened: Opened, e: seewhy.Explanation) ->
             low = unpack(pack(e.map(method, "espresso", layer).numpy())).clip(min=0)
             top = float(tensors.resize(torch.from_numpy(low)[None], e.size).amax())
             heat = (e.view.place(low, size) / top).clip(0, 1)
-            expected = render.overlay(photo, heat, render.Look(), e.view.seen_at(size))
+            expected = render.overlay(photo, heat, render.OverlayStyle(), e.view.seen_at(size))
             difference = np.abs(opened.pixels().astype(int) - np.array(expected).astype(int))
             assert difference.max() <= 3 and np.abs(np.array(expected).astype(int) - np.array(photo)).max() > 50
 

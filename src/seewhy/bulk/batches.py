@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seewhy.bulk.plan import LABEL, Questions
-from seewhy.bulk.rows import Taken, as_questions, failed_rows, in_order, rows_of
+from seewhy.bulk.rows import BatchItem, as_questions, failed_rows, in_order, rows_of
 from seewhy.engine.pipeline import explain
 from seewhy.errors import REFUSALS, SeewhyError, TargetError, UsageError
 from seewhy.explanation.result import Explanation
@@ -46,19 +46,19 @@ class Batches:
         parameter = next(loaded.module.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
 
-    def rows(self, taken: Sequence[Taken]) -> pa.Table:
+    def rows(self, taken: Sequence[BatchItem]) -> pa.Table:
         """The rows of some pictures in their order: each question and method of a good one, one row of a bad one.
 
         Raises UsageError where the questions cannot be answered by any of the first pictures.
         """
-        good: list[Taken] = []
-        bad: list[Taken] = []
+        good: list[BatchItem] = []
+        bad: list[BatchItem] = []
         for one in (askable(one, self.questions) for one in taken):
             (bad if one.reason else good).append(one)
         batches: list[pa.RecordBatch] = []
         places: list[list[int]] = []
 
-        def keep(some: Sequence[Taken], made: Sequence[pa.RecordBatch]) -> None:
+        def keep(some: Sequence[BatchItem], made: Sequence[pa.RecordBatch]) -> None:
             batches.extend(made)
             places.extend([one.place for one in some] for _ in made)
 
@@ -71,10 +71,10 @@ class Batches:
         return in_order(batches, places)
 
     def explain(
-        self, taken: Sequence[Taken], keep: Callable[[Sequence[Taken], Sequence[pa.RecordBatch]], None]
-    ) -> list[tuple[Taken, Exception]]:
+        self, taken: Sequence[BatchItem], keep: Callable[[Sequence[BatchItem], Sequence[pa.RecordBatch]], None]
+    ) -> list[tuple[BatchItem, Exception]]:
         """Hand the rows of `taken` to `keep`; gives the pictures that cannot be explained, and why."""
-        failed: list[tuple[Taken, Exception]] = []
+        failed: list[tuple[BatchItem, Exception]] = []
         waiting = [list(taken[start : start + self.size]) for start in range(0, len(taken), self.size)]
         while waiting:
             some = waiting.pop(0)
@@ -105,7 +105,7 @@ class Batches:
         if self.proved and self.in_a_row[1] >= TOO_MANY:
             raise UsageError(f"{TOO_MANY} pictures in a row failed alike ({words}): that is not theirs. {KEPT}")
 
-    def batch(self, taken: Sequence[Taken]) -> list[pa.RecordBatch]:
+    def batch(self, taken: Sequence[BatchItem]) -> list[pa.RecordBatch]:
         """The rows of pictures that are explained together."""
         questions = as_questions(self.questions, [one.label_class for one in taken])
         inputs = self.inputs(taken)
@@ -136,7 +136,7 @@ class Batches:
             memory=self.memory,
         )
 
-    def inputs(self, taken: Sequence[Taken]) -> Tensor:
+    def inputs(self, taken: Sequence[BatchItem]) -> Tensor:
         made = [one.read.inputs for one in taken]
         if isinstance(self.loaded.preprocess, Preprocess):
             return self.loaded.preprocess.batch([cut for cut in made if isinstance(cut, Cut)], self.device)
@@ -144,7 +144,7 @@ class Batches:
             self.device
         )
 
-    def find_size(self, one: Taken, most: int) -> int:
+    def find_size(self, one: BatchItem, most: int) -> int:
         """The size at which pictures take the least time each, of 4, 8, 16, ... up to `most`; `one` is tried."""
         limit = min(most, MOST_CPU if self.device.type == "cpu" else MOST_GPU)
         size, best = 1, 0.0
@@ -168,7 +168,7 @@ class Batches:
         self.size = size
         return size
 
-    def timed(self, taken: Sequence[Taken]) -> float:
+    def timed(self, taken: Sequence[BatchItem]) -> float:
         start = time.perf_counter()
         self.batch(taken)
         if self.device.type == "cuda":
@@ -176,7 +176,7 @@ class Batches:
         return time.perf_counter() - start
 
 
-def askable(one: Taken, questions: Questions) -> Taken:
+def askable(one: BatchItem, questions: Questions) -> BatchItem:
     """A picture with the reason why it cannot be asked, where its label is asked for and means no class."""
     if one.reason is not None or LABEL not in questions.asked or one.label_class is not None:
         return one

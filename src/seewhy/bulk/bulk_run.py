@@ -29,13 +29,13 @@ PER_LAYER = (
 
 
 @dataclass(frozen=True)
-class Run:
+class BulkRun:
     """What `seewhy bulk` wrote into a folder: a row for each picture, question and method.
 
     `settings` are what was asked, `model` where the network comes from. A run that is still being written, or was
     interrupted, holds the pictures of its finished `files`; `complete` says whether that is all.
 
-    >>> Run.read("nowhere")
+    >>> BulkRun.read("nowhere")
     Traceback (most recent call last):
     seewhy.errors.UsageError: nowhere: no run here (job.json is missing). Make one: seewhy bulk photos/ --out nowhere
     """
@@ -44,7 +44,7 @@ class Run:
     job: Mapping[str, Any]
 
     @classmethod
-    def read(cls, folder: str | os.PathLike[str]) -> Run:
+    def read(cls, folder: str | os.PathLike[str]) -> BulkRun:
         """The run in a folder. Raises UsageError where there is none."""
         path = Path(folder)
         job = read_job(path)
@@ -173,7 +173,7 @@ class Run:
             ids.append(row["id"])
             found.append(map_in(row, self.store))
         if len({one.shape for one in found}) > 1:
-            raise UsageError("these maps are of several sizes; read them one by one: seewhy.read(RUN).rows(...).")
+            raise UsageError("these maps are of several sizes; read them one by one: seewhy.read_run(RUN).rows(...).")
         return ids, np.stack(found)
 
     def to_pandas(self, method: str | None = None, question: str | None = None, layer: str | None = None) -> Any:
@@ -194,7 +194,7 @@ class Run:
         return f"<Run {self.folder}: {len(self):,} rows, {state}>"
 
 
-read = Run.read
+read_run = BulkRun.read
 
 
 def map_of(row: Mapping[str, Any], layer: str, store: str) -> NDArray[np.float32]:
@@ -204,7 +204,7 @@ def map_of(row: Mapping[str, Any], layer: str, store: str) -> NDArray[np.float32
 
 
 def map_in(row: Mapping[str, Any], store: str) -> NDArray[np.float32]:
-    """The signed map (h, w) of one of `Run.rows`, which is of one layer."""
+    """The signed map (h, w) of one of `BulkRun.rows`, which is of one layer."""
     height, width = row["shapes"]
     return unpacked(row["maps"], (height, width), row["lo"], row["hi"], store)
 

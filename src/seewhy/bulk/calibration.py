@@ -9,7 +9,7 @@ from dataclasses import replace
 from seewhy.bulk.batches import Batches, Hear, askable, is_memory
 from seewhy.bulk.decoding import read
 from seewhy.bulk.plan import Plan, write_job
-from seewhy.bulk.rows import Taken, as_questions
+from seewhy.bulk.rows import BatchItem, as_questions
 from seewhy.bulk.worker import Job
 from seewhy.engine.pipeline import SUGGESTED
 from seewhy.engine.suggestion import suggest
@@ -21,7 +21,7 @@ READ, ASKED = 1000, 8  # pictures at most, to find one that can be read, and one
 MANY = 10**9  # of tar files, whose pictures are not counted
 
 
-def settled(job: Job, batch: int | None, todo: Sequence[int], hear: Hear) -> Plan:
+def calibrate(job: Job, batch: int | None, todo: Sequence[int], hear: Hear) -> Plan:
     """The plan with everything that its rows depend on: as written down, or found out now and written down.
 
     "suggested" is one layer for the whole job, whatever picture another process sees first. Raises what no picture could
@@ -44,7 +44,7 @@ def settled(job: Job, batch: int | None, todo: Sequence[int], hear: Hear) -> Pla
     return write_job(replace(plan, batch=batch), job.out)
 
 
-def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, Taken | None]:
+def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, BatchItem | None]:
     """The plan with layer and method as the first picture shows them that can be explained, and that picture."""
     plan, first = job.plan, None
     for one in itertools.islice(readable_ones(job, todo), ASKED):
@@ -68,9 +68,9 @@ def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, Taken | None]:
     return plan, None
 
 
-def readable_ones(job: Job, todo: Sequence[int]) -> Iterator[Taken]:
+def readable_ones(job: Job, todo: Sequence[int]) -> Iterator[BatchItem]:
     asked = job.plan.questions
     for item in itertools.islice((item for part in todo for item in job.items.part(part)), READ):
-        one = Taken(0, read(item, job.loaded.preprocess, asked.max_pixels), job.classes(item.label))
+        one = BatchItem(0, read(item, job.loaded.preprocess, asked.max_pixels), job.classes(item.label))
         if askable(one, asked).reason is None:
             yield one

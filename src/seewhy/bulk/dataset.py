@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 # Of a disk or a network that is gone: no picture's fault, and it may come back.
-PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
+TRANSIENT_ERRNOS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 Box = tuple[float, float, float, float]  # left, top, right, bottom in photo pixels
 
 
@@ -66,7 +66,7 @@ class Items(Parts, Protocol):
 
 
 @dataclass(frozen=True)
-class Alone:
+class SinglePart:
     """The pictures of one part."""
 
     items: Sequence[Item]
@@ -79,7 +79,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListDataset:
     """Pictures that are known one by one, in parts of `size`."""
 
     items: Sequence[Item]
@@ -107,7 +107,7 @@ class Listed:
         return iter(self.items[number * self.size : (number + 1) * self.size])
 
     def alone(self, number: int) -> Parts:
-        return Alone(tuple(self.part(number)))
+        return SinglePart(tuple(self.part(number)))
 
     def digest(self) -> str:
         """A hash of what is known of the pictures, in their order; not of their content, nor of where they lie."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.dataset import PASSING, Item
+from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.bulk.input_regions import Floats, from_boxes, from_mask, read_mask
 from seewhy.errors import ImageError
 from seewhy.images.loading import check_picture, load_image
@@ -30,7 +30,7 @@ Tag = TypeVar("Tag")
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class DecodedImage:
     """A picture as it was read, or why it could not be.
 
     `inputs` is what the network takes, float32 (1, C, H, W), or what makes it: a `Cut`. `region` (H, W) says how much of each
@@ -47,12 +47,12 @@ class Read:
     error: str | None = None
 
 
-def read(item: Item, preprocess: Any, max_pixels: int) -> Read:
+def read(item: Item, preprocess: Any, max_pixels: int) -> DecodedImage:
     """Read, decode and cut one picture. Whatever goes wrong is the result's `error`."""
     kept = replace(item, data=None)
     if item.error is not None:
-        return Read(kept, error=item.error)
-    found = Read(kept)
+        return DecodedImage(kept, error=item.error)
+    found = DecodedImage(kept)
     try:
         data = content(item)
         found = replace(found, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
@@ -70,7 +70,7 @@ def read(item: Item, preprocess: Any, max_pixels: int) -> Read:
     except ImageError as error:
         return replace(found, error=error.reason)
     except OSError as error:
-        if error.errno in PASSING:
+        if error.errno in TRANSIENT_ERRNOS:
             raise
         return replace(found, error=(error.strerror or str(error)).lower())
     except (Exception, SystemExit) as error:  # a user's own preprocessing may raise anything
@@ -137,7 +137,7 @@ class Reader:
                 self.pool.shutdown(wait=False, cancel_futures=True)
             self.pool = None
 
-    def submit(self, item: Item) -> Future[Read]:
+    def submit(self, item: Item) -> Future[DecodedImage]:
         if self.pool is None:
             if self.workers:
                 from loky import ProcessPoolExecutor  # needs no guard around a user's main module, and names its dead
@@ -150,13 +150,13 @@ class Reader:
         try:
             return self.pool.submit(read, item, *self.settings)
         except BrokenExecutor as error:  # one in flight has just ended its process: who waits for this one hears of it
-            refused: Future[Read] = Future()
+            refused: Future[DecodedImage] = Future()
             refused.set_exception(error)
             return refused
 
-    def stream(self, items: Iterable[tuple[Tag, Item]], ahead: int) -> Iterator[tuple[Tag, Read]]:
+    def stream(self, items: Iterable[tuple[Tag, Item]], ahead: int) -> Iterator[tuple[Tag, DecodedImage]]:
         """Each item as it was read, in order, with the tag that it came with; at most `ahead` are held."""
-        waiting: deque[tuple[Tag, Item, Future[Read]]] = deque()
+        waiting: deque[tuple[Tag, Item, Future[DecodedImage]]] = deque()
         source = iter(items)
         while True:
             while len(waiting) < max(1, ahead) and (following := next(source, None)) is not None:
@@ -175,10 +175,10 @@ class Reader:
             waiting.popleft()
             yield tag, found
 
-    def alone(self, item: Item) -> Read:
+    def alone(self, item: Item) -> DecodedImage:
         """Read one item with nothing else in flight: if a process dies now, it is this one's doing."""
         try:
             return self.submit(item).result()
         except BrokenExecutor:
             self.stop()
-            return Read(replace(item, data=None), error="reading it ended the process that read it")
+            return DecodedImage(replace(item, data=None), error="reading it ended the process that read it")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from seewhy.bulk.dataset import Item, Items, Listed, readable, with_own_ids
+from seewhy.bulk.dataset import Item, Items, ListDataset, readable, with_own_ids
 from seewhy.bulk.manifest import TABLES, read_table
 from seewhy.bulk.tars import Tars, expand_braces, is_tar
 from seewhy.errors import UsageError
@@ -45,7 +45,7 @@ def find_items(given: Sequence[str], size: int) -> Items:
         notes += said
     if not items:
         raise UsageError(f"{', '.join(given)}: no pictures in there ({READABLE}, by file name).")
-    return Listed(with_own_ids([absolute(item) for item in items]), size, tuple(notes))
+    return ListDataset(with_own_ids([absolute(item) for item in items]), size, tuple(notes))
 
 
 def absolute(item: Item) -> Item:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from seewhy.bulk.batches import Hear
-from seewhy.bulk.dataset import Alone
-from seewhy.bulk.worker import Done, Job, Worker
+from seewhy.bulk.dataset import SinglePart
+from seewhy.bulk.worker import Job, PartResult, Worker
 from seewhy.errors import SeewhyError, UsageError
 from seewhy.models.weights import first_line
 
@@ -29,10 +29,12 @@ class Engine(Protocol):
     `hear` is told what one should know, `tick`, where that can be, how many pictures more are explained.
     """
 
-    def __call__(self, job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[Done]: ...
+    def __call__(
+        self, job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]
+    ) -> Iterator[PartResult]: ...
 
 
-def local(job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[Done]:
+def local(job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[PartResult]:
     """One after the other, in this process."""
     with Worker(with_readers(job, cores() // 2), hear, tick) as worker:
         yield from worker.run(parts)
@@ -49,7 +51,7 @@ class OnRay:
     def __init__(self, actors: int | None = None) -> None:
         self.actors = actors
 
-    def __call__(self, job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[Done]:
+    def __call__(self, job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[PartResult]:
         with cluster() as ray:
             resources = ray.cluster_resources()
             gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)) - SPARE)
@@ -58,7 +60,7 @@ class OnRay:
             share = f"one of {gpus} GPUs" if gpus else f"{threads} torch thread{'s' if threads > 1 else ''}"
             hear(f"Ray: {actors} actor{'s' if actors > 1 else ''}, each with {share}")
             # Of a list that may be long each actor gets no more than the parts that it does.
-            own = replace(job, out=job.out.absolute(), items=Alone(()))
+            own = replace(job, out=job.out.absolute(), items=SinglePart(()))
             own = with_readers(own, cpus // actors - 1 if gpus else 1)
             kept = [ray.put(own)]  # in a list Ray hands it on unopened
             data = ray.data.from_items([{"part": part, "items": pickle.dumps(job.items.alone(part))} for part in parts])
@@ -80,7 +82,7 @@ class OnRay:
                             told.add(note)
                             hear(note)
                     problems = tuple(zip(row["names"], row["reasons"], strict=True))
-                    yield Done(row["part"], row["pictures"], row["failed"], row["seconds"], problems)
+                    yield PartResult(row["part"], row["pictures"], row["failed"], row["seconds"], problems)
             except ray.exceptions.RayError as error:
                 raise cause_of(error) from None
 

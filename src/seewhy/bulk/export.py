@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage
-from seewhy.bulk.bulk_run import CELLS, Run, map_in, view_of
+from seewhy.bulk.bulk_run import CELLS, BulkRun, map_in, view_of
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.regions import largest_box
 from seewhy.images.view import View
@@ -23,7 +23,7 @@ LARGEST = 100_000_000  # pixels of a mask
 
 
 def export(
-    run: Run,
+    run: BulkRun,
     out: Path,
     kind: str,
     *,
@@ -52,7 +52,7 @@ def export(
 Rows = Iterator[tuple[dict[str, Any], NDArray[np.float32]]]
 
 
-def as_npz(run: Run, out: Path, rows: Rows, threshold: float) -> int:
+def as_npz(run: BulkRun, out: Path, rows: Rows, threshold: float) -> int:
     ids, maps = [], []
     for row, found in rows:
         ids.append(row["id"])
@@ -63,11 +63,11 @@ def as_npz(run: Run, out: Path, rows: Rows, threshold: float) -> int:
     return len(ids)
 
 
-def as_png(run: Run, out: Path, rows: Rows, threshold: float) -> int:
+def as_png(run: BulkRun, out: Path, rows: Rows, threshold: float) -> int:
     return sum(1 for _ in png_files(out, rows))
 
 
-def as_fiftyone(run: Run, out: Path, rows: Rows, threshold: float) -> int:
+def as_fiftyone(run: BulkRun, out: Path, rows: Rows, threshold: float) -> int:
     """`fo.Sample(filepath=...)` and `fo.Heatmap(map_path=..., range=[0, 255])`, which docs/bulk.md puts together."""
     samples = [
         {
@@ -96,7 +96,7 @@ def png_files(out: Path, rows: Rows) -> Iterator[tuple[dict[str, Any], Path]]:
         yield row, storage.write_file(out / "maps" / path, storage.png(Image.fromarray(heat)))
 
 
-def as_coco(run: Run, out: Path, rows: Rows, threshold: float) -> int:
+def as_coco(run: BulkRun, out: Path, rows: Rows, threshold: float) -> int:
     """Images, categories (the target classes) and annotations in COCO's format, with uncompressed run lengths."""
     images, annotations = [], []
     categories: dict[int, str] = {}
@@ -155,5 +155,5 @@ def heat_on_photo(
     return np.clip(heat / top, 0, 1) if top > 0 else heat * 0
 
 
-Writer = Callable[[Run, Path, Rows, float], int]
+Writer = Callable[[BulkRun, Path, Rows, float], int]
 KINDS: dict[str, Writer] = {"npz": as_npz, "png": as_png, "coco": as_coco, "fiftyone": as_fiftyone}

@@ -12,16 +12,16 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from seewhy.bulk.bulk_run import Run
-from seewhy.bulk.calibration import settled
-from seewhy.bulk.dataset import Items, Listed
+from seewhy.bulk.bulk_run import BulkRun
+from seewhy.bulk.calibration import calibrate
+from seewhy.bulk.dataset import Items, ListDataset
 from seewhy.bulk.discovery import find_items
 from seewhy.bulk.engines import ENGINES, engine_of
-from seewhy.bulk.job_log import Log, Teller, span
-from seewhy.bulk.label_resolver import ClassOf
+from seewhy.bulk.job_log import Log, ProgressReporter, span
+from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import Shard, finished, locked, share_of, sweep
 from seewhy.bulk.plan import PREDICTED, Questions, begin, changed_versions, make_plan
-from seewhy.bulk.worker import Done, Job, Means
+from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
 from seewhy.errors import UnknownName, UsageError
 from seewhy.models.loaded import count_classes
@@ -77,7 +77,7 @@ def explain_all(
     engine: Literal["local", "ray"] = "local",
     quiet: bool = False,
     **more: Any,
-) -> Run:
+) -> BulkRun:
     """Explain every picture of a data set into Parquet files in `out`, and read them: what `seewhy bulk` does.
 
     `model` is what `load_model` takes, `inputs` a folder, a list, a table, tar files or several of these (see docs/bulk.md).
@@ -100,12 +100,12 @@ def explain_all(
     asked: dict[str, Any] = {name: several(value) if name == "versus" else value for name, value in more.items()}
     questions = Questions(several(methods), several(layers), several(targets), store=store, **asked)
     loaded = load_model(model, preprocess=preprocess, labels=labels)
-    means = Means(workers)
+    means = Resources(workers)
     run_job(
         loaded, several(inputs), Path(out), questions, means=means, batch=batch, part_size=part_size, shard=shard,
         engine=engine, quiet=quiet,
     )  # fmt: skip
-    return Run.read(out)
+    return BulkRun.read(out)
 
 
 def run_job(
@@ -114,7 +114,7 @@ def run_job(
     out: Path,
     questions: Questions,
     *,
-    means: Means,
+    means: Resources,
     batch: int | None = None,
     part_size: int = PART,
     shard: Shard = (0, 1),
@@ -160,17 +160,17 @@ def run_job(
             hear(f"begun with {changed}: maps may differ in their last digits")
         job = Job(loaded, items, plan, out, means, classes)
         if todo:
-            plan = settled(job, batch, todo, hear)
+            plan = calibrate(job, batch, todo, hear)
             job = dataclasses.replace(job, plan=plan)
         log("started", fingerprint=plan.fingerprint, engine=engine, shard=f"{shard[0]}/{shard[1]}", parts=len(mine),
             there=len(own), pictures=plan.pictures, batch=plan.batch)  # fmt: skip
         if own and not quiet:
             console.print(f"{len(own)} of {len(mine)} parts are there already", style="bright_black")
-        total = sum(len(list(items.part(part))) for part in mine) if isinstance(items, Listed) else None
-        tell = Teller(console, total, before, quiet)
+        total = sum(len(list(items.part(part))) for part in mine) if isinstance(items, ListDataset) else None
+        tell = ProgressReporter(console, total, before, quiet)
         missed = set(todo) - set(found)
 
-        def news(done: Done) -> None:
+        def news(done: PartResult) -> None:
             log("part", **dataclasses.asdict(done))
             tell(done)
             missed.discard(done.part)
@@ -191,7 +191,7 @@ def run_job(
         finally:
             now = finished(out, plan)
             for part in sorted(missed & set(now)):  # an interruption fell between its file and the news of it
-                news(Done(part, now[part]["pictures"], now[part]["failed"], seconds=None))
+                news(PartResult(part, now[part]["pictures"], now[part]["failed"], seconds=None))
             left, seconds = plan.parts - len(now), round(time.monotonic() - start, 3)
             log("ended", how=ended, pictures=tell.pictures, failed=failed + tell.failed, left=left, seconds=seconds)
             if ended == "interrupted" and not quiet:
@@ -200,7 +200,7 @@ def run_job(
     return Outcome(tell.pictures, before, failed + tell.failed, plan.parts, left, seconds)
 
 
-def check(engine: str, batch: int | None, part_size: int, means: Means) -> None:
+def check(engine: str, batch: int | None, part_size: int, means: Resources) -> None:
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
     for name, value, least in (("batch-size", batch, 1), ("part-size", part_size, 1), ("workers", means.workers, 0)):
@@ -216,6 +216,6 @@ def make_folder(out: Path) -> Path:
     return out
 
 
-def class_of(loaded: LoadedModel, items: Items) -> ClassOf:
-    grouped = isinstance(items, Listed) and items.grouped
-    return ClassOf(items.labels, grouped=grouped, names=loaded.labels, count=count_classes(loaded.module))
+def class_of(loaded: LoadedModel, items: Items) -> LabelResolver:
+    grouped = isinstance(items, ListDataset) and items.grouped
+    return LabelResolver(items.labels, grouped=grouped, names=loaded.labels, count=count_classes(loaded.module))

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seewhy.bulk.worker import Done
+from seewhy.bulk.worker import PartResult
 from seewhy.terminal import printable
 
 SHOWN = 10  # problems
@@ -43,7 +43,7 @@ def torn(path: Path) -> bool:
         return bool(file.seek(0, os.SEEK_END)) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
 
 
-class Teller:
+class ProgressReporter:
     """Tells people how far a job is: a bar on a terminal, else now and then a line; problems as they come."""
 
     def __init__(self, console: Console, total: int | None, done: int, quiet: bool) -> None:
@@ -53,7 +53,7 @@ class Teller:
         self.start = self.said = time.monotonic()
         self.bar: Progress | None = None
 
-    def __call__(self, part: Done) -> None:
+    def __call__(self, part: PartResult) -> None:
         self.pictures += part.pictures
         self.failed += part.failed
         self.within = max(0, self.within - part.pictures)
@@ -64,7 +64,9 @@ class Teller:
             if self.shown <= SHOWN:
                 self.console.print(f"[red]{escape(printable(name))}[/]: {escape(printable(reason))}", soft_wrap=True)
             elif self.shown == SHOWN + 1:
-                self.console.print("more that failed are in the rows: seewhy.read(RUN).failed", style="bright_black")
+                self.console.print(
+                    "more that failed are in the rows: seewhy.read_run(RUN).failed", style="bright_black"
+                )
         self.moved(0)
 
     def moved(self, more: int) -> None:
@@ -89,7 +91,7 @@ class Teller:
     def words(self) -> str:
         """How far it is, how fast it goes, how long it will take.
 
-        >>> Teller(Console(), 100, 0, quiet=True).words()
+        >>> ProgressReporter(Console(), 100, 0, quiet=True).words()
         '0 of 100 pictures'
         """
         at = self.at

@@ -8,7 +8,7 @@ from seewhy.errors import UsageError
 from seewhy.targets import as_number, find_class
 
 
-class ClassOf:
+class LabelResolver:
     """The class that a label means: an index, a name of the model's, or, of folders one for each class, its place among them.
 
     `notes` say what was inferred. A label that means no class stays a label.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.cells import packed
 from seewhy.bulk.dataset import readable
-from seewhy.bulk.decoding import Read
+from seewhy.bulk.decoding import DecodedImage
 from seewhy.bulk.plan import LABEL, Questions
 from seewhy.bulk.statistics import NAMES, share_inside, statistics
 from seewhy.explanation.answer import Answer
@@ -61,11 +61,11 @@ SCHEMA = pa.schema([*PICTURE, *ANSWER, *MAPS, ("error", pa.string())])
 
 
 @dataclass(frozen=True, eq=False)
-class Taken:
+class BatchItem:
     """A picture with its place in the part, and the class that its label means."""
 
     place: int
-    read: Read
+    read: DecodedImage
     label_class: int | None = None
     error: str | None = None
 
@@ -87,7 +87,9 @@ def as_questions(questions: Questions, label_classes: Sequence[int | None]) -> l
     return found
 
 
-def rows_of(e: Explanation, question: str, answer: Answer, taken: Sequence[Taken], store: str) -> list[pa.RecordBatch]:
+def rows_of(
+    e: Explanation, question: str, answer: Answer, taken: Sequence[BatchItem], store: str
+) -> list[pa.RecordBatch]:
     """The rows of one question of a batch: a batch for each method, a row for each picture."""
     about = picture_columns(taken, e.labels)
     target = answer_columns(e, question, answer)
@@ -104,7 +106,7 @@ def rows_of(e: Explanation, question: str, answer: Answer, taken: Sequence[Taken
     return found
 
 
-def failed_rows(taken: Sequence[Taken], names: Sequence[str] | None) -> pa.RecordBatch:
+def failed_rows(taken: Sequence[BatchItem], names: Sequence[str] | None) -> pa.RecordBatch:
     """A row for each picture that failed, with the reason."""
     return as_batch({**picture_columns(taken, names), "error": [one.reason for one in taken]}, len(taken))
 
@@ -120,7 +122,7 @@ def as_batch(columns: dict[str, Any], count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def picture_columns(taken: Sequence[Taken], names: Sequence[str] | None) -> dict[str, Any]:
+def picture_columns(taken: Sequence[BatchItem], names: Sequence[str] | None) -> dict[str, Any]:
     reads = [one.read for one in taken]
     views = [read.view for read in reads]
     return {
@@ -157,7 +159,7 @@ def answer_columns(e: Explanation, question: str, answer: Answer) -> dict[str, A
 
 
 def map_columns(
-    e: Explanation, method: str, target: str, layers: Sequence[str], taken: Sequence[Taken], store: str
+    e: Explanation, method: str, target: str, layers: Sequence[str], taken: Sequence[BatchItem], store: str
 ) -> dict[str, Any]:
     count = len(taken)
     size = (e.size[0], e.size[1])

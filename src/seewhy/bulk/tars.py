@@ -14,7 +14,7 @@ from functools import cached_property
 from tarfile import HeaderError, ReadError
 from typing import Any
 
-from seewhy.bulk.dataset import PASSING, Item, readable
+from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item, readable
 from seewhy.images.discovery import suffixes
 from seewhy.images.loading import reason_of
 
@@ -136,7 +136,7 @@ def members(path: str, shard: str) -> Iterator[Item]:
                 files[ending.lower()] = b"" if content is None else content.read(LARGEST)
         yield from finished(key, files)
     except (tarfile.TarError, OSError, EOFError) as error:
-        if isinstance(error, OSError) and (isinstance(error, FileNotFoundError) or error.errno in PASSING):
+        if isinstance(error, OSError) and (isinstance(error, FileNotFoundError) or error.errno in TRANSIENT_ERRNOS):
             raise  # of the disk, not of the file
         reason = f"{reason_of(error) if isinstance(error, OSError) else str(error) or 'it ends too early'}"
         yield Item(f"{shard}/", path, error=f"this tar file cannot be read behind its picture {len(taken)} ({reason})")

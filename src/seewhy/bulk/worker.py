@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 from seewhy.bulk.batches import Batches, Hear, ignore
 from seewhy.bulk.dataset import Item, Parts
-from seewhy.bulk.decoding import AHEAD, Read, Reader
-from seewhy.bulk.label_resolver import ClassOf
+from seewhy.bulk.decoding import AHEAD, DecodedImage, Reader
+from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import PartWriter
 from seewhy.bulk.plan import Plan
-from seewhy.bulk.rows import Taken
+from seewhy.bulk.rows import BatchItem
 from seewhy.models.loading import LoadedModel
 from seewhy.models.provenance import versions
 
@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Means:
+class Resources:
     """What a job may use; its rows do not depend on it. `workers` processes read pictures (0: a thread; None: what the engine
     finds fitting), `memory` is in bytes."""
 
@@ -36,7 +36,7 @@ class Means:
 
 
 @dataclass(frozen=True)
-class Done:
+class PartResult:
     """A part that is finished: its number, how many pictures it holds, how many of them failed, the first of these.
 
     `seconds` is None where only its file is known.
@@ -57,8 +57,8 @@ class Job:
     items: Parts
     plan: Plan
     out: Path
-    means: Means
-    classes: ClassOf
+    means: Resources
+    classes: LabelResolver
 
 
 class Worker:
@@ -78,7 +78,7 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.reader.stop()
 
-    def run(self, parts: Iterable[int]) -> Iterator[Done]:
+    def run(self, parts: Iterable[int]) -> Iterator[PartResult]:
         """Write the parts in this order; what comes after a part is read while it is explained."""
         source = ((part, item) for part in parts for item in self.tagged(part))
         stream = self.reader.stream(source, AHEAD * self.job.plan.batch + self.workers)
@@ -96,14 +96,14 @@ class Worker:
         if empty:
             yield Item("", "", error="empty")
 
-    def write(self, part: int, reads: Iterable[Read], start: float) -> Done:
+    def write(self, part: int, reads: Iterable[DecodedImage], start: float) -> PartResult:
         """Write one part: its pictures in the batches in which they come, whatever happens to some of them."""
         problems: list[tuple[str, str]] = []
         with ExitStack() as stack:
             writer = stack.enter_context(PartWriter(self.job.out, self.job.plan.part_name(part), self.footer(part)))
             for some in batched(enumerate(reads), self.job.plan.batch):
                 table = self.batches.rows(
-                    [Taken(place, read, self.job.classes(read.item.label)) for place, read in some]
+                    [BatchItem(place, read, self.job.classes(read.item.label)) for place, read in some]
                 )
                 writer.write(table)
                 failed = table.filter(pc.is_valid(table["error"])).select(["id", "error"]).to_pylist()
@@ -112,7 +112,7 @@ class Worker:
                     self.tick(len(some))
                 writer.failed += len(failed)
                 problems += [(row["id"], row["error"]) for row in failed[: MOST_PROBLEMS - len(problems)]]
-        return Done(part, writer.pictures, writer.failed, time.monotonic() - start, tuple(problems))
+        return PartResult(part, writer.pictures, writer.failed, time.monotonic() - start, tuple(problems))
 
     def footer(self, part: int) -> dict[str, Any]:
         """What stands at the end of a part file: the job, and the versions that wrote it."""

@@ -123,7 +123,7 @@ def bulk(
 
     own = read_shard(shard)
     from seewhy.bulk.job import run_job
-    from seewhy.bulk.worker import Means
+    from seewhy.bulk.worker import Resources
     from seewhy.engine.options import with_classes
     from seewhy.models.loading import load_model
 
@@ -133,7 +133,7 @@ def bulk(
     )
     for note in () if quiet or json else loaded.notes:
         say(note)
-    means = Means(workers, memory * 2**20)
+    means = Resources(workers, memory * 2**20)
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # a scheduler that takes a machine back: end as for Ctrl-C
@@ -183,10 +183,10 @@ def export(
         For coco: a mask is where the heat is at least this share of its maximum.
     """
     needed("seewhy export", "pyarrow")
-    from seewhy.bulk.bulk_run import Run
+    from seewhy.bulk.bulk_run import BulkRun
     from seewhy.bulk.export import export as write
 
-    count = write(Run.read(run), out, to, method=method, question=question, layer=layer, threshold=threshold)
+    count = write(BulkRun.read(run), out, to, method=method, question=question, layer=layer, threshold=threshold)
     print(f"{count} maps in {out}")
     return 0
 

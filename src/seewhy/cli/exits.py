@@ -20,7 +20,7 @@ def say(message: str) -> None:
     STDERR.print(escape(message), style="bright_black", soft_wrap=True)
 
 
-def guarded(command: Callable[[], Any]) -> int:
+def run_command(command: Callable[[], Any]) -> int:
     """The exit code of a command: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."""
     try:
         result = command()

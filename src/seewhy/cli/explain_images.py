@@ -27,7 +27,7 @@ from seewhy.explanation.answer import odd_scores
 from seewhy.explanation.flags import FLAGS
 from seewhy.explanation.report import failed_row, index_row, place, shows
 from seewhy.explanation.result import Explanation
-from seewhy.images.discovery import find_pictures
+from seewhy.images.discovery import find_images
 from seewhy.images.loading import Bytes, load_image
 from seewhy.models.loading import LoadedModel
 from seewhy.paths import folders, safe_name
@@ -99,7 +99,7 @@ def gather(inputs: Sequence[str]) -> tuple[list[str], list[ImageError]]:
     failed: list[ImageError] = []
     for given in inputs:
         try:
-            pictures += find_pictures([given])
+            pictures += find_images([given])
         except ImageError as error:
             failed.append(error)
     return list(dict.fromkeys(pictures)), failed

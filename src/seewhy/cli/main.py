@@ -13,7 +13,7 @@ from rich.markup import escape
 from seewhy import __version__
 from seewhy.cli import commands
 from seewhy.cli.bulk import bulk, export
-from seewhy.cli.exits import guarded, say
+from seewhy.cli.exits import run_command, say
 from seewhy.cli.summary import summary
 from seewhy.errors import UsageError
 from seewhy.methods.catalog import GROUPS, split, split_targets
@@ -261,4 +261,4 @@ def explain_pictures(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code; what a user can cause ends in one line, never in a traceback."""
     given = [STDIN if item == "-" else item for item in (sys.argv[1:] if arguments is None else arguments)]
-    sys.exit(guarded(lambda: app(given, exit_on_error=False, print_error=False, result_action="return_value")))
+    sys.exit(run_command(lambda: app(given, exit_on_error=False, print_error=False, result_action="return_value")))

@@ -41,12 +41,12 @@ def summary(
     if not 1 <= len(runs) <= 2:
         raise UsageError(f"{len(runs)} runs: give one (seewhy summary run), or two to compare them.")
     needed("seewhy summary", "pyarrow", "sklearn")
-    from seewhy.bulk.bulk_run import Run
+    from seewhy.bulk.bulk_run import BulkRun
     from seewhy.summary import write_comparison, write_summary
     from seewhy.terminal import printable
 
     choice = {"method": method, "question": question, "layer": layer}
-    read = [Run.read(run) for run in runs]
+    read = [BulkRun.read(run) for run in runs]
     if len(read) == 2:
         both, page = write_comparison(read[0], read[1], out, **choice)
         least = [both.answers[0].columns["id"][both.first[place]] for place in both.least_alike[:LEAST]]

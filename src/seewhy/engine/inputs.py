@@ -16,7 +16,7 @@ from seewhy.images.loading import load_image, name_of
 from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.models.loaded import input_form
 from seewhy.models.loading import LoadedModel
-from seewhy.tracing.single_input import Fed
+from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.twin import twin
 
 PICTURES = (
@@ -56,9 +56,9 @@ def read_inputs(
         if main is not None:
             raise UsageError(f"main={main!r}: there is one input; say main only for a tuple or dict of several.")
         tensor, pictures, single = read(inputs, loaded)
-        module = Fed(loaded.module, (None,), arguments, 0, len(tensor)) if arguments else loaded.module
+        module = SingleInputModel(loaded.module, (None,), arguments, 0, len(tensor)) if arguments else loaded.module
         given = Given(tensor, module, pictures, single)
-    if isinstance(given.module, Fed) and (rows := given.module.by_row()):
+    if isinstance(given.module, SingleInputModel) and (rows := given.module.by_row()):
         given = replace(given, notes=(*given.notes, f"taken to have a row for each picture: {', '.join(rows)}"))
     if given.tensor.is_inference():  # or it could never be part of a graph
         with torch.inference_mode(False):
@@ -89,9 +89,9 @@ def read_arguments(
     notes = (f"explained on the input {place!r}; given with it: {', '.join(others)}",) if others else ()
     tensor: Tensor = named[place]
     if isinstance(place, str):
-        fed = Fed(module, (), {**named, **arguments}, place, len(tensor))
+        fed = SingleInputModel(module, (), {**named, **arguments}, place, len(tensor))
     else:
-        fed = Fed(module, tuple(named.values()), arguments, place, len(tensor))
+        fed = SingleInputModel(module, tuple(named.values()), arguments, place, len(tensor))
     return Given(tensor, fed, notes=notes)
 
 

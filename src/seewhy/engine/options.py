@@ -11,7 +11,7 @@ from seewhy.errors import UsageError
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.methods.catalog import GROUPS, read_method
 from seewhy.rendering import colors as color_tables
-from seewhy.rendering.overlays import LONGEST, Look, check_scale
+from seewhy.rendering.overlays import LONGEST, OverlayStyle, check_scale
 
 CLASSIC = "classic"
 
@@ -34,7 +34,7 @@ class Settings:
     top: int = 5
     fit: Literal["crop", "squash", "pad"] | None = None
     style: str = "fade"
-    look: Look = field(default_factory=Look)
+    look: OverlayStyle = field(default_factory=OverlayStyle)
     longest: int | None = LONGEST
     out: Path = Path("cam")
     max_pixels: int = MAX_PIXELS
@@ -119,7 +119,7 @@ def read_settings(
         raise UsageError("--style classic scales each map by itself, as in the tutorial; take --style fade or blend.")
     color_tables.table(colors or color_tables.DEFAULT)
     default = 0.5 if settings.style == "blend" else 0.8
-    look = Look(settings.style, colors or color_tables.DEFAULT, default if opacity is None else opacity, scale)
+    look = OverlayStyle(settings.style, colors or color_tables.DEFAULT, default if opacity is None else opacity, scale)
     return replace(settings, look=look, longest=read_size(size))
 
 

@@ -16,12 +16,12 @@ from typing import Any
 from torch import Tensor
 
 from seewhy.errors import LayerError, MethodError, UsageError
-from seewhy.methods.base import AnyMethod, Method, NetworkMethod, Sampled, SeveralMaps
+from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod, VariantMethod
 from seewhy.signals.evaluator import Network
 from seewhy.signals.layer import Context, Need, Signals, Variant, differentiate, recording_changed, wanted_for
-from seewhy.signals.model import Whole
+from seewhy.signals.model import ModelSignals
 from seewhy.signals.scoring import Scoring
-from seewhy.targets import Asked
+from seewhy.targets import ResolvedTarget
 from seewhy.tracing.layer_selection import Selection
 from seewhy.tracing.trace import Call, Trace, Wanted
 
@@ -34,13 +34,13 @@ class Job:
     """One method for one target at one layer; `base_of`: its map is not wanted itself, but by a method of the network."""
 
     name: str
-    method: Method | SeveralMaps
-    asked: Asked
+    method: Method | MultiMapMethod
+    asked: ResolvedTarget
     base_of: bool = False
 
 
 @dataclass(eq=False)
-class InStep:
+class PendingJob:
     """A job at one layer, waiting for the signals of a variant of the inputs."""
 
     job: Job
@@ -67,13 +67,13 @@ class Passes:
     unfit: dict[str, dict[str, str]] = field(default_factory=dict)
     silent: list[Call] = field(default_factory=list)
 
-    def run(self, asked: Sequence[Asked]) -> None:
+    def run(self, asked: Sequence[ResolvedTarget]) -> None:
         """Make all maps. Raises MethodError for a method that fits none of the layers, or not the one that was named;
         LayerError for a named layer that a target does not depend on."""
-        self.network.noting(self.trace).several_targets = len(asked) > 1
+        self.network.note_to(self.trace).several_targets = len(asked) > 1
         self.bases: dict[tuple[str, str], dict[str, Tensor]] = {}  # by network method and target
         self.after: list[Callable[[], None]] = []
-        self.waiting: dict[Variant, list[InStep]] = {}
+        self.waiting: dict[Variant, list[PendingJob]] = {}
         self.kept: dict[str, Signals] = {}
         if any(isinstance(method, NetworkMethod) and method.keeps_layers for method in self.methods.values()):
             context = Context(self.network, asked[0])
@@ -85,7 +85,7 @@ class Passes:
             for call in self.backward(item, scoring, jobs, last=number == len(rounds)):
                 heard.pop(call, None)
         self.silent = list(heard) if rounds else []
-        self.let_go(asked)
+        self.release_graph(asked)
         for job in self.after:
             job()
         while self.waiting:
@@ -97,7 +97,7 @@ class Passes:
                     self.whole(name, method, item)
         self.complain()
 
-    def let_go(self, asked: Sequence[Asked]) -> None:
+    def release_graph(self, asked: Sequence[ResolvedTarget]) -> None:
         """Free the graph: nothing that comes after follows it."""
         self.trace.output, self.trace.calls = None, []
         for call in self.calls:
@@ -108,11 +108,11 @@ class Passes:
 
     # Jobs
 
-    def jobs_by_scoring(self, asked: Asked) -> dict[Scoring, list[Job]]:
+    def jobs_by_scoring(self, asked: ResolvedTarget) -> dict[Scoring, list[Job]]:
         found: dict[Scoring, list[Job]] = {}
         for name, method in self.methods.items():
             job = None
-            if isinstance(method, (Method, SeveralMaps)):
+            if isinstance(method, (Method, MultiMapMethod)):
                 job = Job(name, method, asked)
             elif method.base_method is not None:
                 job = Job(name, method.base_method, asked, base_of=True)
@@ -123,7 +123,7 @@ class Passes:
     def keep(self, job: Job, layer: str, made: Tensor) -> None:
         if job.base_of:
             self.bases.setdefault((job.name, job.asked.key), {})[layer] = made
-        elif isinstance(job.method, SeveralMaps):
+        elif isinstance(job.method, MultiMapMethod):
             for index in range(made.shape[1]):
                 self.maps[f"{job.name}#{index + 1}", job.asked.key, layer] = made[:, index]
         else:
@@ -146,7 +146,7 @@ class Passes:
 
     # 1. Backward passes
 
-    def backward(self, item: Asked, scoring: Scoring, jobs: list[Job], *, last: bool) -> list[Call]:
+    def backward(self, item: ResolvedTarget, scoring: Scoring, jobs: list[Job], *, last: bool) -> list[Call]:
         """Run jobs that share a backward pass; gives the calls that it reached (all, where none was needed)."""
         needs = needs_of(jobs)
         context = Context(self.network, item, scoring)
@@ -172,7 +172,7 @@ class Passes:
 
     def serve(self, jobs: list[Job], call: Call, at: Signals) -> None:
         for job in jobs:
-            if isinstance(job.method, Sampled):
+            if isinstance(job.method, VariantMethod):
                 # It asks for gradients of other inputs only, so those that are here need not wait with it.
                 self.start(job, call, Signals(at.layer, at.activations, probe=at.probe))
             elif job.method.needs & Need.PROBES:
@@ -192,10 +192,10 @@ class Passes:
     # 3. Variants of the inputs
 
     def start(self, job: Job, call: Call, at: Signals) -> None:
-        assert isinstance(job.method, Sampled)
-        self.proceed(InStep(job, call, job.method.passes(at)), lambda running: next(running.generator))
+        assert isinstance(job.method, VariantMethod)
+        self.proceed(PendingJob(job, call, job.method.passes(at)), lambda running: next(running.generator))
 
-    def proceed(self, running: InStep, move: Callable[[InStep], Variant]) -> None:
+    def proceed(self, running: PendingJob, move: Callable[[PendingJob], Variant]) -> None:
         """Let a generator run to its next wish, or to its end."""
         job, call = running.job, running.call
 
@@ -212,10 +212,10 @@ class Passes:
         elif got is not None:
             self.keep(job, call.name, got)
 
-    def insists(self, running: InStep) -> bool:
+    def insists(self, running: PendingJob) -> bool:
         return self.selection.insists_on(running.call)
 
-    def step(self, variant: Variant, group: list[InStep]) -> None:
+    def step(self, variant: Variant, group: list[PendingJob]) -> None:
         """Run one variant for all that wait for it."""
         try:
             self.run_variant(self.network.changed(variant(self.network.inputs)), group)
@@ -223,24 +223,24 @@ class Passes:
             self.refuse(group, error.reason)
         self.network.tick(3 * len(self.network.inputs))
 
-    def refuse(self, group: Sequence[InStep], reason: str) -> None:
+    def refuse(self, group: Sequence[PendingJob], reason: str) -> None:
         def fail() -> None:
             raise MethodError("", reason)
 
         for running in group:
             self.attempt(running.job.name, running.call.name, self.insists(running), fail)
 
-    def run_variant(self, network: Network, group: list[InStep]) -> None:
+    def run_variant(self, network: Network, group: list[PendingJob]) -> None:
         names = frozenset(running.call.module for running in group)
         wanted = wanted_for(needs_of([running.job for running in group]) | Need.HEAD, Wanted(names))
-        sharing: dict[tuple[str, Scoring], list[InStep]] = {}
+        sharing: dict[tuple[str, Scoring], list[PendingJob]] = {}
         for running in group:
             sharing.setdefault((running.job.asked.key, running.job.method.scoring), []).append(running)
         with recording_changed(network, self.network, wanted) as trace:
-            network.noting(trace)
+            network.note_to(trace)
             at_place = {(call.module, call.index): call for call in trace.calls if call.grid is not None}
             for number, ((_, scoring), some) in enumerate(sharing.items(), 1):
-                listeners: dict[Call, list[InStep]] = {}
+                listeners: dict[Call, list[PendingJob]] = {}
                 for running in some:
                     call = at_place.get((running.call.module, running.call.index))
                     if call is None:
@@ -248,7 +248,7 @@ class Passes:
                     else:
                         listeners.setdefault(call, []).append(running)
 
-                def consume(call: Call, at: Signals, listeners: dict[Call, list[InStep]] = listeners) -> None:
+                def consume(call: Call, at: Signals, listeners: dict[Call, list[PendingJob]] = listeners) -> None:
                     for running in listeners[call]:
                         self.proceed(running, lambda running: running.generator.send(at))
 
@@ -260,10 +260,10 @@ class Passes:
 
     # 4. The whole network
 
-    def whole(self, name: str, method: NetworkMethod, item: Asked) -> None:
+    def whole(self, name: str, method: NetworkMethod, item: ResolvedTarget) -> None:
         bases = self.bases.get((name, item.key), {})
         maps = {call.name: bases[call.name] for call in self.calls if call.name in bases}
-        whole = Whole(self.network, item, method.scoring, maps, self.kept if method.keeps_layers else {})
+        whole = ModelSignals(self.network, item, method.scoring, maps, self.kept if method.keeps_layers else {})
         made = self.attempt(name, NETWORK, True, lambda: method(whole))
         if made is not None:
             self.maps[name, item.key, NETWORK] = made

@@ -19,17 +19,18 @@ from seewhy.errors import LayerError
 from seewhy.explanation.answer import Features, LayerInfo
 from seewhy.explanation.result import Explanation, Key
 from seewhy.images.preprocess import Fit
-from seewhy.methods import AnyMethod, NetworkMethod, Sampled, as_methods, seeded
+from seewhy.methods.base import AnyMethod, NetworkMethod, VariantMethod
 from seewhy.methods.catalog import GROUPS
+from seewhy.methods.parsing import as_methods, seeded
 from seewhy.models.loaded import check_labels
 from seewhy.models.loading import LoadedModel, load_model
 from seewhy.models.provenance import provenance
 from seewhy.signals.evaluator import MEMORY, Network
 from seewhy.signals.layer import Need, wanted_for
-from seewhy.targets import Asked, as_targets
+from seewhy.targets import ResolvedTarget, as_targets
 from seewhy.tracing.grid import Hint, read_grid
-from seewhy.tracing.layer_selection import Selection, heeded, select
-from seewhy.tracing.read_points import at_site
+from seewhy.tracing.layer_selection import Selection, check_hint_used, select
+from seewhy.tracing.read_points import at_read_point
 from seewhy.tracing.record import recording
 from seewhy.tracing.trace import Call, Trace
 
@@ -96,13 +97,13 @@ def explain(
     if not layered and (given_layers := split_suggested(layers)[1]):
         select(given_layers, module)  # a misspelt name is an error, even if no method looks at layers
     picked, hint, doubt = choose_layers(layers, module, tensor, suggested, hinted) if layered else (NO_LAYERS, None, "")
-    picked = at_site(picked, site, module)
+    picked = at_read_point(picked, site, module)
     selection = picked if hint is None else picked.plus(hint.layer)
     network = Network(module, tensor, memory, grid=hinted)
     needs = reduce(or_, (method.needs for method in all_methods(chosen)), Need.NOTHING)
     with recording(module, tensor, wanted_for(needs, selection.wanted), grid=hinted) as trace:
         calls = selection.pick(trace)
-        heeded(hinted, calls)
+        check_hint_used(hinted, calls)
         unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
         trace.calls = calls  # the others' outputs are free to go
         asked = ask(questions, trace, loaded.labels, multilabel=multilabel)
@@ -206,7 +207,9 @@ def unfit_notes(unfit: dict[str, dict[str, str]]) -> list[str]:
     return notes
 
 
-def ordered(maps: Iterable[Key], wanted: Sequence[str], asked: Sequence[Asked], layers: Sequence[str]) -> list[Key]:
+def ordered(
+    maps: Iterable[Key], wanted: Sequence[str], asked: Sequence[ResolvedTarget], layers: Sequence[str]
+) -> list[Key]:
     """The keys by method (as they were asked for), then target, then layer in execution order."""
     names = sorted(
         {method for method, _, _ in maps}, key=lambda name: (wanted.index(name.partition("#")[0]), len(name), name)
@@ -223,7 +226,7 @@ def rows_of(methods: Mapping[str, AnyMethod], layers: Iterable[LayerInfo], pictu
     sizes.append(sizes[-1] if sizes else (0, 0))  # for those that run once, whatever the layers
     total = 0
     for method in methods.values():
-        once = isinstance(method, (Sampled, NetworkMethod))  # all layers share their passes
+        once = isinstance(method, (VariantMethod, NetworkMethod))  # all layers share their passes
         for channels, cells in sizes[-1:] if once else sizes[:-1]:
             total += method.forwards(channels, cells)
     return total * pictures

@@ -13,9 +13,9 @@ from seewhy.errors import LayerError
 from seewhy.nested import first_tensor
 from seewhy.targets.dense import is_dense
 from seewhy.tracing.grid import TOKENS, Hint, read_grid
-from seewhy.tracing.layer_selection import LIST_THEM, WORDS, has_grid, one_reading
+from seewhy.tracing.layer_selection import LIST_THEM, WORDS, check_unambiguous, has_grid
 from seewhy.tracing.record import recording
-from seewhy.tracing.single_input import Fed, of_picture
+from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.trace import Call, Trace, Wanted
 from seewhy.tracing.twin import find_module, named_modules
 
@@ -58,9 +58,9 @@ def suggest(model: nn.Module, inputs: Tensor, grid: Any = None) -> Suggestion:
     key = tuple(inputs.shape[1:]), hint
     found = known.get(key)
     if found is None or find_module(model, found.layer) is None:  # layers may be taken out of a model
-        model_of_one = of_picture(model, 0)
+        model_of_one = for_image(model, 0)
         with recording(model_of_one, inputs[:1], Wanted(), from_input=True, exact=False, grid=hint) as trace:
-            found = observe(trace, learned(model), hint, alone=not isinstance(model, Fed))
+            found = observe(trace, learned(model), hint, alone=not isinstance(model, SingleInputModel))
         if found.note != ZERO_HEAD:  # which training changes
             known[key] = found
     return found
@@ -97,9 +97,9 @@ def observe(trace: Trace, learned: frozenset[str], given: Hint | None, *, alone:
         last, note = entering_the_head(reached, trace, learned, generator)
     same = [call for call in reached if gave_the_same(call, last)]
     # A module that gives several tensors may hand on others than this one, such as what it pooled from it.
-    best = min(same, key=lambda call: (not call.plain, unhandy(call), call.name.count(".")))
+    best = min(same, key=lambda call: (not call.plain, is_awkward_name(call), call.name.count(".")))
     assert best.grid is not None
-    one_reading(best)
+    check_unambiguous(best)
     if best.grid.layout in TOKENS and not (given and best.grid.source == given.source):
         note = "; ".join(filter(None, (note, checked_order(best, trace, generator))))
     return Suggestion(best.name, note)
@@ -163,7 +163,7 @@ def sees_picture(call: Call, trace: Trace) -> bool:
     return gradient[0] is not None
 
 
-def unhandy(call: Call) -> bool:
+def is_awkward_name(call: Call) -> bool:
     """Whether another module that gave the same is a better answer: a group's name cannot be copied and pasted, and an
     Identity says nothing."""
     return call.name in WORDS or issubclass(call.kind, nn.Identity)

@@ -10,15 +10,16 @@ from torch import Tensor
 from seewhy.engine.inputs import Given, output_for
 from seewhy.errors import UsageError
 from seewhy.explanation.answer import Answer
-from seewhy.methods import AnyMethod, GradCAM, HiResCAM, weighs_channels
+from seewhy.methods.base import AnyMethod, weights_channels
+from seewhy.methods.gradient import GradCAM, HiResCAM
 from seewhy.models.loading import LoadedModel
-from seewhy.targets import Around, Asked, Target, logits, probabilities
+from seewhy.targets import ResolvedTarget, Target, TargetContext, logits, probabilities
 from seewhy.tracing.trace import Trace
 
 
 def bound(questions: Sequence[Target], given: Given, loaded: LoadedModel, *, multilabel: bool = False) -> list[Target]:
     """The questions with what they say about photos, texts and other pictures brought to the network's terms."""
-    around = Around(
+    around = TargetContext(
         size=tuple(given.tensor.shape[2:]),
         views=[picture.view for picture in given.pictures] if given.pictures else None,
         embed_text=loaded.embed_text,
@@ -30,9 +31,9 @@ def bound(questions: Sequence[Target], given: Given, loaded: LoadedModel, *, mul
 
 def ask(
     questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None, *, multilabel: bool = False
-) -> list[Asked]:
+) -> list[ResolvedTarget]:
     """Each question asked of the output; one that asks the same as an earlier one ("minibus" after 654) is left out."""
-    asked: list[Asked] = []
+    asked: list[ResolvedTarget] = []
     for item in (question.ask(trace.output, labels) for question in questions):
         item.multilabel = multilabel
         item.key = item.key.replace("|", "/")  # which stands between method, target and layer in files
@@ -46,17 +47,17 @@ def ask(
     return asked
 
 
-def default_methods(asked: Sequence[Asked]) -> dict[str, AnyMethod]:
+def default_methods(asked: Sequence[ResolvedTarget]) -> dict[str, AnyMethod]:
     """Grad-CAM; where a question is about a place HiResCAM, which keeps places apart."""
     method = HiResCAM() if any(item.dense for item in asked) else GradCAM()
     return {str(method): method}
 
 
-def notes_on(asked: Sequence[Asked], methods: Mapping[str, AnyMethod], *, chosen: bool) -> list[str]:
+def notes_on(asked: Sequence[ResolvedTarget], methods: Mapping[str, AnyMethod], *, chosen: bool) -> list[str]:
     """What was inferred about the questions, and which methods do not fit them."""
     notes = list(dict.fromkeys(note for item in asked for note in item.notes))
     if any(item.dense for item in asked):
-        coarse = [name for name, method in methods.items() if weighs_channels(method)]
+        coarse = [name for name, method in methods.items() if weights_channels(method)]
         if coarse:
             notes.append(
                 f"{', '.join(coarse)} weigh{'s' if len(coarse) == 1 else ''} whole channels, so a place and others that "
@@ -77,7 +78,7 @@ def class_logits(trace: Trace) -> Tensor | None:
         return None
 
 
-def answer(item: Asked, scores: Tensor | None, multilabel: bool) -> Answer:
+def answer(item: ResolvedTarget, scores: Tensor | None, multilabel: bool) -> Answer:
     chances = None
     if item.classes is not None and scores is not None:
         chances = probabilities(scores.float(), multilabel).gather(1, item.classes[:, None])[:, 0]

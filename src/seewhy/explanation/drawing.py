@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 WIDEST = 6  # tiles a row of a comparison
 TILE = {1: 2.6, 3: 1.9}  # lanes and mosaics need more pixels than photos do: times the side of a tile
-CHANNEL = render.Look("blend", "gray", 1.0)  # how a channel is drawn in signals and volumes
+CHANNEL = render.OverlayStyle("blend", "gray", 1.0)  # how a channel is drawn in signals and volumes
 
 
-def overlay(e: Explanation, key: Key, look: render.Look, longest: int | None) -> Image.Image:
+def overlay(e: Explanation, key: Key, look: render.OverlayStyle, longest: int | None) -> Image.Image:
     """The map over the photo; of a signal on curves, of a volume on slices."""
     e.one_picture("a picture")
     if len(e.size) != 2:
@@ -36,7 +36,7 @@ def overlay(e: Explanation, key: Key, look: render.Look, longest: int | None) ->
     return render.overlay(photo, heat.on_photo(e, key, (photo.height, photo.width), look.scale), look, box)
 
 
-def on_ground(e: Explanation, levels: Tensor, look: render.Look, longest: int) -> Image.Image:
+def on_ground(e: Explanation, levels: Tensor, look: render.OverlayStyle, longest: int) -> Image.Image:
     """Levels (*size) in [0, 1] on the signal or the volume that was explained."""
     numbers, ground = levels.float().cpu().numpy(), ground_of(e)
     if len(e.size) == 1:
@@ -58,7 +58,7 @@ def classic_overlay(e: Explanation, key: Key) -> Image.Image:
     return render.classic_overlay(seen(e), tensors.resize(low, e.size)[0].numpy())
 
 
-def contact_sheet(e: Explanation, keys: Sequence[Key], look: render.Look, side: int) -> Image.Image:
+def contact_sheet(e: Explanation, keys: Sequence[Key], look: render.OverlayStyle, side: int) -> Image.Image:
     tiles, side = [], tile_side(e, side)
     for number, key in enumerate(keys, 1):
         star = "  ·  suggested" if key[2] == e.suggested else ""
@@ -67,7 +67,7 @@ def contact_sheet(e: Explanation, keys: Sequence[Key], look: render.Look, side: 
     return render.contact_sheet(tiles, title(e, keys[0]), f"{source(e)}  ·  {keys[0][0]}")
 
 
-def comparison(e: Explanation, layer: str | None, look: render.Look, side: int) -> Image.Image:
+def comparison(e: Explanation, layer: str | None, look: render.OverlayStyle, side: int) -> Image.Image:
     tiles, side = [], tile_side(e, side)
     several = len(e.answers) > 1
     for answer in e.answers:
@@ -84,7 +84,7 @@ def comparison(e: Explanation, layer: str | None, look: render.Look, side: int) 
     return render.contact_sheet(tiles, heading, f"{source(e)}  ·  {layer or e.layers[-1]}", columns)
 
 
-def features_sheet(e: Explanation, keys: Sequence[Key], look: render.Look, side: int) -> Image.Image:
+def features_sheet(e: Explanation, keys: Sequence[Key], look: render.OverlayStyle, side: int) -> Image.Image:
     """A row for each layer: the class map, then the strongest channels, from black (lowest) to white (highest)."""
     tiles, side = [], tile_side(e, side)
     for key in keys:

@@ -14,7 +14,7 @@ from seewhy.errors import UsageError
 from seewhy.explanation import drawing, saved
 from seewhy.explanation.flags import FLAGS
 from seewhy.methods.catalog import LINEAR
-from seewhy.rendering.overlays import Look
+from seewhy.rendering.overlays import OverlayStyle
 from seewhy.tracing.grid import grid_text
 from seewhy.viewer import build_page, pack
 
@@ -34,14 +34,14 @@ HEIGHT = 820  # pixels of a notebook's cell
 LARGEST = 10_000_000  # characters in a notebook's cell; it is saved with the notebook
 
 
-def page(e: Explanation, look: Look | None = None) -> str:
+def page(e: Explanation, look: OverlayStyle | None = None) -> str:
     """The page of an explanation of one picture, as ASCII HTML. Raises UsageError for signals and volumes, and for inputs
     that are no picture."""
     e.one_picture("a report")
     if not shows(e):
         shape = tuple(e.size if e.inputs is None else e.inputs.shape[1:])
         raise UsageError(f"the page shows pictures, and an input of shape {shape} is none: use overlay() or map().")
-    look = look or Look()
+    look = look or OverlayStyle()
     photo, _ = drawing.scaled(e, LONGEST)
     record = saved.document(e)
     numbers = {name: {key: number for number, key in enumerate(keys)} for name, keys in places(e).items()}
@@ -81,7 +81,7 @@ def places(e: Explanation) -> dict[str, tuple[str, ...]]:
     return {"method": e.methods, "target": e.targets, "layer": e.layers}
 
 
-def frame(e: Explanation, look: Look | None = None) -> str:
+def frame(e: Explanation, look: OverlayStyle | None = None) -> str:
     """The page for a notebook: in a frame of its own that may run the page's script and save files, and nothing else.
 
     Where the page is too large for a cell, a line says how to write it instead.
@@ -105,7 +105,7 @@ def shows(e: Explanation) -> bool:
     )
 
 
-def index_row(e: Explanation, folder: str, look: Look | None = None) -> dict[str, Any]:
+def index_row(e: Explanation, folder: str, look: OverlayStyle | None = None) -> dict[str, Any]:
     """The line of one picture on the index page; `folder` is where its page lies, as seen from there."""
     method, answer = e.methods[0], e.answers[0]
     layer = place(e, method, e.suggested or "")
@@ -130,7 +130,7 @@ def failed_row(source: str, reason: str) -> dict[str, Any]:
     return {"name": source, "page": "", "class": "", "probability": None, "flags": [reason], "thumbnail": b""}
 
 
-def data(e: Explanation, record: Mapping[str, Any], look: Look) -> dict[str, Any]:
+def data(e: Explanation, record: Mapping[str, Any], look: OverlayStyle) -> dict[str, Any]:
     """What the page chooses from: the record of the explanation, in the page's order."""
     return {
         "methods": [{"key": key, "linear": key.partition("(")[0] in LINEAR} for key in e.methods],

@@ -184,7 +184,7 @@ class Explanation:
         target: str | int | None = None,
         layer: str | None = None,
         *,
-        look: render.Look | None = None,
+        look: render.OverlayStyle | None = None,
         longest: int | None = LONGEST,
     ) -> Image.Image:
         """The heat map over the whole photo; what the network did not see is dimmed.
@@ -192,7 +192,7 @@ class Explanation:
         A signal is drawn as curves, a volume as a mosaic of slices. `longest` limits the longer side in pixels (None: the
         photo's own size).
         """
-        return drawing.overlay(self, self.key(method, target, layer), look or render.Look(), longest)
+        return drawing.overlay(self, self.key(method, target, layer), look or render.OverlayStyle(), longest)
 
     def classic_overlay(
         self, method: str | None = None, target: str | int | None = None, layer: str | None = None
@@ -206,7 +206,7 @@ class Explanation:
         target: str | int | None = None,
         *,
         layers: Sequence[str] | None = None,
-        look: render.Look | None = None,
+        look: render.OverlayStyle | None = None,
         side: int = 220,
     ) -> Image.Image:
         """Every layer's overlay on one sheet, in execution order; `side` is the longer side of a tile in pixels."""
@@ -214,14 +214,16 @@ class Explanation:
         known = self.layers_of(method)
         shown = [layer for layer in layers or known if layer in known] or known
         keys = [self.key(method, target, layer) for layer in shown]
-        return drawing.contact_sheet(self, keys, look or render.Look(), side)
+        return drawing.contact_sheet(self, keys, look or render.OverlayStyle(), side)
 
-    def comparison(self, layer: str | None = None, *, look: render.Look | None = None, side: int = 320) -> Image.Image:
+    def comparison(
+        self, layer: str | None = None, *, look: render.OverlayStyle | None = None, side: int = 320
+    ) -> Image.Image:
         """Methods and targets side by side at one layer: a row for each target, a column for each method.
 
         Methods of the whole network are shown as such; many methods of one target fill several rows.
         """
-        return drawing.comparison(self, layer, look or render.Look(), side)
+        return drawing.comparison(self, layer, look or render.OverlayStyle(), side)
 
     def features(self, layer: str | None = None) -> Features:
         """The strongest channels of a layer, as they are: what one looked at before there were class maps.
@@ -237,14 +239,14 @@ class Explanation:
         method: str | None = None,
         target: str | int | None = None,
         *,
-        look: render.Look | None = None,
+        look: render.OverlayStyle | None = None,
         side: int = 200,
     ) -> Image.Image:
         """A row for each layer: the class map, and beside it the layer's strongest channels."""
         method = choose("method", method, self.methods)
         self.features(next(iter(self.kept_features), None))
         keys = [self.key(method, target, layer) for layer in self.kept_features]
-        return drawing.features_sheet(self, keys, look or render.Look(), side)
+        return drawing.features_sheet(self, keys, look or render.OverlayStyle(), side)
 
     # One picture of many
 
@@ -308,7 +310,7 @@ class Explanation:
         self.one_picture("to_dict")
         return saved.document(self)
 
-    def report(self, path: str | Path | None = None, *, look: render.Look | None = None) -> str:
+    def report(self, path: str | Path | None = None, *, look: render.OverlayStyle | None = None) -> str:
         """The explorable page of one picture as HTML, which needs nothing else; written to `path` where that is given."""
         text = report.page(self, look)
         if path is not None:
@@ -335,4 +337,4 @@ class Explanation:
         return f"<Explanation of {several}: {', '.join(parts)}>"
 
 
-load = Explanation.load
+load_explanation = Explanation.load

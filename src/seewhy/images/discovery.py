@@ -13,7 +13,7 @@ from seewhy.errors import ImageError
 from seewhy.images.loading import FORMATS, READABLE, reason_of
 
 
-def find_pictures(paths: Sequence[str]) -> list[str]:
+def find_images(paths: Sequence[str]) -> list[str]:
     """The picture files that `paths` stand for, in the order given; folders are searched to the bottom, sorted by name.
 
     In a folder only known picture suffixes count; hidden files and folders are skipped and linked folders not entered.
@@ -21,7 +21,7 @@ def find_pictures(paths: Sequence[str]) -> list[str]:
 
     Raises ImageError for a folder that holds no picture or cannot be listed.
 
-    >>> find_pictures(["cat.jpg", "-"])
+    >>> find_images(["cat.jpg", "-"])
     ['cat.jpg', '-']
     """
     return [picture for path in paths for picture in (in_folder(path) if os.path.isdir(path) else [path])]

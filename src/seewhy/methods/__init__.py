@@ -1,188 +1,39 @@
-"""The methods, by class and by name."""
+"""The methods, by class: `seewhy.methods.GradCAM()`. Classes are imported on first use, so the catalog needs no torch."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from seewhy.errors import MethodError, UsageError, close_matches
-from seewhy.methods.ablation import AblationCAM, ReciproCAM
-from seewhy.methods.activation import CAM, FEM, KPCACAM, DeepFeatureFactorization, EigenCAM, LaFAM, RandomCAM
-from seewhy.methods.base import About, AnyMethod, Method, NetworkMethod, Sampled, Settings, SeveralMaps, weighs_channels
-from seewhy.methods.catalog import GROUPS, METHODS, MethodEntry, MethodText, read_method
-from seewhy.methods.gradient import (
-    EigenGradCAM,
-    GradCAM,
-    GradCAMElementwise,
-    GradCAMPlusPlus,
-    HiResCAM,
-    LayerCAM,
-    SegEigenCAM,
-    ShapleyCAM,
-    XGradCAM,
-)
-from seewhy.methods.masking import ISCAM, SSCAM, GroupCAM, OptiCAM, ScoreCAM
-from seewhy.methods.network import FullGrad, LayerCAMFusion, RefineCAM
-from seewhy.methods.pixels import RISE, Occlusion, PolyCAM
-from seewhy.methods.scales import CAMERAS, SESS
-from seewhy.methods.transformer import AttentionRelevance, AttentionRollout, GradECLIP, LeGrad, ViTReciproCAM
-from seewhy.methods.variants import Augmented, Integrated, Smooth, SmoothGradCAMPlusPlus
-from seewhy.methods.wrappers import EigenSmooth, FinerCAM, GuidedGradCAM
+from seewhy.methods.catalog import CLASSES
 
-__all__ = [
-    "CAM",
-    "CAMERAS",
-    "FEM",
-    "ISCAM",
-    "KPCACAM",
-    "RISE",
-    "SESS",
-    "SSCAM",
-    "AblationCAM",
-    "About",
-    "AnyMethod",
-    "AttentionRelevance",
-    "AttentionRollout",
-    "Augmented",
-    "DeepFeatureFactorization",
-    "EigenCAM",
-    "EigenGradCAM",
-    "EigenSmooth",
-    "FinerCAM",
-    "FullGrad",
-    "GradCAM",
-    "GradCAMElementwise",
-    "GradCAMPlusPlus",
-    "GradECLIP",
-    "GroupCAM",
-    "GuidedGradCAM",
-    "HiResCAM",
-    "Integrated",
-    "LaFAM",
-    "LayerCAM",
-    "LayerCAMFusion",
-    "LeGrad",
-    "Method",
-    "NetworkMethod",
-    "Occlusion",
-    "OptiCAM",
-    "PolyCAM",
-    "RandomCAM",
-    "ReciproCAM",
-    "RefineCAM",
-    "Sampled",
-    "ScoreCAM",
-    "SegEigenCAM",
-    "SeveralMaps",
-    "ShapleyCAM",
-    "Smooth",
-    "SmoothGradCAMPlusPlus",
-    "ViTReciproCAM",
-    "XGradCAM",
-    "as_methods",
-    "weighs_channels",
-]
+if TYPE_CHECKING:  # a new file of methods gets one line here and its classes get lines in the catalog
+    from seewhy.methods.ablation import *  # noqa: F403
+    from seewhy.methods.activation import *  # noqa: F403
+    from seewhy.methods.base import Method as Method
+    from seewhy.methods.base import MultiMapMethod as MultiMapMethod
+    from seewhy.methods.base import NetworkMethod as NetworkMethod
+    from seewhy.methods.base import VariantMethod as VariantMethod
+    from seewhy.methods.gradient import *  # noqa: F403
+    from seewhy.methods.masking import *  # noqa: F403
+    from seewhy.methods.network import *  # noqa: F403
+    from seewhy.methods.pixels import *  # noqa: F403
+    from seewhy.methods.scales import *  # noqa: F403
+    from seewhy.methods.transformer import *  # noqa: F403
+    from seewhy.methods.variants import *  # noqa: F403
+    from seewhy.methods.wrappers import *  # noqa: F403
+
+CONTRACTS = ("Method", "MultiMapMethod", "NetworkMethod", "VariantMethod")
+__all__ = [*CONTRACTS, *CLASSES]
 
 
-def as_methods(spec: Any) -> dict[str, AnyMethod]:
-    """Methods under their names, from what a user may write: a name with settings, a method, or a list. None is Grad-CAM.
-
-    "all" is every method of the catalog with its own settings, "fast" those of them that need no forwards of their own.
-
-    >>> as_methods(["scorecam(batch_size=64)", HiResCAM()])
-    {'scorecam(batch_size=64)': ScoreCAM(variant='authors', batch_size=64), 'hirescam': HiResCAM()}
-
-    Raises UnknownName for a name that is not in the catalog, MethodError for wrong settings, UsageError for anything else.
-    """
-    if spec is None:
-        return as_methods("gradcam")
-    if isinstance(spec, str):
-        if spec.strip().lower() in GROUPS:
-            made = {entry.name: class_of(entry)() for entry in METHODS}
-            return {name: method for name, method in made.items() if spec.strip().lower() == "all" or is_fast(method)}
-        built = build(read_method(spec))
-        return {str(built): built}
-    if isinstance(spec, (Method, SeveralMaps, NetworkMethod)):
-        return {str(spec): spec}
-    if isinstance(spec, Sequence) and spec:
-        found: dict[str, AnyMethod] = {}
-        for item in spec:
-            for name, method in as_methods(item).items():
-                if found.setdefault(name, method) != method:
-                    raise UsageError(f"methods={spec!r}: two different methods are called {name!r}; rename a class.")
-        return found
-    raise UsageError(f"methods={spec!r}: give a method's name, a Method, or a list of them.")
-
-
-def seeded(method: AnyMethod, seed: int) -> AnyMethod:
-    """The method, and its bases, with `seed` where it draws random numbers and has the default seed."""
-    values = {item.name: getattr(method, item.name) for item in dataclasses.fields(method)}
-    changed: dict[str, Any] = {name: seeded(value, seed) for name, value in values.items() if isinstance(value, Method)}
-    if values.get("seed") == 0:
-        changed["seed"] = seed
-    return dataclasses.replace(method, **changed) if changed else method
-
-
-def is_fast(method: AnyMethod) -> bool:
-    """Whether a method shares a pass with others, or needs one of its own; none for every channel, cell or sample."""
-    return (
-        not isinstance(method, Sampled)
-        and not method.forwards(1000, 1000)
-        and not getattr(method, "keeps_layers", False)
-    )
-
-
-def class_of(entry: MethodEntry) -> type[Any]:
-    found: type[Any] = getattr(importlib.import_module(entry.module), entry.cls)
-    return found
-
-
-def build(text: MethodText) -> AnyMethod:
-    """The method that a text means. Raises MethodError for a setting that it does not have or that makes no sense."""
-    cls, name = class_of(text.entry), text.entry.name
-    fields = {item.name: item for item in dataclasses.fields(cls)}
-    for setting in text.settings:
-        if setting not in fields:
-            close = close_matches(setting, fields)
-            guess = f" - did you mean {close[0]}?" if close else f"; it has {', '.join(fields)}." if fields else "."
-            raise MethodError(name, f"it has no setting '{setting}'{guess}")
-    if len(text.given) > len(fields):
-        raise MethodError(name, f"it has {len(fields)} settings, and {len(text.given)} values were given.")
-    values = dict(zip(fields, text.given, strict=False)) | text.settings
-    made = {}
-    for key, value in values.items():
-        item = fields[key]
-        default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-        if isinstance(value, MethodText):
-            value = value.text if isinstance(default, str) else build(value)
-        made[key] = suited(name, key, value, default, str(item.type))
-    try:
-        built: AnyMethod = cls(**made)
-    except (TypeError, ValueError) as error:
-        raise MethodError(name, f"a setting is of the wrong kind ({error}).") from None
-    return built
-
-
-def suited(name: str, key: str, value: Any, default: Any, kind: str) -> Any:
-    """`value`, if it is of the kind of the setting's default. Raises MethodError otherwise."""
-    if isinstance(default, Settings):
-        if not isinstance(value, Method):
-            raise MethodError(name, f"{key}={value}: give a method that makes a map of one layer, such as gradcam.")
-    elif isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise MethodError(name, f"{key}={value}: give True or False.")
-    elif kind.startswith(("int", "float")) and not (value is None and "None" in kind):
-        return number(name, key, value, kind)
-    elif kind.startswith("tuple"):
-        given = value if isinstance(value, (tuple, list)) else (value,)
-        return tuple(number(name, key, item, "float") for item in given)
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'seewhy.methods' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"seewhy.methods.{CLASSES.get(name, 'base')}"), name)
+    globals()[name] = value
     return value
 
 
-def number(name: str, key: str, value: Any, kind: str) -> float:
-    whole = kind.startswith("int")
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or abs(value) >= 2**63:
-        raise MethodError(name, f"{key}={value}: give a {'whole number' if whole else 'number'}.")
-    return value if whole else float(value)
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.methods.base import About, Method, Weighted
+from seewhy.methods.base import Method, MethodCard, Weighted
 from seewhy.signals.layer import Need, Signals
-from seewhy.signals.scoring import AsAsked, Probability
+from seewhy.signals.scoring import Probability, TargetScore
 from seewhy.targets import probabilities
 from seewhy.tensors import weighted_sum
 
@@ -31,7 +31,7 @@ class AblationCAM(Weighted):
 
     batch_size: int | None = None
 
-    about = About(
+    about = MethodCard(
         "Desai & Ramaswamy, Ablation-CAM, WACV 2020", "Σₖ ((y − y₍A_k=0₎)/y) Aₖ",
         "What the network would miss; needs no gradient.",
         cost="K forwards of what comes after the layer; none before mean pooling and a linear head",
@@ -89,7 +89,7 @@ class ReciproCAM(Method):
     score: Literal["probability", "logit"] = "probability"
     batch_size: int | None = None
 
-    about = About(
+    about = MethodCard(
         "Byun & Lee, Recipro-CAM, CVPRW 2024", "y(A ⊙ maskᵢⱼ)",
         "What each place would say alone; needs no gradient.",
         cost="n forwards of what comes after the layer; none before mean pooling and a linear head",
@@ -140,7 +140,7 @@ class ReciproCAM(Method):
         grid = own.shape[1:]
         masks = torch.eye(grid.numel(), dtype=own.dtype, device=own.device).reshape(-1, 1, *grid)
         masks = self.blurred(masks)
-        scoring = AsAsked() if self.score == "logit" else Probability()
+        scoring = TargetScore() if self.score == "logit" else Probability()
         scores = at.score_activations(
             picture,
             len(masks),

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.methods.base import About, Method, SeveralMaps, Weighted
+from seewhy.methods.base import Method, MethodCard, MultiMapMethod, Weighted
 from seewhy.signals.layer import Need, Signals
-from seewhy.tensors import facing, first_component, per_channel, top_eigenpair, varies, weighted_sum
+from seewhy.tensors import align_sign, first_component, is_not_constant, per_channel, top_eigenpair, weighted_sum
 
 MOST_CELLS = 4096  # of each two of which kernel PCA makes one number
 CLASS_FREE = "Knows no class: the same map for every target."
@@ -28,7 +28,7 @@ class CAM(Weighted):
     Zhou et al., CVPR 2016, equation 2. Only where the class scores come from the mean of this layer by one linear layer.
     """
 
-    about = About(
+    about = MethodCard(
         "Zhou et al., CAM, CVPR 2016", "Σₖ W_ck Aₖ",
         "What the head reads; equal to Grad-CAM times the number of cells.",
         cost="shared: 1 forward", works_on="networks that end in mean pooling and one linear layer, at the layer before",
@@ -49,7 +49,7 @@ class EigenCAM(Method):
 
     centered: bool = False
 
-    about = About(
+    about = MethodCard(
         "Muhammad & Yeasin, Eigen-CAM, IJCNN 2020", "first component of A",
         "The main pattern of the layer: usually the most striking object.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
@@ -58,7 +58,7 @@ class EigenCAM(Method):
     needs = Need.NOTHING
 
     def __call__(self, at: Signals) -> Tensor:
-        return facing(first_component(at.activations, centered=self.centered), at.activations.sum(1))
+        return align_sign(first_component(at.activations, centered=self.centered), at.activations.sum(1))
 
 
 @final
@@ -76,7 +76,7 @@ class KPCACAM(Method):
     coef0: float = 1.0
     degree: int = 3
 
-    about = About(
+    about = MethodCard(
         "Karmani et al., KPCA-CAM, MMSP 2024", "first kernel component of A",
         "Eigen-CAM with a bend: sharper where the channels are not linear in the object.",
         cost="shared: 1 forward, and the eigenvectors of a matrix of cells by cells",
@@ -131,7 +131,7 @@ class FEM(Method):
 
     k: float = 2.0
 
-    about = About(
+    about = MethodCard(
         "Fuad et al., FEM, IPTA 2020", "Σₖ mean(Aₖ) [Aₖ > μₖ + 2σₖ]",
         "Few, strong places; needs no gradient.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
@@ -144,7 +144,7 @@ class FEM(Method):
         means = cells.mean(2)
         deviations = (cells - means[:, :, None]).square().mean(2).sqrt()  # many times faster than std()
         limits = means + self.k * deviations
-        limits[~varies(cells.flatten(0, 1)).reshape(means.shape)] = (
+        limits[~is_not_constant(cells.flatten(0, 1)).reshape(means.shape)] = (
             torch.inf
         )  # a constant may lie above its rounded mean
         striking = at.activations > per_channel(limits, at.activations)
@@ -159,7 +159,7 @@ class LaFAM(Method):
     Karjauv and Albayrak, 2024 (arXiv 2407.06059).
     """
 
-    about = About(
+    about = MethodCard(
         "Karjauv & Albayrak, LaFAM, 2024", "meanₖ Aₖ",
         "Where the layer is active at all: what every CAM must beat.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
@@ -180,7 +180,7 @@ class RandomCAM(Weighted):
 
     seed: int = 0
 
-    about = About(
+    about = MethodCard(
         "package grad-cam", "Σₖ rₖ Aₖ, r uniform in [−1, 1]",
         "The control: a method that looks no better than this says nothing.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
@@ -196,7 +196,7 @@ class RandomCAM(Weighted):
 
 @final
 @dataclass(frozen=True)
-class DeepFeatureFactorization(SeveralMaps):
+class DeepFeatureFactorization(MultiMapMethod):
     """A few concepts whose sum is the layer: non-negative factors W H of relu(A), one map for each concept.
 
     Collins et al., ECCV 2018. Lee and Seung's multiplicative updates of the squared error, from a random start; every
@@ -208,7 +208,7 @@ class DeepFeatureFactorization(SeveralMaps):
     iterations: int = 200
     seed: int = 0
 
-    about = About(
+    about = MethodCard(
         "Collins et al., Deep Feature Factorization, ECCV 2018", "relu(A) ≈ W H, W ≥ 0, H ≥ 0",
         "Splits a layer into parts: legs, faces, sky.",
         cost="shared: 1 forward, and some hundred products of matrices",

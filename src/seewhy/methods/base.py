@@ -1,10 +1,10 @@
 """The contracts of methods. Three of them, because there are three shapes of answer:
 
 * `Method`: one layer's signals, one map for each picture. Nearly all methods.
-* `SeveralMaps`: one layer's signals, several maps (concepts found by a factorization).
+* `MultiMapMethod`: one layer's signals, several maps (concepts found by a factorization).
 * `NetworkMethod`: the whole network, one map that belongs to no single layer (FullGrad, rollout, fusions of layers).
 
-`Sampled` is how a `Method` is written that looks at changed inputs (noise, flips, a path): a generator.
+`VariantMethod` is how a `Method` is written that looks at changed inputs (noise, flips, a path): a generator.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor
 from seewhy.errors import MethodError
 from seewhy.methods.catalog import name_of_class
 from seewhy.signals.layer import Need, Signals, Variant
-from seewhy.signals.scoring import AsAsked, Scoring
+from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.tensors import per_channel, weighted_sum
 
 if TYPE_CHECKING:
-    from seewhy.signals.model import Whole
+    from seewhy.signals.model import ModelSignals
 
 
 @dataclass(frozen=True)
-class About:
+class MethodCard:
     """A method's card, from which the lists and docs/methods.md are made."""
 
     paper: str
@@ -44,13 +44,13 @@ class About:
 class Settings:
     """Fields are settings, instances are values. What all three contracts share."""
 
-    about = About("", "", "")
+    about = MethodCard("", "", "")
     needs = Need.GRADIENTS
 
     @property
     def scoring(self) -> Scoring:
         """Which number of the answer is followed back: by default the target's own score."""
-        return AsAsked()
+        return TargetScore()
 
     def forwards(self, channels: int, cells: int) -> int:
         """About how many rows are sent through (the rest of) the network for one picture, beside the shared pass."""
@@ -128,7 +128,7 @@ class Elementwise(Method):
 
 
 @dataclass(frozen=True)
-class Sampled(Method):
+class VariantMethod(Method):
     """A method that looks at several variants of the inputs: written as a generator, so that all layers share each pass.
 
     `passes` yields the variants it wants to see, gets this layer's signals for each, and returns the map. Variants are
@@ -151,7 +151,7 @@ class Sampled(Method):
 
 
 @dataclass(frozen=True)
-class SeveralMaps(Settings, ABC):
+class MultiMapMethod(Settings, ABC):
     """One layer's signals in, several signed maps for each picture out: (B, count, *grid)."""
 
     @abstractmethod
@@ -179,13 +179,13 @@ class NetworkMethod(Settings, ABC):
         return False
 
     @abstractmethod
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         """The signed map (B, *grid)."""
 
 
-AnyMethod = Method | SeveralMaps | NetworkMethod
+AnyMethod = Method | MultiMapMethod | NetworkMethod
 
 
-def weighs_channels(method: AnyMethod) -> bool:
+def weights_channels(method: AnyMethod) -> bool:
     """Whether a method (or the one inside a wrapper) gives whole channels one weight each: it cannot tell places apart."""
     return isinstance(getattr(method, "base", method), Weighted)

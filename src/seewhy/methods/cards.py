@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seewhy.methods import About, AnyMethod, NetworkMethod, SeveralMaps, class_of
+from seewhy.methods.base import AnyMethod, MethodCard, MultiMapMethod, NetworkMethod
 from seewhy.methods.catalog import METHODS, MethodEntry, find_method
+from seewhy.methods.parsing import class_of
 from seewhy.signals.layer import Need
 
 GROUPS = {
@@ -37,7 +38,7 @@ class Card:
     """All that is known of a method: its entry, its card, the first lines of its docstring, its settings and needs."""
 
     entry: MethodEntry
-    about: About
+    about: MethodCard
     doc: str
     settings: tuple[str, ...]
     needs: tuple[str, ...]
@@ -67,7 +68,7 @@ def card(entry: MethodEntry) -> Card:
     settings = tuple(f"{item.name}={shown(getattr(made, item.name))}" for item in dataclasses.fields(cls))
     needs = tuple(word for need, word in WORDS.items() if need in made.needs)
     answers = (
-        "several maps of each layer" if isinstance(made, SeveralMaps)
+        "several maps of each layer" if isinstance(made, MultiMapMethod)
         else "one map of the whole network" if isinstance(made, NetworkMethod)
         else "one map of each layer"
     )  # fmt: skip

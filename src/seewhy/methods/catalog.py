@@ -75,6 +75,7 @@ METHODS = tuple(
     MethodEntry(name or cls.lower(), f"seewhy.methods.{module}", cls, aliases)
     for module, cls, name, aliases in _CLASSES
 )
+CLASSES = {cls: module for module, cls, _, _ in _CLASSES}  # class name -> file
 _BY_CLASS = {entry.cls: entry.name for entry in METHODS}
 
 

@@ -11,10 +11,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from seewhy.methods.base import About, Elementwise, Method, Weighted
+from seewhy.methods.base import Elementwise, Method, MethodCard, Weighted
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import LogitPlusLogProbability, Scoring
-from seewhy.tensors import facing, first_component, per_channel, rectify, weighted_sum
+from seewhy.tensors import align_sign, first_component, per_channel, rectify, weighted_sum
 
 
 @final
@@ -30,7 +30,7 @@ class GradCAM(Weighted):
     torch.Size([1, 6, 6])
     """
 
-    about = About(
+    about = MethodCard(
         "Selvaraju et al., Grad-CAM, ICCV 2017", "Σₖ mean(Gₖ) Aₖ",
         "The classic: smooth and class-specific.",
         pitfalls="Averages a channel's gradient over the grid, which blurs in early layers.",
@@ -48,7 +48,7 @@ class HiResCAM(Elementwise):
     Draelos and Carin, 2020, equation 3. Faithful by proof where one linear layer follows.
     """
 
-    about = About(
+    about = MethodCard(
         "Draelos & Carin, HiResCAM, 2020", "Σₖ Gₖ ⊙ Aₖ",
         "Shows exactly what the layer used, cell by cell; equal to Grad-CAM before mean pooling and a linear head.",
         pitfalls="Exactly 0 right before a LayerNorm, to which the scale of its input does not matter.",
@@ -69,7 +69,7 @@ class LayerCAM(Elementwise):
 
     gamma: float | None = None
 
-    about = About(
+    about = MethodCard(
         "Jiang et al., LayerCAM, IEEE TIP 2021", "Σₖ relu(Gₖ) ⊙ Aₖ",
         "Fine detail in early layers; counts only cells whose gradient is positive.",
         source="Equation 9 (tanh) as restated by two reimplementations; the authors' code holds no scaling.",
@@ -103,7 +103,7 @@ class GradCAMPlusPlus(Weighted):
 
     alphas: Literal["paper", "normalized"] = "paper"
 
-    about = About(
+    about = MethodCard(
         "Chattopadhay et al., Grad-CAM++, WACV 2018", "Σₖ (Σ relu(g)/(2+g·Sₖ)) Aₖ",
         "Covers several objects of the class.",
         source="Equation 19. The authors' code also normalizes the alphas of each channel: alphas=normalized.",
@@ -131,7 +131,7 @@ class XGradCAM(Weighted):
     Fu et al., BMVC 2020, equation 8. A channel whose activations sum to exactly 0 has no such weight and is left out.
     """
 
-    about = About(
+    about = MethodCard(
         "Fu et al., Axiom-based Grad-CAM, BMVC 2020", "Σₖ (Σ(Gₖ⊙Aₖ)/Sₖ) Aₖ",
         "Keeps the total of HiResCAM, spread as in Grad-CAM.",
         pitfalls="Explodes where a channel's activations nearly cancel (bare convolutions).",
@@ -150,7 +150,7 @@ class GradCAMElementwise(Elementwise):
     Pillai and Pirsiavash, AAAI 2021, as known from the package grad-cam; equal to LayerCAM wherever A >= 0.
     """
 
-    about = About(
+    about = MethodCard(
         "Pillai & Pirsiavash, AAAI 2021 (package grad-cam)", "Σₖ relu(Gₖ ⊙ Aₖ)",
         "Only positive contributions, so nothing cancels; equal to LayerCAM after a ReLU.",
     )  # fmt: skip
@@ -169,14 +169,14 @@ class EigenGradCAM(Method):
 
     centered: bool = True
 
-    about = About(
+    about = MethodCard(
         "package grad-cam, 2021", "first component of G ⊙ A",
         "The main pattern of what the channels contribute; less noisy than HiResCAM.",
         source="The package's definition (centred); the sign by seewhy: along Σₖ Gₖ ⊙ Aₖ.",
     )  # fmt: skip
 
     def __call__(self, at: Signals) -> Tensor:
-        return facing(first_component(at.contributions, centered=self.centered), at.contributions.sum(1))
+        return align_sign(first_component(at.contributions, centered=self.centered), at.contributions.sum(1))
 
 
 @final
@@ -189,7 +189,7 @@ class SegEigenCAM(Method):
 
     centered: bool = True
 
-    about = About(
+    about = MethodCard(
         "Chung & Ying, Seg-Eigen-CAM, Applied Sciences 2025", "first component of |G| ⊙ A",
         "Eigen-CAM for segmentation: the gradient tells where the class is, not for or against it.",
         source="The package grad-cam 1.5.7 (centred); whether the paper centres was not found.",
@@ -214,7 +214,7 @@ class ShapleyCAM(Method):
 
     variant: Literal["mean", "elementwise", "hires"] = "mean"
 
-    about = About(
+    about = MethodCard(
         "Cai, ShapleyCAM, 2025", "Σₖ mean(Gₖ − ½(HA)ₖ) Aₖ",
         "Grad-CAM that knows how sure the network is already.",
         cost="1 forward + 1 backward, and 1 more backward for every layer",

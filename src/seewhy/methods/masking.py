@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seewhy.methods.base import About, Method, Weighted
+from seewhy.methods.base import Method, MethodCard, Weighted
 from seewhy.signals.layer import Need, Signals
-from seewhy.signals.scoring import AsAsked, Probability, Scoring
-from seewhy.tensors import INTERPOLATION, blur, minmax, rectify, resize, varies, weighted_sum
+from seewhy.signals.scoring import Probability, Scoring, TargetScore
+from seewhy.tensors import INTERPOLATION, blur, is_not_constant, minmax, rectify, resize, weighted_sum
 
 MEAN_COLOUR = "What is masked becomes 0 in the network's input space (the mean colour), which is no neutral picture."
 
@@ -52,7 +52,7 @@ class ScoreCAM(Masking):
     variant: Literal["authors", "paper", "gradcam", "torchcam"] = "authors"
     batch_size: int | None = None
 
-    about = About(
+    about = MethodCard(
         "Wang et al., Score-CAM, CVPRW 2020", "Σₖ p(x ⊙ N(U(Aₖ))) Aₖ",
         "No gradients, so no noise from them; broad maps.",
         cost="K forwards of the whole network",
@@ -86,7 +86,7 @@ class ScoreCAM(Masking):
                 masks = minmax(resize(maps, size))
             return image * masks[:, None].to(image.dtype)
 
-        scoring: Scoring = Probability() if self.variant == "authors" else AsAsked()
+        scoring: Scoring = Probability() if self.variant == "authors" else TargetScore()
         scores = at.score_inputs(picture, len(chosen), masked, scoring=scoring, batch_size=self.batch_size, shared=self)
         weights = own.new_zeros(len(own))
         weights[chosen] = (scores if self.variant == "authors" else scores.softmax(0)).to(own.dtype)
@@ -108,7 +108,7 @@ class SSCAM(Masking):
     seed: int = 0
     batch_size: int | None = None
 
-    about = About(
+    about = MethodCard(
         "Wang et al., SS-CAM, 2020", "Σₖ mean p(x ⊙ N(U(Aₖ)) + noise) Aₖ",
         "Score-CAM, smoother; at 35 times its price.",
         cost="35 K forwards of the whole network",
@@ -160,7 +160,7 @@ class ISCAM(Masking):
     schedule: Literal["linear", "cumulative"] = "linear"
     batch_size: int | None = None
 
-    about = About(
+    about = MethodCard(
         "Naidu et al., IS-CAM, 2020", "Σₖ meanᵢ p(aᵢ x ⊙ N(U(Aₖ))) Aₖ",
         "Score-CAM with fewer chance hits; at 10 times its price.",
         cost="10 K forwards of the whole network",
@@ -210,7 +210,7 @@ class GroupCAM(Method):
     blur: int = 51
     sigma: float = 50.0
 
-    about = About(
+    about = MethodCard(
         "Zhang et al., Group-CAM, 2021", "Σ_g (p(x m_g + x̃ (1−m_g)) − p(x̃)) a_g",
         "Nearly Score-CAM at a tenth of its price; compares with a blurred picture, not an empty one.",
         cost="shared, and 33 forwards of the whole network",
@@ -264,7 +264,7 @@ class OptiCAM(Method):
     steps: int = 50
     lr: float = 0.1
 
-    about = About(
+    about = MethodCard(
         "Zhang et al., Opti-CAM, CVIU 2024", "argmax z(x ⊙ N(U(Σₖ softmax(u)ₖ Aₖ)))",
         "The best mask that the layer's channels can make.",
         cost="50 forwards + 50 backwards of the whole network",
@@ -304,4 +304,4 @@ class OptiCAM(Method):
 
 def varied(maps: Tensor) -> Tensor:
     """The indices of the maps (N, *grid) that are not the same everywhere."""
-    return varies(maps).nonzero()[:, 0]
+    return is_not_constant(maps).nonzero()[:, 0]

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seewhy.errors import MethodError
-from seewhy.methods.base import About, Method, NetworkMethod
+from seewhy.methods.base import Method, MethodCard, NetworkMethod
 from seewhy.methods.gradient import GradCAMPlusPlus, LayerCAM
-from seewhy.signals.model import Whole
+from seewhy.signals.model import ModelSignals
 from seewhy.tensors import INTERPOLATION, minmax, per_channel, rectify, rescale, resize
 
 
@@ -28,7 +28,7 @@ class FullGrad(NetworkMethod):
 
     biases: bool = True
 
-    about = About(
+    about = MethodCard(
         "Srinivas & Fleuret, FullGrad, NeurIPS 2019", "ψ(x ⊙ ∂y/∂x) + Σₗ U(ψ(bₗ ⊙ ∂y/∂bₗ))",
         "All layers in one fine map; says where the score is sensitive, not for or against.",
         cost="1 forward + 1 backward of its own",
@@ -37,7 +37,7 @@ class FullGrad(NetworkMethod):
         pitfalls="Complete only for ReLU networks; nearly empty for transformers, whose biases are in linear layers.",
     )  # fmt: skip
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         size = whole.inputs.shape[2:]
         found: list[Tensor] = []
 
@@ -69,7 +69,7 @@ class RefineCAM(NetworkMethod):
 
     base: Method = field(default_factory=GradCAMPlusPlus)
 
-    about = About(
+    about = MethodCard(
         "Domeniconi et al., RefineCAM, 2026", "Πₗ N(U(N(relu(baseₗ))))",
         "The place of late layers with the detail of early ones.",
         cost="shared, as its base",
@@ -84,7 +84,7 @@ class RefineCAM(NetworkMethod):
     def base_method(self) -> Method:
         return self.base
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         size = whole.inputs.shape[2:]
         product: Tensor | None = None
         for maps in several(whole):
@@ -105,7 +105,7 @@ class LayerCAMFusion(NetworkMethod):
     base: Method = field(default_factory=LayerCAM)
     gamma: float = 2.0
 
-    about = About(
+    about = MethodCard(
         "Jiang et al., LayerCAM, IEEE TIP 2021", "maxₗ U(tanh(γ Mₗ / max Mₗ))",
         "Detail of early layers laid over the place of the last.",
         cost="shared, as its base",
@@ -121,7 +121,7 @@ class LayerCAMFusion(NetworkMethod):
     def base_method(self) -> Method:
         return self.base
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         size, found = whole.inputs.shape[2:], None
         layers = several(whole)
         last = len(layers) - 1
@@ -133,7 +133,7 @@ class LayerCAMFusion(NetworkMethod):
         return found
 
 
-def several(whole: Whole) -> list[Tensor]:
+def several(whole: ModelSignals) -> list[Tensor]:
     """The base's maps (B, *grid) of the chosen layers, in execution order; there must be at least two to join."""
     if len(whole.maps) < 2:
         raise MethodError("", f"it joins layers, and there is {len(whole.maps)}: choose several, or layers='every'.")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.methods.base import About, NetworkMethod
+from seewhy.methods.base import MethodCard, NetworkMethod
 from seewhy.signals.layer import Need, Signals
-from seewhy.signals.model import Whole
+from seewhy.signals.model import ModelSignals
 from seewhy.signals.scoring import Probability
 from seewhy.tensors import rectify, resize, weighted_sum
 
@@ -34,7 +34,7 @@ class Occlusion(NetworkMethod):
     stride: float = 1 / 28
     baseline: float = 0.0
 
-    about = About(
+    about = MethodCard(
         "Zeiler & Fergus, ECCV 2014", "mean of y(x) − y(x covered)",
         "Asks the plainest question: what if this were not there.",
         cost="one forward for each window (729 by default)",
@@ -49,7 +49,7 @@ class Occlusion(NetworkMethod):
     def forwards(self, channels: int, cells: int) -> int:
         return ceil((1 - self.window) / self.stride + 1) ** 2  # of a picture
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         size = whole.inputs.shape[2:]
         windows = list(itertools.product(*(self.spans(side) for side in size)))
         own = whole.asked.scores.detach()
@@ -63,7 +63,7 @@ class Occlusion(NetworkMethod):
                 return images
 
             lost = own[picture] - whole.score_inputs(picture, len(windows), covered, shared=self)
-            total = torch.zeros(size, dtype=wide(image), device=image.device)
+            total = torch.zeros(size, dtype=map_dtype(image), device=image.device)
             times = torch.zeros_like(total)
             for window, value in zip(windows, lost.to(total.dtype), strict=True):
                 total[window] += value
@@ -91,7 +91,7 @@ class RISE(NetworkMethod):
     p: float = 0.5
     seed: int = 0
 
-    about = About(
+    about = MethodCard(
         "Petsiuk et al., RISE, BMVC 2018", "Σᵢ p(x ⊙ mᵢ) mᵢ / (N p)",
         "Needs nothing but answers: a check of all other methods.",
         cost="4000 forwards",
@@ -107,11 +107,11 @@ class RISE(NetworkMethod):
     def forwards(self, channels: int, cells: int) -> int:
         return self.masks
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         size = whole.inputs.shape[2:]
         generator = torch.Generator().manual_seed(self.seed)
         shape = (self.masks, *[self.grid] * len(size))
-        bits = (torch.rand(shape, generator=generator, dtype=torch.float64) < self.p).to(wide(whole.inputs))
+        bits = (torch.rand(shape, generator=generator, dtype=torch.float64) < self.p).to(map_dtype(whole.inputs))
         cells = [ceil(side / self.grid) for side in size]
         shifts = torch.stack([torch.randint(0, cell, (self.masks,), generator=generator) for cell in cells], 1)
 
@@ -125,7 +125,7 @@ class RISE(NetworkMethod):
 
         maps = []
         for picture, image in enumerate(whole.inputs):
-            total = torch.zeros(size, dtype=wide(image), device=image.device)
+            total = torch.zeros(size, dtype=map_dtype(image), device=image.device)
 
             def masked(rows: slice, image: Tensor = image) -> Tensor:
                 return image * masks(rows)[:, None].to(image.dtype)
@@ -150,7 +150,7 @@ class PolyCAM(NetworkMethod):
 
     variant: Literal["+", "-", "+-"] = "+"
 
-    about = About(
+    about = MethodCard(
         "Englebert et al., Poly-CAM, ICPR 2022", "Πₗ local(Σₖ p(x mₖ) Aₖ)",
         "Score-CAM with the detail of early layers.",
         cost="K forwards for each scale",
@@ -169,7 +169,7 @@ class PolyCAM(NetworkMethod):
     def forwards(self, channels: int, cells: int) -> int:
         return 2 * channels * (2 if self.variant == "+-" else 1)  # at least two layers, about as wide as the last
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         stages = {at.activations.shape[2:]: at for at in whole.signals.values()}
         ordered = sorted(stages.values(), key=lambda at: at.activations[0, 0].numel())
         if len(ordered) < 2:
@@ -184,7 +184,7 @@ class PolyCAM(NetworkMethod):
         assert maps is not None
         return maps
 
-    def stage(self, at: Signals, whole: Whole, picture: int) -> Tensor:
+    def stage(self, at: Signals, whole: ModelSignals, picture: int) -> Tensor:
         own, image = at.activations[picture], whole.inputs[picture]
         masks = clipped(own)
 
@@ -219,6 +219,6 @@ def sharpened(fine: Tensor, coarse: Tensor) -> Tensor:
     return rectify(local * resize(coarse, size))
 
 
-def wide(tensor: Tensor) -> torch.dtype:
+def map_dtype(tensor: Tensor) -> torch.dtype:
     """float32, or float64 for that: what maps are made in."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seewhy.methods.base import About, Sampled
+from seewhy.methods.base import MethodCard, VariantMethod
 from seewhy.methods.variants import Passes, Wrapper
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.scoring import Probability
@@ -53,7 +53,7 @@ class Window(Variant):
 
 @final
 @dataclass(frozen=True)
-class CAMERAS(Sampled):
+class CAMERAS(VariantMethod):
     """Activations and gradients of several input sizes, each averaged, then multiplied: sum_k mean U(A_k) * mean U(G_k).
 
     Jalwana et al., CVPR 2021, equation 4. `sizes` input sizes, each `step` times the first larger; U to the input's size.
@@ -62,7 +62,7 @@ class CAMERAS(Sampled):
     sizes: int = 8
     step: float = 100 / 224
 
-    about = About(
+    about = MethodCard(
         "Jalwana et al., CAMERAS, CVPR 2021", "Σₖ meanᵣ U(Aₖʳ) ⊙ meanᵣ U(Gₖʳ)",
         "A fine map of a late layer: larger inputs give it more cells.",
         cost="8 forwards + 8 backwards of ever larger inputs (about 55 of the first), shared by all layers",
@@ -109,7 +109,7 @@ class SESS(Wrapper):
     step: float = 64 / 224
     discard: float = 0.0
 
-    about = About(
+    about = MethodCard(
         "Tursun et al., SESS, ECCV 2022", "mean₊ of pasted (p/max p) N(U(relu(base)))",
         "Finds small and several objects that one look at the picture misses.",
         cost="about 122 forwards + backwards, shared by all layers", works_on="as its base",

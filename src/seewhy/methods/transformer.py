@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from seewhy.errors import MethodError
 from seewhy.methods.ablation import ReciproCAM
-from seewhy.methods.base import About, NetworkMethod
+from seewhy.methods.base import MethodCard, NetworkMethod
 from seewhy.signals.layer import Need
-from seewhy.signals.model import Whole
-from seewhy.tensors import minmax, widened
+from seewhy.signals.model import ModelSignals
+from seewhy.tensors import minmax, to_float32
 from seewhy.tracing.layer_selection import blocks
 
 TRANSFORMERS = "transformers whose tokens all attend to each other (ViT, DeiT, DINO, CLIP; not Swin)"
@@ -36,7 +36,7 @@ class AttentionRollout(NetworkMethod):
     heads: Literal["mean", "max", "min"] = "mean"
     discard: float = 0.0
 
-    about = About(
+    about = MethodCard(
         "Abnar & Zuidema, Attention rollout, ACL 2020", "Πₗ rownorm(mean_h Aₗ + I)",
         "Where information can have come from.",
         cost="1 forward of its own", works_on=TRANSFORMERS,
@@ -48,10 +48,10 @@ class AttentionRollout(NetworkMethod):
         self.check(self.heads in ("mean", "max", "min"), f"heads={self.heads!r}: give 'mean', 'max' or 'min'.")
         self.check(0 <= self.discard < 1, f"discard={self.discard}: give a share from 0 to below 1.")
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         rolled: Tensor | None = None
         for item in whole.attentions:
-            layer = self.fused(widened(item.heads.weights.detach()))
+            layer = self.fused(to_float32(item.heads.weights.detach()))
             layer = layer + torch.eye(layer.shape[-1], dtype=layer.dtype, device=layer.device)
             layer = layer / layer.sum(2, keepdim=True)
             rolled = layer if rolled is None else layer @ rolled
@@ -85,14 +85,14 @@ class AttentionRelevance(NetworkMethod):
     Chefer et al., ICCV 2021 (generic attention explainability), equations 5 and 6.
     """
 
-    about = About(
+    about = MethodCard(
         "Chefer et al., Generic attention explainability, ICCV 2021", "Πₗ (I + mean_h relu(dAₗ ⊙ Aₗ))",
         "Rollout that knows the class.",
         cost="1 forward + 1 backward of its own", works_on=TRANSFORMERS,
         source="The authors' notebook for ViT: no normalization, ReLU before the mean.",
     )  # fmt: skip
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         tokens = whole.attended[0].weights.shape[-1]
         like = whole.attended[0].weights
         # Only one row of the product is wanted: a vector times each layer, from the last on.
@@ -117,7 +117,7 @@ class LeGrad(NetworkMethod):
 
     last: int | None = 2
 
-    about = About(
+    about = MethodCard(
         "Bousselham et al., LeGrad, ICCV 2025", "Σₗ mean relu(∂sₗ/∂Aₗ)",
         "Sharp, class-specific maps of a transformer.",
         cost="1 forward of its own, and 1 forward + 1 backward of one block for each block", works_on=TRANSFORMERS,
@@ -127,7 +127,7 @@ class LeGrad(NetworkMethod):
     def __post_init__(self) -> None:
         self.check(self.last is None or self.last >= 1, f"last={self.last}: give at least 1, or None for all.")
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         if self.last is not None and self.last > len(whole.attentions):
             raise MethodError("", f"last={self.last}: the network has {len(whole.attentions)} layers of attention.")
         chosen = whole.attentions if self.last is None else whole.attentions[-self.last :]
@@ -141,7 +141,7 @@ class LeGrad(NetworkMethod):
                     own = output[picture : picture + 1]
                     mean = own.mean(1, keepdim=True).expand_as(own)
                     score = whole.score_from(end, picture, mean)
-                gradient = widened(torch.autograd.grad(score.sum(), weights, retain_graph=True)[0][picture])
+                gradient = to_float32(torch.autograd.grad(score.sum(), weights, retain_graph=True)[0][picture])
                 rows.append(gradient.clamp(min=0).mean((0, 1)))
             found = torch.stack(rows)
             total = found if total is None else total + found
@@ -158,14 +158,14 @@ class GradECLIP(NetworkMethod):
     place i, lambda_i the cosine of the class token's query with its key, scaled to [0, 1] over the places.
     """
 
-    about = About(
+    about = MethodCard(
         "Zhao et al., Grad-ECLIP, ICML 2024", "λᵢ (∂y/∂o · vᵢ)",
         "Made for CLIP; loosens the attention's softmax, which is too sparse.",
         cost="1 forward + 1 backward of its own", works_on=TRANSFORMERS + ", with a class token",
         source="The authors' notebook; they recompute the last block with one head, here the network keeps its own.",
     )  # fmt: skip
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         if not whole.token_grid.prefix:
             raise MethodError("", "it needs a class token, and this network has none; take legrad.")
         last, prefix = whole.attended[-1], whole.token_grid.prefix
@@ -201,7 +201,7 @@ class ViTReciproCAM(NetworkMethod):
     kernel: Literal["point", "gaussian"] = "gaussian"
     score: Literal["probability", "logit"] = "probability"
 
-    about = About(
+    about = MethodCard(
         "Byun & Lee, ViT-ReciproCAM, 2023", "y(tokens ⊙ maskᵢⱼ)",
         "What each place would say alone; needs no gradient.",
         cost="n forwards of the last two blocks", works_on=TRANSFORMERS,
@@ -217,7 +217,7 @@ class ViTReciproCAM(NetworkMethod):
     def forwards(self, channels: int, cells: int) -> int:
         return cells
 
-    def __call__(self, whole: Whole) -> Tensor:
+    def __call__(self, whole: ModelSignals) -> Tensor:
         assert whole.attentions  # or it says why not
         modules = whole.modules()
         names = [name for name in modules if name in blocks({"": whole.network.module, **modules})]

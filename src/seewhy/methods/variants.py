@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seewhy.methods.base import About, Method, Sampled
+from seewhy.methods.base import Method, MethodCard, VariantMethod
 from seewhy.methods.gradient import GradCAM
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.scoring import Scoring
@@ -24,7 +24,7 @@ Passes = Generator[Variant, Signals, Tensor]
 
 
 @dataclass(frozen=True)
-class Wrapper(Sampled):
+class Wrapper(VariantMethod):
     """A method made of its `base`."""
 
     base: Method = field(default_factory=GradCAM)
@@ -97,7 +97,7 @@ class Smooth(Wrapper):
     sigma: float = 0.15
     seed: int = 0
 
-    about = About(
+    about = MethodCard(
         "Smilkov et al., SmoothGrad, 2017", "meanᵢ base(x + noiseᵢ)",
         "A calmer map: what stays when the picture is disturbed a little.",
         cost="16 forwards + 16 backwards, shared by all layers", works_on="as its base",
@@ -123,7 +123,7 @@ class Smooth(Wrapper):
 
 @final
 @dataclass(frozen=True)
-class SmoothGradCAMPlusPlus(Sampled):
+class SmoothGradCAMPlusPlus(VariantMethod):
     """Grad-CAM++ with its derivatives averaged over noisy inputs: alpha = D2 / (2 D2 + S_k D3), w_k = sum alpha relu(D1).
 
     Omeiza et al., 2019 (arXiv 1908.01224). D1, D2, D3 are the means of g, g^2, g^3; A and S_k are those of the clean picture.
@@ -133,7 +133,7 @@ class SmoothGradCAMPlusPlus(Sampled):
     sigma: float = 0.15
     seed: int = 0
 
-    about = About(
+    about = MethodCard(
         "Omeiza et al., Smooth Grad-CAM++, 2019", "Σₖ (Σ D₂/(2D₂+Sₖ·D₃) relu(D₁)) Aₖ",
         "Grad-CAM++, calmer.",
         cost="16 forwards + 16 backwards, shared by all layers",
@@ -171,7 +171,7 @@ class Integrated(Wrapper):
     rectified: bool = True
     difference: bool = False
 
-    about = About(
+    about = MethodCard(
         "Sattarzadeh et al., Integrated Grad-CAM, ICASSP 2021", "meanᵢ relu(base(x·i/m))",
         "What the score is built from as the picture fades in; helps where gradients are saturated.",
         cost="20 forwards + 20 backwards, shared by all layers", works_on="as its base",
@@ -215,7 +215,7 @@ class Augmented(Wrapper):
     factors: tuple[float, ...] = (0.9, 1.0, 1.1)
     sizes: tuple[float, ...] = (1.0,)
 
-    about = About(
+    about = MethodCard(
         "package grad-cam (test-time augmentation)", "mean of undone base(changed x)",
         "A map that does not hang on how the picture happens to lie.",
         cost="6 forwards + 6 backwards, shared by all layers", works_on="as its base",

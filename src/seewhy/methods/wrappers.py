@@ -7,11 +7,11 @@ from typing import final
 
 from torch import Tensor
 
-from seewhy.methods.base import About, Elementwise, Method, Sampled, Weighted
+from seewhy.methods.base import Elementwise, Method, MethodCard, VariantMethod, Weighted
 from seewhy.methods.gradient import GradCAM, LayerCAM
 from seewhy.signals.layer import Need, Signals
-from seewhy.signals.scoring import AgainstNearest, AsAsked, Scoring
-from seewhy.tensors import facing, first_component, rectify, resize
+from seewhy.signals.scoring import AgainstNearest, Scoring, TargetScore
+from seewhy.tensors import align_sign, first_component, rectify, resize
 
 
 @final
@@ -27,7 +27,7 @@ class FinerCAM(Method):
     references: int = 3
     gamma: float = 0.6
 
-    about = About(
+    about = MethodCard(
         "Zhang et al., Finer-CAM, CVPR 2025", "base for z_c − γ·mean(z_d)",
         "Shows what speaks for this class and not for the classes most like it.",
         cost="1 forward + 1 backward of its own",
@@ -37,8 +37,8 @@ class FinerCAM(Method):
     def __post_init__(self) -> None:
         self.check(self.references >= 1, f"references={self.references}: give at least 1.")
         self.check_base(self.base)
-        follows = bool(self.base.needs & Need.GRADIENTS) and self.base.scoring == AsAsked()
-        asks = bool(self.base.needs & Need.PROBES) and not isinstance(self.base, Sampled)
+        follows = bool(self.base.needs & Need.GRADIENTS) and self.base.scoring == TargetScore()
+        asks = bool(self.base.needs & Need.PROBES) and not isinstance(self.base, VariantMethod)
         self.check(follows and not asks, f"base={self.base} does not follow the score's gradient; take gradcam.")
 
     @property
@@ -66,7 +66,7 @@ class GuidedGradCAM(Method):
 
     base: Method = field(default_factory=GradCAM)
 
-    about = About(
+    about = MethodCard(
         "Springenberg et al., 2015; Selvaraju et al., ICCV 2017", "Σ_colours R ⊙ U(relu(base))",
         "Fine lines inside the region of the base map.",
         cost="1 forward + 1 backward of its own, for all layers",
@@ -105,7 +105,7 @@ class EigenSmooth(Method):
     base: Method = field(default_factory=GradCAM)
     centered: bool = True
 
-    about = About(
+    about = MethodCard(
         "package grad-cam (eigen smooth)", "first component of base's terms",
         "The main pattern of a map, without its noise.",
         cost="as its base", works_on="as its base",
@@ -131,4 +131,4 @@ class EigenSmooth(Method):
     def __call__(self, at: Signals) -> Tensor:
         assert isinstance(self.base, (Weighted, Elementwise))
         terms = self.base.terms(at)
-        return facing(first_component(terms, centered=self.centered), terms.sum(1))
+        return align_sign(first_component(terms, centered=self.centered), terms.sum(1))

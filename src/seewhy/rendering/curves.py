@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from seewhy.rendering import overlays as render
-from seewhy.rendering.overlays import FAINT, INK, PAPER, Floats, Look, text_width
+from seewhy.rendering.overlays import FAINT, INK, PAPER, Floats, OverlayStyle, text_width
 
 LANES = 12  # channels drawn at most
 FINE = 3  # curves are drawn this many times as large, then shrunk: Pillow's lines have no smooth edges
@@ -17,7 +17,7 @@ RULE, DIM = (52, 54, 61), (112, 114, 121)
 ROOMY = 420  # pixels of width from which the picture has numbers beside its lanes
 
 
-def overlay(signal: Floats, heat: Floats, look: Look, width: int) -> Image.Image:
+def overlay(signal: Floats, heat: Floats, look: OverlayStyle, width: int) -> Image.Image:
     """A signal (C, L) with its heat (L,) in [0, 1] as a picture `width` pixels wide; sample i covers [i, i + 1] of the axis.
 
     Each channel has its own scale, from its lowest to its highest value, which stand beside it.
@@ -58,10 +58,10 @@ def overlay(signal: Floats, heat: Floats, look: Look, width: int) -> Image.Image
     return picture
 
 
-def glow(levels: Floats, look: Look, height: int) -> Image.Image:
+def glow(levels: Floats, look: OverlayStyle, height: int) -> Image.Image:
     """The heat at each column as a coloured ground on the paper."""
     ground = Image.new("RGB", (len(levels), height), PAPER)
-    softer = Look(look.style, look.colors, look.opacity * GLOW)
+    softer = OverlayStyle(look.style, look.colors, look.opacity * GLOW)
     return render.overlay(ground, np.broadcast_to(levels, (height, len(levels))), softer, (0, 0, *ground.size))
 
 

@@ -28,7 +28,7 @@ SCALES = ("own", "shared")  # what a heat map is divided by: its own maximum, or
 
 
 @dataclass(frozen=True)
-class Look:
+class OverlayStyle:
     """How overlays are drawn. `style` "fade": opacity follows the map; "blend": the same opacity everywhere.
 
     `opacity` in [0, 1] is that of the strongest evidence; `colors` names a colour table. `scale` "own" draws each map in
@@ -72,7 +72,7 @@ def colorize(levels: Bytes, colors: str = color_tables.DEFAULT) -> Image.Image:
     return picture.convert("RGB")
 
 
-def overlay(photo: Image.Image, heat: Floats, look: Look, seen: Box) -> Image.Image:
+def overlay(photo: Image.Image, heat: Floats, look: OverlayStyle, seen: Box) -> Image.Image:
     """A heat map (H, W) in [0, 1] over an RGB photo of the same size, drawn inside the pixel box `seen` only."""
     levels = np.arange(256) / 255
     # Below half of the maximum the colour gives way quickly, so that the photo stays readable.

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from seewhy.images.view import View
 from seewhy.rendering import overlays as render
-from seewhy.rendering.overlays import FAINT, INK, PAPER, Bytes, Floats, Look
+from seewhy.rendering.overlays import FAINT, INK, PAPER, Bytes, Floats, OverlayStyle
 
 MOST = 16  # slices of a mosaic
 NARROWEST = 100  # pixels of a slice: a smaller mosaic has fewer
@@ -17,7 +17,7 @@ GAP, FOOT = 4, 22
 MARK = (255, 214, 92)  # around the slice with the map's maximum
 
 
-def overlay(volume: Bytes, heat: Floats, look: Look, longest: int) -> Image.Image:
+def overlay(volume: Bytes, heat: Floats, look: OverlayStyle, longest: int) -> Image.Image:
     """A mosaic of a volume (D, H, W, 3) with its heat (D, H, W) in [0, 1]; its longer side is about `longest` pixels.
 
     The slices are evenly spread, except that the one with the map's maximum is always shown, and framed. All share one
@@ -57,7 +57,7 @@ def choose_slices(depth: int, count: int, peak: int | None) -> list[int]:
     return chosen
 
 
-def slice_picture(pixels: Bytes, heat: Floats, look: Look, size: tuple[int, int]) -> Image.Image:
+def slice_picture(pixels: Bytes, heat: Floats, look: OverlayStyle, size: tuple[int, int]) -> Image.Image:
     height, width = size
     picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
     placed = View.whole(heat.shape).place(heat, size)

@@ -14,7 +14,7 @@ from seewhy.errors import UsageError
 from seewhy.models.loaded import LoadedModel
 from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app
-from seewhy.server.work_queue import Desk
+from seewhy.server.work_queue import WorkQueue
 
 PORT = 8642
 CONNECTIONS = 128
@@ -23,7 +23,7 @@ CONNECTIONS = 128
 class Server(uvicorn.Server):
     """Ends all answers before it ends, so that none is cut off."""
 
-    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+    def __init__(self, config: uvicorn.Config, desk: WorkQueue) -> None:
         super().__init__(config)
         self.desk = desk
 

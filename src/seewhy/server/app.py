@@ -25,12 +25,12 @@ from seewhy.errors import ImageError, MethodError, UsageError
 from seewhy.explanation.report import shown_model
 from seewhy.images.loading import check_picture, load_image
 from seewhy.images.samples import SAMPLES, sample
-from seewhy.methods import as_methods, is_fast
 from seewhy.methods.cards import cards
+from seewhy.methods.parsing import as_methods, is_fast
 from seewhy.models.loaded import LoadedModel
 from seewhy.server.guard import Guard
 from seewhy.server.requests import MOST_CLASSES, MOST_METHODS, Question, read_question
-from seewhy.server.work_queue import Desk, Full, Job, Progress
+from seewhy.server.work_queue import Full, Job, Progress, WorkQueue
 from seewhy.viewer import build_app, picture_address
 
 FAMILIES = {
@@ -58,7 +58,7 @@ def make_app(
 ) -> Starlette:
     """The ASGI application. `settings` are those of every run; what the browser chooses comes on top."""
     limits = limits or Limits()
-    desk = Desk(models, limits.places)
+    desk = WorkQueue(models, limits.places)
     explainer = Explainer(desk, limits, settings or Settings())
     page, policy = build_app()
 
@@ -86,7 +86,7 @@ async def in_json(_: Request, error: Exception) -> Response:
 class Explainer:
     """From requests to explanations."""
 
-    desk: Desk
+    desk: WorkQueue
     limits: Limits
     settings: Settings
 
@@ -117,7 +117,7 @@ class Explainer:
                 return Response(status_code=400)  # which nobody reads
             raise
         job = self.desk.ask(question.model, partial(self.page, question, picture))
-        return News(job)
+        return EventStream(job)
 
     async def body(self, request: Request) -> bytes:
         """The whole body, counted as it comes, whatever its Content-Length says."""
@@ -154,7 +154,7 @@ class Explainer:
                 methods, unfit = others, [*unfit, f"left out: {error}"]
 
 
-class News(StreamingResponse):
+class EventStream(StreamingResponse):
     """What a job tells, line by line; the job is stopped when the client leaves."""
 
     def __init__(self, job: Job) -> None:

@@ -59,7 +59,7 @@ class Job:
             self.tell(done=min(done, total), total=total)
 
 
-class Desk:
+class WorkQueue:
     """The `models`, a worker for each, and `places` for questions that wait or are being answered."""
 
     def __init__(self, models: Sequence[LoadedModel], places: int) -> None:

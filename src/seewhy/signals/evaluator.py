@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from seewhy.errors import MethodError
 from seewhy.nested import map_tensors, tensors_in
-from seewhy.signals.scoring import AsAsked, Scoring
-from seewhy.targets import Asked, logits
+from seewhy.signals.scoring import Scoring, TargetScore
+from seewhy.targets import ResolvedTarget, logits
 from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.tracing.grid import Grid, Hint
 from seewhy.tracing.record import recording
-from seewhy.tracing.resume import Tail
-from seewhy.tracing.single_input import of_picture
+from seewhy.tracing.resume import PartialForward
+from seewhy.tracing.single_input import for_image
 from seewhy.tracing.trace import LinearHead, Trace, Wanted
 from seewhy.tracing.twin import twin
 
@@ -63,14 +63,14 @@ class Network:
     answers: dict[Hashable, list[Batch]] = field(default_factory=dict)
     kept_bytes: int = 0
     attention: Trace | None = None
-    _tails: dict[tuple[str | None, int, int], Tail] = field(default_factory=dict)
+    _tails: dict[tuple[str | None, int, int], PartialForward] = field(default_factory=dict)
     _guided: dict[str, Tensor] = field(default_factory=dict)
 
     def changed(self, inputs: Tensor) -> Network:
         """The same network with other inputs."""
         return Network(self.module, inputs, self.memory, self.tick, grid=self.grid)
 
-    def noting(self, trace: Trace) -> Network:
+    def note_to(self, trace: Trace) -> Network:
         """This network, with what a forward said: its output, and what its linear layers were given."""
         self.linears, self.output = trace.linears, map_tensors(trace.output, torch.Tensor.detach)
         return self
@@ -83,16 +83,16 @@ class Network:
         self.kept_bytes += size
         return True
 
-    def tail(self, module: str | None, index: int, picture: int) -> Tail:
+    def tail(self, module: str | None, index: int, picture: int) -> PartialForward:
         """What comes after a layer, for one picture; the last one is kept, as several methods ask for the same."""
         key = (module, index, picture)
         if key not in self._tails:
             self._tails.clear()
-            whole = of_picture(self.module, picture)
-            self._tails[key] = Tail(whole, self.inputs[picture : picture + 1], module, index)
+            whole = for_image(self.module, picture)
+            self._tails[key] = PartialForward(whole, self.inputs[picture : picture + 1], module, index)
         return self._tails[key]
 
-    def guided(self, asked: Asked) -> Tensor:
+    def guided(self, asked: ResolvedTarget) -> Tensor:
         """Guided backpropagation of the scores to the inputs (B, C, *size): one forward and one backward, once a target."""
         if asked.key not in self._guided:
             relus = GuidedReLU()
@@ -110,11 +110,11 @@ class Probe:
     """One question about one call of one module of a network, to be asked again."""
 
     network: Network
-    asked: Asked
+    asked: ResolvedTarget
     module: str = ""
     index: int = 1
     grid: Grid = field(default_factory=lambda: Grid(()))
-    scoring: Scoring = field(default_factory=AsAsked)
+    scoring: Scoring = field(default_factory=TargetScore)
 
     def score_inputs(self, rows: Rows) -> Tensor:
         """The scores (count,) of variants of a picture; see `Signals.score_inputs`."""
@@ -138,7 +138,7 @@ class Probe:
                     self.network.tick(count)
         return torch.cat(found).clone()  # no inference tensor: others may differentiate
 
-    def batches(self, tail: Tail, rows: Rows, key: Hashable) -> Iterator[Batch]:
+    def batches(self, tail: PartialForward, rows: Rows, key: Hashable) -> Iterator[Batch]:
         """What the network answers to the rows, a batch at a time; kept for the next target where that is worth it."""
         size = rows.batch_size or max(1, min(rows.count, self.network.memory // tail.row_bytes))
         kept: list[Batch] = []
@@ -159,7 +159,7 @@ class Probe:
     def score(self, inputs: Tensor, picture: int, scoring: Scoring) -> Tensor:
         """The scores (N,) of variants (N, C, *size) of one picture, with their graph."""
         with torch.inference_mode(False), torch.enable_grad():
-            output = twin(of_picture(self.network.module, picture))(inputs)
+            output = twin(for_image(self.network.module, picture))(inputs)
             return scoring(self.asked.of(output, picture, len(inputs)), output)
 
     def head(self, activations: Tensor) -> LinearHead:

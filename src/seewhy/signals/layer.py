@@ -15,9 +15,9 @@ from torch import Tensor
 
 from seewhy.errors import REFUSALS, MethodError
 from seewhy.signals.evaluator import Build, Network, Probe, Rows
-from seewhy.signals.scoring import AsAsked, Scoring
-from seewhy.targets import Asked
-from seewhy.tensors import widened
+from seewhy.signals.scoring import Scoring, TargetScore
+from seewhy.targets import ResolvedTarget
+from seewhy.tensors import to_float32
 from seewhy.tracing.grid import grid_text
 from seewhy.tracing.record import recording
 from seewhy.tracing.trace import Call, Trace, Wanted
@@ -156,7 +156,7 @@ class Signals:
         `batch_size`, so that never all exist at once. `shared` (usually the method itself) says that the rows do not depend on
         the target, so that several targets share the forwards.
         """
-        rows = Rows(picture, count, build, scoring or AsAsked(), batch_size, keyed(shared, self.layer))
+        rows = Rows(picture, count, build, scoring or TargetScore(), batch_size, keyed(shared, self.layer))
         return self.asked.score_inputs(rows)
 
     def score_activations(
@@ -173,12 +173,12 @@ class Signals:
 
         `build(rows)` makes the activations (n, K, *grid) of a slice of them.
         """
-        rows = Rows(picture, count, build, scoring or AsAsked(), batch_size, keyed(shared, self.layer))
+        rows = Rows(picture, count, build, scoring or TargetScore(), batch_size, keyed(shared, self.layer))
         return self.asked.score_activations(rows)
 
     def score(self, inputs: Tensor, picture: int, scoring: Scoring | None = None) -> Tensor:
         """The scores (N,) of variants (N, C, *size) of one picture, differentiable with respect to them."""
-        return self.asked.score(inputs, picture, scoring or AsAsked())
+        return self.asked.score(inputs, picture, scoring or TargetScore())
 
     def again(self, variant: Variant) -> Signals:
         """This layer's activations and gradients for changed inputs: one more forward and backward."""
@@ -188,7 +188,7 @@ class Signals:
         wanted = Wanted(frozenset({probe.module}), heads=True, attention=curved)
         with recording_changed(changed, probe.network, wanted) as trace:
             calls = [call for call in trace.calls if call.index == probe.index]
-            context = Context(changed.noting(trace), probe.asked.again(trace.output), probe.scoring)
+            context = Context(changed.note_to(trace), probe.asked.again(trace.output), probe.scoring)
             differentiate(trace, context, calls, lambda _, at: found.append(at), curved=curved)
         if not found:
             raise MethodError("", f"for changed inputs no gradient reaches layer '{self.layer}'.")
@@ -220,8 +220,8 @@ class Context:
     """Around one backward pass: the network, the question, and which number of the answer is followed back."""
 
     network: Network
-    asked: Asked
-    scoring: Scoring = field(default_factory=AsAsked)
+    asked: ResolvedTarget
+    scoring: Scoring = field(default_factory=TargetScore)
 
     def signals(self, call: Call, gradient: Tensor | None = None, curvature: Tensor | None = None) -> Signals:
         assert call.grid is not None
@@ -230,7 +230,7 @@ class Context:
         def ready(tensor: Tensor | None) -> Tensor | None:
             if tensor is None:
                 return None
-            return widened(grid.channels_first(tensor))
+            return to_float32(grid.channels_first(tensor))
 
         activations = ready(call.output.detach())
         assert activations is not None

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from seewhy.errors import MethodError
 from seewhy.signals.evaluator import Build, Network, Probe, Rows
 from seewhy.signals.layer import Context, Signals
-from seewhy.signals.scoring import AsAsked, Scoring
-from seewhy.targets import Asked
-from seewhy.tensors import widened
+from seewhy.signals.scoring import Scoring, TargetScore
+from seewhy.targets import ResolvedTarget
+from seewhy.tensors import to_float32
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.layer_selection import blocks
 from seewhy.tracing.record import recording
@@ -40,13 +40,13 @@ class Attended:
 
 
 @dataclass(eq=False)
-class Whole:
+class ModelSignals:
     """A network, its inputs and one question. `maps` (B, *grid) and `signals` by layer, in execution order, where the
     method has a base or keeps layers."""
 
     network: Network
-    asked: Asked
-    scoring: Scoring = field(default_factory=AsAsked)
+    asked: ResolvedTarget
+    scoring: Scoring = field(default_factory=TargetScore)
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     signals: Mapping[str, Signals] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ class Whole:
     ) -> Tensor:
         """The scores (count,) of variants of one picture; see `Signals.score_inputs`."""
         return Probe(self.network, self.asked).score_inputs(
-            Rows(picture, count, build, scoring or AsAsked(), None, shared)
+            Rows(picture, count, build, scoring or TargetScore(), None, shared)
         )
 
     # Biases
@@ -78,10 +78,12 @@ class Whole:
         wanted = Wanted(frozenset(), biases=True)
         with recording(self.network.module, self.inputs, wanted, from_input=True) as trace:
             for bias in trace.biases:
-                bias.ear.receive = lambda gradient, values=bias.values: consume(widened(values), widened(gradient))
+                bias.ear.receive = lambda gradient, values=bias.values: consume(
+                    to_float32(values), to_float32(gradient)
+                )
             scores = self.scoring(self.asked.again(trace.output), trace.output)
             gradient = torch.autograd.grad(scores.sum(), trace.inputs)[0]
-        return widened(self.inputs) * widened(gradient)
+        return to_float32(self.inputs) * to_float32(gradient)
 
     # Attention
 
@@ -131,8 +133,8 @@ class Whole:
         outputs = iter(known[len(heads) :])
         return [
             Attended(
-                widened(head.weights.detach()), widened(known[index]), detached(head.queries), detached(head.keys),
-                detached(head.values), None if head.output is None else widened(next(outputs)),
+                to_float32(head.weights.detach()), to_float32(known[index]), detached(head.queries), detached(head.keys),
+                detached(head.values), None if head.output is None else to_float32(next(outputs)),
             )
             for index, head in enumerate(heads)
         ]  # fmt: skip
@@ -146,7 +148,7 @@ class Whole:
     def on_grid(self, tokens: Tensor) -> Tensor:
         """Values (B, N), one a token, as a map (B, *grid)."""
         # Some networks work out attention in float32 whatever their own type.
-        tokens = widened(tokens.to(torch.promote_types(tokens.dtype, self.inputs.dtype)))
+        tokens = to_float32(tokens.to(torch.promote_types(tokens.dtype, self.inputs.dtype)))
         return tokens[:, self.token_grid.prefix :].reshape(-1, *self.token_grid.shape)
 
     def block_of(self, attention: Attention) -> Call:
@@ -180,4 +182,4 @@ class Whole:
 
 
 def detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else widened(tensor.detach())
+    return None if tensor is None else to_float32(tensor.detach())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.targets import Asked, log_probabilities, logits, probabilities
+from seewhy.targets import ResolvedTarget, log_probabilities, logits, probabilities
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class Scoring(ABC):
     """From what a target found to one number for each row (N,). Instances are values."""
 
     @abstractmethod
-    def __call__(self, asked: Asked, output: Any) -> Tensor:
+    def __call__(self, asked: ResolvedTarget, output: Any) -> Tensor:
         """The number (N,) of each row of the model's `output`. Raises MethodError where the target is no class."""
 
 
 @final
 @dataclass(frozen=True)
-class AsAsked(Scoring):
+class TargetScore(Scoring):
     """The target's own score: for a class its logit."""
 
-    def __call__(self, asked: Asked, output: Any) -> Tensor:
+    def __call__(self, asked: ResolvedTarget, output: Any) -> Tensor:
         return asked.scores
 
 
@@ -36,7 +36,7 @@ class AsAsked(Scoring):
 class Probability(Scoring):
     """The probability of the class, in [0, 1]: softmax, or sigmoid where classes do not exclude each other, or there is one."""
 
-    def __call__(self, asked: Asked, output: Any) -> Tensor:
+    def __call__(self, asked: ResolvedTarget, output: Any) -> Tensor:
         if asked.classes is None:
             raise MethodError(
                 "", "it needs a class as target, as it follows a probability; scorecam(variant=paper) does not."
@@ -49,7 +49,7 @@ class Probability(Scoring):
 class LogitPlusLogProbability(Scoring):
     """z_c + log p_c: the "residual softmax" target of ShapleyCAM (Cai, 2025); it has curvature where a logit has none."""
 
-    def __call__(self, asked: Asked, output: Any) -> Tensor:
+    def __call__(self, asked: ResolvedTarget, output: Any) -> Tensor:
         check_class(asked)
         scores = logits(output)
         return of_classes(asked, scores) + of_classes(asked, log_probabilities(scores, asked.multilabel))
@@ -66,7 +66,7 @@ class AgainstNearest(Scoring):
     references: int = 3
     gamma: float = 0.6
 
-    def __call__(self, asked: Asked, output: Any) -> Tensor:
+    def __call__(self, asked: ResolvedTarget, output: Any) -> Tensor:
         check_class(asked)
         scores = logits(output)
         if scores.shape[1] < 2:
@@ -79,12 +79,12 @@ class AgainstNearest(Scoring):
         return own - self.gamma * scores.gather(1, nearest).mean(1)
 
 
-def of_classes(asked: Asked, table: Tensor) -> Tensor:
+def of_classes(asked: ResolvedTarget, table: Tensor) -> Tensor:
     """The entry (N,) of each row's class in a table (N, K)."""
     assert asked.classes is not None
     return table.gather(1, asked.classes[:, None])[:, 0]
 
 
-def check_class(asked: Asked) -> None:
+def check_class(asked: ResolvedTarget) -> None:
     if asked.classes is None:
         raise MethodError("", "it needs a class as target, because it compares classes.")

@@ -11,14 +11,14 @@ from seewhy import storage
 from seewhy.errors import UsageError
 
 if TYPE_CHECKING:
-    from seewhy.bulk.bulk_run import Run
+    from seewhy.bulk.bulk_run import BulkRun
     from seewhy.summary.comparison import Comparison
     from seewhy.summary.document import Summary
 
 FOLDER, PAGE, COMPARED = "summary", "summary.html", "compare.html"
 
 
-def write_summary(run: Run, out: Path | None = None, **choice: Any) -> tuple[Summary, Path]:
+def write_summary(run: BulkRun, out: Path | None = None, **choice: Any) -> tuple[Summary, Path]:
     """Write the page and the tables of a run; gives what was found, and the page. `choice`: method, question, layer."""
     from seewhy.summary.csv_tables import csv_tables
     from seewhy.summary.document import document, summarize
@@ -33,7 +33,7 @@ def write_summary(run: Run, out: Path | None = None, **choice: Any) -> tuple[Sum
     return found, written(folder / PAGE, text.encode("ascii"))
 
 
-def write_comparison(one: Run, other: Run, out: Path | None = None, **choice: Any) -> tuple[Comparison, Path]:
+def write_comparison(one: BulkRun, other: BulkRun, out: Path | None = None, **choice: Any) -> tuple[Comparison, Path]:
     """Write the page of two runs beside each other into the second's folder, or `out`; gives what differs, and the page."""
     from seewhy.summary.comparison import compare
     from seewhy.summary.comparison_page import comparison_document

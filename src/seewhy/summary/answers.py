@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from seewhy import tensors
-from seewhy.bulk.bulk_run import Run
+from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.cells import unpacked
 from seewhy.bulk.statistics import NAMES
 from seewhy.errors import UnknownName, UsageError
@@ -94,7 +94,7 @@ class Answers:
 
 
 @dataclass(frozen=True, eq=False)
-class Offered:
+class Available:
     """What a run holds: pairs of a method and a question, in order, each with its number of rows, and of those at each layer.
 
     `last` is the last layer of each pair's first row.
@@ -123,8 +123,8 @@ def in_words(pairs: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{method} for {question}" for method, question in pairs)
 
 
-def offered(run: Run) -> Offered:
-    found = Offered({}, {}, {}, [])
+def offered(run: BulkRun) -> Available:
+    found = Available({}, {}, {}, [])
     for batch in run.batches(columns=["id", "error", "method", "question", "layers"]):
         for row in batch.to_pylist():
             if row["error"] is not None:
@@ -140,7 +140,7 @@ def offered(run: Run) -> Offered:
     return found
 
 
-def gather(run: Run, method: str | None = None, question: str | None = None, layer: str | None = None) -> Answers:
+def gather(run: BulkRun, method: str | None = None, question: str | None = None, layer: str | None = None) -> Answers:
     """The answers of a run; of several methods, questions or layers what is named, else the first, and of layers the last.
 
     Pictures without a map at that layer are left out, and a note says so. Raises UsageError where nothing was explained,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from seewhy import tensors
-from seewhy.bulk.bulk_run import Run
+from seewhy.bulk.bulk_run import BulkRun
 from seewhy.errors import UsageError
 from seewhy.summary.answers import Answers, Maps, gather, in_words, offered
 from seewhy.summary.normalization import shares
@@ -29,7 +29,7 @@ class Comparison:
     `notes` are what makes them less comparable than it seems.
     """
 
-    runs: tuple[Run, Run]
+    runs: tuple[BulkRun, BulkRun]
     answers: tuple[Answers, Answers]
     first: Indices
     second: Indices
@@ -80,7 +80,7 @@ class Comparison:
 
 
 def compare(
-    one: Run, other: Run, method: str | None = None, question: str | None = None, layer: str | None = None
+    one: BulkRun, other: BulkRun, method: str | None = None, question: str | None = None, layer: str | None = None
 ) -> Comparison:
     """Match the pictures of two runs by id, and their maps, of a method and a question that both have.
 
@@ -108,7 +108,7 @@ def compare(
     return Comparison(runs, answers, first, second, likeness, overlap, notes)
 
 
-def common(runs: tuple[Run, Run], method: str | None, question: str | None) -> tuple[str, str]:
+def common(runs: tuple[BulkRun, BulkRun], method: str | None, question: str | None) -> tuple[str, str]:
     """The first method and question of the first run that the second has too."""
     one, other = (offered(run).pairs(run.folder, method, question) for run in runs)
     for pair in one:
@@ -134,7 +134,7 @@ def renamed(one: Answers, other: Answers) -> bool:
 
 
 def notes_on(
-    runs: tuple[Run, Run], answers: tuple[Answers, Answers], first: Indices, second: Indices
+    runs: tuple[BulkRun, BulkRun], answers: tuple[Answers, Answers], first: Indices, second: Indices
 ) -> tuple[str, ...]:
     """What both runs say of themselves, and where the same picture was another file, or was seen in another way."""
     found = [f"{run.folder}: {note}" for run, part in zip(runs, answers, strict=True) for note in part.notes]

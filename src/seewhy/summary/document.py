@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seewhy.bulk.bulk_run import Run
+from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.statistics import UNIFORM
 from seewhy.summary.answers import Answers, gather
 from seewhy.summary.clusters import FEWEST, Cluster, Clusters
@@ -33,7 +33,7 @@ Cell = Any
 class Summary:
     """A run as a whole. `groups` are the clusters of each class's maps, and of all (None)."""
 
-    run: Run
+    run: BulkRun
     answers: Answers
     classes: list[ClassRow]
     confusions: list[Confusion]
@@ -49,7 +49,9 @@ class Summary:
         return [self.answers.columns["id"][at] for at in places]
 
 
-def summarize(run: Run, method: str | None = None, question: str | None = None, layer: str | None = None) -> Summary:
+def summarize(
+    run: BulkRun, method: str | None = None, question: str | None = None, layer: str | None = None
+) -> Summary:
     """Count, cluster and judge the answers of a run. Raises UsageError where there are none, or no such choice.
 
     Of several methods, questions or layers the first (of layers the last) is taken where none is named.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.bulk_run import Run, map_of
+from seewhy.bulk.bulk_run import BulkRun, map_of
 from seewhy.methods.catalog import LINEAR
 from seewhy.summary.answers import NUMBERS, Answers, Maps, on_one_grid
 from seewhy.summary.normalization import shares
@@ -88,7 +88,7 @@ def mean(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def confusions(run: Run, answers: Answers) -> list[Confusion]:
+def confusions(run: BulkRun, answers: Answers) -> list[Confusion]:
     """The pairs of label and predicted class that occur, the most frequent first."""
     pairs: dict[tuple[int, int], list[int]] = {}
     for at, (label, said) in enumerate(zip(answers.columns["label_class"], answers.columns["predicted"], strict=True)):
@@ -104,7 +104,7 @@ def confusions(run: Run, answers: Answers) -> list[Confusion]:
     return sorted(found, key=lambda pair: (-len(pair.members), pair.label, pair.predicted))
 
 
-def contrast_maps(run: Run, answers: Answers) -> dict[str, Maps]:
+def contrast_maps(run: BulkRun, answers: Answers) -> dict[str, Maps]:
     """For wrong pictures, by id: the map of the predicted class minus that of the label's, where the run has both.
 
     Only of methods that are linear in the score, where that difference is the map of the contrast.

@@ -19,13 +19,13 @@ from seewhy.bulk.export import heat_on_photo
 from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
 from seewhy.images.loading import Bytes, load_image
-from seewhy.rendering.overlays import Look, colorize, overlay, scaled_photo, to_bytes
+from seewhy.rendering.overlays import OverlayStyle, colorize, overlay, scaled_photo, to_bytes
 from seewhy.summary.answers import Answers
 from seewhy.viewer import picture_address
 
 SIDE = 150  # pixels of a thumbnail's longer side
 MEAN = 84  # and of a mean map's
-LOOK = Look()
+LOOK = OverlayStyle()
 # What speaks against, what speaks for: colours that differ also to those who see red and green alike.
 AGAINST, NOTHING, FOR = (43, 108, 196), (244, 243, 240), (214, 96, 18)
 

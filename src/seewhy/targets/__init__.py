@@ -1,10 +1,10 @@
 """Questions: what of the model's output is to be explained, as one score for each picture."""
 
-from seewhy.targets.base import Around as Around
-from seewhy.targets.base import Asked as Asked
 from seewhy.targets.base import Combined as Combined
 from seewhy.targets.base import FunctionScore as FunctionScore
+from seewhy.targets.base import ResolvedTarget as ResolvedTarget
 from seewhy.targets.base import Target as Target
+from seewhy.targets.base import TargetContext as TargetContext
 from seewhy.targets.boxes import BoxScore as BoxScore
 from seewhy.targets.classes import ClassLogProbability as ClassLogProbability
 from seewhy.targets.classes import ClassProbability as ClassProbability

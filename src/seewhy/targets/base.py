@@ -21,7 +21,7 @@ Follow = Callable[[Any, Tensor], Tensor]
 
 
 @dataclass(eq=False)
-class Asked:
+class ResolvedTarget:
     """A target asked of one output: `scores` (B,) with their graph, and how to ask the same of other outputs.
 
     What the first output decided (which class is on top, which box, which region) stays: `follow` never decides anew.
@@ -41,24 +41,24 @@ class Asked:
     region: Tensor | None = None  # (B, *grid), where the answer is a class over some cells of a dense output
     multilabel: bool = False  # each class has a probability of its own
 
-    def of(self, output: Any, picture: int, rows: int) -> Asked:
+    def of(self, output: Any, picture: int, rows: int) -> ResolvedTarget:
         """The same question about one picture, asked of another `output`, whose `rows` are all variants of that picture.
 
         Raises TargetError for a function that cannot answer that.
         """
         return self.about(output, torch.full((rows,), picture))
 
-    def again(self, output: Any) -> Asked:
+    def again(self, output: Any) -> ResolvedTarget:
         """The same question about the same pictures, asked of an `output` for a variant of each."""
         return self.about(output, torch.arange(len(self.scores)))
 
-    def same_as(self, other: Asked) -> bool:
+    def same_as(self, other: ResolvedTarget) -> bool:
         """Whether both ask the same of every picture."""
         if self.classes is not None and other.classes is not None:
             return torch.equal(self.classes, other.classes)
         return self.classes is other.classes and alike(self.question, other.question)
 
-    def about(self, output: Any, pictures: Tensor) -> Asked:
+    def about(self, output: Any, pictures: Tensor) -> ResolvedTarget:
         pictures = pictures.to(self.scores.device)
         scores = self.follow(output, pictures)
         classes = None if self.classes is None else self.classes[pictures]
@@ -66,7 +66,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Around:
+class TargetContext:
     """What is known around a question before it is asked.
 
     `size` is that of the network's inputs; `views` say, for pictures, which part of each photo those show;
@@ -81,20 +81,20 @@ class Around:
     output_for: Callable[[Any], Any] | None = None
 
 
-NOWHERE = Around()
+EMPTY_CONTEXT = TargetContext()
 
 
 class Target(ABC):
     """A question. Instances are values that hold no model and no output; + - and * with numbers make new ones."""
 
     @abstractmethod
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         """The score of each picture from the model's `output`.
 
         Raises TargetError where the output cannot answer, UnknownName for a class name that is not in `labels`.
         """
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         """This target with what it means in the photo, or in another picture, brought to the network's terms."""
         return self
 
@@ -127,14 +127,14 @@ class Combined(Target):
     parts: tuple[tuple[float, Target], ...]
     title: str = field(default="", compare=False)
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         return Combined(tuple((weight, target.bind(around)) for weight, target in self.parts), self.title)
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         return combined([(weight, target.ask(output, labels)) for weight, target in self.parts], self)
 
 
-def combined(parts: Sequence[tuple[float, Asked]], question: object) -> Asked:
+def combined(parts: Sequence[tuple[float, ResolvedTarget]], question: object) -> ResolvedTarget:
     """The weighted sum of what was asked."""
 
     def follow(other: Any, pictures: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def combined(parts: Sequence[tuple[float, Asked]], question: object) -> Asked:
 
     key = "".join(signed(weight, "*") + item.key for weight, item in parts)
     name = "".join(signed(weight, " ").replace("-", " − ").replace("+", " + ") + item.name for weight, item in parts)
-    return Asked(
+    return ResolvedTarget(
         key=key.removeprefix("+"),
         name=name.removeprefix(" + ").strip(),
         scores=total([weight * item.scores for weight, item in parts]),
@@ -200,10 +200,10 @@ class FunctionScore(Target):
 
     function: Callable[[Any], Tensor]
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
         scores = checked(self.function(output), name)
-        return Asked(name, name, scores, self.follow, question=self.function)
+        return ResolvedTarget(name, name, scores, self.follow, question=self.function)
 
     def follow(self, output: Any, pictures: Tensor) -> Tensor:
         rows = len(pictures)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
-from seewhy.targets.base import NOWHERE, Around, Asked, Target
+from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
 from seewhy.targets.detections import Candidates, Decode, candidates, has_nothing, is_detections, overlap
 from seewhy.targets.names import Labels, class_name, find_class
 
@@ -42,7 +42,7 @@ class BoxScore(Target):
     classes: int | str | None = None
     part: str = "score"
     decode: str | Decode | None = None
-    bound: Around = field(default=NOWHERE, repr=False, compare=False)
+    bound: TargetContext = field(default=EMPTY_CONTEXT, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
@@ -50,10 +50,10 @@ class BoxScore(Target):
         if len(self.box) != 4 or not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
             raise TargetError(self.box, "a box is (left, top, right, bottom) with left < right and top < bottom.")
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         return replace(self, bound=around)
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         found = candidates(output, self.decode, self.bound.size, self.box)
         boxes = [self.in_input(picture) for picture in range(len(found))]
         picks = [self.pick(one, box.to(one.boxes), labels, self.classes) for one, box in zip(found, boxes, strict=True)]
@@ -93,7 +93,7 @@ class BoxScore(Target):
         return row, column if index is None else index
 
 
-def best_box(output: Any, classes: int | str | None, rank: int, labels: Labels, question: object) -> Asked:
+def best_box(output: Any, classes: int | str | None, rank: int, labels: Labels, question: object) -> ResolvedTarget:
     """The detection with the `rank`th highest score in each picture, of one class or of any."""
     size = (1, 1)
     found = candidates(output, None, size, classes)
@@ -119,7 +119,7 @@ def best_box(output: Any, classes: int | str | None, rank: int, labels: Labels, 
 def of_candidates(
     output: Any, found: Sequence[Candidates], picks: Sequence[tuple[int, int]], target: BoxScore, labels: Labels,
     *, key: str, question: object = None,
-) -> Asked:  # fmt: skip
+) -> ResolvedTarget:  # fmt: skip
     """The score (or a coordinate) of one candidate of each picture, which stays the one for every other output."""
     chosen = [(one.boxes[row].detach(), row, column) for one, (row, column) in zip(found, picks, strict=True)]
 
@@ -142,7 +142,7 @@ def of_candidates(
     where = "" if question is not None else " @ " + ",".join(f"{value:g}" for value in target.box)
     name = (names[0] if len(names) == 1 else key) + where
     said = "; ".join(candidate_text(one, row, column, labels) for one, (row, column) in zip(found, picks, strict=True))
-    return Asked(
+    return ResolvedTarget(
         key=key if target.part == "score" else f"{target.part}_{key}",
         name=name if target.part == "score" else f"{target.part} of {name}",
         scores=follow(output, torch.arange(len(found))),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import TargetError
 from seewhy.nested import named_tensor, tensors_in
-from seewhy.targets.base import NOWHERE, Around, Asked, Target, combined
+from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext, combined
 from seewhy.targets.boxes import best_box, is_detections
 from seewhy.targets.dense import RegionScore, dense_logits, is_dense, over_region, top_classes, top_region
 from seewhy.targets.names import Labels, class_name, common_key, common_name, find_classes
@@ -36,12 +36,12 @@ class ClassScore(Target):
     """
 
     classes: int | str | Tensor
-    bound: Around = field(default=NOWHERE, repr=False, compare=False)
+    bound: TargetContext = field(default=EMPTY_CONTEXT, repr=False, compare=False)
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         return replace(self, bound=around)
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         if is_detections(output) and not isinstance(self.classes, Tensor):
             return best_box(output, self.classes, 1, labels, self)
         if is_dense(output, len(self.bound.size)):
@@ -62,12 +62,12 @@ class TopScore(Target):
     """
 
     rank: int = 1
-    bound: Around = field(default=NOWHERE, repr=False, compare=False)
+    bound: TargetContext = field(default=EMPTY_CONTEXT, repr=False, compare=False)
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         return replace(self, bound=around)
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         if is_detections(output):
             return best_box(output, None, self.rank, labels, self)
         if is_dense(output, len(self.bound.size)):
@@ -93,10 +93,10 @@ class ClassProbability(Target):
     classes: int | str | Tensor
     multilabel: bool = False
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         return replace(self, multilabel=self.multilabel or around.multilabel)
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         return read_as(partial(probabilities, multilabel=self.multilabel), "probability", self, output, labels)
 
 
@@ -112,10 +112,10 @@ class ClassLogProbability(Target):
     classes: int | str | Tensor
     multilabel: bool = False
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         return replace(self, multilabel=self.multilabel or around.multilabel)
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         function = partial(log_probabilities, multilabel=self.multilabel)
         return read_as(function, "log probability", self, output, labels)
 
@@ -135,7 +135,7 @@ class OutputScore(Target):
     index: int = 0
     negative: bool = False
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         scores = logits(output, f"output {self.index}")
         if not 0 <= self.index < scores.shape[1]:
             raise TargetError(f"output {self.index}", f"the model gives {scores.shape[1]} numbers, counted from 0.")
@@ -147,7 +147,9 @@ class OutputScore(Target):
             return -value if self.negative else value
 
         scored = follow(output, torch.arange(len(scores)))
-        return Asked(f"{sign}output {self.index}".replace(" ", "_"), sign + name, scored, follow, question=self)
+        return ResolvedTarget(
+            f"{sign}output {self.index}".replace(" ", "_"), sign + name, scored, follow, question=self
+        )
 
 
 @final
@@ -176,11 +178,11 @@ class Contrast(Target):
             raise TargetError(self.target, "a contrast needs something to compare with: against=[829].")
         return as_target(self.target), [as_target(rival) for rival in rivals]
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         target, rivals = self.parts
         return Contrast(target.bind(around), [rival.bind(around) for rival in rivals])
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         target, rivals = self.parts
         own = target.ask(output, labels)
         others = [rival_of(own, rival, output, labels) for rival in rivals]
@@ -192,7 +194,7 @@ class Contrast(Target):
         return asked
 
 
-def rival_of(own: Asked, rival: Target, output: Any, labels: Labels) -> Asked:
+def rival_of(own: ResolvedTarget, rival: Target, output: Any, labels: Labels) -> ResolvedTarget:
     """What is compared with `own`: a class of a dense output over the same cells, all else as it is."""
     if own.region is None or not isinstance(rival, (ClassScore, TopScore)):
         return rival.ask(output, labels)
@@ -204,7 +206,7 @@ def rival_of(own: Asked, rival: Target, output: Any, labels: Labels) -> Asked:
     return replace(asked, notes=(f"'{asked.name}' is asked over the same cells",))
 
 
-def one_and_the_same(own: Asked, other: Asked) -> bool:
+def one_and_the_same(own: ResolvedTarget, other: ResolvedTarget) -> bool:
     """Whether a contrast of the two would be nothing, in any picture."""
     if own.classes is not None and other.classes is not None:
         return bool((own.classes == other.classes).any())
@@ -252,7 +254,7 @@ def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
     return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
 
 
-def answer(output: Any, classes: Tensor, labels: Labels, key: str, question: object) -> Asked:
+def answer(output: Any, classes: Tensor, labels: Labels, key: str, question: object) -> ResolvedTarget:
     """The logits of `classes` (B,)."""
 
     def follow(output: Any, pictures: Tensor) -> Tensor:
@@ -260,7 +262,7 @@ def answer(output: Any, classes: Tensor, labels: Labels, key: str, question: obj
 
     scores = follow(output, torch.arange(len(classes)))
     name, key = common_name(classes, labels, key), common_key(classes, key)
-    return Asked(key, name, scores, follow, classes, question=question, notes=where_from(output))
+    return ResolvedTarget(key, name, scores, follow, classes, question=question, notes=where_from(output))
 
 
 def where_from(output: Any) -> tuple[str, ...]:
@@ -276,7 +278,7 @@ def where_from(output: Any) -> tuple[str, ...]:
     )
 
 
-def read_as(function: Read, what: str, target: Any, output: Any, labels: Labels) -> Asked:
+def read_as(function: Read, what: str, target: Any, output: Any, labels: Labels) -> ResolvedTarget:
     """Another number than the logit, from the whole row of class scores."""
     asked = ClassScore(target.classes).ask(output, labels)
     if asked.classes is None:
@@ -288,4 +290,4 @@ def read_as(function: Read, what: str, target: Any, output: Any, labels: Labels)
 
     scores = follow(output, torch.arange(len(classes)))
     short = what.replace(" ", "_")
-    return Asked(f"{short}_{asked.key}", f"{what} of {asked.name}", scores, follow, question=target)
+    return ResolvedTarget(f"{short}_{asked.key}", f"{what} of {asked.name}", scores, follow, question=target)

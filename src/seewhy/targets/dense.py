@@ -15,7 +15,7 @@ from torch import Tensor
 from seewhy.errors import TargetError, UnknownName
 from seewhy.images.view import View
 from seewhy.nested import named_tensor
-from seewhy.targets.base import NOWHERE, Around, Asked, Target
+from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
 from seewhy.targets.names import Labels, class_name, common_key, common_name, find_classes
 
 BACKGROUND = ("background", "__background__")
@@ -43,16 +43,16 @@ class RegionScore(Target):
 
     classes: int | str | Tensor
     where: Literal["predicted"] | Tensor | np.ndarray[Any, Any] | Sequence[Any] = "predicted"
-    bound: Around = field(default=NOWHERE, repr=False, compare=False)
+    bound: TargetContext = field(default=EMPTY_CONTEXT, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.where, str) and self.where != "predicted":
             raise UnknownName("region", self.where, ["predicted"], "Or give a mask, or a point (x, y).")
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         return replace(self, bound=around)
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         scores = dense_logits(output, self.classes)
         classes = find_classes(self.classes, labels, scores)
         region = self.region(scores, classes, labels)
@@ -145,7 +145,7 @@ class RegionScore(Target):
 
 def over_region(
     output: Any, classes: Tensor, region: Tensor, labels: Labels, question: object, *, key: str, suffix: str = ""
-) -> Asked:
+) -> ResolvedTarget:
     """The sum of each picture's class's logits over a region (B, *grid), which stays the same for every other output."""
 
     def follow(other: Any, pictures: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def over_region(
     how = "where it wins" if not suffix else "of the region" if suffix == "mask" else "of the points"
     name, key = common_name(classes, labels, key), common_key(classes, key)
     note = f"the output is dense: '{name}' is asked as the sum of its logits over the {counted} cells {how}"
-    return Asked(
+    return ResolvedTarget(
         key=f"{key}@{suffix}" if suffix else key,
         name=f"{name} @ {suffix}" if suffix else name,
         scores=follow(output, torch.arange(len(region))),
@@ -174,7 +174,7 @@ def over_region(
     )
 
 
-def top_region(output: Any, rank: int, labels: Labels, question: object) -> Asked:
+def top_region(output: Any, rank: int, labels: Labels, question: object) -> ResolvedTarget:
     """Each picture's class that wins in the `rank`th most cells, background aside, over where it wins."""
     classes = top_classes(output, rank, labels)
     region = where_it_wins(dense_logits(output, rank), classes)

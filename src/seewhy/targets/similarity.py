@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ImageError, TargetError
 from seewhy.nested import named_tensor
-from seewhy.targets.base import Around, Asked, Target
+from seewhy.targets.base import ResolvedTarget, Target, TargetContext
 from seewhy.targets.names import Labels
 
 NAMED = ("embedding", "image_embeds", "image_features", "pooler_output")
@@ -34,7 +34,7 @@ class Similarity(Target):
     to: Any
     title: str = ""
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         if isinstance(self.to, Tensor):
             return self
         if around.output_for is None:
@@ -52,7 +52,7 @@ class Similarity(Target):
             return self.title
         return f"like {Path(self.to).name}" if isinstance(self.to, (str, Path)) else "like that"
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         if not isinstance(self.to, Tensor):
             raise TargetError(self.name, "a picture to compare with is read by explain(); here give its vector (D,).")
         if self.to.dim() != 1:
@@ -67,7 +67,7 @@ class Similarity(Target):
             return nn.functional.cosine_similarity(found, self.to.to(found)[None], dim=1)
 
         batch = len(embedding(output, self.name))
-        return Asked(
+        return ResolvedTarget(
             self.name.replace("|", "/"), self.name, follow(output, torch.arange(batch)), follow, question=self,
             notes=unnamed(output),
         )  # fmt: skip
@@ -83,14 +83,14 @@ class TextScore(Target):
 
     text: str
 
-    def bind(self, around: Around) -> Target:
+    def bind(self, around: TargetContext) -> Target:
         if around.embed_text is None:
             raise TargetError(
                 self.text, "the model has no text encoder; a text needs a model of pictures and texts: open_clip/NAME."
             )
         return Similarity(around.embed_text([self.text])[0].detach(), self.text)
 
-    def ask(self, output: Any, labels: Labels) -> Asked:
+    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
         raise TargetError(self.text, "a text is asked by explain() of a model that brings a text encoder.")
 
 

@@ -25,7 +25,7 @@ RELUS = (
 
 
 @dataclass(eq=False)
-class Heads:
+class AttentionCall:
     """One call of attention: `weights` (B, heads, N, M) after softmax, with their graph; where it was a call that has
     them, `values` (B, heads, M, d), `queries`, `keys` and the `output` (B, heads, N, d)."""
 
@@ -36,10 +36,10 @@ class Heads:
     output: Tensor | None = None
 
 
-class AttentionHeard(TorchFunctionMode):
+class CaptureAttention(TorchFunctionMode):
     """Work out every attention step by step and tell `receive` of it; fused attention is worked out by hand."""
 
-    def __init__(self, receive: Callable[[Heads], None]) -> None:
+    def __init__(self, receive: Callable[[AttentionCall], None]) -> None:
         super().__init__()
         self.receive = receive
         self.pooled = False  # there was attention whose queries and keys are not the same tokens
@@ -55,10 +55,10 @@ class AttentionHeard(TorchFunctionMode):
             return self.inside(*args, **kwargs)
         result = func(*args, **kwargs)
         if func in SOFTMAXES:
-            self.tell(Heads(result))
+            self.tell(AttentionCall(result))
         return result
 
-    def tell(self, heads: Heads) -> None:
+    def tell(self, heads: AttentionCall) -> None:
         if is_attention(heads.weights):
             self.receive(heads)
         elif heads.weights.dim() == 4 and heads.weights.shape[2] != heads.weights.shape[3] >= LEAST_TOKENS:
@@ -108,7 +108,7 @@ class AttentionHeard(TorchFunctionMode):
         output = weights @ value
         if heard is not None:
             heard.append(weights)
-        self.tell(Heads(weights, query, key, value, output))
+        self.tell(AttentionCall(weights, query, key, value, output))
         return output
 
 
@@ -117,7 +117,7 @@ def is_attention(weights: Tensor) -> bool:
     return weights.dim() == 4 and weights.shape[2] == weights.shape[3] >= LEAST_TOKENS
 
 
-class BiasHeard(TorchFunctionMode):
+class CaptureBias(TorchFunctionMode):
     """Tell `receive` the bias (K,) that each convolution and BatchNorm adds, and its output (B, K, *grid).
 
     BatchNorm in eval mode is x gamma / sigma + (beta - mu gamma / sigma): the bracket is its bias.

@@ -141,7 +141,7 @@ class Selection:
     def pick(self, trace: Trace) -> list[Call]:
         """The calls meant, each once, in execution order."""
         chosen = {call for item in self.items for call in item.calls(trace)}
-        return [call for call in trace.calls if call in chosen and one_reading(call)]
+        return [call for call in trace.calls if call in chosen and check_unambiguous(call)]
 
     def plus(self, layer: str) -> Selection:
         """The same selection and one more layer, by a name as it stands in a trace."""
@@ -260,7 +260,7 @@ def blocks(modules: dict[str, nn.Module]) -> frozenset[str]:
     return frozenset(repeated - outer)
 
 
-def one_reading(call: Call) -> bool:
+def check_unambiguous(call: Call) -> bool:
     """True; LayerError where the tokens of a layer could as well lie in another grid."""
     if call.grid is not None and call.grid.others:
         texts = [with_prefix(grid.shape, grid.prefix) for grid in (call.grid, *call.grid.others)]
@@ -272,7 +272,7 @@ def one_reading(call: Call) -> bool:
     return True
 
 
-def heeded(hint: Hint | None, calls: Sequence[Call]) -> None:
+def check_hint_used(hint: Hint | None, calls: Sequence[Call]) -> None:
     """LayerError where a grid that the user gave fits none of the layers."""
     grids = [call.grid for call in calls if call.grid is not None]
     if hint is None or not grids or any(grid.source == hint.source for grid in grids):

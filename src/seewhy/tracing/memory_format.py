@@ -27,10 +27,10 @@ def settle_layouts(norm: nn.Module) -> None:
     True
     """
     # InstanceNorm is a BatchNorm of one picture, with a channel for each channel of each picture.
-    settle = contiguous if isinstance(norm, _InstanceNorm) else settled
+    settle = contiguous if isinstance(norm, _InstanceNorm) else plain_layout
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        given = settled(args[0]) if args else None
+        given = plain_layout(args[0]) if args else None
         if given is not None:  # rare enough to do it again
             output = module.forward(given, *args[1:])
         if isinstance(output, Tensor) and output.requires_grad:
@@ -40,7 +40,7 @@ def settle_layouts(norm: nn.Module) -> None:
     norm.register_forward_hook(hook)
 
 
-def settled(tensor: Tensor) -> Tensor | None:
+def plain_layout(tensor: Tensor) -> Tensor | None:
     """The tensor laid out plainly; None where its batch stride is a batch's, or there is more than one picture."""
     odd = tensor.dim() > 3 and tensor.shape[0] == 1 and tensor.stride(0) < tensor.numel()
     return tensor.contiguous() if odd else None

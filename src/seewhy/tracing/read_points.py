@@ -14,7 +14,7 @@ from seewhy.tracing.layer_selection import Item, Selection
 from seewhy.tracing.trace import Call, Trace
 from seewhy.tracing.twin import named_modules
 
-SITES = ("conv", "act")
+READ_POINTS = ("conv", "act")
 NOT_ACTIVATIONS = (activation.MultiheadAttention, activation.Softmax, activation.Softmax2d, activation.LogSoftmax)
 ACTIVATIONS = tuple(
     kind
@@ -69,16 +69,18 @@ class AtActivation(Item):
         return True
 
 
-def at_site(selection: Selection, site: str, model: nn.Module) -> Selection:
+def at_read_point(selection: Selection, site: str, model: nn.Module) -> Selection:
     """The selection read at `site`: "conv", as it is, or "act". Raises UnknownName for another.
 
     >>> from seewhy.tracing.layer_selection import select
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-    >>> sorted(at_site(select("0", net), "act", net).wanted.names)
+    >>> sorted(at_read_point(select("0", net), "act", net).wanted.names)
     ['0', '2']
     """
-    if site not in SITES:
-        raise UnknownName("site", site, SITES, "'conv' is a convolution's own output, 'act' the activation after it.")
+    if site not in READ_POINTS:
+        raise UnknownName(
+            "site", site, READ_POINTS, "'conv' is a convolution's own output, 'act' the activation after it."
+        )
     if site == "conv":
         return selection
     modules = dict(named_modules(model))

@@ -19,11 +19,11 @@ from seewhy.errors import REFUSALS, LayerError, ModelError, SeewhyError
 from seewhy.models.loaded import input_form
 from seewhy.models.weights import first_line
 from seewhy.nested import first_tensor, replace_first
-from seewhy.tracing.function_modes import AttentionHeard, BiasHeard, GuidedReLU, Heads
+from seewhy.tracing.function_modes import AttentionCall, CaptureAttention, CaptureBias, GuidedReLU
 from seewhy.tracing.grid import Grid, Hint, find_grid
-from seewhy.tracing.single_input import Fed
-from seewhy.tracing.token_hints import told_by
-from seewhy.tracing.trace import Attention, Bias, Call, Ear, LinearHead, Trace, Wanted
+from seewhy.tracing.single_input import SingleInputModel
+from seewhy.tracing.token_hints import token_grid_hint
+from seewhy.tracing.trace import Attention, Bias, Call, GradientListener, LinearHead, Trace, Wanted
 from seewhy.tracing.twin import named_modules, twin
 
 # So who catches IndexError of his own model still does, and who tries inputs of other sizes catches REFUSALS.
@@ -89,10 +89,10 @@ def _run(
     copy = twin(model)
     watch = _Watch(leaf, wanted, known, copy, grid)
     watch.attach(copy)
-    attention = AttentionHeard(watch.hear)
+    attention = CaptureAttention(watch.hear)
     with (
         attention if wanted.attention else nullcontext(),
-        BiasHeard(watch.hear_bias) if wanted.biases else nullcontext(),
+        CaptureBias(watch.hear_bias) if wanted.biases else nullcontext(),
         guided or nullcontext(),
         clear_refusals(model, inputs),
     ):
@@ -121,7 +121,7 @@ def clear_refusals(model: nn.Module, inputs: Tensor) -> Iterator[None]:
     except (SeewhyError, torch.OutOfMemoryError):
         raise
     except REFUSALS as error:
-        network = model.model if isinstance(model, Fed) else model
+        network = model.model if isinstance(model, SingleInputModel) else model
         form = input_form(network)
         unbatched = form is not None and inputs.dim() == form[1] + 1
         advice = "add the batch axis: x[None]" if unbatched else "give inputs that it takes"
@@ -145,7 +145,7 @@ def clear_errors(model: nn.Module) -> Iterator[None]:
         ) from None
 
 
-class _Spark(torch.autograd.Function):
+class _StartGraph(torch.autograd.Function):
     """Starts a graph at a tensor that has none: in place, so nothing is copied and no leaf blocks a later operation."""
 
     @staticmethod
@@ -206,12 +206,12 @@ class _Watch:
         if args and args[0].dim() == 2:
             self.linears.append(LinearHead(module.weight, module.bias, args[0].detach(), output))
 
-    def hear(self, heads: Heads) -> None:
+    def hear(self, heads: AttentionCall) -> None:
         self.attentions.append(Attention(self.running[-1] if self.running else "", heads))
 
     def hear_bias(self, values: Tensor, output: Tensor) -> None:
         if output.requires_grad:
-            bias = Bias(values, Ear())
+            bias = Bias(values, GradientListener())
             output.register_hook(bias.ear)  # type: ignore[no-untyped-call]
             self.biases.append(bias)
 
@@ -238,7 +238,7 @@ class _Watch:
     def hints(self) -> list[Hint]:
         """What is said about the grid of tokens: by the user, then by the model."""
         model = self.model()
-        told = None if model is None else told_by(model.modules(), self.inputs[2:])
+        told = None if model is None else token_grid_hint(model.modules(), self.inputs[2:])
         return [hint for hint in (self.given, told) if hint is not None]
 
     def grid_of(self, output: Tensor, shaper: bool) -> Grid | None:
@@ -270,9 +270,9 @@ class _Watch:
             kept = tensor
             if not kept.requires_grad:
                 # Only a convolution's output is sure to be nobody else's tensor: an Identity hands on its input.
-                kept = _Spark.apply(kept if conv and not kept._is_view() else kept.clone(), self.spark)
+                kept = _StartGraph.apply(kept if conv and not kept._is_view() else kept.clone(), self.spark)
             if self.open:
-                ear = Ear()
+                ear = GradientListener()
                 kept.register_hook(ear)  # type: ignore[no-untyped-call]
                 argument = args[0] if isinstance(module, nn.Linear) and args else None
                 number, plain = self.counts[name], isinstance(output, Tensor)

@@ -26,31 +26,31 @@ TOLERANCE = 1e-3
 
 
 @dataclass(eq=False)
-class Played:
+class Replay:
     """A call that was finished before the layer was reached: answered with what it gave then."""
 
     output: Any
 
 
-class Run:
+class Rerun:
     """A call that must happen: it hands on or changes the very tensor it was given, which others may hold as well."""
 
 
-class Open:
+class Descend:
     """A call in which the layer lies: it happens, and the calls inside are answered one by one."""
 
 
-class Reached:
+class Replace:
     """The layer's own call: answered with the rows."""
 
 
 @dataclass(eq=False)
-class Begun:
+class CallRecord:
     """A call while the recording forward runs, and what is to become of it."""
 
     name: str
-    plan: Played | Run | Open | Reached = field(default_factory=Run)
-    inside: list[Begun] = field(default_factory=list)
+    plan: Replay | Rerun | Descend | Replace = field(default_factory=Rerun)
+    inside: list[CallRecord] = field(default_factory=list)
 
 
 class _Recorder:
@@ -58,9 +58,9 @@ class _Recorder:
 
     def __init__(self, copy: nn.Module, inputs: Tensor, module: str | None, index: int) -> None:
         self.module, self.left = module, index
-        self.root = Begun("", Open())
+        self.root = CallRecord("", Descend())
         self.stack = [self.root]
-        self.calls: list[Begun] = []
+        self.calls: list[CallRecord] = []
         self.given: Any = inputs  # what the layer answered
         self.reached = module is None
         self.largest = inputs.nbytes if module is None else 0
@@ -75,7 +75,7 @@ class _Recorder:
     def call(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
         if self.reached:
             return self.measured(run(module, args, kwargs))
-        call = Begun(name)
+        call = CallRecord(name)
         self.stack[-1].inside.append(call)
         self.stack.append(call)
         given = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
@@ -87,25 +87,25 @@ class _Recorder:
         if name == self.module and self.left == 0:
             self.reached = True
             self.given = map_tensors(output, snapshot)
-            call.plan = Reached()
+            call.plan = Replace()
             self.calls = self.visible(self.root)
             return self.measured(output)
         places = {tensor.untyped_storage().data_ptr() for tensor, _ in given}
         shared = any(tensor.untyped_storage().data_ptr() in places for tensor in tensors_in(output))
         if not shared and all(tensor._version == version for tensor, version in given):
-            call.plan = Played(map_tensors(output, snapshot))
+            call.plan = Replay(map_tensors(output, snapshot))
         call.inside.clear()  # happens out of sight, or not at all
         return output
 
     def now_reached(self) -> bool:
         return self.reached
 
-    def visible(self, outer: Begun) -> list[Begun]:
+    def visible(self, outer: CallRecord) -> list[CallRecord]:
         found = []
         for call in outer.inside:
             found.append(call)
             if call in self.stack:
-                call.plan = Open()
+                call.plan = Descend()
                 found += self.visible(call)
         return found
 
@@ -114,7 +114,7 @@ class _Recorder:
         return output
 
 
-class Tail:
+class PartialForward:
     """The part of `model` that comes after one call of one module, for one picture (1, C, *size).
 
     `module` None stands for the whole model: rows are inputs then. `original` is what the module answered, `output` what
@@ -123,7 +123,7 @@ class Tail:
     Raises LayerError where the model cannot be resumed there: it was tried, and answered otherwise than before.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()).eval()
-    >>> tail = Tail(net, torch.rand(1, 3, 8, 8), "0")
+    >>> tail = PartialForward(net, torch.rand(1, 3, 8, 8), "0")
     >>> torch.equal(tail(tail.original), tail.output)
     True
     """
@@ -140,7 +140,7 @@ class Tail:
         self.original = original
         second = module is not None and original.dim() == 3 and len(original) != 1 and original.shape[1] == 1
         self.axis = 1 if second else 0  # that counts the rows: tokens may come before the batch
-        self.plans: dict[str, list[Begun]] = {}
+        self.plans: dict[str, list[CallRecord]] = {}
         for call in seen.calls:
             self.plans.setdefault(call.name, []).append(call)
         for name, child in named_modules(self.twin):
@@ -209,12 +209,12 @@ class Tail:
         turn = self.turns[name]
         self.turns[name] = turn + 1
         match self.plans[name][turn].plan:
-            case Reached():
+            case Replace():
                 self.passed = True
                 return replace_first(self.given, self.rows)
-            case Played(output):
+            case Replay(output):
                 return map_tensors(output, self.fresh)
-            case Open():
+            case Descend():
                 return run(module, args, kwargs)
         self.passed = True  # what happens inside such a call is not answered
         try:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from seewhy.nested import map_tensors, tensors_in
 
 
-class Fed(nn.Module):
+class SingleInputModel(nn.Module):
     """`model` with its other arguments: called with the main input alone, it passes the rest on.
 
     `place` is the main input's position among `args`, or its name among `kwargs`. Tensors with a row for each of `batch`
@@ -19,7 +19,7 @@ class Fed(nn.Module):
 
     >>> import torch
     >>> net = nn.Bilinear(2, 2, 1)
-    >>> fed = Fed(net, (None, torch.ones(3, 2)), {}, 0, batch=3)
+    >>> fed = SingleInputModel(net, (None, torch.ones(3, 2)), {}, 0, batch=3)
     >>> fed(torch.zeros(3, 2)).shape, fed.of(1)(torch.zeros(5, 2)).shape
     (torch.Size([3, 1]), torch.Size([5, 1]))
     """
@@ -31,14 +31,14 @@ class Fed(nn.Module):
         self.model = model
         self.args, self.kwargs, self.place, self.batch = args, dict(kwargs), place, batch
 
-    def of(self, picture: int) -> Fed:
+    def of(self, picture: int) -> SingleInputModel:
         """The same for one picture of the batch."""
 
         def row(tensor: Tensor) -> Tensor:
             return tensor[picture : picture + 1] if has_rows(tensor, self.batch) else tensor
 
         args, kwargs = self.each(row)
-        return Fed(self.model, args, kwargs, self.place, 1)
+        return SingleInputModel(self.model, args, kwargs, self.place, 1)
 
     def by_row(self) -> list[str]:
         """The other arguments of which each of several pictures gets its own row."""
@@ -77,6 +77,6 @@ def has_rows(tensor: Tensor, batch: int) -> bool:
     return batch > 1 or tensor.dim() > 1 or not tensor.is_floating_point()
 
 
-def of_picture(module: nn.Module, picture: int) -> nn.Module:
+def for_image(module: nn.Module, picture: int) -> nn.Module:
     """A module for one picture of the batch: itself, unless it is fed other arguments."""
-    return module.of(picture) if isinstance(module, Fed) else module
+    return module.of(picture) if isinstance(module, SingleInputModel) else module

@@ -10,23 +10,23 @@ from torch import nn
 from seewhy.tracing.grid import Hint
 
 
-def told_by(modules: Iterable[nn.Module], size: Sequence[int]) -> Hint | None:
+def token_grid_hint(modules: Iterable[nn.Module], size: Sequence[int]) -> Hint | None:
     """The grid of tokens for inputs of `size` (height, width) as the outermost of `modules` that knows says, or None.
 
     >>> import timm
-    >>> told_by([timm.create_model("test_vit")], (160, 160))
+    >>> token_grid_hint([timm.create_model("test_vit")], (160, 160))
     Hint(shape=(10, 10), prefix=1, source="as timm's num_prefix_tokens and patch size say")
     """
     if len(size) != 2:
         return None
     for module in modules:
-        for library in (timm_says, open_clip_says, transformers_says):
+        for library in (hint_from_timm, hint_from_open_clip, hint_from_transformers):
             if (found := library(module, size)) is not None and min(found.shape) >= 1:
                 return found
     return None
 
 
-def timm_says(module: Any, size: Sequence[int]) -> Hint | None:
+def hint_from_timm(module: Any, size: Sequence[int]) -> Hint | None:
     prefix = getattr(module, "num_prefix_tokens", None)
     patches = getattr(module, "patch_embed", None) or getattr(module, "embeds", None)
     if not isinstance(prefix, int) or patches is None:
@@ -38,14 +38,14 @@ def timm_says(module: Any, size: Sequence[int]) -> Hint | None:
     return Hint(shape, prefix, "as timm's num_prefix_tokens and patch size say")
 
 
-def open_clip_says(module: Any, size: Sequence[int]) -> Hint | None:
+def hint_from_open_clip(module: Any, size: Sequence[int]) -> Hint | None:
     if not isinstance(getattr(module, "grid_size", None), tuple) or not hasattr(module, "class_embedding"):
         return None
     shape = divided(size, getattr(module, "patch_size", None))
     return None if shape is None else Hint(shape, 1, "as open_clip's grid_size and class token say")
 
 
-def transformers_says(module: Any, size: Sequence[int]) -> Hint | None:
+def hint_from_transformers(module: Any, size: Sequence[int]) -> Hint | None:
     config = getattr(module, "config", None)
     config = getattr(config, "vision_config", config)
     if not hasattr(config, "model_type") or not hasattr(config, "image_size"):

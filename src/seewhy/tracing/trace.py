@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seewhy.tracing.function_modes import Heads
+from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.grid import Grid
 
 
@@ -28,7 +28,7 @@ class Wanted:
     biases: bool = False
 
 
-class Ear:
+class GradientListener:
     """Is told the gradient that reaches one tensor, and may answer with another. Its own object, so that the tensor's hook
     does not hold the tensor."""
 
@@ -51,7 +51,7 @@ class Call:
     output: Tensor
     grid: Grid | None
     version: int
-    ear: Ear
+    ear: GradientListener
     argument: Tensor | None = None  # what went into an nn.Linear
     plain: bool = True  # the module gave this tensor alone, not among others
     name: str = ""  # "relu", or "relu#2" where the module was called more than once
@@ -62,7 +62,7 @@ class Attention:
     """One attention: in which module, its `heads`, and how its N tokens lie on the picture (None: they do not)."""
 
     module: str
-    heads: Heads
+    heads: AttentionCall
     grid: Grid | None = None
 
 
@@ -71,7 +71,7 @@ class Bias:
     """What one convolution or BatchNorm adds: `values` (K,); `ear` is told the gradient (B, K, *grid) at its output."""
 
     values: Tensor
-    ear: Ear
+    ear: GradientListener
 
 
 @dataclass(eq=False)

@@ -21,7 +21,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from seewhy.errors import ModelError
 from seewhy.tracing.memory_format import settle_layouts
-from seewhy.tracing.single_input import Fed
+from seewhy.tracing.single_input import SingleInputModel
 
 # Values of these exact types can be shared as they are: they cannot be written to, and hold no module.
 SHARED = frozenset(
@@ -87,13 +87,13 @@ def twin(model: nn.Module) -> nn.Module:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """What is inside torch.compile, DataParallel, DistributedDataParallel and `Fed`; other modules as they are."""
+    """What is inside torch.compile, DataParallel, DistributedDataParallel and `SingleInputModel`; other modules as they are."""
     while True:
         if "_orig_mod" in module._modules:
             inner = module._modules["_orig_mod"]
         elif isinstance(module, WRAPPERS):
             inner = module._modules["module"]
-        elif isinstance(module, Fed):
+        elif isinstance(module, SingleInputModel):
             inner = module._modules["model"]
         else:
             return module
@@ -268,7 +268,7 @@ def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     waiting = [("", model)]
     while waiting:  # depth first, so that a shared module has the name that torch gives it
         prefix, module = waiting.pop()
-        if "_orig_mod" in module._modules or isinstance(module, (*WRAPPERS, Fed)):
+        if "_orig_mod" in module._modules or isinstance(module, (*WRAPPERS, SingleInputModel)):
             module = unwrapped(module)
         if id(module) in seen:
             continue
