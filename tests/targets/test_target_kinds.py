@@ -40,7 +40,7 @@ SCORES = torch.tensor([[1.0, 3.0, -2.0], [0.5, -1.0, 4.0]])
 
 
 def asked(target: Target, output: Any, labels: Any = LABELS) -> Any:
-    return target.ask(output, labels)
+    return target.resolve(output, labels)
 
 
 # Class scores
@@ -70,8 +70,8 @@ def test_numbers_from_class_scores(target: Target, expected: Tensor) -> None:
     # asked of variants of the second picture, and of both pictures again
     variants = SCORES[1] + torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     rows = [asked(target, row[None].repeat(2, 1)).scores[1] for row in variants]
-    torch.testing.assert_close(found.of(variants, 1, 4).scores, torch.stack(rows))
-    torch.testing.assert_close(found.again(SCORES * 2).scores, asked(target, SCORES * 2).scores)
+    torch.testing.assert_close(found.for_image(variants, 1, 4).scores, torch.stack(rows))
+    torch.testing.assert_close(found.for_variants(SCORES * 2).scores, asked(target, SCORES * 2).scores)
 
 
 def test_one_logit_is_binary_and_one_number_a_regression() -> None:
@@ -139,9 +139,9 @@ def test_a_class_where_it_wins(dense: Tensor) -> None:
         torch.testing.assert_close(found.scores, expected)
     assert "12 cells" in asked(RegionScore("cat"), dense[:1]).notes[0]
     # of other outputs the same cells count, wherever the class wins there
-    torch.testing.assert_close(found.of(-dense[:1].repeat(3, 1, 1, 1), 0, 3).scores, -expected[:1].repeat(3))
+    torch.testing.assert_close(found.for_image(-dense[:1].repeat(3, 1, 1, 1), 0, 3).scores, -expected[:1].repeat(3))
     bigger = nn.functional.interpolate(dense, scale_factor=2, mode="nearest")
-    torch.testing.assert_close(found.again(bigger).scores, 4 * expected)
+    torch.testing.assert_close(found.for_variants(bigger).scores, 4 * expected)
 
 
 def test_one_class_wins_where_its_logit_is_positive() -> None:
@@ -205,7 +205,9 @@ def test_different_classes_on_top(dense: Tensor) -> None:
     for target in (TopScore(1), ClassScore(torch.tensor([1, 2])), RegionScore(torch.tensor([1, 2]))):
         found = asked(target, dense)
         torch.testing.assert_close(found.scores, expected)
-        torch.testing.assert_close(found.of(dense[1:].repeat(3, 1, 1, 1) / 2, 1, 3).scores, expected[1:].repeat(3) / 2)
+        torch.testing.assert_close(
+            found.for_image(dense[1:].repeat(3, 1, 1, 1) / 2, 1, 3).scores, expected[1:].repeat(3) / 2
+        )
     assert asked(TopScore(1), dense).key == "top1" and "'top1'" in asked(TopScore(1), dense).notes[0]
 
 
@@ -262,7 +264,7 @@ def test_a_box_of_a_class_and_its_edges() -> None:
     edge = asked(BoxScore((10, 10, 30, 30), "cat", part="bottom", decode=decoded), output)
     assert edge.scores.tolist() == [32.0] and edge.name.startswith("bottom of cat")
     # the candidate stays, even where another has become better
-    assert found.of(1 - output.repeat(3, 1, 1), 0, 3).scores.tolist() == pytest.approx([0.1] * 3)
+    assert found.for_image(1 - output.repeat(3, 1, 1), 0, 3).scores.tolist() == pytest.approx([0.1] * 3)
 
 
 def test_boxes_are_given_in_the_photo() -> None:
@@ -309,7 +311,7 @@ def test_forms_of_detectors(make: Callable[[Tensor], Any], decode: str | None) -
         found = asked(target, make(output))
         assert found.scores.tolist() == pytest.approx([expected]), classes
     variants = torch.stack([CHANCES * 0.5, CHANCES * 0.25])
-    assert found.of(make(variants), 0, 2).scores.tolist() == pytest.approx([0.45, 0.225])
+    assert found.for_image(make(variants), 0, 2).scores.tolist() == pytest.approx([0.45, 0.225])
 
 
 def detr(logits: Tensor) -> dict[str, Tensor]:
@@ -444,9 +446,9 @@ def test_equal_questions_are_asked_once() -> None:
 def test_a_box_that_is_gone_scores_nothing() -> None:
     found = asked(BoxScore((10, 10, 30, 30), "cat"), as_lists(CHANCES[None]))
     gone = [{"boxes": BOXES[2:3], "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}]
-    assert found.of(gone, 0, 1).scores.tolist() == [0.0]
+    assert found.for_image(gone, 0, 1).scores.tolist() == [0.0]
     empty = [{"boxes": BOXES[:0], "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}]
-    assert found.of(empty, 0, 1).scores.tolist() == [0.0]
+    assert found.for_image(empty, 0, 1).scores.tolist() == [0.0]
 
 
 def test_the_best_boxes_by_rank_and_class() -> None:

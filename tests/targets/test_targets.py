@@ -15,33 +15,33 @@ OUTPUT = torch.tensor([[0.0, 1.0, 5.0, 3.0, 2.0], [9.0, 1.0, 5.0, 3.0, 2.0]])
 
 
 def test_classes_by_index_and_name() -> None:
-    asked = ClassScore(4).ask(OUTPUT, LABELS)
+    asked = ClassScore(4).resolve(OUTPUT, LABELS)
     assert (asked.key, asked.name, asked.scores.tolist()) == ("4", "Egyptian cat", [2.0, 2.0])
     for name in ("tench", "TENCH", "Tinca tinca", "tench, Tinca tinca"):
-        assert ClassScore(name).ask(OUTPUT, LABELS).key == "0"
-    assert ClassScore("white shark").ask(OUTPUT, LABELS).name == "great white shark"
+        assert ClassScore(name).resolve(OUTPUT, LABELS).key == "0"
+    assert ClassScore("white shark").resolve(OUTPUT, LABELS).name == "great white shark"
 
 
 def test_one_class_for_each_picture() -> None:
-    asked = ClassScore(torch.tensor([2, 0])).ask(OUTPUT, LABELS)
+    asked = ClassScore(torch.tensor([2, 0])).resolve(OUTPUT, LABELS)
     assert asked.key == "classes" and asked.scores.tolist() == [5.0, 9.0]
 
 
 def test_ranks() -> None:
-    assert TopScore(1).ask(OUTPUT, LABELS).classes.tolist() == [2, 0]
-    assert TopScore(3).ask(OUTPUT, LABELS).classes.tolist() == [4, 3]
-    assert TopScore(1).ask(OUTPUT[:1], LABELS).key == "2"
-    assert TopScore(1).ask(OUTPUT, LABELS).key == "top1"
+    assert TopScore(1).resolve(OUTPUT, LABELS).classes.tolist() == [2, 0]
+    assert TopScore(3).resolve(OUTPUT, LABELS).classes.tolist() == [4, 3]
+    assert TopScore(1).resolve(OUTPUT[:1], LABELS).key == "2"
+    assert TopScore(1).resolve(OUTPUT, LABELS).key == "top1"
 
 
 def test_functions() -> None:
     def margin(output: torch.Tensor) -> torch.Tensor:
         return output[:, 2] - output[:, 3]
 
-    asked = FunctionScore(margin).ask(OUTPUT, None)
+    asked = FunctionScore(margin).resolve(OUTPUT, None)
     assert asked.key == "margin" and asked.scores.tolist() == [2.0, 2.0] and asked.classes is None
     with pytest.raises(TargetError, match=r"gave \(2, 5\)"):
-        FunctionScore(lambda output: output).ask(OUTPUT, None)
+        FunctionScore(lambda output: output).resolve(OUTPUT, None)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_a_user_may_write(spec: Any, expected: list[Any]) -> None:
 )
 def test_what_cannot_be_asked(target: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        target.ask(OUTPUT, LABELS)
+        target.resolve(OUTPUT, LABELS)
 
 
 @pytest.mark.parametrize("spec", [[], 3.5, torch.tensor([1, 2]), "top0", {"a": 1}])
@@ -87,8 +87,8 @@ def test_what_is_no_target(spec: Any) -> None:
 
 def test_names_need_labels() -> None:
     with pytest.raises(TargetError, match="brings no class names"):
-        ClassScore("cat").ask(OUTPUT, None)
-    assert ClassScore(1).ask(OUTPUT, None).name == "class 1"
+        ClassScore("cat").resolve(OUTPUT, None)
+    assert ClassScore(1).resolve(OUTPUT, None).name == "class 1"
 
 
 def test_names_are_found_as_people_write_them() -> None:

@@ -162,7 +162,7 @@ class Passes:
         if scores[0] is None:
             return list(self.calls)
         curved = bool(needs & Need.CURVATURE)
-        missed = differentiate(self.trace, context, self.calls, consume, again=not last, curved=curved)
+        missed = differentiate(self.trace, context, self.calls, consume, retain_graph=not last, curved=curved)
         for call in missed:
             if not self.lenient and (self.selection.insists_on(call) or len(missed) == len(self.calls)):
                 raise LayerError(
@@ -252,10 +252,10 @@ class Passes:
                     for running in listeners[call]:
                         self.proceed(running, lambda running: running.generator.send(at))
 
-                context = Context(network, some[0].job.asked.again(trace.output), scoring)
+                context = Context(network, some[0].job.asked.for_variants(trace.output), scoring)
                 curved = bool(needs_of([running.job for running in some]) & Need.CURVATURE)
                 more = number < len(sharing)
-                for call in differentiate(trace, context, list(listeners), consume, again=more, curved=curved):
+                for call in differentiate(trace, context, list(listeners), consume, retain_graph=more, curved=curved):
                     self.refuse(listeners[call], "for changed inputs no gradient reaches the layer.")
 
     # 4. The whole network

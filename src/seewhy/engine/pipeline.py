@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from seewhy.engine.inputs import read_inputs, with_fit
 from seewhy.engine.passes import NETWORK, Passes
 from seewhy.engine.suggestion import Suggestion, suggest
-from seewhy.engine.target_resolution import answer, ask, bound, class_logits, default_methods, notes_on
+from seewhy.engine.target_resolution import answer, bound, class_logits, default_methods, notes_on, resolve
 from seewhy.errors import LayerError
 from seewhy.explanation.answer import Features, LayerInfo
 from seewhy.explanation.result import Explanation, Key
@@ -106,7 +106,7 @@ def explain(
         check_hint_used(hinted, calls)
         unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
         trace.calls = calls  # the others' outputs are free to go
-        asked = ask(questions, trace, loaded.labels, multilabel=multilabel)
+        asked = resolve(questions, trace, loaded.labels, multilabel=multilabel)
         if methods is None:  # both need gradients only, so the recording serves either
             chosen = default_methods(asked)
         classes = class_logits(trace)

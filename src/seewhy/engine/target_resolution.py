@@ -26,23 +26,23 @@ def bound(questions: Sequence[Target], given: Given, loaded: LoadedModel, *, mul
         multilabel=multilabel,
         output_for=partial(output_for, loaded=loaded) if loaded.preprocess is not None else None,
     )
-    return [question.bind(around) for question in questions]
+    return [origin.bind(around) for origin in questions]
 
 
-def ask(
+def resolve(
     questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None, *, multilabel: bool = False
 ) -> list[ResolvedTarget]:
     """Each question asked of the output; one that asks the same as an earlier one ("minibus" after 654) is left out."""
     asked: list[ResolvedTarget] = []
-    for item in (question.ask(trace.output, labels) for question in questions):
+    for item in (origin.resolve(trace.output, labels) for origin in questions):
         item.multilabel = multilabel
         item.key = item.key.replace("|", "/")  # which stands between method, target and layer in files
-        alike = [other for other in asked if other.key.partition("#")[0] == item.key]
-        if any(item.same_as(other) for other in alike):
+        is_equal = [other for other in asked if other.key.partition("#")[0] == item.key]
+        if any(item.is_same_target(other) for other in is_equal):
             continue
-        if alike:  # two functions of one name, or two tensors of classes
-            item.name = f"{item.name}#{len(alike) + 1}"
-            item.key = f"{item.key}#{len(alike) + 1}"
+        if is_equal:  # two functions of one name, or two tensors of classes
+            item.name = f"{item.name}#{len(is_equal) + 1}"
+            item.key = f"{item.key}#{len(is_equal) + 1}"
         asked.append(item)
     return asked
 

@@ -100,7 +100,7 @@ class Network:
                 if relus.others or not relus.heard:
                     others = f"has {', '.join(sorted(relus.others))}" if relus.others else "has none"
                     raise MethodError("", f"it is defined for ReLU, and this network {others}; take gradcam.")
-                scores = asked.again(trace.output).scores
+                scores = asked.for_variants(trace.output).scores
                 self._guided[asked.key] = torch.autograd.grad(scores.sum(), trace.inputs)[0]
         return self._guided[asked.key]
 
@@ -133,7 +133,7 @@ class Probe:
         found = []
         with torch.inference_mode():
             for output, count in batches:
-                found.append(rows.scoring(self.asked.of(output, rows.picture, count), output))
+                found.append(rows.scoring(self.asked.for_image(output, rows.picture, count), output))
                 if known:
                     self.network.tick(count)
         return torch.cat(found).clone()  # no inference tensor: others may differentiate
@@ -160,7 +160,7 @@ class Probe:
         """The scores (N,) of variants (N, C, *size) of one picture, with their graph."""
         with torch.inference_mode(False), torch.enable_grad():
             output = twin(for_image(self.network.module, picture))(inputs)
-            return scoring(self.asked.of(output, picture, len(inputs)), output)
+            return scoring(self.asked.for_image(output, picture, len(inputs)), output)
 
     def head(self, activations: Tensor) -> LinearHead:
         """The linear layer that gives the class scores from the mean of `activations` (B, K, *grid) over the grid."""

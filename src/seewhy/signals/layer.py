@@ -188,7 +188,7 @@ class Signals:
         wanted = Wanted(frozenset({probe.module}), heads=True, attention=curved)
         with recording_changed(changed, probe.network, wanted) as trace:
             calls = [call for call in trace.calls if call.index == probe.index]
-            context = Context(changed.note_to(trace), probe.asked.again(trace.output), probe.scoring)
+            context = Context(changed.note_to(trace), probe.asked.for_variants(trace.output), probe.scoring)
             differentiate(trace, context, calls, lambda _, at: found.append(at), curved=curved)
         if not found:
             raise MethodError("", f"for changed inputs no gradient reaches layer '{self.layer}'.")
@@ -247,13 +247,13 @@ def differentiate(
     calls: Sequence[Call],
     consume: Consume,
     *,
-    again: bool = False,
+    retain_graph: bool = False,
     curved: bool = False,
 ) -> list[Call]:
     """One backward pass from the scores (B,): `consume` gets each call's signals as soon as its gradient arrives.
 
     Gradients live only while `consume` runs, so 50 layers do not mean 50 gradients in memory. No parameter's gradient is
-    computed and no `.grad` written. `again` keeps graph and outputs for another backward. `curved` adds the curvature, with
+    computed and no `.grad` written. `retain_graph` keeps graph and outputs for another. `curved` adds the curvature, with
     one more backward pass for every call. Gives the calls that no gradient reached.
     """
     waiting = dict.fromkeys(calls)
@@ -266,13 +266,13 @@ def differentiate(
     def arrive(call: Call, gradient: Tensor) -> None:
         waiting.pop(call, None)
         consume(call, context.signals(call, gradient))  # autograd has switched gradients off while it runs
-        if not again:
+        if not retain_graph:
             del call.output  # nobody needs it any more, and what is left of the backward pass can use its memory
 
     try:
         for call in calls:
             call.ear.receive = partial(arrive, call)
-        torch.autograd.grad(scores.sum(), trace.roots, retain_graph=again, allow_unused=True)
+        torch.autograd.grad(scores.sum(), trace.roots, retain_graph=retain_graph, allow_unused=True)
     finally:
         for call in calls:
             call.ear.receive = None

@@ -81,7 +81,7 @@ class ModelSignals:
                 bias.ear.receive = lambda gradient, values=bias.values: consume(
                     to_float32(values), to_float32(gradient)
                 )
-            scores = self.scoring(self.asked.again(trace.output), trace.output)
+            scores = self.scoring(self.asked.for_variants(trace.output), trace.output)
             gradient = torch.autograd.grad(scores.sum(), trace.inputs)[0]
         return to_float32(self.inputs) * to_float32(gradient)
 
@@ -127,7 +127,7 @@ class ModelSignals:
         heads = [item.heads for item in self.attentions]
         wanted = [head.weights for head in heads] + [head.output for head in heads if head.output is not None]
         with torch.enable_grad():
-            scores = self.scoring(self.asked.again(self.attention_trace.output), self.attention_trace.output)
+            scores = self.scoring(self.asked.for_variants(self.attention_trace.output), self.attention_trace.output)
         gradients = torch.autograd.grad(scores.sum(), wanted, retain_graph=True, allow_unused=True)
         known = [torch.zeros_like(t) if g is None else g for t, g in zip(wanted, gradients, strict=True)]
         outputs = iter(known[len(heads) :])
@@ -163,7 +163,7 @@ class ModelSignals:
         tail = self.network.tail(call.module, call.index, picture)
         with torch.enable_grad():
             output: Any = tail(values)
-            return self.scoring(self.asked.of(output, picture, len(values)), output)
+            return self.scoring(self.asked.for_image(output, picture, len(values)), output)
 
     # Single layers
 

@@ -17,14 +17,14 @@ from seewhy.images.view import View
 from seewhy.targets.names import Labels
 
 # The same question asked of another output, whose rows are variants of `pictures` (N,) of the batch: scores (N,).
-Follow = Callable[[Any, Tensor], Tensor]
+Rescore = Callable[[Any, Tensor], Tensor]
 
 
 @dataclass(eq=False)
 class ResolvedTarget:
     """A target asked of one output: `scores` (B,) with their graph, and how to ask the same of other outputs.
 
-    What the first output decided (which class is on top, which box, which region) stays: `follow` never decides anew.
+    What the first output decided (which class is on top, which box, which region) stays: `rescore` never decides anew.
     `classes` (B,) are the classes whose logits the scores are, where they are just that. `dense`: the answer belongs to
     a place (a region, a box), which methods that weigh whole channels cannot tell from others. `notes` say what was
     inferred.
@@ -33,34 +33,34 @@ class ResolvedTarget:
     key: str  # short, unique, the same in files and tables: "654", "top2"
     name: str  # for people: "minibus"
     scores: Tensor
-    follow: Follow
+    rescore: Rescore
     classes: Tensor | None = None
     dense: bool = False
-    question: object = None
+    origin: object = None
     notes: tuple[str, ...] = ()
     region: Tensor | None = None  # (B, *grid), where the answer is a class over some cells of a dense output
     multilabel: bool = False  # each class has a probability of its own
 
-    def of(self, output: Any, picture: int, rows: int) -> ResolvedTarget:
+    def for_image(self, output: Any, picture: int, rows: int) -> ResolvedTarget:
         """The same question about one picture, asked of another `output`, whose `rows` are all variants of that picture.
 
         Raises TargetError for a function that cannot answer that.
         """
-        return self.about(output, torch.full((rows,), picture))
+        return self._for_output(output, torch.full((rows,), picture))
 
-    def again(self, output: Any) -> ResolvedTarget:
+    def for_variants(self, output: Any) -> ResolvedTarget:
         """The same question about the same pictures, asked of an `output` for a variant of each."""
-        return self.about(output, torch.arange(len(self.scores)))
+        return self._for_output(output, torch.arange(len(self.scores)))
 
-    def same_as(self, other: ResolvedTarget) -> bool:
+    def is_same_target(self, other: ResolvedTarget) -> bool:
         """Whether both ask the same of every picture."""
         if self.classes is not None and other.classes is not None:
             return torch.equal(self.classes, other.classes)
-        return self.classes is other.classes and alike(self.question, other.question)
+        return self.classes is other.classes and is_equal(self.origin, other.origin)
 
-    def about(self, output: Any, pictures: Tensor) -> ResolvedTarget:
+    def _for_output(self, output: Any, pictures: Tensor) -> ResolvedTarget:
         pictures = pictures.to(self.scores.device)
-        scores = self.follow(output, pictures)
+        scores = self.rescore(output, pictures)
         classes = None if self.classes is None else self.classes[pictures]
         return dataclasses.replace(self, scores=scores, classes=classes)
 
@@ -88,7 +88,7 @@ class Target(ABC):
     """A question. Instances are values that hold no model and no output; + - and * with numbers make new ones."""
 
     @abstractmethod
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         """The score of each picture from the model's `output`.
 
         Raises TargetError where the output cannot answer, UnknownName for a class name that is not in `labels`.
@@ -119,7 +119,7 @@ class Combined(Target):
     """A weighted sum of targets, as `ClassScore(1) + 0.5 * ClassScore(2)` makes it: `parts` are (weight, target).
 
     >>> from seewhy.targets import ClassScore
-    >>> asked = (ClassScore(1) - 0.5 * ClassScore(0)).ask(torch.tensor([[4.0, 3.0]]), ["cat", "dog"])
+    >>> asked = (ClassScore(1) - 0.5 * ClassScore(0)).resolve(torch.tensor([[4.0, 3.0]]), ["cat", "dog"])
     >>> asked.key, asked.name, asked.scores
     ('1-0.5*0', 'dog − 0.5 cat', tensor([1.]))
     """
@@ -130,15 +130,15 @@ class Combined(Target):
     def bind(self, around: TargetContext) -> Target:
         return Combined(tuple((weight, target.bind(around)) for weight, target in self.parts), self.title)
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
-        return combined([(weight, target.ask(output, labels)) for weight, target in self.parts], self)
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
+        return combined([(weight, target.resolve(output, labels)) for weight, target in self.parts], self)
 
 
-def combined(parts: Sequence[tuple[float, ResolvedTarget]], question: object) -> ResolvedTarget:
+def combined(parts: Sequence[tuple[float, ResolvedTarget]], origin: object) -> ResolvedTarget:
     """The weighted sum of what was asked."""
 
-    def follow(other: Any, pictures: Tensor) -> Tensor:
-        return total([weight * item.follow(other, pictures) for weight, item in parts])
+    def rescore(other: Any, pictures: Tensor) -> Tensor:
+        return total([weight * item.rescore(other, pictures) for weight, item in parts])
 
     key = "".join(signed(weight, "*") + item.key for weight, item in parts)
     name = "".join(signed(weight, " ").replace("-", " − ").replace("+", " + ") + item.name for weight, item in parts)
@@ -146,18 +146,18 @@ def combined(parts: Sequence[tuple[float, ResolvedTarget]], question: object) ->
         key=key.removeprefix("+"),
         name=name.removeprefix(" + ").strip(),
         scores=total([weight * item.scores for weight, item in parts]),
-        follow=follow,
+        rescore=rescore,
         dense=any(item.dense for _, item in parts),
-        question=question,
+        origin=origin,
         notes=tuple(dict.fromkeys(note for _, item in parts for note in item.notes)),
     )
 
 
-def alike(one: Any, other: Any) -> bool:
+def is_equal(one: Any, other: Any) -> bool:
     """Whether two questions are the same: of one class, with the same values, tensors included.
 
     >>> from seewhy.targets import RegionScore
-    >>> alike(RegionScore(1, torch.ones(2, 2)), RegionScore(1, torch.ones(2, 2)))
+    >>> is_equal(RegionScore(1, torch.ones(2, 2)), RegionScore(1, torch.ones(2, 2)))
     True
     """
     if type(one) is not type(other):
@@ -168,9 +168,9 @@ def alike(one: Any, other: Any) -> bool:
         return np.array_equal(one, other)
     if isinstance(one, Target):
         fields = [item.name for item in dataclasses.fields(one) if item.name != "bound"]  # type: ignore[arg-type]
-        return all(alike(getattr(one, name), getattr(other, name)) for name in fields)
+        return all(is_equal(getattr(one, name), getattr(other, name)) for name in fields)
     if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(alike, one, other))
+        return len(one) == len(other) and all(map(is_equal, one, other))
     return bool(one == other)
 
 
@@ -200,12 +200,12 @@ class FunctionScore(Target):
 
     function: Callable[[Any], Tensor]
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
         scores = checked(self.function(output), name)
-        return ResolvedTarget(name, name, scores, self.follow, question=self.function)
+        return ResolvedTarget(name, name, scores, self.rescore, origin=self.function)
 
-    def follow(self, output: Any, pictures: Tensor) -> Tensor:
+    def rescore(self, output: Any, pictures: Tensor) -> Tensor:
         rows = len(pictures)
         name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
         rule = f"it is asked of {rows} variants of a picture too, and must give one score for each row, whatever their number"

@@ -53,7 +53,7 @@ class BoxScore(Target):
     def bind(self, around: TargetContext) -> Target:
         return replace(self, bound=around)
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         found = candidates(output, self.decode, self.bound.size, self.box)
         boxes = [self.in_input(picture) for picture in range(len(found))]
         picks = [self.pick(one, box.to(one.boxes), labels, self.classes) for one, box in zip(found, boxes, strict=True)]
@@ -93,7 +93,7 @@ class BoxScore(Target):
         return row, column if index is None else index
 
 
-def best_box(output: Any, classes: int | str | None, rank: int, labels: Labels, question: object) -> ResolvedTarget:
+def best_box(output: Any, classes: int | str | None, rank: int, labels: Labels, origin: object) -> ResolvedTarget:
     """The detection with the `rank`th highest score in each picture, of one class or of any."""
     size = (1, 1)
     found = candidates(output, None, size, classes)
@@ -113,17 +113,17 @@ def best_box(output: Any, classes: int | str | None, rank: int, labels: Labels, 
         row = int(per_box.topk(rank).indices[-1])
         picks.append((row, int(column[row]) if classes is None else index))
     asked = BoxScore((0, 0, 1, 1))
-    return of_candidates(output, found, picks, asked, labels, key=f"top{rank}", question=question)
+    return of_candidates(output, found, picks, asked, labels, key=f"top{rank}", origin=origin)
 
 
 def of_candidates(
     output: Any, found: Sequence[Candidates], picks: Sequence[tuple[int, int]], target: BoxScore, labels: Labels,
-    *, key: str, question: object = None,
+    *, key: str, origin: object = None,
 ) -> ResolvedTarget:  # fmt: skip
     """The score (or a coordinate) of one candidate of each picture, which stays the one for every other output."""
     chosen = [(one.boxes[row].detach(), row, column) for one, (row, column) in zip(found, picks, strict=True)]
 
-    def follow(other: Any, pictures: Tensor) -> Tensor:
+    def rescore(other: Any, pictures: Tensor) -> Tensor:
         rows = candidates(other, target.decode, target.bound.size or (1, 1), target.box)
         values = []
         for one, picture in zip(rows, pictures.tolist(), strict=True):
@@ -139,16 +139,16 @@ def of_candidates(
         return torch.stack(values)
 
     names = list(dict.fromkeys(class_name(column, labels) for _, _, column in chosen))
-    where = "" if question is not None else " @ " + ",".join(f"{value:g}" for value in target.box)
+    where = "" if origin is not None else " @ " + ",".join(f"{value:g}" for value in target.box)
     name = (names[0] if len(names) == 1 else key) + where
     said = "; ".join(candidate_text(one, row, column, labels) for one, (row, column) in zip(found, picks, strict=True))
     return ResolvedTarget(
         key=key if target.part == "score" else f"{target.part}_{key}",
         name=name if target.part == "score" else f"{target.part} of {name}",
-        scores=follow(output, torch.arange(len(found))),
-        follow=follow,
+        scores=rescore(output, torch.arange(len(found))),
+        rescore=rescore,
         dense=True,
-        question=target if question is None else question,
+        origin=target if origin is None else origin,
         notes=(f"the detection asked is {said} ({'of' if found[0].raw and not target.bound.size else 'in the pixels of'} "
                "the input)", *nothing_notes(found[0], labels)),
     )  # fmt: skip

@@ -30,7 +30,7 @@ class ClassScore(Target):
     Of a dense output it is the class over the region where it wins (`RegionScore`), of detections the best box of the
     class (`BoxScore`).
 
-    >>> asked = ClassScore("cat").ask(torch.tensor([[1.0, 3.0]]), ["dog", "cat"])
+    >>> asked = ClassScore("cat").resolve(torch.tensor([[1.0, 3.0]]), ["dog", "cat"])
     >>> asked.key, asked.name, asked.scores
     ('1', 'cat', tensor([3.]))
     """
@@ -41,11 +41,11 @@ class ClassScore(Target):
     def bind(self, around: TargetContext) -> Target:
         return replace(self, bound=around)
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         if is_detections(output) and not isinstance(self.classes, Tensor):
             return best_box(output, self.classes, 1, labels, self)
         if is_dense(output, len(self.bound.size)):
-            return RegionScore(self.classes).ask(output, labels)
+            return RegionScore(self.classes).resolve(output, labels)
         scores = logits(output, self.classes)
         return answer(output, find_classes(self.classes, labels, scores), labels, "classes", self)
 
@@ -57,7 +57,7 @@ class TopScore(Target):
 
     Of a dense output: the class that wins in the most cells, background aside. Of detections: the best box.
 
-    >>> TopScore(2).ask(torch.tensor([[1.0, 3.0], [5.0, 0.0]]), None).classes
+    >>> TopScore(2).resolve(torch.tensor([[1.0, 3.0], [5.0, 0.0]]), None).classes
     tensor([0, 1])
     """
 
@@ -67,7 +67,7 @@ class TopScore(Target):
     def bind(self, around: TargetContext) -> Target:
         return replace(self, bound=around)
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         if is_detections(output):
             return best_box(output, None, self.rank, labels, self)
         if is_dense(output, len(self.bound.size)):
@@ -86,7 +86,7 @@ class ClassProbability(Target):
 
     Its gradient vanishes where the model is sure (p near 0 or 1); the logit's and the logarithm's do not.
 
-    >>> ClassProbability(0).ask(torch.tensor([[0.0, 0.0]]), None).scores
+    >>> ClassProbability(0).resolve(torch.tensor([[0.0, 0.0]]), None).scores
     tensor([0.5000])
     """
 
@@ -96,7 +96,7 @@ class ClassProbability(Target):
     def bind(self, around: TargetContext) -> Target:
         return replace(self, multilabel=self.multilabel or around.multilabel)
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         return read_as(partial(probabilities, multilabel=self.multilabel), "probability", self, output, labels)
 
 
@@ -105,7 +105,7 @@ class ClassProbability(Target):
 class ClassLogProbability(Target):
     """The logarithm of a class's probability (at most 0): its map says what speaks for the class against all others.
 
-    >>> ClassLogProbability(0).ask(torch.tensor([[0.0, 0.0]]), None).scores
+    >>> ClassLogProbability(0).resolve(torch.tensor([[0.0, 0.0]]), None).scores
     tensor([-0.6931])
     """
 
@@ -115,7 +115,7 @@ class ClassLogProbability(Target):
     def bind(self, around: TargetContext) -> Target:
         return replace(self, multilabel=self.multilabel or around.multilabel)
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         function = partial(log_probabilities, multilabel=self.multilabel)
         return read_as(function, "log probability", self, output, labels)
 
@@ -128,28 +128,26 @@ class OutputScore(Target):
     `index` counts the outputs; a model that gives one number a picture, (B,) or (B, 1), has only 0. `negative` asks what
     speaks against: the number times -1.
 
-    >>> OutputScore().ask(torch.tensor([0.5, -2.0]), None).scores
+    >>> OutputScore().resolve(torch.tensor([0.5, -2.0]), None).scores
     tensor([ 0.5000, -2.0000])
     """
 
     index: int = 0
     negative: bool = False
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         scores = logits(output, f"output {self.index}")
         if not 0 <= self.index < scores.shape[1]:
             raise TargetError(f"output {self.index}", f"the model gives {scores.shape[1]} numbers, counted from 0.")
         name = f"output {self.index}" if labels is None else class_name(self.index, labels)
         sign = "not " if self.negative else ""
 
-        def follow(other: Any, pictures: Tensor) -> Tensor:
+        def rescore(other: Any, pictures: Tensor) -> Tensor:
             value = logits(other)[:, self.index]
             return -value if self.negative else value
 
-        scored = follow(output, torch.arange(len(scores)))
-        return ResolvedTarget(
-            f"{sign}output {self.index}".replace(" ", "_"), sign + name, scored, follow, question=self
-        )
+        scored = rescore(output, torch.arange(len(scores)))
+        return ResolvedTarget(f"{sign}output {self.index}".replace(" ", "_"), sign + name, scored, rescore, origin=self)
 
 
 @final
@@ -161,7 +159,7 @@ class Contrast(Target):
     Grad-CAM, HiResCAM, XGrad-CAM, elementwise) the signed map is the difference of the two maps: what is positive speaks
     for the one, what is negative for the other. Of a dense output both are asked over the cells of the first.
 
-    >>> asked = Contrast("minibus", against=["streetcar"]).ask(torch.tensor([[4.0, 3.0]]), ["minibus", "streetcar"])
+    >>> asked = Contrast("minibus", against=["streetcar"]).resolve(torch.tensor([[4.0, 3.0]]), ["minibus", "streetcar"])
     >>> asked.key, asked.name, asked.scores
     ('0-1', 'minibus rather than streetcar', tensor([1.]))
     """
@@ -182,9 +180,9 @@ class Contrast(Target):
         target, rivals = self.parts
         return Contrast(target.bind(around), [rival.bind(around) for rival in rivals])
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         target, rivals = self.parts
-        own = target.ask(output, labels)
+        own = target.resolve(output, labels)
         others = [rival_of(own, rival, output, labels) for rival in rivals]
         if any(one_and_the_same(own, other) for other in others):
             raise TargetError(own.name, "compared with itself: choose another class after 'against' (--versus).")
@@ -197,7 +195,7 @@ class Contrast(Target):
 def rival_of(own: ResolvedTarget, rival: Target, output: Any, labels: Labels) -> ResolvedTarget:
     """What is compared with `own`: a class of a dense output over the same cells, all else as it is."""
     if own.region is None or not isinstance(rival, (ClassScore, TopScore)):
-        return rival.ask(output, labels)
+        return rival.resolve(output, labels)
     if isinstance(rival, TopScore):
         classes = top_classes(output, rival.rank, labels)
     else:
@@ -212,7 +210,7 @@ def one_and_the_same(own: ResolvedTarget, other: ResolvedTarget) -> bool:
         return bool((own.classes == other.classes).any())
     if own.region is not None and other.region is not None:
         return own.key == other.key
-    return own.same_as(other)
+    return own.is_same_target(other)
 
 
 def as_target(given: int | str | Target) -> Target:
@@ -254,15 +252,15 @@ def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
     return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
 
 
-def answer(output: Any, classes: Tensor, labels: Labels, key: str, question: object) -> ResolvedTarget:
+def answer(output: Any, classes: Tensor, labels: Labels, key: str, origin: object) -> ResolvedTarget:
     """The logits of `classes` (B,)."""
 
-    def follow(output: Any, pictures: Tensor) -> Tensor:
+    def rescore(output: Any, pictures: Tensor) -> Tensor:
         return logits(output).gather(1, classes[pictures.to(classes.device)][:, None])[:, 0]
 
-    scores = follow(output, torch.arange(len(classes)))
+    scores = rescore(output, torch.arange(len(classes)))
     name, key = common_name(classes, labels, key), common_key(classes, key)
-    return ResolvedTarget(key, name, scores, follow, classes, question=question, notes=where_from(output))
+    return ResolvedTarget(key, name, scores, rescore, classes, origin=origin, notes=where_from(output))
 
 
 def where_from(output: Any) -> tuple[str, ...]:
@@ -280,14 +278,14 @@ def where_from(output: Any) -> tuple[str, ...]:
 
 def read_as(function: Read, what: str, target: Any, output: Any, labels: Labels) -> ResolvedTarget:
     """Another number than the logit, from the whole row of class scores."""
-    asked = ClassScore(target.classes).ask(output, labels)
+    asked = ClassScore(target.classes).resolve(output, labels)
     if asked.classes is None:
         raise TargetError(target.classes, f"its {what} needs class scores (B, K) as the model's output.")
     classes = asked.classes
 
-    def follow(other: Any, pictures: Tensor) -> Tensor:
+    def rescore(other: Any, pictures: Tensor) -> Tensor:
         return function(logits(other)).gather(1, classes[pictures.to(classes.device)][:, None])[:, 0]
 
-    scores = follow(output, torch.arange(len(classes)))
+    scores = rescore(output, torch.arange(len(classes)))
     short = what.replace(" ", "_")
-    return ResolvedTarget(f"{short}_{asked.key}", f"{what} of {asked.name}", scores, follow, question=target)
+    return ResolvedTarget(f"{short}_{asked.key}", f"{what} of {asked.name}", scores, rescore, origin=target)

@@ -36,7 +36,7 @@ class RegionScore(Target):
     Raises TargetError where the region is empty or the output is not dense.
 
     >>> output = torch.tensor([[[[0.0, 0.0]], [[3.0, -1.0]]]])  # (1, 2 classes, 1, 2)
-    >>> asked = RegionScore("bus").ask(output, ["street", "bus"])
+    >>> asked = RegionScore("bus").resolve(output, ["street", "bus"])
     >>> asked.name, asked.scores
     ('bus', tensor([3.]))
     """
@@ -52,7 +52,7 @@ class RegionScore(Target):
     def bind(self, around: TargetContext) -> Target:
         return replace(self, bound=around)
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         scores = dense_logits(output, self.classes)
         classes = find_classes(self.classes, labels, scores)
         region = self.region(scores, classes, labels)
@@ -144,11 +144,11 @@ class RegionScore(Target):
 
 
 def over_region(
-    output: Any, classes: Tensor, region: Tensor, labels: Labels, question: object, *, key: str, suffix: str = ""
+    output: Any, classes: Tensor, region: Tensor, labels: Labels, origin: object, *, key: str, suffix: str = ""
 ) -> ResolvedTarget:
     """The sum of each picture's class's logits over a region (B, *grid), which stays the same for every other output."""
 
-    def follow(other: Any, pictures: Tensor) -> Tensor:
+    def rescore(other: Any, pictures: Tensor) -> Tensor:
         found = dense_logits(other, key)
         rows, own = torch.arange(len(found), device=found.device), classes[pictures.to(classes.device)]
         scores = found[rows, own.to(found.device)]
@@ -165,20 +165,20 @@ def over_region(
     return ResolvedTarget(
         key=f"{key}@{suffix}" if suffix else key,
         name=f"{name} @ {suffix}" if suffix else name,
-        scores=follow(output, torch.arange(len(region))),
-        follow=follow,
+        scores=rescore(output, torch.arange(len(region))),
+        rescore=rescore,
         dense=True,
-        question=question,
+        origin=origin,
         notes=(note,),
         region=region,
     )
 
 
-def top_region(output: Any, rank: int, labels: Labels, question: object) -> ResolvedTarget:
+def top_region(output: Any, rank: int, labels: Labels, origin: object) -> ResolvedTarget:
     """Each picture's class that wins in the `rank`th most cells, background aside, over where it wins."""
     classes = top_classes(output, rank, labels)
     region = where_it_wins(dense_logits(output, rank), classes)
-    return over_region(output, classes, region, labels, question, key=f"top{rank}")
+    return over_region(output, classes, region, labels, origin, key=f"top{rank}")
 
 
 def top_classes(output: Any, rank: int, labels: Labels) -> Tensor:

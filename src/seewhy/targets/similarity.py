@@ -26,7 +26,7 @@ class Similarity(Target):
     In [-1, 1]. The embedding is the output's `embedding`, `image_embeds`, `image_features` or `pooler_output`, or else the
     first tensor (B, D) in it.
 
-    >>> asked = Similarity(torch.tensor([1.0, 0.0])).ask(torch.tensor([[3.0, 4.0]]), None)
+    >>> asked = Similarity(torch.tensor([1.0, 0.0])).resolve(torch.tensor([[3.0, 4.0]]), None)
     >>> asked.scores
     tensor([0.6000])
     """
@@ -52,13 +52,13 @@ class Similarity(Target):
             return self.title
         return f"like {Path(self.to).name}" if isinstance(self.to, (str, Path)) else "like that"
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         if not isinstance(self.to, Tensor):
             raise TargetError(self.name, "a picture to compare with is read by explain(); here give its vector (D,).")
         if self.to.dim() != 1:
             raise TargetError(self.name, f"the vector to compare with has shape {tuple(self.to.shape)}; give (D,).")
 
-        def follow(other: Any, pictures: Tensor) -> Tensor:
+        def rescore(other: Any, pictures: Tensor) -> Tensor:
             found = embedding(other, self.name)
             if found.shape[1] != len(self.to):
                 raise TargetError(
@@ -68,7 +68,7 @@ class Similarity(Target):
 
         batch = len(embedding(output, self.name))
         return ResolvedTarget(
-            self.name.replace("|", "/"), self.name, follow(output, torch.arange(batch)), follow, question=self,
+            self.name.replace("|", "/"), self.name, rescore(output, torch.arange(batch)), rescore, origin=self,
             notes=unnamed(output),
         )  # fmt: skip
 
@@ -90,7 +90,7 @@ class TextScore(Target):
             )
         return Similarity(around.embed_text([self.text])[0].detach(), self.text)
 
-    def ask(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
         raise TargetError(self.text, "a text is asked by explain() of a model that brings a text encoder.")
 
 

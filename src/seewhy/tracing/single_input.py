@@ -20,7 +20,7 @@ class SingleInputModel(nn.Module):
     >>> import torch
     >>> net = nn.Bilinear(2, 2, 1)
     >>> fed = SingleInputModel(net, (None, torch.ones(3, 2)), {}, 0, batch=3)
-    >>> fed(torch.zeros(3, 2)).shape, fed.of(1)(torch.zeros(5, 2)).shape
+    >>> fed(torch.zeros(3, 2)).shape, fed.for_image(1)(torch.zeros(5, 2)).shape
     (torch.Size([3, 1]), torch.Size([5, 1]))
     """
 
@@ -31,7 +31,7 @@ class SingleInputModel(nn.Module):
         self.model = model
         self.args, self.kwargs, self.place, self.batch = args, dict(kwargs), place, batch
 
-    def of(self, picture: int) -> SingleInputModel:
+    def for_image(self, picture: int) -> SingleInputModel:
         """The same for one picture of the batch."""
 
         def row(tensor: Tensor) -> Tensor:
@@ -79,4 +79,4 @@ def has_rows(tensor: Tensor, batch: int) -> bool:
 
 def for_image(module: nn.Module, picture: int) -> nn.Module:
     """A module for one picture of the batch: itself, unless it is fed other arguments."""
-    return module.of(picture) if isinstance(module, SingleInputModel) else module
+    return module.for_image(picture) if isinstance(module, SingleInputModel) else module
