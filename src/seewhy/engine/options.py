@@ -1,146 +1,213 @@
-"""What the command line was told, checked. Imports no torch, so that a misspelt option answers at once."""
+"""The settings of an explanation: one typed, validated definition that every entry point shares.
+
+`seewhy.explain`, bulk jobs, the local app and the command line all build an `Options`. A field holds its type, its default,
+its help text and its short flag, so command-line flags are generated from the fields and each option is described once.
+Imports no torch: a misspelled option must fail before torch is loaded, which takes seconds.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from seewhy.errors import UsageError
-from seewhy.images.loading import MAX_PIXELS
+from seewhy.errors import UnknownName, UsageError
 from seewhy.methods.catalog import GROUPS, read_method
-from seewhy.rendering import colors as color_tables
-from seewhy.rendering.overlays import LONGEST, OverlayStyle, check_scale
 
-CLASSIC = "classic"
+if TYPE_CHECKING:
+    from seewhy.methods.parsing import MethodSpec
+    from seewhy.targets.parsing import TargetSpec
+    from seewhy.tracing.grid import GridSpec
+    from seewhy.tracing.layer_selection import LayerSpec
+
+ReadAt = Literal["convolution", "activation"]
+Fit = Literal["crop", "squash", "pad"]
+Kind = Literal["names", "targets", "text", "number", "decimal", "switch"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of a run over pictures. `longest` is in pixels, None for the photo's own size; `memory` in MB.
+class Flag:
+    """How a field appears on the command line.
 
-    `features` channels of each layer are drawn instead of overlays, where it is not 0.
+    `kind` is how its value is read: "names" and "targets" are lists split at commas, "switch" is a flag without value.
+    `choices` limits a text to some values. `name` differs from the field's name for a few flags.
     """
 
-    layers: tuple[str, ...] = ("every",)
-    site: str = "conv"
-    grid: str | None = None
-    methods: tuple[str, ...] = ()  # none: the one that fits the question
-    targets: tuple[str, ...] = ()
-    versus: tuple[str, ...] = ()
-    multilabel: bool = False
-    label: str | None = None
-    top: int = 5
-    fit: Literal["crop", "squash", "pad"] | None = None
-    style: str = "fade"
-    look: OverlayStyle = field(default_factory=OverlayStyle)
-    longest: int | None = LONGEST
-    out: Path = Path("cam")
-    max_pixels: int = MAX_PIXELS
-    as_json: bool = False
-    quiet: bool = False
-    memory: int = 256
-    seed: int = 0
-    features: int = 0
-    labels: str | None = None
-    allow_code: bool = False
+    help: str
+    kind: Kind
+    short: str = ""
+    choices: tuple[str, ...] = ()
+    name: str = ""
 
-    def command(self, picture: str, model: str) -> str:
-        """The command that makes the maps of one picture again, ready to be pasted.
 
-        >>> Settings(targets=("top2",), seed=3).command("my bus.jpg", "timm/resnet18")
-        "seewhy 'my bus.jpg' --model timm/resnet18 --targets top2 --seed 3"
-        >>> Settings(allow_code=True, multilabel=True).command("bus.jpg", "mine:make")
-        'seewhy bus.jpg --model mine:make --multilabel --allow-code'
+def option(
+    default: Any, help: str, kind: Kind = "text", *, short: str = "", choices: tuple[str, ...] = (), name: str = ""
+) -> Any:
+    """Return a dataclass field with a command-line flag."""
+    return field(default=default, metadata={"flag": Flag(help, kind, short, choices, name)})
+
+
+def flags(options: type) -> Iterator[tuple[str, Any, Flag]]:
+    """Yield name, default and flag of each field of an options class that has a flag."""
+    for item in dataclasses.fields(options):
+        if "flag" in item.metadata:
+            yield item.name, item.default, item.metadata["flag"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Options:
+    """What to explain, and how. `None` selects the default described in the help text of the field.
+
+    Raises UsageError (or UnknownName, with close matches) for a value that is never valid. What depends on the model, such
+    as layer and class names, is checked when the model is known.
+
+    >>> Options(methods="scorecam", memory=64).memory
+    64
+    >>> Options(fit="stretch")
+    Traceback (most recent call last):
+    seewhy.errors.UnknownName: no fit 'stretch'; did you mean crop, squash or pad?
+    """
+
+    layers: LayerSpec = option(
+        None,
+        '"every" convolution, "suggested", "convs", "blocks", "stages", "all", names, globs ("blocks.5.*"), module classes '
+        '("Conv2d"), positions ("-1").',
+        "names",
+        short="-l",
+    )
+    read_at: ReadAt = option(
+        "convolution",
+        'Read convolutions at their own output, or at the output of the "activation" after them.',
+        choices=get_args(ReadAt),
+    )
+    grid: GridSpec = option(
+        None, 'Grid of the tokens where it cannot be inferred: "14x14", or "14x14+1" with one token before the grid.'
+    )
+    methods: MethodSpec = option(
+        None,
+        'Names from `seewhy methods`, with settings: "gradcam,scorecam(batch_size=64),smooth(layercam)". Several methods are '
+        'compared. "all" runs every method that fits the model, "fast" those without extra forward passes, both at the '
+        "suggested layer. Default: gradcam; hirescam for targets that have a location.",
+        "names",
+    )
+    targets: TargetSpec = option(
+        None,
+        'Classes by index or name, or topK ("top3"). Default: the predicted class. Also "region:bus", "point:bus@120,200", '
+        '"box:person@10,20,110,220" (pixels of the photo), "probability:bus", "logprobability:bus", "output:0", "text:a red '
+        'bus" and "like:other.jpg", for models with such outputs; these need one --targets each.',
+        "targets",
+        short="-t",
+    )
+    versus: TargetSpec = option(
+        None,
+        "Explain why the targets and not these classes: indices or names (--targets 654 --versus 829).",
+        "targets",
+    )
+    multilabel: bool = option(False, "Classes are not exclusive: each has its own (sigmoid) probability.", "switch")
+    fit: Fit | None = option(
+        None,
+        'How an image is fitted to the input size: "crop" (the model\'s own), "squash" (entire image, distorted), "pad" '
+        "(entire image, borders added).",
+        choices=get_args(Fit),
+    )
+    seed: int = option(0, "Random seed of methods that draw random numbers and have no seed setting.", "number")
+    memory: int = option(256, "Megabytes for one batch of changed images, in methods that run extra passes.", "number")
+    channels: int = 0  # strongest channels to keep of each layer
+    include_suggested: bool = False  # add the suggested layer to the selected ones
+
+    def __post_init__(self) -> None:
+        for method in [self.methods] if isinstance(self.methods, str) else self.methods or ():  # type: ignore[union-attr]
+            if isinstance(method, str) and method.strip().lower() not in GROUPS:
+                read_method(method)
+        for name, value, choices in (("read_at", self.read_at, get_args(ReadAt)), ("fit", self.fit, get_args(Fit))):
+            if value is not None and value not in choices:
+                raise UnknownName(name, str(value), choices)
+        if self.memory < 1:
+            raise UsageError(f"memory {self.memory}: give at least 1 (megabyte).")
+        if self.channels < 0:
+            raise UsageError(f"channels {self.channels}: give at least 1.")
+
+    @property
+    def selects_group(self) -> bool:
+        """Return True if `methods` contains a group ("all", "fast"): methods that do not fit are then skipped."""
+        names = [self.methods] if isinstance(self.methods, str) else self.methods
+        return isinstance(names, Sequence) and any(
+            isinstance(name, str) and name.strip().lower() in GROUPS for name in names
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model to load, and how. `None` loads the embedded network."""
+
+    model: str | None = option(
+        None,
+        "torchvision/NAME, timm/NAME, NAME, hf/ORG/NAME, open_clip/NAME@WEIGHTS, local-dir:FOLDER, or "
+        "weights.safetensors?arch=timm/NAME. Default: the embedded network.",
+        short="-m",
+    )
+    labels: str | None = option(
+        None, 'Class names: a text file with one name per line, or "cat,dog". For CLIP they are the classes.'
+    )
+    num_classes: int | None = option(
+        None, "Number of classes of the model, where neither its name nor its weights give it.", "number"
+    )
+    allow_code: bool = option(False, "Allow running code that --model names as module:function.", "switch")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps.")
+
+    @property
+    def uri(self) -> str | None:
+        """The model's URI, with its number of classes: "timm/resnet18?num_classes=7".
+
+        >>> ModelOptions(model="weights.pth?arch=timm/resnet18", num_classes=7).uri
+        'weights.pth?arch=timm/resnet18&num_classes=7'
         """
-        given: list[tuple[str, Any]] = [("model", None if model == "embedded" else model)]
-        plain = Settings()
-        for name in (
-            "layers",
-            "site",
-            "grid",
-            "methods",
-            "targets",
-            "versus",
-            "multilabel",
-            "label",
-            "fit",
-            "labels",
-            "allow_code",
-            "seed",
-        ):
-            given.append((name, getattr(self, name) if getattr(self, name) != getattr(plain, name) else None))
-        if self.features:
-            given.append(("channels", self.features))
-        if self.style != plain.style:
-            given.append(("style", self.style))
-        given += [
-            (name, getattr(self.look, name))
-            for name in ("colors", "scale")
-            if getattr(self.look, name) != getattr(plain.look, name)
-        ]
-        if picture.startswith("-") and picture != "-":
-            picture = f"./{picture}"  # or it would be read as an option
-        words = ["seewhy", *(["features"] if self.features else []), picture]
-        for name, value in given:
-            for one in value if isinstance(value, tuple) else [value]:
-                if one is not None:
-                    option = f"--{name.replace('_', '-')}"
-                    words += [option] if one is True else [option, str(one)]
-        return shlex.join(words)
+        if self.num_classes is None:
+            return self.model
+        if self.model is None:
+            raise UsageError(
+                f"--num-classes {self.num_classes}: the embedded network has 1000 classes; give a --model."
+            )
+        if "num_classes=" in self.model:
+            raise UsageError(
+                f"--num-classes {self.num_classes}: '{self.model}' sets num_classes as well; remove one of the two."
+            )
+        return f"{self.model}{'&' if '?' in self.model else '?'}num_classes={self.num_classes}"
 
 
-def read_settings(
-    *,
-    colors: str | None = None,
-    opacity: float | None = None,
-    scale: str = "own",
-    size: str = str(LONGEST),
-    **plain: Any,
-) -> Settings:
-    """Settings from option values. Raises UsageError and its kinds for what makes no sense."""
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
-    settings = Settings(**values)
-    for method in settings.methods:
-        if method.lower() not in GROUPS:
-            read_method(method)
-    if settings.memory < 1:
-        raise UsageError(f"--memory {settings.memory}: give at least 1 MB.")
-    if settings.features < 0:
-        raise UsageError(f"--channels {settings.features}: give at least 1.")
-    if opacity is not None and not 0 <= opacity <= 1:
-        raise UsageError(f"--opacity {opacity}: give a number from 0 (only the photo) to 1 (only colour).")
-    if settings.top < 1:
-        raise UsageError(f"--top {settings.top}: give at least 1.")
-    if settings.style == CLASSIC and (colors, opacity) != (None, None):
-        raise UsageError("--style classic is jet at 0.4, as in the tutorial; for other colours take --style blend.")
-    if settings.style == CLASSIC and check_scale(scale) != "own":
-        raise UsageError("--style classic scales each map by itself, as in the tutorial; take --style fade or blend.")
-    color_tables.table(colors or color_tables.DEFAULT)
-    default = 0.5 if settings.style == "blend" else 0.8
-    look = OverlayStyle(settings.style, colors or color_tables.DEFAULT, default if opacity is None else opacity, scale)
-    return replace(settings, look=look, longest=read_size(size))
+def as_flags(options: Any, *, skip: Sequence[str] = ()) -> list[str]:
+    """Return the command-line flags that recreate `options`; fields at their defaults are omitted.
 
-
-def read_size(size: str) -> int | None:
-    if size == "original":
-        return None
-    if not size.isdecimal() or int(size) < 16:
-        raise UsageError(f"--size {size}: give the longest side in pixels (at least 16), or 'original'.")
-    return int(size)
-
-
-def with_classes(model: str | None, count: int | None) -> str | None:
-    """A model's name with the number of its classes, as its name says it: "timm/resnet18?num_classes=7".
-
-    >>> with_classes("weights.pth?arch=timm/resnet18", 7)
-    'weights.pth?arch=timm/resnet18&num_classes=7'
+    >>> as_flags(Options(targets=("top2",), seed=3, multilabel=True))
+    ['--targets', 'top2', '--multilabel', '--seed', '3']
     """
-    if count is None:
-        return model
-    if model is None:
-        raise UsageError(f"--num-classes {count}: the network in the package has 1000; give a --model.")
-    if "num_classes=" in model:
-        raise UsageError(f"--num-classes {count}: '{model}' says it too; leave one out.")
-    return f"{model}{'&' if '?' in model else '?'}num_classes={count}"
+    words: list[str] = []
+    for name, default, flag in flags(type(options)):
+        value = getattr(options, name)
+        if name in skip or value is None or value == default:
+            continue
+        text = flag_name(name, flag)
+        for item in value if isinstance(value, tuple) else [value]:
+            words += [text] if item is True else [text, str(item)]
+    return words
+
+
+def flag_name(name: str, flag: Flag) -> str:
+    """Return the long flag of a field: "--read-at"."""
+    return f"--{(flag.name or name).replace('_', '-')}"
+
+
+def shell_command(*words: str) -> str:
+    """Return a command that can be pasted into a shell.
+
+    >>> shell_command("seewhy", "my bus.jpg", "--seed", "3")
+    "seewhy 'my bus.jpg' --seed 3"
+    """
+    return shlex.join(words)
+
+from seewhy.engine.settings import CLASSIC as CLASSIC  # noqa: E402
+from seewhy.engine.settings import Settings as Settings  # noqa: E402
+from seewhy.engine.settings import read_settings as read_settings  # noqa: E402
+from seewhy.engine.settings import with_classes as with_classes  # noqa: E402

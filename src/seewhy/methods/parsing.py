@@ -12,6 +12,9 @@ from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod
 from seewhy.methods.catalog import GROUPS, METHODS, MethodEntry, MethodText, read_method
 
 
+MethodSpec = str | AnyMethod | Sequence[str | AnyMethod] | None  # what `methods=` accepts
+
+
 def as_methods(spec: Any) -> dict[str, AnyMethod]:
     """Methods under their names, from what a user may write: a name with settings, a method, or a list. None is Grad-CAM.
 

@@ -18,6 +18,9 @@ from seewhy.targets.dense import RegionScore
 from seewhy.targets.names import as_number
 from seewhy.targets.similarity import Similarity, TextScore
 
+OneTarget = int | str | Target | Tensor | Callable[..., Tensor]
+TargetSpec = OneTarget | Sequence[OneTarget] | None  # what `targets=` accepts
+
 NUMBERS = re.compile(r"\s*-?\d+(\.\d+)?(\s*,\s*-?\d+(\.\d+)?)*\s*")
 
 

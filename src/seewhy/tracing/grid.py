@@ -113,6 +113,9 @@ class Hint:
         return with_prefix(self.shape, self.prefix or 0)
 
 
+GridSpec = str | Sequence[int] | Grid | Hint | None  # what `grid=` accepts
+
+
 def read_grid(value: Any) -> Hint:
     """A grid as a user may write it: a Grid, rows and columns, "14x14", or "14x14+1" for one token before the first cell.
 

@@ -18,6 +18,8 @@ from seewhy.tracing.grid import Hint, with_prefix
 from seewhy.tracing.trace import Call, Trace, Wanted
 from seewhy.tracing.twin import named_modules, unwrapped
 
+OneLayer = str | int | nn.Module | type[nn.Module]
+LayerSpec = OneLayer | Sequence[OneLayer] | None  # what `layers=` accepts
 LIST_THEM = "List them: seewhy layers MODEL"
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 QUARTERS = 4
