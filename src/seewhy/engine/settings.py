@@ -24,7 +24,7 @@ class Settings:
     """
 
     layers: tuple[str, ...] = ("every",)
-    site: str = "conv"
+    read_at: str = "convolution"
     grid: str | None = None
     methods: tuple[str, ...] = ()  # none: the one that fits the question
     targets: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Settings:
         plain = Settings()
         for name in (
             "layers",
-            "site",
+            "read_at",
             "grid",
             "methods",
             "targets",
