@@ -48,10 +48,10 @@ def test_several_kinds_in_one_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert (Path("cam/coffee") / "sheet.jpg").exists()
 
 
-def test_groups_of_layers_and_the_site(capsys: pytest.CaptureFixture[str]) -> None:
+def test_groups_of_layers_and_the_read_point(capsys: pytest.CaptureFixture[str]) -> None:
     found = record(capsys, COFFEE, "-l", "stages")
     assert len(found["layers"]) == 5  # type: ignore[arg-type]
-    found = record(capsys, COFFEE, "-l", "conv_head", "--site", "act")
+    found = record(capsys, COFFEE, "-l", "conv_head", "--read-at", "activation")
     assert list(found["layers"])[-1] == "bn2"  # type: ignore[call-overload]  # timm's batch norm with the activation inside
 
 
@@ -86,7 +86,7 @@ def test_a_place_is_one_target_whatever_its_commas() -> None:
         (("-t", "text:a cup"), "no text encoder"),
         (("-t", "like:missing.jpg"), "compare with cannot be read: missing.jpg"),
         (("-t", "output:1000"), "gives 1000 numbers"),
-        (("--site", "activation"), "activation"),
+        (("--read-at", "act"), "activation"),
         (("--grid", "14"), "grid"),
         (("-l", "stage"), "no layer 'stage'"),
     ],

@@ -1,4 +1,4 @@
-"""Groups of layers by a word, and the site at which convolutions are read."""
+"""Groups of layers by a word, and where convolutions are read."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Pieces(nn.Module):
 def test_the_activation_behind_a_convolution() -> None:
     torch.manual_seed(0)
     net = Pieces().eval()
-    e = seewhy.explain(net, PICTURE, layers="convs", site="act", targets=1)
+    e = seewhy.explain(net, PICTURE, layers="convs", read_at="activation", targets=1)
     assert list(e.layers) == ["one.2", "two", "act"]
     assert "no activation module follows it" in e.layer_info["two"].note and e.layer_info["act"].note == ""
     plain = seewhy.explain(net, PICTURE, layers=["one.2", "two", "act"], targets=1)
@@ -122,10 +122,10 @@ def test_the_activation_behind_a_convolution() -> None:
 
 
 def test_one_module_for_all_activations(resnet: nn.Module) -> None:
-    found = layers(resnet, "layer1.0.conv1", site="act")
+    found = layers(resnet, "layer1.0.conv1", read_at="activation")
     assert found == ["layer1.0.relu#1"]
     # behind conv2 comes the residual sum: its activation is that of two paths
-    e = seewhy.explain(resnet, PICTURE, layers="layer1.0.conv2", site="act", targets=1)
+    e = seewhy.explain(resnet, PICTURE, layers="layer1.0.conv2", read_at="activation", targets=1)
     assert list(e.layers) == ["layer1.0.conv2"]
     assert "no activation module follows it" in e.layer_info["layer1.0.conv2"].note
 
@@ -146,7 +146,7 @@ class TwoPaths(nn.Module):
 
 @pytest.mark.parametrize("other", [nn.Identity(), nn.Conv2d(4, 4, 1), nn.Hardtanh()])
 def test_the_activation_of_a_sum_is_not_taken(other: nn.Module) -> None:
-    assert layers(TwoPaths(other).eval(), "conv", site="act") == ["conv"]
+    assert layers(TwoPaths(other).eval(), "conv", read_at="activation") == ["conv"]
 
 
 def test_an_activation_behind_a_normalisation_by_hand() -> None:
@@ -157,20 +157,20 @@ def test_an_activation_behind_a_normalisation_by_hand() -> None:
             found: Tensor = self.head(self.act((x - x.mean()) / x.std()).mean((2, 3)))
             return found
 
-    assert layers(Net().eval(), "three", site="act") == ["act"]
+    assert layers(Net().eval(), "three", read_at="activation") == ["act"]
 
 
-def test_a_misspelt_site(resnet: nn.Module) -> None:
-    with pytest.raises(UnknownName, match="no site 'activation'"):
-        seewhy.explain(resnet, PICTURE, layers="every", site="activation")
+def test_unknown_read_point_lists_the_choices(resnet: nn.Module) -> None:
+    with pytest.raises(UnknownName, match="no read point 'act'.*'activation'"):
+        seewhy.explain(resnet, PICTURE, layers="every", read_at="act")
 
 
 def test_what_else_is_watched_does_not_matter() -> None:
     net = Pieces().eval()
-    assert "0" not in layers(net, "all", site="act") and layers(net, "all", site="act").count("one.2") == 1
-    assert layers(net, "one.0", site="act") == layers(net, "one.2") == ["one.2"]
+    assert "0" not in layers(net, "all", read_at="activation") and layers(net, "all", read_at="activation").count("one.2") == 1
+    assert layers(net, "one.0", read_at="activation") == layers(net, "one.2") == ["one.2"]
     vgg = torchvision.models.vgg11(weights=None, num_classes=3).eval()  # its ReLUs overwrite the convolutions
-    assert layers(vgg, "features.3", site="act") == ["features.4"]
+    assert layers(vgg, "features.3", read_at="activation") == ["features.4"]
     timms = timm.create_model("test_resnet", num_classes=3).eval()
-    assert layers(timms, "layer1.0.conv1", site="act") == ["layer1.0.act1"]
-    assert layers(timms, "layer1.0.conv2", site="act") == ["layer1.0.conv2"]
+    assert layers(timms, "layer1.0.conv1", read_at="activation") == ["layer1.0.act1"]
+    assert layers(timms, "layer1.0.conv2", read_at="activation") == ["layer1.0.conv2"]

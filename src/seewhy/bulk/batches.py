@@ -13,11 +13,10 @@ from torch import Tensor
 from seewhy.bulk.plan import LABEL, Questions
 from seewhy.bulk.rows import BatchItem, as_questions, failed_rows, in_order, rows_of
 from seewhy.engine.pipeline import explain
-from seewhy.errors import REFUSALS, SeewhyError, TargetError, UsageError
+from seewhy.errors import INPUT_ERRORS, SeewhyError, TargetError, UsageError, shorten_error
 from seewhy.explanation.result import Explanation
-from seewhy.images.preprocess import Cut, Preprocess
+from seewhy.images.preprocess import ResizedCrop, Preprocess
 from seewhy.models.loading import LoadedModel
-from seewhy.models.weights import first_line
 
 FIRST, MOST_CPU, MOST_GPU = 4, 32, 512
 WORTH_IT = 1.05  # a size must be so much faster than the one before
@@ -65,7 +64,7 @@ class Batches:
         failed = self.explain(good, keep) if good else []
         if failed and len(failed) == len(good) and not self.proved:
             raise failed[0][1]
-        bad += [replace(one, error=first_line(error)) for one, error in failed]
+        bad += [replace(one, error=shorten_error(error)) for one, error in failed]
         if bad:
             keep(bad, [failed_rows(bad, self.loaded.labels)])
         return in_order(batches, places)
@@ -81,14 +80,14 @@ class Batches:
             try:
                 keep(some, self.batch(some))
                 self.proved, self.in_a_row = True, ("", 0)
-            except (SeewhyError, *REFUSALS, MemoryError) as error:
+            except (SeewhyError, *INPUT_ERRORS, MemoryError) as error:
                 if is_device(error):
-                    raise UsageError(f"the device failed ({first_line(error)}). {KEPT}") from None
+                    raise UsageError(f"the device failed ({shorten_error(error)}). {KEPT}") from None
                 if len(some) == 1:
                     failed.append((some[0], UsageError("not enough memory") if is_memory(error) else error))
                     # A class that is not in the picture is its own matter, and may be common.
                     if not isinstance(error, TargetError):
-                        self.count(first_line(failed[-1][1]))
+                        self.count(shorten_error(failed[-1][1]))
                 elif is_memory(error):
                     waiting[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
                     if len(some) // 2 < self.size:
@@ -127,7 +126,7 @@ class Batches:
             inputs,
             methods=list(asked.methods) or None,
             layers=list(asked.layers),
-            site=asked.site,
+            read_at=asked.read_at,
             grid=asked.grid,
             targets=list(questions),
             versus=list(asked.versus) or None,
@@ -139,8 +138,8 @@ class Batches:
     def inputs(self, taken: Sequence[BatchItem]) -> Tensor:
         made = [one.read.inputs for one in taken]
         if isinstance(self.loaded.preprocess, Preprocess):
-            return self.loaded.preprocess.batch([cut for cut in made if isinstance(cut, Cut)], self.device)
-        return torch.cat([torch.from_numpy(one) for one in made if one is not None and not isinstance(one, Cut)]).to(
+            return self.loaded.preprocess.batch([cut for cut in made if isinstance(cut, ResizedCrop)], self.device)
+        return torch.cat([torch.from_numpy(one) for one in made if one is not None and not isinstance(one, ResizedCrop)]).to(
             self.device
         )
 

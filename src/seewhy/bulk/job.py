@@ -81,8 +81,8 @@ def explain_all(
     """Explain every picture of a data set into Parquet files in `out`, and read them: what `seewhy bulk` does.
 
     `model` is what `load_model` takes, `inputs` a folder, a list, a table, tar files or several of these (see docs/bulk.md).
-    `methods`, `layers` and `targets` are texts as on the command line; `more` are `versus`, `site`, `grid`, `multilabel`, `fit`
-    and `seed` of `explain`. The same call goes on where it was interrupted. Raises UsageError and its kinds for what cannot be
+    `methods`, `layers` and `targets` are texts as on the command line; `more` are `versus`, `read_at`, `grid`, `multilabel`,
+    `fit` and `seed` of `explain`. The same call goes on where it was interrupted. Raises UsageError and its kinds for what cannot be
     done as given; a picture that fails is a row with its reason.
 
     >>> import tempfile

@@ -34,7 +34,7 @@ class Questions:
     layers: tuple[str, ...] = ("suggested",)
     targets: tuple[str, ...] = (PREDICTED,)
     versus: tuple[str, ...] = ()
-    site: str = "conv"
+    read_at: str = "convolution"
     grid: str | None = None
     multilabel: bool = False
     fit: str | None = None

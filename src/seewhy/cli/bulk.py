@@ -25,7 +25,7 @@ def bulk(
     methods: Annotated[Names, Parameter(group=what)] = None,
     targets: Annotated[Names, Parameter(name=["--targets", "-t"], group=what)] = None,
     versus: Annotated[Names, Parameter(group=what)] = None,
-    site: Annotated[Literal["conv", "act"], Parameter(group=what)] = "conv",
+    read_at: Annotated[Literal["convolution", "activation"], Parameter(group=what)] = "convolution",
     grid: Annotated[str | None, Parameter(group=what)] = None,
     multilabel: Annotated[bool, Parameter(group=what)] = False,
     fit: Annotated[Literal["crop", "squash", "pad"] | None, Parameter(group=what)] = None,
@@ -66,8 +66,8 @@ def bulk(
         "predicted" (default), "label" (the class that each picture is labelled with), "top3", classes.
     versus
         Why the targets and not these classes.
-    site
-        Read convolutions at their own output, or at the activation ("act") behind them.
+    read_at
+        Read each convolution at its own output, or at the activation after it.
     grid
         How tokens lie on the picture, where that cannot be told: "14x14".
     multilabel
@@ -116,7 +116,7 @@ def bulk(
     questions = Questions(
         methods=tuple(split(methods) or ()), layers=tuple(split(layers) or ("suggested",)),
         targets=tuple(split_targets(targets) or (PREDICTED,)), versus=tuple(split_targets(versus) or ()),
-        site=site, grid=grid, multilabel=multilabel, fit=fit, seed=seed, store=store, max_pixels=max_pixels,
+        read_at=read_at, grid=grid, multilabel=multilabel, fit=fit, seed=seed, store=store, max_pixels=max_pixels,
     )  # fmt: skip
     needed("seewhy bulk", "pyarrow", "loky", "filelock")
     from seewhy.bulk.part_files import read_shard

@@ -132,7 +132,7 @@ def explained(
         image,
         methods=list(settings.methods) or None,
         layers=list(settings.layers),
-        site=settings.site,
+        read_at=settings.read_at,
         grid=settings.grid,
         targets=list(settings.targets) or None,
         versus=list(settings.versus) or None,

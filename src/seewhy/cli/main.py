@@ -47,7 +47,7 @@ def explain(
     *pictures: str,
     model: Model = None,
     layers: Annotated[Names, Parameter(name=["--layers", "-l"], group=what)] = None,
-    site: Annotated[Literal["conv", "act"], Parameter(group=what)] = "conv",
+    read_at: Annotated[Literal["convolution", "activation"], Parameter(group=what)] = "convolution",
     grid: Annotated[str | None, Parameter(group=what)] = None,
     methods: Annotated[Names, Parameter(group=what)] = None,
     targets: Annotated[Names, Parameter(name=["--targets", "-t"], group=what)] = None,
@@ -84,8 +84,8 @@ def explain(
     layers
         "every" convolution (default), "suggested", "convs", "blocks", "stages", "all", names, globs ("blocks.5.*"), classes
         ("Conv2d"), positions ("-1").
-    site
-        Read convolutions at their own output, or at the activation ("act") behind them.
+    read_at
+        Read each convolution at its own output, or at the activation after it.
     grid
         How tokens lie on the picture where that cannot be told: "14x14", or "14x14+1" with one token before them.
     methods
@@ -142,7 +142,7 @@ def explain(
     wanted = split(methods)
     everywhere = "suggested" if {*GROUPS} & {*map(str.lower, wanted or [])} else "every"
     settings = dict(
-        layers=split(layers) or [everywhere], site=site, grid=grid, methods=wanted, targets=split_targets(targets),
+        layers=split(layers) or [everywhere], read_at=read_at, grid=grid, methods=wanted, targets=split_targets(targets),
         versus=split_targets(versus), multilabel=multilabel, label=label,
         top=top, fit=fit, style=style, colors=colors, opacity=opacity, scale=scale, size=size, out=out,
         max_pixels=max_pixels, as_json=json, quiet=quiet, memory=memory, seed=seed, labels=labels,

@@ -45,7 +45,7 @@ def explain(
     *,
     methods: Any = None,
     layers: Any = None,
-    site: str = "conv",
+    read_at: str = "convolution",
     grid: Any = None,
     targets: Any = None,
     versus: Any = None,
@@ -68,8 +68,8 @@ def explain(
     loaded model brings. All arguments of a model with several are a tuple or a dict of them, of which `main` is explained
     where more than one could be; `arguments` go to the model beside pictures. `methods` are names or Method values
     (Grad-CAM; for questions about a place HiResCAM), `layers` as in `layer_selection.select` or "suggested" (the default),
-    `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given. `site`
-    "act" reads convolutions at the activation behind them. `grid` says how tokens lie on the picture: (14, 14), "14x14+1".
+    `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given. `read_at`
+    "activation" reads convolutions at the activation after them. `grid` says how tokens lie on the picture: (14, 14), "14x14+1".
     `multilabel`: each class has a probability of its own. `fit`
     "crop" (the model's own), "squash" or "pad" says how pictures meet the input size. `suggested` explains that layer too, and
     names it in the result. `features` channels, the strongest, are kept of each layer. Methods that ask the network again
@@ -97,7 +97,7 @@ def explain(
     if not layered and (given_layers := split_suggested(layers)[1]):
         select(given_layers, module)  # a misspelt name is an error, even if no method looks at layers
     picked, hint, doubt = choose_layers(layers, module, tensor, suggested, hinted) if layered else (NO_LAYERS, None, "")
-    picked = at_read_point(picked, site, module)
+    picked = at_read_point(picked, read_at, module)
     selection = picked if hint is None else picked.plus(hint.layer)
     network = Network(module, tensor, memory, grid=hinted)
     needs = reduce(or_, (method.needs for method in all_methods(chosen)), Need.NOTHING)
@@ -112,7 +112,7 @@ def explain(
         classes = class_logits(trace)
         if loaded.labels is not None and classes is not None and any(item.classes is not None for item in asked):
             check_labels(loaded.labels, classes.shape[1])
-        infos = {call: info(call, trace, site, asked=call.name not in unasked) for call in calls}
+        infos = {call: info(call, trace, read_at, asked=call.name not in unasked) for call in calls}
         if progress is not None:
             network.tick = counter(progress, rows_of(chosen, infos.values(), len(tensor) * len(asked)))
         shown = {call.name: strongest(call, features) for call in calls} if features else {}
@@ -251,10 +251,10 @@ def is_group(methods: Any) -> bool:
     return any(isinstance(entry, str) and entry.strip().lower() in GROUPS for entry in entries)
 
 
-def info(call: Call, trace: Trace, site: str, *, asked: bool) -> LayerInfo:
+def info(call: Call, trace: Trace, read_at: str, *, asked: bool) -> LayerInfo:
     assert call.grid is not None
     notes = []
-    if site == "act" and issubclass(call.kind, _ConvNd):
+    if read_at == "activation" and issubclass(call.kind, _ConvNd):
         notes.append("no activation module follows it: read at the convolution itself")
     if not call.grid.confirmed:
         notes.append("its axes were taken to be channels first; no convolution confirms that")

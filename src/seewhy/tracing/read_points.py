@@ -14,7 +14,7 @@ from seewhy.tracing.layer_selection import Item, Selection
 from seewhy.tracing.trace import Call, Trace
 from seewhy.tracing.twin import named_modules
 
-READ_POINTS = ("conv", "act")
+CONVOLUTION, ACTIVATION = READ_POINTS = ("convolution", "activation")
 NOT_ACTIVATIONS = (activation.MultiheadAttention, activation.Softmax, activation.Softmax2d, activation.LogSoftmax)
 ACTIVATIONS = tuple(
     kind
@@ -69,19 +69,24 @@ class AtActivation(Item):
         return True
 
 
-def at_read_point(selection: Selection, site: str, model: nn.Module) -> Selection:
-    """The selection read at `site`: "conv", as it is, or "act". Raises UnknownName for another.
+def at_read_point(selection: Selection, read_at: str, model: nn.Module) -> Selection:
+    """Return the selection read at `read_at`: "convolution" (unchanged) or "activation".
+
+    Raises UnknownName for another value.
 
     >>> from seewhy.tracing.layer_selection import select
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-    >>> sorted(at_read_point(select("0", net), "act", net).wanted.names)
+    >>> sorted(at_read_point(select("0", net), "activation", net).wanted.names)
     ['0', '2']
     """
-    if site not in READ_POINTS:
+    if read_at not in READ_POINTS:
         raise UnknownName(
-            "site", site, READ_POINTS, "'conv' is a convolution's own output, 'act' the activation after it."
+            "read point",
+            read_at,
+            READ_POINTS,
+            hint="Use read_at='convolution' (the output of the convolution) or 'activation' (of the activation after it).",
         )
-    if site == "conv":
+    if read_at == CONVOLUTION:
         return selection
     modules = dict(named_modules(model))
     activations = frozenset(name for name, module in modules.items() if is_activation(module))
