@@ -21,9 +21,9 @@ import seewhy
 from race import race
 from results import Aim, Report, Table
 from seewhy.bulk.decoding import AHEAD, Reader
-from seewhy.bulk.discovery import find_items
+from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.job import run_job
-from seewhy.bulk.plan import Questions
+from seewhy.bulk.plan import BulkSettings
 from seewhy.bulk.worker import Resources, batched
 
 DATA = Path(os.environ.get("SEEWHY_DATA", Path(__file__).parents[2] / "shared" / "data")) / "imagenet"
@@ -50,7 +50,7 @@ def throughput(home: Path, rounds: int) -> Report:
     loaded = seewhy.load_model()
 
     def bare() -> None:
-        items = [(0, item) for item in find_items([str(DATA)], 1000).part(0)]
+        items = [(0, item) for item in find_dataset([str(DATA)], 1000).part(0)]
         reader = Reader(loaded.preprocess, workers=WORKERS, max_pixels=10**8)
         with torch.inference_mode():
             for some in batched(reader.stream(items, AHEAD * BATCH + WORKERS), BATCH):
@@ -61,7 +61,7 @@ def throughput(home: Path, rounds: int) -> Report:
         def job() -> None:
             out = Path(tempfile.mkdtemp(dir=home))
             run_job(
-                loaded, [str(DATA)], out, Questions(layers=(layers,)), means=Resources(WORKERS), batch=BATCH, quiet=True
+                loaded, [str(DATA)], out, BulkSettings(layers=(layers,)), means=Resources(WORKERS), batch=BATCH, quiet=True
             )
 
         return job

@@ -45,7 +45,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.errors import LayerError
 from seewhy.tracing.record import recording
-from seewhy.tracing.trace import Call, Wanted
+from seewhy.tracing.trace import Call, RecordingRequest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -84,7 +84,7 @@ def study(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {"layer": hint.layer, "seconds": time.perf_counter() - begun, "said": said}
     if hint.note:
         said.append(hint.note)
-    with recording(net, picture, Wanted(frozenset({hint.layer.partition("#")[0]}))) as trace:
+    with recording(net, picture, RecordingRequest(frozenset({hint.layer.partition("#")[0]}))) as trace:
         call = next(call for call in trace.calls if call.name == hint.layer)
         assert call.grid is not None
         found["grid"], found["prefix"], found["layout"] = str(call.grid), call.grid.prefix, call.grid.layout
@@ -198,7 +198,7 @@ def compare(net: nn.Module, picture: Tensor) -> dict[str, Any]:
         hint = seewhy.suggest(net, picture)
     net, picture = net.double(), picture.double()
     convs = [layer for layer, module in net.named_modules() if isinstance(module, nn.Conv2d)]
-    with recording(net, picture, Wanted(frozenset(convs))) as trace:
+    with recording(net, picture, RecordingRequest(frozenset(convs))) as trace:
         convs = [call.module for call in trace.calls]  # without the heads that only training calls
     layers = [hint.layer, *dict.fromkeys([*convs[:1], *convs[len(convs) // 2 :][:1], *convs[-1:]])]
     with torch.no_grad():
@@ -207,7 +207,7 @@ def compare(net: nn.Module, picture: Tensor) -> dict[str, Any]:
     for layer in layers:
         module = layer.partition("#")[0]
         try:
-            with recording(net, picture, Wanted(frozenset({module}))) as trace:
+            with recording(net, picture, RecordingRequest(frozenset({module}))) as trace:
                 call = trace.calls[-1]
             if call.grid is None or min(call.grid.shape) < 2 or not call.plain:
                 continue

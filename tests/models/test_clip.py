@@ -63,7 +63,7 @@ def test_open_clip_answers_like_the_original(folder: Path) -> None:
 
 def test_open_clip_is_explained(folder: Path) -> None:
     e = seewhy.explain(load_model(f"local-dir:{folder}"), photo(), labels=["cat", "dog"], targets=["dog"])
-    assert e.labels == ("cat", "dog") and torch.isfinite(e.heatmap).all()
+    assert e.labels == ("cat", "dog") and torch.isfinite(e.heatmap()).all()
     plain = load_model(f"local-dir:{folder}")
     assert plain.labels is None and set(plain.module(plain.preprocess(photo())[0])) == {"embedding"}
     asked = load_model(plain, labels=["cat", "dog"])
@@ -113,11 +113,11 @@ def test_open_clip_fetches_the_tokenizer_of_a_repository(
             server.files[f"/me/clip/resolve/{commit}/{file.name}"] = file.read_bytes()
     assert torch.equal(load_model("hf-hub:me/clip").embed_text(texts), here)
     use_hub(closed_port(), monkeypatch)
-    assert torch.equal(load_model("hf-hub:me/clip", say=pytest.fail).embed_text(texts), here)
+    assert torch.equal(load_model("hf-hub:me/clip", log=pytest.fail).embed_text(texts), here)
     as_hub(
         folder, tmp_path, "me/whole"
     )  # as after 'hf download', which writes down nothing about files that are not there
-    assert torch.equal(load_model("hf-hub:me/whole", say=pytest.fail).embed_text(texts), here)
+    assert torch.equal(load_model("hf-hub:me/whole", log=pytest.fail).embed_text(texts), here)
 
 
 def test_open_clip_without_its_tokenizer(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_clip_of_transformers_answers_like_the_original(tmp_path: Path) -> None:
         given = loaded.module(inputs)
     assert torch.allclose(given["embedding"], wanted.image_embeds, atol=1e-6)
     assert torch.allclose(given["logits"], wanted.logits_per_image, atol=1e-4)
-    assert torch.isfinite(seewhy.explain(loaded, photo()).heatmap).all()
+    assert torch.isfinite(seewhy.explain(loaded, photo()).heatmap()).all()
 
 
 def test_clip_without_a_tokenizer(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def by_hand(model: nn.Module, e: seewhy.Explanation) -> None:
 def test_labels_of_the_config_can_be_given() -> None:
     model = build("vit").eval()
     e = seewhy.explain(model, pictures(), labels=list(LABELS.values()), targets="cat", versus="dog")
-    assert e.answers[0].name == "cat rather than dog"
+    assert e.target_results[0].name == "cat rather than dog"
 
 
 def test_segmentation() -> None:
@@ -115,7 +115,7 @@ def test_segmentation() -> None:
     e = seewhy.explain(model, one, targets=RegionScore(1, where=(20, 30)))
     assert e.methods == ("hirescam",) and torch.isfinite(e.map()).all() and float(e.map().abs().sum()) > 0
     score = model(pixel_values=one).logits[0, 1, 7, 5]
-    torch.testing.assert_close(e.answers[0].scores[0], score.detach())
+    torch.testing.assert_close(e.target_results[0].scores[0], score.detach())
 
 
 def test_detection() -> None:
@@ -130,7 +130,7 @@ def test_detection() -> None:
     e = seewhy.explain(model, pictures(batch=1), targets=found, layers="vit.encoder.layer.1")
     assert e.methods == ("hirescam",) and torch.isfinite(e.map()).all()
     # the candidate is one of those that lie there, and its logit is what was asked
-    assert any(torch.allclose(e.answers[0].scores[0], logit) for logit in output.logits[0, :, 1])
+    assert any(torch.allclose(e.target_results[0].scores[0], logit) for logit in output.logits[0, :, 1])
 
 
 def test_clip_of_transformers_with_text_beside_the_picture() -> None:
@@ -161,7 +161,7 @@ def test_open_clip() -> None:
     vector = torch.nn.functional.normalize(torch.randn(16), dim=0)
     e = seewhy.explain(model, pictures(), targets=Similarity(vector), methods=["gradcam", "hirescam", "occlusion"])
     features = torch.nn.functional.normalize(model.encode_image(pictures()), dim=1)
-    torch.testing.assert_close(e.answers[0].scores, (features @ vector).detach())
+    torch.testing.assert_close(e.target_results[0].scores, (features @ vector).detach())
     assert e.map("gradcam").shape == (2, 4, 4) and float(e.map("gradcam").abs().sum()) > 0
     texts = torch.tensor([[48, 3, 4, 49, 0, 0, 0, 0], [48, 5, 6, 49, 0, 0, 0, 0]])
     both = seewhy.explain(model, {"image": pictures(), "text": texts}, targets=Similarity(vector))

@@ -76,7 +76,7 @@ def test_embedded_network_of_another_shape_is_refused(monkeypatch: pytest.Monkey
 def test_torchvision_reads_its_cache(tmp_path: Path) -> None:
     network = torchvision.models.resnet18()
     torch.save(network.state_dict(), checkpoints(tmp_path) / "resnet18-f37072fd.pth")
-    loaded = load_model("torchvision/resnet18", say=pytest.fail)
+    loaded = load_model("torchvision/resnet18", log=pytest.fail)
     assert same_weights(loaded.module, network) and not loaded.module.training
     assert loaded.uri == "torchvision/resnet18@IMAGENET1K_V1" and loaded.notes == ()
     assert loaded.preprocess.resize == 256 and loaded.labels[0] == "tench"
@@ -94,10 +94,10 @@ def test_torchvision_downloads_checks_and_keeps(
     server.files[f"/{name}"] = content
     monkeypatch.setattr(SQUEEZENET.value, "url", f"{server.url}/{name}")
     said: list[str] = []
-    assert same_weights(load_model("torchvision/squeezenet1_1", say=said.append).module, network)
+    assert same_weights(load_model("torchvision/squeezenet1_1", log=said.append).module, network)
     assert len(said) == 1 and name in said[0] and "127.0.0.1" in said[0]
     server.asked.clear()
-    assert same_weights(load_model("torchvision/squeezenet1_1", say=pytest.fail).module, network)
+    assert same_weights(load_model("torchvision/squeezenet1_1", log=pytest.fail).module, network)
     assert server.asked == []
     # torch.hub prints what it downloads on stdout, where seewhy's results go
     assert capsys.readouterr().out == ""
@@ -133,7 +133,7 @@ def test_offline_torchvision_fails_at_once_and_says_what_to_do(tmp_path: Path, m
     monkeypatch.setattr(SQUEEZENET.value, "url", f"{closed_port()}/squeezenet1_1-b8a52dc0.pth")
     start = time.perf_counter()
     with pytest.raises(OfflineError) as error:
-        load_model("torchvision/squeezenet1_1", say=pytest.fail)
+        load_model("torchvision/squeezenet1_1", log=pytest.fail)
     assert time.perf_counter() - start < 5
     message = one_line(error)
     for part in ("squeezenet1_1-b8a52dc0.pth", "cannot be reached", str(tmp_path / "torch"), "?arch=", "embedded"):
@@ -194,7 +194,7 @@ def test_timm_reads_the_hub_cache_without_a_network(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
     network = vit()
     fill_hub(tmp_path, to_safetensors(network.state_dict()))
-    loaded = load_model("timm/test_vit", say=pytest.fail)
+    loaded = load_model("timm/test_vit", log=pytest.fail)
     assert same_weights(loaded.module, network) and not loaded.module.training
     assert loaded.uri == f"timm/{VIT}" and loaded.labels[0] == "tench, Tinca tinca"
     assert loaded.preprocess.size == (160, 160)
@@ -212,10 +212,10 @@ def test_timm_downloads_from_the_hub(
     content = to_safetensors(network.state_dict()) if name == "model.safetensors" else saved(network.state_dict())
     server.files[f"/timm/{VIT}/resolve/main/{name}"] = content
     said: list[str] = []
-    assert same_weights(load_model(f"timm/{VIT}", say=said.append).module, network)
+    assert same_weights(load_model(f"timm/{VIT}", log=said.append).module, network)
     assert len(said) == 1 and f"timm/{VIT}" in said[0]
     server.asked.clear()
-    assert same_weights(load_model(f"timm/{VIT}", say=pytest.fail).module, network)
+    assert same_weights(load_model(f"timm/{VIT}", log=pytest.fail).module, network)
     assert server.asked == []
 
 
@@ -225,7 +225,7 @@ def test_offline_timm_fails_at_once_and_says_what_to_do(forbidden: bool, monkeyp
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", forbidden)
     start = time.perf_counter()
     with pytest.raises(OfflineError) as error:
-        load_model("timm/test_vit", say=pytest.fail)
+        load_model("timm/test_vit", log=pytest.fail)
     assert time.perf_counter() - start < 5  # its client alone takes 8 s and more
     message = one_line(error)
     for part in (f"timm/{VIT}", f"hf download timm/{VIT} model.safetensors", f"?arch=timm/{VIT}", "embedded"):

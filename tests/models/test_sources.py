@@ -139,7 +139,7 @@ def test_transformers_classifier_from_a_folder(tmp_path: Path) -> None:
     inputs, _ = loaded.preprocess(photo())
     assert torch.equal(loaded.module(inputs).logits, network(inputs).logits)
     e = seewhy.explain(loaded, photo(), targets="dog")
-    assert e.heatmap.shape == (32, 32)
+    assert e.heatmap().shape == (32, 32)
     random = load_model(f"local-dir:{tmp_path}/vit?pretrained=false")
     assert "RANDOM" in random.notes[0] and not same_weights(random.module, network)
     assert load_model(random.uri).weights_hash == random.weights_hash
@@ -152,7 +152,7 @@ def test_transformers_from_the_hub_cache_without_a_network(
     use_hub(closed_port(), monkeypatch)
     network = tiny_vit(tmp_path / "vit")
     as_hub(tmp_path / "vit", tmp_path, "me/vit", ref="v2" if "@" in uri else "main")
-    loaded = load_model(uri, say=pytest.fail)
+    loaded = load_model(uri, log=pytest.fail)
     assert same_weights(loaded.module, network) and loaded.uri == uri and loaded.preprocess.size == (32, 32)
 
 
@@ -167,10 +167,10 @@ def test_transformers_downloads_from_the_hub(
         server.files[f"/me/vit/resolve/main/{file.name}"] = file.read_bytes()
         server.files[f"/me/vit/resolve/0123456789abcdef0123456789abcdef01234567/{file.name}"] = file.read_bytes()
     said: list[str] = []
-    assert same_weights(load_model("hf/me/vit", say=said.append).module, network)
+    assert same_weights(load_model("hf/me/vit", log=said.append).module, network)
     assert "downloading me/vit" in said[0]
     server.asked.clear()
-    load_model("hf/me/vit", say=pytest.fail)
+    load_model("hf/me/vit", log=pytest.fail)
     assert server.asked == []
 
 
@@ -269,7 +269,7 @@ def test_what_is_absent_is_not_what_nobody_could_be_asked_for(
     assert "there is no preprocessor_config.json, so ImageNet's at 32x32" in note
     use_hub(closed_port(), monkeypatch)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert load_model("hf/me/vit", say=pytest.fail).notes == (note,)  # known, and not asked again
+    assert load_model("hf/me/vit", log=pytest.fail).notes == (note,)  # known, and not asked again
 
 
 def test_weights_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from seewhy.cli.exits import say
+from seewhy.cli.exits import print_status
 from seewhy.errors import UsageError
 from seewhy.methods.catalog import split, split_targets
 
@@ -111,14 +111,14 @@ def bulk(
     """
     if not inputs:
         raise UsageError("no input. Give a folder, a list, a table or tar files: seewhy bulk photos/ --out run")
-    from seewhy.bulk.plan import PREDICTED, Questions
+    from seewhy.bulk.plan import PREDICTED, BulkSettings
 
-    questions = Questions(
+    questions = BulkSettings(
         methods=tuple(split(methods) or ()), layers=tuple(split(layers) or ("suggested",)),
         targets=tuple(split_targets(targets) or (PREDICTED,)), versus=tuple(split_targets(versus) or ()),
         read_at=read_at, grid=grid, multilabel=multilabel, fit=fit, seed=seed, store=store, max_pixels=max_pixels,
     )  # fmt: skip
-    needed("seewhy bulk", "pyarrow", "loky", "filelock")
+    require_packages("seewhy bulk", "pyarrow", "loky", "filelock")
     from seewhy.bulk.part_files import read_shard
 
     own = read_shard(shard)
@@ -129,10 +129,10 @@ def bulk(
 
     name = with_classes(model, num_classes)
     loaded = load_model(
-        name, labels=labels, device="cpu" if engine == "ray" else device, say=say, allow_code=allow_code
+        name, labels=labels, device="cpu" if engine == "ray" else device, log=print_status, allow_code=allow_code
     )
     for note in () if quiet or json else loaded.notes:
-        say(note)
+        print_status(note)
     means = Resources(workers, memory * 2**20)
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
@@ -182,7 +182,7 @@ def export(
     threshold
         For coco: a mask is where the heat is at least this share of its maximum.
     """
-    needed("seewhy export", "pyarrow")
+    require_packages("seewhy export", "pyarrow")
     from seewhy.bulk.bulk_run import BulkRun
     from seewhy.bulk.export import export as write
 
@@ -191,7 +191,7 @@ def export(
     return 0
 
 
-def needed(command: str, *packages: str) -> None:
+def require_packages(command: str, *packages: str) -> None:
     """Raise UsageError where a package that an extra brings is not there."""
     from importlib.util import find_spec
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from seewhy.cli.exits import say
+from seewhy.cli.exits import print_status
 from seewhy.errors import UnknownName, UsageError
 
 
@@ -41,8 +41,8 @@ def layers(
     from seewhy.engine.options import with_classes
     from seewhy.models.loading import load_model
 
-    loaded = load_model(with_classes(model, num_classes), say=say, allow_code=allow_code)
-    return print_layer_table(loaded, everything=all, size=size, as_json=json, say=say)
+    loaded = load_model(with_classes(model, num_classes), log=print_status, allow_code=allow_code)
+    return print_layer_table(loaded, everything=all, size=size, as_json=json, log=print_status)
 
 
 def methods(name: str | None = None, /, *, markdown: bool = False, json: bool = False) -> int:
@@ -162,13 +162,13 @@ def serve(
     from seewhy.models.loading import load_model
 
     names: list[str | None] = [*model] if model else [None]
-    loaded = [load_model(name, labels=labels, device=device, say=say, allow_code=allow_code) for name in names]
+    loaded = [load_model(name, labels=labels, device=device, log=print_status, allow_code=allow_code) for name in names]
     for note in dict.fromkeys(note for one in loaded for note in one.notes):
-        say(note)
+        print_status(note)
 
     def ready(address: str) -> None:
         print(f"Open {address}", flush=True)
-        say("Pictures stay in memory on this machine. Ctrl-C ends it.")
+        print_status("Pictures stay in memory on this machine. Ctrl-C ends it.")
         if open:
             threading.Thread(
                 target=webbrowser.open, args=[address], daemon=True
@@ -178,5 +178,5 @@ def serve(
     try:
         serve(loaded, port=port, limits=Limits(max_megabytes * 2**20, max_pixels), settings=settings, ready=ready)
     except KeyboardInterrupt:
-        say("ended")
+        print_status("ended")
     return 0

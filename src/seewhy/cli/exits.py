@@ -1,43 +1,43 @@
-"""How a command speaks to people and ends: what a user can cause is one line and an exit code, never a traceback."""
+"""How a command ends: user errors print one line and set the exit code; they never print a traceback."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from cyclopts.exceptions import CycloptsError
 from rich.console import Console
 from rich.markup import escape
 
-from seewhy.errors import SeewhyError
+from seewhy.errors import SeewhyError, one_line
 
 STDERR = Console(stderr=True, highlight=False, emoji=False)
 
 
-def say(message: str) -> None:
-    """A line for people while something happens, to stderr."""
+def print_status(message: str) -> None:
+    """Print a message about work in progress to stderr."""
     STDERR.print(escape(message), style="bright_black", soft_wrap=True)
 
 
-def run_command(command: Callable[[], Any]) -> int:
-    """The exit code of a command: 0 done, 1 some pictures failed, 2 wrong usage, 130 interrupted."""
+def print_error(message: str) -> int:
+    """Print one line to stderr and return exit code 2."""
+    STDERR.print(f"[red]seewhy:[/] {escape(message)}", soft_wrap=True)
+    return 2
+
+
+def run_command(command: Callable[[], object]) -> int:
+    """Run a command and return its exit code: 0 done, 1 some images failed, 2 wrong usage, 130 interrupted."""
     try:
         result = command()
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except SeewhyError as error:
-        return complain(str(error))
+        return print_error(str(error))
     except CycloptsError as error:
-        return complain(" ".join(str(error).split()))
+        return print_error(one_line(error))
     except KeyboardInterrupt:
-        STDERR.print("interrupted; finished pictures are complete", style="red")
+        STDERR.print("interrupted; the results of finished images are complete", style="red")
         return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reading process, such as head, has closed the pipe
         sys.stdout = None
         return 0
-
-
-def complain(message: str) -> int:
-    STDERR.print(f"[red]seewhy:[/] {escape(message)}", soft_wrap=True)
-    return 2

@@ -23,16 +23,16 @@ from seewhy.engine.options import CLASSIC, Settings
 from seewhy.engine.passes import NETWORK
 from seewhy.engine.pipeline import explain
 from seewhy.errors import ImageError, TargetError
-from seewhy.explanation.answer import odd_scores
+from seewhy.explanation.components import non_finite_notes
 from seewhy.explanation.flags import FLAGS
-from seewhy.explanation.report import failed_row, index_row, place, shows
+from seewhy.explanation.report import make_failed_row, make_index_row, place, has_page
 from seewhy.explanation.result import Explanation
 from seewhy.images.discovery import find_images
 from seewhy.images.loading import Bytes, load_image
 from seewhy.models.loading import LoadedModel
 from seewhy.paths import folders, safe_name
 from seewhy.targets import as_number, as_targets, class_name, find_class
-from seewhy.tracing.grid import grid_text
+from seewhy.tracing.grid import format_grid
 from seewhy.viewer import build_index
 
 WORTH_SAYING = 100  # forwards
@@ -50,7 +50,7 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
 
     def fail(source: str, reason: str) -> None:
         report(source, reason, settings, err)
-        rows.append(failed_row(source, reason))
+        rows.append(make_failed_row(source, reason))
 
     pictures, missing = gather(inputs)
     for error in missing:
@@ -66,8 +66,8 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
             try:
                 folder = where.get(picture, settings.out)
                 e = one(model, picture, folder, settings, out)
-                if shows(e):
-                    rows.append(index_row(e, folder.relative_to(settings.out).as_posix(), settings.look))
+                if has_page(e):
+                    rows.append(make_index_row(e, folder.relative_to(settings.out).as_posix(), settings.look))
                 done += 1
             except ImageError as error:
                 fail(picture, error.reason)
@@ -111,8 +111,8 @@ def one(model: LoadedModel, picture: str, folder: Path, settings: Settings, out:
     with rows_bar(settings, terminal.make_console(stderr=True)) as rows:
         e = explained(model, image, picture, settings, rows)
     also = drawings(e, settings)
-    if shows(e) and not settings.features:
-        also[storage.REPORT] = e.report(look=settings.look).encode("ascii")
+    if has_page(e) and not settings.features:
+        also[storage.REPORT] = e.report(style=settings.look).encode("ascii")
     files = e.save(folder, also=also)
     label = compare_label(e, settings.label)
     if settings.as_json:
@@ -144,10 +144,10 @@ def explained(
         memory=settings.memory * 2**20,
         progress=progress,
     )
-    if e.pictures:
+    if e.images:
         source = "stdin" if picture == "-" else picture
-        e = dataclasses.replace(e, pictures=(dataclasses.replace(e.pictures[0], source=source),))
-    return dataclasses.replace(e, about={**e.about, "command": settings.command(picture, model.uri)})
+        e = dataclasses.replace(e, images=(dataclasses.replace(e.images[0], source=source),))
+    return dataclasses.replace(e, provenance={**e.provenance, "command": settings.command(picture, model.uri)})
 
 
 # Pictures
@@ -156,8 +156,8 @@ def explained(
 def drawings(e: Explanation, settings: Settings) -> dict[str, storage.Content]:
     """Overlays and sheets by file name: `overlays/NN_layer.jpg`, or a folder for each method and target."""
     if settings.features:
-        return {"features.jpg": storage.jpeg(e.features_sheet(e.methods[0], e.targets[0], look=settings.look))}
-    layers = [name for name in e.layers if e.layer_info[name].asked]
+        return {"features.jpg": storage.jpeg(e.features_sheet(e.methods[0], e.targets[0], style=settings.look))}
+    layers = [name for name in e.layers if e.layer_info[name].requested]
     main = e.suggested or next((layer for layer in reversed(layers) if layer != NETWORK), layers[-1])
     combinations = [(method, target) for method in e.methods for target in e.targets]
     jobs: dict[str, Callable[[], Image.Image]] = {}
@@ -168,9 +168,9 @@ def drawings(e: Explanation, settings: Settings) -> dict[str, storage.Content]:
             name = file_name(method, number, layer, len(own), settings)
             jobs[folder + name] = partial(draw, e, method, target, layer, settings)
         sheet = "sheet.jpg" if len(combinations) == 1 else f"sheets/{safe_name(method)}_{target_folder(e, target)}.jpg"
-        jobs[sheet] = partial(e.contact_sheet, method, target, layers=own, look=settings.look)
+        jobs[sheet] = partial(e.contact_sheet, method, target, layers=own, style=settings.look)
     if len(combinations) > 1:
-        jobs["sheet.jpg"] = partial(e.comparison, main, look=settings.look)
+        jobs["sheet.jpg"] = partial(e.comparison, main, style=settings.look)
     first = (*combinations[0], place(e, combinations[0][0], main))
     jobs["overlay.jpg"] = partial(draw, e, *first, settings)
     draw(e, *first, settings)  # makes the scaled photo once, before the threads want it
@@ -181,7 +181,7 @@ def drawings(e: Explanation, settings: Settings) -> dict[str, storage.Content]:
 def draw(e: Explanation, method: str, target: str, layer: str, settings: Settings) -> Image.Image:
     if settings.style == CLASSIC:
         return e.classic_overlay(method, target, layer)
-    return e.overlay(method, target, layer, look=settings.look, longest=settings.longest)
+    return e.overlay(method, target, layer, style=settings.look, longest=settings.longest)
 
 
 def file_name(method: str, number: int, layer: str, count: int, settings: Settings) -> str:
@@ -191,7 +191,7 @@ def file_name(method: str, number: int, layer: str, count: int, settings: Settin
 
 
 def target_folder(e: Explanation, target: str) -> str:
-    name = e.answers[e.targets.index(target)].name
+    name = e.target_results[e.targets.index(target)].name
     return safe_name(target if name == target else f"{target}_{name}")
 
 
@@ -226,7 +226,7 @@ def show(
     out.rule(f"[bold]{escape('stdin' if picture == '-' else picture)}[/]", align="left", style=terminal.FAINT)
     top = [] if e.logits is None else e.top(settings.top)
     if top and all(math.isfinite(chance) for _, _, chance in top):
-        asked = [int(answer.classes[0]) for answer in e.answers if answer.classes is not None]
+        asked = [int(answer.classes[0]) for answer in e.target_results if answer.classes is not None]
         terminal.print_top(out, top, asked)
     if label is not None:
         chance = "no finite number" if label["probability"] is None else f"{label['probability']:.1%}"
@@ -236,29 +236,29 @@ def show(
     if terminal.can_preview(out):
         out.print()
         terminal.print_preview(
-            out, e.overlay(method, target, place(e, method, e.suggested or ""), look=settings.look, longest=256)
+            out, e.overlay(method, target, place(e, method, e.suggested or ""), style=settings.look, longest=256)
         )
     out.print()
     terminal.print_layers(
-        out, [layer_row(e, method, target, layer) for layer in e.layers_of(method)], e.answers[0].name, method
+        out, [layer_row(e, method, target, layer) for layer in e.layers_of(method)], e.target_results[0].name, method
     )
-    for note in [*e.notes, *odd_scores(e.answers)]:
+    for note in [*e.notes, *non_finite_notes(e.target_results)]:
         if note in said:
             continue
         out.print(f"note: {escape(note)}", style=terminal.FAINT)
     drawn = "features.jpg" if settings.features else "overlays, sheet.jpg, overlay.jpg"
     kinds = f"{drawn}, maps.npz, explanation.json"
     out.print(f"\n{kinds} in [bold]{escape(str(folder))}[/]", soft_wrap=True)
-    if not settings.features and shows(e):
+    if not settings.features and has_page(e):
         out.print(f"Explore it in a browser: [bold]{escape(str(folder / storage.REPORT))}[/]", soft_wrap=True)
 
 
 def layer_row(e: Explanation, method: str, target: str, layer: str) -> terminal.LayerRow:
     info = e.layer_info[layer]
-    share = e.share(method, target, layer)
+    share = e.positive_evidence(method, target, layer)
     flags = tuple(FLAGS[flag].split(":")[0] for flag in e.flags(method, target, layer))
     return terminal.LayerRow(
-        layer, grid_text(info.grid), share if math.isfinite(share) else None, flags, layer == e.suggested
+        layer, format_grid(info.grid), share if math.isfinite(share) else None, flags, layer == e.suggested
     )
 
 

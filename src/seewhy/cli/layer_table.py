@@ -13,14 +13,14 @@ from rich.markup import escape
 from torch import Tensor
 
 from seewhy.engine.suggestion import suggest
-from seewhy.errors import REFUSALS, LayerError, ModelError, UsageError
+from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, UsageError, one_line
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.loaded import input_form
+from seewhy.models.loaded import infer_input_layout
 from seewhy.models.loading import LoadedModel
 from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
 from seewhy.tracing.layer_selection import has_grid, select
 from seewhy.tracing.record import recording
-from seewhy.tracing.trace import Call, Wanted
+from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ def print_layer_table(
     everything: bool,
     size: str | None = None,
     as_json: bool = False,
-    say: Callable[[str], None] = lambda note: None,
+    log: Callable[[str], None] = lambda note: None,
 ) -> int:
     """Print every layer that "every" explains (`everything`: all modules with a grid), and the suggested one, as a tree or
     as one JSON object. `size` ("224", "224x320") is the input's, where the model does not tell its own or another is wanted;
-    `say` is told the model's notes. Gives the exit code."""
+    `log` is told the model's notes. Gives the exit code."""
     for note in model.notes:
-        say(note)
+        log(note)
     noise = noise_for(model, size)
     suggested, reason = find_suggestion(model, noise)
-    with recording(model.module, noise, Wanted()) as trace:
+    with recording(model.module, noise, RecordingRequest()) as trace:
         try:
             every = set(select("every", model.module).pick(trace))
         except LayerError:
@@ -85,7 +85,7 @@ def print_layer_table(
     return 0
 
 
-def row_of(call: Call, every: bool, suggested: str) -> Row:
+def row_of(call: LayerCall, every: bool, suggested: str) -> Row:
     assert call.grid is not None
     channels = call.grid.channels_first(call.output).shape[1]
     return Row(
@@ -113,7 +113,7 @@ def noise_for(model: LoadedModel, size: str | None) -> Tensor:
     if isinstance(model.preprocess, Preprocess):
         channels, axes = len(model.preprocess.mean), 2
     else:
-        channels, axes = input_form(model.module) or (3, 2)
+        channels, axes = infer_input_layout(model.module) or (3, 2)
     if size is not None:
         if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size):
             raise UsageError(f"--size {size}: give the side of the input ('224'), or its axes ('224x320').")
@@ -135,8 +135,8 @@ def find_suggestion(model: LoadedModel, noise: Tensor) -> tuple[str, str]:
         found = suggest(model.module, noise)
     except LayerError as error:
         return "", f"No suggestion: {error.reason}"
-    except REFUSALS as error:
-        said = " ".join(str(error.__cause__ or error).split())
+    except INPUT_ERRORS as error:
+        said = one_line(error.__cause__ or error)
         shown = "x".join(map(str, noise.shape[2:]))
         raise ModelError(model.uri, f"it does not take inputs of size {shown} ({said}); say another --size.") from None
     why = found.note or "the last grid that the scores depend on"

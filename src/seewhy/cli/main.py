@@ -13,7 +13,7 @@ from rich.markup import escape
 from seewhy import __version__
 from seewhy.cli import commands
 from seewhy.cli.bulk import bulk, export
-from seewhy.cli.exits import run_command, say
+from seewhy.cli.exits import run_command, print_status
 from seewhy.cli.summary import summary
 from seewhy.errors import UsageError
 from seewhy.methods.catalog import GROUPS, split, split_targets
@@ -250,11 +250,11 @@ def explain_pictures(
 
     sources = ["-" if picture == STDIN else picture for picture in pictures]
     name, labels, allow_code = with_classes(model, num_classes), chosen.labels, chosen.allow_code
-    loaded = load_model(name, labels=labels, device=device, say=say, allow_code=allow_code)
+    loaded = load_model(name, labels=labels, device=device, log=print_status, allow_code=allow_code)
     if chosen.fit is not None:
         loaded = with_fit(loaded, chosen.fit)  # before the notes, which speak of the model's own
     for note in () if chosen.quiet or chosen.as_json else loaded.notes:
-        say(note)
+        print_status(note)
     return run(loaded, sources, chosen)
 
 

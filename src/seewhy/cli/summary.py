@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seewhy.cli.bulk import needed
+from seewhy.cli.bulk import require_packages
 from seewhy.errors import UsageError
 
 SHOWN, NAMED, LEAST = 10, 3, 20
@@ -16,7 +16,7 @@ SHOWN, NAMED, LEAST = 10, 3, 20
 def summary(
     *runs: Path,
     method: str | None = None,
-    question: str | None = None,
+    target: str | None = None,
     layer: str | None = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     json: bool = False,
@@ -40,12 +40,12 @@ def summary(
     """
     if not 1 <= len(runs) <= 2:
         raise UsageError(f"{len(runs)} runs: give one (seewhy summary run), or two to compare them.")
-    needed("seewhy summary", "pyarrow", "sklearn")
+    require_packages("seewhy summary", "pyarrow", "sklearn")
     from seewhy.bulk.bulk_run import BulkRun
     from seewhy.summary import write_comparison, write_summary
     from seewhy.terminal import printable
 
-    choice = {"method": method, "question": question, "layer": layer}
+    choice = {"method": method, "question": target, "layer": layer}
     read = [BulkRun.read(run) for run in runs]
     if len(read) == 2:
         both, page = write_comparison(read[0], read[1], out, **choice)

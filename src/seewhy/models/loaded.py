@@ -18,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import ModelError, UsageError
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.weights import first_line
+from seewhy.models.weights import shorten_error
 
 TORCHVISION = re.compile(r"torchvision\.models\.[a-z]\w*")  # classifiers; others lie deeper
 
@@ -71,7 +71,7 @@ class LoadedModel:
                         .data
                     )
         except (RuntimeError, NotImplementedError, ValueError) as error:
-            raise ModelError(self.uri, f"its weights have no values to hash ({first_line(error)})") from None
+            raise ModelError(self.uri, f"its weights have no values to hash ({shorten_error(error)})") from None
         return f"sha256:{digest.hexdigest()}"
 
 
@@ -121,10 +121,10 @@ def count_classes(module: nn.Module) -> int | None:
     return known if isinstance(known, int) and known > 0 else None
 
 
-def input_form(module: nn.Module) -> tuple[int, int] | None:
+def infer_input_layout(module: nn.Module) -> tuple[int, int] | None:
     """The channels, and the number of axes behind them, of what the first convolution takes; None where there is none.
 
-    >>> input_form(nn.Sequential(nn.Conv1d(1, 4, 3)))
+    >>> infer_input_layout(nn.Sequential(nn.Conv1d(1, 4, 3)))
     (1, 1)
     """
     found = next((layer for layer in module.modules() if isinstance(layer, _ConvNd)), None)

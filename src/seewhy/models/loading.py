@@ -16,8 +16,8 @@ from seewhy.errors import ModelError, UnknownName, UsageError
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.device import resolve_device
 from seewhy.models.loaded import LoadedModel as LoadedModel
-from seewhy.models.loaded import check_labels, count_classes, input_form, read_labels
-from seewhy.models.sources.arch import RANDOM, Arch, a_few, misfit, seeded
+from seewhy.models.loaded import check_labels, count_classes, infer_input_layout, read_labels
+from seewhy.models.sources.arch import RANDOM, Architecture, a_few, misfit, seeded
 from seewhy.models.sources.embedded import EMBEDDED, load_embedded
 from seewhy.models.sources.factory import FACTORY, call_factory
 from seewhy.models.sources.openclip import PREFIX as OPEN_CLIP
@@ -39,14 +39,14 @@ from seewhy.models.sources.uri_options import (
     yes_or_no,
 )
 from seewhy.models.sources.zeroshot import PROMPT, ZeroShot, prompts
-from seewhy.models.weights import SUFFIXES, WEIGHTS_SUFFIXES, Say, Weights, read_weights
-from seewhy.models.zoo import EMBEDDED_NAMES, find_arch
+from seewhy.models.weights import SUFFIXES, WEIGHTS_SUFFIXES, Log, Weights, read_weights
+from seewhy.models.zoo import EMBEDDED_NAMES, find_architecture
 
 EMBEDDED_OPTIONS = ("labels",)
 
 
 def silent(message: str) -> None:
-    """The default `say`: progress goes nowhere."""
+    """The default `log`: progress goes nowhere."""
 
 
 def load_model(
@@ -55,7 +55,7 @@ def load_model(
     preprocess: Preprocess | Callable[..., Any] | None = None,
     labels: Sequence[str] | str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
-    say: Say = silent,
+    log: Log = silent,
     allow_code: bool = False,
 ) -> LoadedModel:
     """A network in eval mode with its preprocessing and labels. Runs no code that comes with a model.
@@ -68,7 +68,7 @@ def load_model(
     changed (not even to eval mode); a `LoadedModel`. Behind a name, `?pretrained=false` gives random weights, and
     `?labels=cat,dog` (or a file) other labels.
     `preprocess` and `labels` (a sequence, or a text file with one a line) go before what the model says of itself.
-    `device`: see `resolve_device`; None is the CPU, and for a module the device it is on. `say` is told, in one line,
+    `device`: see `resolve_device`; None is the CPU, and for a module the device it is on. `log` is told, in one line,
     what is going to be downloaded.
 
     Raises `UnknownName`, `OfflineError` for weights that would have to be downloaded and cannot be, `ModelError` for
@@ -81,7 +81,7 @@ def load_model(
     names = None if labels is None else read_labels(labels)
     if model is None or isinstance(model, str | os.PathLike):
         target = resolve_device(device)
-        loaded = load_named(EMBEDDED if model is None else os.fspath(model), names, say, allow_code)
+        loaded = load_named(EMBEDDED if model is None else os.fspath(model), names, log, allow_code)
         loaded.module.to(target)
     elif isinstance(model, nn.Module | LoadedModel):
         loaded = model if isinstance(model, LoadedModel) else wrap(model)
@@ -98,7 +98,7 @@ def load_model(
     return loaded if names is None else with_labels(loaded, names)
 
 
-def load_named(model: str, labels: tuple[str, ...] | None, say: Say, allow_code: bool) -> LoadedModel:
+def load_named(model: str, labels: tuple[str, ...] | None, log: Log, allow_code: bool) -> LoadedModel:
     """What a string names, on the CPU. `labels` are the caller's own, which go before those of a file."""
     name, _, text = model.partition("?")
     if FACTORY.fullmatch(name):
@@ -115,11 +115,11 @@ def load_named(model: str, labels: tuple[str, ...] | None, say: Say, allow_code:
     if embedded:
         loaded = load_embedded()
     elif is_repository(name):
-        loaded = load_repository(find_repository(name, say), pretrained, options.get("num_classes"))
+        loaded = load_repository(find_repository(name, log), pretrained, options.get("num_classes"))
     elif clip:
-        loaded = load_openclip(name, say, pretrained=pretrained)
+        loaded = load_openclip(name, log, pretrained=pretrained)
     else:
-        loaded = load_arch(name, say, pretrained, options.get("num_classes"))
+        loaded = load_arch(name, log, pretrained, options.get("num_classes"))
     if not pretrained:
         kept = {key: value for key, value in options.items() if key != "labels"}
         loaded = dataclasses.replace(loaded, uri=f"{loaded.uri}?{'&'.join(f'{k}={v}' for k, v in kept.items())}")
@@ -130,10 +130,10 @@ def load_named(model: str, labels: tuple[str, ...] | None, say: Say, allow_code:
     return loaded
 
 
-def load_arch(name: str, say: Say, pretrained: bool, given: str | None) -> LoadedModel:
+def load_arch(name: str, log: Log, pretrained: bool, given: str | None) -> LoadedModel:
     """A network of torchvision or timm with its published weights, or with random ones."""
     try:
-        arch, notes = find_arch(name)
+        arch, notes = find_architecture(name)
     except UnknownName:
         if not name or not (path := Path(name).expanduser()).exists():
             raise
@@ -143,7 +143,7 @@ def load_arch(name: str, say: Say, pretrained: bool, given: str | None) -> Loade
     classes = whole_number(name, given) if given else arch.classes
     if pretrained:
         check_head(arch.uri, classes, arch.classes)
-        module = arch.build(arch.fetch(say), classes, arch.uri)
+        module = arch.build(arch.fetch(log), classes, arch.uri)
     else:
         notes = [*notes, RANDOM]
         module = arch.random(classes)
@@ -194,7 +194,7 @@ def load_factory(name: str, uri: str, options: dict[str, str], allow_code: bool)
 
 def assumed(module: nn.Module) -> tuple[Preprocess | None, str]:
     """The preprocessing of a network that brings none, and what to say about it."""
-    channels, axes = input_form(module) or (3, 2)
+    channels, axes = infer_input_layout(module) or (3, 2)
     if axes != 2 or channels > 3 or channels == 2:
         takes = f"its first convolution takes {channels} channels on {axes} ax{'i' if axes == 1 else 'e'}s"
         return None, f"preprocessing is not known, and {takes}, no picture: pass preprocess=, or a tensor, from Python"
@@ -229,7 +229,7 @@ def load_file(path: Path, options: str, labels: tuple[str, ...] | None) -> Loade
         raise ModelError(
             str(path), f"weights alone do not say which network they belong to; add it: '{path}?arch=timm/resnet18'"
         )
-    arch, found = find_arch(chosen["arch"])
+    arch, found = find_architecture(chosen["arch"])
     notes = [*found, *notes]
     classes, reason = choose_classes(path, chosen.get("num_classes"), arch, weights)
     notes += [reason] if reason else []
@@ -247,7 +247,7 @@ def load_file(path: Path, options: str, labels: tuple[str, ...] | None) -> Loade
     return LoadedModel(module, arch.preprocess(), labels, f"{path}?{options}", tuple(notes))
 
 
-def choose_classes(path: Path, given: str | None, arch: Arch, weights: Weights) -> tuple[int, str]:
+def choose_classes(path: Path, given: str | None, arch: Architecture, weights: Weights) -> tuple[int, str]:
     """How many classes, and why where it was not given."""
     if given is not None:
         return whole_number(str(path), given), ""

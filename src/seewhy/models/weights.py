@@ -25,7 +25,7 @@ from torch import Tensor
 
 from seewhy.errors import ModelError, OfflineError
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Weights = dict[str, Tensor]
 
 SECONDS = 4.0  # how long a server may take to answer before it counts as not reachable
@@ -92,7 +92,7 @@ def read_index(path: Path) -> list[str]:
         outside = [piece for piece in pieces if re.search(r"[/\\:]|^\.*$", piece)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            str(path), f"is damaged, or no list of weights in pieces ({first_line(error)}); download or save it again"
+            str(path), f"is damaged, or no list of weights in pieces ({shorten_error(error)}); download or save it again"
         ) from None
     if outside:
         raise ModelError(
@@ -138,7 +138,7 @@ def reading(path: Path, hint: str) -> Iterator[None]:
                 f"holds Python objects ({wanted[0]}), not only tensors, and seewhy runs no code from files; where you "
                 f"trust it and have that code, save the weights alone: {SAVE}",
             ) from None
-        reason = "" if refused or " " not in first_line(error) else f" ({first_line(error)})"
+        reason = "" if refused or " " not in shorten_error(error) else f" ({shorten_error(error)})"
         raise ModelError(str(path), f"is damaged, or not a file of PyTorch weights{reason}; {hint}") from None
 
 
@@ -165,7 +165,7 @@ def is_mapping(content: Mapping[Any, Any], key: str) -> bool:
     return isinstance(content.get(key), Mapping)
 
 
-def fetch(url: str, model: str, say: Say) -> Path:
+def fetch(url: str, model: str, log: Log) -> Path:
     """The file behind `url` in PyTorch's own cache; downloaded when it is not there, whole and with the right hash.
 
     Raises `OfflineError` where it would have to be downloaded and cannot be, `ModelError` for a wrong hash.
@@ -180,7 +180,7 @@ def fetch(url: str, model: str, say: Say) -> Path:
     )
     if trouble := unreachable(url):
         raise OfflineError(model, f"its weights {name} are not on this machine, and {trouble}; {remedy}")
-    say(f"downloading {name} from {urlsplit(url).hostname} to {path.parent}")
+    log(f"downloading {name} from {urlsplit(url).hostname} to {path.parent}")
     path.parent.mkdir(parents=True, exist_ok=True)
     # a hash in the name, as PyTorch writes it; 8 digits and more, for '-300e.pth' means 300 epochs
     digest = re.search(r"-([0-9a-f]{8,})\.", name)
@@ -191,7 +191,7 @@ def fetch(url: str, model: str, say: Say) -> Path:
             raise ModelError(model, f"{url} gave another file than its name says (SHA-256 {found}); nothing was kept")
         os.replace(part, path)
     except (OSError, http.client.HTTPException) as error:
-        raise OfflineError(model, f"{url} could not be downloaded ({first_line(error)}); {remedy}") from None
+        raise OfflineError(model, f"{url} could not be downloaded ({shorten_error(error)}); {remedy}") from None
     finally:
         part.unlink(missing_ok=True)
     return path
@@ -216,7 +216,7 @@ def download(url: str, path: Path) -> str:
 
 
 def fetch_from_hub(
-    repo: str, names: Sequence[str], model: str, say: Say, revision: str | None = None, remedy: str = ""
+    repo: str, names: Sequence[str], model: str, log: Log, revision: str | None = None, remedy: str = ""
 ) -> Path:
     """The first of the files `names` that the Hugging Face repository has, from its local cache or downloaded there.
 
@@ -247,7 +247,7 @@ def fetch_from_hub(
             raise OfflineError(
                 model, f"{names[0]} of {repo} (Hugging Face) is not on this machine, and {trouble}; {remedy}"
             )
-        say(f"downloading {repo} from {urlsplit(constants.ENDPOINT).hostname} to {constants.HF_HUB_CACHE}")
+        log(f"downloading {repo} from {urlsplit(constants.ENDPOINT).hostname} to {constants.HF_HUB_CACHE}")
     for name in () if absent else names:
         try:
             return Path(hf_hub_download(repo, name, revision=revision))
@@ -257,7 +257,7 @@ def fetch_from_hub(
             if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)):
                 what = "revision" if isinstance(error, RevisionNotFoundError) else "repository, or not for everyone"
                 raise ModelError(model, f"{urlsplit(url).hostname} has no such {what}; check the name") from None
-            raise OfflineError(model, f"{repo} could not be downloaded ({first_line(error)}); {remedy}") from None
+            raise OfflineError(model, f"{repo} could not be downloaded ({shorten_error(error)}); {remedy}") from None
     raise ModelError(model, f"the Hugging Face repository {repo} has none of {', '.join(names)}; {remedy}")
 
 
@@ -273,7 +273,7 @@ def unreachable(url: str, seconds: float = SECONDS) -> str | None:
             error.close()
             trouble.append(None)
         except Exception as error:
-            trouble.append(first_line(error))
+            trouble.append(shorten_error(error))
 
     # a thread, because looking up a host name knows no time limit
     asking = threading.Thread(target=ask, daemon=True)
@@ -287,7 +287,7 @@ def request(url: str, method: str = "GET") -> urllib.request.Request:
     return urllib.request.Request(url, headers={"User-Agent": "seewhy"}, method=method)
 
 
-def first_line(error: BaseException) -> str:
+def shorten_error(error: BaseException) -> str:
     """The first sentence of what an error says, at most 200 characters."""
     wrapper = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
     cause = getattr(error, "reason", error) if wrapper else error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seewhy.errors import ModelError, UnknownName
-from seewhy.models.sources.arch import HINT, Arch
+from seewhy.models.sources.arch import HINT, Architecture
 from seewhy.models.sources.timm import TimmArch, timm_names
 from seewhy.models.sources.torchvision import TorchvisionArch, torchvision_names
 
@@ -11,12 +11,12 @@ EMBEDDED_NAMES = ("embedded", "seewhy/efficientnet-lite0")
 SOURCES = ("torchvision", "timm", "open_clip", "hf")
 
 
-def find_arch(text: str) -> tuple[Arch, list[str]]:
+def find_architecture(text: str) -> tuple[Architecture, list[str]]:
     """`torchvision/NAME[@WEIGHTS]`, `timm/NAME` or a bare `NAME`, and what was decided about it, in words.
 
     Raises `UnknownName` with close matches over both libraries, `ModelError` for a network of another kind.
 
-    >>> find_arch("torchvision/resnet18")[0].uri
+    >>> find_architecture("torchvision/resnet18")[0].uri
     'torchvision/resnet18@IMAGENET1K_V1'
     """
     import timm

@@ -1,4 +1,4 @@
-"""`Arch`: an architecture of a library with its published weights, as a value."""
+"""`Architecture`: an architecture of a library with its published weights, as a value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seewhy.errors import ModelError
 
 if TYPE_CHECKING:
     from seewhy.images.preprocess import Preprocess
-    from seewhy.models.weights import Say, Weights
+    from seewhy.models.weights import Log, Weights
 
 HINT = "List them: seewhy models [PATTERN]"
 DAMAGED = "delete it, and it will be downloaded again"
@@ -25,7 +25,7 @@ RANDOM = f"RANDOM WEIGHTS (pretrained=false, seed {SEED}): the layers are real, 
 
 
 @dataclass(frozen=True)
-class Arch(ABC):
+class Architecture(ABC):
     """An architecture with its published weights. `classes` is how many classes those weights tell apart."""
 
     name: str
@@ -45,7 +45,7 @@ class Arch(ABC):
     def labels(self) -> tuple[str, ...] | None: ...
 
     @abstractmethod
-    def fetch(self, say: Say) -> Weights:
+    def fetch(self, log: Log) -> Weights:
         """The published weights, from this machine or downloaded."""
 
     @abstractmethod

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from seewhy.errors import ModelError, close_matches
-from seewhy.models.weights import first_line
+from seewhy.errors import ModelError, find_close_matches
+from seewhy.models.weights import shorten_error
 
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 WORDS = {"true": True, "false": False, "none": None}
@@ -33,14 +33,14 @@ def call_factory(name: str, options: Mapping[str, str], *, allowed: bool) -> Any
     try:
         found = importlib.import_module(module)
         if not callable(function := getattr(found, attribute, None)):
-            close = close_matches(attribute, [key for key, value in vars(found).items() if callable(value)])
+            close = find_close_matches(attribute, [key for key, value in vars(found).items() if callable(value)])
             guess = f"did you mean {' or '.join(map(repr, close))}?" if close else "check the name"
             raise ModelError(name, f"{module} has no function '{attribute}' - {guess}")
         made = function(**{key: value_of(text) for key, text in options.items()})
     except ModelError:
         raise
     except Exception as error:  # anything, for it is the user's code
-        raise ModelError(name, f"failed with {type(error).__name__}: {first_line(error)}; try it in Python") from None
+        raise ModelError(name, f"failed with {type(error).__name__}: {shorten_error(error)}; try it in Python") from None
     finally:
         if folder in sys.path:
             sys.path.remove(folder)

@@ -18,13 +18,13 @@ from seewhy.models.loaded import LoadedModel
 from seewhy.models.sources.arch import DAMAGED, RANDOM, a_few, misfit, seeded
 from seewhy.models.sources.repository import TOKENIZERS, Repository
 from seewhy.models.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
-from seewhy.models.weights import Say, fetch, fetch_from_hub, first_line, reading, refuse_other_formats
+from seewhy.models.weights import Log, fetch, fetch_from_hub, shorten_error, reading, refuse_other_formats
 
 PREFIX = "open_clip/"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
 
-def load_openclip(text: str, say: Say, *, pretrained: bool) -> LoadedModel:
+def load_openclip(text: str, log: Log, *, pretrained: bool) -> LoadedModel:
     """`open_clip/NAME@TAG`; without weights (`pretrained=False`) the tag may be left out."""
     library = import_open_clip(text)
     name, _, tag = text.removeprefix(PREFIX).partition("@")
@@ -44,14 +44,14 @@ def load_openclip(text: str, say: Say, *, pretrained: bool) -> LoadedModel:
         raise UnknownName("weights", tag, tags, f"{PREFIX}{name} has {', '.join(tags) or 'none'}.")
     config = library.get_pretrained_cfg(name, tag) if tag else {}
     uri = f"{PREFIX}{name}@{tag}" if tag else f"{PREFIX}{name}"
-    path = fetch_tag(config, uri, say) if pretrained else None
+    path = fetch_tag(config, uri, log) if pretrained else None
     choices = {f"image_{key}": config[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in config}
     model = build(library, name, uri, path, choices, quick_gelu=bool(config.get("quick_gelu")))
 
     def tokenizer() -> Any:
         if repo := tokenizer_of(library, name):
             remedy = f"on another machine run 'hf download {repo}' and copy that cache here"
-            fetch_from_hub(repo, TOKENIZERS, uri, say, remedy=remedy)  # quickly, or the reason why not
+            fetch_from_hub(repo, TOKENIZERS, uri, log, remedy=remedy)  # quickly, or the reason why not
         return read_tokenizer(library, name, uri)
 
     return zero_shot(library, model, uri, tokenizer, random=path is None)
@@ -89,12 +89,12 @@ def wants_code(config: Any) -> bool:
     return isinstance(config, list) and any(map(wants_code, config))
 
 
-def fetch_tag(config: dict[str, Any], uri: str, say: Say) -> Path:
+def fetch_tag(config: dict[str, Any], uri: str, log: Log) -> Path:
     if hub := config.get("hf_hub"):
         repo, _, file = hub.rpartition("/")
         remedy = f"on another machine run 'hf download {repo}', and give the folder here ('local-dir:FOLDER')"
-        return fetch_from_hub(repo, [file] if file else WEIGHTS[:2], uri, say, remedy=remedy)
-    return fetch(config["url"], uri, say)
+        return fetch_from_hub(repo, [file] if file else WEIGHTS[:2], uri, log, remedy=remedy)
+    return fetch(config["url"], uri, log)
 
 
 def build(
@@ -110,7 +110,7 @@ def build(
                 name, load_weights=False, pretrained_text=False, force_quick_gelu=quick_gelu, **choices
             )[0]
         except Exception as error:  # a part of the network may come from timm or transformers
-            raise ModelError(uri, f"open_clip cannot build it ({first_line(error)}); check its config") from None
+            raise ModelError(uri, f"open_clip cannot build it ({shorten_error(error)}); check its config") from None
         if path is not None:
             with reading(path, DAMAGED):
                 try:
@@ -181,10 +181,10 @@ def read_tokenizer(library: Any, name: str, uri: str) -> Any:
             return library.get_tokenizer(name)
     except ImportError as error:
         raise ModelError(
-            uri, f"its tokenizer needs a package that is not here ({first_line(error)}); pip install 'seewhy[hf]'"
+            uri, f"its tokenizer needs a package that is not here ({shorten_error(error)}); pip install 'seewhy[hf]'"
         ) from None
     except Exception as error:
-        raise ModelError(uri, f"its tokenizer cannot be used ({first_line(error)}); check its files") from None
+        raise ModelError(uri, f"its tokenizer cannot be used ({shorten_error(error)}); check its files") from None
 
 
 def import_open_clip(uri: str) -> Any:

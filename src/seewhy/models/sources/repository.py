@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import ModelError, OfflineError
-from seewhy.models.weights import Say, fetch_from_hub, read_index
+from seewhy.models.weights import Log, fetch_from_hub, read_index
 
 HUB, SHORT, LOCAL = "hf-hub:", "hf/", "local-dir:"
 PREFIXES = (HUB, SHORT, LOCAL)
@@ -28,7 +28,7 @@ class Repository:
     """Where the files of a model are: in `folder`, or in the hub's `name` at `revision`."""
 
     uri: str
-    say: Say = dataclasses.field(repr=False)
+    log: Log = dataclasses.field(repr=False)
     folder: Path | None = None
     name: str = ""
     revision: str | None = None
@@ -40,7 +40,7 @@ class Repository:
             remedy = (
                 f"on another machine run 'hf download {self.name}{at}', and give the folder here ('local-dir:FOLDER')"
             )
-            return fetch_from_hub(self.name, names, self.uri, self.say, self.revision, remedy)
+            return fetch_from_hub(self.name, names, self.uri, self.log, self.revision, remedy)
         for name in names:
             if (self.folder / name).is_file():
                 return self.folder / name
@@ -95,16 +95,16 @@ def is_repository(text: str) -> bool:
     return text.startswith(PREFIXES)
 
 
-def find_repository(text: str, say: Say) -> Repository:
+def find_repository(text: str, log: Log) -> Repository:
     """`hf-hub:ORG/NAME[@REVISION]`, `hf/ORG/NAME[@REVISION]` or `local-dir:FOLDER`.
 
     >>> find_repository("hf/google/vit-base-patch16-224@main", print).name
     'google/vit-base-patch16-224'
     """
     if text.startswith(LOCAL):
-        return Repository(text, say, Path(text.removeprefix(LOCAL)).expanduser())
+        return Repository(text, log, Path(text.removeprefix(LOCAL)).expanduser())
     given = text.removeprefix(HUB) if text.startswith(HUB) else text.removeprefix(SHORT)
     match = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?:@(\S+))?", given)
     if not match:
         raise ModelError(text, "not a name on the Hugging Face hub; a model there is hf/ORG/NAME[@REVISION]")
-    return Repository(text, say, None, match[1], match[2])
+    return Repository(text, log, None, match[1], match[2])

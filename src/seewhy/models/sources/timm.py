@@ -12,12 +12,12 @@ from torch import nn
 
 from seewhy.errors import ModelError
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.sources.arch import DAMAGED, HINT, Arch
-from seewhy.models.weights import Say, Weights, fetch, fetch_from_hub, read_weights
+from seewhy.models.sources.arch import DAMAGED, HINT, Architecture
+from seewhy.models.weights import Log, Weights, fetch, fetch_from_hub, read_weights
 
 
 @dataclass(frozen=True)
-class TimmArch(Arch):
+class TimmArch(Architecture):
     @functools.cached_property
     def config(self) -> Any:
         """timm's own record of the weights: where they are, input size, mean, classifier, ..."""
@@ -39,14 +39,14 @@ class TimmArch(Arch):
     def labels(self) -> tuple[str, ...] | None:
         return imagenet_labels(self.classes)
 
-    def fetch(self, say: Say) -> Weights:
+    def fetch(self, log: Log) -> Weights:
         config = self.config
         if config.hf_hub_id:
             # the names, in the order, that timm itself tries
             names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-            path = fetch_from_hub(config.hf_hub_id, names, self.uri, say)
+            path = fetch_from_hub(config.hf_hub_id, names, self.uri, log)
         elif config.url:
-            path = fetch(config.url, self.uri, say)
+            path = fetch(config.url, self.uri, log)
         else:
             raise ModelError(self.uri, f"timm has no weights for it; give yours: 'weights.pth?arch={self.uri}'. {HINT}")
         return read_weights(path, DAMAGED)[0]

@@ -12,8 +12,8 @@ from torch import nn
 
 from seewhy.errors import ModelError, UnknownName
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.sources.arch import DAMAGED, Arch
-from seewhy.models.weights import Say, Weights, fetch, reading
+from seewhy.models.sources.arch import DAMAGED, Architecture
+from seewhy.models.weights import Log, Weights, fetch, reading
 
 TASKS = ("segmentation", "detection")
 # converted from Caffe2, where batch norms have no epsilon; torchvision does this for these weights too
@@ -26,7 +26,7 @@ EPS_0 = (
 
 
 @dataclass(frozen=True)
-class TorchvisionArch(Arch):
+class TorchvisionArch(Architecture):
     weights: str = "DEFAULT"
 
     @functools.cached_property
@@ -77,10 +77,10 @@ class TorchvisionArch(Arch):
     def labels(self) -> tuple[str, ...] | None:
         return tuple(self.entry.meta["categories"] or ()) or None
 
-    def fetch(self, say: Say) -> Weights:
+    def fetch(self, log: Log) -> Weights:
         if not self.classes:
             raise ModelError(self.uri, "these weights have no classifier; choose others, or leave '@...' out")
-        path = fetch(self.entry.url, self.uri, say)
+        path = fetch(self.entry.url, self.uri, log)
         with reading(path, DAMAGED):
             # its own reader, for it also knows the files of before PyTorch 1.6
             weights: Weights = self.entry.get_state_dict(

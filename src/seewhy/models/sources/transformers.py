@@ -17,7 +17,7 @@ from seewhy.models.sources.arch import RANDOM, a_few, seeded
 from seewhy.models.sources.processor import from_processor
 from seewhy.models.sources.repository import Repository
 from seewhy.models.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
-from seewhy.models.weights import first_line, refuse_other_formats
+from seewhy.models.weights import shorten_error, refuse_other_formats
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -168,7 +168,7 @@ def explained(uri: str, what: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:  # of many kinds, some with pages of text
-        raise ModelError(uri, f"{what} ({first_line(error)}); check the files") from None
+        raise ModelError(uri, f"{what} ({shorten_error(error)}); check the files") from None
 
 
 @contextmanager

@@ -1,0 +1,91 @@
+"""The settings of a run over images that concern drawing, files and the terminal. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from seewhy.engine.options import Fit, option
+from seewhy.errors import UsageError
+from seewhy.images.loading import MAX_PIXELS
+from seewhy.rendering import colors as color_tables
+from seewhy.rendering.overlays import LONGEST, OverlayStyle, check_scale
+
+StyleName = Literal["fade", "blend", "classic"]
+CLASSIC_ONLY = "--style classic reproduces the tutorial (jet at opacity 0.4, each map on its own scale)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """How overlays are drawn. Raises UsageError for values that are out of range or do not go together."""
+
+    style: StyleName = option(
+        "fade",
+        '"fade": opacity follows the map; "blend": equal opacity; "classic": 224x224, jet, min-max scaling, as in the '
+        "tutorial.",
+        choices=get_args(StyleName),
+    )
+    colors: str | None = option(None, "viridis, inferno (default), magma, plasma, cividis, turbo, jet or gray.")
+    opacity: float | None = option(
+        None, "Opacity at the maximum of a map, 0 to 1. Default 0.8 for fade, 0.5 for blend.", "decimal"
+    )
+    scale: str = option(
+        "own",
+        '"own": divide each map by its own maximum; "shared": by the maximum over all targets, so that maps of different '
+        "targets can be compared.",
+    )
+    size: str = option(str(LONGEST), 'Longest side of an overlay in pixels, or "original".')
+
+    def __post_init__(self) -> None:
+        if self.opacity is not None and not 0 <= self.opacity <= 1:
+            raise UsageError(f"--opacity {self.opacity}: give a number from 0 (image only) to 1 (colors only).")
+        if self.is_classic and (self.colors, self.opacity) != (None, None):
+            raise UsageError(f"{CLASSIC_ONLY}; use --style blend to choose colors and opacity.")
+        if check_scale(self.scale) != "own" and self.is_classic:
+            raise UsageError(f"{CLASSIC_ONLY}; use --style fade or blend with --scale.")
+        if self.size != "original" and (not self.size.isdecimal() or int(self.size) < 16):
+            raise UsageError(f"--size {self.size}: give the longest side in pixels (at least 16), or 'original'.")
+        color_tables.table(self.colors or color_tables.DEFAULT)
+
+    @property
+    def is_classic(self) -> bool:
+        return self.style == "classic"
+
+    @property
+    def longest(self) -> int | None:
+        """Longest side of an overlay in pixels; None for the size of the photo."""
+        return None if self.size == "original" else int(self.size)
+
+    @property
+    def overlay_style(self) -> OverlayStyle:
+        opacity = (0.5 if self.style == "blend" else 0.8) if self.opacity is None else self.opacity
+        return OverlayStyle(self.style, self.colors or color_tables.DEFAULT, opacity, self.scale)
+
+    def default_fit(self, fit: Fit | None) -> Fit | None:
+        """Return the fit to use: the tutorial squashes photos unless `fit` says otherwise."""
+        return "squash" if self.is_classic and fit is None else fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where results go and what is printed."""
+
+    out: Path = option(Path("cam"), "Folder for the results; each image gets a folder inside it.", "path", short="-o")
+    label: str | None = option(
+        None, "The true class of the image (index or name): prints how the model ranks it."
+    )
+    top: int = option(5, "Number of classes to print.", "number")
+    json: bool = option(False, "Print one JSON object per image to stdout, and nothing else.", "switch")
+    quiet: bool = option(False, "Print nothing but errors.", "switch", short="-q")
+    max_pixels: int = option(MAX_PIXELS, "Refuse larger images before decoding them.", "number")
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise UsageError(f"--top {self.top}: give at least 1.")
+        if self.max_pixels < 1:
+            raise UsageError(f"--max-pixels {self.max_pixels}: give at least 1.")
+
+    @property
+    def prints_text(self) -> bool:
+        return not (self.quiet or self.json)
