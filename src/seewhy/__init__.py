@@ -3,7 +3,7 @@
 >>> import seewhy
 >>> model = seewhy.load_model()
 >>> e = seewhy.explain(model, seewhy.sample("coffee"))
->>> e.top(1)[0][1], e.heatmap.shape
+>>> e.top(1)[0][1], e.heatmap().shape
 ('espresso', torch.Size([224, 224]))
 """
 

@@ -185,7 +185,7 @@ def rescale(maps: Tensor) -> Tensor:
     return maps * scale.reshape(-1, *[1] * (maps.dim() - 1))
 
 
-def positive_share(maps: Tensor) -> Tensor:
+def positive_evidence(maps: Tensor) -> Tensor:
     """Share of positive evidence (B,), in [0, 1]: sum of positives / sum of absolutes; NaN for a map of zeros."""
     flat = maps.flatten(1)
     return flat.clamp(min=0).sum(1) / flat.abs().sum(1)

@@ -27,14 +27,14 @@ from torch import nn
 
 import seewhy
 from seewhy.bulk import part_files as parts
-from seewhy.bulk.batches import Batches
-from seewhy.bulk.bulk_run import footer, map_of
+from seewhy.bulk.batches import BatchExplainer
+from seewhy.bulk.bulk_run import read_footer, decode_map
 from seewhy.bulk.dataset import Item, SinglePart
 from seewhy.bulk.decoding import read
-from seewhy.bulk.discovery import find_items
+from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.engines import Actor, cause_of
 from seewhy.bulk.job import Outcome, class_of, run_job
-from seewhy.bulk.plan import Questions, make_plan
+from seewhy.bulk.plan import BulkSettings, make_plan
 from seewhy.bulk.rows import BatchItem
 from seewhy.bulk.worker import Job, Resources
 from seewhy.cli import main as cli
@@ -91,10 +91,10 @@ def photos(tmp_path: Path) -> Path:
 
 
 def job(
-    loaded: seewhy.LoadedModel, inputs: Path, out: Path, *, questions: Questions | None = None, **more: Any
+    loaded: seewhy.LoadedModel, inputs: Path, out: Path, *, questions: BulkSettings | None = None, **more: Any
 ) -> Outcome:
     given = {"means": Resources(workers=0), "batch": 2, "part_size": 4, "quiet": True, **more}
-    return run_job(loaded, [str(inputs)], out, questions or Questions(), **given)
+    return run_job(loaded, [str(inputs)], out, questions or BulkSettings(), **given)
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -105,7 +105,7 @@ def files(out: Path) -> dict[str, bytes]:
 
 
 def test_rows_are_those_of_explain(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
-    asked = Questions(
+    asked = BulkSettings(
         methods=("gradcam", "layercam"), layers=("every",), targets=("top2", "label", "3"), store="float16"
     )
     outcome = job(small, photos, tmp_path / "run", questions=asked)
@@ -129,12 +129,12 @@ def test_rows_are_those_of_explain(small: seewhy.LoadedModel, photos: Path, tmp_
         assert (row["label"], row["label_class"]) == (label, ["ant", "bee"].index(label))
         assert (row["predicted"], row["predicted_name"]) == e.top(1)[0][:2]
         assert row["confidence"] == pytest.approx(e.top(1)[0][2], rel=1e-4)
-        answer = e.answers[0]
+        answer = e.target_results[0]
         assert row["target_name"] == answer.name and row["score"] == pytest.approx(float(answer.scores[0]), rel=1e-4)
         assert row["layers"] == list(e.layers) == ["features.0", "features.3"]
         for layer in e.layers:
             signed = e.map(layer=layer).numpy()
-            np.testing.assert_allclose(map_of(row, layer, "float16"), signed, atol=2e-3 * abs(signed).max())
+            np.testing.assert_allclose(decode_map(row, layer, "float16"), signed, atol=2e-3 * abs(signed).max())
         assert (
             row["view"] == list(e.view.box) and row["input"] == [32, 32] and (row["width"], row["height"]) == (48, 40)
         )
@@ -147,7 +147,7 @@ def test_questions_that_mean_the_same_class_have_their_rows_all_the_same(
     """`explain` answers a class once; where all pictures of a batch agree, rows would be missing."""
     one = next((photos / "ant").iterdir())
     said = seewhy.explain(small, one).top(1)[0][0]
-    job(small, one, tmp_path / "run", questions=Questions(targets=("predicted", str(said), "top2")))
+    job(small, one, tmp_path / "run", questions=BulkSettings(targets=("predicted", str(said), "top2")))
     rows = seewhy.read_run(tmp_path / "run").table.to_pylist()
     assert [row["question"] for row in rows] == ["top1", str(said), "top2"]
     assert rows[0]["maps"] == rows[1]["maps"] and rows[0]["target"] == rows[1]["target"] == str(said)
@@ -157,7 +157,7 @@ def test_questions_that_mean_the_same_class_have_their_rows_all_the_same(
 def test_the_footer_says_what_made_a_part(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
     job(small, photos, tmp_path / "run")
     run = seewhy.read_run(tmp_path / "run")
-    found = footer(run.files[1])
+    found = read_footer(run.files[1])
     assert (
         found["part"] == 1
         and found["model"]["weights"] == small.weights_hash
@@ -186,7 +186,7 @@ def test_labels_that_are_no_class_fail_only_where_they_are_asked(
         "path,label\n" + "\n".join(f"{name},{label}" for name, label in zip(names, ("cat", "moose", ""), strict=True))
     )
     assert job(small, table, tmp_path / "a").failed == 0
-    assert job(small, table, tmp_path / "b", questions=Questions(targets=("label",))).failed == 2
+    assert job(small, table, tmp_path / "b", questions=BulkSettings(targets=("label",))).failed == 2
     reasons = [row["error"] for row in seewhy.read_run(tmp_path / "b").table.to_pylist()]
     assert reasons == [None, "its label 'moose' is no class of the model", "no label"]
 
@@ -227,7 +227,7 @@ def test_every_bad_picture_is_a_row_with_its_reason_and_all_good_ones_are_done(
     (folder / "deep" / "folder.jpg").mkdir()
     os.mkfifo(folder / "pipe.jpg")
     outcome = job(
-        small, folder, tmp_path / "run", means=Resources(workers=1), questions=Questions(max_pixels=1_000_000)
+        small, folder, tmp_path / "run", means=Resources(workers=1), questions=BulkSettings(max_pixels=1_000_000)
     )
     rows = {row["id"]: row["error"] for row in seewhy.read_run(tmp_path / "run").table.to_pylist()}
     assert {name for name, error in rows.items() if error is None} == set(right)
@@ -259,9 +259,9 @@ def test_a_question_that_nothing_answers_is_an_error_at_once(
     small: seewhy.LoadedModel, photos: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="the model has 4 classes"):
-        job(small, photos, tmp_path / "run", questions=Questions(targets=("17",)))
+        job(small, photos, tmp_path / "run", questions=BulkSettings(targets=("17",)))
     with pytest.raises(UnknownName, match=r"did you mean 'features\.3'"):
-        job(small, photos, tmp_path / "run2", questions=Questions(layers=("feature.3",)))
+        job(small, photos, tmp_path / "run2", questions=BulkSettings(layers=("feature.3",)))
     assert files(tmp_path / "run") == {}
 
 
@@ -286,7 +286,7 @@ def taken(loaded: seewhy.LoadedModel, photos: Path) -> list[BatchItem]:
 def test_a_batch_is_halved_where_memory_ends_and_stays_so(small: seewhy.LoadedModel, photos: Path) -> None:
     loaded = seewhy.load_model(Full().eval(), preprocess=small.preprocess, labels=small.labels)
     said: list[str] = []
-    batches = Batches(loaded, Questions(), size=8, memory=2**20, hear=said.append)
+    batches = BatchExplainer(loaded, BulkSettings(), size=8, memory=2**20, hear=said.append)
     some = taken(loaded, photos)
     rows = batches.rows(some[:8]).to_pylist()
     assert [row["id"] for row in rows] == [one.read.item.id for one in some[:8]]
@@ -305,14 +305,14 @@ def test_a_picture_that_is_too_much_by_itself_is_a_row(small: seewhy.LoadedModel
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     loaded = seewhy.load_model(Never().eval(), preprocess=small.preprocess, labels=small.labels)
-    batches = Batches(loaded, Questions(), size=4, memory=2**20)
+    batches = BatchExplainer(loaded, BulkSettings(), size=4, memory=2**20)
     batches.proved = True
     assert {row["error"] for row in batches.rows(taken(loaded, photos)[:4]).to_pylist()} == {"not enough memory"}
 
 
 def test_the_size_of_a_batch_is_found_and_kept(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
     loaded = seewhy.load_model(Full().eval(), preprocess=small.preprocess, labels=small.labels)
-    batches = Batches(loaded, Questions(), size=1, memory=2**20)
+    batches = BatchExplainer(loaded, BulkSettings(), size=1, memory=2**20)
     assert batches.find_size(taken(loaded, photos)[0], 64) == 1  # four are too many
     job(small, photos, tmp_path / "run", batch=None, shard=(0, 2))
     size = json.loads((tmp_path / "run" / "job.json").read_text())["batch"]
@@ -349,11 +349,11 @@ def test_other_settings_are_refused_by_name(small: seewhy.LoadedModel, photos: P
     job(small, photos, out)
     before = files(out)
     for changed, words in (
-        ({"questions": Questions(layers=("every",))}, "layers suggested there, every here"),
-        ({"questions": Questions(targets=("top2",))}, "targets predicted there, top2 here"),
-        ({"questions": Questions(store="float16")}, "store uint8 there, float16 here"),
+        ({"questions": BulkSettings(layers=("every",))}, "layers suggested there, every here"),
+        ({"questions": BulkSettings(targets=("top2",))}, "targets predicted there, top2 here"),
+        ({"questions": BulkSettings(store="float16")}, "store uint8 there, float16 here"),
         ({"part_size": 5}, "part size 4 there, 5 here"),
-        ({"questions": Questions(max_pixels=100)}, "max pixels 50000000 there, 100 here"),
+        ({"questions": BulkSettings(max_pixels=100)}, "max pixels 50000000 there, 100 here"),
     ):
         with pytest.raises(UsageError, match=words):
             job(small, photos, out, **changed)
@@ -677,15 +677,15 @@ def test_suggested_is_one_layer_for_all_starts(
 def test_the_first_plan_that_is_written_is_the_one(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from seewhy.bulk.discovery import find_items
+    from seewhy.bulk.discovery import find_dataset
     from seewhy.bulk.plan import make_plan, write_job
 
-    plan = make_plan(small, find_items([str(photos)], 4), Questions(), 4)
+    plan = make_plan(small, find_dataset([str(photos)], 4), BulkSettings(), 4)
     tmp_path.joinpath("run").mkdir()
     first = write_job(replace(plan, batch=4, layers=("features.0",), methods=("gradcam",)), tmp_path / "run")
     late = write_job(replace(plan, batch=2, layers=("features.3",), methods=("gradcam",)), tmp_path / "run")
     assert late == first and late.layers == ("features.0",)
-    other = make_plan(small, find_items([str(photos)], 4), Questions(targets=("top2",)), 4)
+    other = make_plan(small, find_dataset([str(photos)], 4), BulkSettings(targets=("top2",)), 4)
     with pytest.raises(UsageError, match="targets predicted there, top2 here"):
         write_job(replace(other, batch=2), tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["job.json"]
@@ -739,8 +739,8 @@ def test_an_actor_sends_its_notes_with_its_part(
 ) -> None:
     """Ray's own part in it, the carrying of rows, is tried by the drill."""
     loaded = seewhy.load_model(Full().eval(), preprocess=small.preprocess, labels=small.labels)
-    items = find_items([str(photos)], 5)
-    plan = replace(make_plan(loaded, items, Questions(), 5), batch=5)
+    items = find_dataset([str(photos)], 5)
+    plan = replace(make_plan(loaded, items, BulkSettings(), 5), batch=5)
     (tmp_path / "run").mkdir()
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda given: given))
     own = Job(loaded, SinglePart(()), plan, tmp_path / "run", Resources(workers=0), class_of(loaded, items))

@@ -263,7 +263,7 @@ def test_the_command_in_the_record_makes_it_again(capsys: pytest.CaptureFixture[
         capsys, COFFEE, "-t", "967,top2", "-l", "conv_head,conv_stem", "--methods", "smooth(layercam,samples=2)",
         "--fit", "squash", "--colors", "viridis", "--seed", "4", "-q", "-o", "one",
     )  # fmt: skip
-    command = json.loads(Path("one/coffee/explanation.json").read_text())["about"]["command"]
+    command = json.loads(Path("one/coffee/explanation.json").read_text())["provenance"]["command"]
     program, *arguments = shlex.split(command)
     assert program == "seewhy"
     run(capsys, *arguments, "-q", "-o", "two")

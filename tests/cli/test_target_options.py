@@ -32,7 +32,7 @@ def test_why_this_and_not_that(capsys: pytest.CaptureFixture[str]) -> None:
     assert [target["name"] for target in found["targets"]] == ["espresso rather than Egyptian cat"]  # type: ignore[attr-defined]
     folder = Path("cam/cat_espresso")
     e = seewhy.load_explanation(folder)
-    assert e.answers[0].name == "espresso rather than Egyptian cat" and e.overlay().size[0] > 100
+    assert e.target_results[0].name == "espresso rather than Egyptian cat" and e.overlay().size[0] > 100
     heat = e.on_photo()
     middle = heat.shape[1] // 2
     assert heat[:, middle:].sum() > 0.8 * heat.sum()  # the cup is on the right

@@ -189,7 +189,7 @@ def test_scores_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and record["targets"][0]["score"] is None
     assert any("score of class 1" in note and "not a finite number" in note for note in record["notes"])
     loaded = seewhy.load_explanation("cam/red")
-    assert loaded.answers[0].scores.isnan().all()
+    assert loaded.target_results[0].scores.isnan().all()
     assert loaded.to_dict()["notes"] == record["notes"]
     code, out, _ = job(capsys, "Infinite", "red.png", "-t", "1", "--label", "2")
     assert code == 0 and "not a finite number" in " ".join(out.split())

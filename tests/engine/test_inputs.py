@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import UnknownName, UsageError
-from seewhy.tracing.single_input import SingleInputModel, has_rows
+from seewhy.tracing.single_input import SingleInputModel, has_batch_axis
 
 GRADIENT = ["gradcam", "hirescam", "layercam"]
 ASKING = ["scorecam", "ablationcam", "occlusion(window=0.4)", "smooth(samples=2)"]
@@ -138,9 +138,9 @@ def test_a_list_of_tensors_is_a_batch() -> None:
 
 
 def test_rows_are_told_from_settings() -> None:
-    assert has_rows(torch.zeros(3, 2), 3) and has_rows(torch.zeros(3), 3)
-    assert has_rows(torch.zeros(1, dtype=torch.long), 1) and not has_rows(torch.zeros(1), 1)
-    assert not has_rows(torch.tensor(1.0), 1) and not has_rows(torch.zeros(2, 2), 3)
+    assert has_batch_axis(torch.zeros(3, 2), 3) and has_batch_axis(torch.zeros(3), 3)
+    assert has_batch_axis(torch.zeros(1, dtype=torch.long), 1) and not has_batch_axis(torch.zeros(1), 1)
+    assert not has_batch_axis(torch.tensor(1.0), 1) and not has_batch_axis(torch.zeros(2, 2), 3)
     with pytest.raises(TypeError):
         SingleInputModel(nn.Identity(), (), {}, "missing", 1)(torch.zeros(1))
 

@@ -72,7 +72,7 @@ def test_maps_have_the_rank_of_the_input(net: type[nn.Module], method: str) -> N
     e = seewhy.explain(model, inputs, methods=method, layers="every", targets=1)
     for layer in e.layers:
         assert e.map(layer=layer).shape == (len(inputs), *e.layer_info[layer].grid)
-        heat = e.heat(layer=layer)
+        heat = e.heatmap(layer=layer)
         assert heat.shape == (len(inputs), *inputs.shape[2:]) and heat.isfinite().all() and heat.max() <= 1
 
 
@@ -83,23 +83,23 @@ def test_maps_have_the_rank_of_the_input(net: type[nn.Module], method: str) -> N
 )
 def test_tokens_of_a_signal(prefix: int, layer: str) -> None:
     e = seewhy.explain(Tokens(prefix).eval(), torch.randn(1, 2, 128), layers=layer, targets=0)[0]
-    assert e.map().shape == (16,) and e.heatmap.shape == (128,)
+    assert e.map().shape == (16,) and e.heatmap().shape == (128,)
 
 
 def test_the_map_of_a_signal_peaks_at_the_beat_that_is_known(beat: seewhy.Explanation) -> None:
     e = beat[0]
-    assert abs(int(e.heat(target="ventricular").argmax()) - DATA.EARLY) < 25
+    assert abs(int(e.heatmap(target="ventricular").argmax()) - DATA.EARLY) < 25
     start, end = e.box(target="ventricular")
     assert start < DATA.EARLY < end < start + 80
     assert e.mask(target="ventricular").shape == (1080,)
-    normal = int(e.heat(target="normal").argmax())
+    normal = int(e.heatmap(target="normal").argmax())
     assert min(abs(normal - other) for other in DATA.BEATS if other != DATA.EARLY) < 10
 
 
 def test_the_map_of_a_volume_peaks_in_the_blob_that_is_known(blob: seewhy.Explanation) -> None:
     e = blob[0]
     for target, centre in (("bright", DATA.BRIGHT), ("dark", DATA.DARK)):
-        heat = e.heat(target=target)
+        heat = e.heatmap(target=target)
         peak = np.unravel_index(int(heat.argmax()), heat.shape)
         assert np.abs(np.subtract(peak, centre)).max() <= 2
         left, top, front, right, bottom, back = e.box(target=target)
@@ -203,9 +203,9 @@ def test_slices_are_spread_and_hold_the_peak() -> None:
 
 
 def test_the_blob_is_coloured_in_its_slices_only(blob: seewhy.Explanation) -> None:
-    picture = blob[0].overlay(target="bright", look=OverlayStyle(colors="viridis"), longest=884)
+    picture = blob[0].overlay(target="bright", style=OverlayStyle(colors="viridis"), longest=884)
     colors = colorful(picture)
-    shown = slices.choose_slices(40, 16, int(blob[0].heat(target="bright").amax((1, 2)).argmax()))
+    shown = slices.choose_slices(40, 16, int(blob[0].heatmap(target="bright").amax((1, 2)).argmax()))
     side = 220
     for place, number in enumerate(shown):
         x, y = 4 + place % 4 * side, 4 + place // 4 * side
@@ -221,7 +221,7 @@ def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
     with pytest.raises(ChoiceError, match=r"say e\[0\]"):
         e.overlay("gradcam", 0, "first")
     one = e[0]
-    sheet, comparison = one.contact_sheet("gradcam", 0), one.comparison("first", look=OverlayStyle(scale="shared"))
+    sheet, comparison = one.contact_sheet("gradcam", 0), one.comparison("first", style=OverlayStyle(scale="shared"))
     assert sheet.width > 300 and comparison.width > 600 and one.features_sheet("gradcam", 0).width > 600
     with pytest.raises(UsageError, match="photos"):
         one.classic_overlay("gradcam", 0, "first")
@@ -257,23 +257,23 @@ def test_a_weak_answer_looks_weak_on_a_shared_scale() -> None:
     inputs = torch.zeros(2, 1, 8, 8)
     inputs[0, 0, 2:5, 3:6], inputs[1, 0, 6:, 6:] = 1.0, 9.0
     e = seewhy.explain(net, inputs, layers="0", targets=[0, 1])
-    assert e.heat(target=1).amax() == 1
-    shared = [e.heat(target=target, scale="shared") for target in (0, 1)]
-    torch.testing.assert_close(shared[0], e.heat(target=0))
+    assert e.heatmap(target=1).amax() == 1
+    shared = [e.heatmap(target=target, scale="shared") for target in (0, 1)]
+    torch.testing.assert_close(shared[0], e.heatmap(target=0))
     torch.testing.assert_close(shared[1].flatten(1).amax(1), torch.tensor([0.25, 0.25]))  # of its own picture each
     one = e[0]
     assert one.on_photo(target=1, scale="shared").max() == pytest.approx(0.25)
     assert one.mask(0.2, target=1, scale="shared").sum() == 9 and one.box(target=1, scale="shared") is None
-    weak, own = (colorful(one.overlay(target=1, look=OverlayStyle(scale=scale))).max() for scale in ("shared", "own"))
+    weak, own = (colorful(one.overlay(target=1, style=OverlayStyle(scale=scale))).max() for scale in ("shared", "own"))
     assert weak < own
     blank = seewhy.explain(net, -inputs, layers="0", targets=[0, 1])
-    assert (blank.heat(target=1, scale="shared") == 0).all() and not blank[0].mask(target=0, scale="shared").any()
+    assert (blank.heatmap(target=1, scale="shared") == 0).all() and not blank[0].mask(target=0, scale="shared").any()
 
 
 def test_an_unknown_scale_is_named(beat: seewhy.Explanation) -> None:
     for call in (
         lambda: OverlayStyle(scale="shard"),
-        lambda: beat.heat(target=0, scale="shard"),
+        lambda: beat.heatmap(target=0, scale="shard"),
         lambda: beat[0].mask(target=0, scale="shard"),
         lambda: read_settings(scale="shard"),
     ):
@@ -293,7 +293,7 @@ def test_a_dense_output_of_a_signal() -> None:
     e = seewhy.explain(net.eval(), signal)
     scores = net(signal).detach()[0]
     winner = int(scores.argmax(0).bincount(minlength=3).argmax())
-    torch.testing.assert_close(e.answers[0].scores[0], scores[winner, scores.argmax(0) == winner].sum())
+    torch.testing.assert_close(e.target_results[0].scores[0], scores[winner, scores.argmax(0) == winner].sum())
     assert e.methods == ("hirescam",) and e.map().shape == (1, 40) and e.layers == ("3",)
     other = (winner + 1) % 3
     assert (

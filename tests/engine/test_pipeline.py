@@ -159,7 +159,7 @@ def test_other_ranks(kind: type[nn.Module], grids: list[tuple[int, ...]]) -> Non
     net, inputs = tiny(kind)
     e = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
     assert [info.grid for info in e.layer_info.values()] == grids
-    assert e.heat(method="gradcam", layer="first").shape == inputs.shape[:1] + inputs.shape[2:]
+    assert e.heatmap(method="gradcam", layer="first").shape == inputs.shape[:1] + inputs.shape[2:]
 
 
 def test_threads_share_a_model() -> None:

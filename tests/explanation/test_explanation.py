@@ -15,13 +15,13 @@ import seewhy
 from seewhy import OverlayStyle
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.explanation import drawing
-from seewhy.explanation.answer import Answer, LayerInfo, Picture
-from seewhy.explanation.flags import FLAGS, flags_of
+from seewhy.explanation.components import InputImage, LayerInfo, TargetResult
+from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.result import Explanation
 from seewhy.images.regions import largest_box
 from seewhy.images.view import View
 from seewhy.rendering import overlays as render
-from seewhy.tensors import positive_share, rescale, resize
+from seewhy.tensors import positive_evidence, rescale, resize
 from support.networks import Conv1dNet, InplaceNet, tiny
 
 CROP = View(photo=(60, 100), inputs=(32, 32), box=(20.0, 0.0, 80.0, 60.0))
@@ -32,16 +32,16 @@ def made(low: list[list[float]], view: View = CROP) -> Explanation:
     photo = np.full((*view.photo, 3), 128, np.uint8)
     return Explanation(
         maps={("gradcam", "1", "layer"): torch.tensor([low])},
-        answers=(Answer("1", "cat", torch.tensor([2.0]), torch.tensor([1]), torch.tensor([0.9])),),
+        target_results=(TargetResult("1", "cat", torch.tensor([2.0]), torch.tensor([1]), torch.tensor([0.9])),),
         layer_info={"layer": LayerInfo("Conv2d", (len(low), len(low[0])), 4)},
-        reached={},
+        has_gradient={},
         size=view.inputs,
         logits=torch.tensor([[0.0, 2.0, 1.0]]),
         labels=("dog", "cat", "bird, fowl"),
         inputs=torch.zeros(1, 3, *view.inputs),
-        pictures=(Picture("in/cat.jpg", photo, view),),
+        images=(InputImage("in/cat.jpg", photo, view),),
         single=True,
-        about={"model": "tiny"},
+        provenance={"model": "tiny"},
     )
 
 
@@ -59,7 +59,7 @@ def test_one_map_needs_no_choice_and_several_do() -> None:
     with pytest.raises(UnknownName, match="did you mean 'first'"):
         e.map("gradcam", 1, "frist")
     with pytest.raises(UnknownName, match="no target '4'"):
-        e.heat("gradcam", 4, "first")
+        e.heatmap("gradcam", 4, "first")
     with pytest.raises(ChoiceError, match=r"say e\[0\]"):
         e.overlay("gradcam", 1, "first")
 
@@ -106,15 +106,15 @@ def test_a_class_that_is_asked_twice_is_answered_once() -> None:
 
 
 def test_heat_is_rectified_resized_and_divided_by_its_maximum() -> None:
-    heat = made([[-3.0, 2.0], [4.0, 0.0]]).heatmap
+    heat = made([[-3.0, 2.0], [4.0, 0.0]]).heatmap()
     assert heat.shape == (32, 32) and heat.max() == 1 and heat.min() == 0
     assert heat[0, -1] == pytest.approx(0.5) and heat[0, 0] == 0 and heat[-1, 0] == 1
 
 
 def test_uniform_evidence_stays_visible_and_none_stays_blank() -> None:
-    assert (made([[2.0, 2.0]]).heatmap == 1).all()
+    assert (made([[2.0, 2.0]]).heatmap() == 1).all()
     blank = made([[-2.0, -1.0]])
-    assert (blank.heatmap == 0).all() and blank.flags() == ("no_evidence",) and blank.share() == 0
+    assert (blank.heatmap() == 0).all() and blank.flags() == ("no_evidence",) and blank.positive_evidence() == 0
     assert not blank.mask().any() and blank.box() is None
     assert made([[2.0, 2.0]]).flags() == ("constant",)
     assert set(FLAGS) >= {"constant", "no_evidence"}
@@ -122,13 +122,13 @@ def test_uniform_evidence_stays_visible_and_none_stays_blank() -> None:
 
 def test_flags_name_every_oddity() -> None:
     maps = torch.tensor([[[1.0, float("nan")]], [[0.0, 0.0]], [[1.0, 2.0]]])
-    assert flags_of(maps, torch.tensor([True, False, True])) == [("non_finite",), ("no_gradient",), ()]
-    assert flags_of(torch.ones(1, 1, 1), None) == [("no_grid",)]
+    assert find_flags(maps, torch.tensor([True, False, True])) == [("non_finite",), ("no_gradient",), ()]
+    assert find_flags(torch.ones(1, 1, 1), None) == [("no_grid",)]
 
 
 def test_pure_functions() -> None:
     assert torch.equal(rescale(torch.tensor([[2.0, 4.0], [-1.0, 0.0]])), torch.tensor([[0.5, 1.0], [0.0, 0.0]]))
-    assert positive_share(torch.tensor([[3.0, -1.0]])).item() == 0.75
+    assert positive_evidence(torch.tensor([[3.0, -1.0]])).item() == 0.75
     assert resize(torch.rand(2, 5), (9,)).shape == (2, 9) and resize(torch.rand(2, 3, 4, 5), (6, 6, 6)).shape == (
         2,
         6,
@@ -144,7 +144,7 @@ def test_the_photo_gets_the_same_function_as_the_input() -> None:
     """On a photo that is the input, placing a map is resizing it."""
     view = View((32, 32), (32, 32), (0.0, 0.0, 32.0, 32.0))
     e = made(torch.rand(5, 7).tolist(), view)
-    np.testing.assert_allclose(e.on_photo(), e.heatmap.numpy(), atol=1e-6)
+    np.testing.assert_allclose(e.on_photo(), e.heatmap().numpy(), atol=1e-6)
 
 
 def test_what_lies_outside_the_crop_is_zero() -> None:
@@ -203,14 +203,14 @@ def slow_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
 
 
 def test_overlays_dim_what_was_not_seen_and_colour_what_speaks() -> None:
-    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(look=OverlayStyle(colors="viridis")))
+    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(style=OverlayStyle(colors="viridis")))
     assert picture.shape == (60, 100, 3)
     assert picture[30, 5].max() < 60 and (picture[55, 75] == 128).all()  # dimmed outside; untouched without evidence
     assert picture[5, 25, 0] > 180 and picture[5, 25, 2] < 90  # yellow at the peak
 
 
 def test_blend_colours_everything_but_only_what_was_seen() -> None:
-    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(look=OverlayStyle("blend", "jet", 0.5)))
+    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(style=OverlayStyle("blend", "jet", 0.5)))
     assert picture[55, 75, 2] > picture[55, 75, 0] and picture[30, 5].max() < 60
 
 
@@ -263,15 +263,18 @@ def test_saved_and_loaded_again(tmp_path: Path, embedded: seewhy.LoadedModel) ->
     again = seewhy.load_explanation(tmp_path / "run")
     assert again.maps.keys() == e.maps.keys()
     assert all(torch.equal(again.maps[key], e.maps[key]) for key in e.maps)
-    assert again.view == e.view and again.answers[0].name == "espresso" and again.layer_info == e.layer_info
+    assert again.view == e.view and again.target_results[0].name == "espresso" and again.layer_info == e.layer_info
     assert again.box(method="gradcam", target=967, layer="bn2") == e.box(method="gradcam", target=967, layer="bn2")
     assert again.overlay("gradcam", 967, "bn2").size == e.overlay("gradcam", 967, "bn2").size
     record = json.loads((tmp_path / "run" / "explanation.json").read_text())
     assert record["top"][0]["name"] == "espresso" and record["files"] == ["maps.npz", "photo.jpg"]
     assert (
-        record["about"]["weights"].startswith("sha256:") and record["about"]["versions"]["torch"] == torch.__version__
+        record["provenance"]["weights"].startswith("sha256:")
+        and record["provenance"]["versions"]["torch"] == torch.__version__
     )
-    assert {"method", "target", "layer", "shape", "min", "max", "positive_share", "flags"} == record["maps"][0].keys()
+    assert {"method", "target", "layer", "shape", "min", "max", "positive_evidence", "flags"} == record["maps"][
+        0
+    ].keys()
 
 
 def test_a_loaded_photo_is_dimmed_once(tmp_path: Path) -> None:

@@ -1587,10 +1587,10 @@ def test_what_speaks_only_against_the_class_is_flagged(text: str) -> None:
     inputs = random(1, 2, 6, 7).abs() + 5
     (method,) = as_methods(text.replace("false", "False")).values()
     e = seewhy.explain(net, inputs, methods=method, layers="1", targets=0)
-    assert "no_evidence" in e.flags()[0] and not e.heat().any()
+    assert "no_evidence" in e.flags()[0] and not e.heatmap().any()
     assert bool((e.map() <= 0).all())
     turned = seewhy.explain(net, inputs, methods=method, layers="1", targets=1)
-    assert "no_evidence" not in turned.flags()[0] and float(turned.heat().amax()) == pytest.approx(1)
+    assert "no_evidence" not in turned.flags()[0] and float(turned.heatmap().amax()) == pytest.approx(1)
 
 
 def test_methods_together_flag_each_for_itself() -> None:

@@ -19,7 +19,7 @@ def test_each_class_lies_on_its_own_half(embedded: seewhy.LoadedModel) -> None:
     e = seewhy.explain(embedded, seewhy.sample("cat_espresso"), targets=["espresso", "Egyptian cat"], fit="squash")
     assert e.suggested == "bn2"
     half = e.size[1] // 2
-    espresso, cat = e.heat(target="espresso"), e.heat(target="Egyptian cat")
+    espresso, cat = e.heatmap(target="espresso"), e.heatmap(target="Egyptian cat")
     assert espresso[:, half:].sum() / espresso.sum() >= 0.8
     assert cat[:, :half].sum() / cat.sum() >= 0.8
 
@@ -38,7 +38,7 @@ def test_methods_that_know_the_class_lie_on_it_and_the_others_do_not_care(embedd
     )  # fmt: skip
     half = e.size[1] // 2
     for method in e.methods:
-        espresso, cat = e.heat(method, "espresso"), e.heat(method, "Egyptian cat")
+        espresso, cat = e.heatmap(method, "espresso"), e.heatmap(method, "Egyptian cat")
         if method in KNOW_THE_CLASS:
             assert espresso[:, half:].sum() / espresso.sum() >= 0.75, method
             assert cat[:, :half].sum() / cat.sum() >= 0.75, method
@@ -84,4 +84,4 @@ def test_weights_in_the_cache_of_torch_hub(bus: Path, tmp_path: Path, monkeypatc
     path.parent.mkdir(parents=True)
     torch.save(torchvision.models.resnet18().state_dict(), path)
     e = seewhy.explain(seewhy.load_model("torchvision/resnet18"), bus, layers="every", suggested=True)
-    assert e.suggested == "layer4" and sum(info.asked for info in e.layer_info.values()) == 20
+    assert e.suggested == "layer4" and sum(info.requested for info in e.layer_info.values()) == 20

@@ -67,7 +67,7 @@ def test_deeplab_bus_and_persons(ran: dict[str, dict[str, Any]]) -> None:
 
     def shares(e: seewhy.Explanation, method: str) -> list[float]:
         regions = {name: won == names["voc"].index(name) for name in ("bus", "person")}
-        heats = {name: e.heat(method, name) for name in regions}
+        heats = {name: e.heatmap(method, name) for name in regions}
         return [float(heats[name][region].sum() / heats[name].sum()) for name, region in regions.items()]
 
     bus, person = shares(e, "hirescam")
@@ -138,7 +138,7 @@ def test_dinov2(ran: dict[str, dict[str, Any]]) -> None:
     assert share >= 0.85 and highest  # .91; the box is .47 of the photo
     both = MAKER.again(names, names["vit"], seewhy.sample("cat_espresso"), targets=["cat", "food"])
     half = both.size[1] // 2
-    cat, food = both.heat(target="cat"), both.heat(target="food")
+    cat, food = both.heatmap(target="cat"), both.heatmap(target="food")
     assert cat[:, :half].sum() / cat.sum() >= 0.9  # .997
     assert food[:, half:].sum() / food.sum() >= 0.9  # .989
 
@@ -150,7 +150,7 @@ def test_one_class_rather_than_another(embedded: seewhy.LoadedModel, target: str
     """`demo_cat_espresso_cc0.png` of the data folder is the sample in the package: cat left, espresso right."""
     contrast = seewhy.Contrast(target, against=[rival])
     e = seewhy.explain(embedded, seewhy.sample("cat_espresso"), targets=contrast, fit="squash")
-    heat = e.heat()
+    heat = e.heatmap()
     assert float(heat[:, e.size[1] // 2 :].sum() / heat.sum()) == pytest.approx(right, abs=0.02)
 
 

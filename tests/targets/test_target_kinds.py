@@ -397,7 +397,7 @@ def test_multilabel_reaches_questions_and_methods() -> None:
         ("logprobability:0", logits.sigmoid()[0, 0].log()),
     ):
         e = seewhy.explain(net, picture, targets=text, multilabel=True, layers="1")
-        torch.testing.assert_close(e.answers[0].scores[0], expected)
+        torch.testing.assert_close(e.target_results[0].scores[0], expected)
     for method in ("scorecam", "iscam", "reciprocam(score=probability)", "shapleycam"):
         one, many = (
             seewhy.explain(net, picture, methods=method, layers="1", targets=0, multilabel=m).map() for m in (0, 1)
@@ -435,12 +435,12 @@ def test_equal_questions_are_asked_once() -> None:
     rows = Contrast(ClassScore(torch.tensor([0, 1])), [ClassScore(torch.tensor([2, 0]))])  # a rival for each picture
     e = seewhy.explain(net, picture, layers="0", targets=rows)
     assert e.logits is not None
-    torch.testing.assert_close(e.answers[0].scores, e.logits[[0, 1], [0, 1]] - e.logits[[0, 1], [2, 0]])
+    torch.testing.assert_close(e.target_results[0].scores, e.logits[[0, 1], [0, 1]] - e.logits[[0, 1], [2, 0]])
     with pytest.raises(TargetError, match="compared with itself"):
         asked(Contrast(ClassScore(torch.tensor([0, 1])), [ClassScore(torch.tensor([2, 1]))]), SCORES)
     first, second = (lambda output: output[:, 0]), (lambda output: output[:, 1])
     found = seewhy.explain(net, picture, layers="0", targets=Contrast(as_targets(first)[0], as_targets(second)))
-    torch.testing.assert_close(found.answers[0].scores, e.logits[:, 0] - e.logits[:, 1])
+    torch.testing.assert_close(found.target_results[0].scores, e.logits[:, 0] - e.logits[:, 1])
 
 
 def test_a_box_that_is_gone_scores_nothing() -> None:
@@ -606,9 +606,9 @@ def test_similarity_to_a_picture_and_a_text(tmp_path: Path) -> None:
     other = tmp_path / "other.png"
     Image.fromarray(np.full((60, 60, 3), 200, np.uint8)).save(other)
     e = seewhy.explain(model, seewhy.sample("coffee"), targets=f"like:{other}")
-    assert e.targets == ("like other.png",) and -1 <= float(e.answers[0].scores) <= 1
+    assert e.targets == ("like other.png",) and -1 <= float(e.target_results[0].scores) <= 1
     same = seewhy.explain(model, seewhy.sample("coffee"), targets=Similarity(seewhy.sample("coffee")))
-    assert float(same.answers[0].scores) == pytest.approx(1)
+    assert float(same.target_results[0].scores) == pytest.approx(1)
     with pytest.raises(TargetError, match="no text encoder"):
         seewhy.explain(model, seewhy.sample("coffee"), targets="text:a red bus")
     with pytest.raises(TargetError, match="must bring its preprocessing"):
@@ -620,7 +620,7 @@ def test_multilabel_probabilities() -> None:
     inputs = torch.rand(1, 3, 8, 8)
     e = seewhy.explain(net, inputs, layers="0", targets=[0, 1], multilabel=True)
     chances = net(inputs).sigmoid()[0]
-    assert [float(answer.probabilities) for answer in e.answers] == pytest.approx(chances[:2].tolist())  # type: ignore[arg-type]
+    assert [float(answer.probabilities) for answer in e.target_results] == pytest.approx(chances[:2].tolist())  # type: ignore[arg-type]
     assert dict((index, p) for index, _, p in e.top(3)) == pytest.approx(dict(enumerate(chances.tolist())))
 
 
@@ -628,4 +628,4 @@ def test_a_binary_logit_has_a_probability() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1), nn.Flatten(0))
     inputs = torch.rand(2, 3, 8, 8)
     e = seewhy.explain(net, inputs, layers="0")
-    assert e.answers[0].probabilities.tolist() == pytest.approx(net(inputs).sigmoid().tolist())  # type: ignore[union-attr]
+    assert e.target_results[0].probabilities.tolist() == pytest.approx(net(inputs).sigmoid().tolist())  # type: ignore[union-attr]

@@ -224,7 +224,7 @@ def test_the_suggestion_is_asked_for_once() -> None:
 def test_a_suggestion_that_comes_along_is_marked(stages: nn.Module) -> None:
     e = seewhy.explain(stages, INPUTS, layers="every", targets=1, suggested=True)
     assert e.suggested == "layer3" and e.layers[-1] == "layer3"
-    assert [info.asked for info in e.layer_info.values()] == [True] * 4 + [False]
+    assert [info.requested for info in e.layer_info.values()] == [True] * 4 + [False]
 
 
 # Grids

@@ -146,7 +146,7 @@ def test_the_overlay_is_that_of_python(opened: Opened, e: seewhy.Explanation) ->
             low = unpack(pack(e.map(method, "espresso", layer).numpy())).clip(min=0)
             top = float(tensors.resize(torch.from_numpy(low)[None], e.size).amax())
             heat = (e.view.place(low, size) / top).clip(0, 1)
-            expected = render.overlay(photo, heat, render.OverlayStyle(), e.view.seen_at(size))
+            expected = render.overlay(photo, heat, render.OverlayStyle(), e.view.visible_box_at(size))
             difference = np.abs(opened.pixels().astype(int) - np.array(expected).astype(int))
             assert difference.max() <= 3 and np.abs(np.array(expected).astype(int) - np.array(photo)).max() > 50
 
@@ -213,7 +213,7 @@ def test_the_chart_shows_numbers_of_each_layer(opened: Opened, e: seewhy.Explana
         return texts
 
     maps = [e.map("gradcam", "espresso", layer) for layer in e.layers]
-    shares = [100 * e.share("gradcam", "espresso", layer) for layer in e.layers]
+    shares = [100 * e.positive_evidence("gradcam", "espresso", layer) for layer in e.layers]
     for text, layer, share in zip(shown("share"), e.layers, shares, strict=True):
         assert text.startswith(f"{layer}: ") and text.endswith(" % positive")
         assert float(text.split(": ")[1].split(" ")[0]) == pytest.approx(share, abs=0.06)
@@ -368,15 +368,15 @@ def test_every_control_has_a_name_and_text_can_be_read(browser: Any, address: st
 @needs_browser
 def test_names_are_text_whatever_they_hold(browser: Any, e: seewhy.Explanation, tmp_path: Path) -> None:
     evil = "</script><img src=x onerror=alert(1)>\u202eشجرة🌳 Donaudampfschifffahrtsgesellschaftskapitän.jpg"
-    picture = dataclasses.replace(e.pictures[0], source=evil)  # type: ignore[index]
-    answers = tuple(dataclasses.replace(answer, name=f"{evil}{answer.key}") for answer in e.answers)
-    strange = dataclasses.replace(e, pictures=(picture,), answers=answers, notes=(evil, "{data}{script}"))
+    picture = dataclasses.replace(e.images[0], source=evil)  # type: ignore[index]
+    answers = tuple(dataclasses.replace(answer, name=f"{evil}{answer.key}") for answer in e.target_results)
+    strange = dataclasses.replace(e, images=(picture,), target_results=answers, notes=(evil, "{data}{script}"))
     text = strange.report(tmp_path / "report.html")
     assert text.isascii()
     found = Opened(browser, (tmp_path / "report.html").as_uri(), width=360)
     assert found.said == [] and len(found.asked) == 1 and found.page.locator("img").count() == 0
     assert found.page.locator("h1").inner_text() == Path(evil).name
-    assert found.page.locator("#targets bdi").first.inner_text() == f"{evil}{e.answers[0].key}"
+    assert found.page.locator("#targets bdi").first.inner_text() == f"{evil}{e.target_results[0].key}"
     assert found.do("document.documentElement.scrollWidth") <= 360
 
 
@@ -415,7 +415,7 @@ def test_what_is_no_picture_has_no_page() -> None:
         torch.nn.Conv1d(1, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten()
     )
     e = seewhy.explain(net, torch.rand(1, 1, 20))
-    assert "text/html" not in e._repr_mimebundle_() and not report.shows(e)
+    assert "text/html" not in e._repr_mimebundle_() and not report.has_page(e)
     with pytest.raises(UsageError, match="the page shows pictures"):
         e.report()
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from seewhy.bulk.plan import LABEL, Questions
-from seewhy.bulk.rows import BatchItem, as_questions, failed_rows, in_order, rows_of
+from seewhy.bulk.plan import LABEL, BulkSettings
+from seewhy.bulk.rows import BatchItem, as_target_list, failed_rows, in_order, rows_of
 from seewhy.engine.pipeline import explain
 from seewhy.errors import INPUT_ERRORS, SeewhyError, TargetError, UsageError, shorten_error
 from seewhy.explanation.result import Explanation
@@ -30,14 +30,14 @@ def ignore(message: str) -> None:
     """The default `hear`."""
 
 
-class Batches:
+class BatchExplainer:
     """Explains batches of pictures with one model and the same questions; the one function that all engines share.
 
     `size` is how many pictures go at once; it is halved where memory does not suffice. `hear` is told what one should know.
     """
 
     def __init__(
-        self, loaded: LoadedModel, questions: Questions, *, size: int, memory: int, hear: Hear = ignore
+        self, loaded: LoadedModel, questions: BulkSettings, *, size: int, memory: int, hear: Hear = ignore
     ) -> None:
         self.loaded, self.questions, self.size, self.memory, self.hear = loaded, questions, size, memory, hear
         self.proved = False  # whether the questions were ever answered
@@ -106,16 +106,16 @@ class Batches:
 
     def batch(self, taken: Sequence[BatchItem]) -> list[pa.RecordBatch]:
         """The rows of pictures that are explained together."""
-        questions = as_questions(self.questions, [one.label_class for one in taken])
+        questions = as_target_list(self.questions, [one.label_class for one in taken])
         inputs = self.inputs(taken)
         e = self.ask(inputs, questions)
         # Questions that mean the same class for every picture of the batch are answered once; here each has its rows.
         apart = (
-            [e] * len(questions) if len(e.answers) == len(questions) else [self.ask(inputs, [one]) for one in questions]
+            [e] * len(questions) if len(e.target_results) == len(questions) else [self.ask(inputs, [one]) for one in questions]
         )
         found: list[pa.RecordBatch] = []
         for number, (name, own) in enumerate(zip(self.questions.asked, apart, strict=True)):
-            answer = own.answers[number if own is e else 0]
+            answer = own.target_results[number if own is e else 0]
             found += rows_of(own, name, answer, taken, self.questions.store)
         return found
 
@@ -175,7 +175,7 @@ class Batches:
         return time.perf_counter() - start
 
 
-def askable(one: BatchItem, questions: Questions) -> BatchItem:
+def askable(one: BatchItem, questions: BulkSettings) -> BatchItem:
     """A picture with the reason why it cannot be asked, where its label is asked for and means no class."""
     if one.reason is not None or LABEL not in questions.asked or one.label_class is not None:
         return one

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from seewhy.bulk.cells import packed
-from seewhy.bulk.dataset import readable
+from seewhy.bulk.dataset import path_text
 from seewhy.bulk.decoding import DecodedImage
-from seewhy.bulk.plan import LABEL, Questions
-from seewhy.bulk.statistics import NAMES, share_inside, statistics
-from seewhy.explanation.answer import Answer
-from seewhy.explanation.flags import flags_of
+from seewhy.bulk.plan import LABEL, BulkSettings
+from seewhy.bulk.statistics import NAMES, fraction_inside, statistics
+from seewhy.explanation.components import TargetResult
+from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
 from seewhy.targets import ClassScore, Target, TopScore, as_targets, class_name
 
@@ -74,7 +74,7 @@ class BatchItem:
         return self.read.error or self.error
 
 
-def as_questions(questions: Questions, label_classes: Sequence[int | None]) -> list[Target]:
+def as_target_list(questions: BulkSettings, label_classes: Sequence[int | None]) -> list[Target]:
     """The questions of a batch; "label" is the class of each picture's own label."""
     found: list[Target] = []
     for text in questions.asked:
@@ -88,7 +88,7 @@ def as_questions(questions: Questions, label_classes: Sequence[int | None]) -> l
 
 
 def rows_of(
-    e: Explanation, question: str, answer: Answer, taken: Sequence[BatchItem], store: str
+    e: Explanation, question: str, answer: TargetResult, taken: Sequence[BatchItem], store: str
 ) -> list[pa.RecordBatch]:
     """The rows of one question of a batch: a batch for each method, a row for each picture."""
     about = picture_columns(taken, e.labels)
@@ -127,7 +127,7 @@ def picture_columns(taken: Sequence[BatchItem], names: Sequence[str] | None) -> 
     views = [read.view for read in reads]
     return {
         "id": [read.item.id for read in reads],
-        "path": [readable(read.item.path) for read in reads],
+        "path": [path_text(read.item.path) for read in reads],
         "sha256": [read.sha256 for read in reads],
         "bytes": [read.size for read in reads],
         "width": [read.photo[1] if read.photo else None for read in reads],
@@ -140,7 +140,7 @@ def picture_columns(taken: Sequence[BatchItem], names: Sequence[str] | None) -> 
     }
 
 
-def answer_columns(e: Explanation, question: str, answer: Answer) -> dict[str, Any]:
+def answer_columns(e: Explanation, question: str, answer: TargetResult) -> dict[str, Any]:
     count = len(e)
     columns: dict[str, Any] = {"question": [question] * count, "score": answer.scores.float().cpu().numpy()}
     if e.logits is not None and e.logits.shape[1] > 1:  # of one number, only its sign or its size says anything
@@ -177,7 +177,7 @@ def map_columns(
         found: dict[str, NDArray[Any]] = {"lo": lo, "hi": hi, **statistics(maps, size), "inside": inside(maps, regions)}
         for name, values in found.items():
             numbers[name].append(values)
-        flags.append(flags_of(signed, e.reached.get((target, layer))))
+        flags.append(find_flags(signed, e.has_gradient.get((target, layer))))
     listed = {name: number_lists(np.stack(values, 1)) for name, values in numbers.items()}
     return {
         "layers": [list(layers)] * count,
@@ -193,7 +193,7 @@ def inside(maps: NDArray[np.float32], regions: Sequence[NDArray[np.float32] | No
     found = np.full(len(maps), np.nan)
     known = {place: region for place, region in enumerate(regions) if region is not None}
     if known:
-        found[list(known)] = share_inside(maps[list(known)], np.stack(list(known.values())).astype(np.float64))
+        found[list(known)] = fraction_inside(maps[list(known)], np.stack(list(known.values())).astype(np.float64))
     return found
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ReadAt = Literal["convolution", "activation"]
 Fit = Literal["crop", "squash", "pad"]
-Kind = Literal["names", "targets", "text", "number", "decimal", "switch"]
+Kind = Literal["names", "targets", "text", "number", "decimal", "switch", "path"]
 
 
 @dataclass(frozen=True)

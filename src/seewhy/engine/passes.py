@@ -22,8 +22,8 @@ from seewhy.signals.layer import Context, Need, Signals, Variant, differentiate,
 from seewhy.signals.model import ModelSignals
 from seewhy.signals.scoring import Scoring
 from seewhy.targets import ResolvedTarget
-from seewhy.tracing.layer_selection import Selection
-from seewhy.tracing.trace import Call, Trace, Wanted
+from seewhy.tracing.layer_selection import LayerSelection
+from seewhy.tracing.trace import LayerCall, Trace, RecordingRequest
 
 Key = tuple[str, str, str]  # method, target, layer
 NETWORK = "network"  # in place of a layer, for methods that belong to none
@@ -44,7 +44,7 @@ class PendingJob:
     """A job at one layer, waiting for the signals of a variant of the inputs."""
 
     job: Job
-    call: Call
+    call: LayerCall
     generator: Generator[Variant, Signals, Tensor]
 
 
@@ -58,14 +58,14 @@ class Passes:
 
     network: Network
     trace: Trace
-    calls: Sequence[Call]
+    calls: Sequence[LayerCall]
     methods: dict[str, AnyMethod]
-    selection: Selection
+    selection: LayerSelection
     lenient: bool = False
     maps: dict[Key, Tensor] = field(default_factory=dict)
     reached: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     unfit: dict[str, dict[str, str]] = field(default_factory=dict)
-    silent: list[Call] = field(default_factory=list)
+    silent: list[LayerCall] = field(default_factory=list)
 
     def run(self, asked: Sequence[ResolvedTarget]) -> None:
         """Make all maps. Raises MethodError for a method that fits none of the layers, or not the one that was named;
@@ -146,7 +146,7 @@ class Passes:
 
     # 1. Backward passes
 
-    def backward(self, item: ResolvedTarget, scoring: Scoring, jobs: list[Job], *, last: bool) -> list[Call]:
+    def backward(self, item: ResolvedTarget, scoring: Scoring, jobs: list[Job], *, last: bool) -> list[LayerCall]:
         """Run jobs that share a backward pass; gives the calls that it reached (all, where none was needed)."""
         needs = needs_of(jobs)
         context = Context(self.network, item, scoring)
@@ -155,7 +155,7 @@ class Passes:
                 self.serve(jobs, call, context.signals(call))
             return list(self.calls)
 
-        def consume(call: Call, at: Signals) -> None:
+        def consume(call: LayerCall, at: Signals) -> None:
             self.serve(jobs, call, at)
 
         scores = [self.attempt(job.name, NETWORK, True, lambda: scoring(item, self.trace.output)) for job in jobs]
@@ -164,13 +164,13 @@ class Passes:
         curved = bool(needs & Need.CURVATURE)
         missed = differentiate(self.trace, context, self.calls, consume, retain_graph=not last, curved=curved)
         for call in missed:
-            if not self.lenient and (self.selection.insists_on(call) or len(missed) == len(self.calls)):
+            if not self.lenient and (self.selection.names_explicitly(call) or len(missed) == len(self.calls)):
                 raise LayerError(
                     call.name, f"target {item.name!r} does not depend on it: no gradient reaches this layer."
                 )
         return [call for call in self.calls if call not in missed]
 
-    def serve(self, jobs: list[Job], call: Call, at: Signals) -> None:
+    def serve(self, jobs: list[Job], call: LayerCall, at: Signals) -> None:
         for job in jobs:
             if isinstance(job.method, VariantMethod):
                 # It asks for gradients of other inputs only, so those that are here need not wait with it.
@@ -180,8 +180,8 @@ class Passes:
             else:
                 self.one(job, call, at)
 
-    def one(self, job: Job, call: Call, at: Signals) -> None:
-        made = self.attempt(job.name, call.name, self.selection.insists_on(call), lambda: job.method(at))
+    def one(self, job: Job, call: LayerCall, at: Signals) -> None:
+        made = self.attempt(job.name, call.name, self.selection.names_explicitly(call), lambda: job.method(at))
         if made is None:
             return
         self.keep(job, call.name, made)
@@ -191,7 +191,7 @@ class Passes:
 
     # 3. Variants of the inputs
 
-    def start(self, job: Job, call: Call, at: Signals) -> None:
+    def start(self, job: Job, call: LayerCall, at: Signals) -> None:
         assert isinstance(job.method, VariantMethod)
         self.proceed(PendingJob(job, call, job.method.passes(at)), lambda running: next(running.generator))
 
@@ -213,7 +213,7 @@ class Passes:
             self.keep(job, call.name, got)
 
     def insists(self, running: PendingJob) -> bool:
-        return self.selection.insists_on(running.call)
+        return self.selection.names_explicitly(running.call)
 
     def step(self, variant: Variant, group: list[PendingJob]) -> None:
         """Run one variant for all that wait for it."""
@@ -232,23 +232,23 @@ class Passes:
 
     def run_variant(self, network: Network, group: list[PendingJob]) -> None:
         names = frozenset(running.call.module for running in group)
-        wanted = wanted_for(needs_of([running.job for running in group]) | Need.HEAD, Wanted(names))
+        wanted = wanted_for(needs_of([running.job for running in group]) | Need.HEAD, RecordingRequest(names))
         sharing: dict[tuple[str, Scoring], list[PendingJob]] = {}
         for running in group:
             sharing.setdefault((running.job.asked.key, running.job.method.scoring), []).append(running)
         with recording_changed(network, self.network, wanted) as trace:
             network.note_to(trace)
-            at_place = {(call.module, call.index): call for call in trace.calls if call.grid is not None}
+            at_place = {(call.module, call.number): call for call in trace.calls if call.grid is not None}
             for number, ((_, scoring), some) in enumerate(sharing.items(), 1):
-                listeners: dict[Call, list[PendingJob]] = {}
+                listeners: dict[LayerCall, list[PendingJob]] = {}
                 for running in some:
-                    call = at_place.get((running.call.module, running.call.index))
+                    call = at_place.get((running.call.module, running.call.number))
                     if call is None:
                         self.refuse([running], "for changed inputs the layer is not called, or has no grid.")
                     else:
                         listeners.setdefault(call, []).append(running)
 
-                def consume(call: Call, at: Signals, listeners: dict[Call, list[PendingJob]] = listeners) -> None:
+                def consume(call: LayerCall, at: Signals, listeners: dict[LayerCall, list[PendingJob]] = listeners) -> None:
                     for running in listeners[call]:
                         self.proceed(running, lambda running: running.generator.send(at))
 

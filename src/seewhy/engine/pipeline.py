@@ -16,8 +16,9 @@ from seewhy.engine.passes import NETWORK, Passes
 from seewhy.engine.suggestion import Suggestion, suggest
 from seewhy.engine.target_resolution import answer, bound, class_logits, default_methods, notes_on, resolve
 from seewhy.errors import LayerError
-from seewhy.explanation.answer import Features, LayerInfo
-from seewhy.explanation.result import Explanation, Key
+from seewhy.explanation.components import ChannelFeatures, LayerInfo
+from seewhy.explanation.result import Explanation
+from seewhy.explanation.selection import MapKey
 from seewhy.images.preprocess import Fit
 from seewhy.methods.base import AnyMethod, NetworkMethod, VariantMethod
 from seewhy.methods.catalog import GROUPS
@@ -28,14 +29,14 @@ from seewhy.models.provenance import provenance
 from seewhy.signals.evaluator import MEMORY, Network
 from seewhy.signals.layer import Need, wanted_for
 from seewhy.targets import ResolvedTarget, as_targets
-from seewhy.tracing.grid import Hint, read_grid
-from seewhy.tracing.layer_selection import Selection, check_hint_used, select
+from seewhy.tracing.grid import GridHint, parse_grid
+from seewhy.tracing.layer_selection import LayerSelection, check_hint_used, parse_layers
 from seewhy.tracing.read_points import at_read_point
-from seewhy.tracing.record import recording
-from seewhy.tracing.trace import Call, Trace
+from seewhy.tracing.record import record_forward
+from seewhy.tracing.trace import LayerCall, Trace
 
 SUGGESTED = "suggested"
-NO_LAYERS = Selection(())
+NO_LAYERS = LayerSelection(())
 Progress = Callable[[int, int], None]
 
 
@@ -67,7 +68,7 @@ def explain(
     model, or a picture (path, PIL image, array, bytes), or a list of pictures; a picture needs a `preprocess`, which a
     loaded model brings. All arguments of a model with several are a tuple or a dict of them, of which `main` is explained
     where more than one could be; `arguments` go to the model beside pictures. `methods` are names or Method values
-    (Grad-CAM; for questions about a place HiResCAM), `layers` as in `layer_selection.select` or "suggested" (the default),
+    (Grad-CAM; for questions about a place HiResCAM), `layers` as in `layer_selection.parse_layers` or "suggested" (the default),
     `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given. `read_at`
     "activation" reads convolutions at the activation after them. `grid` says how tokens lie on the picture: (14, 14), "14x14+1".
     `multilabel`: each class has a probability of its own. `fit`
@@ -86,7 +87,7 @@ def explain(
     loaded = load_model(model, preprocess=preprocess, labels=labels)
     if fit is not None:
         loaded = with_fit(loaded, fit)
-    hinted = None if grid is None else read_grid(grid)
+    hinted = None if grid is None else parse_grid(grid)
     chosen, questions = as_methods(methods), as_targets(targets, versus)
     if seed:
         chosen = {str(method): method for method in (seeded(method, seed) for method in chosen.values())}
@@ -95,16 +96,16 @@ def explain(
     questions = bound(questions, given, loaded, multilabel=multilabel)
     layered = any(looks_at_layers(method) for method in chosen.values())
     if not layered and (given_layers := split_suggested(layers)[1]):
-        select(given_layers, module)  # a misspelt name is an error, even if no method looks at layers
+        parse_layers(given_layers, module)  # a misspelt name is an error, even if no method looks at layers
     picked, hint, doubt = choose_layers(layers, module, tensor, suggested, hinted) if layered else (NO_LAYERS, None, "")
     picked = at_read_point(picked, read_at, module)
-    selection = picked if hint is None else picked.plus(hint.layer)
+    selection = picked if hint is None else picked.with_layer(hint.layer)
     network = Network(module, tensor, memory, grid=hinted)
     needs = reduce(or_, (method.needs for method in all_methods(chosen)), Need.NOTHING)
-    with recording(module, tensor, wanted_for(needs, selection.wanted), grid=hinted) as trace:
-        calls = selection.pick(trace)
+    with record_forward(module, tensor, wanted_for(needs, selection.request), grid=hinted) as trace:
+        calls = selection.matching_calls(trace)
         check_hint_used(hinted, calls)
-        unasked = {call.name for call in calls} - {call.name for call in picked.pick(trace)}
+        unasked = {call.name for call in calls} - {call.name for call in picked.matching_calls(trace)}
         trace.calls = calls  # the others' outputs are free to go
         asked = resolve(questions, trace, loaded.labels, multilabel=multilabel)
         if methods is None:  # both need gradients only, so the recording serves either
@@ -127,20 +128,20 @@ def explain(
         layer_info.setdefault(NETWORK, whole)  # a module may have that name
     return Explanation(
         maps={key: maps[key] for key in ordered(maps, list(chosen), asked, tuple(layer_info))},
-        answers=tuple(answer(item, classes, multilabel) for item in asked),
+        target_results=tuple(answer(item, classes, multilabel) for item in asked),
         layer_info=layer_info,
-        reached=passes.reached,
+        has_gradient=passes.reached,
         size=tuple(tensor.shape[2:]),
         logits=classes,
         labels=loaded.labels,
         inputs=tensor,
-        pictures=given.pictures,
+        images=given.pictures,
         suggested=hint.layer if hint and hint.layer in layer_info else None,
         single=given.single,
         multilabel=multilabel,
         notes=(*loaded.notes, *filter(None, [doubt]), *inferred, *silent_notes(silent), *unfit_notes(passes.unfit)),
-        kept_features={layer: found for layer, found in shown.items() if layer in layer_info},
-        about=provenance(loaded, hashed=isinstance(model, LoadedModel)),
+        channel_features={layer: found for layer, found in shown.items() if layer in layer_info},
+        provenance=provenance(loaded, hashed=isinstance(model, LoadedModel)),
     )
 
 
@@ -149,14 +150,14 @@ def looks_at_layers(method: AnyMethod) -> bool:
 
 
 def choose_layers(
-    layers: Any, module: nn.Module, inputs: Tensor, extra: bool, grid: Hint | None
-) -> tuple[Selection, Suggestion | None, str]:
+    layers: Any, module: nn.Module, inputs: Tensor, extra: bool, grid: GridHint | None
+) -> tuple[LayerSelection, Suggestion | None, str]:
     """The selection that was asked for, the suggested layer where it is wanted, and what to say about that."""
     wanted, others = split_suggested(layers)
     hint, doubt = find_hint(module, inputs, grid, asked=wanted, extra=extra)
-    selection = select(others, module) if others or not wanted else NO_LAYERS
+    selection = parse_layers(others, module) if others or not wanted else NO_LAYERS
     # Added by its name: a module may be called "stages", which as a specification is a group.
-    return selection.plus(hint.layer) if hint and wanted else selection, hint, doubt
+    return selection.with_layer(hint.layer) if hint and wanted else selection, hint, doubt
 
 
 def split_suggested(layers: Any) -> tuple[bool, list[Any]]:
@@ -174,7 +175,7 @@ def all_methods(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:
 
 
 def find_hint(
-    module: nn.Module, inputs: Tensor, grid: Hint | None, *, asked: bool, extra: bool
+    module: nn.Module, inputs: Tensor, grid: GridHint | None, *, asked: bool, extra: bool
 ) -> tuple[Suggestion | None, str]:
     """The suggested layer, and what to say about it; only where it was `asked` for is it an error that there is none."""
     if not (asked or extra):
@@ -188,12 +189,12 @@ def find_hint(
         return None, f"no layer is suggested: {error.reason}"
 
 
-def strongest(call: Call, count: int) -> Features:
+def strongest(call: LayerCall, count: int) -> ChannelFeatures:
     assert call.grid is not None
-    return Features.strongest(call.grid.channels_first(call.output.detach()), count)
+    return ChannelFeatures.strongest(call.grid.channels_first(call.output.detach()), count)
 
 
-def silent_notes(silent: Sequence[Call]) -> list[str]:
+def silent_notes(silent: Sequence[LayerCall]) -> list[str]:
     return [f"left out, as no target depends on them: {', '.join(call.name for call in silent)}"] if silent else []
 
 
@@ -208,8 +209,8 @@ def unfit_notes(unfit: dict[str, dict[str, str]]) -> list[str]:
 
 
 def ordered(
-    maps: Iterable[Key], wanted: Sequence[str], asked: Sequence[ResolvedTarget], layers: Sequence[str]
-) -> list[Key]:
+    maps: Iterable[MapKey], wanted: Sequence[str], asked: Sequence[ResolvedTarget], layers: Sequence[str]
+) -> list[MapKey]:
     """The keys by method (as they were asked for), then target, then layer in execution order."""
     names = sorted(
         {method for method, _, _ in maps}, key=lambda name: (wanted.index(name.partition("#")[0]), len(name), name)
@@ -251,18 +252,18 @@ def is_group(methods: Any) -> bool:
     return any(isinstance(entry, str) and entry.strip().lower() in GROUPS for entry in entries)
 
 
-def info(call: Call, trace: Trace, read_at: str, *, asked: bool) -> LayerInfo:
+def info(call: LayerCall, trace: Trace, read_at: str, *, asked: bool) -> LayerInfo:
     assert call.grid is not None
     notes = []
-    if read_at == "activation" and issubclass(call.kind, _ConvNd):
+    if read_at == "activation" and issubclass(call.module_class, _ConvNd):
         notes.append("no activation module follows it: read at the convolution itself")
-    if not call.grid.confirmed:
+    if not call.grid.is_confirmed:
         notes.append("its axes were taken to be channels first; no convolution confirms that")
     if call.grid.source:
         notes.append(f"read as a {call.grid} grid, {call.grid.source}")
     if call.grid.prefix:
         notes.append(f"the first {call.grid.prefix} of its tokens stand for no place")
-    if (times := trace.counts[call.module]) > 1:
-        notes.append(f"call {call.index} of {times}")
+    if (times := trace.call_counts[call.module]) > 1:
+        notes.append(f"call {call.number} of {times}")
     channels = call.grid.channels_first(call.output).shape[1]
-    return LayerInfo(call.kind.__name__, call.grid.shape, channels, "; ".join(notes), asked)
+    return LayerInfo(call.module_class.__name__, call.grid.shape, channels, "; ".join(notes), asked)

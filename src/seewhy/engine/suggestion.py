@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor
 from seewhy.targets.dense import is_dense
-from seewhy.tracing.grid import TOKENS, Hint, read_grid
+from seewhy.tracing.grid import TOKENS, GridHint, parse_grid
 from seewhy.tracing.layer_selection import LIST_THEM, WORDS, check_unambiguous, has_grid
-from seewhy.tracing.record import recording
+from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image
-from seewhy.tracing.trace import Call, Trace, Wanted
+from seewhy.tracing.trace import LayerCall, Trace, RecordingRequest
 from seewhy.tracing.twin import find_module, named_modules
 
 CELLS = 4  # of a token grid, whose places are checked
@@ -26,7 +26,7 @@ TRIED = 16  # layers before the head of a dense output
 
 ZERO_HEAD = "the head passes no gradient (are its weights still zero?); its input was asked instead"
 
-Key = tuple[tuple[int, ...], Hint | None]  # the input's shape, and the grid that was given
+Key = tuple[tuple[int, ...], GridHint | None]  # the input's shape, and the grid that was given
 _known: weakref.WeakKeyDictionary[nn.Module, dict[Key, Suggestion]] = weakref.WeakKeyDictionary()
 
 
@@ -54,12 +54,12 @@ def suggest(model: nn.Module, inputs: Tensor, grid: Any = None) -> Suggestion:
     '1'
     """
     known = _known.setdefault(model, {})
-    hint = None if grid is None else read_grid(grid)
+    hint = None if grid is None else parse_grid(grid)
     key = tuple(inputs.shape[1:]), hint
     found = known.get(key)
     if found is None or find_module(model, found.layer) is None:  # layers may be taken out of a model
         model_of_one = for_image(model, 0)
-        with recording(model_of_one, inputs[:1], Wanted(), from_input=True, exact=False, grid=hint) as trace:
+        with record_forward(model_of_one, inputs[:1], RecordingRequest(), from_input=True, exact=False, grid=hint) as trace:
             found = observe(trace, learned(model), hint, alone=not isinstance(model, SingleInputModel))
         if found.note != ZERO_HEAD:  # which training changes
             known[key] = found
@@ -73,16 +73,16 @@ def learned(model: nn.Module) -> frozenset[str]:
     )
 
 
-def observe(trace: Trace, learned: frozenset[str], given: Hint | None, *, alone: bool) -> Suggestion:
+def observe(trace: Trace, learned: frozenset[str], given: GridHint | None, *, alone: bool) -> Suggestion:
     """The suggestion from one forward of a model that takes the picture `alone`, or with other inputs; `given` is the grid
     that the user gave."""
     generator = torch.Generator().manual_seed(0)
-    calls = [call for call in trace.calls if has_grid(call) and not issubclass(call.kind, nn.Linear)]
+    calls = [call for call in trace.calls if has_grid(call) and not issubclass(call.module_class, nn.Linear)]
     output = first_tensor(trace.output)
     reached = reached_by(output, calls, trace, generator)
     note = ""
     if not reached:  # a head of zeros: ask what goes into it
-        heads = [call.argument for call in trace.calls if call.argument is not None]
+        heads = [call.linear_input for call in trace.calls if call.linear_input is not None]
         if heads:
             reached = reached_by(heads[-1], calls, trace, generator)
             note = ZERO_HEAD
@@ -97,7 +97,7 @@ def observe(trace: Trace, learned: frozenset[str], given: Hint | None, *, alone:
         last, note = entering_the_head(reached, trace, learned, generator)
     same = [call for call in reached if gave_the_same(call, last)]
     # A module that gives several tensors may hand on others than this one, such as what it pooled from it.
-    best = min(same, key=lambda call: (not call.plain, is_awkward_name(call), call.name.count(".")))
+    best = min(same, key=lambda call: (not call.is_sole_output, is_awkward_name(call), call.name.count(".")))
     assert best.grid is not None
     check_unambiguous(best)
     if best.grid.layout in TOKENS and not (given and best.grid.source == given.source):
@@ -105,32 +105,32 @@ def observe(trace: Trace, learned: frozenset[str], given: Hint | None, *, alone:
     return Suggestion(best.name, note)
 
 
-def reached_by(output: Tensor | None, calls: list[Call], trace: Trace, generator: torch.Generator) -> list[Call]:
+def reached_by(output: Tensor | None, calls: list[LayerCall], trace: Trace, generator: torch.Generator) -> list[LayerCall]:
     """The calls where a random direction of `output` sends a finite gradient to at least half of the cells."""
-    found: dict[Call, bool] = {}
+    found: dict[LayerCall, bool] = {}
     if output is None or not output.requires_grad:
         return []
 
-    def listen(call: Call) -> None:
+    def listen(call: LayerCall) -> None:
         def receive(gradient: Tensor) -> None:
             assert call.grid is not None
             cells = call.grid.channels_first(gradient).abs().sum(1)
             found[call] = bool(torch.isfinite(cells).all()) and float((cells > 0).float().mean()) >= REACHED
 
-        call.ear.receive = receive
+        call.listener.on_gradient = receive
 
     for call in calls:
         listen(call)
     direction = torch.randn(output.shape, generator=generator).to(output)
-    torch.autograd.grad((output * direction).sum(), trace.roots, retain_graph=True, allow_unused=True)
+    torch.autograd.grad((output * direction).sum(), trace.leaves, retain_graph=True, allow_unused=True)
     for call in calls:
-        call.ear.receive = None
+        call.listener.on_gradient = None
     return [call for call in calls if found.get(call)]
 
 
 def entering_the_head(
-    reached: list[Call], trace: Trace, learned: frozenset[str], generator: torch.Generator
-) -> tuple[Call, str]:
+    reached: list[LayerCall], trace: Trace, learned: frozenset[str], generator: torch.Generator
+) -> tuple[LayerCall, str]:
     """For an output that is a grid itself: the last layer that a learned layer still reads and that everything passes.
 
     The last grid of all would be the output, whose map repeats the question. That everything passes is seen by one backward
@@ -147,36 +147,36 @@ def entering_the_head(
         return reached[-1], "the output is a grid itself, and nothing comes before it: its map repeats the question"
     direction = torch.randn(output.shape, generator=generator).to(output)
     for call in before[: -TRIED - 1 : -1]:
-        call.ear.receive = torch.zeros_like
+        call.listener.on_gradient = torch.zeros_like
         gradient = torch.autograd.grad((output * direction).sum(), trace.inputs, retain_graph=True, allow_unused=True)[
             0
         ]
-        call.ear.receive = None
+        call.listener.on_gradient = None
         if gradient is None or not gradient.any():
             return call, "the output is a grid itself: this is the last layer that all of it passes before its head"
     return before[-1], "the output is a grid itself: this is what its last layer reads, though other paths pass it by"
 
 
-def sees_picture(call: Call, trace: Trace) -> bool:
+def sees_picture(call: LayerCall, trace: Trace) -> bool:
     """Whether what a layer gave depends on the inputs."""
     gradient = torch.autograd.grad(call.output.sum(), trace.inputs, retain_graph=True, allow_unused=True)
     return gradient[0] is not None
 
 
-def is_awkward_name(call: Call) -> bool:
+def is_awkward_name(call: LayerCall) -> bool:
     """Whether another module that gave the same is a better answer: a group's name cannot be copied and pasted, and an
     Identity says nothing."""
-    return call.name in WORDS or issubclass(call.kind, nn.Identity)
+    return call.name in WORDS or issubclass(call.module_class, nn.Identity)
 
 
-def gave_the_same(one: Call, other: Call) -> bool:
+def gave_the_same(one: LayerCall, other: LayerCall) -> bool:
     if one.output is other.output:
         return one.version == other.version  # or a later in-place operation stands between them
     overwritten = any(call.output._version != call.version for call in (one, other))
     return not overwritten and one.output.shape == other.output.shape and torch.equal(one.output, other.output)
 
 
-def checked_order(call: Call, trace: Trace, generator: torch.Generator) -> str:
+def checked_order(call: LayerCall, trace: Trace, generator: torch.Generator) -> str:
     """Whether a few random cells of a token grid look mostly at their own place in the picture: "" where they do.
 
     What to say where a cell looks at no place more than at others, so that nothing can be told; LayerError where one looks
@@ -186,7 +186,7 @@ def checked_order(call: Call, trace: Trace, generator: torch.Generator) -> str:
     tokens = call.grid.channels_first(call.output).flatten(2)
     rows, columns = call.grid.shape
     vague = False
-    for cell in torch.randperm(call.grid.cells, generator=generator)[:CELLS].tolist():
+    for cell in torch.randperm(call.grid.cell_count, generator=generator)[:CELLS].tolist():
         direction = torch.randn(tokens.shape[:2], generator=generator).to(tokens)
         gradient = torch.autograd.grad((tokens[:, :, cell] * direction).sum(), trace.inputs, retain_graph=True)[0]
         seen = nn.functional.adaptive_avg_pool2d(gradient.abs().sum(1, keepdim=True), (rows, columns)).flatten()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.engine.inputs import Given, output_for
 from seewhy.errors import UsageError
-from seewhy.explanation.answer import Answer
+from seewhy.explanation.components import TargetResult
 from seewhy.methods.base import AnyMethod, weights_channels
 from seewhy.methods.gradient import GradCAM, HiResCAM
 from seewhy.models.loading import LoadedModel
@@ -78,8 +78,8 @@ def class_logits(trace: Trace) -> Tensor | None:
         return None
 
 
-def answer(item: ResolvedTarget, scores: Tensor | None, multilabel: bool) -> Answer:
+def answer(item: ResolvedTarget, scores: Tensor | None, multilabel: bool) -> TargetResult:
     chances = None
     if item.classes is not None and scores is not None:
         chances = probabilities(scores.float(), multilabel).gather(1, item.classes[:, None])[:, 0]
-    return Answer(item.key, item.name, item.scores.detach(), item.classes, chances)
+    return TargetResult(item.key, item.name, item.scores.detach(), item.classes, chances)

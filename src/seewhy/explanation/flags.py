@@ -14,10 +14,10 @@ FLAGS = {
 }
 
 
-def flags_of(maps: Tensor, reached: Tensor | None) -> list[tuple[str, ...]]:
-    """The flags of each signed map of a batch (B, *grid); `reached` (B,) says whether any gradient came to the layer.
+def find_flags(maps: Tensor, has_gradient: Tensor | None) -> list[tuple[str, ...]]:
+    """The flags of each signed map of a batch (B, *grid); `has_gradient` (B,) says whether any gradient came to the layer.
 
-    >>> flags_of(torch.tensor([[[1.0, 2.0]], [[-1.0, -1.0]]]), None)
+    >>> find_flags(torch.tensor([[[1.0, 2.0]], [[-1.0, -1.0]]]), None)
     [(), ('no_evidence', 'constant')]
     """
     flat = maps.flatten(1)
@@ -25,7 +25,7 @@ def flags_of(maps: Tensor, reached: Tensor | None) -> list[tuple[str, ...]]:
     finite = flat.isfinite().all(1)
     found = {
         "non_finite": ~finite,
-        "no_gradient": torch.zeros_like(finite) if reached is None else ~reached.to(finite.device),
+        "no_gradient": torch.zeros_like(finite) if has_gradient is None else ~has_gradient.to(finite.device),
         "no_evidence": finite & (flat.amax(1) <= 0),
         "constant": finite & (flat.amax(1) == flat.amin(1)) & (cells > 1),
         "no_grid": torch.full_like(finite, cells == 1),

@@ -15,7 +15,7 @@ from seewhy.explanation import drawing, saved
 from seewhy.explanation.flags import FLAGS
 from seewhy.methods.catalog import LINEAR
 from seewhy.rendering.overlays import OverlayStyle
-from seewhy.tracing.grid import grid_text
+from seewhy.tracing.grid import format_grid
 from seewhy.viewer import build_page, pack
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ LARGEST = 10_000_000  # characters in a notebook's cell; it is saved with the no
 def page(e: Explanation, look: OverlayStyle | None = None) -> str:
     """The page of an explanation of one picture, as ASCII HTML. Raises UsageError for signals and volumes, and for inputs
     that are no picture."""
-    e.one_picture("a report")
-    if not shows(e):
+    e.require_single_image("a report")
+    if not has_page(e):
         shape = tuple(e.size if e.inputs is None else e.inputs.shape[1:])
         raise UsageError(f"the page shows pictures, and an input of shape {shape} is none: use overlay() or map().")
     look = look or OverlayStyle()
@@ -48,10 +48,10 @@ def page(e: Explanation, look: OverlayStyle | None = None) -> str:
     maps = []
     for entry, values in zip(record["maps"], e.maps.values(), strict=True):
         where = {name: number[entry[name]] for name, number in numbers.items()}
-        about_map = {**where, "share": entry["positive_share"], "flags": entry["flags"]}
+        about_map = {**where, "share": entry["positive_evidence"], "flags": entry["flags"]}
         maps.append((about_map, pack(values[0].detach().float().cpu().numpy())))
-    title = Path(e.pictures[0].source).name if e.pictures else "tensor"
-    model = shown_model(str(e.about.get("model", "")))
+    title = Path(e.images[0].source).name if e.images else "tensor"
+    model = display_model_name(str(e.provenance.get("model", "")))
     share = seen_share(e)
     saw = [f"The network saw {share:.0%} of the photo; the rest is dimmed."] if share < 1 - LITTLE else []
     notes = [*record["notes"], *saw, EARLY, PACKED]
@@ -60,10 +60,10 @@ def page(e: Explanation, look: OverlayStyle | None = None) -> str:
     )
 
 
-def shown_model(uri: str) -> str:
+def display_model_name(uri: str) -> str:
     """A model's name for people.
 
-    >>> shown_model("embedded"), shown_model("timm/resnet18")
+    >>> display_model_name("embedded"), display_model_name("timm/resnet18")
     ('EfficientNet-Lite0 (embedded)', 'timm/resnet18')
     """
     return "EfficientNet-Lite0 (embedded)" if uri == "embedded" else uri
@@ -96,22 +96,22 @@ def frame(e: Explanation, look: OverlayStyle | None = None) -> str:
     )
 
 
-def shows(e: Explanation) -> bool:
+def has_page(e: Explanation) -> bool:
     """Whether there is a page for this explanation: of one picture, with a view of it."""
     return (
         len(e) == 1
         and len(e.size) == 2
-        and (e.pictures is not None or (e.inputs is not None and e.inputs.shape[1] in (1, 3)))
+        and (e.images is not None or (e.inputs is not None and e.inputs.shape[1] in (1, 3)))
     )
 
 
-def index_row(e: Explanation, folder: str, look: OverlayStyle | None = None) -> dict[str, Any]:
+def make_index_row(e: Explanation, folder: str, look: OverlayStyle | None = None) -> dict[str, Any]:
     """The line of one picture on the index page; `folder` is where its page lies, as seen from there."""
-    method, answer = e.methods[0], e.answers[0]
+    method, answer = e.methods[0], e.target_results[0]
     layer = place(e, method, e.suggested or "")
-    picture = e.overlay(method, answer.key, layer, look=look, longest=THUMBNAIL)
+    picture = e.overlay(method, answer.key, layer, style=look, longest=THUMBNAIL)
     return {
-        "name": e.pictures[0].source if e.pictures else "tensor",
+        "name": e.images[0].source if e.images else "tensor",
         "page": f"{quote(folder)}/{storage.REPORT}",
         "class": answer.name,
         "probability": answer.to_dict()["probability"],
@@ -126,7 +126,7 @@ def place(e: Explanation, method: str, layer: str) -> str:
     return layer if layer in known else known[-1]
 
 
-def failed_row(source: str, reason: str) -> dict[str, Any]:
+def make_failed_row(source: str, reason: str) -> dict[str, Any]:
     return {"name": source, "page": "", "class": "", "probability": None, "flags": [reason], "thumbnail": b""}
 
 
@@ -139,7 +139,7 @@ def data(e: Explanation, record: Mapping[str, Any], look: OverlayStyle) -> dict[
         "top": record["top"],
         "view": dataclasses.asdict(e.view),
         "flags": FLAGS,
-        "more": "--targets top5" if "command" in e.about else 'targets="top5"',
+        "more": "--targets top5" if "command" in e.provenance else 'targets="top5"',
         "unseen": seen_share(e) < 1 - LITTLE,
         "look": {"colors": look.colors, "opacity": look.opacity, "fade": look.style == "fade"},
     }
@@ -148,9 +148,9 @@ def data(e: Explanation, record: Mapping[str, Any], look: OverlayStyle) -> dict[
 def about(e: Explanation) -> dict[str, str]:
     """Where the maps come from, in words."""
     found: dict[str, str] = {}
-    for name, value in e.about.items():
+    for name, value in e.provenance.items():
         if value is not None:
             found[name] = (
                 ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
             )
-    return {**found, "input": grid_text(e.size)}
+    return {**found, "input": format_grid(e.size)}

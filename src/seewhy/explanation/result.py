@@ -19,9 +19,9 @@ from seewhy import storage, tensors
 from seewhy.errors import ChoiceError, UsageError
 from seewhy.explanation import drawing, report, saved
 from seewhy.explanation import heatmap as heat
-from seewhy.explanation.answer import Answer, Features, LayerInfo, Picture
-from seewhy.explanation.flags import flags_of
-from seewhy.explanation.selection import Key as Key
+from seewhy.explanation.components import ChannelFeatures, InputImage, LayerInfo, TargetResult
+from seewhy.explanation.flags import find_flags
+from seewhy.explanation.selection import MapKey as MapKey
 from seewhy.explanation.selection import choose, counted, fields_of, find_key
 from seewhy.images.view import View
 from seewhy.rendering import overlays as render
@@ -33,11 +33,11 @@ from seewhy.targets import class_name, probabilities
 class Explanation:
     """The signed maps (B, *grid) of one call of `explain`, by (method, target, layer), in the methods' own units.
 
-    `answers` are the targets as they were understood, `layer_info` the layers in execution order; `reached` (B,) says for
+    `target_results` are the targets as they were understood, `layer_info` the layers in execution order; `has_gradient` (B,) says for
     blank maps, by (target, layer), whether any gradient came there. `logits` (B, K) are the model's scores where it gives
     class scores, `inputs` (B, C, *size) is what the network saw, `pictures` what that was made from. `suggested` names the
     suggested layer if it was asked for, `notes` say in words what was inferred, `about` is the provenance (model, weights,
-    versions, preprocessing), `kept_features` the strongest channels by layer where they were asked for, `kept_top` the
+    versions, preprocessing), `channel_features` the strongest channels by layer where they were asked for, `top_classes` the
     likeliest classes where the logits are not kept (after `load`). `single`: one
     picture was given, so results have no batch axis; `e[i]` is one of a batch.
 
@@ -48,22 +48,22 @@ class Explanation:
     (<Explanation of 2 pictures: gradcam, target 1, layer 0>, torch.Size([2, 6, 6]), torch.Size([8, 8]))
     """
 
-    maps: Mapping[Key, Tensor]
-    answers: tuple[Answer, ...]
+    maps: Mapping[MapKey, Tensor]
+    target_results: tuple[TargetResult, ...]
     layer_info: Mapping[str, LayerInfo]
-    reached: Mapping[tuple[str, str], Tensor]
+    has_gradient: Mapping[tuple[str, str], Tensor]
     size: tuple[int, ...]
     logits: Tensor | None = None
     labels: tuple[str, ...] | None = None
     inputs: Tensor | None = None
-    pictures: tuple[Picture, ...] | None = None
+    images: tuple[InputImage, ...] | None = None
     suggested: str | None = None
     single: bool = False
     multilabel: bool = False
     notes: tuple[str, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)
-    kept_features: Mapping[str, Features] = field(default_factory=dict)
-    kept_top: tuple[tuple[int, str, float], ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    channel_features: Mapping[str, ChannelFeatures] = field(default_factory=dict)
+    top_classes: tuple[tuple[int, str, float], ...] = ()
 
     # What there is to choose from
 
@@ -73,13 +73,13 @@ class Explanation:
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
-        return tuple(answer.key for answer in self.answers)
+        return tuple(answer.key for answer in self.target_results)
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
         return tuple(self.layer_info)
 
-    def key(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Key:
+    def key(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> MapKey:
         """The key of one map. What is left out must have one value only; a target is a key, a class name or its index.
 
         Raises ChoiceError where several maps are left, UnknownName for a choice that does not exist.
@@ -98,7 +98,7 @@ class Explanation:
         maps = self.maps[self.key(method, target, layer)]
         return maps[0] if self.single else maps
 
-    def heat(
+    def heatmap(
         self,
         method: str | None = None,
         target: str | int | None = None,
@@ -114,20 +114,15 @@ class Explanation:
         found = heat.at_input(self, self.key(method, target, layer), scale)
         return found[0] if self.single else found
 
-    @property
-    def heatmap(self) -> Tensor:
-        """`heat()` of the only map there is."""
-        return self.heat()
-
-    def share(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Any:
+    def positive_evidence(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Any:
         """Share of positive evidence in a map, in [0, 1]: sum of positives / sum of absolutes; a list for a batch."""
-        shares = tensors.positive_share(self.maps[self.key(method, target, layer)]).tolist()
+        shares = tensors.positive_evidence(self.maps[self.key(method, target, layer)]).tolist()
         return shares[0] if self.single else shares
 
     def flags(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Any:
         """What is odd about a map, as names of `seewhy.explanation.flags.FLAGS`; a list of them for a batch."""
         key = self.key(method, target, layer)
-        found = flags_of(self.maps[key], self.reached.get(key[1:]))
+        found = find_flags(self.maps[key], self.has_gradient.get(key[1:]))
         return found[0] if self.single else found
 
     # Places (one picture)
@@ -145,7 +140,7 @@ class Explanation:
 
         The same function as `heat()`, read at the photo's pixels. For tensors, which have no photo, on the input.
         """
-        self.one_picture("on_photo")
+        self.require_single_image("on_photo")
         return heat.on_photo(self, self.key(method, target, layer), size, scale)
 
     def mask(self, threshold: float = 0.5, *, scale: str = "own", **choice: Any) -> NDArray[np.bool_]:
@@ -153,7 +148,7 @@ class Explanation:
 
         (H0, W0) bool on the photo; of signals (length,) and volumes (depth, height, width), on the input.
         """
-        self.one_picture("mask")
+        self.require_single_image("mask")
         return heat.mask(self, self.key(**choice), threshold, scale)
 
     def box(self, threshold: float = 0.5, *, scale: str = "own", **choice: Any) -> tuple[int, ...] | None:
@@ -162,14 +157,14 @@ class Explanation:
         (left, top, right, bottom) in photo pixels; (start, end) in a signal's samples; (left, top, front, right, bottom,
         back) in a volume, where depth goes from front to back. None where nothing reaches the threshold.
         """
-        self.one_picture("box")
+        self.require_single_image("box")
         return heat.box(self, self.key(**choice), threshold, scale)
 
     @property
     def view(self) -> View:
         """The rectangle of the photo that the network saw."""
-        if self.pictures is not None:
-            return self.pictures[0].view
+        if self.images is not None:
+            return self.images[0].view
         if len(self.size) != 2:
             raise UsageError(
                 f"a view is of photos, and this input has {len(self.size)} axes: box() and mask() are on it."
@@ -184,7 +179,7 @@ class Explanation:
         target: str | int | None = None,
         layer: str | None = None,
         *,
-        look: render.OverlayStyle | None = None,
+        style: render.OverlayStyle | None = None,
         longest: int | None = LONGEST,
     ) -> Image.Image:
         """The heat map over the whole photo; what the network did not see is dimmed.
@@ -192,7 +187,7 @@ class Explanation:
         A signal is drawn as curves, a volume as a mosaic of slices. `longest` limits the longer side in pixels (None: the
         photo's own size).
         """
-        return drawing.overlay(self, self.key(method, target, layer), look or render.OverlayStyle(), longest)
+        return drawing.overlay(self, self.key(method, target, layer), style or render.OverlayStyle(), longest)
 
     def classic_overlay(
         self, method: str | None = None, target: str | int | None = None, layer: str | None = None
@@ -206,7 +201,7 @@ class Explanation:
         target: str | int | None = None,
         *,
         layers: Sequence[str] | None = None,
-        look: render.OverlayStyle | None = None,
+        style: render.OverlayStyle | None = None,
         side: int = 220,
     ) -> Image.Image:
         """Every layer's overlay on one sheet, in execution order; `side` is the longer side of a tile in pixels."""
@@ -214,44 +209,44 @@ class Explanation:
         known = self.layers_of(method)
         shown = [layer for layer in layers or known if layer in known] or known
         keys = [self.key(method, target, layer) for layer in shown]
-        return drawing.contact_sheet(self, keys, look or render.OverlayStyle(), side)
+        return drawing.contact_sheet(self, keys, style or render.OverlayStyle(), side)
 
     def comparison(
-        self, layer: str | None = None, *, look: render.OverlayStyle | None = None, side: int = 320
+        self, layer: str | None = None, *, style: render.OverlayStyle | None = None, side: int = 320
     ) -> Image.Image:
         """Methods and targets side by side at one layer: a row for each target, a column for each method.
 
         Methods of the whole network are shown as such; many methods of one target fill several rows.
         """
-        return drawing.comparison(self, layer, look or render.OverlayStyle(), side)
+        return drawing.comparison(self, layer, style or render.OverlayStyle(), side)
 
-    def features(self, layer: str | None = None) -> Features:
+    def features(self, layer: str | None = None) -> ChannelFeatures:
         """The strongest channels of a layer, as they are: what one looked at before there were class maps.
 
         Raises UsageError where none were kept: say explain(..., features=8).
         """
-        if not self.kept_features:
+        if not self.channel_features:
             raise UsageError("no channels were kept: say explain(..., features=8) for the 8 strongest of each layer.")
-        return self.kept_features[choose("layer", layer, tuple(self.kept_features))]
+        return self.channel_features[choose("layer", layer, tuple(self.channel_features))]
 
     def features_sheet(
         self,
         method: str | None = None,
         target: str | int | None = None,
         *,
-        look: render.OverlayStyle | None = None,
+        style: render.OverlayStyle | None = None,
         side: int = 200,
     ) -> Image.Image:
         """A row for each layer: the class map, and beside it the layer's strongest channels."""
         method = choose("method", method, self.methods)
-        self.features(next(iter(self.kept_features), None))
-        keys = [self.key(method, target, layer) for layer in self.kept_features]
-        return drawing.features_sheet(self, keys, look or render.OverlayStyle(), side)
+        self.features(next(iter(self.channel_features), None))
+        keys = [self.key(method, target, layer) for layer in self.channel_features]
+        return drawing.features_sheet(self, keys, style or render.OverlayStyle(), side)
 
     # One picture of many
 
     def __len__(self) -> int:
-        return len(self.answers[0].scores)
+        return len(self.target_results[0].scores)
 
     def __getitem__(self, index: int) -> Explanation:
         if not -len(self) <= index < len(self):
@@ -263,9 +258,9 @@ class Explanation:
 
     def top(self, count: int = 5) -> list[tuple[int, str, float]]:
         """The likeliest classes of one picture: (index, name, probability), best first."""
-        self.one_picture("top")
-        if self.logits is None and self.kept_top:
-            return list(self.kept_top[:count])
+        self.require_single_image("top")
+        if self.logits is None and self.top_classes:
+            return list(self.top_classes[:count])
         if self.logits is None:
             raise UsageError("this model gives no class scores, so there are no top classes.")
         chances = self.probabilities[0]
@@ -282,7 +277,7 @@ class Explanation:
             raise UsageError("this model gives no class scores, so there are no probabilities.")
         return probabilities(self.logits.float(), self.multilabel)
 
-    def one_picture(self, what: str) -> None:
+    def require_single_image(self, what: str) -> None:
         """Raise ChoiceError unless this is an explanation of one picture."""
         if len(self) != 1:
             raise ChoiceError(
@@ -297,7 +292,7 @@ class Explanation:
         Of a signal, a volume or an input of many channels that itself is kept instead of a photo, as `input.npz` (float32).
         Files appear whole or not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
         """
-        self.one_picture("save")
+        self.require_single_image("save")
         return storage.write_run(folder, saved.document(self), {**saved.files(self), **(also or {})})
 
     @classmethod
@@ -307,12 +302,12 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the arrays, as JSON takes it: about, view, targets, layers and one entry for each map."""
-        self.one_picture("to_dict")
+        self.require_single_image("to_dict")
         return saved.document(self)
 
-    def report(self, path: str | Path | None = None, *, look: render.OverlayStyle | None = None) -> str:
+    def report(self, path: str | Path | None = None, *, style: render.OverlayStyle | None = None) -> str:
         """The explorable page of one picture as HTML, which needs nothing else; written to `path` where that is given."""
-        text = report.page(self, look)
+        text = report.page(self, style)
         if path is not None:
             storage.write_file(Path(path), text.encode("ascii"))
         return text
@@ -322,7 +317,7 @@ class Explanation:
         shown: dict[str, Any] = {"text/plain": repr(self)}
         if (picture := self._repr_png_()) is not None:
             shown["image/png"] = base64.b64encode(picture).decode()
-        if report.shows(self):
+        if report.has_page(self):
             shown["text/html"] = report.frame(self)
         return shown
 

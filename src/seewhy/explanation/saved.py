@@ -16,8 +16,8 @@ from PIL import Image
 from seewhy import storage, tensors
 from seewhy.errors import UsageError
 from seewhy.explanation import drawing
-from seewhy.explanation.answer import Answer, LayerInfo, Picture, odd_scores
-from seewhy.explanation.flags import flags_of
+from seewhy.explanation.components import InputImage, LayerInfo, TargetResult, non_finite_notes
+from seewhy.explanation.flags import find_flags
 from seewhy.images.view import View
 from seewhy.rendering import overlays as render
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 def document(e: Explanation) -> dict[str, Any]:
     """Everything but the arrays, as JSON takes it. Numbers are in the units of the maps."""
-    picture = e.pictures[0] if e.pictures else None
-    top = e.top() if e.logits is not None or e.kept_top else []
+    picture = e.images[0] if e.images else None
+    top = e.top() if e.logits is not None or e.top_classes else []
     return {
-        "picture": picture.source if picture else None,
-        "about": dict(e.about),
-        "notes": list(dict.fromkeys([*e.notes, *odd_scores(e.answers)])),
+        "image": picture.source if picture else None,
+        "provenance": dict(e.provenance),
+        "notes": list(dict.fromkeys([*e.notes, *non_finite_notes(e.target_results)])),
         "size": list(e.size),
         "view": None if picture is None else dataclasses.asdict(picture.view),
         "top": [{"class": index, "name": name, "probability": storage.number(chance)} for index, name, chance in top],
-        "targets": [answer.to_dict() for answer in e.answers],
+        "targets": [answer.to_dict() for answer in e.target_results],
         "suggested": e.suggested,
         "layers": {name: dataclasses.asdict(info) for name, info in e.layer_info.items()},
         "maps": [map_entry(e, key) for key in e.maps],
@@ -53,8 +53,8 @@ def map_entry(e: Explanation, key: tuple[str, str, str]) -> dict[str, Any]:
         "shape": list(maps.shape[1:]),
         "min": storage.number(maps.amin()),
         "max": storage.number(maps.amax()),
-        "positive_share": storage.number(tensors.positive_share(maps)[0]),
-        "flags": list(flags_of(maps, e.reached.get((target, layer)))[0]),
+        "positive_evidence": storage.number(tensors.positive_evidence(maps)[0]),
+        "flags": list(find_flags(maps, e.has_gradient.get((target, layer)))[0]),
     }
 
 
@@ -66,8 +66,8 @@ def files(e: Explanation) -> dict[str, storage.Content]:
     arrays = {"|".join(key): maps[0].float().cpu().numpy() for key, maps in e.maps.items()}
     content: dict[str, storage.Content] = {storage.MAPS: lambda file: np.savez_compressed(file, **arrays)}  # type: ignore[arg-type]
     flat = len(e.size) == 2 and (e.inputs is None or e.inputs.shape[1] in (1, 3))
-    if e.pictures is not None or flat:
-        pixels = e.pictures[0].photo if e.pictures else drawing.seen(e)
+    if e.images is not None or flat:
+        pixels = e.images[0].photo if e.images else drawing.seen(e)
         content[storage.PHOTO] = storage.jpeg(render.shrunk(pixels, render.LONGEST))
     elif e.inputs is not None:
         ground = e.inputs[0].detach().float().cpu().numpy()
@@ -94,17 +94,17 @@ def fields_from(folder: Path, data: dict[str, Any], maps: dict[Any, torch.Tensor
     layers = {name: LayerInfo(**{**info, "grid": tuple(info["grid"])}) for name, info in data["layers"].items()}
     return {
         "maps": maps,
-        "answers": tuple(map(Answer.from_dict, data["targets"])),
+        "target_results": tuple(map(TargetResult.from_dict, data["targets"])),
         "layer_info": layers,
-        "reached": {key: torch.tensor([False]) for key in blank},
+        "has_gradient": {key: torch.tensor([False]) for key in blank},
         "size": tuple(data["size"]),
-        "pictures": read_pictures(folder, data),
+        "images": read_pictures(folder, data),
         "inputs": read_input(folder) if storage.INPUT in data["files"] else None,
         "suggested": data["suggested"],
         "single": True,
         "notes": tuple(data["notes"]),
-        "kept_top": tuple((one["class"], one["name"], finite(one["probability"])) for one in data["top"]),
-        "about": data["about"],
+        "top_classes": tuple((one["class"], one["name"], finite(one["probability"])) for one in data["top"]),
+        "provenance": data["provenance"],
     }
 
 
@@ -117,7 +117,7 @@ def read_input(folder: Path) -> torch.Tensor:
         return torch.from_numpy(arrays["input"])[None]
 
 
-def read_pictures(folder: Path, data: dict[str, Any]) -> tuple[Picture, ...] | None:
+def read_pictures(folder: Path, data: dict[str, Any]) -> tuple[InputImage, ...] | None:
     if not (folder / storage.PHOTO).exists():
         return None
     with Image.open(folder / storage.PHOTO) as photo:
@@ -126,4 +126,4 @@ def read_pictures(folder: Path, data: dict[str, Any]) -> tuple[Picture, ...] | N
         view = View.whole(data["size"])
     else:
         view = View(*(tuple(data["view"][name]) for name in ("photo", "inputs", "box")))
-    return (Picture(data["picture"] or "tensor", pixels, view),)
+    return (InputImage(data["image"] or "tensor", pixels, view),)

@@ -11,10 +11,10 @@ from seewhy.targets import class_index
 if TYPE_CHECKING:
     from seewhy.explanation.result import Explanation
 
-Key = tuple[str, str, str]  # method, target, layer
+MapKey = tuple[str, str, str]  # method, target, layer
 
 
-def find_key(e: Explanation, method: str | None, target: str | int | None, layer: str | None) -> Key:
+def find_key(e: Explanation, method: str | None, target: str | int | None, layer: str | None) -> MapKey:
     """The key of one map; what is left out must have one value only."""
     method = choose("method", method, e.methods)
     return (
@@ -28,7 +28,7 @@ def target_key(e: Explanation, target: str | int | None) -> str | None:
     """The key of a target that was named by its key, its class's name or index, or a synonym."""
     if target is None or str(target) in e.targets:
         return None if target is None else str(target)
-    for answer in e.answers:
+    for answer in e.target_results:
         if answer.name == target:
             return answer.key
     if e.labels is not None and not str(target).lstrip("-").isdecimal():
@@ -53,16 +53,18 @@ def choose(kind: str, given: str | None, choices: Sequence[str], of: str = "expl
 def fields_of(e: Explanation, index: int) -> dict[str, Any]:
     """The fields that differ in the explanation of picture `index` alone."""
     at = slice(index, index + 1)
-    answers = [answer.picture(index, e.labels) for answer in e.answers]
-    keys = {answer.key: new.key for answer, new in zip(e.answers, answers, strict=True)}
+    target_results = [answer.picture(index, e.labels) for answer in e.target_results]
+    keys = {answer.key: new.key for answer, new in zip(e.target_results, target_results, strict=True)}
     return {
         "maps": {(method, keys[target], layer): maps[at] for (method, target, layer), maps in e.maps.items()},
-        "reached": {(keys[target], layer): which[at] for (target, layer), which in e.reached.items()},
-        "answers": tuple({answer.key: answer for answer in answers}.values()),  # 654 may be a picture's top1 as well
+        "has_gradient": {(keys[target], layer): which[at] for (target, layer), which in e.has_gradient.items()},
+        "target_results": tuple(
+            {answer.key: answer for answer in target_results}.values()
+        ),  # 654 may be a picture's top1 as well
         "logits": None if e.logits is None else e.logits[at],
         "inputs": None if e.inputs is None else e.inputs[at],
-        "pictures": None if e.pictures is None else e.pictures[at],
-        "kept_features": {layer: features.picture(at) for layer, features in e.kept_features.items()},
+        "images": None if e.images is None else e.images[at],
+        "channel_features": {layer: features.picture(at) for layer, features in e.channel_features.items()},
         "single": True,
     }
 

@@ -22,7 +22,7 @@ from seewhy import storage
 from seewhy.cli.explain_images import explained
 from seewhy.engine.options import Settings
 from seewhy.errors import ImageError, MethodError, UsageError
-from seewhy.explanation.report import shown_model
+from seewhy.explanation.report import display_model_name
 from seewhy.images.loading import check_picture, load_image
 from seewhy.images.samples import SAMPLES, sample
 from seewhy.methods.cards import cards
@@ -188,7 +188,7 @@ def choices(models: Sequence[LoadedModel], limits: Limits) -> dict[str, Any]:
         about, family = card.doc.partition("\n")[0], FAMILIES[card.entry.module.rpartition(".")[2]]
         methods.append({"name": name, "slow": not is_fast(as_methods(name)[name]), "about": about, "family": family})
     return {
-        "models": [{"name": shown_model(model.uri), "classes": model.labels or ()} for model in models],
+        "models": [{"name": display_model_name(model.uri), "classes": model.labels or ()} for model in models],
         "methods": methods,
         "samples": thumbnails(),
         "most": {"classes": MOST_CLASSES, "methods": MOST_METHODS, "bytes": limits.body},

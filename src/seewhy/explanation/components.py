@@ -20,7 +20,7 @@ from seewhy.targets import class_name
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class InputImage:
     """A picture as it was given: its `source` in words, its upright `photo` (H0, W0, 3) uint8, and what the network saw."""
 
     source: str
@@ -36,7 +36,7 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class TargetResult:
     """What one target found: `scores` (B,), the `classes` (B,) it meant and their `probabilities` (B,) where it is a class."""
 
     key: str
@@ -45,14 +45,14 @@ class Answer:
     classes: Tensor | None = None
     probabilities: Tensor | None = None
 
-    def picture(self, index: int, labels: Sequence[str] | None) -> Answer:
+    def picture(self, index: int, labels: Sequence[str] | None) -> TargetResult:
         """The answer for one picture of the batch, with its own class as key and name."""
         at = slice(index, index + 1)
         if self.classes is None:
-            return Answer(self.key, self.name, self.scores[at])
+            return TargetResult(self.key, self.name, self.scores[at])
         known = int(self.classes[index])
         chances = None if self.probabilities is None else self.probabilities[at]
-        return Answer(str(known), class_name(known, labels), self.scores[at], self.classes[at], chances)
+        return TargetResult(str(known), class_name(known, labels), self.scores[at], self.classes[at], chances)
 
     def to_dict(self) -> dict[str, Any]:
         """One picture's answer for JSON."""
@@ -74,11 +74,11 @@ class Answer:
         return cls(data["key"], data["name"], torch.tensor([score]), classes, chances)
 
 
-def odd_scores(answers: Sequence[Answer]) -> list[str]:
+def non_finite_notes(target_results: Sequence[TargetResult]) -> list[str]:
     """A note for each answer of one picture whose score or probability is not a finite number."""
     odd = [
         answer.name
-        for answer in answers
+        for answer in target_results
         if not all(
             values[:1].isfinite().all() for values in (answer.scores, answer.probabilities) if values is not None
         )
@@ -90,18 +90,18 @@ def odd_scores(answers: Sequence[Answer]) -> list[str]:
 class LayerInfo:
     """A layer as it was watched: class of its module, `grid`, `channels`, and a `note` where something was inferred.
 
-    `asked` is False for a suggested layer that came along unasked.
+    `requested` is False for the suggested layer if it was added without being selected.
     """
 
     kind: str
     grid: tuple[int, ...]
     channels: int
     note: str = ""
-    asked: bool = True
+    requested: bool = True
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class ChannelFeatures:
     """The strongest channels of a layer: their indices (B, N), and what they show (B, N, *grid), strongest first.
 
     Strongest are those that vary most over the picture (the standard deviation over the grid): a channel that is high
@@ -119,6 +119,6 @@ class Features:
         rows = torch.arange(len(channels), device=channels.device)[:, None]
         return cls(channels, activations[rows, channels].detach().clone())
 
-    def picture(self, at: slice) -> Features:
+    def picture(self, at: slice) -> ChannelFeatures:
         """Those of one picture of the batch."""
-        return Features(self.channels[at], self.maps[at])
+        return ChannelFeatures(self.channels[at], self.maps[at])
