@@ -19,10 +19,10 @@ from PIL import Image
 from pyarrow import parquet
 
 import seewhy
-from seewhy.bulk.bulk_run import PER_LAYER, BulkRun, footer, map_of, view_of
+from seewhy.bulk.bulk_run import PER_LAYER, BulkRun, read_footer, decode_map, view_from_row
 from seewhy.bulk.export import export, run_lengths
 from seewhy.bulk.job import run_job
-from seewhy.bulk.plan import Questions
+from seewhy.bulk.plan import BulkSettings
 from seewhy.bulk.worker import Resources
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.images.view import View
@@ -36,12 +36,12 @@ GOOD = [
 BAD = {f"{CUP}/broken.jpg": "not a picture", "unheard of/x.png": "its label 'unheard of' is no class of the model"}
 COLUMNS = [
     "id", "path", "sha256", "bytes", "width", "height", "view", "input", "label", "label_class", "label_name",
-    "predicted", "predicted_name", "confidence", "question", "target", "target_class", "target_name", "score",
-    "probability", "method", "layers", "shapes", "lo", "hi", "maps", "positive", "peak_x", "peak_y", "centre_x",
-    "centre_y", "spread", "border", "corner", "inside", "flags", "error",
+    "predicted", "predicted_name", "confidence", "target", "target_key", "target_class", "target_name", "score",
+    "probability", "method", "layers", "shapes", "lo", "hi", "maps", "positive", "peak_x", "peak_y", "center_x",
+    "center_y", "spread", "border", "corner", "inside", "flags", "error",
 ]  # fmt: skip
 METHODS, ASKED = ("gradcam", "layercam"), ("top1", "top2", "label")
-CHOICE = {"method": "gradcam", "question": "label"}
+CHOICE = {"method": "gradcam", "target": "label"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,7 +72,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job(embedded: seewhy.LoadedModel, given: Path, out: Path, **asked: Any) -> BulkRun:
     settings = {"means": Resources(workers=0), "batch": 4, "part_size": 3, "quiet": True}
-    run_job(embedded, [str(given)], out, Questions(**asked), **settings)
+    run_job(embedded, [str(given)], out, BulkSettings(**asked), **settings)
     return BulkRun.read(out)
 
 
@@ -114,14 +114,14 @@ def close(found: NDArray[Any], expected: NDArray[Any], hi: float, lo: float) -> 
 
 
 def test_every_picture_question_and_method_has_a_row(run: BulkRun) -> None:
-    rows = run.table.select(["id", "question", "method", "error"]).to_pylist()
+    rows = run.table.select(["id", "target", "method", "error"]).to_pylist()
     order = sorted([*GOOD, *BAD])
     expected = [
         (name, question, method)
         for name in order
         for question, method in ([(q, m) for q in ASKED for m in METHODS] if name in GOOD else [(None, None)])
     ]
-    assert [(row["id"], row["question"], row["method"]) for row in rows] == expected
+    assert [(row["id"], row["target"], row["method"]) for row in rows] == expected
     assert len(run) == len(expected) == 38 and run.complete and len(run.files) == 3
     assert repr(run) == f"<Run {run.folder}: 38 rows, complete>"
 
@@ -131,7 +131,7 @@ def test_a_part_is_a_plain_parquet_file(run: BulkRun) -> None:
     for part, path in enumerate(run.files):
         table = parquet.read_table(path)
         assert table.column_names == COLUMNS
-        assert footer(path)["part"] == part and footer(path)["settings"] == run.settings
+        assert read_footer(path)["part"] == part and read_footer(path)["settings"] == run.settings
         ids += list(dict.fromkeys(table["id"].to_pylist()))
     assert ids == sorted([*GOOD, *BAD])
     for name in ("view", "lo", "hi", *PER_LAYER[4:-1]):
@@ -141,7 +141,7 @@ def test_a_part_is_a_plain_parquet_file(run: BulkRun) -> None:
 
 
 def test_what_is_known_of_a_picture(run: BulkRun, photos: Path) -> None:
-    for row in run.table.filter(pc.field("question") == "top1").to_pylist():
+    for row in run.table.filter(pc.field("target") == "top1").to_pylist():
         content = (photos / row["id"]).read_bytes()
         assert row["path"] == str(photos / row["id"]) and Path(row["path"]).is_file()
         assert (row["sha256"], row["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
@@ -168,16 +168,16 @@ def test_answers_are_those_of_explain(run: BulkRun, explained: dict[str, seewhy.
         index, name, chance = e.top(1)[0]
         assert (row["predicted"], row["predicted_name"]) == (index, name)
         assert row["confidence"] == pytest.approx(chance, rel=1e-3)
-        wanted = {"top1": e.top(2)[0], "top2": e.top(2)[1]}.get(row["question"])
+        wanted = {"top1": e.top(2)[0], "top2": e.top(2)[1]}.get(row["target"])
         assert e.logits is not None
         if wanted is None:
             assert row["target_name"] == label_of(row["id"]) and row["target_class"] == row["label_class"]
         else:
             assert (row["target_class"], row["target_name"]) == wanted[:2]
-        assert row["target"] == str(row["target_class"])
+        assert row["target_key"] == str(row["target_class"])
         assert row["score"] == pytest.approx(float(e.logits[0, row["target_class"]]), rel=1e-3)
         assert row["probability"] == pytest.approx(float(e.probabilities[0, row["target_class"]]), rel=1e-2)
-        view = view_of(row)
+        view = view_from_row(row)
         assert view.photo == e.view.photo and view.inputs == e.view.inputs
         assert view.box == pytest.approx(e.view.box, abs=1e-4)
 
@@ -186,14 +186,14 @@ def test_maps_of_rows_are_those_of_explain(run: BulkRun, explained: dict[str, se
     for row in run.table.filter(pc.is_null(run.table["error"])).to_pylist():
         assert row["layers"] == list(run.layers)
         for place, layer in enumerate(row["layers"]):
-            expected = explained[row["id"]].map(row["method"], row["target"], layer).numpy()
+            expected = explained[row["id"]].map(row["method"], row["target_key"], layer).numpy()
             assert row["shapes"][place] == list(expected.shape)
             lo, hi = row["lo"][place], row["hi"][place]
             top = max(float(abs(expected).max()), 1e-12)
             assert (lo, hi) == pytest.approx(
                 (min(0.0, float(expected.min())), max(0.0, float(expected.max()))), abs=2e-4 * top
             )
-            assert close(map_of(row, layer, run.store), expected, hi, lo), (row["id"], row["method"], layer)
+            assert close(decode_map(row, layer, run.store), expected, hi, lo), (row["id"], row["method"], layer)
 
 
 # Choosing
@@ -226,26 +226,26 @@ def test_maps_of_one_layer(run: BulkRun, explained: dict[str, seewhy.Explanation
 
 def chosen_rows(run: BulkRun) -> list[dict[str, Any]]:
     """The good rows of CHOICE as they stand in the table."""
-    wanted = (CHOICE["method"], CHOICE["question"])
-    return [row for row in run.table.to_pylist() if (row["method"], row["question"]) == wanted and row["error"] is None]
+    wanted = (CHOICE["method"], CHOICE["target"])
+    return [row for row in run.table.to_pylist() if (row["method"], row["target"]) == wanted and row["error"] is None]
 
 
 def test_select_gives_the_rows_that_are_meant(run: BulkRun) -> None:
     assert run.select("gradcam", "top2") == ("gradcam", "top2", run.layers[-1])
     good = list(run.rows("gradcam", "top2"))
     assert [row["id"] for row in good] == GOOD
-    assert {row["method"] for row in good} == {"gradcam"} and {row["question"] for row in good} == {"top2"}
+    assert {row["method"] for row in good} == {"gradcam"} and {row["target"] for row in good} == {"top2"}
     assert run.select("gradcam", "top2", run.layers[0])[2] == run.layers[0]
 
 
 @pytest.mark.parametrize(
     ("choice", "close", "words"),
     [
-        ({"method": "gradcan", "question": "top1"}, ["gradcam"], "no method 'gradcan'.*did you mean 'gradcam'"),
+        ({"method": "gradcan", "target": "top1"}, ["gradcam"], "no method 'gradcan'.*did you mean 'gradcam'"),
         (
-            {"method": "gradcam", "question": "top3"},
+            {"method": "gradcam", "target": "top3"},
             ["top2", "top1"],
-            "no question 'top3'.*This run has top1, top2, label",
+            "no target 'top3'.*This run has top1, top2, label",
         ),
         (
             {**CHOICE, "layer": "blocks.4.0.conv_pv"},
@@ -260,13 +260,13 @@ def test_what_is_not_in_the_run(choice: dict[str, str], close: list[str], words:
     for function in (run.select, run.maps, run.to_pandas):
         with pytest.raises(UnknownName, match=words) as caught:
             function(**choice)
-        assert caught.value.close[: len(close)] == close
+        assert caught.value.close_matches[: len(close)] == close
 
 
 def test_what_is_left_open(run: BulkRun) -> None:
     with pytest.raises(ChoiceError, match="2 methods, so say which: method='gradcam' or layercam"):
         run.maps()
-    with pytest.raises(ChoiceError, match="3 questions, so say which") as caught:
+    with pytest.raises(ChoiceError, match="3 targets, so say which") as caught:
         run.select("gradcam")
     assert caught.value.choices == list(ASKED)
 
@@ -354,7 +354,7 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
 
 def test_rows_in_batches_and_by_a_condition(run: BulkRun) -> None:
     some = list(
-        run.batches(["id", "target_name"], (pc.field("question") == "label") & (pc.field("method") == "gradcam"))
+        run.batches(["id", "target_name"], (pc.field("target") == "label") & (pc.field("method") == "gradcam"))
     )
     rows = [row for batch in some for row in batch.to_pylist()]
     assert rows == [{"id": name, "target_name": label_of(name)} for name in GOOD]
@@ -507,4 +507,4 @@ def test_what_cannot_be_exported(
 
 def test_a_view_of_a_row() -> None:
     row = {"view": [1.5, -2.0, 30.0, 40.0], "input": [24, 32], "width": 50, "height": 60}
-    assert view_of(row) == View((60, 50), (24, 32), (1.5, -2.0, 30.0, 40.0))
+    assert view_from_row(row) == View((60, 50), (24, 32), (1.5, -2.0, 30.0, 40.0))

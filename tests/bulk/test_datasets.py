@@ -21,11 +21,11 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from seewhy.bulk.dataset import Item, Items, ListDataset, readable, with_own_ids
-from seewhy.bulk.discovery import find_items
+from seewhy.bulk.dataset import Item, Dataset, ListDataset, path_text, with_own_ids
+from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.manifest import read_boxes, read_table
-from seewhy.bulk.tars import Tars, expand_braces, members
+from seewhy.bulk.tars import TarDataset, expand_braces, members
 from seewhy.errors import ImageError, UnknownName, UsageError
 from seewhy.images.discovery import find_images, walk
 
@@ -45,12 +45,12 @@ def png(level: int = 9) -> bytes:
     return file.getvalue()
 
 
-def everything(items: Items) -> list[Item]:
+def everything(items: Dataset) -> list[Item]:
     return [item for part in range(items.parts) for item in items.part(part)]
 
 
 def found(*given: Any, size: int = 100) -> list[Item]:
-    return everything(find_items([str(one) for one in given], size))
+    return everything(find_dataset([str(one) for one in given], size))
 
 
 def told(*given: Any) -> dict[str, str | None]:
@@ -95,7 +95,7 @@ def test_parts_hold_every_item_once_and_in_order() -> None:
 def test_folders_are_labels_and_the_order_is_fixed(tmp_path: Path) -> None:
     for name in ("dog/2.jpg", "dog/10.JPG", "cat/1.png", "cat/deep/er/3.webp", "cat/notes.txt", "bird/data.csv"):
         put(tmp_path / name)
-    items = find_items([str(tmp_path)], 100)
+    items = find_dataset([str(tmp_path)], 100)
     assert [(item.id, item.label) for item in everything(items)] == [
         ("cat/1.png", "cat"), ("cat/deep/er/3.webp", "cat"), ("dog/10.JPG", "dog"), ("dog/2.jpg", "dog"),
     ]  # fmt: skip
@@ -106,7 +106,7 @@ def test_folders_are_labels_and_the_order_is_fixed(tmp_path: Path) -> None:
 def test_one_picture_in_the_root_and_nothing_is_labelled(tmp_path: Path) -> None:
     put(tmp_path / "cat" / "1.jpg")
     put(tmp_path / "0.jpg")
-    items = find_items([str(tmp_path)], 100)
+    items = find_dataset([str(tmp_path)], 100)
     assert [(item.id, item.label, item.group) for item in everything(items)] == [
         ("0.jpg", None, False), ("cat/1.jpg", None, False),
     ]  # fmt: skip
@@ -133,7 +133,7 @@ def test_names_in_both_unicode_forms_and_in_none(tmp_path: Path) -> None:
     for item in items:
         item.id.encode()  # all of them can be written into a file
     assert {os.fsencode(item.path)[-8:] for item in items} >= {b"caf\xe9.jpg"}
-    assert readable(BYTES) == "caf\\xe9.jpg"
+    assert path_text(BYTES) == "caf\\xe9.jpg"
 
 
 def test_a_label_that_is_no_utf8_can_be_written(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_nothing_to_explain(given: list[str], tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "a.jpg")
     with pytest.raises(UsageError, match=r"no input|no such file or folder"):
-        find_items(given, 10)
+        find_dataset(given, 10)
 
 
 def test_folders_and_lists_without_pictures(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_folders_and_lists_without_pictures(tmp_path: Path) -> None:
     put(tmp_path / "table.csv", b"path\n")
     for name in ("a", "list.txt", "table.csv"):
         with pytest.raises(UsageError, match="no pictures in there"):
-            find_items([str(tmp_path / name)], 10)
+            find_dataset([str(tmp_path / name)], 10)
     with pytest.raises(ImageError, match="no pictures in this folder"):
         find_images([str(tmp_path / "a")])
 
@@ -240,7 +240,7 @@ def test_a_line_ends_where_a_file_says_and_not_where_unicode_might(tmp_path: Pat
 
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"list\.txt: no such file"):
-        find_items([str(tmp_path / "list.txt")], 10)
+        find_dataset([str(tmp_path / "list.txt")], 10)
 
 
 def test_kinds_of_input_together(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_kinds_of_input_together(tmp_path: Path) -> None:
     put(tmp_path / "list.txt", b"cat/1.jpg\tdog\n")
     put(tmp_path / "table.csv", b"file\nx.jpg\n")
     single = put(tmp_path / "y.jpg")
-    items = find_items([str(tmp_path / name) for name in ("folder", "list.txt", "table.csv", "y.jpg")], 2)
+    items = find_dataset([str(tmp_path / name) for name in ("folder", "list.txt", "table.csv", "y.jpg")], 2)
     assert [(item.id, item.label) for item in everything(items)] == [
         ("cat/1.jpg", "cat"), ("cat/1.jpg#2", "dog"), ("x.jpg", None), (str(single), None),
     ]  # fmt: skip
@@ -424,13 +424,13 @@ def test_a_table_that_cannot_be_read(name: str, content: bytes, tmp_path: Path) 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     for ending in ("csv", "tsv", "parquet"):
         with pytest.raises(UsageError, match="this table cannot be read"):
-            find_items([str(tmp_path / f"none.{ending}")], 10)
+            find_dataset([str(tmp_path / f"none.{ending}")], 10)
 
 
 def test_a_table_without_paths(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="has pth, label; one must be called path or file") as caught:
         table(tmp_path / "t.csv", b"pth,label\na.jpg,1\n")
-    assert caught.value.close == ["pth"]
+    assert caught.value.close_matches == ["pth"]
 
 
 # Tar files
@@ -456,8 +456,8 @@ SMALL = [("a.png", png(1)), ("a.cls", b"3\n"), ("b.png", png(2)), ("b.cls", b"4"
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_a_tar_file_whatever_it_is_compressed_with(mode: str, tmp_path: Path) -> None:
     path = tar(tmp_path / f"x.tar{mode[1:].replace(':', '.')}", SMALL, mode)
-    items = find_items([str(path)], 1)
-    assert isinstance(items, Tars) and (items.parts, items.count, items.labels) == (1, None, [])
+    items = find_dataset([str(path)], 1)
+    assert isinstance(items, TarDataset) and (items.parts, items.count, items.labels) == (1, None, [])
     assert [(item.id, item.label, item.data) for item in items.part(0)] == [
         (f"{path.name}/{key}", label, png(level)) for key, label, level in (("a", "3", 1), ("b", "4", 2), ("c", "5", 3))
     ]
@@ -594,7 +594,7 @@ def test_a_tar_file_without_pictures_or_without_anything(tmp_path: Path) -> None
     with pytest.raises(FileNotFoundError):  # of the disk, not of the file: it may come back
         in_tar(tmp_path / "none.tar")
     with pytest.raises(UsageError, match=r"none\.tar: no such file"):
-        find_items([str(tmp_path / "none.tar")], 3)
+        find_dataset([str(tmp_path / "none.tar")], 3)
     (none,) = in_tar(put(tmp_path / "text.tar", b"no tar file" * 100))
     assert none.error
     if sys.version_info < (3, 14):
@@ -607,11 +607,11 @@ def test_many_tar_files_by_range_by_star_and_by_folder(tmp_path: Path) -> None:
         tar(tmp_path / f"train-{number:03}.tar", SMALL)
     put(tmp_path / "sizes.json")
     put(tmp_path / ".train-000.tar")
-    ranged = find_items([str(tmp_path / "train-{008..010}.tar")], 5)
-    assert isinstance(ranged, Tars)
+    ranged = find_dataset([str(tmp_path / "train-{008..010}.tar")], 5)
+    assert isinstance(ranged, TarDataset)
     assert [Path(path).name for path in ranged.paths] == ["train-008.tar", "train-009.tar", "train-010.tar"]
     for given in (tmp_path, tmp_path / "*.tar", tmp_path / "train-{008..011}.tar"):
-        items = find_items([str(given)], 5)
+        items = find_dataset([str(given)], 5)
         assert items.parts == 4 and len(everything(items)) == 12
     assert expand_braces("a-{9..11}-{0..1}") == [f"a-{one}-{other}" for one in (9, 10, 11) for other in (0, 1)]
     assert expand_braces("a-{x..y}{1,2}") == ["a-{x..y}{1,2}"]
@@ -621,9 +621,9 @@ def test_tar_files_stand_alone(tmp_path: Path) -> None:
     path = tar(tmp_path / "tars" / "x.tar", SMALL)
     picture = put(tmp_path / "a.jpg")
     with pytest.raises(UsageError, match=r"tar files and other input together.*a\.jpg"):
-        find_items([str(path), str(picture)], 5)
+        find_dataset([str(path), str(picture)], 5)
     with pytest.raises(UsageError, match="tar files and other input together"):
-        find_items([str(picture), str(tmp_path / "tars")], 5)
+        find_dataset([str(picture), str(tmp_path / "tars")], 5)
     put(tmp_path / "tars" / "deep" / "b.jpg")  # a folder with pictures is a folder of pictures
     assert list(told(tmp_path / "tars")) == ["deep/b.jpg"]
 
@@ -637,7 +637,7 @@ def test_a_part_alone_is_that_part_and_little_to_send(tmp_path: Path, kind: str)
         put(tmp_path / "folder" / "caf\udce9" / f"{number:02d}.jpg")
         tar(tmp_path / "tars" / f"{number % 20}" / f"{number // 20}.tar", SMALL[:2])
     given = [str(tmp_path / "folder")] if kind == "folder" else sorted(map(str, (tmp_path / "tars").rglob("*.tar")))
-    items = find_items(given, 1)
+    items = find_dataset(given, 1)
     assert items.parts == 40
     for part in (0, 7, 39):
         sent = pickle.dumps(items.alone(part))
@@ -658,7 +658,7 @@ def test_a_digest_is_of_the_pictures_and_not_of_their_place(tmp_path: Path) -> N
         tar(tmp_path / root / "tars" / "x.tar", SMALL)
 
     def digest(*parts: str) -> str:
-        return find_items([str(tmp_path.joinpath(*parts))], 3).digest()
+        return find_dataset([str(tmp_path.joinpath(*parts))], 3).digest()
 
     for name in ("", "table.csv", "list.txt", "tars"):
         assert digest("here", name) == digest("there/deeper", name)
@@ -685,13 +685,13 @@ def test_a_digest_tells_any_change() -> None:
 
 def test_the_digest_of_tar_files(tmp_path: Path) -> None:
     one, two = (tar(tmp_path / f"{n}.tar", SMALL[: 2 * n]) for n in (1, 2))
-    assert Tars([str(one), str(two)]).digest() != Tars([str(two), str(one)]).digest()
-    first = Tars([str(one)]).digest()
-    assert first == Tars([str(tar(tmp_path / "moved" / "1.tar", SMALL[:2]))]).digest()
+    assert TarDataset([str(one), str(two)]).digest() != TarDataset([str(two), str(one)]).digest()
+    first = TarDataset([str(one)]).digest()
+    assert first == TarDataset([str(tar(tmp_path / "moved" / "1.tar", SMALL[:2]))]).digest()
     put(one, one.read_bytes() + bytes(512))
-    assert Tars([str(one)]).digest() != first
+    assert TarDataset([str(one)]).digest() != first
     one.unlink()
-    assert Tars([str(one)]).digest() != first
+    assert TarDataset([str(one)]).digest() != first
 
 
 # Classes
@@ -733,7 +733,7 @@ def test_alphabetical_order_as_torchvision_has_it(tmp_path: Path) -> None:
     folders = ["b", "B", "_x", "a-1", "a1", "É", "z z"]
     for name in folders:
         put(tmp_path / name / "1.png", png())
-    items = find_items([str(tmp_path)], 10)
+    items = find_dataset([str(tmp_path)], 10)
     assert isinstance(items, ListDataset)
     of = LabelResolver(items.labels, grouped=items.grouped, names=None, count=len(folders))
     assert {name: of(name) for name in folders} == ImageFolder(str(tmp_path)).class_to_idx

@@ -20,7 +20,7 @@ from seewhy.bulk.dataset import Item
 from seewhy.bulk.decoding import LARGEST, DecodedImage, Reader, read
 from seewhy.bulk.input_regions import from_boxes, from_mask
 from seewhy.images.loading import load_image
-from seewhy.images.preprocess import Cut, Preprocess
+from seewhy.images.preprocess import ResizedCrop, Preprocess
 from seewhy.images.view import View
 
 PREPROCESS = Preprocess((16, 24), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bilinear", 20)
@@ -56,7 +56,7 @@ def test_what_is_known_of_a_picture(tmp_path: Path) -> None:
     assert (found.item.id, found.item.label) == ("name", "7")
     assert (found.sha256, found.size, found.photo) == (hashlib.sha256(content).hexdigest(), len(content), (30, 50))
     inputs, view = PREPROCESS(picture(30, 50))
-    assert found.view == view and isinstance(found.inputs, Cut)
+    assert found.view == view and isinstance(found.inputs, ResizedCrop)
     assert torch.equal(PREPROCESS.batch([found.inputs]), inputs)
 
 
@@ -355,7 +355,7 @@ def test_boxes_masks_and_bytes_travel_to_a_process_and_back(tmp_path: Path, made
     item = Item("x.tar/a", "x.tar/a.png", data=content, boxes=((1, 2, 30, 20),), label="cat")
     ((_, found),) = made(PREPROCESS, 1).stream([(0, item)], 2)
     here = read(item, PREPROCESS, LIMIT)
-    assert isinstance(found.inputs, Cut) and isinstance(here.inputs, Cut) and found.item == here.item
+    assert isinstance(found.inputs, ResizedCrop) and isinstance(here.inputs, ResizedCrop) and found.item == here.item
     np.testing.assert_array_equal(found.inputs.pixels, here.inputs.pixels)
     np.testing.assert_array_equal(found.region, here.region)
     assert (found.view, found.sha256, found.inputs.corner) == (here.view, here.sha256, here.inputs.corner)

@@ -115,10 +115,10 @@ def test_rows_are_those_of_explain(small: seewhy.LoadedModel, photos: Path, tmp_
     assert len(rows) == 10 * 4 * 2
     questions = ["top1", "top2", "label", "3"]
     for number, row in enumerate(rows):
-        assert row["question"] == questions[number % 8 // 2] and row["method"] == ("gradcam", "layercam")[number % 2]
+        assert row["target"] == questions[number % 8 // 2] and row["method"] == ("gradcam", "layercam")[number % 2]
     for row in rows[::3]:
         label = row["id"].split("/")[0]
-        ranked = {"top1": "top1", "top2": "top2", "label": label, "3": 3}[row["question"]]
+        ranked = {"top1": "top1", "top2": "top2", "label": label, "3": 3}[row["target"]]
         e = seewhy.explain(
             small,
             photos / row["id"],
@@ -149,9 +149,9 @@ def test_questions_that_mean_the_same_class_have_their_rows_all_the_same(
     said = seewhy.explain(small, one).top(1)[0][0]
     job(small, one, tmp_path / "run", questions=BulkSettings(targets=("predicted", str(said), "top2")))
     rows = seewhy.read_run(tmp_path / "run").table.to_pylist()
-    assert [row["question"] for row in rows] == ["top1", str(said), "top2"]
-    assert rows[0]["maps"] == rows[1]["maps"] and rows[0]["target"] == rows[1]["target"] == str(said)
-    assert rows[2]["target"] != str(said)
+    assert [row["target"] for row in rows] == ["top1", str(said), "top2"]
+    assert rows[0]["maps"] == rows[1]["maps"] and rows[0]["target_key"] == rows[1]["target_key"] == str(said)
+    assert rows[2]["target_key"] != str(said)
 
 
 def test_the_footer_says_what_made_a_part(small: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from seewhy.bulk.cells import packed, unpacked
+from seewhy.bulk.cells import packed, dequantize
 from seewhy.bulk.input_regions import from_boxes, from_mask, overlaps, read_mask
-from seewhy.bulk.statistics import NAMES, UNIFORM, share_inside, statistics
+from seewhy.bulk.statistics import NAMES, UNIFORM, fraction_inside, statistics
 from seewhy.errors import ImageError
 from seewhy.images.preprocess import Preprocess
 from seewhy.images.view import View
@@ -86,8 +86,8 @@ def slow_statistics(signed: Floats, size: tuple[int, int]) -> dict[str, float]:
     known["peak_x"] = (best % signed.shape[1] + 0.5) / signed.shape[1]
     known["peak_y"] = (best // signed.shape[1] + 0.5) / signed.shape[0]
     places = [(i, j, (j + 0.5) / width, (i + 0.5) / height) for i in range(height) for j in range(width)]
-    x = known["centre_x"] = sum(heat[i, j] * x for i, j, x, _ in places) / total
-    y = known["centre_y"] = sum(heat[i, j] * y for i, j, _, y in places) / total
+    x = known["center_x"] = sum(heat[i, j] * x for i, j, x, _ in places) / total
+    y = known["center_y"] = sum(heat[i, j] * y for i, j, _, y in places) / total
     far = sum(heat[i, j] * ((own_x - x) ** 2 + (own_y - y) ** 2) for i, j, own_x, own_y in places) / total
     known["spread"] = math.sqrt(far)
     inner, corners = 0.0, [0.0] * 4
@@ -157,8 +157,8 @@ def test_heat_that_is_the_same_everywhere_gives_the_documented_constants() -> No
         }
         assert (
             found["positive"] == 1
-            and found["centre_x"] == pytest.approx(0.5)
-            and found["centre_y"] == pytest.approx(0.5)
+            and found["center_x"] == pytest.approx(0.5)
+            and found["center_y"] == pytest.approx(0.5)
         )
         assert found["spread"] == pytest.approx(UNIFORM["spread"], abs=1e-4) and round(UNIFORM["spread"], 2) == 0.41
         assert found["border"] == pytest.approx(UNIFORM["border"], abs=1e-6) and round(UNIFORM["border"], 2) == 0.44
@@ -174,8 +174,8 @@ def test_heat_in_a_corner(cell: tuple[int, int], corner: str) -> None:
     signed[0][cell] = 2
     found = {name: float(values[0]) for name, values in statistics(signed, (36, 72)).items()}
     assert found["corner"] == pytest.approx(1) and found["border"] > 0.9 and found["spread"] < 0.1
-    assert (found["centre_x"] > 0.9) == ("right" in corner) and (found["centre_x"] < 0.1) == ("left" in corner)
-    assert (found["centre_y"] > 0.9) == ("bottom" in corner) and (found["centre_y"] < 0.1) == ("top" in corner)
+    assert (found["center_x"] > 0.9) == ("right" in corner) and (found["center_x"] < 0.1) == ("left" in corner)
+    assert (found["center_y"] > 0.9) == ("bottom" in corner) and (found["center_y"] < 0.1) == ("top" in corner)
     assert found["peak_x"] == (cell[1] + 0.5) / 9 and found["peak_y"] == (cell[0] + 0.5) / 9
 
 
@@ -185,7 +185,7 @@ def test_heat_in_the_middle_and_on_one_side() -> None:
     maps[1, :, 0] = 1
     found = statistics(maps, (72, 36))
     assert found["border"][0] == 0 and found["corner"][0] == 0
-    assert found["border"][1] == pytest.approx(1, abs=0.1) and found["centre_y"][1] == pytest.approx(0.5)
+    assert found["border"][1] == pytest.approx(1, abs=0.1) and found["center_y"][1] == pytest.approx(0.5)
     assert found["corner"][1] == pytest.approx(0.25, abs=0.01)
 
 
@@ -197,7 +197,7 @@ def test_maps_without_heat() -> None:
     np.testing.assert_array_equal(found["positive"], [np.nan, 0, np.nan])
     for name in NAMES[1:]:
         assert np.isnan(found[name]).all(), name
-    assert np.isnan(share_inside(maps, np.ones((3, 20, 30)))).all()
+    assert np.isnan(fraction_inside(maps, np.ones((3, 20, 30)))).all()
 
 
 def test_what_is_no_number_counts_as_nothing() -> None:
@@ -209,7 +209,7 @@ def test_what_is_no_number_counts_as_nothing() -> None:
     for name in NAMES:
         np.testing.assert_array_equal(found[name], expected[name])
     regions = chance().random((4, 20, 31))
-    np.testing.assert_array_equal(share_inside(spoilt, regions), share_inside(maps, regions))
+    np.testing.assert_array_equal(fraction_inside(spoilt, regions), fraction_inside(maps, regions))
 
 
 def test_the_units_of_a_map_do_not_matter() -> None:
@@ -238,7 +238,7 @@ def test_the_share_inside_is_a_sum_over_what_is_drawn(grid: tuple[int, int], siz
     regions[0] = 0
     regions[1] = 1
     regions[2, : size[0] // 2] = 0
-    found = share_inside(maps, regions)
+    found = fraction_inside(maps, regions)
     heat = resize(torch.from_numpy(maps).double().clamp(min=0), size).numpy()
     expected = (heat * regions).sum((1, 2)) / heat.sum((1, 2))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -249,7 +249,7 @@ def test_the_share_inside_is_a_sum_over_what_is_drawn(grid: tuple[int, int], siz
 def test_the_share_of_both_sides_is_everything() -> None:
     maps = maps_of((5, 3))
     regions = chance().random((len(maps), 30, 20))
-    np.testing.assert_allclose(share_inside(maps, regions) + share_inside(maps, 1 - regions), 1, rtol=1e-9)
+    np.testing.assert_allclose(fraction_inside(maps, regions) + fraction_inside(maps, 1 - regions), 1, rtol=1e-9)
 
 
 # Regions
@@ -399,7 +399,7 @@ def back(maps: Floats, store: str) -> Floats:
     assert lo.shape == hi.shape == (len(maps),) and (lo <= 0).all() and (hi >= 0).all()
     shape = maps.shape[1:]
     return np.stack(
-        [unpacked(*args, store) for args in zip(cells, [shape] * len(maps), lo.tolist(), hi.tolist(), strict=True)]
+        [dequantize(*args, store) for args in zip(cells, [shape] * len(maps), lo.tolist(), hi.tolist(), strict=True)]
     )
 
 

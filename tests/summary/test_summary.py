@@ -23,7 +23,7 @@ import seewhy
 from seewhy import tensors
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
-from seewhy.bulk.plan import Questions
+from seewhy.bulk.plan import BulkSettings
 from seewhy.bulk.worker import Resources
 from seewhy.cli import main as cli
 from seewhy.errors import UnknownName, UsageError
@@ -91,12 +91,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(home: Path, name: str, gain: float = 1.0, **asked: Any) -> BulkRun:
-    questions = Questions(**{"targets": ("predicted", "label"), "store": "float16", **asked})
+    settings = BulkSettings(**{"targets": ("predicted", "label"), "store": "float16", **asked})
     run_job(
         model(gain),
         [str(home / "table.csv")],
         home / name,
-        questions,
+        settings,
         means=Resources(workers=0),
         batch=4,
         part_size=10,
@@ -141,7 +141,7 @@ def at_layers(row: dict[str, Any], keep: Callable[[str], bool]) -> None:
 def test_classes_are_counted_and_averaged_as_by_hand(run: BulkRun, home: Path) -> None:
     summary = summarize(run)
     answers = summary.answers
-    assert len(answers) == 36 and len(answers.failed) == 2 and summary.answers.question == "top1"
+    assert len(answers) == 36 and len(answers.failed) == 2 and summary.answers.target == "top1"
     by_hand: dict[str, list[Any]] = {}
     for name in answers.columns["id"]:
         e = seewhy.explain(model(), home / name, layers="features.0")
@@ -185,21 +185,21 @@ def test_there_is_no_contrast_where_the_run_has_not_both_maps_or_the_method_is_n
 def test_of_several_methods_questions_and_layers_one_is_shown_and_that_is_said(home: Path) -> None:
     several = made(home, "several", layers=("features.0", "features.1"), methods=("gradcam", "hirescam"))
     first = gather(several)
-    assert (first.method, first.question, first.layer) == ("gradcam", "top1", "features.1")
+    assert (first.method, first.target, first.layer) == ("gradcam", "top1", "features.1")
     assert any("2 methods in this run: shown is gradcam (--method)" in note for note in first.notes)
     other = gather(several, "hirescam", "label", "features.0")
     ids, maps = several.maps("hirescam", "label", "features.0")
     assert ids == other.columns["id"]
     np.testing.assert_array_equal(maps, other.maps)
-    for choice in ({"method": "gradcan"}, {"question": "top9"}, {"layer": "features.7"}):
+    for choice in ({"method": "gradcan"}, {"target": "top9"}, {"layer": "features.7"}):
         with pytest.raises(UnknownName):
             gather(several, **choice)
 
 
 def test_right_is_a_matter_of_the_predicted_class_whatever_the_maps_are_of(run: BulkRun) -> None:
-    wrong = {row.name: row.right for row in summarize(run, question="label").classes}
+    wrong = {row.name: row.right for row in summarize(run, target="label").classes}
     assert wrong["red"] == 1 and wrong["green"] == 1 and wrong["blue"] == pytest.approx(12 / 16)
-    assert dict(document(summarize(run, question="label"))["facts"])["right"] == "88.9% of 36 with a label"
+    assert dict(document(summarize(run, target="label"))["facts"])["right"] == "88.9% of 36 with a label"
 
 
 def test_without_a_predicted_class_nothing_is_right_or_wrong(run: BulkRun, tmp_path: Path) -> None:
@@ -239,8 +239,8 @@ def test_rows_without_the_layer_are_left_out_and_that_is_said(home: Path, tmp_pa
 def test_findings_say_how_the_pictures_came_to_their_class(run: BulkRun, monkeypatch: pytest.MonkeyPatch) -> None:
     words: list[str] = []
     monkeypatch.setattr("seewhy.summary.document.find_shortcuts", lambda *given: words.append(given[-1]) or [])
-    for question in ("top1", "label"):
-        summarize(run, question=question)
+    for target in ("top1", "label"):
+        summarize(run, target=target)
     assert words == ["predicted as", "labelled"]
 
 
@@ -256,7 +256,7 @@ def test_blank_maps_and_maps_of_one_cell_have_a_page(run: BulkRun, tmp_path: Pat
 
     def blank(row: dict[str, Any]) -> None:
         row["maps"] = [bytes(len(row["maps"][0]))]
-        for name in ("peak_x", "centre_x", "spread", "border", "corner", "inside"):
+        for name in ("peak_x", "center_x", "spread", "border", "corner", "inside"):
             row[name] = [None]
 
     for name, change in (("one", one_cell), ("blank", blank)):
@@ -281,7 +281,7 @@ def test_two_runs_are_compared_by_a_method_and_a_question_that_both_have(home: P
     one = made(home, "both ways", layers=("features.0",), methods=("layercam", "gradcam"))
     two = made(home, "one way", layers=("features.0",), methods=("gradcam",), targets=("label",))
     both = compare(one, two)
-    assert {(part.method, part.question) for part in both.answers} == {("gradcam", "label")}
+    assert {(part.method, part.target) for part in both.answers} == {("gradcam", "label")}
     assert any("gradcam for label at features.0" in text for _, text in comparison_document(both)["facts"])
     assert any(note.startswith(f"{one.folder}: 2 methods in this run") for note in both.notes)
     other = made(home, "another way", layers=("features.0",), methods=("layercam",), targets=("predicted",))
@@ -333,7 +333,7 @@ def test_the_same_answer_goes_by_names_where_classes_are_numbered_in_another_way
     def shifted(row: dict[str, Any]) -> None:
         for name in ("predicted", "target_class", "label_class"):
             row[name] += 1
-        row["target"] = str(row["target_class"])
+        row["target_key"] = str(row["target_class"])
 
     def nameless(row: dict[str, Any]) -> None:
         for number, name in (
@@ -370,7 +370,7 @@ def test_runs_without_a_common_picture_or_without_any_are_errors(run: BulkRun, t
         model(),
         [str(tmp_path / "none.png")],
         tmp_path / "none",
-        Questions(),
+        BulkSettings(),
         means=Resources(workers=0),
         batch=1,
         quiet=True,
@@ -382,7 +382,7 @@ def test_runs_without_a_common_picture_or_without_any_are_errors(run: BulkRun, t
         model(),
         [str(tmp_path / "red.png")],
         tmp_path / "red",
-        Questions(),
+        BulkSettings(),
         means=Resources(workers=0),
         batch=1,
         quiet=True,
@@ -578,7 +578,7 @@ def test_a_finding_stands_first_with_its_pictures(browser: Any, tmp_path: Path) 
         model(),
         [str(tmp_path)],
         tmp_path / "run",
-        Questions(layers=("features.0",)),
+        BulkSettings(layers=("features.0",)),
         means=Resources(workers=0),
         batch=8,
         quiet=True,

@@ -92,8 +92,8 @@ class Drill:
     `model` is a name as on the command line; None: the embedded network.
     """
 
-    def __init__(self, home: Path, say: Callable[[str], None] = print, model: str | None = None) -> None:
-        self.home, self.say, self.model = home, say, model
+    def __init__(self, home: Path, log: Callable[[str], None] = print, model: str | None = None) -> None:
+        self.home, self.log, self.model = home, log, model
         self.pictures = home / "pictures"
         make_pictures(self.pictures)
         self.kills = 0
@@ -203,11 +203,11 @@ class Drill:
         assert sorted(now) == sorted(self.reference())
         ids = [row["id"] for row in seewhy.read_run(out).table.select(["id"]).to_pylist()]
         assert len(ids) == len(set(ids)) == PICTURES
-        self.say(f"local to Ray: {len(there)} parts kept, {len(now) - len(there)} done on Ray")
+        self.log(f"local to Ray: {len(there)} parts kept, {len(now) - len(there)} done on Ray")
 
     def killed(self, how: str, parts: int) -> None:
         self.kills += 1
-        self.say(f"kill {self.kills}: {how}, {parts} parts there, all whole")
+        self.log(f"kill {self.kills}: {how}, {parts} parts there, all whole")
 
     def fresh(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.home)) / "run"
@@ -256,7 +256,7 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     home = Path(tempfile.mkdtemp(prefix="drill-"))
-    drill = Drill(home, say=lambda text: print(text, flush=True))
+    drill = Drill(home, log=lambda text: print(text, flush=True))
     for step in STEPS:
         drill.at_steps((step, 1 if step == "lock taken" else draw.randint(2, 8)))
     while drill.kills < len(STEPS) + options.random:

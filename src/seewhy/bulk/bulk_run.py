@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.cells import unpacked
+from seewhy.bulk.cells import dequantize
 from seewhy.bulk.plan import JOB, read_job
 from seewhy.errors import UnknownName, UsageError
 from seewhy.explanation.selection import choose
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CELLS = ("shapes", "lo", "hi", "maps")  # what a map is read from
 PER_LAYER = (
-    *CELLS, "positive", "peak_x", "peak_y", "centre_x", "centre_y", "spread", "border", "corner", "inside", "flags"
+    *CELLS, "positive", "peak_x", "peak_y", "center_x", "center_y", "spread", "border", "corner", "inside", "flags"
 )  # fmt: skip
 
 
@@ -107,13 +107,13 @@ class BulkRun:
         import pyarrow.compute as pc
 
         found: dict[str, dict[str, dict[str, None]]] = {}
-        for batch in self.batches(columns=["method", "question", "layers"]):
+        for batch in self.batches(columns=["method", "target", "layers"]):
             for method in batch["method"].unique().to_pylist():
                 if method is None:  # a picture that failed
                     continue
                 rows = batch.filter(pc.equal(batch["method"], method))
-                own = found.setdefault(method, {"questions": {}, "layers": {}})
-                own["questions"] |= dict.fromkeys(rows["question"].unique().to_pylist())
+                own = found.setdefault(method, {"targets": {}, "layers": {}})
+                own["targets"] |= dict.fromkeys(rows["target"].unique().to_pylist())
                 own["layers"] |= dict.fromkeys(pc.list_flatten(rows["layers"]).unique().to_pylist())
         return found
 
@@ -123,7 +123,7 @@ class BulkRun:
         return tuple(dict.fromkeys(name for own in self.kinds.values() for name in own["layers"]))
 
     def select(
-        self, method: str | None = None, question: str | None = None, layer: str | None = None
+        self, method: str | None = None, target: str | None = None, layer: str | None = None
     ) -> tuple[str, str, str]:
         """The method, question and layer that are meant; what is left out must have one value only, of several layers the last.
 
@@ -132,16 +132,16 @@ class BulkRun:
         if not self.kinds:
             raise UsageError(f"{self.folder}: no picture of this run was explained.")
         method = choose("method", method, list(self.kinds), "run")
-        question = choose("question", question, list(self.kinds[method]["questions"]), "run")
+        target = choose("target", target, list(self.kinds[method]["targets"]), "run")
         layers = list(self.kinds[method]["layers"])
         if layer is not None and layer not in layers:
             raise UnknownName("layer", layer, layers, hint=f"This run has {', '.join(layers)}.")
-        return method, question, layer or layers[-1]
+        return method, target, layer or layers[-1]
 
     def rows(
         self,
         method: str | None = None,
-        question: str | None = None,
+        target: str | None = None,
         layer: str | None = None,
         columns: Sequence[str] | None = None,
     ) -> Iterator[dict[str, Any]]:
@@ -151,9 +151,9 @@ class BulkRun:
         """
         from pyarrow.dataset import field
 
-        method, question, layer = self.select(method, question, layer)
+        method, target, layer = self.select(method, target, layer)
         wanted = None if columns is None else list(dict.fromkeys([*columns, "layers"]))
-        where = (field("method") == method) & (field("question") == question)
+        where = (field("method") == method) & (field("target") == target)
         for batch in self.batches(columns=wanted, where=where):
             for row in batch.to_pylist():
                 names = row.pop("layers")
@@ -162,29 +162,29 @@ class BulkRun:
                     yield {name: value[place] if name in PER_LAYER else value for name, value in row.items()}
 
     def maps(
-        self, method: str | None = None, question: str | None = None, layer: str | None = None
+        self, method: str | None = None, target: str | None = None, layer: str | None = None
     ) -> tuple[list[str], NDArray[np.float32]]:
         """The ids of the pictures, and their signed maps (N, h, w) at one layer, in the method's own units.
 
         Raises UsageError where the maps are of several sizes.
         """
         ids, found = [], []
-        for row in self.rows(method, question, layer, ["id", *CELLS]):
+        for row in self.rows(method, target, layer, ["id", *CELLS]):
             ids.append(row["id"])
-            found.append(map_in(row, self.store))
+            found.append(decode_layer_map(row, self.store))
         if len({one.shape for one in found}) > 1:
             raise UsageError("these maps are of several sizes; read them one by one: seewhy.read_run(RUN).rows(...).")
         return ids, np.stack(found)
 
-    def to_pandas(self, method: str | None = None, question: str | None = None, layer: str | None = None) -> Any:
+    def to_pandas(self, method: str | None = None, target: str | None = None, layer: str | None = None) -> Any:
         """A pandas.DataFrame, a row for each picture, with the numbers of one layer as columns; without maps."""
         import pandas
 
         from seewhy.bulk.rows import SCHEMA
 
         names = [name for name in SCHEMA.names if name not in ("shapes", "maps", "error", "layers")]
-        layer = self.select(method, question, layer)[2]
-        return pandas.DataFrame([{**row, "layer": layer} for row in self.rows(method, question, layer, names)])
+        layer = self.select(method, target, layer)[2]
+        return pandas.DataFrame([{**row, "layer": layer} for row in self.rows(method, target, layer, names)])
 
     def __len__(self) -> int:
         return int(self.dataset.count_rows())
@@ -197,26 +197,26 @@ class BulkRun:
 read_run = BulkRun.read
 
 
-def map_of(row: Mapping[str, Any], layer: str, store: str) -> NDArray[np.float32]:
+def decode_map(row: Mapping[str, Any], layer: str, store: str) -> NDArray[np.float32]:
     """The signed map (h, w) of one row of the table at a layer."""
     place = row["layers"].index(layer)
-    return map_in({name: row[name][place] for name in CELLS}, store)
+    return decode_layer_map({name: row[name][place] for name in CELLS}, store)
 
 
-def map_in(row: Mapping[str, Any], store: str) -> NDArray[np.float32]:
+def decode_layer_map(row: Mapping[str, Any], store: str) -> NDArray[np.float32]:
     """The signed map (h, w) of one of `BulkRun.rows`, which is of one layer."""
     height, width = row["shapes"]
-    return unpacked(row["maps"], (height, width), row["lo"], row["hi"], store)
+    return dequantize(row["maps"], (height, width), row["lo"], row["hi"], store)
 
 
-def view_of(row: Mapping[str, Any]) -> View:
+def view_from_row(row: Mapping[str, Any]) -> View:
     """Which rectangle of the photo the network saw."""
     left, top, right, bottom = row["view"]
     height, width = row["input"]
     return View((row["height"], row["width"]), (height, width), (left, top, right, bottom))
 
 
-def footer(path: Path) -> dict[str, Any]:
+def read_footer(path: Path) -> dict[str, Any]:
     """What stands at the end of a part file: the job, and the versions that wrote it."""
     from pyarrow import parquet
 

@@ -6,15 +6,15 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from seewhy.bulk.batches import Batches, Hear, askable, is_memory
+from seewhy.bulk.batches import BatchExplainer, Hear, askable, is_memory
 from seewhy.bulk.decoding import read
 from seewhy.bulk.plan import Plan, write_job
-from seewhy.bulk.rows import BatchItem, as_questions
+from seewhy.bulk.rows import BatchItem, as_target_list
 from seewhy.bulk.worker import Job
 from seewhy.engine.pipeline import SUGGESTED
 from seewhy.engine.suggestion import suggest
-from seewhy.errors import REFUSALS, SeewhyError
-from seewhy.tracing.grid import read_grid
+from seewhy.errors import INPUT_ERRORS, SeewhyError
+from seewhy.tracing.grid import parse_grid
 
 READ, ASKED = 1000, 8  # pictures at most, to find one that can be read, and one that can be explained
 
@@ -39,7 +39,7 @@ def calibrate(job: Job, batch: int | None, todo: Sequence[int], hear: Hear) -> P
         return replace(plan, batch=batch or 1)
     if batch is None:
         most = max(1, (plan.pictures or MANY) // 4)  # trying costs as much as doing
-        batch = Batches(job.loaded, plan.concrete, size=1, memory=job.means.memory).find_size(one, most)
+        batch = BatchExplainer(job.loaded, plan.concrete, size=1, memory=job.means.memory).find_size(one, most)
         hear(f"batches of {batch} pictures (--batch-size)")
     return write_job(replace(plan, batch=batch), job.out)
 
@@ -48,11 +48,11 @@ def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, BatchItem | None]
     """The plan with layer and method as the first picture shows them that can be explained, and that picture."""
     plan, first = job.plan, None
     for one in itertools.islice(readable_ones(job, todo), ASKED):
-        batches = Batches(job.loaded, plan.questions, size=1, memory=job.means.memory)
+        batches = BatchExplainer(job.loaded, plan.questions, size=1, memory=job.means.memory)
         inputs = batches.inputs([one])
         try:
-            e = batches.ask(inputs, as_questions(plan.questions, [one.label_class]))
-        except (SeewhyError, *REFUSALS, MemoryError) as error:
+            e = batches.ask(inputs, as_target_list(plan.questions, [one.label_class]))
+        except (SeewhyError, *INPUT_ERRORS, MemoryError) as error:
             if is_memory(error):
                 raise
             first = first or error
@@ -60,7 +60,7 @@ def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, BatchItem | None]
         asked = plan.questions
         own = asked.layers
         if SUGGESTED in own:
-            found = suggest(job.loaded.module, inputs, None if asked.grid is None else read_grid(asked.grid))
+            found = suggest(job.loaded.module, inputs, None if asked.grid is None else parse_grid(asked.grid))
             own = tuple(found.layer if layer == SUGGESTED else layer for layer in own)
         return replace(plan, layers=own, methods=asked.methods or e.methods), one
     if first is not None:

@@ -33,10 +33,10 @@ def packed(maps: Floats, store: str) -> tuple[list[bytes], Floats, Floats]:
     return [row.tobytes() for row in levels.clip(0, 255).astype(np.uint8)], lo, hi
 
 
-def unpacked(cells: bytes, shape: tuple[int, int], lo: float, hi: float, store: str) -> Floats:
+def dequantize(cells: bytes, shape: tuple[int, int], lo: float, hi: float, store: str) -> Floats:
     """One map (h, w) in its own units.
 
-    >>> unpacked(bytes([255, 0, 128]), (1, 3), -50.0, 1.0, "uint8").tolist()
+    >>> dequantize(bytes([255, 0, 128]), (1, 3), -50.0, 1.0, "uint8").tolist()
     [[1.0, -50.0, 0.0]]
     """
     if store == "float16":

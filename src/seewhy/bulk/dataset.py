@@ -39,15 +39,15 @@ class Item:
     group: bool = False
 
 
-class Parts(Protocol):
+class PartSource(Protocol):
     """What gives the pictures of a part by its number, and `alone` that part: little enough to be sent where it is done."""
 
     def part(self, number: int) -> Iterator[Item]: ...
 
-    def alone(self, number: int) -> Parts: ...
+    def alone(self, number: int) -> PartSource: ...
 
 
-class Items(Parts, Protocol):
+class Dataset(PartSource, Protocol):
     """A data set: `count` is known where that costs nothing, `labels` likewise; `notes` say what was inferred."""
 
     @property
@@ -74,7 +74,7 @@ class SinglePart:
     def part(self, number: int) -> Iterator[Item]:
         return iter(self.items)
 
-    def alone(self, number: int) -> Parts:
+    def alone(self, number: int) -> PartSource:
         return self
 
 
@@ -106,7 +106,7 @@ class ListDataset:
     def part(self, number: int) -> Iterator[Item]:
         return iter(self.items[number * self.size : (number + 1) * self.size])
 
-    def alone(self, number: int) -> Parts:
+    def alone(self, number: int) -> PartSource:
         return SinglePart(tuple(self.part(number)))
 
     def digest(self) -> str:
@@ -137,10 +137,10 @@ def with_own_ids(items: Sequence[Item]) -> list[Item]:
     return result
 
 
-def readable(path: str) -> str:
+def path_text(path: str) -> str:
     """A path as text: bytes of a name that is no UTF-8 as `\\xff`.
 
-    >>> readable("caf\\udce9.jpg")
+    >>> path_text("caf\\udce9.jpg")
     'caf\\\\xe9.jpg'
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")

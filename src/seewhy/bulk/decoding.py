@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.bulk.input_regions import Floats, from_boxes, from_mask, read_mask
-from seewhy.errors import ImageError
+from seewhy.errors import ImageError, one_line
 from seewhy.images.loading import check_picture, load_image
-from seewhy.images.preprocess import Cut, Preprocess
+from seewhy.images.preprocess import ResizedCrop, Preprocess
 from seewhy.images.view import View
 
 LARGEST = 1 << 29  # bytes
@@ -33,7 +33,7 @@ Tag = TypeVar("Tag")
 class DecodedImage:
     """A picture as it was read, or why it could not be.
 
-    `inputs` is what the network takes, float32 (1, C, H, W), or what makes it: a `Cut`. `region` (H, W) says how much of each
+    `inputs` is what the network takes, float32 (1, C, H, W), or what makes it: a `ResizedCrop`. `region` (H, W) says how much of each
     pixel of the input lies in the item's boxes or mask. `size` is of the file in bytes.
     """
 
@@ -42,7 +42,7 @@ class DecodedImage:
     size: int | None = None
     photo: tuple[int, int] | None = None
     view: View | None = None
-    inputs: Cut | NDArray[np.float32] | None = None
+    inputs: ResizedCrop | NDArray[np.float32] | None = None
     region: Floats | None = None
     error: str | None = None
 
@@ -74,7 +74,7 @@ def read(item: Item, preprocess: Any, max_pixels: int) -> DecodedImage:
             raise
         return replace(found, error=(error.strerror or str(error)).lower())
     except (Exception, SystemExit) as error:  # a user's own preprocessing may raise anything
-        return replace(found, error=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+        return replace(found, error=f"{type(error).__name__}: {one_line(error)}")
 
 
 def end_with(parent: int) -> None:
@@ -109,7 +109,7 @@ def content(item: Item) -> bytes:
         return file.read()
 
 
-def prepared(preprocess: Any, image: NDArray[np.uint8]) -> tuple[Cut | NDArray[np.float32], View]:
+def prepared(preprocess: Any, image: NDArray[np.uint8]) -> tuple[ResizedCrop | NDArray[np.float32], View]:
     """8-bit pixels where that is all a preprocessing does before it normalises (a quarter of the bytes, and no torch)."""
     if isinstance(preprocess, Preprocess):
         return preprocess.cut(image)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from seewhy.bulk.dataset import Item, Items, ListDataset, readable, with_own_ids
+from seewhy.bulk.dataset import Item, Dataset, ListDataset, path_text, with_own_ids
 from seewhy.bulk.manifest import TABLES, read_table
-from seewhy.bulk.tars import Tars, expand_braces, is_tar
+from seewhy.bulk.tars import TarDataset, expand_braces, is_tar
 from seewhy.errors import UsageError
 from seewhy.images.discovery import walk
 from seewhy.images.loading import READABLE, reason_of
@@ -18,7 +18,7 @@ from seewhy.images.loading import READABLE, reason_of
 LISTS = (".txt", ".lst")
 
 
-def find_items(given: Sequence[str], size: int) -> Items:
+def find_dataset(given: Sequence[str], size: int) -> Dataset:
     """The pictures that `given` stands for, in parts of `size`.
 
     Each is a folder (searched to the bottom; the folders right below it are the labels, if all pictures lie in such), a
@@ -36,7 +36,7 @@ def find_items(given: Sequence[str], size: int) -> Items:
             raise UsageError(f"tar files and other input together ({others[0]}); give one job for each.")
         if gone := [tar for tar in tars if not os.path.exists(tar)]:
             raise UsageError(f"{gone[0]}: no such file{f' (and {len(gone) - 1} more)' if len(gone) > 1 else ''}.")
-        return Tars([os.path.abspath(tar) for tar in tars])
+        return TarDataset([os.path.abspath(tar) for tar in tars])
     items: list[Item] = []
     notes: list[str] = []
     for path in paths:
@@ -88,7 +88,7 @@ def items_of(path: str) -> tuple[list[Item], list[str]]:
         return list(in_list(path)), []
     if not os.path.lexists(path):
         raise UsageError(f"{path}: no such file or folder.")
-    return [Item(readable(path), path)], []
+    return [Item(path_text(path), path)], []
 
 
 def in_folder(folder: str) -> tuple[list[Item], list[str]]:
@@ -100,7 +100,7 @@ def in_folder(folder: str) -> tuple[list[Item], list[str]]:
         bad.append(Item(name(where), where, error=f"cannot list this folder: {reason_of(error)}"))
 
     def name(path: str) -> str:
-        return readable(os.path.relpath(path, folder)).replace(os.sep, "/")
+        return path_text(os.path.relpath(path, folder)).replace(os.sep, "/")
 
     ids = [(name(path), path) for path in walk(folder, refuse)]
     labelled = bool(ids) and all("/" in one for one, _ in ids)
@@ -118,4 +118,4 @@ def in_list(path: str) -> Iterator[Item]:
     for line in text.split("\n"):  # and not where Unicode sees the end of a line, which a name may hold
         where, label = (part.strip() for part in line.strip().partition("\t")[::2])
         if where and not where.startswith("#"):
-            yield Item(readable(where), os.path.join(home, where), label=readable(label) or None)
+            yield Item(path_text(where), os.path.join(home, where), label=path_text(label) or None)

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 from seewhy.bulk.batches import Hear
 from seewhy.bulk.dataset import SinglePart
 from seewhy.bulk.worker import Job, PartResult, Worker
-from seewhy.errors import SeewhyError, UsageError
-from seewhy.models.weights import first_line
+from seewhy.errors import SeewhyError, UsageError, shorten_error
 
 ENGINES = ("local", "ray")
 SPARE = 2  # CPUs for Ray's own tasks: without one they wait for actors that hold all of them, for ever
@@ -94,7 +93,7 @@ def cause_of(error: BaseException) -> BaseException:
         if isinstance(known, SeewhyError | OSError):
             return known
         known = getattr(known, "cause", None) or known.__cause__
-    return UsageError(f"Ray: {first_line(error)}; what is done stays done.")
+    return UsageError(f"Ray: {shorten_error(error)}; what is done stays done.")
 
 
 class Actor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage
-from seewhy.bulk.bulk_run import CELLS, BulkRun, map_in, view_of
+from seewhy.bulk.bulk_run import CELLS, BulkRun, decode_layer_map, view_from_row
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.regions import largest_box
 from seewhy.images.view import View
@@ -28,7 +28,7 @@ def export(
     kind: str,
     *,
     method: str | None = None,
-    question: str | None = None,
+    target: str | None = None,
     layer: str | None = None,
     threshold: float = 0.5,
 ) -> int:
@@ -45,8 +45,8 @@ def export(
         raise UsageError(f"--threshold {threshold}: give a share of the map's maximum, above 0 and at most 1.")
     columns = ["id", "path", "width", "height", "view", "input", "label", "predicted_name", "confidence", *CELLS]
     columns += ["target_class", "target_name", "probability"]
-    rows = run.rows(*run.select(method, question, layer), columns)
-    return KINDS[kind](run, out, ((row, map_in(row, run.store)) for row in rows), threshold)
+    rows = run.rows(*run.select(method, target, layer), columns)
+    return KINDS[kind](run, out, ((row, decode_layer_map(row, run.store)) for row in rows), threshold)
 
 
 Rows = Iterator[tuple[dict[str, Any], NDArray[np.float32]]]
@@ -92,7 +92,7 @@ def png_files(out: Path, rows: Rows) -> Iterator[tuple[dict[str, Any], Path]]:
         while path.as_posix().casefold() in names:
             path = path.with_name(f"_{path.name}")
         names.add(path.as_posix().casefold())
-        heat = to_bytes(heat_on_photo(row, found))
+        heat = to_bytes(heatmap_on_photo(row, found))
         yield row, storage.write_file(out / "maps" / path, storage.png(Image.fromarray(heat)))
 
 
@@ -101,7 +101,7 @@ def as_coco(run: BulkRun, out: Path, rows: Rows, threshold: float) -> int:
     images, annotations = [], []
     categories: dict[int, str] = {}
     for number, (row, found) in enumerate(rows, 1):
-        heat = heat_on_photo(row, found)
+        heat = heatmap_on_photo(row, found)
         mask = (heat >= threshold * heat.max()) & (heat > 0)  # as Explanation.mask
         images.append({"id": number, "file_name": row["id"], "width": row["width"], "height": row["height"]})
         box = largest_box(mask)
@@ -141,11 +141,11 @@ def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     return list(lengths) if lengths[-1] or len(lengths) == 1 else lengths[:-1]
 
 
-def heat_on_photo(
+def heatmap_on_photo(
     row: Mapping[str, Any], found: NDArray[np.float32], size: tuple[int, int] | None = None
 ) -> NDArray[np.float32]:
     """The heat of a map on its photo (H0, W0), or on the photo drawn at `size`, in [0, 1]: as `Explanation.on_photo`."""
-    view = view_of(row)
+    view = view_from_row(row)
     height, width = size or view.photo
     if height * width > LARGEST:
         raise UsageError(f"{row['id']}: a photo of more than {LARGEST:,} pixels; take npz.")

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.calibration import calibrate
-from seewhy.bulk.dataset import Items, ListDataset
-from seewhy.bulk.discovery import find_items
+from seewhy.bulk.dataset import Dataset, ListDataset
+from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.engines import ENGINES, engine_of
 from seewhy.bulk.job_log import Log, ProgressReporter, span
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import Shard, finished, locked, share_of, sweep
-from seewhy.bulk.plan import PREDICTED, Questions, begin, changed_versions, make_plan
+from seewhy.bulk.plan import PREDICTED, BulkSettings, begin, changed_versions, make_plan
 from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
 from seewhy.errors import UnknownName, UsageError
@@ -91,14 +91,14 @@ def explain_all(
     >>> run.table["target_name"].to_pylist()
     ['espresso']
     """
-    if unknown := set(more) - {field.name for field in dataclasses.fields(Questions)}:
-        raise UnknownName("argument", min(unknown), [field.name for field in dataclasses.fields(Questions)])
+    if unknown := set(more) - {field.name for field in dataclasses.fields(BulkSettings)}:
+        raise UnknownName("argument", min(unknown), [field.name for field in dataclasses.fields(BulkSettings)])
 
     def several(given: str | os.PathLike[str] | Sequence[Any]) -> tuple[str, ...]:
         return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(map(os.fspath, given))
 
     asked: dict[str, Any] = {name: several(value) if name == "versus" else value for name, value in more.items()}
-    questions = Questions(several(methods), several(layers), several(targets), store=store, **asked)
+    questions = BulkSettings(several(methods), several(layers), several(targets), store=store, **asked)
     loaded = load_model(model, preprocess=preprocess, labels=labels)
     means = Resources(workers)
     run_job(
@@ -112,7 +112,7 @@ def run_job(
     loaded: LoadedModel,
     inputs: Sequence[str],
     out: Path,
-    questions: Questions,
+    questions: BulkSettings,
     *,
     means: Resources,
     batch: int | None = None,
@@ -141,7 +141,7 @@ def run_job(
             console.print(f"note: {message}", style="bright_black", soft_wrap=True, markup=False)
 
     start = time.monotonic()
-    items = find_items(inputs, part_size)
+    items = find_dataset(inputs, part_size)
     plan = begin(make_plan(loaded, items, questions, part_size), make_folder(out))
     with locked(out, shard):
         plan = begin(plan, out)  # another shard may have begun meanwhile
@@ -216,6 +216,6 @@ def make_folder(out: Path) -> Path:
     return out
 
 
-def class_of(loaded: LoadedModel, items: Items) -> LabelResolver:
+def class_of(loaded: LoadedModel, items: Dataset) -> LabelResolver:
     grouped = isinstance(items, ListDataset) and items.grouped
     return LabelResolver(items.labels, grouped=grouped, names=loaded.labels, count=count_classes(loaded.module))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seewhy.bulk.dataset import Box, Item
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import UnknownName, UsageError, shorten_error
 
 TABLES = (".csv", ".tsv", ".parquet")
 # What a column may be called, the usual names first.
@@ -62,7 +62,7 @@ def load(path: str) -> tuple[list[dict[str, Any]], list[str]]:
                 convert_options=csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=[""]),
             )
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: this table cannot be read ({str(error).splitlines()[0]}).") from None
+        raise UsageError(f"{path}: this table cannot be read ({shorten_error(error)}).") from None
     return table.to_pylist(), table.column_names
 
 

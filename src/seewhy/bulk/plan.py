@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from seewhy import storage
-from seewhy.bulk.dataset import Items
+from seewhy.bulk.dataset import Dataset
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.methods.catalog import GROUPS, read_method
 from seewhy.models.loading import LoadedModel
 from seewhy.models.provenance import provenance
 
-FORMAT = 1
+FORMAT = 2  # of job.json and of the columns of part files
 JOB = "job.json"
 STORES = ("uint8", "float16")
 PREDICTED, LABEL = "predicted", "label"
 
 
 @dataclass(frozen=True)
-class Questions:
+class BulkSettings:
     """What is asked of every picture, and how its answers are kept. `store` is how a map's cells are: uint8 or float16."""
 
     methods: tuple[str, ...] = ()  # none: the one that fits the question
@@ -77,7 +77,7 @@ class Questions:
 class Plan:
     """A job: the questions, the model, the pictures and their parts. `batch` pictures are explained at a time."""
 
-    questions: Questions
+    questions: BulkSettings
     model: Mapping[str, Any]  # provenance
     parts: int
     pictures: int | None
@@ -88,7 +88,7 @@ class Plan:
     methods: tuple[str, ...] = ()  # and the method that fits the questions
 
     @property
-    def concrete(self) -> Questions:
+    def concrete(self) -> BulkSettings:
         """The questions with the layer and the method that were found out at the first start."""
         asked = self.questions
         return replace(asked, layers=self.layers or asked.layers, methods=self.methods or asked.methods)
@@ -123,7 +123,7 @@ class Plan:
         }
 
 
-def make_plan(loaded: LoadedModel, items: Items, questions: Questions, part_size: int) -> Plan:
+def make_plan(loaded: LoadedModel, items: Dataset, questions: BulkSettings, part_size: int) -> Plan:
     about = json.loads(json.dumps(provenance(loaded, hashed=True), default=str))  # as it will be read back
     about["labels"] = hashlib.sha256(repr(loaded.labels).encode()).hexdigest()[:16] if loaded.labels else None
     if about["preprocess"] is None:  # a user's own

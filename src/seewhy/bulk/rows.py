@@ -40,8 +40,8 @@ ANSWER = [
     ("predicted", pa.int32()),
     ("predicted_name", pa.string()),
     ("confidence", pa.float32()),  # the probability of the predicted class
-    ("question", pa.string()),  # top1, label, or what was asked
-    ("target", pa.string()),
+    ("target", pa.string()),  # "top1", "label", or the target as given
+    ("target_key", pa.string()),
     ("target_class", pa.int32()),
     ("target_name", pa.string()),
     ("score", pa.float32()),
@@ -88,17 +88,17 @@ def as_target_list(questions: BulkSettings, label_classes: Sequence[int | None])
 
 
 def rows_of(
-    e: Explanation, question: str, answer: TargetResult, taken: Sequence[BatchItem], store: str
+    e: Explanation, target: str, answer: TargetResult, taken: Sequence[BatchItem], store: str
 ) -> list[pa.RecordBatch]:
     """The rows of one question of a batch: a batch for each method, a row for each picture."""
     about = picture_columns(taken, e.labels)
-    target = answer_columns(e, question, answer)
+    answers = answer_columns(e, target, answer)
     found = []
     for method in e.methods:
         layers = [layer for layer in e.layers_of(method) if (method, answer.key, layer) in e.maps]
         columns = {
             **about,
-            **target,
+            **answers,
             "method": [method] * len(taken),
             **map_columns(e, method, answer.key, layers, taken, store),
         }
@@ -140,18 +140,18 @@ def picture_columns(taken: Sequence[BatchItem], names: Sequence[str] | None) -> 
     }
 
 
-def answer_columns(e: Explanation, question: str, answer: TargetResult) -> dict[str, Any]:
+def answer_columns(e: Explanation, target: str, answer: TargetResult) -> dict[str, Any]:
     count = len(e)
-    columns: dict[str, Any] = {"question": [question] * count, "score": answer.scores.float().cpu().numpy()}
+    columns: dict[str, Any] = {"target": [target] * count, "score": answer.scores.float().cpu().numpy()}
     if e.logits is not None and e.logits.shape[1] > 1:  # of one number, only its sign or its size says anything
         best = e.probabilities.max(1)
         columns["predicted"] = best.indices.int().cpu().numpy()
         columns["predicted_name"] = [class_name(index, e.labels) for index in best.indices.tolist()]
         columns["confidence"] = best.values.float().cpu().numpy()
     if answer.classes is None:
-        return {**columns, "target": [answer.key] * count, "target_name": [answer.name] * count}
+        return {**columns, "target_key": [answer.key] * count, "target_name": [answer.name] * count}
     classes = answer.classes.tolist()
-    columns |= {"target": list(map(str, classes)), "target_class": classes}
+    columns |= {"target_key": list(map(str, classes)), "target_class": classes}
     columns["target_name"] = [class_name(index, e.labels) for index in classes]
     if answer.probabilities is not None:
         columns["probability"] = answer.probabilities.float().cpu().numpy()

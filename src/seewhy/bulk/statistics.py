@@ -12,13 +12,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.images.view import axis_weights
+from seewhy.images.view import interpolation_weights
 
-Floats = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 FRAME = 1 / 8  # of a side: how wide the border is
 QUARTER = 1 / 4  # of a side: how large a corner is
-NAMES = ("positive", "peak_x", "peak_y", "centre_x", "centre_y", "spread", "border", "corner")
+NAMES = ("positive", "peak_x", "peak_y", "center_x", "center_y", "spread", "border", "corner")
 UNIFORM = {
     "spread": 6**-0.5,
     "border": 1 - (1 - 2 * FRAME) ** 2,
@@ -26,7 +26,7 @@ UNIFORM = {
 }  # of heat that is the same everywhere
 
 
-def statistics(maps: NDArray[np.float32], size: tuple[int, int]) -> dict[str, Floats]:
+def statistics(maps: NDArray[np.float32], size: tuple[int, int]) -> dict[str, Float64Array]:
     """Numbers on signed maps (N, h, w) of an input of `size` (height, width): each (N,), NaN where there is no heat.
 
     `positive` is the share of positive evidence. Places are shares of the input's width (x) and height (y), from the left and
@@ -52,15 +52,15 @@ def statistics(maps: NDArray[np.float32], size: tuple[int, int]) -> dict[str, Fl
         "positive": positive,
         "peak_x": np.where(none, np.nan, (best % grid[1] + 0.5) / grid[1]),
         "peak_y": np.where(none, np.nan, (best // grid[1] + 0.5) / grid[0]),
-        "centre_x": x,
-        "centre_y": y,
+        "center_x": x,
+        "center_y": y,
         "spread": np.sqrt((squares - x**2 - y**2).clip(min=0)),
         "border": border,
         "corner": np.max(corners, axis=0),
     }
 
 
-def share_inside(maps: NDArray[np.float32], regions: Floats) -> Floats:
+def fraction_inside(maps: NDArray[np.float32], regions: Float64Array) -> Float64Array:
     """The share of the heat of each map (N, h, w) that lies in its region (N, H, W), in [0, 1]; NaN without heat.
 
     A region says for each pixel of the input how much of it belongs to the region.
@@ -74,7 +74,7 @@ def share_inside(maps: NDArray[np.float32], regions: Floats) -> Floats:
 
 
 @lru_cache(maxsize=256)
-def place_weights(grid: tuple[int, int], size: tuple[int, int]) -> Floats:
+def place_weights(grid: tuple[int, int], size: tuple[int, int]) -> Float64Array:
     """(cells, 9): what a cell adds to the sum of the heat, to its moments x, y and x² + y², to the border, to each corner."""
     rows, columns = (resizing(cells, pixels) for cells, pixels in zip(grid, size, strict=True))
     y, x = (axis_moments(matrix) for matrix in (rows, columns))
@@ -89,7 +89,7 @@ def place_weights(grid: tuple[int, int], size: tuple[int, int]) -> Floats:
     return np.stack([one.ravel() for one in sums], 1)
 
 
-def axis_moments(matrix: Floats) -> dict[str, Floats]:
+def axis_moments(matrix: Float64Array) -> dict[str, Float64Array]:
     """What each cell adds along one axis; a pixel on an edge belongs to both sides in its shares."""
     pixels = len(matrix)
     edges = np.arange(pixels + 1) / pixels
@@ -104,7 +104,7 @@ def axis_moments(matrix: Floats) -> dict[str, Floats]:
     }
 
 
-def covered(edges: Floats, start: float, end: float) -> Floats:
+def covered(edges: Float64Array, start: float, end: float) -> Float64Array:
     """How much of each pixel, between two `edges` each, lies in [start, end].
 
     >>> covered(np.array([0.0, 0.5, 1.0]), 0.25, 1.0).tolist()
@@ -115,6 +115,6 @@ def covered(edges: Floats, start: float, end: float) -> Floats:
 
 
 @lru_cache(maxsize=256)
-def resizing(cells: int, pixels: int) -> Floats:
+def resizing(cells: int, pixels: int) -> Float64Array:
     """(pixels, cells): the bilinear resize of `tensors.resize` along one axis."""
-    return axis_weights(cells, pixels, pixels, 0.0, float(pixels)).astype(np.float64)
+    return interpolation_weights(cells, pixels, pixels, 0.0, float(pixels)).astype(np.float64)

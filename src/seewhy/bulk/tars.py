@@ -14,7 +14,7 @@ from functools import cached_property
 from tarfile import HeaderError, ReadError
 from typing import Any
 
-from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item, readable
+from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item, path_text
 from seewhy.images.discovery import suffixes
 from seewhy.images.loading import reason_of
 
@@ -25,7 +25,7 @@ TEXT = 1 << 20
 
 
 @dataclass(frozen=True)
-class Tar:
+class TarPart:
     """One tar file."""
 
     path: str
@@ -34,12 +34,12 @@ class Tar:
     def part(self, number: int) -> Iterator[Item]:
         return members(self.path, self.name)
 
-    def alone(self, number: int) -> Tar:
+    def alone(self, number: int) -> TarPart:
         return self
 
 
 @dataclass(frozen=True)
-class Tars:
+class TarDataset:
     """Tar files, each of which is a part. Their pictures are not counted before they are read."""
 
     paths: Sequence[str]
@@ -62,13 +62,13 @@ class Tars:
         """What the ids in each file begin with: its name, and where that occurred before, the how-manyth it is."""
         seen: Counter[str] = Counter()
         found = []
-        for name in (readable(os.path.basename(path)) for path in self.paths):
+        for name in (path_text(os.path.basename(path)) for path in self.paths):
             seen[name] += 1
             found.append(f"{name}#{seen[name]}" if seen[name] > 1 else name)
         return found
 
-    def alone(self, number: int) -> Tar:
-        return Tar(self.paths[number], self.names[number])
+    def alone(self, number: int) -> TarPart:
+        return TarPart(self.paths[number], self.names[number])
 
     def part(self, number: int) -> Iterator[Item]:
         return self.alone(number).part(number)
@@ -108,13 +108,13 @@ def members(path: str, shard: str) -> Iterator[Item]:
         picture = next((name for name in files if f".{name.split('.')[-1]}" in suffixes()), None)
         if picture is None:
             return
-        own, number = f"{shard}/{readable(key)}", 1
+        own, number = f"{shard}/{path_text(key)}", 1
         name = own
         while name in taken:
             number += 1
             name = f"{own}#{number}"
         taken.add(name)
-        where = f"{readable(path)}/{readable(spelt[picture])}"
+        where = f"{path_text(path)}/{path_text(spelt[picture])}"
         data = files[picture]
         error = "" if len(data) < LARGEST else f"more than {LARGEST >> 20} MB"
         yield Item(name, where, label=label_of(files), data=data, error=error or None)

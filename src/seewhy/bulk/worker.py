@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import pyarrow.compute as pc
 
-from seewhy.bulk.batches import Batches, Hear, ignore
-from seewhy.bulk.dataset import Item, Parts
+from seewhy.bulk.batches import BatchExplainer, Hear, ignore
+from seewhy.bulk.dataset import Item, PartSource
 from seewhy.bulk.decoding import AHEAD, DecodedImage, Reader
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import PartWriter
@@ -54,7 +54,7 @@ class Job:
     """All that it takes to write any part: the model, the pictures, the plan, the run's folder, what may be used."""
 
     loaded: LoadedModel
-    items: Parts
+    items: PartSource
     plan: Plan
     out: Path
     means: Resources
@@ -67,7 +67,7 @@ class Worker:
     def __init__(self, job: Job, hear: Hear = ignore, tick: Callable[[int], None] | None = None) -> None:
         self.job, self.tick = job, tick
         settings = dict(size=job.plan.batch, memory=job.means.memory)
-        self.batches = Batches(job.loaded, job.plan.concrete, hear=hear, **settings)
+        self.batches = BatchExplainer(job.loaded, job.plan.concrete, hear=hear, **settings)
         self.batches.proved = bool(job.plan.methods)  # a picture was explained before the first part was begun
         self.workers = 1 if job.means.workers is None else job.means.workers
         self.reader = Reader(job.loaded.preprocess, workers=self.workers, max_pixels=job.plan.questions.max_pixels)

@@ -159,7 +159,7 @@ def export(
     to: Literal["npz", "png", "coco", "fiftyone"],
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     method: str | None = None,
-    question: str | None = None,
+    target: str | None = None,
     layer: str | None = None,
     threshold: float = 0.5,
 ) -> int:
@@ -175,7 +175,7 @@ def export(
         Where the files go.
     method
         Of several methods, which.
-    question
+    target
         Of several targets, which: top1, label, a class as it was asked.
     layer
         Of several layers, which; the last by default.
@@ -186,7 +186,7 @@ def export(
     from seewhy.bulk.bulk_run import BulkRun
     from seewhy.bulk.export import export as write
 
-    count = write(BulkRun.read(run), out, to, method=method, question=question, layer=layer, threshold=threshold)
+    count = write(BulkRun.read(run), out, to, method=method, target=target, layer=layer, threshold=threshold)
     print(f"{count} maps in {out}")
     return 0
 

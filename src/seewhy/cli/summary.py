@@ -29,7 +29,7 @@ def summary(
         A folder that seewhy bulk wrote; a second one of the same pictures to compare with.
     method
         Of several methods, which; the first by default.
-    question
+    target
         Of several targets, which: top1, label, a class as it was asked; the first by default.
     layer
         Of several layers, which; the last by default.
@@ -45,7 +45,7 @@ def summary(
     from seewhy.summary import write_comparison, write_summary
     from seewhy.terminal import printable
 
-    choice = {"method": method, "question": target, "layer": layer}
+    choice = {"method": method, "target": target, "layer": layer}
     read = [BulkRun.read(run) for run in runs]
     if len(read) == 2:
         both, page = write_comparison(read[0], read[1], out, **choice)

@@ -19,7 +19,7 @@ FOLDER, PAGE, COMPARED = "summary", "summary.html", "compare.html"
 
 
 def write_summary(run: BulkRun, out: Path | None = None, **choice: Any) -> tuple[Summary, Path]:
-    """Write the page and the tables of a run; gives what was found, and the page. `choice`: method, question, layer."""
+    """Write the page and the tables of a run; gives what was found, and the page. `choice`: method, target, layer."""
     from seewhy.summary.csv_tables import csv_tables
     from seewhy.summary.document import document, summarize
     from seewhy.viewer import build_summary

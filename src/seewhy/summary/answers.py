@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from seewhy import tensors
 from seewhy.bulk.bulk_run import BulkRun
-from seewhy.bulk.cells import unpacked
+from seewhy.bulk.cells import dequantize
 from seewhy.bulk.statistics import NAMES
 from seewhy.errors import UnknownName, UsageError
 from seewhy.explanation.selection import choose
@@ -29,14 +29,14 @@ Maps = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The answers of one method to one question, read at one layer: N pictures, in the order of the run.
+    """The answers of one method for one target, read at one layer: N pictures, in the order of the run.
 
     `columns` are those of `PLAIN`, as lists; `numbers` (N,) each, NaN where unknown; `maps` (N, h, w) are signed, in the
     method's units. `failed` are the pictures that have none, with the reason.
     """
 
     method: str
-    question: str
+    target: str
     layer: str
     columns: Mapping[str, list[Any]]
     numbers: Mapping[str, NDArray[np.float64]]
@@ -95,7 +95,7 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Available:
-    """What a run holds: pairs of a method and a question, in order, each with its number of rows, and of those at each layer.
+    """What a run holds: pairs of a method and a target, in order, each with its number of rows, and of those at each layer.
 
     `last` is the last layer of each pair's first row.
     """
@@ -105,32 +105,32 @@ class Available:
     last: dict[tuple[str, str], str]
     failed: list[tuple[str, str]]
 
-    def pairs(self, folder: object, method: str | None, question: str | None) -> list[tuple[str, str]]:
+    def pairs(self, folder: object, method: str | None, target: str | None) -> list[tuple[str, str]]:
         """The pairs that fit what is named. Raises UsageError where there are none, UnknownName for a name that is unknown."""
         if not self.last:
             raise UsageError(f"{folder}: no picture of this run was explained.")
-        given = (method, question)
+        given = (method, target)
         found = [pair for pair in self.last if all(a in (None, b) for a, b in zip(given, pair, strict=True))]
         if not found:
-            for kind, one, choices in zip(("method", "question"), given, zip(*self.last, strict=True), strict=True):
+            for kind, one, choices in zip(("method", "target"), given, zip(*self.last, strict=True), strict=True):
                 if one is not None:
                     choose(kind, one, list(dict.fromkeys(choices)), "run")
-            raise UsageError(f"{folder} holds no map of {method} for {question}, only {in_words(self.last)}.")
+            raise UsageError(f"{folder} holds no map of {method} for {target}, only {in_words(self.last)}.")
         return found
 
 
 def in_words(pairs: Iterable[tuple[str, str]]) -> str:
-    return ", ".join(f"{method} for {question}" for method, question in pairs)
+    return ", ".join(f"{method} for {target}" for method, target in pairs)
 
 
 def offered(run: BulkRun) -> Available:
     found = Available({}, {}, {}, [])
-    for batch in run.batches(columns=["id", "error", "method", "question", "layers"]):
+    for batch in run.batches(columns=["id", "error", "method", "target", "layers"]):
         for row in batch.to_pylist():
             if row["error"] is not None:
                 found.failed.append((row["id"], row["error"]))
                 continue
-            pair = (row["method"], row["question"])
+            pair = (row["method"], row["target"])
             found.rows[pair] = found.rows.get(pair, 0) + 1
             counts = found.layers.setdefault(pair, {})
             for layer in row["layers"] or ():
@@ -140,7 +140,7 @@ def offered(run: BulkRun) -> Available:
     return found
 
 
-def gather(run: BulkRun, method: str | None = None, question: str | None = None, layer: str | None = None) -> Answers:
+def gather(run: BulkRun, method: str | None = None, target: str | None = None, layer: str | None = None) -> Answers:
     """The answers of a run; of several methods, questions or layers what is named, else the first, and of layers the last.
 
     Pictures without a map at that layer are left out, and a note says so. Raises UsageError where nothing was explained,
@@ -149,7 +149,7 @@ def gather(run: BulkRun, method: str | None = None, question: str | None = None,
     from pyarrow.dataset import field
 
     held = offered(run)
-    method, question = pair = held.pairs(run.folder, method, question)[0]
+    method, target = pair = held.pairs(run.folder, method, target)[0]
     layer = layer or held.last[pair]
     names = list(held.layers[pair])
     if layer not in names:
@@ -157,13 +157,13 @@ def gather(run: BulkRun, method: str | None = None, question: str | None = None,
     columns: dict[str, list[Any]] = {name: [] for name in PLAIN}
     numbers: dict[str, list[Any]] = {name: [] for name in NUMBERS}
     maps: list[Maps] = []
-    where = (field("method") == method) & (field("question") == question) & field("error").is_null()
+    where = (field("method") == method) & (field("target") == target) & field("error").is_null()
     for batch in run.batches(columns=[*PLAIN, *NUMBERS, "layers", "shapes", "lo", "hi", "maps"], where=where):
         add(batch, layer, columns, numbers, maps, run.store)
     made, said = on_one_grid(maps)
     found = {name: np.concatenate(values).astype(np.float64) for name, values in numbers.items()}
-    methods, questions = (list(dict.fromkeys(some)) for some in zip(*held.last, strict=True))
-    choices = (("method", methods, method), ("question", questions, question), ("layer", names, layer))
+    methods, targets = (list(dict.fromkeys(some)) for some in zip(*held.last, strict=True))
+    choices = (("method", methods, method), ("target", targets, target), ("layer", names, layer))
     notes = [
         f"{len(some)} {kind}s in this run: shown is {value} (--{kind})"
         for kind, some, value in choices
@@ -172,7 +172,7 @@ def gather(run: BulkRun, method: str | None = None, question: str | None = None,
     missing = held.rows[pair] - len(maps)
     if missing:
         notes.append(f"{missing:,} pictures have no map at {layer}")
-    return Answers(method, question, layer, columns, found, made, held.failed, (*notes, *said))
+    return Answers(method, target, layer, columns, found, made, held.failed, (*notes, *said))
 
 
 def add(
@@ -188,7 +188,7 @@ def add(
         for name in NUMBERS:
             numbers[name].append(at[name].to_numpy(zero_copy_only=False))
         found = zip(*(at[name].to_pylist() for name in ("maps", "shapes", "lo", "hi")), strict=True)
-        maps += [unpacked(cells, (height, width), lo, hi, store) for cells, (height, width), lo, hi in found]
+        maps += [dequantize(cells, (height, width), lo, hi, store) for cells, (height, width), lo, hi in found]
 
 
 def by_layers(batch: Any, layer: str) -> Iterator[tuple[int, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.statistics import Floats, statistics
+from seewhy.bulk.statistics import Float64Array, statistics
 from seewhy.summary.normalization import shares
 
 Indices = NDArray[np.intp]
@@ -38,7 +38,7 @@ class Cluster:
 
     members: Indices
     ranked: Indices
-    mean: Floats
+    mean: Float64Array
     statistics: dict[str, float]
     means: dict[str, float]
     apart: float
@@ -64,7 +64,7 @@ class Clusters:
     clusters: tuple[Cluster, ...]
     blank: Indices
     left_out: Indices
-    eigenvalues: Floats
+    eigenvalues: Float64Array
 
     def at(self, rows: Indices) -> Clusters:
         """The same for maps that were `rows` (N,) of others: indices are those of the others."""
@@ -106,7 +106,7 @@ def find_clusters(maps: NDArray[np.float32], size: tuple[int, int]) -> Clusters:
     return Clusters(tuple(found), np.flatnonzero(~lit), np.flatnonzero(lit)[~used], eigenvalues)
 
 
-def as_points(heat: Floats) -> Floats:
+def as_points(heat: Float64Array) -> Float64Array:
     """Maps (N, h, w) of sum 1 as points (N, cells) whose distance is that of Hellinger: 0 for the same heat, 1 for disjoint.
 
     Unlike Euclid's it takes maps as distributions: one hot cell does not outweigh all others.
@@ -117,7 +117,7 @@ def as_points(heat: Floats) -> Floats:
     return np.asarray(np.sqrt(small.reshape(len(heat), -1).clip(min=0) / 2).round(6))
 
 
-def pooling(cells: int) -> Floats:
+def pooling(cells: int) -> Float64Array:
     """(SIDE, cells): what of each cell falls into each of SIDE equal parts of an axis; each column sums to 1."""
     edges = np.linspace(0, cells, SIDE + 1)
     low, high = edges[:-1, None], edges[1:, None]
@@ -125,7 +125,7 @@ def pooling(cells: int) -> Floats:
     return np.asarray((np.minimum(high, at + 1) - np.maximum(low, at)).clip(min=0))
 
 
-def split(points: Floats) -> tuple[Indices, NDArray[np.bool_], Floats]:
+def split(points: Float64Array) -> tuple[Indices, NDArray[np.bool_], Float64Array]:
     """The cluster of each point (N,), who counts whom among its nearest (N, N), and the smallest eigenvalues."""
     count = len(points)
     if count < FEWEST:
@@ -153,7 +153,7 @@ def neighbours(count: int) -> int:
     return min(count - 1, round(2 * math.log2(count)))
 
 
-def by_eigengap(values: Floats) -> int:
+def by_eigengap(values: Float64Array) -> int:
     """How many clusters rising eigenvalues of a normalised Laplacian speak of: as many as stand below the widest gap.
 
     Only gaps above small eigenvalues count. In a cloud without groups, or a band, the widest may come anywhere.
@@ -162,7 +162,7 @@ def by_eigengap(values: Floats) -> int:
     (2, 1)
     """
     steps = np.diff(values[: COUNTS + 1])
-    ruled: Floats = np.where(values[: len(steps)] <= LOOSE, steps, 0.0)
+    ruled: Float64Array = np.where(values[: len(steps)] <= LOOSE, steps, 0.0)
     return 1 + int(np.argmax(ruled))
 
 
@@ -173,7 +173,7 @@ def neighbours_inside(links: NDArray[np.bool_], labels: Indices, label: np.intp)
     return float(links[np.ix_(own, own)].sum() / going) if going else 1.0
 
 
-def mean_distances(points: Floats, counts: Indices) -> Floats:
+def mean_distances(points: Float64Array, counts: Indices) -> Float64Array:
     """The mean distance of each of different points (K,) to all, each there `counts` times, however many that are."""
     squares = (points**2).sum(1)
     distances = np.sqrt((squares[:, None] + squares - 2 * points @ points.T).clip(min=0))
@@ -182,8 +182,8 @@ def mean_distances(points: Floats, counts: Indices) -> Floats:
 
 def described(
     members: Indices,
-    heat: Floats,
-    distances: Floats,
+    heat: Float64Array,
+    distances: Float64Array,
     apart: float,
     maps: NDArray[np.float32],
     size: tuple[int, int],

@@ -80,15 +80,15 @@ class Comparison:
 
 
 def compare(
-    one: BulkRun, other: BulkRun, method: str | None = None, question: str | None = None, layer: str | None = None
+    one: BulkRun, other: BulkRun, method: str | None = None, target: str | None = None, layer: str | None = None
 ) -> Comparison:
     """Match the pictures of two runs by id, and their maps, of a method and a question that both have.
 
     Raises UsageError where no picture is in both, or no method and question.
     """
     runs = (one, other)
-    method, question = common(runs, method, question)
-    answers = (gather(one, method, question, layer), gather(other, method, question, layer))
+    method, target = common(runs, method, target)
+    answers = (gather(one, method, target, layer), gather(other, method, target, layer))
     places = {name: at for at, name in enumerate(answers[1].columns["id"])}
     first = np.array([at for at, name in enumerate(answers[0].columns["id"]) if name in places], np.intp)
     if not len(first):
@@ -108,14 +108,14 @@ def compare(
     return Comparison(runs, answers, first, second, likeness, overlap, notes)
 
 
-def common(runs: tuple[BulkRun, BulkRun], method: str | None, question: str | None) -> tuple[str, str]:
+def common(runs: tuple[BulkRun, BulkRun], method: str | None, target: str | None) -> tuple[str, str]:
     """The first method and question of the first run that the second has too."""
-    one, other = (offered(run).pairs(run.folder, method, question) for run in runs)
+    one, other = (offered(run).pairs(run.folder, method, target) for run in runs)
     for pair in one:
         if pair in other:
             return pair
     raise UsageError(
-        f"{runs[0].folder} and {runs[1].folder} have no method and question in common: "
+        f"{runs[0].folder} and {runs[1].folder} have no method and target in common: "
         f"the first has {in_words(one)}; the second {in_words(other)}."
     )
 

@@ -56,7 +56,7 @@ def comparison_facts(both: Comparison) -> list[tuple[str, str]]:
         judged = rows[part.judged[rows]]
         right = part.right
         score = "" if right is None or not len(judged) else f", {right[judged].mean():.1%} right of {len(judged):,}"
-        facts.append((title, f"{run.model['model']}, {part.method} for {part.question} at {part.layer}{score}"))
+        facts.append((title, f"{run.model['model']}, {part.method} for {part.target} at {part.layer}{score}"))
     return facts
 
 

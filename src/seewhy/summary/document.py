@@ -50,17 +50,17 @@ class Summary:
 
 
 def summarize(
-    run: BulkRun, method: str | None = None, question: str | None = None, layer: str | None = None
+    run: BulkRun, method: str | None = None, target: str | None = None, layer: str | None = None
 ) -> Summary:
     """Count, cluster and judge the answers of a run. Raises UsageError where there are none, or no such choice.
 
     Of several methods, questions or layers the first (of layers the last) is taken where none is named.
     """
-    answers = gather(run, method, question, layer)
+    answers = gather(run, method, target, layer)
     classes = class_rows(answers)
     names = {row.index: row.name for row in classes}
     groups = find_groups(answers.maps, answers.classes, answers.size)
-    word = ASKED.get(answers.question, "asked as")
+    word = ASKED.get(answers.target, "asked as")
     findings = find_shortcuts(answers.maps, answers.classes, answers.size, names, groups, word)
     outliers = find_outliers(answers.numbers)
     return Summary(run, answers, classes, confusions(run, answers), groups, findings, outliers)
@@ -102,9 +102,9 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         found.append(("right", f"{answers.right[answers.judged].mean():.1%} of {answers.judged.sum():,} with a label"))
     if answers.failed:
         found.append(("failed", f"{len(answers.failed):,}"))
-    questions = {"top1": "the predicted class", "label": "the class of the label"}
+    names = {"top1": "the predicted class", "label": "the class of the label"}
     found += [
-        ("maps", f"{answers.method} for {questions.get(answers.question, answers.question)}"),
+        ("maps", f"{answers.method} for {names.get(answers.target, answers.target)}"),
         ("layer", f"{answers.layer}, {answers.maps.shape[1]}x{answers.maps.shape[2]}"),
         ("run", str(run.folder)),
     ]

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.statistics import QUARTER, UNIFORM, Floats, statistics
+from seewhy.bulk.statistics import QUARTER, UNIFORM, Float64Array, statistics
 from seewhy.summary.clusters import FEWEST, Cluster, Clusters, find_clusters
 from seewhy.summary.normalization import shares
 
@@ -110,7 +110,7 @@ def judged(
     total: int,
     of: str,
     heat: NDArray[np.float32],
-    whole: Floats,
+    whole: Float64Array,
     size: tuple[int, int],
 ) -> Finding | None:
     """The finding that a cluster of a group is, if it is one. `heat` (N, h, w) is that of all, `whole` (h, w) its sum."""
@@ -137,7 +137,7 @@ def judged(
     return None
 
 
-def corner_of(mean: Floats) -> str:
+def corner_of(mean: Float64Array) -> str:
     """The name of the corner where the most heat of a map (h, w) lies."""
     height, width = (max(1, round(cells * QUARTER)) for cells in mean.shape)
     corners = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.statistics import Floats
+from seewhy.bulk.statistics import Float64Array
 
 Indices = NDArray[np.intp]
 
@@ -29,11 +29,11 @@ class Outliers:
 
     statistic: str
     indices: Indices
-    scores: Floats
+    scores: Float64Array
     far: int
 
 
-def find_outliers(numbers: Mapping[str, Floats], most: int = 30) -> dict[str, Outliers]:
+def find_outliers(numbers: Mapping[str, Float64Array], most: int = 30) -> dict[str, Outliers]:
     """For each statistic (N,) of a run, at most `most` pictures; `edge` where `border` and `corner` are among them.
 
     The median is that of all pictures, not of a class: where half a class is decided by a watermark, that is the class's
@@ -50,13 +50,13 @@ def find_outliers(numbers: Mapping[str, Floats], most: int = 30) -> dict[str, Ou
     return {name: farthest(name, scores[name], strengths[name], most) for name in scores}
 
 
-def farthest(name: str, scores: Floats, strengths: Floats, most: int) -> Outliers:
+def farthest(name: str, scores: Float64Array, strengths: Float64Array, most: int) -> Outliers:
     ranked = np.argsort(-strengths, kind="stable")[:most]
     kept = ranked[strengths[ranked] > 0]
     return Outliers(name, kept, scores[kept], int((strengths > FAR).sum()))
 
 
-def robust_scores(values: Floats) -> Floats:
+def robust_scores(values: Float64Array) -> Float64Array:
     """Distances from the median (N,) in median absolute deviations, scaled to standard deviations; 0 for NaN.
 
     Where more than half are the same number that deviation is 0, and the mean deviation stands in for it.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.bulk_run import BulkRun, map_of
+from seewhy.bulk.bulk_run import BulkRun, decode_map
 from seewhy.methods.catalog import LINEAR
 from seewhy.summary.answers import NUMBERS, Answers, Maps, on_one_grid
 from seewhy.summary.normalization import shares
@@ -72,7 +72,7 @@ def class_rows(answers: Answers) -> list[ClassRow]:
         rows.append(
             ClassRow(
                 int(index),
-                answers.name_of(int(index)) if index >= 0 else answers.question,
+                answers.name_of(int(index)) if index >= 0 else answers.target,
                 members,
                 float(right[own].mean()) if right is not None and len(own) else None,
                 float(np.mean(sure)) if sure else float("nan"),
@@ -121,7 +121,7 @@ def contrast_maps(run: BulkRun, answers: Answers) -> dict[str, Maps]:
         for row in batch.to_pylist():
             if answers.layer in row["layers"]:
                 role = "predicted" if row["target_class"] == row["predicted"] else "label"
-                both.setdefault(row["id"], {})[role] = map_of(row, answers.layer, run.store)
+                both.setdefault(row["id"], {})[role] = decode_map(row, answers.layer, run.store)
     found = {}
     for name, maps in both.items():
         if len(maps) == 2:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage, tensors
-from seewhy.bulk.bulk_run import view_of
-from seewhy.bulk.dataset import readable
-from seewhy.bulk.export import heat_on_photo
+from seewhy.bulk.bulk_run import view_from_row
+from seewhy.bulk.dataset import path_text
+from seewhy.bulk.export import heatmap_on_photo
 from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
 from seewhy.images.loading import Bytes, load_image
@@ -107,7 +107,7 @@ def unpacked_photos(path: str, wanted: Iterable[str]) -> Iterator[tuple[str, Byt
     try:
         with tarfile.open(path) as tar:
             for member in tar:
-                name = readable(member.name)
+                name = path_text(member.name)
                 if name in left and member.isfile():
                     del left[name]
                     content = tar.extractfile(member)
@@ -128,11 +128,11 @@ def read_photo(source: str | bytes) -> Bytes | None:
 
 def with_heat(row: Mapping[str, Any], photo: Bytes | None, found: NDArray[np.float32]) -> Image.Image:
     """A photo with its heat, small; without a photo the heat alone, as the network saw it."""
-    view = view_of(row)
+    view = view_from_row(row)
     if photo is None or photo.shape[:2] != view.photo:  # or another picture lies there now
         return heat_picture(np.nan_to_num(found).clip(min=0), view.inputs, SIDE)
     drawn, seen = scaled_photo(photo, view, SIDE)
-    return overlay(drawn, heat_on_photo(row, found, (drawn.height, drawn.width)), LOOK, seen)
+    return overlay(drawn, heatmap_on_photo(row, found, (drawn.height, drawn.width)), LOOK, seen)
 
 
 def heat_picture(heat: NDArray[np.floating[Any]], size: tuple[int, int], side: int = MEAN) -> Image.Image:

@@ -29,10 +29,10 @@ STATISTICS: dict[str, tuple[str, str, str, str]] = {
         "Sum of the positive evidence over the sum of all, without its sign.",
         "", "Least speaks for the answer",
     ),
-    "centre_x": (
+    "center_x": (
         "Centre, from left to right", "Centre of mass of the heat: 0 is the left edge.", "Farthest right", "Farthest left",
     ),
-    "centre_y": ("Centre, from top to bottom", "Centre of mass of the heat: 0 is the top.", "Lowest", "Highest"),
+    "center_y": ("Centre, from top to bottom", "Centre of mass of the heat: 0 is the top.", "Lowest", "Highest"),
     "peak_x": (
         "Strongest place, left to right", "Where the heat is strongest: 0 is the left edge.", "Farthest right", "Farthest left",
     ),
