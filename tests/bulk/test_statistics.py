@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from seewhy.bulk.cells import packed, dequantize
+from seewhy.bulk.map_codec import decode_bytes, encode_maps
 from seewhy.bulk.input_regions import from_boxes, from_mask, overlaps, read_mask
 from seewhy.bulk.statistics import NAMES, UNIFORM, fraction_inside, statistics
 from seewhy.errors import ImageError
@@ -395,11 +395,11 @@ def test_a_mask_is_measured_before_it_is_decoded(tmp_path: Path, monkeypatch: py
 
 
 def back(maps: Floats, store: str) -> Floats:
-    cells, lo, hi = packed(maps, store)
+    cells, lo, hi = encode_maps(maps, store)
     assert lo.shape == hi.shape == (len(maps),) and (lo <= 0).all() and (hi >= 0).all()
     shape = maps.shape[1:]
     return np.stack(
-        [dequantize(*args, store) for args in zip(cells, [shape] * len(maps), lo.tolist(), hi.tolist(), strict=True)]
+        [decode_bytes(*args, store) for args in zip(cells, [shape] * len(maps), lo.tolist(), hi.tolist(), strict=True)]
     )
 
 
@@ -408,7 +408,7 @@ def test_bytes_err_by_half_a_level_of_their_own_side(factor: float) -> None:
     maps = (maps_of((4, 9), 40).astype(float) * [[[factor]]]).astype(np.float32)
     maps[0] = np.where(maps[0] > 0, maps[0], maps[0] * 1000)  # little evidence among much counter-evidence
     found = back(maps, "uint8")
-    cells, lo, hi = packed(maps, "uint8")
+    cells, lo, hi = encode_maps(maps, "uint8")
     for place, signed in enumerate(maps.astype(float)):
         assert lo[place] == min(0, signed.min()) and hi[place] == max(0, signed.max())
         error = abs(found[place] - signed)
@@ -427,7 +427,7 @@ def test_bytes_err_by_half_a_level_of_their_own_side(factor: float) -> None:
 
 def test_bytes_row_by_row_and_of_one_side_only() -> None:
     maps = np.array([[[0, 1, 2], [3, 4, 127]], [[0, -1, -2], [-3, -4, -128]], [[0] * 3] * 2], np.float32)
-    cells, lo, hi = packed(maps, "uint8")
+    cells, lo, hi = encode_maps(maps, "uint8")
     assert [list(one) for one in cells] == [[128, 129, 130, 131, 132, 255], [128, 127, 126, 125, 124, 0], [128] * 6]
     assert (lo.tolist(), hi.tolist()) == ([0, -128, 0], [127, 0, 0])
     np.testing.assert_array_equal(back(maps, "uint8"), maps)
@@ -448,8 +448,8 @@ def test_cells_of_what_is_no_number(store: str) -> None:
     maps[:, 0, 0] = [np.nan, np.inf, -np.inf, np.nan]
     plain = np.array(maps)
     plain[:, 0, 0] = 0
-    assert packed(maps, store)[0] == packed(plain, store)[0]
-    np.testing.assert_array_equal(packed(maps, store)[1:], packed(plain, store)[1:])
+    assert encode_maps(maps, store)[0] == encode_maps(plain, store)[0]
+    np.testing.assert_array_equal(encode_maps(maps, store)[1:], encode_maps(plain, store)[1:])
     hopeless = np.full((1, 2, 2), np.nan, np.float32)
     assert not back(hopeless, store).any()
 
@@ -465,7 +465,7 @@ def test_halves_keep_three_digits_in_any_unit(factor: float) -> None:
 
 
 def test_halves_are_shares_of_the_larger_side() -> None:
-    cells, lo, hi = packed(np.array([[[1.0, -50.0, 25.0, 0.0]]], np.float32), "float16")
+    cells, lo, hi = encode_maps(np.array([[[1.0, -50.0, 25.0, 0.0]]], np.float32), "float16")
     assert np.frombuffer(cells[0], "<f2").tolist() == [np.float16(0.02), -1, 0.5, 0] and (lo[0], hi[0]) == (-50, 25)
 
 

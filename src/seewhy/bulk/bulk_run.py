@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.cells import dequantize
+from seewhy.bulk.map_codec import decode_bytes
 from seewhy.bulk.plan import JOB, read_job
 from seewhy.errors import UnknownName, UsageError
 from seewhy.explanation.selection import choose
@@ -206,7 +206,7 @@ def decode_map(row: Mapping[str, Any], layer: str, store: str) -> NDArray[np.flo
 def decode_layer_map(row: Mapping[str, Any], store: str) -> NDArray[np.float32]:
     """The signed map (h, w) of one of `BulkRun.rows`, which is of one layer."""
     height, width = row["shapes"]
-    return dequantize(row["maps"], (height, width), row["lo"], row["hi"], store)
+    return decode_bytes(row["maps"], (height, width), row["lo"], row["hi"], store)
 
 
 def view_from_row(row: Mapping[str, Any]) -> View:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from seewhy.bulk.cells import packed
+from seewhy.bulk.map_codec import encode_maps
 from seewhy.bulk.dataset import path_text
 from seewhy.bulk.decoding import DecodedImage
 from seewhy.bulk.plan import LABEL, BulkSettings
@@ -171,7 +171,7 @@ def map_columns(
     for layer in layers:
         signed = e.maps[method, target, layer].float().cpu()
         maps = signed.numpy()
-        made, lo, hi = packed(maps, store)
+        made, lo, hi = encode_maps(maps, store)
         cells.append(made)
         shapes.append(list(maps.shape[1:]))
         found: dict[str, NDArray[Any]] = {"lo": lo, "hi": hi, **statistics(maps, size), "inside": inside(maps, regions)}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from seewhy import tensors
 from seewhy.bulk.bulk_run import BulkRun
-from seewhy.bulk.cells import dequantize
+from seewhy.bulk.map_codec import decode_bytes
 from seewhy.bulk.statistics import NAMES
 from seewhy.errors import UnknownName, UsageError
 from seewhy.explanation.selection import choose
@@ -188,7 +188,7 @@ def add(
         for name in NUMBERS:
             numbers[name].append(at[name].to_numpy(zero_copy_only=False))
         found = zip(*(at[name].to_pylist() for name in ("maps", "shapes", "lo", "hi")), strict=True)
-        maps += [dequantize(cells, (height, width), lo, hi, store) for cells, (height, width), lo, hi in found]
+        maps += [decode_bytes(cells, (height, width), lo, hi, store) for cells, (height, width), lo, hi in found]
 
 
 def by_layers(batch: Any, layer: str) -> Iterator[tuple[int, Any]]:
