@@ -251,7 +251,7 @@ def test_a_picture_that_the_model_refuses_does_not_take_its_batch_along(photos: 
     preprocess = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3, "bilinear", 32, fit="squash")
     loaded = seewhy.load_model(Picky().eval(), preprocess=preprocess, labels=["ant", "bee", "cat", "dog"])
     assert job(loaded, photos, tmp_path / "run", batch=4).failed == 1
-    assert seewhy.read_run(tmp_path / "run").failed[0]["error"].endswith("(too dark for me); give inputs that it takes")
+    assert seewhy.read_run(tmp_path / "run").failed[0]["error"].endswith("(too dark for me); pass inputs that the model accepts")
     assert len(seewhy.read_run(tmp_path / "run").table) == 11
 
 

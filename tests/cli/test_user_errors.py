@@ -122,7 +122,7 @@ def test_an_input_that_the_model_refuses_is_one_line_with_its_cause(capsys: pyte
 def test_a_forgotten_batch_axis(layers: str | None) -> None:
     with pytest.raises(ModelError, match=r"add the batch axis: x\[None\]"):
         seewhy.explain(net(), torch.rand(3, 9, 9), layers=layers)
-    with pytest.raises(ModelError, match="give inputs that it takes"):
+    with pytest.raises(ModelError, match="pass inputs that the model accepts"):
         seewhy.explain(net(), torch.rand(1, 4, 9, 9), layers=layers)
 
 

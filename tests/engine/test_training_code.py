@@ -173,7 +173,7 @@ def test_checkpointed(reentrant: bool, net: Net, inputs: Tensor) -> None:
     if not reentrant:
         check(model, net, inputs)
         return
-    with pytest.raises(ModelError, match="say use_reentrant=False"):
+    with pytest.raises(ModelError, match="set use_reentrant=False"):
         seewhy.explain(model, inputs, layers="stem.0", targets=1)
 
 

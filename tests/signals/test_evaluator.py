@@ -14,7 +14,7 @@ import seewhy
 from seewhy.errors import LayerError, MethodError, UsageError
 from seewhy.nested import first_tensor
 from seewhy.tracing.resume import PartialForward
-from seewhy.tracing.twin import twin
+from seewhy.tracing.twin import make_twin
 from support.networks import TINY, TwiceNet, tiny
 
 
@@ -41,7 +41,7 @@ ASKING = [
 
 def answered(net: nn.Module, layer: str, inputs: Tensor, rows: Tensor) -> Tensor:
     """The whole network run on as many inputs as there are rows, with the rows put in at the layer."""
-    copy = twin(net)
+    copy = make_twin(net)
 
     def put_in(module: nn.Module, args: object, output: object) -> object:
         return rows.clone() if isinstance(output, Tensor) else [rows.clone(), *output[1:]]  # type: ignore[index]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.engine.suggestion import suggest
 from seewhy.errors import LayerError, UsageError
-from seewhy.tracing.grid import Grid, Hint, find_grid, read_grid, readings
+from seewhy.tracing.grid import Grid, GridHint, find_grid, parse_grid, readings
 from seewhy.tracing.token_hints import token_grid_hint
 from support.layers import Block
 
@@ -71,21 +71,21 @@ class OldClip(nn.Module):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("14x14", Hint((14, 14))),
-        (" 7 × 9 + 5 ", Hint((7, 9), 5)),
-        ((7, 9), Hint((7, 9))),
-        ([4, 4, 4], Hint((4, 4, 4))),
-        (Grid((7, 9), "tokens", 2), Hint((7, 9), 2)),
+        ("14x14", GridHint((14, 14))),
+        (" 7 × 9 + 5 ", GridHint((7, 9), 5)),
+        ((7, 9), GridHint((7, 9))),
+        ([4, 4, 4], GridHint((4, 4, 4))),
+        (Grid((7, 9), "tokens", 2), GridHint((7, 9), 2)),
     ],
 )
-def test_a_grid_can_be_written_in_several_ways(value: object, expected: Hint) -> None:
-    assert read_grid(value) == expected and read_grid(str(expected)).shape == expected.shape
+def test_a_grid_can_be_written_in_several_ways(value: object, expected: GridHint) -> None:
+    assert parse_grid(value) == expected and parse_grid(str(expected)).shape == expected.shape
 
 
 @pytest.mark.parametrize("value", ["14", "x", "14x14+", "0x7", (), (7, 1.5), (True, 2), 14, "14x14+1+2"])
 def test_what_is_no_grid_says_how_one_is_written(value: object) -> None:
     if value == "14":
-        assert read_grid(value).shape == (14,)  # of a signal
+        assert parse_grid(value).shape == (14,)  # of a signal
         return
     with pytest.raises(UsageError, match=r"give rows and columns, as \(14, 14\) or '14x14'"):
         seewhy.explain(Tokens(), PICTURE, grid=value)
@@ -118,7 +118,7 @@ def test_many_tokens_before_the_cells_need_to_be_said() -> None:
 def test_axes_of_a_grid_that_is_given() -> None:
     output = torch.zeros(1, 6, 6, 8)
     assert find_grid(output, (1, 3, 24, 24), [(6, 8)]) == Grid((6, 8))
-    assert find_grid(output, (1, 3, 24, 24), [(6, 8)], [Hint((6, 6))]) == Grid((6, 6), "channels_last")
+    assert find_grid(output, (1, 3, 24, 24), [(6, 8)], [GridHint((6, 6))]) == Grid((6, 6), "channels_last")
 
 
 # What is inferred
@@ -138,13 +138,13 @@ def test_axes_of_a_grid_that_is_given() -> None:
     ],
 )
 def test_tokens_without_a_convolution_before_them(tokens: int, size: tuple[int, int], expected: list[str]) -> None:
-    assert [str(Hint(grid.shape, grid.prefix)) for grid in readings(tokens, size)] == expected
+    assert [str(GridHint(grid.shape, grid.prefix)) for grid in readings(tokens, size)] == expected
 
 
 def test_several_readings_are_an_error_that_names_them() -> None:
     picture, net = torch.rand(1, 3, 63, 63), Tokens((9, 9), 3)
     found = find_grid(torch.zeros(1, 52, 8), (1, 3, 64, 64), [])
-    assert found is not None and found.others == (Grid((6, 6), "tokens", 16),)
+    assert found is not None and found.alternatives == (Grid((6, 6), "tokens", 16),)
     assert seewhy.explain(net, picture, layers="first", targets=1).layer_info["first"].grid == (7, 7)  # whole patches
     padded = nn.Sequential(nn.ConstantPad2d((0, -1, 0, -1), 0), net)
     words = r"its 52 tokens may be a grid of 7x7\+3 or 6x6\+16 .*say which: grid='7x7\+3' or --grid 7x7\+3"
@@ -196,10 +196,10 @@ def test_timm_says_prefix_and_patches() -> None:
 def test_timm_with_inputs_of_any_size() -> None:
     net = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, depth=1, num_classes=3).eval()
     picture = torch.rand(1, 3, 64, 96)
-    assert token_grid_hint(net.modules(), (64, 96)) == Hint((4, 6), 1)
+    assert token_grid_hint(net.modules(), (64, 96)) == GridHint((4, 6), 1)
     assert seewhy.explain(net, picture, layers="blocks.0", targets=1).layer_info["blocks.0"].grid == (4, 6)
     padded = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, dynamic_img_pad=True, depth=1).eval()
-    assert token_grid_hint(padded.modules(), (60, 90)) == Hint((4, 6), 1)
+    assert token_grid_hint(padded.modules(), (60, 90)) == GridHint((4, 6), 1)
 
 
 def test_windows_and_channels_last() -> None:
@@ -226,9 +226,9 @@ def test_transformers_and_open_clip_say_the_patch_size() -> None:
 
     holder = nn.Module()
     holder.config = Config()  # type: ignore[assignment]
-    assert token_grid_hint([holder], (64, 96)) == Hint((4, 6), None)
+    assert token_grid_hint([holder], (64, 96)) == GridHint((4, 6), None)
     visual = nn.Module()
     visual.grid_size, visual.patch_size = (14, 14), (16, 16)  # type: ignore[assignment]
     visual.class_embedding = nn.Parameter(torch.zeros(8))
-    assert token_grid_hint([visual], (224, 224)) == Hint((14, 14), 1)
+    assert token_grid_hint([visual], (224, 224)) == GridHint((14, 14), 1)
     assert token_grid_hint([nn.Linear(1, 1)], (224, 224)) is None and token_grid_hint([visual], (224,)) is None

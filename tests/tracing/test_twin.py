@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 import seewhy
 from seewhy.errors import ModelError
-from seewhy.tracing.twin import named_modules, twin
+from seewhy.tracing.twin import make_twin, named_modules
 from support.layers import Transpose, same, small, snapshot
 
 PICTURE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -189,7 +189,7 @@ def test_names_have_no_trace_of_wrappers() -> None:
     for build in ("plain", "data parallel", "compiled", "compiled child"):
         model = CASES[build]()
         assert [name for name, _ in named_modules(model)] == expected
-        assert [name for name, _ in twin(model).named_modules() if name] == expected
+        assert [name for name, _ in make_twin(model).named_modules() if name] == expected
 
 
 def test_containers_buffers_and_tensors_are_copies() -> None:
@@ -197,7 +197,7 @@ def test_containers_buffers_and_tensors_are_copies() -> None:
     model.register_buffer("steps", torch.zeros(()))
     model.self_reference = [model.plain]
     model.self_reference.append(model.self_reference)  # a cycle
-    other = twin(model)
+    other = make_twin(model)
     other(PICTURE)
     other.steps += 1
     assert model.counter == 0 and not model.cache and len(model.plain) == 1 and model.steps == 0
@@ -207,7 +207,7 @@ def test_containers_buffers_and_tensors_are_copies() -> None:
 
 def test_weights_are_shared_and_detached() -> None:
     model = Tied()
-    other = twin(model)
+    other = make_twin(model)
     assert other.one.weight is other.two.weight  # still tied
     assert other.one.weight.data_ptr() == model.one.weight.data_ptr()
     assert not any(p.requires_grad for p in other.parameters())
@@ -218,7 +218,7 @@ def test_weights_are_shared_and_detached() -> None:
 def test_a_weak_reference_still_points_to_the_original() -> None:
     model = small()
     model.parent = weakref.ref(model)
-    assert twin(model).parent() is model
+    assert make_twin(model).parent() is model
 
 
 def test_a_model_can_be_copied_and_pickled_afterwards() -> None:
@@ -287,18 +287,18 @@ class Mean(nn.Linear):
 )
 def test_what_cannot_be_watched_is_refused_by_name(build: Callable[[], nn.Module], words: str) -> None:
     with pytest.raises(ModelError, match=words):
-        twin(build())
+        make_twin(build())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2", "squeezenet1_1", "swin_t", "vit_b_32"])
 def test_torchvision_families(name: str) -> None:
     model = torchvision.models.get_model(name).eval()
     with torch.no_grad():
-        assert torch.equal(twin(model)(torch.ones(1, 3, 224, 224)), model(torch.ones(1, 3, 224, 224)))
+        assert torch.equal(make_twin(model)(torch.ones(1, 3, 224, 224)), model(torch.ones(1, 3, 224, 224)))
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mixer_s32_224", "regnetx_002", "tf_efficientnet_lite0"])
 def test_timm_families(name: str) -> None:
     model = timm.create_model(name).eval()
     with torch.no_grad():
-        assert torch.equal(twin(model)(torch.ones(1, 3, 224, 224)), model(torch.ones(1, 3, 224, 224)))
+        assert torch.equal(make_twin(model)(torch.ones(1, 3, 224, 224)), model(torch.ones(1, 3, 224, 224)))

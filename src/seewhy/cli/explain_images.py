@@ -33,7 +33,7 @@ from seewhy.models.loading import LoadedModel
 from seewhy.paths import folders, safe_name
 from seewhy.targets import as_number, as_targets, class_name, find_class
 from seewhy.tracing.grid import format_grid
-from seewhy.viewer import build_index
+from seewhy.viewer import IndexRow, build_index
 
 WORTH_SAYING = 100  # forwards
 THREADS = 2  # encoding releases the interpreter lock; colouring does not
@@ -46,7 +46,7 @@ def run(model: LoadedModel, inputs: Sequence[str], settings: Settings) -> int:
     What holds for every picture, such as a question that cannot be read or a name that does not exist, is raised at once.
     """
     out, err = terminal.make_console(), terminal.make_console(stderr=True)
-    rows: list[dict[str, Any]] = []  # of the index page
+    rows: list[IndexRow] = []  # of the index page
 
     def fail(source: str, reason: str) -> None:
         report(source, reason, settings, err)

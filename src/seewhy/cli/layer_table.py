@@ -18,8 +18,8 @@ from seewhy.images.preprocess import Preprocess
 from seewhy.models.loaded import infer_input_layout
 from seewhy.models.loading import LoadedModel
 from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
-from seewhy.tracing.layer_selection import has_grid, select
-from seewhy.tracing.record import recording
+from seewhy.tracing.layer_selection import has_grid, parse_layers
+from seewhy.tracing.record import record_forward
 from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 
@@ -51,9 +51,9 @@ def print_layer_table(
         log(note)
     noise = noise_for(model, size)
     suggested, reason = find_suggestion(model, noise)
-    with recording(model.module, noise, RecordingRequest()) as trace:
+    with record_forward(model.module, noise, RecordingRequest()) as trace:
         try:
-            every = set(select("every", model.module).pick(trace))
+            every = set(parse_layers("every", model.module).matching_calls(trace))
         except LayerError:
             every = set()
         rows = [row_of(call, call in every, suggested) for call in trace.calls if has_grid(call)]
@@ -89,7 +89,7 @@ def row_of(call: LayerCall, every: bool, suggested: str) -> Row:
     assert call.grid is not None
     channels = call.grid.channels_first(call.output).shape[1]
     return Row(
-        call.name, call.kind.__name__, call.grid.shape, channels, call.grid.prefix, every, call.name == suggested
+        call.name, call.module_class.__name__, call.grid.shape, channels, call.grid.prefix, every, call.name == suggested
     )
 
 

@@ -15,7 +15,7 @@ from seewhy.images.loading import Bytes, Source, load_image, name_of
 from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.models.loaded import LoadedModel, PreprocessFunction, infer_input_layout
 from seewhy.tracing.single_input import SingleInputModel
-from seewhy.tracing.twin import twin
+from seewhy.tracing.twin import make_twin
 
 # What `explain(inputs=)` accepts: a tensor, an image, a list of either, or all arguments of a model as a tuple or dict.
 InputSpec = Tensor | Source | Sequence[Tensor | Source] | tuple[object, ...] | Mapping[str, object]
@@ -70,7 +70,7 @@ def read_inputs(
         if arguments:
             model = SingleInputModel(loaded.module, (None,), arguments, 0, len(result.tensor))
             result = replace(result, module=model)
-    if isinstance(result.module, SingleInputModel) and (names := result.module.arguments_per_image()):
+    if isinstance(result.module, SingleInputModel) and (names := result.module.per_image_arguments()):
         result = replace(result, notes=(*result.notes, f"assumed to hold one row per image: {', '.join(names)}"))
     if result.tensor.is_inference():  # an inference tensor cannot be part of a graph
         with torch.inference_mode(False):
@@ -179,7 +179,7 @@ def output_for(image: InputSpec, loaded: LoadedModel) -> object:
     """Return the model's output for another image."""
     inputs = read_inputs(image, loaded)
     with torch.inference_mode(False), torch.no_grad():
-        return twin(inputs.module)(inputs.tensor)
+        return make_twin(inputs.module)(inputs.tensor)
 
 
 def with_fit(loaded: LoadedModel, fit: Fit) -> LoadedModel:

@@ -16,7 +16,7 @@ from seewhy.explanation.flags import FLAGS
 from seewhy.methods.catalog import LINEAR
 from seewhy.rendering.overlays import OverlayStyle
 from seewhy.tracing.grid import format_grid
-from seewhy.viewer import build_page, pack
+from seewhy.viewer import IndexRow, PageMap, ReportData, build_report, pack
 
 if TYPE_CHECKING:
     from seewhy.explanation.result import Explanation
@@ -48,15 +48,17 @@ def page(e: Explanation, look: OverlayStyle | None = None) -> str:
     maps = []
     for entry, values in zip(record["maps"], e.maps.values(), strict=True):
         where = {name: number[entry[name]] for name, number in numbers.items()}
-        about_map = {**where, "share": entry["positive_evidence"], "flags": entry["flags"]}
-        maps.append((about_map, pack(values[0].detach().float().cpu().numpy())))
+        packed = pack(values[0].detach().float().cpu().numpy())
+        maps.append(
+            PageMap(**where, values=packed, positive_evidence=entry["positive_evidence"], flags=entry["flags"])
+        )
     title = Path(e.images[0].source).name if e.images else "tensor"
     model = display_model_name(str(e.provenance.get("model", "")))
     share = seen_share(e)
     saw = [f"The network saw {share:.0%} of the photo; the rest is dimmed."] if share < 1 - LITTLE else []
     notes = [*record["notes"], *saw, EARLY, PACKED]
-    return build_page(
-        data(e, record, look), maps, storage.jpeg(photo), title=title, model=model, notes=notes, about=about(e)
+    return build_report(
+        data(e, record, look), maps, storage.jpeg(photo), title=title, model=model, notes=notes, provenance=about(e)
     )
 
 
@@ -105,7 +107,7 @@ def has_page(e: Explanation) -> bool:
     )
 
 
-def make_index_row(e: Explanation, folder: str, look: OverlayStyle | None = None) -> dict[str, Any]:
+def make_index_row(e: Explanation, folder: str, look: OverlayStyle | None = None) -> IndexRow:
     """The line of one picture on the index page; `folder` is where its page lies, as seen from there."""
     method, answer = e.methods[0], e.target_results[0]
     layer = place(e, method, e.suggested or "")
@@ -126,11 +128,11 @@ def place(e: Explanation, method: str, layer: str) -> str:
     return layer if layer in known else known[-1]
 
 
-def make_failed_row(source: str, reason: str) -> dict[str, Any]:
+def make_failed_row(source: str, reason: str) -> IndexRow:
     return {"name": source, "page": "", "class": "", "probability": None, "flags": [reason], "thumbnail": b""}
 
 
-def data(e: Explanation, record: Mapping[str, Any], look: OverlayStyle) -> dict[str, Any]:
+def data(e: Explanation, record: Mapping[str, Any], look: OverlayStyle) -> ReportData:
     """What the page chooses from: the record of the explanation, in the page's order."""
     return {
         "methods": [{"key": key, "linear": key.partition("(")[0] in LINEAR} for key in e.methods],
@@ -139,9 +141,9 @@ def data(e: Explanation, record: Mapping[str, Any], look: OverlayStyle) -> dict[
         "top": record["top"],
         "view": dataclasses.asdict(e.view),
         "flags": FLAGS,
-        "more": "--targets top5" if "command" in e.provenance else 'targets="top5"',
-        "unseen": seen_share(e) < 1 - LITTLE,
-        "look": {"colors": look.colors, "opacity": look.opacity, "fade": look.style == "fade"},
+        "more_targets": "--targets top5" if "command" in e.provenance else 'targets="top5"',
+        "is_cropped": seen_share(e) < 1 - LITTLE,
+        "style": {"colors": look.colors, "opacity": look.opacity, "fade": look.style == "fade"},
     }
 
 

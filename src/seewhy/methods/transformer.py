@@ -51,7 +51,7 @@ class AttentionRollout(NetworkMethod):
     def __call__(self, whole: ModelSignals) -> Tensor:
         rolled: Tensor | None = None
         for item in whole.attentions:
-            layer = self.fused(to_float32(item.heads.weights.detach()))
+            layer = self.fused(to_float32(item.call.weights.detach()))
             layer = layer + torch.eye(layer.shape[-1], dtype=layer.dtype, device=layer.device)
             layer = layer / layer.sum(2, keepdim=True)
             rolled = layer if rolled is None else layer @ rolled
@@ -134,7 +134,7 @@ class LeGrad(NetworkMethod):
         end = whole.block_of(whole.attentions[-1])
         total: Tensor | None = None
         for item in chosen:
-            output, weights = whole.block_of(item).output, item.heads.weights
+            output, weights = whole.block_of(item).output, item.call.weights
             rows = []
             for picture in range(len(whole.inputs)):
                 with torch.enable_grad():

@@ -1,178 +1,222 @@
-"""Asking the network again: scores of changed inputs and changed activations, of one picture at a time, in small batches."""
+"""Run a model again: scores of changed inputs and changed activations, one image at a time, in batches that fit in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import MethodError
+from seewhy.errors import INPUT_ERRORS, MethodError, one_line
 from seewhy.nested import map_tensors, tensors_in
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget, logits
 from seewhy.tracing.function_modes import GuidedReLU
-from seewhy.tracing.grid import Grid, Hint
-from seewhy.tracing.record import recording
+from seewhy.tracing.grid import Grid, GridHint, format_grid
+from seewhy.tracing.layer_selection import blocks
+from seewhy.tracing.record import record_forward
 from seewhy.tracing.resume import PartialForward
 from seewhy.tracing.single_input import for_image
-from seewhy.tracing.trace import LinearHead, Trace, Wanted
-from seewhy.tracing.twin import twin
+from seewhy.tracing.trace import LinearCall, RecordingRequest, Trace
+from seewhy.tracing.twin import make_twin, named_modules
 
 MEMORY = 256 * 2**20  # bytes for the rows of one batch
 HEAD_TOLERANCE = 1e-4
+TRAINING_STEP = 3  # a forward and a backward pass cost about as much as three forward passes
 
 Build = Callable[[slice], Tensor]
-Batch = tuple[Any, int]  # the network's output, and how many rows it has
+OutputBatch = tuple[Any, int]  # the model's output, and its number of rows
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """One call of one module, and the grid of its output: where changed activations enter the model."""
+
+    module: str
+    number: int
+    grid: Grid
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """`count` variants of one picture, made a slice at a time by `build`.
+    """`count` changed versions of one image, built a slice at a time, so that all of them never exist at once.
 
-    `shared`: a value that equals another's only if the rows are the same, whatever the target; several targets then share
-    the forwards.
+    Attributes:
+        image: Index of the image in the batch.
+        build: Returns the rows of a slice: inputs `(n, C, *size)`, or activations `(n, K, *grid)` with a `site`.
+        batch_size: Rows in one forward pass. None: as many as fit in the memory budget.
+        shared: A key that is equal only for equal rows, whatever the target, so that several targets share the forward passes.
+        site: Where the rows enter the model. None: they are inputs.
     """
 
-    picture: int
+    image: int
     count: int
     build: Build
-    scoring: Scoring
+    scoring: Scoring = field(default_factory=TargetScore)
     batch_size: int | None = None
     shared: Hashable = None
+    site: CallSite | None = None
 
 
 @dataclass(eq=False)
-class Network:
-    """What one call of `explain` knows about its network: model, inputs (B, C, *size), memory for a batch of variants.
+class Evaluator:
+    """Runs one model again on changed versions of one batch of inputs, for all methods, targets and layers of a call.
 
-    `tick` is told how many rows were done. `linears` are the linear layers of the forward, where they were recorded;
-    `answers` what the network said to rows that several targets share; `attention` a forward that was listened to.
+    Outputs that several targets need, the attention of the model and the last partial forward are cached.
+
+    Attributes:
+        inputs: The batch `(B, C, *size)`.
+        memory: Budget in bytes for the rows of one batch, and for cached outputs.
+        on_progress: Called with the number of rows after each forward pass.
+        grid: The user's `grid` setting: how tokens map to the image.
+        output: The model's output for `inputs`, detached.
+        linear_calls: The calls of linear layers in that forward pass, if they were recorded.
+        has_several_targets: Whether caching outputs pays off.
     """
 
     module: nn.Module
     inputs: Tensor
     memory: int = MEMORY
-    tick: Callable[[int], None] = lambda rows: None
-    linears: list[LinearHead] = field(default_factory=list)
+    on_progress: Callable[[int], None] = lambda rows: None
+    grid: GridHint | None = None
     output: Any = None
-    several_targets: bool = False
-    grid: Hint | None = None  # as the user says that tokens lie on the picture
-    answers: dict[Hashable, list[Batch]] = field(default_factory=dict)
-    kept_bytes: int = 0
-    attention: Trace | None = None
-    _tails: dict[tuple[str | None, int, int], PartialForward] = field(default_factory=dict)
+    linear_calls: list[LinearCall] = field(default_factory=list)
+    has_several_targets: bool = False
+    _outputs: dict[Hashable, list[OutputBatch]] = field(default_factory=dict)
+    _output_bytes: int = 0
+    _partial: tuple[Hashable, PartialForward] | None = None
     _guided: dict[str, Tensor] = field(default_factory=dict)
+    _attention: Trace | None = None
 
-    def changed(self, inputs: Tensor) -> Network:
-        """The same network with other inputs."""
-        return Network(self.module, inputs, self.memory, self.tick, grid=self.grid)
+    def keep_forward(self, trace: Trace) -> None:
+        """Store the output and the linear calls of a forward pass on `inputs`."""
+        self.linear_calls, self.output = trace.linear_calls, map_tensors(trace.output, torch.Tensor.detach)
 
-    def note_to(self, trace: Trace) -> Network:
-        """This network, with what a forward said: its output, and what its linear layers were given."""
-        self.linears, self.output = trace.linears, map_tensors(trace.output, torch.Tensor.detach)
-        return self
+    # Changed inputs and activations
 
-    def has_room(self, output: Any) -> bool:
-        """Whether one more answer fits the memory budget; it is counted then."""
-        size = sum(tensor.nbytes for tensor in tensors_in(output))
-        if self.kept_bytes + size > self.memory:
-            return False
-        self.kept_bytes += size
-        return True
-
-    def tail(self, module: str | None, index: int, picture: int) -> PartialForward:
-        """What comes after a layer, for one picture; the last one is kept, as several methods ask for the same."""
-        key = (module, index, picture)
-        if key not in self._tails:
-            self._tails.clear()
-            whole = for_image(self.module, picture)
-            self._tails[key] = PartialForward(whole, self.inputs[picture : picture + 1], module, index)
-        return self._tails[key]
-
-    def guided(self, asked: ResolvedTarget) -> Tensor:
-        """Guided backpropagation of the scores to the inputs (B, C, *size): one forward and one backward, once a target."""
-        if asked.key not in self._guided:
-            relus = GuidedReLU()
-            with recording(self.module, self.inputs, Wanted(frozenset()), from_input=True, guided=relus) as trace:
-                if relus.others or not relus.heard:
-                    others = f"has {', '.join(sorted(relus.others))}" if relus.others else "has none"
-                    raise MethodError("", f"it is defined for ReLU, and this network {others}; take gradcam.")
-                scores = asked.for_variants(trace.output).scores
-                self._guided[asked.key] = torch.autograd.grad(scores.sum(), trace.inputs)[0]
-        return self._guided[asked.key]
-
-
-@dataclass(eq=False)
-class Probe:
-    """One question about one call of one module of a network, to be asked again."""
-
-    network: Network
-    asked: ResolvedTarget
-    module: str = ""
-    index: int = 1
-    grid: Grid = field(default_factory=lambda: Grid(()))
-    scoring: Scoring = field(default_factory=TargetScore)
-
-    def score_inputs(self, rows: Rows) -> Tensor:
-        """The scores (count,) of variants of a picture; see `Signals.score_inputs`."""
-        return self.scores(None, rows)
-
-    def score_activations(self, rows: Rows) -> Tensor:
-        """The scores (count,) of a picture with other activations; see `Signals.score_activations`."""
-        return self.scores(self.module, rows)
-
-    def scores(self, module: str | None, rows: Rows) -> Tensor:
+    def scores(self, target: ResolvedTarget, rows: Rows) -> Tensor:
+        """Return the score of each row `(count,)`, without a graph."""
         if not rows.count:
-            return self.asked.scores.new_zeros(0).detach()
-        key = (rows.shared, module, self.index, rows.picture, rows.count)
-        known = self.network.answers.get(key)
-        batches = known or self.batches(self.network.tail(module, self.index, rows.picture), rows, key)
-        found = []
+            return target.scores.new_zeros(0).detach()
+        key = (rows.shared, rows.site and (rows.site.module, rows.site.number), rows.image, rows.count)
+        cached = self._outputs.get(key)
+        scores = []
         with torch.inference_mode():
-            for output, count in batches:
-                found.append(rows.scoring(self.asked.for_image(output, rows.picture, count), output))
-                if known:
-                    self.network.tick(count)
-        return torch.cat(found).clone()  # no inference tensor: others may differentiate
+            for output, count in cached or self._run(rows, key):
+                scores.append(rows.scoring(target.for_image(output, rows.image, count), output))
+                if cached:
+                    self.on_progress(count)
+        return torch.cat(scores).clone()  # a clone is no inference tensor, so callers may use it in a graph
 
-    def batches(self, tail: PartialForward, rows: Rows, key: Hashable) -> Iterator[Batch]:
-        """What the network answers to the rows, a batch at a time; kept for the next target where that is worth it."""
-        size = rows.batch_size or max(1, min(rows.count, self.network.memory // tail.row_bytes))
-        kept: list[Batch] = []
-        keeping = rows.shared is not None and self.network.several_targets
+    def _run(self, rows: Rows, key: Hashable) -> Iterator[OutputBatch]:
+        """Run the rows in batches. The outputs are cached for the next target if all of them fit in the budget."""
+        place = (rows.site.module, rows.site.number) if rows.site else ()
+        partial = self.partial_forward(rows.image, *place)
+        size = rows.batch_size or max(1, min(rows.count, self.memory // partial.row_bytes))
+        kept: list[OutputBatch] = []
+        is_kept = rows.shared is not None and self.has_several_targets
         for start in range(0, rows.count, size):
             batch = rows.build(slice(start, min(start + size, rows.count)))
-            if tail.module is not None:
-                batch = self.grid.restore(batch.to(tail.original.dtype), tail.original)
-            count, output = batch.shape[tail.axis], tail.fastest(batch)
-            self.network.tick(count)
-            keeping = keeping and self.network.has_room(output)
-            if keeping:
+            if rows.site is not None:
+                batch = rows.site.grid.restore(batch.to(partial.original.dtype), partial.original)
+            count, output = batch.shape[partial.axis], partial.run_channels_last(batch)
+            self.on_progress(count)
+            is_kept = is_kept and self._reserve(output)
+            if is_kept:
                 kept.append((output, count))
             yield output, count
-        if keeping:
-            self.network.answers[key] = kept
+        if is_kept:
+            self._outputs[key] = kept
 
-    def score(self, inputs: Tensor, picture: int, scoring: Scoring) -> Tensor:
-        """The scores (N,) of variants (N, C, *size) of one picture, with their graph."""
+    def _reserve(self, output: Any) -> bool:
+        """Return True, and count the output's bytes, if it still fits in the memory budget."""
+        size = sum(tensor.nbytes for tensor in tensors_in(output))
+        if self._output_bytes + size > self.memory:
+            return False
+        self._output_bytes += size
+        return True
+
+    def partial_forward(self, image: int, module: str | None = None, number: int = 1) -> PartialForward:
+        """Return what follows one call of `module` (None: the full model) for one image. The last one is cached."""
+        key = (image, module, number)
+        if self._partial is None or self._partial[0] != key:
+            self._partial = None  # free its memory before the next one is recorded
+            model = for_image(self.module, image)
+            self._partial = key, PartialForward(model, self.inputs[image : image + 1], module, number)
+        return self._partial[1]
+
+    def differentiable_scores(self, target: ResolvedTarget, inputs: Tensor, image: int, scoring: Scoring) -> Tensor:
+        """Return the scores `(N,)` of versions `(N, C, *size)` of one image, with their graph.
+
+        Progress counts the backward pass too.
+        """
         with torch.inference_mode(False), torch.enable_grad():
-            output = twin(for_image(self.network.module, picture))(inputs)
-            return scoring(self.asked.for_image(output, picture, len(inputs)), output)
+            output = make_twin(for_image(self.module, image))(inputs)
+            scores = scoring(target.for_image(output, image, len(inputs)), output)
+        self.on_progress(TRAINING_STEP * len(inputs))
+        return scores
 
-    def head(self, activations: Tensor) -> LinearHead:
-        """The linear layer that gives the class scores from the mean of `activations` (B, K, *grid) over the grid."""
-        reason = "it needs the class scores to come from the mean of this layer by one linear layer"
-        if self.asked.classes is None:
-            raise MethodError("", "it needs a class as target.")
-        if not self.network.linears:
-            raise MethodError("", f"{reason}, and there is no linear layer on a vector; take hirescam.")
-        head = self.network.linears[-1]
-        tolerance = max(HEAD_TOLERANCE, 4 * torch.finfo(head.argument.dtype).eps)
-        means, argument = activations.flatten(2).mean(2), head.argument.to(activations.dtype)
-        same = argument.shape == means.shape and bool((argument - means).abs().amax() <= tolerance * means.abs().amax())
-        if not same or not torch.equal(head.output, logits(self.network.output)):
-            raise MethodError("", f"{reason}, and between them lies more (or another layer); take hirescam.")
+    @contextmanager
+    def run_changed(self, inputs: Tensor, request: RecordingRequest) -> Iterator[tuple[Evaluator, Trace]]:
+        """Record a forward pass on changed `inputs`; yield its evaluator and its trace.
+
+        Raises:
+            MethodError: The model does not accept inputs of this size.
+        """
+        changed = Evaluator(self.module, inputs, self.memory, self.on_progress, self.grid)
+        with ExitStack() as stack:
+            try:
+                trace = stack.enter_context(record_forward(self.module, inputs, request, grid=self.grid))
+            except torch.OutOfMemoryError:
+                raise
+            except INPUT_ERRORS as error:
+                if inputs.shape == self.inputs.shape:
+                    raise
+                size, reason = format_grid(inputs.shape[2:]), one_line(error.__cause__ or error)
+                raise MethodError("", f"the model does not accept inputs of size {size} ({reason}).") from None
+            changed.keep_forward(trace)
+            yield changed, trace
+
+    # Properties of the model that several methods and layers read
+
+    def guided_gradients(self, target: ResolvedTarget) -> Tensor:
+        """Return guided backpropagation to the inputs `(B, C, *size)`: one forward and one backward pass per target."""
+        if target.key not in self._guided:
+            relus, request = GuidedReLU(), RecordingRequest(frozenset())
+            with record_forward(self.module, self.inputs, request, from_input=True, guided=relus) as trace:
+                if relus.smooth_activations or not relus.relu_count:
+                    names = ", ".join(sorted(relus.smooth_activations)) or "no ReLU"
+                    raise MethodError("", f"it is defined for ReLU networks, and this model has {names}. Use gradcam.")
+                scores = target.for_variants(trace.output).scores
+                self._guided[target.key] = torch.autograd.grad(scores.sum(), trace.inputs)[0]
+        return self._guided[target.key]
+
+    def linear_head(self, target: ResolvedTarget, activations: Tensor) -> LinearCall:
+        """Return the linear layer that maps the mean of `activations` `(B, K, *grid)` over the grid to the class scores.
+
+        Raises:
+            MethodError: The target is no class, or anything else lies between this layer and the class scores.
+        """
+        rule = "the class scores must be one linear layer of this layer's mean"
+        if target.classes is None:
+            raise MethodError("", "it needs a class as its target.")
+        if not self.linear_calls:
+            raise MethodError("", f"{rule}, and the model has no linear layer on a vector. Use hirescam.")
+        head = self.linear_calls[-1]
+        tolerance = max(HEAD_TOLERANCE, 4 * torch.finfo(head.inputs.dtype).eps)
+        means, inputs = activations.flatten(2).mean(2), head.inputs.to(activations.dtype)
+        is_mean = inputs.shape == means.shape and bool((inputs - means).abs().amax() <= tolerance * means.abs().amax())
+        if not is_mean or not torch.equal(head.output, logits(self.output)):
+            raise MethodError("", f"{rule}, and other operations or layers lie in between. Use hirescam.")
         return head
+
+    def attention_trace(self) -> Trace:
+        """Return a forward pass with every attention computed step by step, and the outputs of the repeated blocks."""
+        if self._attention is None:
+            request = RecordingRequest(blocks({"": self.module, **dict(named_modules(self.module))}), attention=True)
+            with record_forward(self.module, self.inputs, request, from_input=True, grid=self.grid) as trace:
+                self._attention = trace
+        return self._attention

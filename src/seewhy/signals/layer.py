@@ -1,167 +1,185 @@
-"""What a layer gave and what came back to it: the only thing a method ever sees."""
+"""Signals: everything that a method can read about one layer and one target.
+
+An author of a method reads `Need`, `TargetSignals` and `Signals`; `Variant` too for a `VariantMethod`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable
+from dataclasses import dataclass
 from enum import Flag, auto
-from functools import cached_property, partial
-from typing import Any, cast
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from seewhy.errors import REFUSALS, MethodError
-from seewhy.signals.evaluator import Build, Network, Probe, Rows
+from seewhy.errors import MethodError
+from seewhy.signals.backward import differentiate
+from seewhy.signals.evaluator import Build, CallSite, Evaluator, Rows
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.tensors import to_float32
-from seewhy.tracing.grid import grid_text
-from seewhy.tracing.record import recording
-from seewhy.tracing.trace import Call, Trace, Wanted
+from seewhy.tracing.grid import Grid
+from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 
 class Need(Flag):
-    """What a method needs beside a layer's activations. The engine runs the least that all needs ask for."""
+    """What a method requires in addition to a layer's activations. The engine computes only what some method needs."""
 
     NOTHING = 0
     GRADIENTS = auto()  # one backward pass, shared by all methods and layers
     CURVATURE = auto()  # a second derivative at each layer
     HEAD = auto()  # the linear layer behind the pooling
-    PROBES = auto()  # forwards of its own: score_inputs, score_activations, guided
-
-
-def wanted_for(needs: Need, wanted: Wanted) -> Wanted:
-    """What must be recorded for these needs. Fused attention has no second derivative, so curvature spells it out."""
-    return replace(wanted, heads=bool(needs & Need.HEAD), attention=bool(needs & Need.CURVATURE))
+    EVALUATOR = auto()  # forward passes of its own: score_inputs, score_activations, guided_gradients
 
 
 class Variant(ABC):
-    """A change of the inputs, as a frozen value: equal variants are run once for all methods and layers that ask."""
+    """A change of the inputs. Instances are frozen values: equal variants run once for all methods and layers."""
 
     @abstractmethod
     def __call__(self, inputs: Tensor) -> Tensor:
-        """The changed inputs (B, C, *size); the size may be another."""
+        """Return the changed inputs `(B, C, *size)`. The size may differ."""
 
 
-@dataclass(eq=False)
-class Signals:
-    """One layer's signals for one target, channels first, in float32 or wider.
+@dataclass(frozen=True, eq=False)
+class TargetSignals:
+    """The inputs and scores of one target, and the scores of changed inputs.
 
-    `activations` A (B, K, *grid) is the layer's output; `gradients` G (B, K, *grid) the gradient of each picture's score
-    with respect to it, `curvature` (B, K, *grid) the Hessian of the score times A. What several methods need is computed
-    once and kept here. What a method did not say it `needs` raises MethodError.
+    Attributes:
+        evaluator: Runs the model on changed inputs. Prefer the methods below.
+        target: The explained target and its scores.
+        scoring: The function of the output whose gradient is computed.
+    """
+
+    evaluator: Evaluator
+    target: ResolvedTarget
+    scoring: Scoring
+
+    @property
+    def inputs(self) -> Tensor:
+        """The model's inputs `(B, C, *size)`."""
+        return self.evaluator.inputs
+
+    @property
+    def scores(self) -> Tensor:
+        """The target's score of each image `(B,)`."""
+        return self.target.scores.detach()
+
+    @property
+    def classes(self) -> Tensor:
+        """The class of each image `(B,)`. Raises MethodError if the target is not a class."""
+        if self.target.classes is None:
+            raise MethodError("", "it needs a class as its target.")
+        return self.target.classes
+
+    def score_of(self, scoring: Scoring) -> Tensor:
+        """Return another score `(B,)` of the same output, such as its probability."""
+        with torch.no_grad():
+            return scoring(self.target, self.evaluator.output).detach()
+
+    def score_inputs(
+        self,
+        image: int,
+        count: int,
+        build: Build,
+        *,
+        scoring: Scoring | None = None,
+        batch_size: int | None = None,
+        shared: Hashable = None,
+    ) -> Tensor:
+        """Return the scores `(count,)` of changed versions of one image of the batch.
+
+        Args:
+            build: Returns the inputs `(n, C, *size)` of a slice of the `count` versions.
+            scoring: The score to compute. Default: the target's own.
+            batch_size: Versions per forward pass. Default: as many as fit in the memory budget.
+            shared: Usually the method itself, if the versions do not depend on the target. Several targets then share the
+                forward passes.
+        """
+        rows = Rows(image, count, build, scoring or TargetScore(), batch_size, self._cache_key(shared))
+        return self.evaluator.scores(self.target, rows)
+
+    def differentiable_scores(self, image: int, inputs: Tensor, scoring: Scoring | None = None) -> Tensor:
+        """Return the scores `(N,)` of versions `(N, C, *size)` of one image, differentiable with respect to them."""
+        return self.evaluator.differentiable_scores(self.target, inputs, image, scoring or TargetScore())
+
+    def _cache_key(self, shared: Hashable) -> Hashable:
+        return shared
+
+
+@dataclass(frozen=True, eq=False)
+class Signals(TargetSignals):
+    """One layer's signals for one target, channels first, in float32 or float64.
+
+    Values that several methods need are computed once and cached. Reading a value that the method's `needs` do not
+    declare raises MethodError.
+
+    Attributes:
+        layer: The layer's name, with "#2" for the second call of its module.
+        activations: A `(B, K, *grid)`, the output of the layer.
     """
 
     layer: str
+    site: CallSite
     activations: Tensor
-    known_gradients: Tensor | None = None
-    known_curvature: Tensor | None = None
-    probe: Probe | None = None
+    stored_gradients: Tensor | None = None
+    stored_curvature: Tensor | None = None
 
     @property
     def gradients(self) -> Tensor:
-        if self.known_gradients is None:
-            raise MethodError("", "it reads gradients, so it must say needs = Need.GRADIENTS.")
-        return self.known_gradients
+        """G `(B, K, *grid)`: the gradient of each image's score with respect to the activations."""
+        if self.stored_gradients is None:
+            raise MethodError("", "it reads gradients, so it must declare needs = Need.GRADIENTS.")
+        return self.stored_gradients
 
     @property
     def curvature(self) -> Tensor:
-        if self.known_curvature is None:
-            raise MethodError("", "it reads the curvature, so it must say needs = Need.CURVATURE.")
-        return self.known_curvature
+        """HA `(B, K, *grid)`: the Hessian of the score at the activations, times the activations."""
+        if self.stored_curvature is None:
+            raise MethodError("", "it reads the curvature, so it must declare needs = Need.CURVATURE.")
+        return self.stored_curvature
 
     @cached_property
     def contributions(self) -> Tensor:
-        """G * A, elementwise (B, K, *grid): to first order, what each cell of each channel adds to the score."""
+        """G * A, elementwise `(B, K, *grid)`: to first order, what each cell of each channel adds to the score."""
         return self.gradients * self.activations
 
     @cached_property
     def positive_gradients(self) -> Tensor:
-        """The gradients with negatives set to zero (B, K, *grid)."""
+        """The gradients with negative values set to zero `(B, K, *grid)`."""
         return self.gradients.clamp(min=0)
 
     @cached_property
     def activation_sums(self) -> Tensor:
-        """S_k: the activations of each channel summed over the grid (B, K)."""
+        """S_k `(B, K)`: the activations of each channel, summed over the grid."""
         return self.activations.flatten(2).sum(2)
-
-    # The network asked again
-
-    @property
-    def asked(self) -> Probe:
-        if self.probe is None:
-            raise MethodError("", "it asks the network again, and these signals come without one.")
-        return self.probe
-
-    @property
-    def inputs(self) -> Tensor:
-        """What the network saw (B, C, *size)."""
-        return self.asked.network.inputs
-
-    @property
-    def scores(self) -> Tensor:
-        """The score of each picture (B,), as it was asked for."""
-        return self.asked.asked.scores.detach()
-
-    def score_of(self, scoring: Scoring) -> Tensor:
-        """Another number (B,) of the same answer, such as its probability."""
-        with torch.no_grad():
-            return scoring(self.asked.asked, self.asked.network.output).detach()
-
-    @cached_property
-    def head_weights(self) -> Tensor:
-        """The weights (B, K) of the linear layer behind mean pooling, for each picture's class.
-
-        Raises MethodError where anything else lies between this layer and the class scores.
-        """
-        return self.head_table[0][self.classes]
 
     @cached_property
     def head_table(self) -> tuple[Tensor, Tensor]:
-        """The weights (classes, K) and bias (classes,) of the linear layer behind mean pooling."""
-        head = self.asked.head(self.activations)
+        """The weights `(classes, K)` and the bias `(classes,)` of the linear layer behind mean pooling.
+
+        Raises MethodError if anything else lies between this layer and the class scores.
+        """
+        head = self.evaluator.linear_head(self.target, self.activations)
         weight = head.weight.to(self.activations.dtype)
         bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.to(weight.dtype)
         return weight, bias
 
-    @property
-    def classes(self) -> Tensor:
-        """The class of each picture (B,). Raises MethodError where the target is no class."""
-        classes = self.asked.asked.classes
-        if classes is None:
-            raise MethodError("", "it needs a class as target.")
-        return classes
+    @cached_property
+    def head_weights(self) -> Tensor:
+        """The rows `(B, K)` of that layer's weights for each image's class."""
+        return self.head_table[0][self.classes]
 
     @property
-    def guided(self) -> Tensor:
-        """Guided backpropagation of the scores to the inputs (B, C, *size)."""
-        return self.asked.network.guided(self.asked.asked)
-
-    def score_inputs(
-        self,
-        picture: int,
-        count: int,
-        build: Build,
-        *,
-        scoring: Scoring | None = None,
-        batch_size: int | None = None,
-        shared: Hashable = None,
-    ) -> Tensor:
-        """The scores (count,) of variants of one picture of the batch.
-
-        `build(rows)` makes the inputs (n, C, *size) of a slice of them; as many at a time as fit the memory budget, or
-        `batch_size`, so that never all exist at once. `shared` (usually the method itself) says that the rows do not depend on
-        the target, so that several targets share the forwards.
-        """
-        rows = Rows(picture, count, build, scoring or TargetScore(), batch_size, keyed(shared, self.layer))
-        return self.asked.score_inputs(rows)
+    def guided_gradients(self) -> Tensor:
+        """Guided backpropagation of the scores to the inputs `(B, C, *size)`."""
+        return self.evaluator.guided_gradients(self.target)
 
     def score_activations(
         self,
-        picture: int,
+        image: int,
         count: int,
         build: Build,
         *,
@@ -169,133 +187,73 @@ class Signals:
         batch_size: int | None = None,
         shared: Hashable = None,
     ) -> Tensor:
-        """The scores (count,) of one picture with other activations at this layer; nothing before it is computed again.
+        """Return the scores `(count,)` of one image with other activations at this layer. See `score_inputs`.
 
-        `build(rows)` makes the activations (n, K, *grid) of a slice of them.
+        `build` returns the activations `(n, K, *grid)`. Only what follows the layer is computed again.
         """
-        rows = Rows(picture, count, build, scoring or TargetScore(), batch_size, keyed(shared, self.layer))
-        return self.asked.score_activations(rows)
+        key = self._cache_key(shared)
+        rows = Rows(image, count, build, scoring or TargetScore(), batch_size, key, self.site)
+        return self.evaluator.scores(self.target, rows)
 
-    def score(self, inputs: Tensor, picture: int, scoring: Scoring | None = None) -> Tensor:
-        """The scores (N,) of variants (N, C, *size) of one picture, differentiable with respect to them."""
-        return self.asked.score(inputs, picture, scoring or TargetScore())
+    def for_variant(self, variant: Variant) -> Signals:
+        """Return this layer's signals for changed inputs: one more forward and backward pass.
 
-    def again(self, variant: Variant) -> Signals:
-        """This layer's activations and gradients for changed inputs: one more forward and backward."""
-        probe, found = self.asked, list[Signals]()
-        changed = probe.network.changed(variant(probe.network.inputs))
-        curved = self.known_curvature is not None
-        wanted = Wanted(frozenset({probe.module}), heads=True, attention=curved)
-        with recording_changed(changed, probe.network, wanted) as trace:
-            calls = [call for call in trace.calls if call.index == probe.index]
-            context = Context(changed.note_to(trace), probe.asked.for_variants(trace.output), probe.scoring)
-            differentiate(trace, context, calls, lambda _, at: found.append(at), curved=curved)
-        if not found:
+        Raises:
+            MethodError: The model does not accept their size, or no gradient reaches the layer.
+        """
+        with_curvature, signals = self.stored_curvature is not None, list[Signals]()
+        request = RecordingRequest(frozenset({self.site.module}), linear_calls=True, attention=with_curvature)
+        with self.evaluator.run_changed(variant(self.inputs), request) as (changed, trace):
+            calls = [call for call in trace.calls if call.number == self.site.number]
+            target = self.target.for_variants(trace.output)
+
+            def consume(call: LayerCall, gradient: Tensor, curvature: Tensor | None) -> None:
+                signals.append(signals_at(call, changed, target, self.scoring, gradient, curvature))
+
+            scores = self.scoring(target, trace.output)
+            differentiate(trace, scores, calls, consume, with_curvature=with_curvature)
+        if not signals:
             raise MethodError("", f"for changed inputs no gradient reaches layer '{self.layer}'.")
-        return found[0]
+        return signals[0]
+
+    def without_gradients(self) -> Signals:
+        """Return the same signals without gradient and curvature, so that their memory can be freed."""
+        return dataclasses.replace(self, stored_gradients=None, stored_curvature=None)
+
+    def _cache_key(self, shared: Hashable) -> Hashable:
+        # Rows are built from this layer's activations, so they are equal only at the same layer.
+        return None if shared is None else (shared, self.layer)
 
 
-def keyed(shared: Hashable, layer: str) -> Hashable:
-    return None if shared is None else (shared, layer)
-
-
-@contextmanager
-def recording_changed(changed: Network, original: Network, wanted: Wanted) -> Iterator[Trace]:
-    """`recording` for changed inputs. Raises MethodError where the model does not take inputs of their size."""
-    with ExitStack() as stack:
-        try:
-            trace = stack.enter_context(recording(changed.module, changed.inputs, wanted, grid=changed.grid))
-        except torch.OutOfMemoryError:
-            raise
-        except REFUSALS as error:
-            if changed.inputs.shape == original.inputs.shape:
-                raise
-            size, said = grid_text(changed.inputs.shape[2:]), " ".join(str(error.__cause__ or error).split())
-            raise MethodError("", f"the model does not take inputs of size {size} ({said}).") from None
-        yield trace
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """Around one backward pass: the network, the question, and which number of the answer is followed back."""
-
-    network: Network
-    asked: ResolvedTarget
-    scoring: Scoring = field(default_factory=TargetScore)
-
-    def signals(self, call: Call, gradient: Tensor | None = None, curvature: Tensor | None = None) -> Signals:
-        assert call.grid is not None
-        grid = call.grid
-
-        def ready(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None:
-                return None
-            return to_float32(grid.channels_first(tensor))
-
-        activations = ready(call.output.detach())
-        assert activations is not None
-        probe = Probe(self.network, self.asked, call.module, call.index, grid, self.scoring)
-        return Signals(call.name, activations, ready(gradient), ready(curvature), probe)
-
-
-Consume = Callable[[Call, Signals], None]
-
-
-def differentiate(
-    trace: Trace,
-    context: Context,
-    calls: Sequence[Call],
-    consume: Consume,
-    *,
-    retain_graph: bool = False,
-    curved: bool = False,
-) -> list[Call]:
-    """One backward pass from the scores (B,): `consume` gets each call's signals as soon as its gradient arrives.
-
-    Gradients live only while `consume` runs, so 50 layers do not mean 50 gradients in memory. No parameter's gradient is
-    computed and no `.grad` written. `retain_graph` keeps graph and outputs for another. `curved` adds the curvature, with
-    one more backward pass for every call. Gives the calls that no gradient reached.
-    """
-    waiting = dict.fromkeys(calls)
-    scores = context.scoring(context.asked, trace.output)
-    if not scores.requires_grad:
-        return list(waiting)
-    if curved:
-        return twice(scores, context, calls, consume)
-
-    def arrive(call: Call, gradient: Tensor) -> None:
-        waiting.pop(call, None)
-        consume(call, context.signals(call, gradient))  # autograd has switched gradients off while it runs
-        if not retain_graph:
-            del call.output  # nobody needs it any more, and what is left of the backward pass can use its memory
-
-    try:
-        for call in calls:
-            call.ear.receive = partial(arrive, call)
-        torch.autograd.grad(scores.sum(), trace.roots, retain_graph=retain_graph, allow_unused=True)
-    finally:
-        for call in calls:
-            call.ear.receive = None
-    return list(waiting)
-
-
-def twice(scores: Tensor, context: Context, calls: Sequence[Call], consume: Consume) -> list[Call]:
-    """Gradients G, and for each call the Hessian of the scores times A: the gradient of <G, A> with A held fixed."""
-    outputs = [call.output for call in calls]
-    gradients: Sequence[Tensor | None] = cast(
-        Any, torch.autograd.grad(scores.sum(), outputs, create_graph=True, allow_unused=True)
+def signals_at(
+    call: LayerCall,
+    evaluator: Evaluator,
+    target: ResolvedTarget,
+    scoring: Scoring,
+    gradient: Tensor | None = None,
+    curvature: Tensor | None = None,
+) -> Signals:
+    """Return the signals of a recorded call, channels first and in float32 or float64."""
+    assert call.grid is not None
+    grid = call.grid
+    return Signals(
+        evaluator,
+        target,
+        scoring,
+        call.name,
+        CallSite(call.module, call.number, grid),
+        _channels_first(grid, call.output.detach()),
+        None if gradient is None else _channels_first(grid, gradient),
+        None if curvature is None else _channels_first(grid, curvature),
     )
-    missed = []
-    for call, gradient in zip(calls, gradients, strict=True):
-        if gradient is None:
-            missed.append(call)
-            continue
-        curvature = None
-        if gradient.requires_grad:
-            along = (gradient * call.output.detach()).sum()
-            curvature = torch.autograd.grad(along, call.output, retain_graph=True, allow_unused=True)[0]
-        if curvature is None:
-            curvature = torch.zeros_like(gradient)
-        with torch.no_grad():
-            consume(call, context.signals(call, gradient.detach(), curvature.detach()))
-    return missed
+
+
+def _channels_first(grid: Grid, tensor: Tensor) -> Tensor:
+    return to_float32(grid.channels_first(tensor))
+
+
+def request_for(needs: Need, request: RecordingRequest) -> RecordingRequest:
+    """Return `request` with what `needs` require. Fused attention has no second derivative, so curvature disables it."""
+    return dataclasses.replace(
+        request, linear_calls=bool(needs & Need.HEAD), attention=bool(needs & Need.CURVATURE)
+    )

@@ -42,7 +42,7 @@ class CaptureAttention(TorchFunctionMode):
     def __init__(self, receive: Callable[[AttentionCall], None]) -> None:
         super().__init__()
         self.receive = receive
-        self.pooled = False  # there was attention whose queries and keys are not the same tokens
+        self.has_cross_attention = False  # there was attention whose queries and keys are not the same tokens
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -62,7 +62,7 @@ class CaptureAttention(TorchFunctionMode):
         if is_attention(heads.weights):
             self.receive(heads)
         elif heads.weights.dim() == 4 and heads.weights.shape[2] != heads.weights.shape[3] >= LEAST_TOKENS:
-            self.pooled = True
+            self.has_cross_attention = True
 
     def with_weights(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         heard: list[Tensor] = []
@@ -169,16 +169,16 @@ class GuidedReLU(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard = 0
-        self.others: set[str] = set()
+        self.relu_count = 0
+        self.smooth_activations: set[str] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func not in RELUS:
             if func in OTHERS:
-                self.others.add(func.__name__)
+                self.smooth_activations.add(func.__name__)
             return func(*args, **kwargs)
-        self.heard += 1
+        self.relu_count += 1
         return _Guided.apply(args[0], lambda x: func(x, *args[1:], **kwargs))
 
 

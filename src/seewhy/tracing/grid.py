@@ -36,9 +36,9 @@ class Grid:
     shape: tuple[int, ...]
     layout: Layout = "channels_first"
     prefix: int = 0
-    confirmed: bool = True
+    is_confirmed: bool = True
     source: str = field(default="", compare=False)
-    others: tuple[Grid, ...] = field(default=(), compare=False)
+    alternatives: tuple[Grid, ...] = field(default=(), compare=False)
 
     def channels_first(self, output: Tensor) -> Tensor:
         """The layer's output, or its gradient, as (B, K, *grid): a view wherever possible."""
@@ -80,25 +80,25 @@ class Grid:
         return tokens
 
     @property
-    def cells(self) -> int:
+    def cell_count(self) -> int:
         return prod(self.shape)
 
     def __str__(self) -> str:
-        return grid_text(self.shape)
+        return format_grid(self.shape)
 
 
-def with_prefix(shape: Sequence[int], prefix: int) -> str:
+def format_grid_with_prefix(shape: Sequence[int], prefix: int) -> str:
     """A grid as it can be given: "14x14+1"."""
-    return f"{grid_text(shape)}+{prefix}" if prefix else grid_text(shape)
+    return f"{format_grid(shape)}+{prefix}" if prefix else format_grid(shape)
 
 
-def grid_text(shape: Sequence[int]) -> str:
+def format_grid(shape: Sequence[int]) -> str:
     """A grid for people: "7x7"."""
     return "x".join(map(str, shape))
 
 
 @dataclass(frozen=True)
-class Hint:
+class GridHint:
     """A grid that somebody says, the user or the model: its shape, the tokens before it (None: any number), and who."""
 
     shape: tuple[int, ...]
@@ -110,32 +110,32 @@ class Hint:
         return before in (0, self.prefix) if self.prefix is not None else 0 <= before <= MAX_PREFIX
 
     def __str__(self) -> str:
-        return with_prefix(self.shape, self.prefix or 0)
+        return format_grid_with_prefix(self.shape, self.prefix or 0)
 
 
-GridSpec = str | Sequence[int] | Grid | Hint | None  # what `grid=` accepts
+GridSpec = str | Sequence[int] | Grid | GridHint | None  # what `grid=` accepts
 
 
-def read_grid(value: Any) -> Hint:
+def parse_grid(value: Any) -> GridHint:
     """A grid as a user may write it: a Grid, rows and columns, "14x14", or "14x14+1" for one token before the first cell.
 
-    >>> read_grid("14x14+5").prefix, read_grid((7, 9)).shape
+    >>> parse_grid("14x14+5").prefix, parse_grid((7, 9)).shape
     (5, (7, 9))
 
     Raises UsageError for anything else.
     """
     match value:
-        case Hint():
+        case GridHint():
             return value
         case Grid():
-            return Hint(value.shape, value.prefix)
+            return GridHint(value.shape, value.prefix)
         case str() if found := re.fullmatch(r"\s*(\d+(?:\s*[x×]\s*\d+)*)\s*(?:\+\s*(\d+)\s*)?", value):
             shape = tuple(int(length) for length in re.findall(r"\d+", found[1]))
-            hint = Hint(shape, int(found[2]) if found[2] else None)
+            hint = GridHint(shape, int(found[2]) if found[2] else None)
         case [*lengths] if lengths and all(isinstance(item, int) and not isinstance(item, bool) for item in lengths):
-            hint = Hint(tuple(lengths))
+            hint = GridHint(tuple(lengths))
         case _:
-            hint = Hint(())
+            hint = GridHint(())
     if not hint.shape or min(hint.shape) < 1:
         raise UsageError(
             f"grid={value!r}: give rows and columns, as (14, 14) or '14x14', and '14x14+1' where one token stands before them."
@@ -144,7 +144,7 @@ def read_grid(value: Any) -> Hint:
 
 
 def find_grid(
-    output: Tensor, inputs: Sequence[int], known: Iterable[tuple[int, ...]], hints: Sequence[Hint] = ()
+    output: Tensor, inputs: Sequence[int], known: Iterable[tuple[int, ...]], hints: Sequence[GridHint] = ()
 ) -> Grid | None:
     """The grid of a layer that is no convolution, or None where it has none.
 
@@ -171,12 +171,12 @@ def find_grid(
             return Grid(last, "channels_last")
         if len(size) == 1 and (found := token_grid(output, inputs, known, hints)) is not None:
             return found  # tokens of a signal have as many axes as its channels
-        return Grid(first, confirmed=False) if fits(first, size) else None
+        return Grid(first, is_confirmed=False) if fits(first, size) else None
     return token_grid(output, inputs, known, hints) if output.dim() == 3 else None
 
 
 def token_grid(
-    output: Tensor, inputs: Sequence[int], known: Sequence[tuple[int, ...]], hints: Sequence[Hint]
+    output: Tensor, inputs: Sequence[int], known: Sequence[tuple[int, ...]], hints: Sequence[GridHint]
 ) -> Grid | None:
     size = tuple(inputs[2:])
     layouts: list[tuple[Layout, int]] = [("tokens", output.shape[1]), ("tokens_last", output.shape[2])]
@@ -188,7 +188,7 @@ def token_grid(
                 return Grid(hint.shape, layout, tokens - prod(hint.shape), source=hint.source)
     for layout, tokens in layouts:
         grids = [Grid(shape, layout, tokens - prod(shape)) for shape in known if len(shape) == len(size)]
-        grids = [grid for grid in grids if 0 <= grid.prefix <= MAX_PREFIX and grid.cells > tokens // 2]
+        grids = [grid for grid in grids if 0 <= grid.prefix <= MAX_PREFIX and grid.cell_count > tokens // 2]
         if grids:
             least = min(grid.prefix for grid in grids)
             return chosen(
@@ -228,7 +228,7 @@ def readings(tokens: int, size: Sequence[int]) -> list[Grid]:
 def chosen(grids: Sequence[Grid], source: str) -> Grid | None:
     if not grids:
         return None
-    return replace(grids[0], source=source, others=tuple(grids[1:]))
+    return replace(grids[0], source=source, alternatives=tuple(grids[1:]))
 
 
 def with_halves(grids: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import LayerError, UnknownName, UsageError
-from seewhy.tracing.grid import Hint, with_prefix
-from seewhy.tracing.trace import Call, Trace, Wanted
+from seewhy.tracing.grid import GridHint, format_grid_with_prefix
+from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 from seewhy.tracing.twin import named_modules, unwrapped
 
 OneLayer = str | int | nn.Module | type[nn.Module]
@@ -36,7 +36,7 @@ class Item(ABC):
         """The modules that must be watched."""
 
     @abstractmethod
-    def calls(self, trace: Trace) -> list[Call]:
+    def calls(self, trace: Trace) -> list[LayerCall]:
         """The calls meant, in execution order; LayerError where there is none."""
 
 
@@ -51,10 +51,10 @@ class Modules(Item):
     def watched(self) -> frozenset[str]:
         return self.names
 
-    def calls(self, trace: Trace) -> list[Call]:
+    def calls(self, trace: Trace) -> list[LayerCall]:
         calls = [call for call in trace.calls if call.module in self.names and has_grid(call)]
         calls = [
-            call for call in calls if not (call.grid and call.grid.others)
+            call for call in calls if not (call.grid and call.grid.alternatives)
         ] or calls  # one odd output costs no group
         if not calls:
             others = " Take 'suggested' or 'all', or name layers." if self.given in WORDS else ""
@@ -75,7 +75,7 @@ class Stages(Item):
     def watched(self) -> frozenset[str]:
         return self.blocks.names
 
-    def calls(self, trace: Trace) -> list[Call]:
+    def calls(self, trace: Trace) -> list[LayerCall]:
         calls = self.blocks.calls(trace)
         last = [list(stretch)[-1] for _, stretch in groupby(calls, lambda call: str(call.grid))]
         if len(last) == 1:
@@ -95,7 +95,7 @@ class Position(Item):
     def watched(self) -> frozenset[str]:
         return self.every.names
 
-    def calls(self, trace: Trace) -> list[Call]:
+    def calls(self, trace: Trace) -> list[LayerCall]:
         calls = self.every.calls(trace)
         if not -len(calls) <= self.index < len(calls):
             raise LayerError(str(self.index), f"there are {len(calls)} layers, 0 to {len(calls) - 1}. {LIST_THEM}")
@@ -113,13 +113,13 @@ class Named(Item):
     def watched(self) -> frozenset[str]:
         return frozenset({self.name})
 
-    def calls(self, trace: Trace) -> list[Call]:
-        times = trace.counts[self.name]
+    def calls(self, trace: Trace) -> list[LayerCall]:
+        times = trace.call_counts[self.name]
         if not times:
             raise LayerError(self.name, "the model never calls it on this input, or only through a hidden reference.")
         if self.index is not None and not 1 <= self.index <= times:
             raise LayerError(f"{self.name}#{self.index}", f"it was called {times} times, #1 to #{times}.")
-        calls = [call for call in trace.calls if call.module == self.name and call.index == (self.index or times)]
+        calls = [call for call in trace.calls if call.module == self.name and call.number == (self.index or times)]
         if not calls:
             raise LayerError(self.name, "its output holds no tensor of floating-point numbers.")
         if calls[0].grid is None:
@@ -130,32 +130,34 @@ class Named(Item):
 
 
 @dataclass(frozen=True)
-class Selection:
+class LayerSelection:
     """A layer specification, resolved against a model's modules: what to watch, and what to take from the trace."""
 
     items: tuple[Item, ...]
 
     @property
-    def wanted(self) -> Wanted:
+    def request(self) -> RecordingRequest:
         named = any(isinstance(item, Named) for item in self.items)
-        return Wanted(frozenset[str]().union(*(item.watched for item in self.items)), gridded=not named)
+        return RecordingRequest(
+            frozenset[str]().union(*(item.watched for item in self.items)), only_with_grid=not named
+        )
 
-    def pick(self, trace: Trace) -> list[Call]:
+    def matching_calls(self, trace: Trace) -> list[LayerCall]:
         """The calls meant, each once, in execution order."""
         chosen = {call for item in self.items for call in item.calls(trace)}
         return [call for call in trace.calls if call in chosen and check_unambiguous(call)]
 
-    def plus(self, layer: str) -> Selection:
+    def with_layer(self, layer: str) -> LayerSelection:
         """The same selection and one more layer, by a name as it stands in a trace."""
         name, _, call = layer.partition("#")
-        return Selection((*self.items, Named(name, int(call) if call else None)))
+        return LayerSelection((*self.items, Named(name, int(call) if call else None)))
 
-    def insists_on(self, call: Call) -> bool:
+    def names_explicitly(self, call: LayerCall) -> bool:
         """Whether the user named this very layer, rather than a group it belongs to."""
         return any(isinstance(item, Named) and item.name == call.module for item in self.items)
 
 
-def select(spec: Any, model: nn.Module) -> Selection:
+def parse_layers(spec: Any, model: nn.Module) -> LayerSelection:
     """Resolve a layer specification against the modules of `model`.
 
     `spec` is "every" (each convolution with a grid; the blocks where there are fewer than three), "convs", "blocks" (what
@@ -167,7 +169,7 @@ def select(spec: Any, model: nn.Module) -> Selection:
     Raises UnknownName for a name that matches nothing, UsageError for anything else.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
-    >>> one, group = select(["0", "Conv2d"], net).items
+    >>> one, group = parse_layers(["0", "Conv2d"], net).items
     >>> one, sorted(group.names)
     (Named(name='0', index=None), ['0', '2'])
     """
@@ -175,7 +177,7 @@ def select(spec: Any, model: nn.Module) -> Selection:
     entries = spec if isinstance(spec, Sequence) and not isinstance(spec, str) else [spec]
     if not entries:
         raise UsageError("layers=[]: name a layer, or leave it out for the suggested one.")
-    return Selection(tuple(item_for(entry, modules) for entry in entries))
+    return LayerSelection(tuple(item_for(entry, modules) for entry in entries))
 
 
 def item_for(entry: Any, modules: dict[str, nn.Module]) -> Item:
@@ -262,24 +264,24 @@ def blocks(modules: dict[str, nn.Module]) -> frozenset[str]:
     return frozenset(repeated - outer)
 
 
-def check_unambiguous(call: Call) -> bool:
+def check_unambiguous(call: LayerCall) -> bool:
     """True; LayerError where the tokens of a layer could as well lie in another grid."""
-    if call.grid is not None and call.grid.others:
-        texts = [with_prefix(grid.shape, grid.prefix) for grid in (call.grid, *call.grid.others)]
+    if call.grid is not None and call.grid.alternatives:
+        texts = [format_grid_with_prefix(grid.shape, grid.prefix) for grid in (call.grid, *call.grid.alternatives)]
         raise LayerError(
             call.name,
-            f"its {call.grid.cells + call.grid.prefix} tokens may be a grid of {' or '.join(texts)} (cells + tokens before "
+            f"its {call.grid.cell_count + call.grid.prefix} tokens may be a grid of {' or '.join(texts)} (cells + tokens before "
             f"them); say which: grid='{texts[0]}' or --grid {texts[0]}",
         )
     return True
 
 
-def check_hint_used(hint: Hint | None, calls: Sequence[Call]) -> None:
+def check_hint_used(hint: GridHint | None, calls: Sequence[LayerCall]) -> None:
     """LayerError where a grid that the user gave fits none of the layers."""
     grids = [call.grid for call in calls if call.grid is not None]
     if hint is None or not grids or any(grid.source == hint.source for grid in grids):
         return
-    read = with_prefix(grids[-1].shape, grids[-1].prefix)
+    read = format_grid_with_prefix(grids[-1].shape, grids[-1].prefix)
     raise LayerError(
         calls[-1].name,
         f"grid {hint} does not fit its output {tuple(calls[-1].output.shape)}, nor another layer's; "
@@ -287,5 +289,5 @@ def check_hint_used(hint: Hint | None, calls: Sequence[Call]) -> None:
     )
 
 
-def has_grid(call: Call) -> bool:
+def has_grid(call: LayerCall) -> bool:
     return call.grid is not None and min(call.grid.shape) >= 2

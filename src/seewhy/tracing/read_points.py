@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import UnknownName
-from seewhy.tracing.layer_selection import Item, Selection
-from seewhy.tracing.trace import Call, Trace
+from seewhy.tracing.layer_selection import Item, LayerSelection
+from seewhy.tracing.trace import LayerCall, Trace
 from seewhy.tracing.twin import named_modules
 
 CONVOLUTION, ACTIVATION = READ_POINTS = ("convolution", "activation")
@@ -37,10 +37,10 @@ class AtActivation(Item):
     def watched(self) -> frozenset[str]:
         return self.item.watched | self.activations | self.convolutions
 
-    def calls(self, trace: Trace) -> list[Call]:
+    def calls(self, trace: Trace) -> list[LayerCall]:
         return list(dict.fromkeys(self.moved(call, trace) for call in self.item.calls(trace)))
 
-    def moved(self, call: Call, trace: Trace) -> Call:
+    def moved(self, call: LayerCall, trace: Trace) -> LayerCall:
         if call.module not in self.convolutions or call.grid is None:
             return call
         parent = call.module.rpartition(".")[0]
@@ -51,7 +51,7 @@ class AtActivation(Item):
                 return other if self.feeds_alone(call, other, trace) else call
         return call
 
-    def feeds_alone(self, early: Call, late: Call, trace: Trace) -> bool:
+    def feeds_alone(self, early: LayerCall, late: LayerCall, trace: Trace) -> bool:
         """Whether all that reaches `late` comes through `early`: the activation of a residual sum is not the convolution's own.
 
         Seen in autograd's graph, walked back from `late`: no other convolution or activation lies on the way.
@@ -69,14 +69,14 @@ class AtActivation(Item):
         return True
 
 
-def at_read_point(selection: Selection, read_at: str, model: nn.Module) -> Selection:
+def at_read_point(selection: LayerSelection, read_at: str, model: nn.Module) -> LayerSelection:
     """Return the selection read at `read_at`: "convolution" (unchanged) or "activation".
 
     Raises UnknownName for another value.
 
-    >>> from seewhy.tracing.layer_selection import select
+    >>> from seewhy.tracing.layer_selection import parse_layers
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-    >>> sorted(at_read_point(select("0", net), "activation", net).wanted.names)
+    >>> sorted(at_read_point(parse_layers("0", net), "activation", net).request.names)
     ['0', '2']
     """
     if read_at not in READ_POINTS:

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import REFUSALS, LayerError
+from seewhy.errors import INPUT_ERRORS, LayerError
 from seewhy.nested import first_tensor, map_tensors, replace_first, tensors_in
-from seewhy.tracing.twin import named_modules, twin
+from seewhy.tracing.twin import make_twin, named_modules
 
 TENSORS_ALIVE = 3  # of the largest size at once: a layer's input, its output, a workspace
 TOLERANCE = 1e-3
@@ -129,7 +129,7 @@ class PartialForward:
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor, module: str | None = None, index: int = 1) -> None:
-        self.twin, self.inputs, self.module = twin(model), inputs.detach(), module
+        self.twin, self.inputs, self.module = make_twin(model), inputs.detach(), module
         seen = _Recorder(self.twin, self.inputs, module, index)
         self.output, self.given = seen.output, seen.given
         self.row_bytes = TENSORS_ALIVE * seen.largest
@@ -164,7 +164,7 @@ class PartialForward:
                 output = self(torch.cat([self.original, self.original / 2], self.axis))
         except torch.OutOfMemoryError:
             raise
-        except REFUSALS:
+        except INPUT_ERRORS:
             return False
         pairs = zip(tensors_in(output), tensors_in(self.output), strict=False)
         rows = [(found, wanted) for found, wanted in pairs if wanted.is_floating_point() and wanted.dim()]
@@ -172,7 +172,7 @@ class PartialForward:
         # What does not hang on the layer keeps its one row; something must hang on it.
         return bool(changed) and all(close(found[: len(wanted)], wanted) for found, wanted in rows)
 
-    def fastest(self, rows: Tensor) -> Any:
+    def run_channels_last(self, rows: Tensor) -> Any:
         """`__call__`, for whole pictures with channels last, which makes convolutions a quarter faster; some networks, whose
         code asks for another layout, take them as they are."""
         if self.module is not None or rows.dim() != 4 or not self.any_layout:

@@ -35,12 +35,12 @@ class SingleInputModel(nn.Module):
         """The same for one picture of the batch."""
 
         def row(tensor: Tensor) -> Tensor:
-            return tensor[picture : picture + 1] if has_rows(tensor, self.batch) else tensor
+            return tensor[picture : picture + 1] if has_batch_axis(tensor, self.batch) else tensor
 
         args, kwargs = self.each(row)
         return SingleInputModel(self.model, args, kwargs, self.place, 1)
 
-    def by_row(self) -> list[str]:
+    def per_image_arguments(self) -> list[str]:
         """The other arguments of which each of several pictures gets its own row."""
         others = [
             (place, value) for place, value in [*enumerate(self.args), *self.kwargs.items()] if place != self.place
@@ -48,7 +48,7 @@ class SingleInputModel(nn.Module):
         return [
             str(place)
             for place, value in others
-            if self.batch > 1 and any(has_rows(tensor, self.batch) for tensor in tensors_in(value))
+            if self.batch > 1 and any(has_batch_axis(tensor, self.batch) for tensor in tensors_in(value))
         ]
 
     def each(self, function: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -60,7 +60,7 @@ class SingleInputModel(nn.Module):
         rows = len(inputs)
 
         def fitting(tensor: Tensor) -> Tensor:
-            if self.batch == 1 and rows > 1 and has_rows(tensor, 1):
+            if self.batch == 1 and rows > 1 and has_batch_axis(tensor, 1):
                 return tensor.expand(rows, *tensor.shape[1:])
             return tensor
 
@@ -70,7 +70,7 @@ class SingleInputModel(nn.Module):
         return self.model(*args[: self.place], inputs, *args[self.place + 1 :], **kwargs)
 
 
-def has_rows(tensor: Tensor, batch: int) -> bool:
+def has_batch_axis(tensor: Tensor, batch: int) -> bool:
     """Whether a tensor has a row for each picture; a single number for one picture may as well be a setting."""
     if tensor.dim() == 0 or len(tensor) != batch:
         return False

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from seewhy.tracing.grid import Hint
+from seewhy.tracing.grid import GridHint
 
 
-def token_grid_hint(modules: Iterable[nn.Module], size: Sequence[int]) -> Hint | None:
+def token_grid_hint(modules: Iterable[nn.Module], size: Sequence[int]) -> GridHint | None:
     """The grid of tokens for inputs of `size` (height, width) as the outermost of `modules` that knows says, or None.
 
     >>> import timm
@@ -26,7 +26,7 @@ def token_grid_hint(modules: Iterable[nn.Module], size: Sequence[int]) -> Hint |
     return None
 
 
-def hint_from_timm(module: Any, size: Sequence[int]) -> Hint | None:
+def hint_from_timm(module: Any, size: Sequence[int]) -> GridHint | None:
     prefix = getattr(module, "num_prefix_tokens", None)
     patches = getattr(module, "patch_embed", None) or getattr(module, "embeds", None)
     if not isinstance(prefix, int) or patches is None:
@@ -35,23 +35,23 @@ def hint_from_timm(module: Any, size: Sequence[int]) -> Hint | None:
     shape = divided(size, getattr(patches, "patch_size", None), padded)
     if shape is None or getattr(patches, "backbone", None) is not None:  # a hybrid's patches are of its feature map
         return None
-    return Hint(shape, prefix, "as timm's num_prefix_tokens and patch size say")
+    return GridHint(shape, prefix, "as timm's num_prefix_tokens and patch size say")
 
 
-def hint_from_open_clip(module: Any, size: Sequence[int]) -> Hint | None:
+def hint_from_open_clip(module: Any, size: Sequence[int]) -> GridHint | None:
     if not isinstance(getattr(module, "grid_size", None), tuple) or not hasattr(module, "class_embedding"):
         return None
     shape = divided(size, getattr(module, "patch_size", None))
-    return None if shape is None else Hint(shape, 1, "as open_clip's grid_size and class token say")
+    return None if shape is None else GridHint(shape, 1, "as open_clip's grid_size and class token say")
 
 
-def hint_from_transformers(module: Any, size: Sequence[int]) -> Hint | None:
+def hint_from_transformers(module: Any, size: Sequence[int]) -> GridHint | None:
     config = getattr(module, "config", None)
     config = getattr(config, "vision_config", config)
     if not hasattr(config, "model_type") or not hasattr(config, "image_size"):
         return None
     shape = divided(size, getattr(config, "patch_size", None))
-    return None if shape is None else Hint(shape, None, "as the patch size in the transformers config says")
+    return None if shape is None else GridHint(shape, None, "as the patch size in the transformers config says")
 
 
 def divided(size: Sequence[int], patch: Any, padded: bool = False) -> tuple[int, ...] | None:

@@ -1,4 +1,7 @@
-"""What one forward through a twin gave: plain data, filled by `record`."""
+"""The data types of a recording: what to record (`RecordingRequest`) and what one forward pass produced (`Trace`).
+
+`record` fills them. They hold plain data and tensors with their autograd graph; no code here touches a model.
+"""
 
 from __future__ import annotations
 
@@ -11,92 +14,101 @@ from torch import Tensor, nn
 
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.grid import Grid
+from seewhy.tracing.torch_private import version_of
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which calls to keep: those of the modules in `names` (None: of all); `gridded`: only with 2 cells an axis.
+class RecordingRequest:
+    """What to record in one forward pass.
 
-    `attention`: every attention as well, worked out step by step. `heads`: what went into each nn.Linear, and came out.
-    `biases`: what convolutions and BatchNorm add.
+    Calls of the modules in `names` (None: of all modules); `only_with_grid` drops calls without at least two cells per
+    grid axis. `attention` also records every attention call, `linear_calls` the inputs and outputs of each `nn.Linear`,
+    and `bias_terms` the biases that convolutions and BatchNorm add.
     """
 
     names: frozenset[str] | None = None
-    gridded: bool = False
+    only_with_grid: bool = False
     attention: bool = False
-    heads: bool = False
-    biases: bool = False
+    linear_calls: bool = False
+    bias_terms: bool = False
 
 
 class GradientListener:
-    """Is told the gradient that reaches one tensor, and may answer with another. Its own object, so that the tensor's hook
-    does not hold the tensor."""
+    """A tensor hook that calls `on_gradient`, which may return a replacement for the gradient.
 
-    __slots__ = ("receive",)
+    It is a separate object so that the hook holds no reference to its tensor.
+    """
+
+    __slots__ = ("on_gradient",)
 
     def __init__(self) -> None:
-        self.receive: Callable[[Tensor], Tensor | None] | None = None
+        self.on_gradient: Callable[[Tensor], Tensor | None] | None = None
 
     def __call__(self, gradient: Tensor) -> Tensor | None:
-        return None if self.receive is None else self.receive(gradient)
+        return None if self.on_gradient is None else self.on_gradient(gradient)
 
 
 @dataclass(eq=False)
-class Call:
-    """One call of one wanted module: `output` is the tensor it gave, `ear` is told the gradient that reaches it."""
+class LayerCall:
+    """One call of one recorded module: its `output`, and the `listener` for the gradient at that output."""
 
     module: str
-    kind: type[nn.Module]
-    index: int  # 1 for the module's first call
+    module_class: type[nn.Module]
+    number: int  # 1 for the first call of the module
     output: Tensor
     grid: Grid | None
-    version: int
-    ear: GradientListener
-    argument: Tensor | None = None  # what went into an nn.Linear
-    plain: bool = True  # the module gave this tensor alone, not among others
-    name: str = ""  # "relu", or "relu#2" where the module was called more than once
+    version: int  # version counter of `output` right after the call
+    listener: GradientListener
+    linear_input: Tensor | None = None  # the input of an nn.Linear
+    is_sole_output: bool = True  # False if the module returned this tensor in a tuple, mapping or dataclass
+    name: str = ""  # "relu", or "relu#2" if the module was called more than once
+
+    @property
+    def is_overwritten(self) -> bool:
+        """Whether an in-place operation changed `output` after the call."""
+        return version_of(self.output) != self.version
 
 
 @dataclass(eq=False)
-class Attention:
-    """One attention: in which module, its `heads`, and how its N tokens lie on the picture (None: they do not)."""
+class AttentionRecord:
+    """One attention call, the module it ran in, and the grid of its N tokens (None if they have no grid)."""
 
     module: str
-    heads: AttentionCall
+    call: AttentionCall
     grid: Grid | None = None
 
 
 @dataclass(eq=False)
-class Bias:
-    """What one convolution or BatchNorm adds: `values` (K,); `ear` is told the gradient (B, K, *grid) at its output."""
+class BiasTerm:
+    """The bias `values` (K,) of one convolution or BatchNorm, and the listener for the gradient (B, K, *grid) at its output."""
 
     values: Tensor
-    ear: GradientListener
+    listener: GradientListener
 
 
 @dataclass(eq=False)
-class LinearHead:
-    """A call of an nn.Linear: its weights (classes, K) and bias, what went in (B, K) and what came out."""
+class LinearCall:
+    """One call of an `nn.Linear`: `weight` (classes, K), `bias` (classes,), `inputs` (B, K) and `output` (B, classes)."""
 
     weight: Tensor
     bias: Tensor | None
-    argument: Tensor
+    inputs: Tensor
     output: Tensor
 
 
 @dataclass(eq=False)
 class Trace:
-    """What one forward gave: the wanted calls in execution order, and the model's own output.
+    """One recorded forward pass: the requested calls in execution order, and the output of the model.
 
-    `roots` are the leaves on which everything recorded depends; `counts` says how often each wanted module was called.
+    Everything recorded depends on the tensors in `leaves`. `call_counts` holds the number of calls per recorded module.
     """
 
     inputs: Tensor
     output: Any
-    calls: list[Call]
-    roots: tuple[Tensor, ...]
-    counts: Counter[str] = field(default_factory=Counter)
-    attentions: list[Attention] = field(default_factory=list)
-    linears: list[LinearHead] = field(default_factory=list)
-    biases: list[Bias] = field(default_factory=list)
-    pooled: bool = False  # attention whose queries and keys are not the same tokens was heard too
+    calls: list[LayerCall]
+    leaves: tuple[Tensor, ...]
+    call_counts: Counter[str] = field(default_factory=Counter)
+    attentions: list[AttentionRecord] = field(default_factory=list)
+    linear_calls: list[LinearCall] = field(default_factory=list)
+    bias_terms: list[BiasTerm] = field(default_factory=list)
+    has_cross_attention: bool = False  # some attention has queries that are not the same tokens as its keys

@@ -67,7 +67,7 @@ class Kind:
     fused: bool
 
 
-def twin(model: nn.Module) -> nn.Module:
+def make_twin(model: nn.Module) -> nn.Module:
     """A twin of `model` in eval mode: the same classes, names, hooks and weights, but no object that can be written to.
 
     Parameters are shared and detached (no gradient can reach them); BatchNorm statistics are shared (eval mode only reads
@@ -78,7 +78,7 @@ def twin(model: nn.Module) -> nn.Module:
     Raises ModelError for what cannot be watched: TorchScript, uninitialised lazy modules, quantised modules.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train()
-    >>> other = twin(model)
+    >>> other = make_twin(model)
     >>> other.training, model.training, other[0].weight.data_ptr() == model[0].weight.data_ptr()
     (False, True, True)
     """

@@ -1,0 +1,228 @@
+"""The hooks of one recorded forward pass. They are registered on a twin only, never on the user's model.
+
+A forward hook on each requested module stores its output as a `LayerCall`, together with the grid of that output (`grid`).
+Hooks on convolutions and poolings collect the grids seen so far, from which the grids of other layers are inferred. If no
+graph exists yet at a requested output, `_StartGraph` starts one there: gradients then stop at the earliest requested layer.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seewhy.errors import LayerError
+from seewhy.nested import first_tensor, replace_first
+from seewhy.tracing.function_modes import AttentionCall
+from seewhy.tracing.grid import Grid, GridHint, find_grid
+from seewhy.tracing.token_hints import token_grid_hint
+from seewhy.tracing.torch_private import (
+    ADAPTIVE_POOLING,
+    AVERAGE_POOLING,
+    CONVOLUTION,
+    MAX_POOLING,
+    enable_grad_until_restored,
+    is_view,
+    version_of,
+)
+from seewhy.tracing.trace import AttentionRecord, BiasTerm, GradientListener, LayerCall, LinearCall, RecordingRequest
+from seewhy.tracing.twin import named_modules
+
+GRID_SOURCES = (CONVOLUTION, MAX_POOLING, AVERAGE_POOLING)  # the grids of later layers are inferred from theirs
+CHANNELS_FIRST = (*GRID_SOURCES, *ADAPTIVE_POOLING)  # adaptive poolings choose their size, so they are no source
+
+
+@dataclass(frozen=True)
+class ModelProperties:
+    """Model properties found in the first forward pass and cached for later calls."""
+
+    overwritten_layers: frozenset[str] = frozenset()  # a later in-place operation changes their output: pass a copy on
+    grad_disabled: bool = False  # a requested layer runs under torch.no_grad inside the model: enable gradients again
+
+
+class Recorder:
+    """The hooks of one forward pass, and what they recorded."""
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        request: RecordingRequest,
+        properties: ModelProperties,
+        model: nn.Module,
+        grid: GridHint | None = None,
+    ) -> None:
+        self.input_shape = inputs.shape
+        self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
+        self.user_hint = grid
+        self.request = request
+        self.properties = properties
+        self.calls: list[LayerCall] = []
+        self.call_counts: Counter[str] = Counter()
+        self.grids: list[tuple[int, ...]] = []  # of convolutions and poolings, latest first
+        self.graph_start = torch.zeros((), dtype=inputs.dtype, device=inputs.device, requires_grad=True)
+        self.grad_disabled = False
+        self.is_recording = True
+        self.attentions: list[AttentionRecord] = []
+        self.linear_calls: list[LinearCall] = []
+        self.bias_terms: list[BiasTerm] = []
+        self.running: list[str] = []  # modules that are being called, outermost first; maintained for attention only
+
+    def attach(self, model: nn.Module) -> None:
+        """Register the hooks that the request needs on `model`, which must be a twin."""
+        modules = dict(named_modules(model))
+        names = self.request.names
+        requested = modules if names is None else {name: modules[name] for name in names}
+        for name, module in requested.items():
+            module.register_forward_hook(self.recording_hook(name, module))
+        if not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
+            for name, module in modules.items():
+                if isinstance(module, GRID_SOURCES) and name not in requested:
+                    module.register_forward_hook(self.record_grid)
+        if self.request.linear_calls:
+            for module in modules.values():
+                if isinstance(module, nn.Linear):
+                    module.register_forward_hook(self.record_linear)
+        if self.request.attention:
+            for name, module in modules.items():
+                module.register_forward_pre_hook(self.entering_hook(name))
+                module.register_forward_hook(self.leave)
+        if self.properties.grad_disabled:
+            for module in modules.values():
+                module.register_forward_pre_hook(enable_gradients)
+
+    def recording_hook(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:
+        """Return the hook that stores the output of `module` as a `LayerCall`."""
+        is_overwritten = name in self.properties.overwritten_layers
+        is_source, is_convolution = isinstance(module, GRID_SOURCES), isinstance(module, CONVOLUTION)
+        is_channels_first = isinstance(module, CHANNELS_FIRST)
+
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            if self.is_recording:
+                self.call_counts[name] += 1
+                if is_source:
+                    self.record_grid(module, args, output)
+            tensor = first_tensor(output)
+            if tensor is None or not tensor.is_floating_point():
+                return None
+            grid = self.grid_of(tensor, is_channels_first)
+            if self.request.only_with_grid and (grid is None or not grid.shape or min(grid.shape) < 2):
+                return None
+            if tensor.is_inference():
+                raise LayerError(
+                    name, "the model runs this layer in inference mode; remove torch.inference_mode from its forward."
+                )
+            if not torch.is_grad_enabled():
+                self.grad_disabled = True
+                return None
+            recorded = tensor
+            if not recorded.requires_grad:
+                # Only the output of a convolution is certain to be a new tensor: nn.Identity returns its input.
+                is_new = is_convolution and not is_view(recorded)
+                recorded = _StartGraph.apply(recorded if is_new else recorded.clone(), self.graph_start)
+            if self.is_recording:
+                listener = GradientListener()
+                recorded.register_hook(listener)  # type: ignore[no-untyped-call]
+                self.calls.append(
+                    LayerCall(
+                        module=name,
+                        module_class=type(module),
+                        number=self.call_counts[name],
+                        output=recorded,
+                        grid=grid,
+                        version=version_of(recorded),
+                        listener=listener,
+                        linear_input=args[0] if isinstance(module, nn.Linear) and args else None,
+                        is_sole_output=isinstance(output, Tensor),
+                    )
+                )
+            if is_overwritten:
+                return replace_first(output, recorded.clone())
+            return None if recorded is tensor else replace_first(output, recorded)
+
+        return hook
+
+    def finish(self) -> None:
+        """Stop recording, and name the calls."""
+        self.is_recording = False  # checkpointed modules are called again in the backward pass
+        for call in self.calls:
+            is_repeated = self.call_counts[call.module] > 1
+            call.name = f"{call.module}#{call.number}" if is_repeated else call.module
+
+    # Grids
+
+    def record_grid(self, module: nn.Module, args: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and self.spans_input(output):
+            grid = tuple(output.shape[2:])
+            if grid not in self.grids[:1]:
+                self.grids.insert(0, grid)
+
+    def spans_input(self, output: Tensor) -> bool:
+        """Return True if `output` has the input's rank and batch size.
+
+        A convolution along channels (as in ECA) has another rank, one over patches another batch size.
+        """
+        return output.dim() == len(self.input_shape) and output.shape[0] == self.input_shape[0]
+
+    @cached_property
+    def hints(self) -> list[GridHint]:
+        """The known grids of the tokens: from the user, then from the model."""
+        model = self.model()
+        model_hint = None if model is None else token_grid_hint(model.modules(), self.input_shape[2:])
+        return [hint for hint in (self.user_hint, model_hint) if hint is not None]
+
+    def grid_of(self, output: Tensor, is_channels_first: bool) -> Grid | None:
+        if not is_channels_first:
+            return find_grid(output, self.input_shape, self.grids, self.hints)
+        return Grid(tuple(output.shape[2:])) if self.spans_input(output) else None
+
+    # Attention, linear layers, biases
+
+    def entering_hook(self, name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda module, args: self.running.append(name)
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        name, tensor = self.running.pop(), first_tensor(output)
+        for attention in self.attentions:
+            if attention.grid is None and attention.module == name and tensor is not None and tensor.dim() == 3:
+                attention.grid = self.grid_of(tensor, is_channels_first=False)
+
+    def record_attention(self, call: AttentionCall) -> None:
+        self.attentions.append(AttentionRecord(self.running[-1] if self.running else "", call))
+
+    def record_linear(self, module: nn.Module, args: Any, output: Any) -> None:
+        assert isinstance(module, nn.Linear)
+        if args and args[0].dim() == 2:
+            self.linear_calls.append(LinearCall(module.weight, module.bias, args[0].detach(), output))
+
+    def record_bias(self, values: Tensor, output: Tensor) -> None:
+        if output.requires_grad:
+            bias = BiasTerm(values, GradientListener())
+            output.register_hook(bias.listener)  # type: ignore[no-untyped-call]
+            self.bias_terms.append(bias)
+
+
+def enable_gradients(module: nn.Module, args: Any) -> None:
+    """Forward pre-hook: undo a `torch.no_grad()` of the model, which restores the mode itself when it exits."""
+    enable_grad_until_restored()
+
+
+class _StartGraph(torch.autograd.Function):
+    """Start a graph at a tensor without one.
+
+    In place: nothing is copied, and the result is not a leaf, on which autograd would forbid later in-place operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, graph_start: Tensor) -> Tensor:
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient.new_zeros(())

@@ -1,0 +1,130 @@
+"""Every private name of PyTorch that seewhy depends on, each behind a named function or constant.
+
+PyTorch may change these without notice. `tests/tracing/test_torch_private.py` checks each one, names the versions that it was
+checked on, and asserts that no other file of the package uses a private name of PyTorch.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
+
+# Base classes that PyTorch exports only under a private name. The public alternative is a list of each class per dimension,
+# which would miss direct subclasses in other libraries.
+CONVOLUTION = _ConvNd
+MAX_POOLING = _MaxPoolNd
+AVERAGE_POOLING = _AvgPoolNd
+ADAPTIVE_POOLING = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)
+BATCH_NORM = _BatchNorm
+INSTANCE_NORM = _InstanceNorm
+NORM_WITH_STATISTICS = _NormBase  # BatchNorm and InstanceNorm
+
+# Entries of a module's `__dict__`. `twin` builds modules without `__init__`, so it fills these tables itself.
+PARAMETERS, BUFFERS, CHILDREN = "_parameters", "_buffers", "_modules"
+FORWARD_HOOK_TABLES = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+BACKWARD_HOOK_TABLES = ("_backward_hooks", "_backward_pre_hooks")
+STATE_DICT_TABLES = (
+    "_non_persistent_buffers_set",
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+
+COMPILED_CHILD = "_orig_mod"  # the child of the module that torch.compile returns
+CALL_WRAPPER = "_compiled_call_impl"  # `__call__` prefers this attribute to `_call_impl`; `Module.compile` sets it
+FUSED_ACTIVATION = "activation_relu_or_gelu"  # nn.TransformerEncoderLayer takes its fused path only if this is not 0
+
+
+def child_table(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return the children of `module` by name.
+
+    Unlike `named_children`, the table holds an entry for each name of a shared child and for each child that is None.
+    """
+    return module._modules
+
+
+def has_own_parameters(module: nn.Module) -> bool:
+    """Return True if `module` itself, not one of its children, holds a parameter."""
+    return any(parameter is not None for parameter in module._parameters.values())
+
+
+def compiled_original(module: nn.Module) -> nn.Module | None:
+    """Return the module that `torch.compile` wrapped as `module`, or None if `module` is not compiled."""
+    return module._modules.get(COMPILED_CHILD)
+
+
+def set_call_wrapper(module: nn.Module, function: Callable[..., Any] | None) -> None:
+    """Make `module(...)` call `function` instead of hooks and forward; None restores the default.
+
+    The attribute is per instance. The public alternative, replacing `__call__`, works per class only.
+    """
+    module.__dict__[CALL_WRAPPER] = function
+
+
+def call_module(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call `module` with its hooks, bypassing a wrapper set by `set_call_wrapper`."""
+    return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def disable_fused_encoder(state: dict[str, Any]) -> None:
+    """Turn off the fused path of an `nn.TransformerEncoderLayer`, given its `__dict__`: it never calls the modules inside."""
+    state[FUSED_ACTIVATION] = 0
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return True if a forward or backward hook is registered on `module`."""
+    return any(module.__dict__[name] for name in (*FORWARD_HOOK_TABLES, *BACKWARD_HOOK_TABLES))
+
+
+def empty_hook_tables(names: tuple[str, ...]) -> dict[str, OrderedDict[int, Any]]:
+    """Return an empty hook table for each of `names`."""
+    return {name: OrderedDict() for name in names}
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return the version counter of `tensor`, which each in-place operation on its storage increases."""
+    return tensor._version
+
+
+def is_view(tensor: Tensor) -> bool:
+    """Return True if `tensor` is a view of another tensor, so that an in-place operation would change that one too."""
+    return tensor._is_view()
+
+
+def enable_grad_until_restored() -> None:
+    """Turn gradients on in this thread, without a context manager.
+
+    A hook cannot keep `torch.enable_grad()` open for the forward pass that follows it. A `torch.no_grad()` of the model
+    restores the mode when it exits.
+    """
+    torch._C._set_grad_enabled(True)
+
+
+def attention_forward_with(attend: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """Return a copy of `F.multi_head_attention_forward` that calls `attend` instead of `scaled_dot_product_attention`.
+
+    The function looks both names up in its globals. The copy gets globals of its own, so nothing in PyTorch is replaced. Its
+    check for torch function modes is off: otherwise the active mode would intercept the copy again.
+    """
+    original = F.multi_head_attention_forward
+    names = {**original.__globals__, "scaled_dot_product_attention": attend, "has_torch_function": lambda _: False}
+    copy = types.FunctionType(original.__code__, names, original.__name__, original.__defaults__, original.__closure__)
+    copy.__kwdefaults__ = original.__kwdefaults__
+    return copy
