@@ -44,8 +44,8 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import LayerError
-from seewhy.tracing.record import recording
-from seewhy.tracing.trace import Call, RecordingRequest
+from seewhy.tracing.record import record_forward
+from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -84,7 +84,7 @@ def study(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {"layer": hint.layer, "seconds": time.perf_counter() - begun, "said": said}
     if hint.note:
         said.append(hint.note)
-    with recording(net, picture, RecordingRequest(frozenset({hint.layer.partition("#")[0]}))) as trace:
+    with record_forward(net, picture, RecordingRequest(frozenset({hint.layer.partition("#")[0]}))) as trace:
         call = next(call for call in trace.calls if call.name == hint.layer)
         assert call.grid is not None
         found["grid"], found["prefix"], found["layout"] = str(call.grid), call.grid.prefix, call.grid.layout
@@ -168,7 +168,7 @@ class At(slow.Slow):
         self.calls = self._record()
         self.names = self._name_calls()
 
-    def map(self, call: Call) -> tuple[Tensor, float]:
+    def map(self, call: LayerCall) -> tuple[Tensor, float]:
         """The map, and how large it could be if nothing cancelled."""
         assert call.grid is not None
         a, g = (call.grid.channels_first(x)[0] for x in (self.activation(call.name), self.gradient(call.name)))
@@ -198,7 +198,7 @@ def compare(net: nn.Module, picture: Tensor) -> dict[str, Any]:
         hint = seewhy.suggest(net, picture)
     net, picture = net.double(), picture.double()
     convs = [layer for layer, module in net.named_modules() if isinstance(module, nn.Conv2d)]
-    with recording(net, picture, RecordingRequest(frozenset(convs))) as trace:
+    with record_forward(net, picture, RecordingRequest(frozenset(convs))) as trace:
         convs = [call.module for call in trace.calls]  # without the heads that only training calls
     layers = [hint.layer, *dict.fromkeys([*convs[:1], *convs[len(convs) // 2 :][:1], *convs[-1:]])]
     with torch.no_grad():
@@ -207,9 +207,9 @@ def compare(net: nn.Module, picture: Tensor) -> dict[str, Any]:
     for layer in layers:
         module = layer.partition("#")[0]
         try:
-            with recording(net, picture, RecordingRequest(frozenset({module}))) as trace:
+            with record_forward(net, picture, RecordingRequest(frozenset({module}))) as trace:
                 call = trace.calls[-1]
-            if call.grid is None or min(call.grid.shape) < 2 or not call.plain:
+            if call.grid is None or min(call.grid.shape) < 2 or not call.is_sole_output:
                 continue
             e = seewhy.explain(net, picture, layers=net.get_submodule(module), targets=int(classes))
             # Two pictures of a kind: for one, PyTorch's own gradients are wrong where tokens come after BatchNorm.
