@@ -15,6 +15,7 @@ from seewhy.explanation.result import Explanation
 from seewhy.methods.base import AnyMethod, MultiMapMethod, NetworkMethod
 from seewhy.methods.parsing import as_methods
 from seewhy.targets import ClassScore
+from seewhy.tracing.torch_private import has_hooks
 
 TOLERANCE = 1e-4  # of a map's own maximum: sums in another order, in float32
 ROUNDING = 1e-6  # of scores of the size of 1
@@ -139,8 +140,7 @@ def model_untouched(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: l
         assert torch.equal(tensor, before[name]), f"{name} was changed"
     for name, module in net.named_modules():
         assert module.training, f"{name or 'the model'} is no longer in training mode"
-        hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
-        assert not any(hooks), f"a hook was left on {name}"
+        assert not has_hooks(module), f"a hook was left on {name}"
     for name, parameter in net.named_parameters():
         assert parameter.grad is None, f"{name} got a gradient"
         assert parameter.requires_grad, f"{name} was frozen"

@@ -9,7 +9,6 @@ from operator import or_
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from seewhy.engine.inputs import read_inputs, with_fit
 from seewhy.engine.passes import NETWORK, Passes
@@ -26,13 +25,14 @@ from seewhy.methods.parsing import as_methods, seeded
 from seewhy.models.loaded import check_labels
 from seewhy.models.loading import LoadedModel, load_model
 from seewhy.models.provenance import provenance
-from seewhy.signals.evaluator import MEMORY, Network
-from seewhy.signals.layer import Need, wanted_for
+from seewhy.signals.evaluator import MEMORY, Evaluator
+from seewhy.signals.layer import Need, request_for
 from seewhy.targets import ResolvedTarget, as_targets
 from seewhy.tracing.grid import GridHint, parse_grid
 from seewhy.tracing.layer_selection import LayerSelection, check_hint_used, parse_layers
 from seewhy.tracing.read_points import at_read_point
 from seewhy.tracing.record import record_forward
+from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.trace import LayerCall, Trace
 
 SUGGESTED = "suggested"
@@ -100,9 +100,9 @@ def explain(
     picked, hint, doubt = choose_layers(layers, module, tensor, suggested, hinted) if layered else (NO_LAYERS, None, "")
     picked = at_read_point(picked, read_at, module)
     selection = picked if hint is None else picked.with_layer(hint.layer)
-    network = Network(module, tensor, memory, grid=hinted)
+    evaluator = Evaluator(module, tensor, memory, grid=hinted)
     needs = reduce(or_, (method.needs for method in all_methods(chosen)), Need.NOTHING)
-    with record_forward(module, tensor, wanted_for(needs, selection.request), grid=hinted) as trace:
+    with record_forward(module, tensor, request_for(needs, selection.request), grid=hinted) as trace:
         calls = selection.matching_calls(trace)
         check_hint_used(hinted, calls)
         unasked = {call.name for call in calls} - {call.name for call in picked.matching_calls(trace)}
@@ -115,9 +115,9 @@ def explain(
             check_labels(loaded.labels, classes.shape[1])
         infos = {call: info(call, trace, read_at, asked=call.name not in unasked) for call in calls}
         if progress is not None:
-            network.tick = counter(progress, rows_of(chosen, infos.values(), len(tensor) * len(asked)))
+            evaluator.on_progress = counter(progress, rows_of(chosen, infos.values(), len(tensor) * len(asked)))
         shown = {call.name: strongest(call, features) for call in calls} if features else {}
-        passes = Passes(network, trace, calls, chosen, picked, lenient=is_group(methods))
+        passes = Passes(evaluator, trace, calls, chosen, picked, lenient=is_group(methods))
         passes.run(asked)
     silent, maps = passes.silent, passes.maps
     inferred = [*given.notes, *notes_on(asked, chosen, chosen=methods is not None)]
@@ -237,13 +237,13 @@ def counter(progress: Progress, total: int) -> Callable[[int], None]:
     """A function that counts rows and tells `progress` (done, total)."""
     done = 0
 
-    def tick(rows: int) -> None:
+    def count_rows(rows: int) -> None:
         nonlocal done
         done += rows
         progress(done, total)
 
     progress(0, total)
-    return tick
+    return count_rows
 
 
 def is_group(methods: Any) -> bool:
@@ -255,7 +255,7 @@ def is_group(methods: Any) -> bool:
 def info(call: LayerCall, trace: Trace, read_at: str, *, asked: bool) -> LayerInfo:
     assert call.grid is not None
     notes = []
-    if read_at == "activation" and issubclass(call.module_class, _ConvNd):
+    if read_at == "activation" and issubclass(call.module_class, CONVOLUTION):
         notes.append("no activation module follows it: read at the convolution itself")
     if not call.grid.is_confirmed:
         notes.append("its axes were taken to be channels first; no convolution confirms that")

@@ -16,7 +16,8 @@ from seewhy.tracing.grid import TOKENS, GridHint, parse_grid
 from seewhy.tracing.layer_selection import LIST_THEM, WORDS, check_unambiguous, has_grid
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image
-from seewhy.tracing.trace import LayerCall, Trace, RecordingRequest
+from seewhy.tracing.torch_private import has_own_parameters
+from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 from seewhy.tracing.twin import find_module, named_modules
 
 CELLS = 4  # of a token grid, whose places are checked
@@ -68,9 +69,7 @@ def suggest(model: nn.Module, inputs: Tensor, grid: Any = None) -> Suggestion:
 
 def learned(model: nn.Module) -> frozenset[str]:
     """The modules that have weights of their own."""
-    return frozenset(
-        name for name, module in named_modules(model) if any(w is not None for w in module._parameters.values())
-    )
+    return frozenset(name for name, module in named_modules(model) if has_own_parameters(module))
 
 
 def observe(trace: Trace, learned: frozenset[str], given: GridHint | None, *, alone: bool) -> Suggestion:
@@ -172,8 +171,7 @@ def is_awkward_name(call: LayerCall) -> bool:
 def gave_the_same(one: LayerCall, other: LayerCall) -> bool:
     if one.output is other.output:
         return one.version == other.version  # or a later in-place operation stands between them
-    overwritten = any(call.output._version != call.version for call in (one, other))
-    return not overwritten and one.output.shape == other.output.shape and torch.equal(one.output, other.output)
+    return not (one.is_overwritten or other.is_overwritten) and one.output.shape == other.output.shape and torch.equal(one.output, other.output)
 
 
 def checked_order(call: LayerCall, trace: Trace, generator: torch.Generator) -> str:
