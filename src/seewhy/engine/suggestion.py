@@ -171,7 +171,9 @@ def is_awkward_name(call: LayerCall) -> bool:
 def gave_the_same(one: LayerCall, other: LayerCall) -> bool:
     if one.output is other.output:
         return one.version == other.version  # or a later in-place operation stands between them
-    return not (one.is_overwritten or other.is_overwritten) and one.output.shape == other.output.shape and torch.equal(one.output, other.output)
+    if one.is_overwritten or other.is_overwritten:
+        return False
+    return one.output.shape == other.output.shape and torch.equal(one.output, other.output)
 
 
 def checked_order(call: LayerCall, trace: Trace, generator: torch.Generator) -> str:
