@@ -36,7 +36,7 @@ from seewhy.signals.layer import Need, Signals
 from seewhy.signals.model import ModelSignals
 from seewhy.signals.scoring import Scoring, of_classes
 from seewhy.targets import ResolvedTarget, logits
-from seewhy.tensors import normalize, per_channel, rectify, resize, weighted_sum
+from seewhy.tensors import broadcast_over_grid, normalize, rectify, resize, weighted_sum
 
 PHOTO = Path(__file__).resolve().parents[2] / "shared/data/pictures/bus.jpg"
 SAME = 1e-5  # of the map's largest value: float32, summed in another order
@@ -135,7 +135,7 @@ class EpsGradCAMPlusPlus(Weighted):
 
     def weights(self, at: Signals) -> Tensor:
         g = at.gradients
-        alphas = g**2 / (2 * g**2 + per_channel(at.activation_sums, g) * g**3 + 1e-6)
+        alphas = g**2 / (2 * g**2 + broadcast_over_grid(at.activation_sums, g) * g**3 + 1e-6)
         return (alphas * at.positive_gradients).flatten(2).sum(2)
 
 
@@ -156,7 +156,7 @@ class ShareFEM(Method):
     def __call__(self, at: Signals) -> Tensor:
         cells = at.activations.flatten(2)
         limits = cells.mean(2) + 2 * cells.std(2, correction=0)
-        striking = at.activations > per_channel(limits, at.activations)
+        striking = at.activations > broadcast_over_grid(limits, at.activations)
         return weighted_sum(striking.flatten(2).to(cells.dtype).mean(2), at.activations)
 
 
@@ -164,7 +164,7 @@ class ShareFEM(Method):
 class FarAblation(Weighted):
     """grad-cam: a channel becomes min(A) - 1e7 in place of 0, from the second of a batch of 32 on that of the changed A."""
 
-    needs = Need.PROBES
+    needs = Need.EVALUATOR
 
     def weights(self, at: Signals) -> Tensor:
         own = at.activations[0]
@@ -183,7 +183,7 @@ class FarAblation(Weighted):
 class TorchcamISCAM(Weighted):
     """torchcam: the softmax over channels of mean logits, factors i (i + 1) / 20, masks made before resizing."""
 
-    needs = Need.PROBES
+    needs = Need.EVALUATOR
 
     def weights(self, at: Signals) -> Tensor:
         image, masks = at.inputs[0], resize(normalize(at.activations[0]), at.inputs.shape[2:])
@@ -242,7 +242,7 @@ class ChannelFullGrad(NetworkMethod):
             found.append(resize(terms, whole.inputs.shape[2:]).sum(0, keepdim=True))
 
         def consume(values: Tensor, gradient: Tensor) -> None:
-            add(gradient * per_channel(values[None], gradient))
+            add(gradient * broadcast_over_grid(values[None], gradient))
 
         add(whole.each_bias(consume))
         return torch.stack(found).sum(0)

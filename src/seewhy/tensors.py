@@ -13,7 +13,7 @@ from torch.nn import functional as F
 SMALL_MATRIX = 128  # up to here all eigenvectors cost less than a millisecond
 SMALL_TRACE = 1e-20
 Arithmetic = TypeVar("Arithmetic", bound=Callable[..., Any])
-INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+INTERPOLATION_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def without_autocast(function: Arithmetic) -> Arithmetic:
@@ -40,7 +40,7 @@ def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     return torch.bmm(weights[:, None], activations.flatten(2)).reshape(-1, *grid)
 
 
-def per_channel(values: Tensor, like: Tensor) -> Tensor:
+def broadcast_over_grid(values: Tensor, like: Tensor) -> Tensor:
     """`values` (B, K) with one axis of length 1 for each grid axis of `like` (B, K, *grid), to broadcast over the grid."""
     return values.reshape(*values.shape, *[1] * (like.dim() - 2))
 
@@ -52,10 +52,10 @@ def is_not_constant(maps: Tensor) -> Tensor:
     return (flat.amax(1) - flat.amin(1)) > rounding
 
 
-def minmax(maps: Tensor) -> Tensor:
+def normalize_minmax(maps: Tensor) -> Tensor:
     """Each map (B, *grid) from its minimum to its maximum on [0, 1]; one that does not vary comes back as zeros.
 
-    Masks are made so; heat maps are not (see `rescale`), as it would hide evidence that is the same everywhere.
+    Masks are made so; heat maps are not (see `divide_by_max`), as it would hide evidence that is the same everywhere.
     """
     flat = maps.flatten(1)
     low, span = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True) - flat.amin(1, keepdim=True)
@@ -140,7 +140,7 @@ def align_sign(maps: Tensor, direction: Tensor) -> Tensor:
 
 
 @without_autocast
-def blur(images: Tensor, size: int, sigma: float, border: str = "reflect") -> Tensor:
+def gaussian_blur(images: Tensor, size: int, sigma: float, border: str = "reflect") -> Tensor:
     """Images (B, C, *size) under a Gaussian kernel of `size` cells an axis; smaller where an image is not large enough."""
     for axis in range(2, images.dim()):
         length = images.shape[axis]
@@ -171,11 +171,11 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     >>> resize(torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]), (4, 4))[0, 0]
     tensor([0.0000, 0.2500, 0.7500, 1.0000])
     """
-    mode = INTERPOLATION[maps.dim() - 1]
+    mode = INTERPOLATION_MODES[maps.dim() - 1]
     return F.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=False)[:, 0]
 
 
-def rescale(maps: Tensor) -> Tensor:
+def divide_by_max(maps: Tensor) -> Tensor:
     """Each map (B, *grid) divided by its own maximum: at most 1, and uniform evidence stays visible.
 
     A map without a positive value comes back as zeros.

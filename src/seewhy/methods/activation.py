@@ -14,7 +14,14 @@ from torch import Tensor
 from seewhy.errors import MethodError
 from seewhy.methods.base import Method, MethodCard, MultiMapMethod, Weighted
 from seewhy.signals.layer import Need, Signals
-from seewhy.tensors import align_sign, first_component, is_not_constant, per_channel, top_eigenpair, weighted_sum
+from seewhy.tensors import (
+    align_sign,
+    broadcast_over_grid,
+    first_component,
+    is_not_constant,
+    top_eigenpair,
+    weighted_sum,
+)
 
 MOST_CELLS = 4096  # of each two of which kernel PCA makes one number
 CLASS_FREE = "Knows no class: the same map for every target."
@@ -147,7 +154,7 @@ class FEM(Method):
         limits[~is_not_constant(cells.flatten(0, 1)).reshape(means.shape)] = (
             torch.inf
         )  # a constant may lie above its rounded mean
-        striking = at.activations > per_channel(limits, at.activations)
+        striking = at.activations > broadcast_over_grid(limits, at.activations)
         return weighted_sum(means, striking.to(means.dtype))
 
 

@@ -21,7 +21,7 @@ from seewhy.errors import MethodError
 from seewhy.methods.catalog import name_of_class
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.scoring import Scoring, TargetScore
-from seewhy.tensors import per_channel, weighted_sum
+from seewhy.tensors import broadcast_over_grid, weighted_sum
 
 if TYPE_CHECKING:
     from seewhy.signals.model import ModelSignals
@@ -109,7 +109,7 @@ class Weighted(Method):
 
     def terms(self, at: Signals) -> Tensor:
         """What each channel adds to the map (B, K, *grid)."""
-        return per_channel(self.weights(at), at.activations) * at.activations
+        return broadcast_over_grid(self.weights(at), at.activations) * at.activations
 
     def __call__(self, at: Signals) -> Tensor:
         return weighted_sum(self.weights(at), at.activations)
@@ -144,7 +144,7 @@ class VariantMethod(Method):
         try:
             variant = next(passes)
             while True:
-                variant = passes.send(at.again(variant))
+                variant = passes.send(at.for_variant(variant))
         except StopIteration as end:
             found: Tensor = end.value
             return found
@@ -175,7 +175,7 @@ class NetworkMethod(Settings, ABC):
 
     @property
     def keeps_layers(self) -> bool:
-        """Whether the activations of the chosen layers are wanted, as `whole.signals`."""
+        """Whether the activations of the chosen layers are wanted, as `whole.layers`."""
         return False
 
     @abstractmethod

@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.methods.base import Elementwise, Method, MethodCard, Weighted
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import LogitPlusLogProbability, Scoring
-from seewhy.tensors import align_sign, first_component, per_channel, rectify, weighted_sum
+from seewhy.tensors import align_sign, broadcast_over_grid, first_component, rectify, weighted_sum
 
 
 @final
@@ -115,7 +115,7 @@ class GradCAMPlusPlus(Weighted):
 
     def weights(self, at: Signals) -> Tensor:
         positive = at.positive_gradients
-        scale = (positive * per_channel(at.activation_sums, positive)).add_(2)
+        scale = (positive * broadcast_over_grid(at.activation_sums, positive)).add_(2)
         sums = (positive / scale).flatten(2).sum(2)
         if self.alphas == "paper":
             return sums

@@ -18,7 +18,15 @@ from torch.nn import functional as F
 from seewhy.methods.base import Method, MethodCard, Weighted
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import Probability, Scoring, TargetScore
-from seewhy.tensors import INTERPOLATION, blur, is_not_constant, minmax, rectify, resize, weighted_sum
+from seewhy.tensors import (
+    INTERPOLATION_MODES,
+    gaussian_blur,
+    is_not_constant,
+    normalize_minmax,
+    rectify,
+    resize,
+    weighted_sum,
+)
 
 MEAN_COLOUR = "What is masked becomes 0 in the network's input space (the mean colour), which is no neutral picture."
 
@@ -27,7 +35,7 @@ MEAN_COLOUR = "What is masked becomes 0 in the network's input space (the mean c
 class Masking(Weighted):
     """Channels weighted by what the network says of the picture masked with them."""
 
-    needs = Need.PROBES
+    needs = Need.EVALUATOR
 
     def weights(self, at: Signals) -> Tensor:
         return torch.stack([self.weights_of(at, picture) for picture in range(len(at.activations))])
@@ -77,13 +85,13 @@ class ScoreCAM(Masking):
         def masked(rows: slice) -> Tensor:
             maps = own[chosen[rows]]
             if self.variant == "torchcam":
-                masks = resize(minmax(maps), size)
+                masks = resize(normalize_minmax(maps), size)
             elif self.variant == "gradcam":
-                mode = INTERPOLATION[maps.dim() - 1]
-                masks = minmax(F.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=True)[:, 0])
+                mode = INTERPOLATION_MODES[maps.dim() - 1]
+                masks = normalize_minmax(F.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=True)[:, 0])
                 masks[~torch.isin(chosen[rows], alive)] = 0  # or the rounding of a constant would become a mask
             else:
-                masks = minmax(resize(maps, size))
+                masks = normalize_minmax(resize(maps, size))
             return image * masks[:, None].to(image.dtype)
 
         scoring: Scoring = Probability() if self.variant == "authors" else TargetScore()
@@ -130,7 +138,7 @@ class SSCAM(Masking):
         weights = own.new_zeros(len(own))
         for channel in varied(own).tolist():
             shown = resize(own[channel : channel + 1], image.shape[1:]).to(image.dtype)
-            base = image * minmax(shown) if self.on == "input" else shown
+            base = image * normalize_minmax(shown) if self.on == "input" else shown
             spread = base.amax() - base.amin()
             deviation = torch.where(spread > 0, (self.sigma / spread) ** 2, 0.0)
             generator = torch.Generator().manual_seed(self.seed + channel)
@@ -185,7 +193,7 @@ class ISCAM(Masking):
 
         def masked(rows: slice) -> Tensor:
             row = torch.arange(rows.start, rows.stop)
-            masks = minmax(resize(own[chosen[row // self.steps]], image.shape[1:]))
+            masks = normalize_minmax(resize(own[chosen[row // self.steps]], image.shape[1:]))
             by = factors[row % self.steps].reshape(-1, *[1] * image.dim()).to(image)
             return image * masks[:, None].to(image.dtype) * by
 
@@ -217,7 +225,7 @@ class GroupCAM(Method):
         source="The paper's denoising (70th percentile); the authors' last code has none: percentile=None.",
         pitfalls="Groups are consecutive channels, so the order of channels matters.",
     )  # fmt: skip
-    needs = Need.GRADIENTS | Need.PROBES
+    needs = Need.GRADIENTS | Need.EVALUATOR
 
     def __post_init__(self) -> None:
         self.check(self.groups >= 1, f"groups={self.groups}: give at least 1.")
@@ -240,10 +248,10 @@ class GroupCAM(Method):
             limits = groups.flatten(1).quantile(self.percentile / 100, dim=1)
             groups = torch.where(groups > limits.reshape(-1, *[1] * (groups.dim() - 1)), groups, 0.0)
         groups = groups[varied(groups)]
-        soft = blur(image[None], self.blur, self.sigma)[0]
+        soft = gaussian_blur(image[None], self.blur, self.sigma)[0]
 
         def mixed(rows: slice) -> Tensor:
-            masks = minmax(resize(groups[rows], image.shape[1:]))[:, None].to(image.dtype)
+            masks = normalize_minmax(resize(groups[rows], image.shape[1:]))[:, None].to(image.dtype)
             return image * masks + soft * (1 - masks)
 
         base = at.score_inputs(picture, 1, lambda _: soft[None], scoring=Probability())
@@ -271,7 +279,7 @@ class OptiCAM(Method):
         source="The authors' released script (lr 0.1, 50 steps, logit), without its early stopping.",
         pitfalls="Optimises just what the drop and increase of confidence measure; do not rank it by those.",
     )  # fmt: skip
-    needs = Need.PROBES
+    needs = Need.EVALUATOR
 
     def __post_init__(self) -> None:
         self.check(self.steps >= 1, f"steps={self.steps}: give at least 1.")
@@ -293,12 +301,11 @@ class OptiCAM(Method):
             optimiser = torch.optim.Adam([mixture], lr=self.lr)
             for _ in range(self.steps):
                 maps = weighted_sum(mixture.softmax(1), channels[None])
-                mask = minmax(resize(maps, image.shape[1:])).to(image.dtype)
-                loss = -at.score(image * mask[:, None], picture).sum()
+                mask = normalize_minmax(resize(maps, image.shape[1:])).to(image.dtype)
+                loss = -at.differentiable_scores(picture, image * mask[:, None]).sum()
                 (slope,) = torch.autograd.grad(loss, mixture)
                 mixture.grad = slope * moving
                 optimiser.step()
-                at.asked.network.tick(3)
         return weighted_sum(mixture.detach().softmax(1), channels[None])[0]
 
 

@@ -13,7 +13,7 @@ from seewhy.errors import MethodError
 from seewhy.methods.base import Method, MethodCard, NetworkMethod
 from seewhy.methods.gradient import GradCAMPlusPlus, LayerCAM
 from seewhy.signals.model import ModelSignals
-from seewhy.tensors import INTERPOLATION, minmax, per_channel, rectify, rescale, resize
+from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, divide_by_max, normalize_minmax, rectify, resize
 
 
 @final
@@ -42,13 +42,13 @@ class FullGrad(NetworkMethod):
         found: list[Tensor] = []
 
         def consume(values: Tensor, gradient: Tensor) -> None:
-            terms = gradient * per_channel(values[None], gradient) if self.biases else gradient
+            terms = gradient * broadcast_over_grid(values[None], gradient) if self.biases else gradient
             if terms.dim() == len(size) + 2 and len(terms) == len(whole.inputs):
-                mode = INTERPOLATION[len(size)]
+                mode = INTERPOLATION_MODES[len(size)]
                 low = magnitude(terms).sum(1, keepdim=True)
                 found.append(F.interpolate(low, size=tuple(size), mode=mode, align_corners=True)[:, 0])
 
-        pixels = magnitude(whole.each_bias(consume)).sum(1)
+        pixels = magnitude(whole.visit_biases(consume)).sum(1)
         if not found:
             raise MethodError("", "this network has no convolution with a bias and no BatchNorm; take gradcam.")
         return torch.stack([pixels, *found]).sum(0)
@@ -56,7 +56,7 @@ class FullGrad(NetworkMethod):
 
 def magnitude(terms: Tensor) -> Tensor:
     """Absolutes (B, K, *grid), each picture's from its minimum to its maximum on [0, 1]."""
-    return minmax(terms.abs())
+    return normalize_minmax(terms.abs())
 
 
 @final
@@ -88,7 +88,7 @@ class RefineCAM(NetworkMethod):
         size = whole.inputs.shape[2:]
         product: Tensor | None = None
         for maps in several(whole):
-            scaled = minmax(resize(minmax(rectify(maps)), size))
+            scaled = normalize_minmax(resize(normalize_minmax(rectify(maps)), size))
             product = scaled if product is None else product * scaled
         assert product is not None
         return product
@@ -126,7 +126,7 @@ class LayerCAMFusion(NetworkMethod):
         layers = several(whole)
         last = len(layers) - 1
         for index, maps in enumerate(layers):
-            scaled = rescale(rectify(maps))
+            scaled = divide_by_max(rectify(maps))
             scaled = resize(scaled if index == last else torch.tanh(self.gamma * scaled), size)
             found = scaled if found is None else torch.maximum(found, scaled)
         assert found is not None

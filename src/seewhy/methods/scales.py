@@ -15,7 +15,7 @@ from seewhy.methods.base import MethodCard, VariantMethod
 from seewhy.methods.variants import Passes, Wrapper
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.scoring import Probability
-from seewhy.tensors import INTERPOLATION, blur, minmax, rectify, resize
+from seewhy.tensors import INTERPOLATION_MODES, gaussian_blur, normalize_minmax, rectify, resize
 
 
 @final
@@ -28,7 +28,7 @@ class Enlarged(Variant):
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.sides == tuple(inputs.shape[2:]):
             return inputs
-        mode = "bicubic" if len(self.sides) == 2 else INTERPOLATION[len(self.sides)]
+        mode = "bicubic" if len(self.sides) == 2 else INTERPOLATION_MODES[len(self.sides)]
         return F.interpolate(inputs, size=self.sides, mode=mode, align_corners=False)
 
 
@@ -46,7 +46,7 @@ class Window(Variant):
 
     def __call__(self, inputs: Tensor) -> Tensor:
         size = inputs.shape[2:]
-        mode = INTERPOLATION[len(size)]
+        mode = INTERPOLATION_MODES[len(size)]
         large = F.interpolate(inputs, size=self.sides, mode=mode, align_corners=False)
         return large[self.place(size)]
 
@@ -70,7 +70,7 @@ class CAMERAS(VariantMethod):
         source="The authors' code: 224, 324, ... 924, bicubic; its filter by class does nothing for a given class.",
         pitfalls="The smallest size dominates the gradients. Memory: K maps at the input's size.",
     )  # fmt: skip
-    needs = Need.GRADIENTS | Need.PROBES
+    needs = Need.GRADIENTS | Need.EVALUATOR
 
     def __post_init__(self) -> None:
         self.check(self.sizes >= 1, f"sizes={self.sizes}: give at least 1.")
@@ -143,7 +143,7 @@ class SESS(Wrapper):
         for window in windows:
             seen = yield window
             chances.append(seen.score_of(Probability()))
-            seen_map = minmax(resize(rectify(self.base(seen)), size))
+            seen_map = normalize_minmax(resize(rectify(self.base(seen)), size))
             large = seen_map.new_zeros(len(seen_map), *window.sides)
             large[window.place(size)] = seen_map
             pasted.append(resize(large, size))
@@ -156,4 +156,4 @@ class SESS(Wrapper):
             maps = maps * weight.reshape(-1, *[1] * len(size))
             total += maps
             times += maps > 0
-        return blur((total / times.clamp(min=1))[:, None], 11, 5.0, "replicate")[:, 0]
+        return gaussian_blur((total / times.clamp(min=1))[:, None], 11, 5.0, "replicate")[:, 0]

@@ -18,7 +18,7 @@ from seewhy.methods.ablation import ReciproCAM
 from seewhy.methods.base import MethodCard, NetworkMethod
 from seewhy.signals.layer import Need
 from seewhy.signals.model import ModelSignals
-from seewhy.tensors import minmax, to_float32
+from seewhy.tensors import normalize_minmax, to_float32
 from seewhy.tracing.layer_selection import blocks
 
 TRANSFORMERS = "transformers whose tokens all attend to each other (ViT, DeiT, DINO, CLIP; not Swin)"
@@ -50,13 +50,13 @@ class AttentionRollout(NetworkMethod):
 
     def __call__(self, whole: ModelSignals) -> Tensor:
         rolled: Tensor | None = None
-        for item in whole.attentions:
+        for item in whole.attention_calls:
             layer = self.fused(to_float32(item.call.weights.detach()))
             layer = layer + torch.eye(layer.shape[-1], dtype=layer.dtype, device=layer.device)
             layer = layer / layer.sum(2, keepdim=True)
             rolled = layer if rolled is None else layer @ rolled
         assert rolled is not None
-        return whole.from_rows(rolled)
+        return whole.map_from_matrices(rolled)
 
     def fused(self, weights: Tensor) -> Tensor:
         match self.heads:
@@ -93,17 +93,17 @@ class AttentionRelevance(NetworkMethod):
     )  # fmt: skip
 
     def __call__(self, whole: ModelSignals) -> Tensor:
-        tokens = whole.attended[0].weights.shape[-1]
-        like = whole.attended[0].weights
+        tokens = whole.attention[0].weights.shape[-1]
+        like = whole.attention[0].weights
         # Only one row of the product is wanted: a vector times each layer, from the last on.
         row = torch.zeros(len(like), 1, tokens, dtype=like.dtype, device=like.device)
         if whole.token_grid.prefix:
             row[:, :, 0] = 1
         else:
             row += 1 / tokens
-        for item in reversed(whole.attended):
+        for item in reversed(whole.attention):
             row = row + row @ (item.gradients * item.weights).clamp(min=0).mean(1)
-        return whole.on_grid(row[:, 0])
+        return whole.map_from_tokens(row[:, 0])
 
 
 @final
@@ -128,10 +128,12 @@ class LeGrad(NetworkMethod):
         self.check(self.last is None or self.last >= 1, f"last={self.last}: give at least 1, or None for all.")
 
     def __call__(self, whole: ModelSignals) -> Tensor:
-        if self.last is not None and self.last > len(whole.attentions):
-            raise MethodError("", f"last={self.last}: the network has {len(whole.attentions)} layers of attention.")
-        chosen = whole.attentions if self.last is None else whole.attentions[-self.last :]
-        end = whole.block_of(whole.attentions[-1])
+        if self.last is not None and self.last > len(whole.attention_calls):
+            raise MethodError(
+                "", f"last={self.last}: the network has {len(whole.attention_calls)} layers of attention."
+            )
+        chosen = whole.attention_calls if self.last is None else whole.attention_calls[-self.last :]
+        end = whole.block_of(whole.attention_calls[-1])
         total: Tensor | None = None
         for item in chosen:
             output, weights = whole.block_of(item).output, item.call.weights
@@ -146,7 +148,7 @@ class LeGrad(NetworkMethod):
             found = torch.stack(rows)
             total = found if total is None else total + found
         assert total is not None
-        return whole.on_grid(total)
+        return whole.map_from_tokens(total)
 
 
 @final
@@ -168,7 +170,7 @@ class GradECLIP(NetworkMethod):
     def __call__(self, whole: ModelSignals) -> Tensor:
         if not whole.token_grid.prefix:
             raise MethodError("", "it needs a class token, and this network has none; take legrad.")
-        last, prefix = whole.attended[-1], whole.token_grid.prefix
+        last, prefix = whole.attention[-1], whole.token_grid.prefix
         if last.values is None or last.queries is None or last.keys is None or last.output_gradients is None:
             raise MethodError(
                 "",
@@ -180,8 +182,8 @@ class GradECLIP(NetworkMethod):
         sent = (joined(last.output_gradients)[:, :1] * values).sum(2)
         alike = F.cosine_similarity(query, keys, dim=2)
         loosened = torch.zeros_like(alike)
-        loosened[:, prefix:] = minmax(alike[:, prefix:])
-        return whole.on_grid(loosened * sent)
+        loosened[:, prefix:] = normalize_minmax(alike[:, prefix:])
+        return whole.map_from_tokens(loosened * sent)
 
 
 def joined(heads: Tensor) -> Tensor:
@@ -208,7 +210,7 @@ class ViTReciproCAM(NetworkMethod):
         source="The authors' class: norm1 of the second last block, gaussian, skip not masked, probability.",
         pitfalls="The skip carries all places past the mask, so it shows what that block's attention adds.",
     )  # fmt: skip
-    needs = Need.PROBES
+    needs = Need.EVALUATOR
 
     def __post_init__(self) -> None:
         self.check(self.block < 0, f"block={self.block}: count from the end: -1 is the last.")
@@ -218,14 +220,16 @@ class ViTReciproCAM(NetworkMethod):
         return cells
 
     def __call__(self, whole: ModelSignals) -> Tensor:
-        assert whole.attentions  # or it says why not
+        assert whole.attention_calls  # or it says why not
         modules = whole.modules()
-        names = [name for name in modules if name in blocks({"": whole.network.module, **modules})]
-        names = [name for name in names if any(f"{item.module}.".startswith(f"{name}.") for item in whole.attentions)]
+        names = [name for name in modules if name in blocks({"": whole.evaluator.module, **modules})]
+        names = [
+            name for name in names if any(f"{item.module}.".startswith(f"{name}.") for item in whole.attention_calls)
+        ]
         if len(names) < -self.block:
             raise MethodError("", f"block {self.block}: the network has {len(names)} blocks with attention.")
         inside = names[self.block]
         for name, module in modules.items():
             if name.startswith(f"{inside}.") and isinstance(module, nn.LayerNorm):
-                return ReciproCAM(self.kernel, self.score)(whole.at(name))
+                return ReciproCAM(self.kernel, self.score)(whole.layer_signals(name))
         raise MethodError("", f"block '{inside}' has no LayerNorm.")

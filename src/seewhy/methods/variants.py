@@ -6,6 +6,7 @@ ask for the same variants share them too. Notation: x (B, C, *size) the inputs, 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import final
@@ -18,7 +19,7 @@ from seewhy.methods.base import Method, MethodCard, VariantMethod
 from seewhy.methods.gradient import GradCAM
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.scoring import Scoring
-from seewhy.tensors import INTERPOLATION, per_channel, rectify, resize, weighted_sum
+from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, rectify, resize, weighted_sum
 
 Passes = Generator[Variant, Signals, Tensor]
 
@@ -34,7 +35,7 @@ class Wrapper(VariantMethod):
 
     @property
     def needs(self) -> Need:  # type: ignore[override]
-        return self.base.needs | Need.PROBES
+        return self.base.needs | Need.EVALUATOR
 
     @property
     def scoring(self) -> Scoring:
@@ -80,7 +81,7 @@ class Changed(Variant):
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.size != 1:
             sides = [max(1, round(side * self.size)) for side in inputs.shape[2:]]
-            mode = INTERPOLATION[inputs.dim() - 2]
+            mode = INTERPOLATION_MODES[inputs.dim() - 2]
             inputs = F.interpolate(inputs, size=sides, mode=mode, align_corners=False)
         return (inputs.flip(-1) if self.flip else inputs) * self.factor
 
@@ -139,7 +140,7 @@ class SmoothGradCAMPlusPlus(VariantMethod):
         cost="16 forwards + 16 backwards, shared by all layers",
         source="Only D₂ above the line gives Grad-CAM++ back without noise; the paper, as quoted by torchcam, has D₁.",
     )  # fmt: skip
-    needs = Need.GRADIENTS | Need.PROBES
+    needs = Need.GRADIENTS | Need.EVALUATOR
 
     def __post_init__(self) -> None:
         Smooth(samples=self.samples, sigma=self.sigma)
@@ -153,7 +154,7 @@ class SmoothGradCAMPlusPlus(VariantMethod):
             gradients = (yield noise(self.sigma, self.seed, index)).gradients / self.samples
             scaled = gradients * self.samples
             one, two, three = one + gradients, two + gradients * scaled, three + gradients * scaled**2
-        below = 2 * two + per_channel(at.activation_sums, three) * three
+        below = 2 * two + broadcast_over_grid(at.activation_sums, three) * three
         alphas = torch.where(below != 0, two / below, 0.0)
         return weighted_sum((alphas * one.clamp(min=0)).flatten(2).sum(2), at.activations)
 
@@ -194,7 +195,7 @@ class Integrated(Wrapper):
             if start is None:
                 start = step.activations
             if self.difference:
-                step = Signals(step.layer, step.activations - start, step.known_gradients, None, step.probe)
+                step = dataclasses.replace(step, activations=step.activations - start, stored_curvature=None)
             maps = self.base(step)
             maps = rectify(maps) if self.rectified else maps
             total = maps if total is None else total + maps

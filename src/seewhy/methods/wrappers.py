@@ -38,7 +38,7 @@ class FinerCAM(Method):
         self.check(self.references >= 1, f"references={self.references}: give at least 1.")
         self.check_base(self.base)
         follows = bool(self.base.needs & Need.GRADIENTS) and self.base.scoring == TargetScore()
-        asks = bool(self.base.needs & Need.PROBES) and not isinstance(self.base, VariantMethod)
+        asks = bool(self.base.needs & Need.EVALUATOR) and not isinstance(self.base, VariantMethod)
         self.check(follows and not asks, f"base={self.base} does not follow the score's gradient; take gradcam.")
 
     @property
@@ -80,7 +80,7 @@ class GuidedGradCAM(Method):
 
     @property
     def needs(self) -> Need:  # type: ignore[override]
-        return self.base.needs | Need.PROBES
+        return self.base.needs | Need.EVALUATOR
 
     @property
     def scoring(self) -> Scoring:
@@ -91,7 +91,7 @@ class GuidedGradCAM(Method):
 
     def __call__(self, at: Signals) -> Tensor:
         where = resize(rectify(self.base(at)), at.inputs.shape[2:])
-        return at.guided.sum(1).to(where.dtype) * where
+        return at.guided_gradients.sum(1).to(where.dtype) * where
 
 
 @final
