@@ -21,7 +21,7 @@ from seewhy.explanation.result import Explanation
 from seewhy.images.regions import largest_box
 from seewhy.images.view import View
 from seewhy.rendering import overlays as render
-from seewhy.tensors import positive_evidence, rescale, resize
+from seewhy.tensors import positive_evidence, divide_by_max, resize
 from support.networks import Conv1dNet, InplaceNet, tiny
 
 CROP = View(photo=(60, 100), inputs=(32, 32), box=(20.0, 0.0, 80.0, 60.0))
@@ -127,7 +127,7 @@ def test_flags_name_every_oddity() -> None:
 
 
 def test_pure_functions() -> None:
-    assert torch.equal(rescale(torch.tensor([[2.0, 4.0], [-1.0, 0.0]])), torch.tensor([[0.5, 1.0], [0.0, 0.0]]))
+    assert torch.equal(divide_by_max(torch.tensor([[2.0, 4.0], [-1.0, 0.0]])), torch.tensor([[0.5, 1.0], [0.0, 0.0]]))
     assert positive_evidence(torch.tensor([[3.0, -1.0]])).item() == 0.75
     assert resize(torch.rand(2, 5), (9,)).shape == (2, 9) and resize(torch.rand(2, 3, 4, 5), (6, 6, 6)).shape == (
         2,

@@ -23,7 +23,7 @@ def at_input(e: Explanation, key: MapKey, scale: str) -> Tensor:
     """(B, *size) in [0, 1]: the map resized to the input, and divided by the maximum that `scale` means."""
     heat = evidence(e, key)
     if check_scale(scale) == "own":
-        return tensors.rescale(heat)
+        return tensors.divide_by_max(heat)
     top = shared_top(e, key).reshape(-1, *[1] * len(e.size))
     return torch.where(top > 0, heat / top, 0.0)
 

@@ -1,1 +1,1 @@
-"""Rendering: arrays to images."""
+"""Rendering: arrays and plain values to images. No module here imports `Explanation`."""

@@ -41,7 +41,7 @@ INT8 = LevelFormat(np.int8, zero=0, above=127, below=127, divide_first=False)
 
 
 def quantize(maps: Float32Array, form: LevelFormat) -> tuple[NDArray[np.integer], Float32Array, Float32Array]:
-    """Return levels (N, h, w) of signed maps, with `low` (N,) at most 0 and `high` (N,) at least 0. Non-finite values count as 0.
+    """Return levels (N, h, w) of signed maps, with `low` (N,) <= 0 and `high` (N,) >= 0. Non-finite values count as 0.
 
     >>> levels, low, high = quantize(np.array([[[1.0, -50.0, 0.5, 0.0]]], np.float32), UINT8)
     >>> levels.tolist(), low.tolist(), high.tolist()

@@ -254,6 +254,4 @@ def _channels_first(grid: Grid, tensor: Tensor) -> Tensor:
 
 def request_for(needs: Need, request: RecordingRequest) -> RecordingRequest:
     """Return `request` with what `needs` require. Fused attention has no second derivative, so curvature disables it."""
-    return dataclasses.replace(
-        request, linear_calls=bool(needs & Need.HEAD), attention=bool(needs & Need.CURVATURE)
-    )
+    return dataclasses.replace(request, linear_calls=bool(needs & Need.HEAD), attention=bool(needs & Need.CURVATURE))

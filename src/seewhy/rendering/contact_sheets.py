@@ -1,0 +1,59 @@
+"""Contact sheets: many images of one size on one canvas, each with a caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from seewhy.rendering.overlays import FAINT, INK, PAPER
+from seewhy.rendering.text import write_text
+
+MAX_COMPARISON_COLUMNS = 6
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image of a contact sheet with two caption lines: `name`, and a fainter `remark`."""
+
+    name: str
+    remark: str
+    image: Image.Image
+
+
+def contact_sheet(tiles: Sequence[Tile], title: str, note: str = "", columns: int = 0) -> Image.Image:
+    """Draw images of one size in rows of `columns` (0: chosen), with captions below each and a title on top."""
+    width, height = tiles[0].image.size
+    columns = columns or choose_columns(len(tiles), width, height)
+    gap, caption, top = 12, 38, 72
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (gap + columns * (width + gap), top + rows * (height + caption + gap)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    write_text(draw, (gap, 12), title, 24, INK, sheet.width - 2 * gap)
+    write_text(draw, (gap, 44), note, 14, FAINT, sheet.width - 2 * gap)
+    for index, tile in enumerate(tiles):
+        x = gap + index % columns * (width + gap)
+        y = top + index // columns * (height + caption + gap)
+        sheet.paste(tile.image, (x, y))
+        write_text(draw, (x, y + height + 3), tile.name, 13, INK, width)
+        write_text(draw, (x, y + height + 20), tile.remark, 12, FAINT, width)
+    return sheet
+
+
+def comparison_sheet(tiles: Sequence[Tile], title: str, note: str, methods: int) -> Image.Image:
+    """Draw a row per target and a column per method. One method, or more than six, fill rows of up to six tiles."""
+    columns = methods if 1 < methods <= MAX_COMPARISON_COLUMNS else min(len(tiles), MAX_COMPARISON_COLUMNS)
+    return contact_sheet(tiles, title, note, columns)
+
+
+def features_sheet(rows: Sequence[Sequence[Tile]], title: str, note: str) -> Image.Image:
+    """Draw a row per layer: its class map, then its channels."""
+    return contact_sheet([tile for row in rows for tile in row], title, note, max(map(len, rows)))
+
+
+def choose_columns(count: int, width: int, height: int) -> int:
+    """Return the column count of a sheet about 1.5 times as wide as high, with few empty places in its last row."""
+    ideal = round((1.5 * count * (height + 50) / (width + 12)) ** 0.5)
+    near = range(max(1, ideal - 2), ideal + 3)
+    return min(count, min(near, key=lambda columns: (-count % columns, abs(columns - ideal))))
