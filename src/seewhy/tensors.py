@@ -1,4 +1,9 @@
-"""Arithmetic on maps: pure functions of tensors that know no model and no method."""
+"""Arithmetic on maps: pure functions of tensors.
+
+Shapes use the same letters throughout: B images, K channels, C input channels, `*grid` the one to three spatial axes of a
+layer, and `*size` those of an image in pixels. Maps are signed, (B, *grid), in the units of their method unless stated
+otherwise. No function here uses a model, a method or the random state.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +15,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SMALL_MATRIX = 128  # up to here all eigenvectors cost less than a millisecond
-SMALL_TRACE = 1e-20
-Arithmetic = TypeVar("Arithmetic", bound=Callable[..., Any])
+SMALL_MATRIX = 128  # side up to which `eigh` takes less than a millisecond
+SMALL_TRACE = 1e-20  # of a Gram matrix: below it, squares of its entries underflow in float32
+TensorFunction = TypeVar("TensorFunction", bound=Callable[..., Any])
 INTERPOLATION_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def without_autocast(function: Arithmetic) -> Arithmetic:
-    """A function of tensors that computes in their own precision, also where the caller has switched autocast on."""
+def without_autocast(function: TensorFunction) -> TensorFunction:
+    """Make `function` compute in the precision of its tensors, even if the caller has enabled autocast."""
 
     @wraps(function)
-    def full(tensor: Tensor, *others: Any, **settings: Any) -> Any:
+    def wrapper(tensor: Tensor, *others: Any, **settings: Any) -> Any:
         if not torch.is_autocast_enabled(tensor.device.type):
             return function(tensor, *others, **settings)
         with torch.autocast(tensor.device.type, enabled=False):
             return function(tensor, *others, **settings)
 
-    return cast(Arithmetic, full)
+    return cast(TensorFunction, wrapper)
 
 
 @without_autocast
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
-    """Sum over channels of `weights` (B, K) times `activations` (B, K, *grid), as a map (B, *grid).
+    """Return the sum over channels of `weights` (B, K) times `activations` (B, K, *grid): a map (B, *grid).
 
     >>> weighted_sum(torch.tensor([[1.0, -1.0]]), torch.ones(1, 2, 3, 3)).shape
     torch.Size([1, 3, 3])
@@ -41,34 +46,34 @@ def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
 
 
 def broadcast_over_grid(values: Tensor, like: Tensor) -> Tensor:
-    """`values` (B, K) with one axis of length 1 for each grid axis of `like` (B, K, *grid), to broadcast over the grid."""
+    """Return `values` (B, K) with an axis of length 1 for each grid axis of `like` (B, K, *grid)."""
     return values.reshape(*values.shape, *[1] * (like.dim() - 2))
 
 
 def is_not_constant(maps: Tensor) -> Tensor:
-    """Whether a map (B, *grid) differs from place to place by more than rounding (B,)."""
+    """Return for each map (B, *grid) whether its values differ by more than rounding: bool (B,)."""
     flat = maps.flatten(1)
     rounding = 8 * torch.finfo(maps.dtype).eps * flat.abs().amax(1)
     return (flat.amax(1) - flat.amin(1)) > rounding
 
 
 def normalize_minmax(maps: Tensor) -> Tensor:
-    """Each map (B, *grid) from its minimum to its maximum on [0, 1]; one that does not vary comes back as zeros.
+    """Scale each map (B, *grid) linearly so that its minimum is 0 and its maximum 1; a constant map becomes zeros.
 
-    Masks are made so; heat maps are not (see `divide_by_max`), as it would hide evidence that is the same everywhere.
+    For masks. Heatmaps use `divide_by_max`, because subtracting the minimum would hide uniform evidence.
     """
     flat = maps.flatten(1)
     low, span = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True) - flat.amin(1, keepdim=True)
-    known = is_not_constant(maps)[:, None]
-    return (torch.where(known, flat - low, 0.0) / torch.where(known, span, 1.0)).reshape(maps.shape)
+    varies = is_not_constant(maps)[:, None]
+    return (torch.where(varies, flat - low, 0.0) / torch.where(varies, span, 1.0)).reshape(maps.shape)
 
 
 @without_autocast
 def first_component(terms: Tensor, *, centered: bool) -> Tensor:
-    """The projection (B, *grid) of cells on the first right singular vector of `terms` (B, K, *grid), cells by channels.
+    """Project `terms` (B, K, *grid) on their first principal component over channels: a map (B, *grid).
 
-    `centered` takes each channel's mean over the grid away first. Through the smaller of the two Gram matrices. Its sign is
-    arbitrary: `align_sign` settles it.
+    The component is the first right singular vector of the matrix (cells, K), computed from the smaller of the two Gram
+    matrices. `centered` subtracts each channel's mean over the grid first. The sign of the map is arbitrary; use `align_sign`.
     """
     matrix = terms.flatten(2)
     if centered:
@@ -76,12 +81,12 @@ def first_component(terms: Tensor, *, centered: bool) -> Tensor:
     channels, cells = matrix.shape[1:]
     gram = matrix @ matrix.mT if channels <= cells else matrix.mT @ matrix
     trace = gram.diagonal(dim1=1, dim2=2).sum(1)
-    if not bool((trace > SMALL_TRACE).all()):  # squares of small numbers are lost in float32: of the scale of 1, then
+    if not bool((trace > SMALL_TRACE).all()):  # rescale the terms to a maximum of 1 and the result back
         scale = matrix.abs().amax((1, 2))[:, None, None]
         if not bool(((scale == 0) | (scale == 1) | ~scale.isfinite()).all()):
             scale = torch.where((scale > 0) & scale.isfinite(), scale, 1.0)
-            whole = scale.reshape(-1, *[1] * (terms.dim() - 1))
-            return first_component(terms / whole, centered=centered) * whole[:, 0]
+            factor = scale.reshape(-1, *[1] * (terms.dim() - 1))
+            return first_component(terms / factor, centered=centered) * factor[:, 0]
     values, vectors = top_eigenpair(gram)
     if channels <= cells:
         projected: Tensor = matrix.mT @ vectors
@@ -92,56 +97,65 @@ def first_component(terms: Tensor, *, centered: bool) -> Tensor:
 
 @without_autocast
 def top_eigenpair(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalue (B,) of symmetric matrices (B, n, n), and its vector (B, n, 1); NaN for one that is not finite.
+    """Return the largest eigenvalue (B,) of symmetric matrices (B, n, n) and its eigenvector (B, n, 1).
 
-    Of large matrices by Lanczos' method, as all eigenvectors would cost many times that; where it does not converge, by `eigh`.
+    The eigenvector of a matrix that is not finite is NaN. Large matrices use the Lanczos method, which is many times faster
+    than `eigh`; if it does not converge, `eigh` computes all matrices.
     """
     finite = matrices.sum((1, 2)).isfinite()
-    if not bool(finite.all()):  # what is not a number has no component either
+    if not bool(finite.all()):
         values, vectors = top_eigenpair(torch.where(finite[:, None, None], matrices, 0.0))
         return values, torch.where(finite[:, None, None], vectors, torch.nan)
     if matrices.shape[1] > SMALL_MATRIX:
         pairs = [lanczos(matrix) for matrix in matrices]
         values, vectors = torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs])
-        missed = (matrices @ vectors - values[:, None, None] * vectors).norm(dim=1)[:, 0]
-        if bool((missed <= 64 * torch.finfo(matrices.dtype).eps * values.abs()).all()):
+        residuals = (matrices @ vectors - values[:, None, None] * vectors).norm(dim=1)[:, 0]
+        if bool((residuals <= 64 * torch.finfo(matrices.dtype).eps * values.abs()).all()):
             return values, vectors
     all_values, all_vectors = torch.linalg.eigh(matrices)
     return all_values[:, -1], all_vectors[:, :, -1:]
 
 
-def lanczos(matrix: Tensor, most: int = 64) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalue () of a symmetric matrix (n, n) and its vector (n, 1), in the span of its first powers."""
+def lanczos(matrix: Tensor, max_steps: int = 64) -> tuple[Tensor, Tensor]:
+    """Return the largest eigenvalue () of a symmetric matrix (n, n) and its vector (n, 1), with the Lanczos method.
+
+    The vector is in the Krylov space of at most `max_steps` dimensions. Convergence is tested every 8 steps.
+    """
     size, precision = len(matrix), torch.finfo(matrix.dtype).eps
-    basis, projected = matrix.new_zeros(most, size), matrix.new_zeros(most, most)
-    # A start that no network is likely to be blind to: it has a share in every eigenvector.
+    basis, projected = matrix.new_zeros(max_steps, size), matrix.new_zeros(max_steps, max_steps)
+    # A deterministic start vector that is unlikely to be orthogonal to any eigenvector.
     vector = torch.cos(torch.arange(1, size + 1, dtype=matrix.dtype, device=matrix.device) ** 2)
     basis[0] = vector / vector.norm()
-    for step in range(most):
-        known = basis[: step + 1]
-        moved = matrix @ basis[step]
-        shares = known @ moved
-        projected[step, : step + 1] = shares
-        moved = moved - known.mT @ shares
-        moved = moved - known.mT @ (known @ moved)  # once is not enough to stay orthogonal
-        length = moved.norm()
-        if step % 8 == 7 or step == most - 1:
+    for step in range(max_steps):
+        previous = basis[: step + 1]
+        product = matrix @ basis[step]
+        coefficients = previous @ product
+        projected[step, : step + 1] = coefficients
+        product = product - previous.mT @ coefficients
+        product = product - previous.mT @ (previous @ product)  # a single pass loses orthogonality to rounding
+        length = product.norm()
+        is_last = step == max_steps - 1
+        if step % 8 == 7 or is_last:
             values, vectors = torch.linalg.eigh(projected[: step + 1, : step + 1])
-            if step == most - 1 or float(length * vectors[-1, -1].abs()) <= 4 * precision * float(values[-1].abs()):
+            if is_last or float(length * vectors[-1, -1].abs()) <= 4 * precision * float(values[-1].abs()):
                 break
-        basis[step + 1] = moved / length.clamp(min=torch.finfo(matrix.dtype).tiny)
-    return values[-1], known.mT @ vectors[:, -1:]
+        basis[step + 1] = product / length.clamp(min=torch.finfo(matrix.dtype).tiny)
+    return values[-1], previous.mT @ vectors[:, -1:]
 
 
 def align_sign(maps: Tensor, direction: Tensor) -> Tensor:
-    """Each map (B, *grid), or its negative, so that its product with `direction` (B, *grid) is not negative."""
+    """Negate each map (B, *grid) whose inner product with `direction` (B, *grid) is negative."""
     product = (maps * direction).flatten(1).sum(1)
     return maps * torch.where(product < 0, -1.0, 1.0).to(maps.dtype).reshape(-1, *[1] * (maps.dim() - 1))
 
 
 @without_autocast
 def gaussian_blur(images: Tensor, size: int, sigma: float, border: str = "reflect") -> Tensor:
-    """Images (B, C, *size) under a Gaussian kernel of `size` cells an axis; smaller where an image is not large enough."""
+    """Blur `images` (B, C, *size) with a Gaussian kernel, separably.
+
+    `size` is the kernel's width and `sigma` its standard deviation, both in pixels; `border` is a padding mode of `F.pad`.
+    Along an axis of length n the kernel is at most 2n - 1 wide, the limit of reflecting padding.
+    """
     for axis in range(2, images.dim()):
         length = images.shape[axis]
         width = min(size, 2 * length - 1)
@@ -156,17 +170,17 @@ def gaussian_blur(images: Tensor, size: int, sigma: float, border: str = "reflec
 
 
 def to_float32(tensor: Tensor) -> Tensor:
-    """float32 for half precision; other tensors as they are."""
+    """Convert float16 and bfloat16 to float32; return other tensors unchanged."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def rectify(maps: Tensor) -> Tensor:
-    """Negatives become zero: only evidence *for* the target is left."""
+    """Set negative values to zero, which keeps only the evidence for the target."""
     return maps.clamp(min=0)
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (B, *grid) on another grid (B, *size): linear in each axis, align_corners=False.
+    """Interpolate maps (B, *grid) to (B, *size): linear along each axis, align_corners=False.
 
     >>> resize(torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]), (4, 4))[0, 0]
     tensor([0.0000, 0.2500, 0.7500, 1.0000])
@@ -176,9 +190,9 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def divide_by_max(maps: Tensor) -> Tensor:
-    """Each map (B, *grid) divided by its own maximum: at most 1, and uniform evidence stays visible.
+    """Divide each map (B, *grid) by its own maximum, so that it is at most 1.
 
-    A map without a positive value comes back as zeros.
+    Uniform evidence stays visible. A map without a positive value becomes zeros.
     """
     top = maps.flatten(1).amax(1)
     scale = torch.where(top > 0, 1 / top, torch.zeros_like(top))
@@ -186,6 +200,9 @@ def divide_by_max(maps: Tensor) -> Tensor:
 
 
 def positive_evidence(maps: Tensor) -> Tensor:
-    """Share of positive evidence (B,), in [0, 1]: sum of positives / sum of absolutes; NaN for a map of zeros."""
+    """Return the fraction of positive evidence per map: `sum(relu(map)) / sum(abs(map))`.
+
+    Shape (B,), range [0, 1]; NaN where the map is all zeros.
+    """
     flat = maps.flatten(1)
     return flat.clamp(min=0).sum(1) / flat.abs().sum(1)
