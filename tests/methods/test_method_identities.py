@@ -1644,7 +1644,7 @@ class Raises(Method):
     @property
     def needs(self) -> Need:  # type: ignore[override]
         return {"in curvature": Need.GRADIENTS | Need.CURVATURE, "at once": Need.GRADIENTS}.get(
-            self.where, Need.GRADIENTS | Need.PROBES
+            self.where, Need.GRADIENTS | Need.EVALUATOR
         )
 
     def __call__(self, at: Signals) -> Tensor:
@@ -1676,7 +1676,7 @@ class RaisesLater(VariantMethod):
     """Raises after the first variant, or with a variant that cannot be made."""
 
     bad: bool = False
-    needs = Need.GRADIENTS | Need.PROBES
+    needs = Need.GRADIENTS | Need.EVALUATOR
 
     def passes(self, at: Signals) -> Generator[Variant, Signals, Tensor]:
         from seewhy.methods.variants import Scaled

@@ -38,7 +38,7 @@ class AblationCAM(Weighted):
         source="The paper's formula as cited by XGrad-CAM and package grad-cam; the replacement value is 0.",
         pitfalls="Divides by the score: where that is negative, the map turns its sign.",
     )  # fmt: skip
-    needs = Need.HEAD | Need.PROBES
+    needs = Need.HEAD | Need.EVALUATOR
 
     def __post_init__(self) -> None:
         self.check_batch(self.batch_size)
@@ -96,7 +96,7 @@ class ReciproCAM(Method):
         source="The authors' code; their 3x3 variant repeats the centre's values, here each neighbour keeps its own.",
         pitfalls="Never negative for probabilities: places that speak against the class look like empty ones.",
     )  # fmt: skip
-    needs = Need.HEAD | Need.PROBES
+    needs = Need.HEAD | Need.EVALUATOR
 
     def __post_init__(self) -> None:
         self.check(self.kernel in ("point", "gaussian"), f"kernel={self.kernel!r}: give 'point' or 'gaussian'.")
@@ -120,7 +120,7 @@ class ReciproCAM(Method):
             maps = weighted_sum(weight[at.classes], kept) / grid.numel()
             return maps + bias[at.classes].reshape(-1, *[1] * len(grid))
         logits = torch.einsum("ck,bkn->bnc", weight, kept.flatten(2)) / grid.numel() + bias
-        chances = probabilities(logits.flatten(0, 1), at.asked.asked.multilabel).view_as(logits)
+        chances = probabilities(logits.flatten(0, 1), at.target.multilabel).view_as(logits)
         own = chances.gather(2, at.classes[:, None, None].expand(batch, logits.shape[1], 1))
         return own.reshape(batch, *grid)
 

@@ -29,7 +29,7 @@ WORDS = {
     Need.GRADIENTS: "gradients",
     Need.CURVATURE: "second derivatives",
     Need.HEAD: "the linear head",
-    Need.PROBES: "forwards of its own",
+    Need.EVALUATOR: "forwards of its own",
 }
 
 

@@ -7,10 +7,9 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from seewhy.errors import MethodError, UsageError, close_matches
+from seewhy.errors import MethodError, UsageError, find_close_matches
 from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod, Settings, VariantMethod
 from seewhy.methods.catalog import GROUPS, METHODS, MethodEntry, MethodText, read_method
-
 
 MethodSpec = str | AnyMethod | Sequence[str | AnyMethod] | None  # what `methods=` accepts
 
@@ -75,7 +74,7 @@ def build(text: MethodText) -> AnyMethod:
     fields = {item.name: item for item in dataclasses.fields(cls)}
     for setting in text.settings:
         if setting not in fields:
-            close = close_matches(setting, fields)
+            close = find_close_matches(setting, fields)
             guess = f" - did you mean {close[0]}?" if close else f"; it has {', '.join(fields)}." if fields else "."
             raise MethodError(name, f"it has no setting '{setting}'{guess}")
     if len(text.given) > len(fields):

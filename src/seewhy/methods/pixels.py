@@ -52,7 +52,7 @@ class Occlusion(NetworkMethod):
     def __call__(self, whole: ModelSignals) -> Tensor:
         size = whole.inputs.shape[2:]
         windows = list(itertools.product(*(self.spans(side) for side in size)))
-        own = whole.asked.scores.detach()
+        own = whole.scores
         maps = []
         for picture, image in enumerate(whole.inputs):
 
@@ -130,7 +130,7 @@ class RISE(NetworkMethod):
             def masked(rows: slice, image: Tensor = image) -> Tensor:
                 return image * masks(rows)[:, None].to(image.dtype)
 
-            scores = whole.score_inputs(picture, self.masks, masked, Probability(), self).to(total.dtype)
+            scores = whole.score_inputs(picture, self.masks, masked, scoring=Probability(), shared=self).to(total.dtype)
             for start in range(0, self.masks, 100):  # made again: all of them would be 800 MB
                 rows = slice(start, min(start + 100, self.masks))
                 total += torch.einsum("n,n...->...", scores[rows], masks(rows))
@@ -157,7 +157,7 @@ class PolyCAM(NetworkMethod):
         source="The authors' code: percentiles 0.1 and 99.9, division by the upper.",
         pitfalls="Never negative: it tells nothing against the class.",
     )  # fmt: skip
-    needs = Need.PROBES
+    needs = Need.EVALUATOR
 
     def __post_init__(self) -> None:
         self.check(self.variant in ("+", "-", "+-"), f"variant={self.variant!r}: give '+', '-' or '+-'.")
@@ -170,7 +170,7 @@ class PolyCAM(NetworkMethod):
         return 2 * channels * (2 if self.variant == "+-" else 1)  # at least two layers, about as wide as the last
 
     def __call__(self, whole: ModelSignals) -> Tensor:
-        stages = {at.activations.shape[2:]: at for at in whole.signals.values()}
+        stages = {at.activations.shape[2:]: at for at in whole.layers.values()}
         ordered = sorted(stages.values(), key=lambda at: at.activations[0, 0].numel())
         if len(ordered) < 2:
             raise MethodError(
@@ -196,11 +196,14 @@ class PolyCAM(NetworkMethod):
 
         count, weights = len(own), own.new_zeros(len(own))
         if "+" in self.variant:
-            weights += whole.score_inputs(picture, count, kept, Probability(), (self, at.layer, "kept")).to(own.dtype)
+            weights += whole.score_inputs(
+                picture, count, kept, scoring=Probability(), shared=(self, at.layer, "kept")
+            ).to(own.dtype)
         if "-" in self.variant:
             before = whole.score_of(Probability())[picture]
             weights += (
-                before - whole.score_inputs(picture, count, removed, Probability(), (self, at.layer, "removed"))
+                before
+                - whole.score_inputs(picture, count, removed, scoring=Probability(), shared=(self, at.layer, "removed"))
             ).to(own.dtype)
         return rectify(weighted_sum(rectify(weights)[None], own[None])[0])
 

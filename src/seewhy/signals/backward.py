@@ -1,0 +1,75 @@
+"""Backward passes: the gradient and the curvature of the scores at many layers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from seewhy.tracing.trace import LayerCall, Trace
+
+Consume = Callable[[LayerCall, Tensor, Tensor | None], None]  # call, gradient, curvature
+
+
+def differentiate(
+    trace: Trace,
+    scores: Tensor,
+    calls: Sequence[LayerCall],
+    consume: Consume,
+    *,
+    retain_graph: bool = False,
+    with_curvature: bool = False,
+) -> list[LayerCall]:
+    """Run one backward pass from `scores` `(B,)` and call `consume` for each call as soon as its gradient arrives.
+
+    A gradient lives only while `consume` runs, so 50 layers do not need the memory of 50 gradients. No parameter gradient
+    is computed and no `.grad` is written. `retain_graph` keeps the graph and the outputs for another pass.
+    `with_curvature` adds the Hessian of the score times the activations, with one more backward pass per call.
+
+    Returns the calls that no gradient reached.
+    """
+    unreached = dict.fromkeys(calls)
+    if not scores.requires_grad:
+        return list(unreached)
+    if with_curvature:
+        return _differentiate_twice(scores, calls, consume)
+
+    def on_gradient(call: LayerCall, gradient: Tensor) -> None:
+        unreached.pop(call, None)
+        consume(call, gradient, None)  # autograd has disabled gradients here
+        if not retain_graph:
+            del call.output  # the rest of the backward pass can use its memory
+
+    try:
+        for call in calls:
+            call.listener.on_gradient = partial(on_gradient, call)
+        torch.autograd.grad(scores.sum(), trace.leaves, retain_graph=retain_graph, allow_unused=True)
+    finally:
+        for call in calls:
+            call.listener.on_gradient = None
+    return list(unreached)
+
+
+def _differentiate_twice(scores: Tensor, calls: Sequence[LayerCall], consume: Consume) -> list[LayerCall]:
+    """Compute G, and for each call the Hessian of the scores times A: the gradient of <G, A> with A held fixed."""
+    outputs = [call.output for call in calls]
+    gradients: Sequence[Tensor | None] = cast(
+        Any, torch.autograd.grad(scores.sum(), outputs, create_graph=True, allow_unused=True)
+    )
+    unreached = []
+    for call, gradient in zip(calls, gradients, strict=True):
+        if gradient is None:
+            unreached.append(call)
+            continue
+        curvature = None
+        if gradient.requires_grad:
+            product = (gradient * call.output.detach()).sum()
+            curvature = torch.autograd.grad(product, call.output, retain_graph=True, allow_unused=True)[0]
+        if curvature is None:
+            curvature = torch.zeros_like(gradient)
+        with torch.no_grad():
+            consume(call, gradient.detach(), curvature.detach())
+    return unreached
