@@ -56,7 +56,7 @@ def measure(rounds: int) -> Report:
         bare, dropped = [], []
         for round in range(rounds + 2):
             begun = time.perf_counter()
-            seewhy.explain(model, picture, methods=METHODS, layers="every", targets="top3", suggested=True)
+            seewhy.explain(model, picture, methods=METHODS, layers="every", targets="top3", include_suggested=True)
             took = 1000 * (time.perf_counter() - begun)
             start = page.evaluate(DROP, base64.b64encode(picture).decode())
             while page.evaluate("document.getElementById('stop').hidden") is False or len(page.frames) < 2:

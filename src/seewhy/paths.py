@@ -23,12 +23,12 @@ def safe_name(text: str, longest: int = 80) -> str:
     return f"_{name}" if not name or RESERVED.fullmatch(name) else name
 
 
-def folders(out: Path, pictures: Sequence[str]) -> list[Path]:
+def output_paths(out: Path, pictures: Sequence[str]) -> list[Path]:
     """A folder below `out` for each picture: its path below the common root, without the extension.
 
     The extension stays where two pictures would share a folder; what still clashes is numbered.
 
-    >>> [path.as_posix() for path in folders(Path("cam"), ["in/a.jpg", "in/sub/a.jpg", "in/a.png"])]
+    >>> [path.as_posix() for path in output_paths(Path("cam"), ["in/a.jpg", "in/sub/a.jpg", "in/a.png"])]
     ['cam/a.jpg', 'cam/sub/a', 'cam/a.png']
     """
     paths = [PurePath("stdin") if picture == "-" else PurePath(os.path.abspath(picture)) for picture in pictures]
@@ -41,10 +41,10 @@ def folders(out: Path, pictures: Sequence[str]) -> list[Path]:
     # A folder that holds another picture's folder would mix the two.
     taken = Counter(bare) + Counter(parent for path in bare for parent in path.parents)
     names = [full[i] if taken[bare[i]] > 1 else bare[i] for i in range(len(bare))]
-    return [out / name for name in numbered(names)]
+    return [out / name for name in number_duplicates(names)]
 
 
-def numbered(names: Sequence[PurePath]) -> list[PurePath]:
+def number_duplicates(names: Sequence[PurePath]) -> list[PurePath]:
     seen: set[str] = set()
     result = []
     for name in names:

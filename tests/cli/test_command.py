@@ -17,7 +17,7 @@ from PIL import Image
 
 import seewhy
 from seewhy.cli import main as cli
-from seewhy.paths import folders, safe_name
+from seewhy.paths import output_paths, safe_name
 from seewhy.terminal import can_preview, make_console, print_preview
 from support.command import COFFEE, run
 
@@ -235,9 +235,9 @@ def test_the_preview_is_for_terminals_with_true_colours(capsys: pytest.CaptureFi
 def test_names_are_safe_and_folders_do_not_mix(tmp_path: Path) -> None:
     assert safe_name("a/b\\c:d*?") == "a_b_c_d_" and safe_name("..") == "_" and safe_name("NUL.jpg") == "_NUL.jpg"
     assert len(safe_name("x" * 300)) == 80
-    out = folders(Path("cam"), ["p/x.jpg", "p/x.png", "p/x/y.jpg", "-"])
+    out = output_paths(Path("cam"), ["p/x.jpg", "p/x.png", "p/x/y.jpg", "-"])
     assert [path.as_posix() for path in out] == ["cam/x.jpg", "cam/x.png", "cam/x/y", "cam/stdin"]
-    assert [path.name for path in folders(Path("cam"), ["a/b.jpg"])] == ["b"]
+    assert [path.name for path in output_paths(Path("cam"), ["a/b.jpg"])] == ["b"]
 
 
 def test_the_page_is_written_and_made_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,7 +179,7 @@ def test_the_memory_budget_limits_the_rows_and_changes_nothing() -> None:
     net, inputs = tiny(TwiceNet, dtype=torch.float64)
     seen: list[int] = []
     net.first.register_forward_hook(lambda module, args, output: seen.append(len(output)))
-    few = seewhy.explain(net, inputs[:1], methods="scorecam", layers="last", targets=0, memory=30_000)
+    few = seewhy.explain(net, inputs[:1], methods="scorecam", layers="last", targets=0, memory=0.03)
     most, seen[:] = max(seen), []
     many = seewhy.explain(net, inputs[:1], methods="scorecam", layers="last", targets=0)
     assert most < 6 and max(seen) == 6
@@ -265,12 +265,12 @@ def test_the_strongest_channels_are_those_that_vary_most() -> None:
     net = nn.Sequential(nn.Conv2d(3, 5, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([0.0, 3.0, 1.0, 4.0, 2.0])[:, None, None, None].expand(5, 3, 1, 1))
-    e = seewhy.explain(net, torch.rand(2, 3, 6, 6), layers="0", features=3)
+    e = seewhy.explain(net, torch.rand(2, 3, 6, 6), layers="0", channels=3)
     found = e.features("0")
     assert found.channels.tolist() == [[3, 1, 4], [3, 1, 4]] and found.maps.shape == (2, 3, 6, 6)
     torch.testing.assert_close(found.maps[:, 0], 4 / 3 * found.maps[:, 1])
     assert e[1].features().maps.shape == (1, 3, 6, 6)
-    with pytest.raises(UsageError, match=r"say explain\(\.\.\., features=8\)"):
+    with pytest.raises(UsageError, match=r"say explain\(\.\.\., channels=8\)"):
         seewhy.explain(net, torch.rand(1, 3, 6, 6), layers="0").features()
 
 

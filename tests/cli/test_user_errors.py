@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.errors import MethodError, ModelError, UnknownName, UsageError
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.loaded import count_classes
+from seewhy.models.inspection import count_classes
 from support.command import run
 
 # Factories, as "test_what_users_cause:gray"

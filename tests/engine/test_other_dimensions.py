@@ -170,7 +170,7 @@ def test_a_signal_of_any_length_is_drawn(length: int, width: int) -> None:
     signal[1] = 3.0
     heat = np.zeros(length, np.float32)
     heat[length // 2] = 1
-    picture = curves.overlay(signal, heat, OverlayStyle(), width)
+    picture = curves.draw_signal(signal, heat, OverlayStyle(), width)
     assert picture.width == width and picture.height > 40
     assert colorful(picture).max() > 60  # one sample of 100,000 is still seen
     assert (np.asarray(picture).min(2) > 180).any()
@@ -179,18 +179,18 @@ def test_a_signal_of_any_length_is_drawn(length: int, width: int) -> None:
 def test_a_spike_between_pixels_and_gaps_are_drawn() -> None:
     values = np.zeros(50_000, np.float32)
     values[20_000] = 1
-    mask = np.asarray(curves.curve(values, 500, 100, 1.5))
+    mask = np.asarray(curves.draw_curve(values, 500, 100, 1.5))
     assert mask[12, 200] > 60 and mask[80:95, 300].max() > 200  # up to the top there, and at the bottom elsewhere
     for length in (100, 5000):
         gap = np.ones(length, np.float32)
         gap[length // 4 : length // 2] = np.nan
-        drawn = np.asarray(curves.curve(gap, 500, 50, 1.5)).max(0)
+        drawn = np.asarray(curves.draw_curve(gap, 500, 50, 1.5)).max(0)
         assert drawn[60] > 100 and drawn[130:240].max() == 0 and drawn[300] > 100
-    assert not np.asarray(curves.curve(np.full(9, np.nan, np.float32), 50, 20, 1.5)).any()
+    assert not np.asarray(curves.draw_curve(np.full(9, np.nan, np.float32), 50, 20, 1.5)).any()
 
 
 def test_many_channels_say_how_many_are_shown() -> None:
-    few, many = (curves.overlay(np.random.rand(n, 99), np.zeros(99), OverlayStyle(), 700) for n in (12, 64))
+    few, many = (curves.draw_signal(np.random.rand(n, 99), np.zeros(99), OverlayStyle(), 700) for n in (12, 64))
     assert many.height > few.height  # a line of text
 
 
@@ -217,7 +217,7 @@ def test_the_blob_is_coloured_in_its_slices_only(blob: seewhy.Explanation) -> No
 @pytest.mark.parametrize("net", [Conv1dNet, Conv3dNet])
 def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
     model, inputs = tiny(net)
-    e = seewhy.explain(model, inputs, methods=["gradcam", "layercam"], layers="every", targets=[0, 1], features=2)
+    e = seewhy.explain(model, inputs, methods=["gradcam", "layercam"], layers="every", targets=[0, 1], channels=2)
     with pytest.raises(ChoiceError, match=r"say e\[0\]"):
         e.overlay("gradcam", 0, "first")
     one = e[0]

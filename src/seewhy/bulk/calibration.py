@@ -11,7 +11,7 @@ from seewhy.bulk.decoding import read
 from seewhy.bulk.plan import Plan, write_job
 from seewhy.bulk.rows import BatchItem, as_target_list
 from seewhy.bulk.worker import Job
-from seewhy.engine.pipeline import SUGGESTED
+from seewhy.engine.layer_choice import SUGGESTED
 from seewhy.engine.suggestion import suggest
 from seewhy.errors import INPUT_ERRORS, SeewhyError
 from seewhy.tracing.grid import parse_grid

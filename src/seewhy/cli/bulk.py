@@ -124,10 +124,10 @@ def bulk(
     own = read_shard(shard)
     from seewhy.bulk.job import run_job
     from seewhy.bulk.worker import Resources
-    from seewhy.engine.options import with_classes
+    from seewhy.engine.options import ModelOptions
     from seewhy.models.loading import load_model
 
-    name = with_classes(model, num_classes)
+    name = ModelOptions(model=model, num_classes=num_classes).uri
     loaded = load_model(
         name, labels=labels, device="cpu" if engine == "ray" else device, log=print_status, allow_code=allow_code
     )

@@ -39,6 +39,7 @@ class FlagSet:
 
     options: type
     only: tuple[str, ...] = ()  # all fields if empty
+    skip: tuple[str, ...] = ()
     group: Group | None = None
     defaults: tuple[tuple[str, Any], ...] = ()  # where a command differs from the class
 
@@ -54,7 +55,7 @@ class FlagSet:
                 annotation=annotation(name, changed.get(name, default), flag, group),
             )
             for name, default, flag in flags(self.options)
-            if not self.only or name in self.only
+            if name not in self.skip and (not self.only or name in self.only)
         ]
 
     def build(self, values: dict[str, Any]) -> Any:
@@ -68,7 +69,7 @@ class FlagSet:
 
 
 def annotation(name: str, default: Any, flag: Flag, group: Group) -> Any:
-    kind = Literal[flag.choices] if flag.choices else TYPES[flag.kind]  # type: ignore[valid-type]
+    kind = Literal[flag.choices] if flag.choices else TYPES[flag.kind]
     names = [flag_name(name, flag), *([flag.short] if flag.short else [])]
     return Annotated[kind if default is not None else kind | None, Parameter(name=names, group=group, help=flag.help)]
 

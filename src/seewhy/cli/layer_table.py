@@ -1,10 +1,10 @@
-"""The layers of a model with their places in the tree, seen by running it once on noise."""
+"""The table of a model's layers, observed in one forward pass on noise."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 
@@ -15,17 +15,18 @@ from torch import Tensor
 from seewhy.engine.suggestion import suggest
 from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, UsageError, one_line
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.loaded import infer_input_layout
-from seewhy.models.loading import LoadedModel
+from seewhy.models.inspection import infer_input_layout
+from seewhy.models.loaded_model import LoadedModel
 from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
+from seewhy.tracing.grid import format_grid
 from seewhy.tracing.layer_selection import has_grid, parse_layers
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 
 @dataclass(frozen=True)
-class Row:
-    """One layer: `every` says that "every" explains it, `prefix` counts tokens before the first cell."""
+class LayerEntry:
+    """One layer. `every`: it belongs to "every"; `prefix`: the number of tokens before the first cell of the grid."""
 
     name: str
     kind: str
@@ -36,33 +37,44 @@ class Row:
     suggested: bool = False
 
 
-def print_layer_table(
-    model: LoadedModel,
-    *,
-    everything: bool,
-    size: str | None = None,
-    as_json: bool = False,
-    log: Callable[[str], None] = lambda note: None,
-) -> int:
-    """Print every layer that "every" explains (`everything`: all modules with a grid), and the suggested one, as a tree or
-    as one JSON object. `size` ("224", "224x320") is the input's, where the model does not tell its own or another is wanted;
-    `log` is told the model's notes. Gives the exit code."""
-    for note in model.notes:
-        log(note)
-    noise = noise_for(model, size)
+def print_layer_table(model: LoadedModel, *, include_all: bool, size: str | None = None, as_json: bool = False) -> int:
+    """Print the layers of a model as a tree or as one JSON object; return the exit code.
+
+    Lists the layers of "every" (with `include_all`: all modules with a grid) and the suggested layer. `size` ("224",
+    "224x320") is the input size, if the model does not define one or another is wanted.
+    """
+    noise = make_noise(model, size)
     suggested, reason = find_suggestion(model, noise)
+    entries = observe_layers(model, noise, suggested)
+    shown = [entry for entry in entries if include_all or entry.every or entry.suggested]
+    if as_json:
+        record = {"model": model.uri, "input": list(noise.shape[1:]), "suggested": suggested or None, "reason": reason}
+        print(json.dumps({**record, "layers": [asdict(entry) for entry in shown]}, ensure_ascii=False))
+    else:
+        print_tree(shown, f"{model.uri}, input {format_grid(noise.shape[2:])}", reason)
+    return 0
+
+
+def observe_layers(model: LoadedModel, noise: Tensor, suggested: str) -> list[LayerEntry]:
+    """Return every layer whose output has a grid, in execution order."""
     with record_forward(model.module, noise, RecordingRequest()) as trace:
         try:
             every = set(parse_layers("every", model.module).matching_calls(trace))
         except LayerError:
             every = set()
-        rows = [row_of(call, call in every, suggested) for call in trace.calls if has_grid(call)]
-    rows = [row for row in rows if everything or row.every or row.suggested]
-    count, shown = sum(row.every for row in rows), "x".join(map(str, noise.shape[2:]))
-    if as_json:
-        about = {"model": model.uri, "input": list(noise.shape[1:]), "suggested": suggested or None, "reason": reason}
-        print(json.dumps({**about, "layers": [asdict(row) for row in rows]}, ensure_ascii=False))
-        return 0
+        return [make_entry(call, call in every, call.name == suggested) for call in trace.calls if has_grid(call)]
+
+
+def make_entry(call: LayerCall, every: bool, suggested: bool) -> LayerEntry:
+    assert call.grid is not None
+    channels = call.grid.channels_first(call.output).shape[1]
+    return LayerEntry(
+        call.name, call.module_class.__name__, call.grid.shape, channels, call.grid.prefix, every, suggested
+    )
+
+
+def print_tree(entries: Sequence[LayerEntry], heading: str, reason: str) -> None:
+    """Print layers as a tree: the part of a name that the line above has too is faint."""
     console = make_console()
     table = plain_table()
     table.add_column("", justify="right", style=FAINT, no_wrap=True)
@@ -71,33 +83,22 @@ def print_layer_table(
     table.add_column("grid", justify="right", no_wrap=True)
     table.add_column("channels", justify="right", no_wrap=True)
     table.add_column("", style=FAINT, no_wrap=True)
+    count = sum(entry.every for entry in entries)
     numbers = iter(range(1, count + 1))
-    for row, (shared, own) in zip(rows, branches([row.name for row in rows]), strict=True):
-        style = ACCENT if row.suggested else "default" if row.every else FAINT
+    for entry, (shared, own) in zip(entries, split_names([entry.name for entry in entries]), strict=True):
+        style = ACCENT if entry.suggested else "default" if entry.every else FAINT
         name = f"[{FAINT}]{escape(shared)}[/][{style}]{escape(own)}[/]"
-        remark = "suggested" if row.suggested else f"+{row.prefix} tokens" if row.prefix else ""
-        number = str(next(numbers)) if row.every else ""
-        table.add_row(number, name, row.kind, "x".join(map(str, row.grid)), str(row.channels), remark)
+        remark = "suggested" if entry.suggested else f"+{entry.prefix} tokens" if entry.prefix else ""
+        number = str(next(numbers)) if entry.every else ""
+        table.add_row(number, name, entry.kind, format_grid(entry.grid), str(entry.channels), remark)
     console.print(table)
-    console.print(
-        f"\n{escape(model.uri)}, input {shown}: {count} layers in 'every' (numbered). {escape(reason)}", soft_wrap=True
-    )
-    return 0
+    console.print(f"\n{escape(heading)}: {count} layers in 'every' (numbered). {escape(reason)}", soft_wrap=True)
 
 
-def row_of(call: LayerCall, every: bool, suggested: str) -> Row:
-    assert call.grid is not None
-    channels = call.grid.channels_first(call.output).shape[1]
-    return Row(
-        call.name, call.module_class.__name__, call.grid.shape, channels, call.grid.prefix, every, call.name == suggested
-    )
+def split_names(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Split each name into the part that it shares with the name before it, up to a dot, and the rest.
 
-
-def branches(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each name in two parts: what it shares with the line above, up to a dot, and the rest, so that a list of whole names
-    reads as a tree.
-
-    >>> list(branches(["stem", "a.0.conv", "a.0.norm", "a.1"]))
+    >>> list(split_names(["stem", "a.0.conv", "a.0.norm", "a.1"]))
     [('', 'stem'), ('', 'a.0.conv'), ('a.0.', 'norm'), ('a.', '1')]
     """
     above: list[str] = []
@@ -108,36 +109,37 @@ def branches(names: Sequence[str]) -> Iterator[tuple[str, str]]:
         above = parts
 
 
-def noise_for(model: LoadedModel, size: str | None) -> Tensor:
-    """One picture, signal or volume of noise of the size that the model takes."""
+def make_noise(model: LoadedModel, size: str | None) -> Tensor:
+    """Return one input (1, C, *size) of Gaussian noise in the size that the model takes."""
     if isinstance(model.preprocess, Preprocess):
         channels, axes = len(model.preprocess.mean), 2
     else:
         channels, axes = infer_input_layout(model.module) or (3, 2)
     if size is not None:
         if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size):
-            raise UsageError(f"--size {size}: give the side of the input ('224'), or its axes ('224x320').")
+            raise UsageError(f"--size {size}: give the side of the input ('224') or its axes ('224x320').")
         lengths = [int(length) for length in size.split("x")]
         lengths = lengths * axes if len(lengths) == 1 else lengths
     elif isinstance(model.preprocess, Preprocess):
         lengths = list(model.preprocess.size)
     else:
         raise ModelError(
-            model.uri, "its input size is not known, so it cannot be run to see its layers; say --size 224."
+            model.uri, "its input size is unknown, so its layers cannot be observed. Give one, such as --size 224."
         )
     like = next(model.module.parameters(), torch.zeros(()))
     return torch.randn(1, channels or 3, *lengths, generator=torch.Generator().manual_seed(0)).to(like)
 
 
 def find_suggestion(model: LoadedModel, noise: Tensor) -> tuple[str, str]:
-    """The suggested layer, or "", and one sentence that says why."""
+    """Return the suggested layer, or "", and a sentence with the reason."""
     try:
-        found = suggest(model.module, noise)
+        suggestion = suggest(model.module, noise)
     except LayerError as error:
         return "", f"No suggestion: {error.reason}"
     except INPUT_ERRORS as error:
-        said = one_line(error.__cause__ or error)
-        shown = "x".join(map(str, noise.shape[2:]))
-        raise ModelError(model.uri, f"it does not take inputs of size {shown} ({said}); say another --size.") from None
-    why = found.note or "the last grid that the scores depend on"
-    return found.layer, f"The suggested layer is '{found.layer}': {why}."
+        size, reason = format_grid(noise.shape[2:]), one_line(error.__cause__ or error)
+        raise ModelError(
+            model.uri, f"it does not accept inputs of size {size} ({reason}). Give another --size."
+        ) from None
+    why = suggestion.note or "the last grid on which the scores depend"
+    return suggestion.layer, f"The suggested layer is '{suggestion.layer}': {why}."

@@ -72,9 +72,7 @@ class OutputOptions:
     """Where results go and what is printed."""
 
     out: Path = option(Path("cam"), "Folder for the results; each image gets a folder inside it.", "path", short="-o")
-    label: str | None = option(
-        None, "The true class of the image (index or name): prints how the model ranks it."
-    )
+    label: str | None = option(None, "The true class of the image (index or name): prints how the model ranks it.")
     top: int = option(5, "Number of classes to print.", "number")
     json: bool = option(False, "Print one JSON object per image to stdout, and nothing else.", "switch")
     quiet: bool = option(False, "Print nothing but errors.", "switch", short="-q")

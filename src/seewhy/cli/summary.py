@@ -67,11 +67,11 @@ def summary(
         return 0
     from seewhy.summary.outliers import EDGE
     from seewhy.summary.wording import NOTHING_FOUND
-    from seewhy.terminal import make_console, print_whole
+    from seewhy.terminal import OutlierRow, make_console, print_summary
 
     answers, edge = found.answers, found.outliers[EDGE]
     rows = [
-        (
+        OutlierRow(
             name,
             score,
             answers.numbers["border"][at],
@@ -84,7 +84,7 @@ def summary(
         f"{one.sentence}: {', '.join(found.ids(one.indices[:NAMED]))}, ..." for one in found.findings[:MOST_FINDINGS]
     ]
     said += [unshown(found)] if unshown(found) else []
-    print_whole(make_console(), facts(found), said or [NOTHING_FOUND], rows, str(page))
+    print_summary(make_console(), facts(found), said or [NOTHING_FOUND], rows, str(page))
     return 0
 
 

@@ -11,19 +11,20 @@ from torch import Tensor, nn
 
 from seewhy.errors import UnknownName, UsageError
 from seewhy.explanation.components import InputImage
-from seewhy.images.loading import Bytes, Source, load_image, name_of
+from seewhy.images.loading import ImageArray, ImageSource, describe_source, load_image
 from seewhy.images.preprocess import Fit, Preprocess
-from seewhy.models.loaded import LoadedModel, PreprocessFunction, infer_input_layout
+from seewhy.models.inspection import infer_input_layout
+from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
 from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.twin import make_twin
 
 # What `explain(inputs=)` accepts: a tensor, an image, a list of either, or all arguments of a model as a tuple or dict.
-InputSpec = Tensor | Source | Sequence[Tensor | Source] | tuple[object, ...] | Mapping[str, object]
+InputSpec = Tensor | ImageSource | Sequence[Tensor | ImageSource] | tuple[object, ...] | Mapping[str, object]
 
 # Usual names of the argument that holds the image, most specific first.
 IMAGE_ARGUMENTS = ("pixel_values", "images", "image", "x", "inputs", "input")
 
-FIT_NOTES = ("preprocessing: squashed", "preprocessing: what a photo does not fill")
+FIT_NOTES = ("preprocessing: squashed", "preprocessing: padding")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class NamedImage:
     """A decoded image `pixels` (H, W, 3) uint8 and the name to show for it."""
 
     source: str
-    pixels: Bytes
+    pixels: ImageArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,8 @@ def read_arguments(
     module: nn.Module,
 ) -> Inputs:
     """Read all arguments of a model: a dict of keyword arguments, or a tuple of positional ones."""
-    named: dict[str | int, object] = dict(inputs) if isinstance(inputs, Mapping) else dict(enumerate(inputs))
+    pairs = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs)
+    named: dict[str | int, object] = dict(pairs)
     tensors = {place: value for place, value in named.items() if isinstance(value, Tensor) and is_explainable(value)}
     place = choose_main(named, list(tensors), main)
     others = [str(name) for name in named if name != place]
@@ -98,9 +100,7 @@ def read_arguments(
     return Inputs(tensor, bound, notes=notes)
 
 
-def choose_main(
-    named: Mapping[str | int, object], usable: Sequence[str | int], main: str | int | None
-) -> str | int:
+def choose_main(named: Mapping[str | int, object], usable: Sequence[str | int], main: str | int | None) -> str | int:
     """Return which argument is explained: the selected one, the only possible one, or the one with a usual name."""
     if main is not None:
         if main not in usable:
@@ -165,7 +165,7 @@ def stack(tensors: Sequence[Tensor], module: nn.Module) -> Tensor:
 def read_image(source: object, preprocess: Preprocess | PreprocessFunction) -> tuple[Tensor, InputImage | None]:
     """Return an image as a model input (1, C, H, W), and the image itself where its position in the photo is known."""
     if not isinstance(source, NamedImage):
-        source = NamedImage(name_of(source), load_image(source))  # type: ignore[arg-type]
+        source = NamedImage(describe_source(source), load_image(source))  # type: ignore[arg-type]
     if isinstance(preprocess, Preprocess):
         tensor, view = preprocess(source.pixels)
         return tensor, InputImage(source.source, source.pixels, view)

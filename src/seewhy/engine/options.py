@@ -113,8 +113,8 @@ class Options:
         choices=get_args(Fit),
     )
     seed: int = option(0, "Random seed of methods that draw random numbers and have no seed setting.", "number")
-    memory: int = option(256, "Megabytes for one batch of changed images, in methods that run extra passes.", "number")
-    channels: int = 0  # strongest channels to keep of each layer
+    memory: float = option(256, "Megabytes for one batch of changed images, in methods that run extra passes.", "number")
+    channels: int = option(0, "Number of strongest channels to keep of each layer.", "number")
     include_suggested: bool = False  # add the suggested layer to the selected ones
 
     def __post_init__(self) -> None:
@@ -124,8 +124,8 @@ class Options:
         for name, value, choices in (("read_at", self.read_at, get_args(ReadAt)), ("fit", self.fit, get_args(Fit))):
             if value is not None and value not in choices:
                 raise UnknownName(name, str(value), choices)
-        if self.memory < 1:
-            raise UsageError(f"memory {self.memory}: give at least 1 (megabyte).")
+        if self.memory <= 0:
+            raise UsageError(f"memory {self.memory}: give a number of megabytes above 0.")
         if self.channels < 0:
             raise UsageError(f"channels {self.channels}: give at least 1.")
 
@@ -199,15 +199,14 @@ def flag_name(name: str, flag: Flag) -> str:
     return f"--{(flag.name or name).replace('_', '-')}"
 
 
-def shell_command(*words: str) -> str:
-    """Return a command that can be pasted into a shell.
+def command_for(image: str, model: str, *flag_lists: Sequence[str], subcommand: str = "") -> str:
+    """Return the command that explains one image again, ready to be pasted into a shell.
 
-    >>> shell_command("seewhy", "my bus.jpg", "--seed", "3")
-    "seewhy 'my bus.jpg' --seed 3"
+    >>> command_for("my bus.jpg", "timm/resnet18", ["--seed", "3"])
+    "seewhy 'my bus.jpg' --model timm/resnet18 --seed 3"
     """
-    return shlex.join(words)
-
-from seewhy.engine.settings import CLASSIC as CLASSIC  # noqa: E402
-from seewhy.engine.settings import Settings as Settings  # noqa: E402
-from seewhy.engine.settings import read_settings as read_settings  # noqa: E402
-from seewhy.engine.settings import with_classes as with_classes  # noqa: E402
+    # A file name that starts with a dash would be read as an option.
+    path = f"./{image}" if image.startswith("-") and image != "-" else image
+    words = ["seewhy", *([subcommand] if subcommand else []), path]
+    words += [] if model == "embedded" else ["--model", model]
+    return shlex.join([*words, *(word for flags_ in flag_lists for word in flags_)])

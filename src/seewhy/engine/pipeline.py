@@ -1,269 +1,301 @@
-"""The main function: a model and pictures in, an Explanation out."""
+"""`explain`: from a model and inputs to an `Explanation`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
-from math import prod
 from operator import or_
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from seewhy.engine.inputs import read_inputs, with_fit
-from seewhy.engine.passes import NETWORK, Passes
-from seewhy.engine.suggestion import Suggestion, suggest
-from seewhy.engine.target_resolution import answer, bound, class_logits, default_methods, notes_on, resolve
-from seewhy.errors import LayerError
+from seewhy.engine.inputs import InputSpec, NamedImage, read_inputs, with_fit
+from seewhy.engine.layer_choice import LayerChoice, choose_layers
+from seewhy.engine.map_collector import NETWORK, Key, MapCollector
+from seewhy.engine.options import Fit, Options, ReadAt
+from seewhy.engine.passes import Passes
+from seewhy.engine.progress import Progress, counter, estimate_rows
+from seewhy.engine.target_resolution import (
+    bind_targets,
+    class_logits,
+    default_methods,
+    resolve_targets,
+    target_notes,
+    target_result,
+)
 from seewhy.explanation.components import ChannelFeatures, LayerInfo
 from seewhy.explanation.result import Explanation
-from seewhy.explanation.selection import MapKey
-from seewhy.images.preprocess import Fit
-from seewhy.methods.base import AnyMethod, NetworkMethod, VariantMethod
-from seewhy.methods.catalog import GROUPS
-from seewhy.methods.parsing import as_methods, seeded
-from seewhy.models.loaded import check_labels
-from seewhy.models.loading import LoadedModel, load_model
-from seewhy.models.provenance import provenance
-from seewhy.signals.evaluator import MEMORY, Evaluator
+from seewhy.images.preprocess import Preprocess
+from seewhy.methods.base import AnyMethod, NetworkMethod
+from seewhy.methods.parsing import MethodSpec, as_methods, seeded
+from seewhy.models.labels import check_labels
+from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
+from seewhy.models.loading import load_model
+from seewhy.models.provenance import collect_provenance
+from seewhy.signals.evaluator import Evaluator
 from seewhy.signals.layer import Need, request_for
 from seewhy.targets import ResolvedTarget, as_targets
-from seewhy.tracing.grid import GridHint, parse_grid
-from seewhy.tracing.layer_selection import LayerSelection, check_hint_used, parse_layers
-from seewhy.tracing.read_points import at_read_point
+from seewhy.targets.parsing import TargetSpec
+from seewhy.tracing.grid import GridSpec, parse_grid
+from seewhy.tracing.layer_selection import LayerSpec, check_hint_used
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.trace import LayerCall, Trace
 
-SUGGESTED = "suggested"
-NO_LAYERS = LayerSelection(())
-Progress = Callable[[int, int], None]
+MEGABYTE = 2**20
 
 
 def explain(
     model: nn.Module | LoadedModel,
-    inputs: Any,
+    inputs: InputSpec,
     *,
-    methods: Any = None,
-    layers: Any = None,
-    read_at: str = "convolution",
-    grid: Any = None,
-    targets: Any = None,
-    versus: Any = None,
+    methods: MethodSpec = None,
+    layers: LayerSpec = None,
+    read_at: ReadAt = "convolution",
+    grid: GridSpec = None,
+    targets: TargetSpec = None,
+    versus: TargetSpec = None,
     multilabel: bool = False,
-    arguments: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, object] | None = None,
     main: str | int | None = None,
-    preprocess: Any = None,
-    labels: Any = None,
+    preprocess: Preprocess | PreprocessFunction | None = None,
+    labels: Sequence[str] | str | None = None,
     fit: Fit | None = None,
-    suggested: bool = False,
-    features: int = 0,
+    include_suggested: bool = False,
+    channels: int = 0,
     seed: int = 0,
-    memory: int = MEMORY,
+    memory: float = 256,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Why the model answers as it does: maps for every method, target and layer from one forward and one backward a target.
+    """Compute class activation maps for every combination of method, target and layer.
 
-    `model` is an nn.Module or what `load_model` gives; it is not touched. `inputs` is a tensor (B, C, *size), ready for the
-    model, or a picture (path, PIL image, array, bytes), or a list of pictures; a picture needs a `preprocess`, which a
-    loaded model brings. All arguments of a model with several are a tuple or a dict of them, of which `main` is explained
-    where more than one could be; `arguments` go to the model beside pictures. `methods` are names or Method values
-    (Grad-CAM; for questions about a place HiResCAM), `layers` as in `layer_selection.parse_layers` or "suggested" (the default),
-    `targets` as in `seewhy.targets.as_targets` (the predicted class), each rather than `versus` where that is given. `read_at`
-    "activation" reads convolutions at the activation after them. `grid` says how tokens lie on the picture: (14, 14), "14x14+1".
-    `multilabel`: each class has a probability of its own. `fit`
-    "crop" (the model's own), "squash" or "pad" says how pictures meet the input size. `suggested` explains that layer too, and
-    names it in the result. `features` channels, the strongest, are kept of each layer. Methods that ask the network again
-    do so in batches that take about `memory` bytes, and tell `progress` how many rows of how many are done. Of `methods`
-    "all" and "fast" what does not fit is left out. `seed` is that of methods that draw random numbers and name none.
+    All gradient-based methods and all layers share one forward pass and one backward pass per target. The model is never
+    modified: hooks run on a twin that shares its parameters.
 
-    Raises UsageError and its kinds for a call that cannot be carried out, ImageError for a picture that cannot be read.
+    Args:
+        model: An `nn.Module`, or a `LoadedModel` from `seewhy.load_model`.
+        inputs: A float tensor `(B, C, *size)` that is ready for the model; or an image (path, PIL image, `uint8` array
+            `(H, W, 3)`, bytes) or a list of images, which the model's preprocessing turns into one. For a model with
+            several inputs: all of them, as a tuple or a dict.
+        methods: Method names with settings, such as "scorecam(batch_size=64)", or `Method` instances, or a list. "all" and
+            "fast" select groups, of which methods that do not fit the model are skipped. Default: Grad-CAM, or HiResCAM
+            for targets that have a location.
+        layers: Layer names, glob patterns, module classes, positions, "every", "convs", "blocks", "stages", "all", or
+            "suggested" (default).
+        read_at: Read convolutions at their own output ("convolution"), or at the "activation" after them.
+        grid: How tokens map to the image, where it cannot be inferred: `(14, 14)`, or "14x14+1" with one token before
+            the grid.
+        targets: Classes by index or name, "topK", texts such as "region:bus", `Target` instances, or functions of the
+            output that return one score per row. A list is a list of targets, each computed for every image. Default: the
+            predicted class of each image.
+        versus: Classes to subtract, to answer "why A and not B".
+        multilabel: True if classes are not exclusive, so that each has its own sigmoid probability.
+        arguments: Keyword arguments for the model, in addition to `inputs`.
+        main: Which of several inputs is explained: a name or a position.
+        preprocess: Turns an image into a model input. Default: the preprocessing of the loaded model.
+        labels: Class names, or a file with one name per line. Default: the labels of the loaded model.
+        fit: How an image is fitted to the input size: "crop" (the model's own), "squash" (distorted) or "pad".
+        include_suggested: Also explain the suggested layer, and name it in the result.
+        channels: Number of strongest channels to keep of each layer, for `Explanation.features`.
+        seed: Seed of methods that draw random numbers and whose own seed is not set.
+        memory: Megabytes for one batch of changed images, in methods that run extra passes.
+        progress: Called with (rows done, rows in total) by methods that run extra passes.
 
-    >>> import torch
-    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    >>> explain(net, torch.rand(1, 3, 8, 8), methods=["gradcam", "hirescam"], layers="every", targets=[0, 1])
-    <Explanation of 1 picture: gradcam, hirescam, 2 targets, layer 0>
+    Returns:
+        An `Explanation` with signed maps `(B, *grid)`, in the units of each method.
+
+    Raises:
+        UsageError: An argument is invalid, or a combination is not supported (`UnknownName`, `LayerError`, `MethodError`,
+            `TargetError` and `ModelError` are subclasses).
+        ImageError: An image cannot be read.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> e = explain(net, torch.rand(1, 3, 8, 8), methods=["gradcam", "hirescam"], layers="every", targets=[0, 1])
+        >>> e.map(method="gradcam", target=1).shape
+        torch.Size([1, 6, 6])
+
+    References:
+        Selvaraju et al., "Grad-CAM", ICCV 2017, https://doi.org/10.1109/ICCV.2017.74
     """
-    loaded = load_model(model, preprocess=preprocess, labels=labels)
-    if fit is not None:
-        loaded = with_fit(loaded, fit)
-    hinted = None if grid is None else parse_grid(grid)
-    chosen, questions = as_methods(methods), as_targets(targets, versus)
-    if seed:
-        chosen = {str(method): method for method in (seeded(method, seed) for method in chosen.values())}
-    given = read_inputs(inputs, loaded, arguments, main)
-    tensor, module = given.tensor, given.module
-    questions = bound(questions, given, loaded, multilabel=multilabel)
-    layered = any(looks_at_layers(method) for method in chosen.values())
-    if not layered and (given_layers := split_suggested(layers)[1]):
-        parse_layers(given_layers, module)  # a misspelt name is an error, even if no method looks at layers
-    picked, hint, doubt = choose_layers(layers, module, tensor, suggested, hinted) if layered else (NO_LAYERS, None, "")
-    picked = at_read_point(picked, read_at, module)
-    selection = picked if hint is None else picked.with_layer(hint.layer)
-    evaluator = Evaluator(module, tensor, memory, grid=hinted)
-    needs = reduce(or_, (method.needs for method in all_methods(chosen)), Need.NOTHING)
-    with record_forward(module, tensor, request_for(needs, selection.request), grid=hinted) as trace:
-        calls = selection.matching_calls(trace)
-        check_hint_used(hinted, calls)
-        unasked = {call.name for call in calls} - {call.name for call in picked.matching_calls(trace)}
-        trace.calls = calls  # the others' outputs are free to go
-        asked = resolve(questions, trace, loaded.labels, multilabel=multilabel)
-        if methods is None:  # both need gradients only, so the recording serves either
-            chosen = default_methods(asked)
-        classes = class_logits(trace)
-        if loaded.labels is not None and classes is not None and any(item.classes is not None for item in asked):
-            check_labels(loaded.labels, classes.shape[1])
-        infos = {call: info(call, trace, read_at, asked=call.name not in unasked) for call in calls}
-        if progress is not None:
-            evaluator.on_progress = counter(progress, rows_of(chosen, infos.values(), len(tensor) * len(asked)))
-        shown = {call.name: strongest(call, features) for call in calls} if features else {}
-        passes = Passes(evaluator, trace, calls, chosen, picked, lenient=is_group(methods))
-        passes.run(asked)
-    silent, maps = passes.silent, passes.maps
-    inferred = [*given.notes, *notes_on(asked, chosen, chosen=methods is not None)]
-    with_maps = {layer for _, _, layer in maps}
-    layer_info = {call.name: infos[call] for call in calls if call.name in with_maps}
-    if NETWORK in with_maps:
-        whole = LayerInfo(type(loaded.module).__name__, tuple(tensor.shape[2:]), 0, "the whole network")
-        layer_info.setdefault(NETWORK, whole)  # a module may have that name
-    return Explanation(
-        maps={key: maps[key] for key in ordered(maps, list(chosen), asked, tuple(layer_info))},
-        target_results=tuple(answer(item, classes, multilabel) for item in asked),
-        layer_info=layer_info,
-        has_gradient=passes.reached,
-        size=tuple(tensor.shape[2:]),
-        logits=classes,
-        labels=loaded.labels,
-        inputs=tensor,
-        images=given.pictures,
-        suggested=hint.layer if hint and hint.layer in layer_info else None,
-        single=given.single,
+    options = Options(
+        methods=methods,
+        layers=layers,
+        read_at=read_at,
+        grid=grid,
+        targets=targets,
+        versus=versus,
         multilabel=multilabel,
-        notes=(*loaded.notes, *filter(None, [doubt]), *inferred, *silent_notes(silent), *unfit_notes(passes.unfit)),
-        channel_features={layer: found for layer, found in shown.items() if layer in layer_info},
-        provenance=provenance(loaded, hashed=isinstance(model, LoadedModel)),
+        fit=fit,
+        include_suggested=include_suggested,
+        channels=channels,
+        seed=seed,
+        memory=memory,
     )
+    loaded = load_model(model, preprocess=preprocess, labels=labels)
+    # A bare module may be in training, and hashing its weights would take longer than the maps.
+    explainer = Explainer(loaded, options, hash_weights=isinstance(model, LoadedModel))
+    return explainer.explain(inputs, arguments=arguments, main=main, progress=progress)
 
 
-def looks_at_layers(method: AnyMethod) -> bool:
-    return not isinstance(method, NetworkMethod) or method.base_method is not None or method.keeps_layers
+class Explainer:
+    """Explains any number of inputs of one model with the same options, which are parsed once."""
+
+    def __init__(self, model: LoadedModel, options: Options, *, hash_weights: bool = True) -> None:
+        self.model = model if options.fit is None else with_fit(model, options.fit)
+        self.options = options
+        self.hash_weights = hash_weights
+        self.grid = None if options.grid is None else parse_grid(options.grid)
+        self.methods = as_methods(options.methods)
+        if options.seed:
+            seeds = [seeded(method, options.seed) for method in self.methods.values()]
+            self.methods = {str(method): method for method in seeds}
+        self.targets = as_targets(options.targets, options.versus)
+
+    def explain(
+        self,
+        inputs: InputSpec | NamedImage,
+        *,
+        arguments: Mapping[str, object] | None = None,
+        main: str | int | None = None,
+        progress: Progress | None = None,
+        command: str | None = None,
+    ) -> Explanation:
+        """Explain one batch of inputs. `command` is stored as the command that does this again. See `seewhy.explain`."""
+        options, loaded = self.options, self.model
+        given = read_inputs(inputs, loaded, arguments, main)
+        tensor, module = given.tensor, given.module
+        targets = bind_targets(self.targets, given, loaded, multilabel=options.multilabel)
+        choice = choose_layers(options, self.methods, module, tensor, self.grid)
+        evaluator = Evaluator(module, tensor, int(options.memory * MEGABYTE), grid=self.grid)
+        needs = reduce(or_, (method.needs for method in with_bases(self.methods)), Need.NOTHING)
+        with record_forward(module, tensor, request_for(needs, choice.recorded.request), grid=self.grid) as trace:
+            calls = choice.recorded.matching_calls(trace)
+            check_hint_used(self.grid, calls)
+            layer_info = self.describe_layers(calls, trace, choice)
+            trace.calls = calls  # frees the outputs of all other calls
+            resolved = resolve_targets(targets, trace, loaded.labels, multilabel=options.multilabel)
+            # Both defaults need gradients only, so the same recording serves either.
+            methods = default_methods(resolved) if options.methods is None else self.methods
+            logits = class_logits(trace)
+            if loaded.labels is not None and logits is not None and any(t.classes is not None for t in resolved):
+                check_labels(loaded.labels, logits.shape[1])
+            if progress is not None:
+                rows = estimate_rows(methods, layer_info.values(), len(tensor) * len(resolved))
+                evaluator.on_progress = counter(progress, rows)
+            features = {call.name: strongest_channels(call, options.channels) for call in calls if options.channels}
+            collector = MapCollector(skip_unsupported=options.selects_group)
+            passes = Passes(evaluator, trace, calls, methods, choice.selected, collector)
+            passes.run(resolved)
+        maps = collector.maps
+        layer_info = layers_with_maps(layer_info, maps, entire=model_as_layer(loaded.module, tuple(tensor.shape[2:])))
+        suggested = choice.suggestion.layer if choice.suggestion else None
+        provenance = collect_provenance(loaded, hash_weights=self.hash_weights)
+        return Explanation(
+            maps={key: maps[key] for key in in_order(maps, list(methods), resolved, list(layer_info))},
+            target_results=tuple(target_result(target, logits, options.multilabel) for target in resolved),
+            layer_info=layer_info,
+            has_gradient=collector.has_gradient,
+            size=tuple(tensor.shape[2:]),
+            logits=logits,
+            labels=loaded.labels,
+            inputs=tensor,
+            images=given.images,
+            suggested=suggested if suggested in layer_info else None,
+            single=given.is_single,
+            multilabel=options.multilabel,
+            notes=(
+                *loaded.notes,
+                *choice.notes,
+                *given.notes,
+                *target_notes(resolved, methods, are_default=options.methods is None),
+                *independent_notes(passes.independent),
+                *unsupported_notes(collector.unsupported),
+            ),
+            channel_features={layer: kept for layer, kept in features.items() if layer in layer_info},
+            provenance=provenance if command is None else {**provenance, "command": command},
+        )
+
+    def describe_layers(self, calls: Sequence[LayerCall], trace: Trace, choice: LayerChoice) -> dict[str, LayerInfo]:
+        """Return what is known about each recorded layer."""
+        selected = {call.name for call in choice.selected.matching_calls(trace)}
+        return {
+            call.name: describe_layer(call, trace, self.options.read_at, requested=call.name in selected)
+            for call in calls
+        }
 
 
-def choose_layers(
-    layers: Any, module: nn.Module, inputs: Tensor, extra: bool, grid: GridHint | None
-) -> tuple[LayerSelection, Suggestion | None, str]:
-    """The selection that was asked for, the suggested layer where it is wanted, and what to say about that."""
-    wanted, others = split_suggested(layers)
-    hint, doubt = find_hint(module, inputs, grid, asked=wanted, extra=extra)
-    selection = parse_layers(others, module) if others or not wanted else NO_LAYERS
-    # Added by its name: a module may be called "stages", which as a specification is a group.
-    return selection.with_layer(hint.layer) if hint and wanted else selection, hint, doubt
-
-
-def split_suggested(layers: Any) -> tuple[bool, list[Any]]:
-    """Whether a specification asks for the suggested layer, as None does, and what else is in it."""
-    entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
-    others = [entry for entry in entries if not (entry is None or (isinstance(entry, str) and entry == SUGGESTED))]
-    return len(others) < len(entries), others
-
-
-def all_methods(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:
+def with_bases(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:
+    """Yield all methods, and the base methods of network methods."""
     for method in methods.values():
         yield method
         if isinstance(method, NetworkMethod) and method.base_method is not None:
             yield method.base_method
 
 
-def find_hint(
-    module: nn.Module, inputs: Tensor, grid: GridHint | None, *, asked: bool, extra: bool
-) -> tuple[Suggestion | None, str]:
-    """The suggested layer, and what to say about it; only where it was `asked` for is it an error that there is none."""
-    if not (asked or extra):
-        return None, ""
-    try:
-        hint = suggest(module, inputs, grid)
-        return hint, hint.note
-    except LayerError as error:
-        if asked:
-            raise
-        return None, f"no layer is suggested: {error.reason}"
-
-
-def strongest(call: LayerCall, count: int) -> ChannelFeatures:
+def strongest_channels(call: LayerCall, count: int) -> ChannelFeatures:
     assert call.grid is not None
     return ChannelFeatures.strongest(call.grid.channels_first(call.output.detach()), count)
 
 
-def silent_notes(silent: Sequence[LayerCall]) -> list[str]:
-    return [f"left out, as no target depends on them: {', '.join(call.name for call in silent)}"] if silent else []
-
-
-def unfit_notes(unfit: dict[str, dict[str, str]]) -> list[str]:
-    """Where a method gave no map, and why: one line a method, with the reason at the last layer."""
-    notes = []
-    for name, reasons in unfit.items():
-        layer, reason = list(reasons.items())[-1]
-        where = f"at {len(reasons)} layers" if len(reasons) > 1 else f"at {layer}" if layer != NETWORK else "here"
-        notes.append(f"{name} is left out {where}: {reason}")
-    return notes
-
-
-def ordered(
-    maps: Iterable[MapKey], wanted: Sequence[str], asked: Sequence[ResolvedTarget], layers: Sequence[str]
-) -> list[MapKey]:
-    """The keys by method (as they were asked for), then target, then layer in execution order."""
-    names = sorted(
-        {method for method, _, _ in maps}, key=lambda name: (wanted.index(name.partition("#")[0]), len(name), name)
-    )
-    methods = {name: place for place, name in enumerate(names)}
-    targets = [item.key for item in asked]
-    places = {name: number for number, name in enumerate(layers)}
-    return sorted(maps, key=lambda key: (methods[key[0]], targets.index(key[1]), places[key[2]]))
-
-
-def rows_of(methods: Mapping[str, AnyMethod], layers: Iterable[LayerInfo], pictures: int) -> int:
-    """About how many rows the methods will send through the network, beside the shared pass."""
-    sizes = [(info.channels, prod(info.grid)) for info in layers]
-    sizes.append(sizes[-1] if sizes else (0, 0))  # for those that run once, whatever the layers
-    total = 0
-    for method in methods.values():
-        once = isinstance(method, (VariantMethod, NetworkMethod))  # all layers share their passes
-        for channels, cells in sizes[-1:] if once else sizes[:-1]:
-            total += method.forwards(channels, cells)
-    return total * pictures
-
-
-def counter(progress: Progress, total: int) -> Callable[[int], None]:
-    """A function that counts rows and tells `progress` (done, total)."""
-    done = 0
-
-    def count_rows(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress(done, total)
-
-    progress(0, total)
-    return count_rows
-
-
-def is_group(methods: Any) -> bool:
-    """Whether methods were named as a group, of which only some may fit."""
-    entries = [methods] if isinstance(methods, str) else methods if isinstance(methods, (list, tuple)) else []
-    return any(isinstance(entry, str) and entry.strip().lower() in GROUPS for entry in entries)
-
-
-def info(call: LayerCall, trace: Trace, read_at: str, *, asked: bool) -> LayerInfo:
+def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested: bool) -> LayerInfo:
+    """Return module class, grid and channels of a layer, and a note about what was inferred."""
     assert call.grid is not None
     notes = []
     if read_at == "activation" and issubclass(call.module_class, CONVOLUTION):
         notes.append("no activation module follows it: read at the convolution itself")
     if not call.grid.is_confirmed:
-        notes.append("its axes were taken to be channels first; no convolution confirms that")
+        notes.append("its axes are assumed to be channels first; no convolution confirms that")
     if call.grid.source:
         notes.append(f"read as a {call.grid} grid, {call.grid.source}")
     if call.grid.prefix:
-        notes.append(f"the first {call.grid.prefix} of its tokens stand for no place")
+        notes.append(f"its first {call.grid.prefix} tokens have no location")
     if (times := trace.call_counts[call.module]) > 1:
         notes.append(f"call {call.number} of {times}")
     channels = call.grid.channels_first(call.output).shape[1]
-    return LayerInfo(call.module_class.__name__, call.grid.shape, channels, "; ".join(notes), asked)
+    return LayerInfo(call.module_class.__name__, call.grid.shape, channels, "; ".join(notes), requested)
+
+
+def model_as_layer(module: nn.Module, size: tuple[int, ...]) -> LayerInfo:
+    return LayerInfo(type(module).__name__, size, 0, "the entire model")
+
+
+def layers_with_maps(
+    layer_info: Mapping[str, LayerInfo], maps: Iterable[Key], *, entire: LayerInfo
+) -> dict[str, LayerInfo]:
+    """Return the layers that have maps; maps of the entire model are listed under NETWORK."""
+    names = {layer for _, _, layer in maps}
+    kept = {name: info for name, info in layer_info.items() if name in names}
+    if NETWORK in names:
+        kept.setdefault(NETWORK, entire)  # a module may have this name
+    return kept
+
+
+def in_order(
+    maps: Iterable[Key], methods: Sequence[str], targets: Sequence[ResolvedTarget], layers: Sequence[str]
+) -> list[Key]:
+    """Return the keys sorted by method (in the user's order), then target, then layer in execution order."""
+    keys = list(maps)
+    # "dff#2" is the second map of "dff"; "#10" sorts after "#9".
+    names = sorted(
+        {method for method, _, _ in keys}, key=lambda name: (methods.index(name.partition("#")[0]), len(name), name)
+    )
+    method_rank = {name: rank for rank, name in enumerate(names)}
+    target_rank = {target.key: rank for rank, target in enumerate(targets)}
+    layer_rank = {name: rank for rank, name in enumerate(layers)}
+    return sorted(keys, key=lambda key: (method_rank[key[0]], target_rank[key[1]], layer_rank[key[2]]))
+
+
+def independent_notes(calls: Sequence[LayerCall]) -> list[str]:
+    names = ", ".join(call.name for call in calls)
+    return [f"skipped, because no target depends on them: {names}"] if calls else []
+
+
+def unsupported_notes(unsupported: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return one line per method that has no map somewhere, with the reason at the last layer."""
+    notes = []
+    for name, reasons in unsupported.items():
+        layer, reason = list(reasons.items())[-1]
+        where = f" at {len(reasons)} layers" if len(reasons) > 1 else f" at {layer}" if layer != NETWORK else ""
+        notes.append(f"{name} is skipped{where}: {reason}")
+    return notes

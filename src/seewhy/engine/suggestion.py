@@ -1,10 +1,14 @@
-"""The layer to look at first, found by watching the network: the last grid that the score's gradient still reaches."""
+"""The suggested layer: the last grid of a model that the gradient of the output still reaches.
+
+It is found by observation, not by module names: one forward pass records every output that has a grid, and one backward pass
+shows which of them the output depends on. The result is cached per model and input shape.
+"""
 
 from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +16,7 @@ from torch import Tensor, nn
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor
 from seewhy.targets.dense import is_dense
-from seewhy.tracing.grid import TOKENS, GridHint, parse_grid
+from seewhy.tracing.grid import TOKENS, GridHint, GridSpec, parse_grid
 from seewhy.tracing.layer_selection import LIST_THEM, WORDS, check_unambiguous, has_grid
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image
@@ -20,184 +24,199 @@ from seewhy.tracing.torch_private import has_own_parameters
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 from seewhy.tracing.twin import find_module, named_modules
 
-CELLS = 4  # of a token grid, whose places are checked
-VAGUE = 1.5  # a cell whose strongest place is less than this times the mean looks at no place
-REACHED = 0.5  # share of cells that must get a gradient
-TRIED = 16  # layers before the head of a dense output
+CHECKED_CELLS = 4  # cells of a token grid whose location is checked
+VAGUE = 1.5  # a cell whose strongest location is below this multiple of the mean has no location
+MIN_REACHED = 0.5  # fraction of cells that a gradient must reach
+MAX_TRIED = 16  # layers before the head of a dense output that are tried
 
-ZERO_HEAD = "the head passes no gradient (are its weights still zero?); its input was asked instead"
+ZERO_HEAD = "the head passes no gradient (are its weights still zero?), so the gradient of its input was used"
 
-Key = tuple[tuple[int, ...], GridHint | None]  # the input's shape, and the grid that was given
-_known: weakref.WeakKeyDictionary[nn.Module, dict[Key, Suggestion]] = weakref.WeakKeyDictionary()
+Key = tuple[tuple[int, ...], GridHint | None]  # input shape, and the user's grid
+_cache: weakref.WeakKeyDictionary[nn.Module, dict[Key, Suggestion]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """The suggested `layer` and, where something had to be inferred, a `note` in words."""
+    """The suggested layer.
+
+    Attributes:
+        layer: Its name.
+        note: What was inferred, or "".
+    """
 
     layer: str
     note: str = ""
 
 
-def suggest(model: nn.Module, inputs: Tensor, grid: Any = None) -> Suggestion:
-    """The layer of `model` whose map says most about `inputs` (B, C, *size), found from one picture without any names.
+def suggest(model: nn.Module, inputs: Tensor, grid: GridSpec = None) -> Suggestion:
+    """Suggest the layer of a model whose map shows most about its output.
 
-    Of all modules whose output is a grid on the picture of at least 2 cells an axis, the last in execution order where a
-    random direction of the model's output sends a gradient to at least half of the cells; of modules that give the same
-    tensor, the outermost. Where the head is all zeros (just initialised), the input of the last linear layer is asked
-    instead. Costs one forward and one backward the first time; the answer is kept for the model and the input's shape.
-    `grid` as in `seewhy.explain`.
+    Of all modules whose output is a grid over the image with at least 2 cells per axis, this is the last in execution order
+    where a random direction of the model's output sends a gradient to at least half of the cells. Of modules with equal
+    outputs, the outermost is taken. If the head is all zeros (just initialized), the input of the last linear layer
+    replaces the output. Costs one forward and one backward pass for the first call; later calls use the cached result.
 
-    Raises LayerError where no layer qualifies.
+    Args:
+        model: Any module that `seewhy.explain` accepts.
+        inputs: A float tensor `(B, C, *size)`; only the first image is used.
+        grid: As in `seewhy.explain`.
 
-    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    >>> suggest(net, torch.rand(1, 3, 8, 8)).layer
-    '1'
+    Returns:
+        The layer's name and a note about what was inferred.
+
+    Raises:
+        LayerError: No layer qualifies.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> suggest(net, torch.rand(1, 3, 8, 8)).layer
+        '1'
     """
-    known = _known.setdefault(model, {})
+    cached = _cache.setdefault(model, {})
     hint = None if grid is None else parse_grid(grid)
     key = tuple(inputs.shape[1:]), hint
-    found = known.get(key)
-    if found is None or find_module(model, found.layer) is None:  # layers may be taken out of a model
-        model_of_one = for_image(model, 0)
-        with record_forward(model_of_one, inputs[:1], RecordingRequest(), from_input=True, exact=False, grid=hint) as trace:
-            found = observe(trace, learned(model), hint, alone=not isinstance(model, SingleInputModel))
-        if found.note != ZERO_HEAD:  # which training changes
-            known[key] = found
-    return found
+    suggestion = cached.get(key)
+    if suggestion is None or find_module(model, suggestion.layer) is None:  # the layer may have been removed since
+        for_one = for_image(model, 0)
+        request = RecordingRequest()
+        with record_forward(for_one, inputs[:1], request, from_input=True, exact=False, grid=hint) as trace:
+            has_other_inputs = isinstance(model, SingleInputModel)
+            suggestion = observe(trace, modules_with_weights(model), hint, has_other_inputs=has_other_inputs)
+        if suggestion.note != ZERO_HEAD:  # training changes that
+            cached[key] = suggestion
+    return suggestion
 
 
-def learned(model: nn.Module) -> frozenset[str]:
-    """The modules that have weights of their own."""
+def modules_with_weights(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name, module in named_modules(model) if has_own_parameters(module))
 
 
-def observe(trace: Trace, learned: frozenset[str], given: GridHint | None, *, alone: bool) -> Suggestion:
-    """The suggestion from one forward of a model that takes the picture `alone`, or with other inputs; `given` is the grid
-    that the user gave."""
+def observe(trace: Trace, with_weights: frozenset[str], hint: GridHint | None, *, has_other_inputs: bool) -> Suggestion:
+    """Return the suggestion from one forward pass. `hint` is the user's grid."""
     generator = torch.Generator().manual_seed(0)
     calls = [call for call in trace.calls if has_grid(call) and not issubclass(call.module_class, nn.Linear)]
-    output = first_tensor(trace.output)
-    reached = reached_by(output, calls, trace, generator)
+    reached = reached_by(first_tensor(trace.output), calls, trace, generator)
     note = ""
-    if not reached:  # a head of zeros: ask what goes into it
-        heads = [call.linear_input for call in trace.calls if call.linear_input is not None]
-        if heads:
-            reached = reached_by(heads[-1], calls, trace, generator)
+    if not reached:  # a head of zeros: use its input instead
+        head_inputs = [call.linear_input for call in trace.calls if call.linear_input is not None]
+        if head_inputs:
+            reached = reached_by(head_inputs[-1], calls, trace, generator)
             note = ZERO_HEAD
     if not reached:
         raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_THEM}")
-    while not alone and not sees_picture(reached[-1], trace):  # a text beside the picture has layers of its own
+    while has_other_inputs and not depends_on_input(reached[-1], trace):  # for example, layers of a text encoder
         reached.pop()
         if not reached:
-            raise LayerError("suggested", f"no layer with a grid depends on the picture. {LIST_THEM}")
+            raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_THEM}")
     last = reached[-1]
     if is_dense(trace.output, trace.inputs.dim() - 2):
-        last, note = entering_the_head(reached, trace, learned, generator)
-    same = [call for call in reached if gave_the_same(call, last)]
-    # A module that gives several tensors may hand on others than this one, such as what it pooled from it.
-    best = min(same, key=lambda call: (not call.is_sole_output, is_awkward_name(call), call.name.count(".")))
+        last, note = layer_before_head(reached, trace, with_weights, generator)
+    equal = [call for call in reached if has_equal_output(call, last)]
+    # A module that returns several tensors may pass on others than this one, for example after pooling it.
+    best = min(equal, key=lambda call: (not call.is_sole_output, is_awkward_name(call), call.name.count(".")))
     assert best.grid is not None
     check_unambiguous(best)
-    if best.grid.layout in TOKENS and not (given and best.grid.source == given.source):
-        note = "; ".join(filter(None, (note, checked_order(best, trace, generator))))
+    if best.grid.layout in TOKENS and not (hint and best.grid.source == hint.source):
+        note = "; ".join(filter(None, (note, check_token_order(best, trace, generator))))
     return Suggestion(best.name, note)
 
 
-def reached_by(output: Tensor | None, calls: list[LayerCall], trace: Trace, generator: torch.Generator) -> list[LayerCall]:
-    """The calls where a random direction of `output` sends a finite gradient to at least half of the cells."""
-    found: dict[LayerCall, bool] = {}
+def reached_by(
+    output: Tensor | None, calls: list[LayerCall], trace: Trace, generator: torch.Generator
+) -> list[LayerCall]:
+    """Return the calls where a random direction of `output` sends a finite gradient to at least half of the cells."""
+    is_reached: dict[LayerCall, bool] = {}
     if output is None or not output.requires_grad:
         return []
 
-    def listen(call: LayerCall) -> None:
-        def receive(gradient: Tensor) -> None:
-            assert call.grid is not None
-            cells = call.grid.channels_first(gradient).abs().sum(1)
-            found[call] = bool(torch.isfinite(cells).all()) and float((cells > 0).float().mean()) >= REACHED
-
-        call.listener.on_gradient = receive
+    def observe_gradient(call: LayerCall, gradient: Tensor) -> None:
+        assert call.grid is not None
+        cells = call.grid.channels_first(gradient).abs().sum(1)
+        fraction = float((cells > 0).float().mean())
+        is_reached[call] = bool(torch.isfinite(cells).all()) and fraction >= MIN_REACHED
 
     for call in calls:
-        listen(call)
+        call.listener.on_gradient = partial(observe_gradient, call)
     direction = torch.randn(output.shape, generator=generator).to(output)
     torch.autograd.grad((output * direction).sum(), trace.leaves, retain_graph=True, allow_unused=True)
     for call in calls:
         call.listener.on_gradient = None
-    return [call for call in calls if found.get(call)]
+    return [call for call in calls if is_reached.get(call)]
 
 
-def entering_the_head(
-    reached: list[LayerCall], trace: Trace, learned: frozenset[str], generator: torch.Generator
+def layer_before_head(
+    reached: list[LayerCall], trace: Trace, with_weights: frozenset[str], generator: torch.Generator
 ) -> tuple[LayerCall, str]:
-    """For an output that is a grid itself: the last layer that a learned layer still reads and that everything passes.
+    """For an output that is a grid itself, return the last layer before the head through which all paths go.
 
-    The last grid of all would be the output, whose map repeats the question. That everything passes is seen by one backward
-    pass with the layer's gradient set to zero: nothing may reach the input then. Several heads would else share the answer.
+    The last grid of all would be the output, whose map only repeats the target. All paths go through a layer if no gradient
+    reaches the input once the layer's gradient is set to zero. Otherwise one of several heads would be taken for all.
     """
     output = first_tensor(trace.output)
     assert output is not None
     order = {call: number for number, call in enumerate(trace.calls)}
     readers = [
-        number for call, number in order.items() if call.module in learned and (call in reached or call.grid is None)
+        number
+        for call, number in order.items()
+        if call.module in with_weights and (call in reached or call.grid is None)
     ]
     before = [call for call in reached if order[call] < max(readers, default=0)]
     if not before:
-        return reached[-1], "the output is a grid itself, and nothing comes before it: its map repeats the question"
+        return reached[-1], "the output is a grid and no layer comes before it, so its map repeats the target"
     direction = torch.randn(output.shape, generator=generator).to(output)
-    for call in before[: -TRIED - 1 : -1]:
+    for call in before[: -MAX_TRIED - 1 : -1]:
         call.listener.on_gradient = torch.zeros_like
-        gradient = torch.autograd.grad((output * direction).sum(), trace.inputs, retain_graph=True, allow_unused=True)[
-            0
-        ]
+        score = (output * direction).sum()
+        gradient = torch.autograd.grad(score, trace.inputs, retain_graph=True, allow_unused=True)[0]
         call.listener.on_gradient = None
         if gradient is None or not gradient.any():
-            return call, "the output is a grid itself: this is the last layer that all of it passes before its head"
-    return before[-1], "the output is a grid itself: this is what its last layer reads, though other paths pass it by"
+            return call, "the output is a grid: this is the last layer before its head through which all paths go"
+    return before[-1], "the output is a grid: this is the input of its last layer, although other paths bypass it"
 
 
-def sees_picture(call: LayerCall, trace: Trace) -> bool:
-    """Whether what a layer gave depends on the inputs."""
+def depends_on_input(call: LayerCall, trace: Trace) -> bool:
+    """Return True if the output of a layer depends on the explained input."""
     gradient = torch.autograd.grad(call.output.sum(), trace.inputs, retain_graph=True, allow_unused=True)
     return gradient[0] is not None
 
 
 def is_awkward_name(call: LayerCall) -> bool:
-    """Whether another module that gave the same is a better answer: a group's name cannot be copied and pasted, and an
-    Identity says nothing."""
+    """Return True for a name that is also a group name, so that it cannot be passed on, and for an Identity."""
     return call.name in WORDS or issubclass(call.module_class, nn.Identity)
 
 
-def gave_the_same(one: LayerCall, other: LayerCall) -> bool:
-    if one.output is other.output:
-        return one.version == other.version  # or a later in-place operation stands between them
-    if one.is_overwritten or other.is_overwritten:
+def has_equal_output(call: LayerCall, other: LayerCall) -> bool:
+    if call.output is other.output:
+        return call.version == other.version  # otherwise an in-place operation lies between them
+    if call.is_overwritten or other.is_overwritten:
         return False
-    return one.output.shape == other.output.shape and torch.equal(one.output, other.output)
+    return call.output.shape == other.output.shape and torch.equal(call.output, other.output)
 
 
-def checked_order(call: LayerCall, trace: Trace, generator: torch.Generator) -> str:
-    """Whether a few random cells of a token grid look mostly at their own place in the picture: "" where they do.
+def check_token_order(call: LayerCall, trace: Trace, generator: torch.Generator) -> str:
+    """Check that a few random cells of a token grid depend mostly on their own location in the image.
 
-    What to say where a cell looks at no place more than at others, so that nothing can be told; LayerError where one looks
-    at another place.
+    Returns a note if a cell depends on all locations alike, so that the order cannot be checked; otherwise "".
+
+    Raises:
+        LayerError: A cell depends mostly on another location.
     """
     assert call.grid is not None
     tokens = call.grid.channels_first(call.output).flatten(2)
     rows, columns = call.grid.shape
-    vague = False
-    for cell in torch.randperm(call.grid.cell_count, generator=generator)[:CELLS].tolist():
+    is_vague = False
+    for cell in torch.randperm(call.grid.cell_count, generator=generator)[:CHECKED_CELLS].tolist():
         direction = torch.randn(tokens.shape[:2], generator=generator).to(tokens)
         gradient = torch.autograd.grad((tokens[:, :, cell] * direction).sum(), trace.inputs, retain_graph=True)[0]
-        seen = nn.functional.adaptive_avg_pool2d(gradient.abs().sum(1, keepdim=True), (rows, columns)).flatten()
-        peak = int(seen.argmax())
-        if seen[peak] < VAGUE * seen.mean():
-            vague = True
+        influence = nn.functional.adaptive_avg_pool2d(gradient.abs().sum(1, keepdim=True), (rows, columns)).flatten()
+        peak = int(influence.argmax())
+        if influence[peak] < VAGUE * influence.mean():
+            is_vague = True
         elif max(abs(peak // columns - cell // columns), abs(peak % columns - cell % columns)) > 1:
             raise LayerError(
                 call.name,
-                f"its tokens were read as a {call.grid} grid, but do not lie in that order; name a layer before they are "
-                f"shuffled, or say the grid as grid='{call.grid}'. {LIST_THEM}",
+                f"its tokens were read as a {call.grid} grid, but they are not in that order. Select a layer before they "
+                f"are shuffled, or give the grid: grid='{call.grid}'. {LIST_THEM}",
             )
-    order = "each of its tokens looks at all of the picture alike, so their order could not be checked: row by row was assumed"
-    return order if vague else ""
+    note = "each of its tokens depends on the entire image alike, so their order could not be checked; row order is assumed"
+    return note if is_vague else ""

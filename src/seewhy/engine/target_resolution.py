@@ -1,85 +1,94 @@
-"""Questions brought to a model: bound to its photos, asked of its output, and the method that fits them by default."""
+"""Targets of one call: bound to its images, resolved against the model's output, with the methods that suit them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from torch import Tensor
 
-from seewhy.engine.inputs import Given, output_for
+from seewhy.engine.inputs import Inputs, output_for
 from seewhy.errors import UsageError
 from seewhy.explanation.components import TargetResult
 from seewhy.methods.base import AnyMethod, weights_channels
 from seewhy.methods.gradient import GradCAM, HiResCAM
-from seewhy.models.loading import LoadedModel
+from seewhy.models.loaded_model import LoadedModel
 from seewhy.targets import ResolvedTarget, Target, TargetContext, logits, probabilities
 from seewhy.tracing.trace import Trace
 
 
-def bound(questions: Sequence[Target], given: Given, loaded: LoadedModel, *, multilabel: bool = False) -> list[Target]:
-    """The questions with what they say about photos, texts and other pictures brought to the network's terms."""
-    around = TargetContext(
-        size=tuple(given.tensor.shape[2:]),
-        views=[picture.view for picture in given.pictures] if given.pictures else None,
+def bind_targets(
+    targets: Sequence[Target], inputs: Inputs, loaded: LoadedModel, *, multilabel: bool = False
+) -> list[Target]:
+    """Translate what targets say about photos, texts and other images into terms of the model."""
+    context = TargetContext(
+        size=tuple(inputs.tensor.shape[2:]),
+        views=[image.view for image in inputs.images] if inputs.images else None,
         embed_text=loaded.embed_text,
         multilabel=multilabel,
         output_for=partial(output_for, loaded=loaded) if loaded.preprocess is not None else None,
     )
-    return [origin.bind(around) for origin in questions]
+    return [target.bind(context) for target in targets]
 
 
-def resolve(
-    questions: Sequence[Target], trace: Trace, labels: Sequence[str] | None, *, multilabel: bool = False
+def resolve_targets(
+    targets: Sequence[Target], trace: Trace, labels: Sequence[str] | None, *, multilabel: bool = False
 ) -> list[ResolvedTarget]:
-    """Each question asked of the output; one that asks the same as an earlier one ("minibus" after 654) is left out."""
-    asked: list[ResolvedTarget] = []
-    for item in (origin.resolve(trace.output, labels) for origin in questions):
-        item.multilabel = multilabel
-        item.key = item.key.replace("|", "/")  # which stands between method, target and layer in files
-        is_equal = [other for other in asked if other.key.partition("#")[0] == item.key]
-        if any(item.is_same_target(other) for other in is_equal):
+    """Resolve each target against the output. Duplicates ("minibus" after 654) are dropped; equal keys are numbered."""
+    resolved: list[ResolvedTarget] = []
+    for target in targets:
+        new = target.resolve(trace.output, labels)
+        # "|" separates method, target and layer in saved files.
+        new = dataclasses.replace(new, multilabel=multilabel, key=new.key.replace("|", "/"))
+        same_key = [other for other in resolved if other.key.partition("#")[0] == new.key]
+        if any(new.is_same_target(other) for other in same_key):
             continue
-        if is_equal:  # two functions of one name, or two tensors of classes
-            item.name = f"{item.name}#{len(is_equal) + 1}"
-            item.key = f"{item.key}#{len(is_equal) + 1}"
-        asked.append(item)
-    return asked
+        if same_key:  # for example, two functions with the same name
+            number = len(same_key) + 1
+            new = dataclasses.replace(new, key=f"{new.key}#{number}", name=f"{new.name}#{number}")
+        resolved.append(new)
+    return resolved
 
 
-def default_methods(asked: Sequence[ResolvedTarget]) -> dict[str, AnyMethod]:
-    """Grad-CAM; where a question is about a place HiResCAM, which keeps places apart."""
-    method = HiResCAM() if any(item.dense for item in asked) else GradCAM()
+def default_methods(targets: Sequence[ResolvedTarget]) -> dict[str, AnyMethod]:
+    """Return Grad-CAM; HiResCAM, which keeps locations apart, if a target has a location."""
+    method = HiResCAM() if any(target.has_location for target in targets) else GradCAM()
     return {str(method): method}
 
 
-def notes_on(asked: Sequence[ResolvedTarget], methods: Mapping[str, AnyMethod], *, chosen: bool) -> list[str]:
-    """What was inferred about the questions, and which methods do not fit them."""
-    notes = list(dict.fromkeys(note for item in asked for note in item.notes))
-    if any(item.dense for item in asked):
+def target_notes(
+    targets: Sequence[ResolvedTarget], methods: Mapping[str, AnyMethod], *, are_default: bool
+) -> list[str]:
+    """Return what was inferred about the targets, and which methods do not suit them."""
+    notes = list(dict.fromkeys(note for target in targets for note in target.notes))
+    if any(target.has_location for target in targets):
         coarse = [name for name, method in methods.items() if weights_channels(method)]
         if coarse:
+            verb = "gives" if len(coarse) == 1 else "give"
             notes.append(
-                f"{', '.join(coarse)} weigh{'s' if len(coarse) == 1 else ''} whole channels, so a place and others that "
-                "look like it light up alike; hirescam and layercam keep them apart"
+                f"{', '.join(coarse)} {verb} each channel a single weight, so other places with similar activations are "
+                "highlighted as well; hirescam and layercam separate them"
             )
-        elif not chosen:
+        elif are_default:
             notes.append(
-                "hirescam, as the question is about a place: gradcam weighs whole channels and mixes places up"
+                "method: hirescam, because the target has a location; gradcam gives each channel a single weight and mixes "
+                "locations"
             )
     return notes
 
 
 def class_logits(trace: Trace) -> Tensor | None:
-    """The class scores (B, K) of the output, where it has any."""
+    """Return the class scores (B, K) of the output; None if it has none."""
     try:
         return logits(trace.output).detach()
     except UsageError:
         return None
 
 
-def answer(item: ResolvedTarget, scores: Tensor | None, multilabel: bool) -> TargetResult:
-    chances = None
-    if item.classes is not None and scores is not None:
-        chances = probabilities(scores.float(), multilabel).gather(1, item.classes[:, None])[:, 0]
-    return TargetResult(item.key, item.name, item.scores.detach(), item.classes, chances)
+def target_result(target: ResolvedTarget, scores: Tensor | None, multilabel: bool) -> TargetResult:
+    """Return the key, name, score and, for a class, the probability of a target."""
+    chosen = None
+    if target.classes is not None and scores is not None:
+        chosen = probabilities(scores.float(), multilabel).gather(1, target.classes[:, None])[:, 0]
+    return TargetResult(target.key, target.name, target.scores.detach(), target.classes, chosen)

@@ -1,4 +1,4 @@
-"""`seewhy serve`: the page as a local app. Needs `pip install 'seewhy[serve]'`."""
+"""`seewhy serve`: the report page as a local app. Requires `pip install 'seewhy[serve]'`."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 
-from seewhy.engine.options import Settings
+from seewhy.engine.options import Options
 from seewhy.errors import UsageError
-from seewhy.models.loaded import LoadedModel
+from seewhy.models.loaded_model import LoadedModel
 from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app
 from seewhy.server.work_queue import WorkQueue
 
 PORT = 8642
-CONNECTIONS = 128
+MAX_CONNECTIONS = 128
 
 
 class Server(uvicorn.Server):
-    """Ends all answers before it ends, so that none is cut off."""
+    """A server that ends all open jobs before it stops, so that every client receives a last event."""
 
-    def __init__(self, config: uvicorn.Config, desk: WorkQueue) -> None:
+    def __init__(self, config: uvicorn.Config, work_queue: WorkQueue) -> None:
         super().__init__(config)
-        self.desk = desk
+        self.work_queue = work_queue
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.desk.close()
+        self.work_queue.close()
         await super().shutdown(sockets)
 
 
 def make_server(
-    models: Sequence[LoadedModel], *, port: int = PORT, limits: Limits | None = None, settings: Settings | None = None
-) -> tuple[uvicorn.Server, socket.socket, str]:
-    """A server, the socket at 127.0.0.1 that it is to listen on, and its address with the token. `port` 0 takes a free one.
+    models: Sequence[LoadedModel], *, port: int = PORT, limits: Limits | None = None, options: Options | None = None
+) -> tuple[Server, socket.socket, str]:
+    """Return a server, a listening socket on 127.0.0.1, and the address with its token. `port` 0 selects a free port.
 
-    Raises UsageError where the port is taken or does not exist.
+    Raises UsageError if the port is in use or does not exist.
     """
     if not 0 <= port < 2**16:
-        raise UsageError(f"--port {port}: ports go from 1 to 65535; 0 takes one that is free.")
+        raise UsageError(f"--port {port}: choose a port from 1 to 65535, or 0 for any free port.")
     try:
-        listening = socket.create_server(("127.0.0.1", port))
+        listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else error
-        raise UsageError(f"--port {port}: {reason}; give another, or 0 for any that is free.") from None
+        raise UsageError(f"--port {port}: {reason}. Choose another port, or 0 for any free port.") from None
     token = secrets.token_urlsafe(24)
-    app = make_app(models, token, limits, settings)
+    app = make_app(models, token, limits, options)
     config = uvicorn.Config(
         app,
         http="h11", ws="none", loop="asyncio", lifespan="off", log_level="warning", access_log=False,
-        server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=1,
+        server_header=False, proxy_headers=False, limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    # The token stands behind the "#": browsers keep that part to themselves, so it is in no log and no Referer.
-    return Server(config, app.state.desk), listening, f"http://127.0.0.1:{listening.getsockname()[1]}/#{token}"
+    # The token is in the URL fragment, which browsers never send: it appears in no log and no Referer header.
+    return Server(config, app.state.work_queue), listener, f"http://127.0.0.1:{listener.getsockname()[1]}/#{token}"
 
 
 def serve(
@@ -62,11 +62,11 @@ def serve(
     *,
     port: int = PORT,
     limits: Limits | None = None,
-    settings: Settings | None = None,
-    ready: Callable[[str], None] = print,
+    options: Options | None = None,
+    announce: Callable[[str], None] = print,
 ) -> None:
-    """Answer at 127.0.0.1 until interrupted; `ready` is given the address with its token."""
-    server, listening, address = make_server(models, port=port, limits=limits, settings=settings)
-    with listening:
-        ready(address)
-        server.run(sockets=[listening])
+    """Serve the local app on 127.0.0.1 until interrupted. `announce` is called with the address, including the token."""
+    server, listener, address = make_server(models, port=port, limits=limits, options=options)
+    with listener:
+        announce(address)
+        server.run(sockets=[listener])

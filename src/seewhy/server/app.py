@@ -1,4 +1,4 @@
-"""The local app: a page, its choices, and pictures explained. Nothing of a picture is written anywhere."""
+"""The ASGI application of the local app. It keeps images in memory and writes nothing to disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from PIL import Image
 from starlette.applications import Starlette
@@ -19,186 +18,201 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from seewhy import storage
-from seewhy.cli.explain_images import explained
-from seewhy.engine.options import Settings
+from seewhy.engine.inputs import NamedImage
+from seewhy.engine.options import Options, as_flags, command_for
+from seewhy.engine.pipeline import Explainer
 from seewhy.errors import ImageError, MethodError, UsageError
 from seewhy.explanation.report import display_model_name
-from seewhy.images.loading import check_picture, load_image
+from seewhy.explanation.result import Explanation
+from seewhy.images.loading import check_image_header, load_image
 from seewhy.images.samples import SAMPLES, sample
 from seewhy.methods.cards import cards
 from seewhy.methods.parsing import as_methods, is_fast
-from seewhy.models.loaded import LoadedModel
+from seewhy.models.loaded_model import LoadedModel
 from seewhy.server.guard import Guard
-from seewhy.server.requests import MOST_CLASSES, MOST_METHODS, Question, read_question
-from seewhy.server.work_queue import Full, Job, Progress, WorkQueue
-from seewhy.viewer import build_app, picture_address
+from seewhy.server.requests import MAX_CLASSES, MAX_METHODS, ExplainRequest, parse_request
+from seewhy.server.work_queue import Event, Job, Progress, QueueFull, WorkQueue
+from seewhy.viewer import build_app, jpeg_data_url
 
 FAMILIES = {
-    "gradient": "by gradients", "wrappers": "around a method", "variants": "around a method", "scales": "around a method",
-    "activation": "by activations", "masking": "by masks", "ablation": "by masks", "pixels": "by pixels",
-    "network": "of the whole network", "transformer": "of transformers",
+    "gradient": "Gradients", "wrappers": "Wrappers of a method", "variants": "Wrappers of a method",
+    "scales": "Wrappers of a method", "activation": "Activations", "masking": "Masking", "ablation": "Masking",
+    "pixels": "Pixels", "network": "Full network", "transformer": "Transformers",
 }  # fmt: skip
-CLOSE = {"Connection": "close"}  # or the server would go on reading what it throws away
-HEARTBEAT = 1.0  # seconds without news until the client is told that there is none
+CLOSE = {"Connection": "close"}  # otherwise the server reads and discards the rest of the body
+HEARTBEAT = 1.0  # seconds without an event until an empty one is sent
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may cost. `body` is in bytes, `pixels` are of a picture, `patience` is in seconds for a whole body to
-    arrive, `places` are questions that wait or are being answered."""
+    """Limits per request: bytes of the body, pixels of the image, and seconds for the upload. `slots` limits open jobs."""
 
-    body: int = 20 * 2**20
-    pixels: int = 50_000_000
-    patience: float = 30.0
-    places: int = 32
+    body_bytes: int = 20 * 2**20
+    image_pixels: int = 50_000_000
+    upload_seconds: float = 30.0
+    slots: int = 32
 
 
 def make_app(
-    models: Sequence[LoadedModel], token: str, limits: Limits | None = None, settings: Settings | None = None
+    models: Sequence[LoadedModel], token: str, limits: Limits | None = None, options: Options | None = None
 ) -> Starlette:
-    """The ASGI application. `settings` are those of every run; what the browser chooses comes on top."""
+    """Return the ASGI application. A request overrides the methods, targets, layers and fit of `options`."""
     limits = limits or Limits()
-    desk = WorkQueue(models, limits.places)
-    explainer = Explainer(desk, limits, settings or Settings())
+    work_queue = WorkQueue(models, limits.slots)
+    endpoint = ExplainEndpoint(work_queue, limits, options or Options())
     page, policy = build_app()
+    choices = JSONResponse(list_choices(models, limits)).body
 
-    async def start(_: Request) -> Response:
+    async def get_page(_: Request) -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
-    offered = JSONResponse(choices(models, limits)).body
+    async def get_choices(_: Request) -> Response:
+        return Response(choices, media_type="application/json")
 
-    async def offer(_: Request) -> Response:
-        return Response(offered, media_type="application/json")
-
-    routes = [Route("/", start), Route("/choices", offer), Route("/explain", explainer.explain, methods=["POST"])]
+    routes = [
+        Route("/", get_page),
+        Route("/choices", get_choices),
+        Route("/explain", endpoint.handle, methods=["POST"]),
+    ]
     guard = Middleware(Guard, token=token)
-    app = Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: in_json})
-    app.state.desk = desk
+    app = Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: error_response})
+    app.state.work_queue = work_queue
     return app
 
 
-async def in_json(_: Request, error: Exception) -> Response:
+async def error_response(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 @dataclass(frozen=True)
-class Explainer:
-    """From requests to explanations."""
+class ExplainEndpoint:
+    """The endpoint that turns an uploaded image into a report page."""
 
-    desk: WorkQueue
+    work_queue: WorkQueue
     limits: Limits
-    settings: Settings
+    options: Options
 
-    async def explain(self, request: Request) -> Response:
-        """The picture in the body, explained: a line of JSON for each piece of news, the last with "page" or "error".
+    async def handle(self, request: Request) -> Response:
+        """Explain the image in the body. The response is one JSON object per event; the last has "page" or "error".
 
-        Statuses: 408 the body took too long, 413 too many bytes, 415 no picture, or one with too many pixels, 422 a question
-        that is not on the lists, 503 no place. What turns out later, such as a damaged picture, is the last line.
+        Status codes: 408 upload too slow, 413 body too large, 415 not an image or too many pixels, 422 invalid query, 503
+        queue full. Errors found after that, such as a corrupt image, are in the last event.
         """
         try:
-            question = read_question(request.query_params, self.desk.models)
-            self.desk.take_place()
+            parsed = parse_request(request.query_params, self.work_queue.models)
+            self.work_queue.reserve_slot()
         except UsageError as error:
             raise HTTPException(422, str(error)) from None
-        except Full:
-            raise HTTPException(
-                503, "too many questions at once; ask again in a moment", {"Retry-After": "2"}
-            ) from None
+        except QueueFull:
+            raise HTTPException(503, "too many requests; try again in a moment", {"Retry-After": "2"}) from None
         try:
-            picture = await self.body(request)
-            if not question.sample:
-                await asyncio.to_thread(check_picture, picture, self.limits.pixels, question.name)
+            data = await self.read_body(request)
+            if not parsed.is_sample:
+                await asyncio.to_thread(check_image_header, data, self.limits.image_pixels, parsed.name)
         except BaseException as error:
-            self.desk.give_place()
+            self.work_queue.release_slot()
             if isinstance(error, ImageError):
                 raise HTTPException(415, str(error)) from None
             if isinstance(error, ClientDisconnect):
-                return Response(status_code=400)  # which nobody reads
+                return Response(status_code=400)  # never received
             raise
-        job = self.desk.ask(question.model, partial(self.page, question, picture))
-        return EventStream(job)
+        return EventStream(self.work_queue.submit(parsed.model, partial(self.build_page, parsed, data)))
 
-    async def body(self, request: Request) -> bytes:
-        """The whole body, counted as it comes, whatever its Content-Length says."""
-        parts, size = [], 0
+    async def read_body(self, request: Request) -> bytes:
+        """Read the full body. The limits apply to the received bytes, whatever Content-Length says."""
+        chunks, size = [], 0
         try:
-            async with asyncio.timeout(self.limits.patience):
-                async for part in request.stream():
-                    size += len(part)
-                    if size > self.limits.body:
-                        most = self.limits.body / 2**20
-                        raise HTTPException(413, f"more than {most:g} MB; give a smaller file", CLOSE)
-                    parts.append(part)
+            async with asyncio.timeout(self.limits.upload_seconds):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > self.limits.body_bytes:
+                        megabytes = self.limits.body_bytes / 2**20
+                        raise HTTPException(413, f"larger than {megabytes:g} MB; choose a smaller file", CLOSE)
+                    chunks.append(chunk)
         except TimeoutError:
-            raise HTTPException(408, f"the picture did not arrive in {self.limits.patience:g} s", CLOSE) from None
-        return b"".join(parts)
+            raise HTTPException(408, f"the upload took longer than {self.limits.upload_seconds:g} s", CLOSE) from None
+        return b"".join(chunks)
 
-    def page(self, question: Question, picture: bytes, model: LoadedModel, progress: Progress) -> str:
-        """The page of one picture. In the model's thread, so that no two pictures are decoded for it at a time."""
-        given: Any = sample(question.name) if question.sample else picture
+    def build_page(self, request: ExplainRequest, data: bytes, model: LoadedModel, progress: Progress) -> str:
+        """Build the report page. Runs in the thread of the model, so only one image per model is decoded at a time."""
         try:
-            image = load_image(given, max_pixels=self.limits.pixels)
+            pixels = load_image(
+                sample(request.name) if request.is_sample else data, max_pixels=self.limits.image_pixels
+            )
         except ImageError as error:
-            raise ImageError(question.name, error.reason) from None
-        settings = replace(self.settings, targets=question.targets, layers=(question.layers,), fit=question.fit)
-        methods, unfit = question.methods, list[str]()
+            raise ImageError(request.name, error.reason) from None
+        image = NamedImage(request.name, pixels)
+        options = replace(
+            self.options, methods=request.methods, targets=request.targets, layers=(request.layers,), fit=request.fit,
+            include_suggested=True,
+        )  # fmt: skip
+        methods, notes = request.methods, list[str]()
         while True:
             try:
-                e = explained(model, image, question.name, replace(settings, methods=methods), progress)
-                return replace(e, notes=(*e.notes, *unfit)).report()
-            except MethodError as error:  # one that does not fit this model takes the others not along
+                e = explain_image(model, image, replace(options, methods=methods), progress)
+                return replace(e, notes=(*e.notes, *notes)).report()
+            except MethodError as error:  # skip a method that does not support this model, and run the others
                 others = tuple(name for name in methods if name != error.method)
                 if others in ((), methods):
                     raise
-                methods, unfit = others, [*unfit, f"left out: {error}"]
+                methods, notes = others, [*notes, f"skipped: {error}"]
+
+
+def explain_image(model: LoadedModel, image: NamedImage, options: Options, progress: Progress | None) -> Explanation:
+    """Explain one image and record the command that reproduces the result."""
+    command = command_for(image.source, model.uri, as_flags(options))
+    return Explainer(model, options).explain(image, progress=progress, command=command)
 
 
 class EventStream(StreamingResponse):
-    """What a job tells, line by line; the job is stopped when the client leaves."""
+    """The events of a job, one JSON object per line. The job is cancelled if the client disconnects."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(self.lines(job), media_type="application/x-ndjson")
+        super().__init__(self.encode_events(job), media_type="application/x-ndjson")
         self.job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self.job.leave()
+            self.job.cancel()
 
     @staticmethod
-    async def lines(job: Job) -> AsyncIterator[str]:
-        last = False
-        while not last:
+    async def encode_events(job: Job) -> AsyncIterator[str]:
+        is_last = False
+        while not is_last:
+            event: Event
             try:
                 async with asyncio.timeout(HEARTBEAT):
                     event = await job.events.get()
             except TimeoutError:
                 event = {}
-            last = "page" in event or "error" in event
+            is_last = "page" in event or "error" in event
             yield json.dumps(event, separators=(",", ":")) + "\n"
 
 
-def choices(models: Sequence[LoadedModel], limits: Limits) -> dict[str, Any]:
-    """What the page offers: models with their classes, methods (`slow`: they ask the network again), samples, limits."""
+def list_choices(models: Sequence[LoadedModel], limits: Limits) -> dict[str, object]:
+    """Return what the start page offers. A method is `slow` if it runs additional forward passes."""
     methods = []
     for card in cards():
         name = card.entry.name
-        about, family = card.doc.partition("\n")[0], FAMILIES[card.entry.module.rpartition(".")[2]]
-        methods.append({"name": name, "slow": not is_fast(as_methods(name)[name]), "about": about, "family": family})
+        description, family = card.doc.partition("\n")[0], FAMILIES[card.entry.module.rpartition(".")[2]]
+        slow = not is_fast(as_methods(name)[name])
+        methods.append({"name": name, "slow": slow, "description": description, "family": family})
     return {
         "models": [{"name": display_model_name(model.uri), "classes": model.labels or ()} for model in models],
         "methods": methods,
-        "samples": thumbnails(),
-        "most": {"classes": MOST_CLASSES, "methods": MOST_METHODS, "bytes": limits.body},
+        "samples": make_sample_thumbnails(),
+        "limits": {"classes": MAX_CLASSES, "methods": MAX_METHODS, "bytes": limits.body_bytes},
     }
 
 
-def thumbnails() -> list[dict[str, str]]:
-    found = []
+def make_sample_thumbnails() -> list[dict[str, str]]:
+    thumbnails = []
     for name in SAMPLES:
-        with Image.open(sample(name)) as picture:
-            picture.thumbnail((240, 240))
-            found.append({"name": name, "picture": picture_address(storage.jpeg(picture.convert("RGB"), quality=80))})
-    return found
+        with Image.open(sample(name)) as image:
+            image.thumbnail((240, 240))
+            url = jpeg_data_url(storage.jpeg(image.convert("RGB"), quality=80))
+            thumbnails.append({"name": name, "thumbnail": url})
+    return thumbnails

@@ -1,4 +1,4 @@
-"""Who may speak to the server: pages that it made itself, on this machine, with its token."""
+"""Access control: only pages of this server, on this machine, with its token."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-NAMES = ("127.0.0.1", "localhost")  # with any port: a tunnel may lead here from another one
-OPEN = ("/",)  # the empty page, which holds no secret: it reads the token from behind the "#" of its address
+HOSTS = ("127.0.0.1", "localhost")  # with any port, because an SSH tunnel may use another one
+OPEN_PATHS = ("/",)  # the start page contains no secret: its script reads the token from the URL fragment
 HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -21,11 +21,12 @@ HEADERS = {
 
 
 class Guard:
-    """Answers what must not come through, and adds `HEADERS` to every answer.
+    """Middleware that rejects requests from other sites or without the token, and adds `HEADERS` to every response.
 
-    A wrong `Host` means that another site's name leads here (DNS rebinding): 421. A wrong `Origin` is another site's page,
-    "null" one without any: 403. No token, or a wrong one, in `Authorization: Bearer`: 401. A page of another site can neither
-    guess the token nor send that header without asking first, which nobody answers.
+    * 421: wrong `Host`, which indicates DNS rebinding.
+    * 403: wrong `Origin`; "null" is a page without an origin.
+    * 401: missing or wrong token in `Authorization: Bearer`. A page of another site cannot guess the token, and cannot send
+      this header without a CORS preflight, which the server never grants.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -36,39 +37,39 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
 
-        async def with_headers(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
         app = self.app
-        if (objection := self.objection(scope)) is not None:
-            status, reason = objection
+        if (rejection := self.find_rejection(scope)) is not None:
+            status, reason = rejection
             app = JSONResponse({"error": reason}, status)
-        await app(scope, receive, with_headers)
+        await app(scope, receive, send_with_headers)
 
-    def objection(self, scope: Scope) -> tuple[int, str] | None:
-        """The status and the reason of a refusal; None for what may pass."""
+    def find_rejection(self, scope: Scope) -> tuple[int, str] | None:
+        """Return the status and reason if the request must be rejected, else None."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if len(headers.getlist("host")) != 1 or host_name(host) not in NAMES:
-            return 421, f"this server is {NAMES[0]} or {NAMES[1]}, and was asked for another host"
-        origins = headers.getlist("origin")  # browsers send it with all that changes or reads across sites
+        if len(headers.getlist("host")) != 1 or strip_port(host) not in HOSTS:
+            return 421, f"wrong host: this server only responds to {HOSTS[0]} and {HOSTS[1]}"
+        origins = headers.getlist("origin")  # browsers send it with every cross-site request that writes or reads data
         if origins and origins != [f"{scope['scheme']}://{host}"]:
-            return 403, "a page of another origin asks"
-        if scope["path"] not in OPEN and not self.knows(headers):
-            return 401, "no token, or a wrong one: take the address that seewhy printed in the terminal"
+            return 403, "the request is from a page of another origin"
+        if scope["path"] not in OPEN_PATHS and not self.has_token(headers):
+            return 401, "missing or wrong token: open the address that seewhy printed in the terminal"
         return None
 
-    def knows(self, headers: Headers) -> bool:
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        return kind.lower() == "bearer" and secrets.compare_digest(given.encode(), self.token)
+    def has_token(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and secrets.compare_digest(token.encode(), self.token)
 
 
-def host_name(host: str) -> str:
-    """A host without its port.
+def strip_port(host: str) -> str:
+    """Return a host without its port.
 
-    >>> host_name("localhost:8642"), host_name("127.0.0.1.evil.example:80")
+    >>> strip_port("localhost:8642"), strip_port("127.0.0.1.evil.example:80")
     ('localhost', '127.0.0.1.evil.example')
     """
     name, colon, port = host.rpartition(":")

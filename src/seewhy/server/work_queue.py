@@ -1,4 +1,4 @@
-"""Models that answer one question after the other, each in a thread of its own, with room for so many and no more."""
+"""A queue of jobs for several models: one worker thread per model, and a limited number of jobs in total."""
 
 from __future__ import annotations
 
@@ -8,110 +8,110 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from seewhy.errors import ImageError, SeewhyError
-from seewhy.models.loaded import LoadedModel
+from seewhy.models.loaded_model import LoadedModel
 
-PAUSE = 0.1  # seconds between two reports of progress
+PROGRESS_INTERVAL = 0.1  # seconds between two progress events
 Progress = Callable[[int, int], None]
-Answer = Callable[[LoadedModel, Progress], str]
+Event = dict[str, bool | int | str]
+Work = Callable[[LoadedModel, Progress], str]  # returns a page
 
 
-class Stopped(Exception):
-    """Nobody waits for this answer any more."""
+class JobCancelled(Exception):
+    """The client of this job has disconnected."""
 
 
-class Full(Exception):
-    """All places are taken."""
+class QueueFull(Exception):
+    """All slots of the queue are taken."""
 
 
 class Job:
-    """One question on its way: `events` as dicts, in the loop that asked; the last has "page" or "error"."""
+    """One request in the queue. Its `events` arrive in the event loop that created it; the last has "page" or "error"."""
 
-    def __init__(self, answer: Answer) -> None:
-        self.answer: Answer | None = answer  # holds the picture
-        self.working: Future[None] | None = None
-        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    def __init__(self, work: Work) -> None:
+        self.work: Work | None = work  # holds the image
+        self.future: Future[None] | None = None
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.loop = asyncio.get_running_loop()
-        self.stopped = threading.Event()
-        self.said = 0.0
+        self.cancelled = threading.Event()
+        self.last_progress = 0.0
 
-    def leave(self) -> None:
-        """Nobody waits any more: what has not begun never will, what runs ends at its next step."""
-        self.stopped.set()
-        if self.working is not None and self.working.cancel():
-            self.answer = None  # the worker's list keeps the job until its turn
+    def cancel(self) -> None:
+        """Drop the job if it has not started; otherwise stop it at its next progress report."""
+        self.cancelled.set()
+        if self.future is not None and self.future.cancel():
+            self.work = None  # the executor keeps the job until its turn, so release the image now
 
-    def tell(self, **event: Any) -> None:
-        """Safe from any thread."""
+    def post(self, **event: bool | int | str) -> None:
+        """Append an event. Thread-safe."""
         try:
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
-        except RuntimeError:  # the loop is closed: the server has ended
-            self.stopped.set()
+        except RuntimeError:  # the loop is closed: the server has stopped
+            self.cancelled.set()
 
-    def tick(self, done: int, total: int) -> None:
-        """Called from inside `explain` as it goes on; ends it where nobody waits."""
-        if self.stopped.is_set():
-            raise Stopped
-        if total and time.monotonic() - self.said > PAUSE:
-            self.said = time.monotonic()
-            self.tell(done=min(done, total), total=total)
+    def on_progress(self, done: int, total: int) -> None:
+        """Post a progress event at most every 0.1 s. Raises JobCancelled after `cancel`."""
+        if self.cancelled.is_set():
+            raise JobCancelled
+        if total and time.monotonic() - self.last_progress > PROGRESS_INTERVAL:
+            self.last_progress = time.monotonic()
+            self.post(done=min(done, total), total=total)
 
 
 class WorkQueue:
-    """The `models`, a worker for each, and `places` for questions that wait or are being answered."""
+    """The `models`, one worker thread for each, and `slots` for jobs that wait or run."""
 
-    def __init__(self, models: Sequence[LoadedModel], places: int) -> None:
+    def __init__(self, models: Sequence[LoadedModel], slots: int) -> None:
         self.models = list(models)
         self.workers = [ThreadPoolExecutor(1, f"model-{number}") for number, _ in enumerate(models)]
-        self.free = places  # changed in the loop's thread only
-        self.open: list[set[Job]] = [set() for _ in models]
+        self.free_slots = slots  # modified only in the thread of the event loop
+        self.open_jobs: list[set[Job]] = [set() for _ in models]
 
-    def take_place(self) -> None:
-        """Raises Full where there is none. Who takes one gives it back, or asks."""
-        if self.free < 1:
-            raise Full
-        self.free -= 1
+    def reserve_slot(self) -> None:
+        """Reserve a slot, to be freed by `release_slot` or passed on to `submit`. Raises QueueFull if there is none."""
+        if self.free_slots < 1:
+            raise QueueFull
+        self.free_slots -= 1
 
-    def give_place(self) -> None:
-        self.free += 1
+    def release_slot(self) -> None:
+        self.free_slots += 1
 
-    def ask(self, number: int, answer: Answer) -> Job:
-        """Start `answer` as soon as that model is free. Its place is given back when it ends."""
-        job, others = Job(answer), self.open[number]
+    def submit(self, number: int, work: Work) -> Job:
+        """Run `work` in the thread of a model as soon as it is free, and release the reserved slot afterwards."""
+        job, others = Job(work), self.open_jobs[number]
         if others:
-            job.tell(waiting=len(others))
+            job.post(waiting=len(others))
         others.add(job)
 
-        def ended(_: asyncio.Future[None]) -> None:
+        def finish(_: asyncio.Future[None]) -> None:
             others.discard(job)
-            self.give_place()
+            self.release_slot()
 
-        job.working = self.workers[number].submit(self.work, job, self.models[number])
-        asyncio.wrap_future(job.working).add_done_callback(ended)  # in the loop's thread
+        job.future = self.workers[number].submit(self.run_job, job, self.models[number])
+        asyncio.wrap_future(job.future).add_done_callback(finish)  # runs in the thread of the event loop
         return job
 
     @staticmethod
-    def work(job: Job, model: LoadedModel) -> None:
-        """In the worker's thread. Whatever goes wrong is this question's end, not the server's."""
+    def run_job(job: Job, model: LoadedModel) -> None:
+        """Run a job in its worker thread. An error ends this job, not the server."""
         try:
-            job.tick(0, 0)
-            assert job.answer is not None
-            job.tell(begun=True)
-            job.tell(page=job.answer(model, job.tick))
-        except Stopped:
-            job.tell(error="stopped")
+            job.on_progress(0, 0)
+            assert job.work is not None
+            job.post(started=True)
+            job.post(page=job.work(model, job.on_progress))
+        except JobCancelled:
+            job.post(error="stopped")
         except SeewhyError as error:
-            job.tell(error=str(error), picture=isinstance(error, ImageError))
-        except BaseException:  # a model's own code may even ask to exit
+            job.post(error=str(error), image_error=isinstance(error, ImageError))
+        except BaseException:  # model code may even raise SystemExit
             traceback.print_exc()
-            job.tell(error="an error inside the server; its terminal shows which")
+            job.post(error="internal server error; see the server's terminal for the traceback")
 
     def close(self) -> None:
-        """Tell all who wait that this is the end, stop what runs at its next step, and take nothing more."""
+        """Post an error to all open jobs, stop running jobs at their next progress report, and accept no more."""
         for number, worker in enumerate(self.workers):
-            for job in list(self.open[number]):
-                job.tell(error="the server ends")
-                job.leave()
+            for job in list(self.open_jobs[number]):
+                job.post(error="the server is shutting down")
+                job.cancel()
             worker.shutdown(wait=False, cancel_futures=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.errors import TargetError
+from seewhy.errors import TargetError, one_line
 from seewhy.images.view import View
 from seewhy.targets.names import Labels
 
@@ -25,7 +25,7 @@ class ResolvedTarget:
     """A target asked of one output: `scores` (B,) with their graph, and how to ask the same of other outputs.
 
     What the first output decided (which class is on top, which box, which region) stays: `rescore` never decides anew.
-    `classes` (B,) are the classes whose logits the scores are, where they are just that. `dense`: the answer belongs to
+    `classes` (B,) are the classes whose logits the scores are, where they are just that. `has_location`: the answer belongs to
     a place (a region, a box), which methods that weigh whole channels cannot tell from others. `notes` say what was
     inferred.
     """
@@ -35,7 +35,7 @@ class ResolvedTarget:
     scores: Tensor
     rescore: Rescore
     classes: Tensor | None = None
-    dense: bool = False
+    has_location: bool = False
     origin: object = None
     notes: tuple[str, ...] = ()
     region: Tensor | None = None  # (B, *grid), where the answer is a class over some cells of a dense output
@@ -51,6 +51,10 @@ class ResolvedTarget:
     def for_variants(self, output: Any) -> ResolvedTarget:
         """The same question about the same pictures, asked of an `output` for a variant of each."""
         return self._for_output(output, torch.arange(len(self.scores)))
+
+    def without_graph(self) -> ResolvedTarget:
+        """Return the same target with detached scores, so that it keeps no graph alive."""
+        return dataclasses.replace(self, scores=self.scores.detach())
 
     def is_same_target(self, other: ResolvedTarget) -> bool:
         """Whether both ask the same of every picture."""
@@ -147,7 +151,7 @@ def combined(parts: Sequence[tuple[float, ResolvedTarget]], origin: object) -> R
         name=name.removeprefix(" + ").strip(),
         scores=total([weight * item.scores for weight, item in parts]),
         rescore=rescore,
-        dense=any(item.dense for _, item in parts),
+        has_location=any(item.has_location for _, item in parts),
         origin=origin,
         notes=tuple(dict.fromkeys(note for _, item in parts for note in item.notes)),
     )
@@ -212,7 +216,7 @@ class FunctionScore(Target):
         try:
             scores = checked(self.function(output), name)
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            raise TargetError(name, f"the function failed ({' '.join(str(error).split())}); {rule}.") from error
+            raise TargetError(name, f"the function failed ({one_line(error)}); {rule}.") from error
         if len(scores) != rows:
             raise TargetError(name, f"the function gave {len(scores)} scores; {rule}.")
         return scores

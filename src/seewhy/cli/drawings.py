@@ -1,0 +1,72 @@
+"""The image files of one explanation: which overlays and sheets are drawn, and under which names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from PIL import Image
+
+from seewhy import storage
+from seewhy.cli.run_options import DrawingOptions
+from seewhy.engine.map_collector import NETWORK
+from seewhy.explanation.result import Explanation
+from seewhy.explanation.selection import available_layer
+from seewhy.paths import safe_name
+
+FEATURES_SHEET = "features.jpg"
+THREADS = 2  # JPEG encoding releases the interpreter lock; coloring does not
+
+Draw = Callable[[], Image.Image]
+
+
+def draw_all(e: Explanation, drawing: DrawingOptions, *, draw_features: bool) -> dict[str, storage.Content]:
+    """Return all overlays and sheets of one image as JPEG, by file name."""
+    if draw_features:
+        sheet = e.features_sheet(e.methods[0], e.targets[0], style=drawing.overlay_style)
+        return {FEATURES_SHEET: storage.jpeg(sheet)}
+    jobs = plan(e, drawing)
+    jobs["overlay.jpg"]()  # scales the photo once, before the threads need it
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        return dict(zip(jobs, pool.map(lambda draw: storage.jpeg(draw()), jobs.values()), strict=True))
+
+
+def plan(e: Explanation, drawing: DrawingOptions) -> dict[str, Draw]:
+    """Return what to draw under which name: `overlays/NN_layer.jpg`, with a folder per method and target if several."""
+    style = drawing.overlay_style
+    layers = [name for name in e.layers if e.layer_info[name].requested]
+    main = e.suggested or next((layer for layer in reversed(layers) if layer != NETWORK), layers[-1])
+    combinations = [(method, target) for method in e.methods for target in e.targets]
+    is_comparison = len(combinations) > 1
+    jobs: dict[str, Draw] = {}
+    for method, target in combinations:
+        folder = f"overlays/{safe_name(method)}/{target_folder(e, target)}/" if is_comparison else "overlays/"
+        own = [layer for layer in e.layers_of(method) if layer in layers]
+        for number, layer in enumerate(own, 1):
+            name = folder + overlay_name(method, number, layer, len(own), drawing)
+            jobs[name] = partial(draw_overlay, e, method, target, layer, drawing)
+        sheet = f"sheets/{safe_name(method)}_{target_folder(e, target)}.jpg" if is_comparison else "sheet.jpg"
+        jobs[sheet] = partial(e.contact_sheet, method, target, layers=own, style=style)
+    if is_comparison:
+        jobs["sheet.jpg"] = partial(e.comparison, main, style=style)
+    method, target = combinations[0]
+    jobs["overlay.jpg"] = partial(draw_overlay, e, method, target, available_layer(e, method, main), drawing)
+    return jobs
+
+
+def draw_overlay(e: Explanation, method: str, target: str, layer: str, drawing: DrawingOptions) -> Image.Image:
+    if drawing.is_classic:
+        return e.classic_overlay(method, target, layer)
+    return e.overlay(method, target, layer, style=drawing.overlay_style, longest=drawing.longest)
+
+
+def overlay_name(method: str, number: int, layer: str, count: int, drawing: DrawingOptions) -> str:
+    if drawing.is_classic:  # the tutorial's names
+        return f"{'grad_cam' if method == 'gradcam' else safe_name(method)}_conv{number}.jpg"
+    return f"{number:0{max(2, len(str(count)))}}_{safe_name(layer)}.jpg"
+
+
+def target_folder(e: Explanation, target: str) -> str:
+    name = e.target_results[e.targets.index(target)].name
+    return safe_name(target if name == target else f"{target}_{name}")

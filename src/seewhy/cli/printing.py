@@ -1,0 +1,103 @@
+"""What the main command prints about one image: predictions, layers, notes and where the files are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from rich.console import Console
+from rich.markup import escape
+
+from seewhy import storage, terminal
+from seewhy.cli.drawings import FEATURES_SHEET
+from seewhy.explanation.components import non_finite_notes
+from seewhy.explanation.flags import FLAGS
+from seewhy.explanation.result import Explanation
+from seewhy.explanation.selection import available_layer
+from seewhy.rendering.overlays import OverlayStyle
+from seewhy.targets.names import as_number, class_name, find_class
+from seewhy.tracing.grid import format_grid
+
+# "class" is a keyword, so this type needs the functional form.
+LabelComparison = TypedDict(
+    "LabelComparison",
+    {"class": int, "name": str, "probability": float | None, "rank": int, "correct": bool, "predicted": str},
+)
+
+
+def compare_label(e: Explanation, label: str | None) -> LabelComparison | None:
+    """Return how the model ranks the true class of the image; None without a label or class scores."""
+    if label is None or e.logits is None:
+        return None
+    index = find_class(as_number(label), e.labels, e.logits.shape[1])
+    probabilities = e.probabilities[0]
+    predicted, predicted_name, _ = e.top(1)[0]
+    return {
+        "class": index,
+        "name": class_name(index, e.labels),
+        "probability": storage.number(probabilities[index]),
+        "rank": int((probabilities > probabilities[index]).sum()) + 1,
+        "correct": index == predicted,
+        "predicted": predicted_name,
+    }
+
+
+def print_explanation(
+    console: Console,
+    e: Explanation,
+    source: str,
+    folder: Path,
+    *,
+    label: LabelComparison | None,
+    top: int,
+    style: OverlayStyle,
+    known_notes: Sequence[str],
+    files: Sequence[str],
+) -> None:
+    """Print one result. `known_notes` were printed when the model was loaded and are not repeated."""
+    console.rule(f"[bold]{escape(source)}[/]", align="left", style=terminal.FAINT)
+    predictions = [] if e.logits is None else e.top(top)
+    if predictions and all(math.isfinite(probability) for _, _, probability in predictions):
+        explained = [int(result.classes[0]) for result in e.target_results if result.classes is not None]
+        terminal.print_predictions(console, predictions, explained)
+    if label is not None:
+        console.print(f"\n{escape(describe_label(label))}")
+    method, target = e.methods[0], e.targets[0]
+    if terminal.can_preview(console):
+        layer = available_layer(e, method, e.suggested or "")
+        console.print()
+        terminal.print_preview(console, e.overlay(method, target, layer, style=style, longest=256))
+    console.print()
+    rows = [layer_row(e, method, target, layer) for layer in e.layers_of(method)]
+    terminal.print_layers(console, rows, e.target_results[0].name, method)
+    for note in [*e.notes, *non_finite_notes(e.target_results)]:
+        if note not in known_notes:
+            console.print(f"note: {escape(note)}", style=terminal.FAINT)
+    drawn = FEATURES_SHEET if FEATURES_SHEET in files else "overlays, sheet.jpg, overlay.jpg"
+    console.print(f"\nWrote {drawn}, maps.npz, explanation.json to [bold]{escape(str(folder))}[/]", soft_wrap=True)
+    if storage.REPORT in files:
+        console.print(f"Explore it in a browser: [bold]{escape(str(folder / storage.REPORT))}[/]", soft_wrap=True)
+
+
+def describe_label(label: LabelComparison) -> str:
+    """Return one line about the true class: "predicted minibus, which is correct"."""
+    if label["correct"]:
+        return f"predicted {label['predicted']}, which is correct"
+    probability = label["probability"]
+    text = "not a finite number" if probability is None else f"{probability:.1%}"
+    return f"predicted {label['predicted']}; the label {label['name']} has rank {label['rank']}, {text}"
+
+
+def layer_row(e: Explanation, method: str, target: str, layer: str) -> terminal.LayerRow:
+    evidence, names = e.positive_evidence(method, target, layer), e.flags(method, target, layer)
+    assert isinstance(evidence, float) and isinstance(names, tuple)  # one image, not a batch
+    flags = tuple(FLAGS[name].split(":")[0] for name in names)
+    return terminal.LayerRow(
+        layer,
+        format_grid(e.layer_info[layer].grid),
+        evidence if math.isfinite(evidence) else None,
+        flags,
+        layer == e.suggested,
+    )

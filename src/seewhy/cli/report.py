@@ -1,0 +1,27 @@
+"""`seewhy report`: write the page of saved runs again."""
+
+from __future__ import annotations
+
+from seewhy.errors import UsageError
+
+
+def report(*runs: str) -> int:
+    """Write report.html of saved runs again.
+
+    Parameters
+    ----------
+    runs
+        Folders that seewhy wrote, such as cam/bus.
+    """
+    from pathlib import Path
+
+    from seewhy.explanation.result import load_explanation
+    from seewhy.storage import REPORT
+
+    if not runs:
+        raise UsageError("no run. Give a folder that seewhy wrote: seewhy report cam/bus")
+    for run in runs:
+        path = Path(run) / REPORT
+        load_explanation(run).report(path)
+        print(path)
+    return 0

@@ -1,0 +1,79 @@
+"""The maps of one call of `explain`, and the reasons why a method has no map at a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from torch import Tensor
+
+from seewhy.errors import LayerError, MethodError, UsageError
+from seewhy.methods.base import Method, MultiMapMethod
+from seewhy.targets import ResolvedTarget
+
+Key = tuple[str, str, str]  # method, target, layer
+NETWORK = "network"  # the layer name of maps that belong to the entire model
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One method and one target, to run at every layer.
+
+    `is_base`: the maps are not results themselves, they are the input of a network method.
+    """
+
+    name: str
+    method: Method | MultiMapMethod
+    target: ResolvedTarget  # without its graph
+    is_base: bool = False
+
+
+@dataclass(eq=False)
+class MapCollector:
+    """Collects maps. With `skip_unsupported`, a method that does not fit is skipped and never an error.
+
+    Attributes:
+        maps: The maps `(B, *grid)`.
+        base_maps: The maps of base methods, by network method and target, then by layer.
+        has_gradient: For blank maps, by target and layer: whether any gradient reached the layer, per image `(B,)`.
+        unsupported: By method and layer, why there is no map.
+    """
+
+    skip_unsupported: bool
+    maps: dict[Key, Tensor] = field(default_factory=dict)
+    base_maps: dict[tuple[str, str], dict[str, Tensor]] = field(default_factory=dict)
+    has_gradient: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    unsupported: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def add(self, job: Job, layer: str, maps: Tensor) -> None:
+        """Store the maps of a job: `(B, *grid)`, or `(B, count, *grid)` for a method with several maps."""
+        if job.is_base:
+            self.base_maps.setdefault((job.name, job.target.key), {})[layer] = maps
+        elif isinstance(job.method, MultiMapMethod):
+            for index in range(maps.shape[1]):
+                self.maps[f"{job.name}#{index + 1}", job.target.key, layer] = maps[:, index]
+        else:
+            self.maps[job.name, job.target.key, layer] = maps
+
+    def attempt(self, name: str, layer: str, function: Callable[[], Value], *, is_required: bool) -> Value | None:
+        """Return what `function` returns; None, with the reason stored, if the method does not fit and need not."""
+        try:
+            return function()
+        except MethodError as error:
+            reason = error.reason
+        except LayerError as error:
+            reason = f"layer '{error.layer}': {error.reason}"
+        except UsageError as error:  # the output cannot be scored like this
+            reason = str(error)
+        if is_required and not self.skip_unsupported:
+            raise MethodError(name, reason) from None
+        self.unsupported.setdefault(name, {})[layer] = reason
+        return None
+
+    def raise_if_unsupported(self) -> None:
+        """Raise MethodError for a method without any map, with the reason at its last layer."""
+        for name, reasons in self.unsupported.items():
+            if not self.skip_unsupported and not any(key[0].partition("#")[0] == name for key in self.maps):
+                raise MethodError(name, list(reasons.values())[-1])
