@@ -1,18 +1,18 @@
-"""What can go wrong, as one small tree.
+"""Exceptions that seewhy raises on purpose, as one small tree.
 
     SeewhyError
-    ├── ImageError          a picture cannot be read; the other pictures are still done
-    └── UsageError          the call cannot be carried out as given
-        ├── UnknownName     a model, layer, method, class, colour table, ... that does not exist
-        ├── ModelError      a model that cannot be loaded or watched
-        │   └── OfflineError    weights that would have to be downloaded, and no network
-        ├── LayerError      a layer that exists but cannot give a map
-        ├── TargetError     a question the model's output cannot answer
-        ├── MethodError     a method that does not fit the model, the layer or the target, or a setting that makes no sense
-        └── ChoiceError     a result with several maps where one was asked for
+    ├── ImageError          an image cannot be read; the other images are still processed
+    └── UsageError          the call cannot run with these arguments
+        ├── UnknownName     no model, layer, method, class, color table, ... has this name
+        ├── ModelError      the model cannot be loaded or traced
+        │   └── OfflineError    the weights must be downloaded, and the server is not reachable
+        ├── LayerError      the layer exists but cannot produce a map
+        ├── TargetError     the target does not fit the model's output
+        ├── MethodError     the method does not fit the model, layer or target, or has an invalid setting
+        └── ChoiceError     the result has several maps, and the call needs one
 
-Every error says what happened, what was given and what to do, and carries its data as attributes.
-`docs/errors.md` has a row for each.
+Every message states what happened, what was given and what to do. The same data is available as attributes.
+`docs/errors.md` lists all messages.
 """
 
 from __future__ import annotations
@@ -20,16 +20,33 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-# What networks raise on inputs of a size that they do not take.
-REFUSALS = (RuntimeError, AssertionError, ValueError, IndexError, TypeError)
+# Exceptions that models raise for inputs of an unsupported size.
+INPUT_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, TypeError)
 
 
 class SeewhyError(Exception):
-    """Any error that seewhy raises on purpose. `str(error)` is one line."""
+    """Base class of all errors that seewhy raises on purpose. `str(error)` is one line.
+
+    Example:
+        >>> try:
+        ...     raise LayerError("layer4", "has no grid")
+        ... except SeewhyError as error:
+        ...     print(error)
+        layer 'layer4': has no grid
+    """
 
 
 class ImageError(SeewhyError):
-    """A picture that cannot be read. Attributes: `source` (as given), `reason`."""
+    """Raised when an image cannot be read: missing, corrupt, empty, too large, or not an image.
+
+    Attributes:
+        source: The path, or "<type>" for an image that is not a file.
+        reason: What is wrong, without the source.
+
+    Example:
+        >>> str(ImageError("cat.jpg", "no such file"))
+        'cat.jpg: no such file'
+    """
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"{source}: {reason}")
@@ -38,27 +55,50 @@ class ImageError(SeewhyError):
 
 
 class UsageError(SeewhyError):
-    """A call that cannot be carried out as given."""
+    """Raised when a call cannot run with its arguments: an invalid value, or an unsupported combination.
+
+    Example:
+        >>> str(UsageError("device 'cuda:9': 1 is available; use auto or cpu"))
+        "device 'cuda:9': 1 is available; use auto or cpu"
+    """
 
 
 class UnknownName(UsageError):
-    """A name that does not exist. Attributes: `kind`, `given`, `choices`, `close` (near matches, best first).
+    """Raised when no model, layer, method, class, option, ... has the given name.
 
-    >>> str(UnknownName("layer", "layer5", ["layer3", "layer4"], hint="List them: seewhy layers MODEL"))
-    "no layer 'layer5' - did you mean 'layer4' or 'layer3'? List them: seewhy layers MODEL"
+    Attributes:
+        kind: What the name should refer to: "layer", "method", ...
+        name: The name as given.
+        choices: All valid names.
+        close_matches: Up to three valid names that are similar to `name`, best first.
+
+    Example:
+        >>> str(UnknownName("layer", "layer5", ["layer3", "layer4"], hint="List them: seewhy layers MODEL"))
+        "no layer 'layer5' - did you mean 'layer4' or 'layer3'? List them: seewhy layers MODEL"
     """
 
-    def __init__(self, kind: str, given: str, choices: Iterable[str], hint: str = "") -> None:
+    def __init__(self, kind: str, name: str, choices: Iterable[str], hint: str = "") -> None:
         self.kind = kind
-        self.given = given
+        self.name = name
         self.choices = list(choices)
-        self.close = close_matches(given, self.choices)
-        guess = f" - did you mean {' or '.join(repr(name) for name in self.close)}?" if self.close else "."
-        super().__init__(f"no {kind} '{given}'{guess}{' ' + hint if hint else ''}")
+        self.close_matches = find_close_matches(name, self.choices)
+        guess = f" - did you mean {' or '.join(map(repr, self.close_matches))}?" if self.close_matches else "."
+        super().__init__(f"no {kind} '{name}'{guess}{' ' + hint if hint else ''}")
 
 
 class ModelError(UsageError):
-    """A model that cannot be loaded or watched. Attribute: `model` (its name or class)."""
+    """Raised when a model cannot be loaded or traced, or fails on its inputs.
+
+    If the model itself raised an exception, the error is also an instance of that exception's type.
+
+    Attributes:
+        model: The model's URI or class name.
+        reason: What is wrong, without the model.
+
+    Example:
+        >>> str(ModelError("weights.pth", "no such file"))
+        'weights.pth: no such file'
+    """
 
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(f"{model}: {reason}")
@@ -67,11 +107,29 @@ class ModelError(UsageError):
 
 
 class OfflineError(ModelError):
-    """Weights that are not on this machine and cannot be downloaded now."""
+    """Raised when weights are not on this machine and cannot be downloaded now.
+
+    Attributes:
+        model: The model's URI.
+        reason: What is wrong, and how to get the file another way.
+
+    Example:
+        >>> isinstance(OfflineError("timm/resnet18", "huggingface.co cannot be reached"), ModelError)
+        True
+    """
 
 
 class LayerError(UsageError):
-    """A layer that exists but cannot give a map. Attribute: `layer`."""
+    """Raised when a layer exists but cannot produce a map, for example because its output has no grid.
+
+    Attributes:
+        layer: The layer's name or pattern.
+        reason: What is wrong, without the layer.
+
+    Example:
+        >>> str(LayerError("fc", "its output has no grid"))
+        "layer 'fc': its output has no grid"
+    """
 
     def __init__(self, layer: str, reason: str) -> None:
         super().__init__(f"layer '{layer}': {reason}")
@@ -80,7 +138,16 @@ class LayerError(UsageError):
 
 
 class TargetError(UsageError):
-    """A question the model's output cannot answer. Attribute: `target` (as given)."""
+    """Raised when a target does not fit the model's output, or is not a valid target.
+
+    Attributes:
+        target: The target as given.
+        reason: What is wrong, without the target.
+
+    Example:
+        >>> str(TargetError(1000, "the model has 1000 classes, 0 to 999"))
+        'target 1000: the model has 1000 classes, 0 to 999'
+    """
 
     def __init__(self, target: object, reason: str) -> None:
         super().__init__(f"target {target!r}: {reason}")
@@ -89,7 +156,16 @@ class TargetError(UsageError):
 
 
 class MethodError(UsageError):
-    """A method that does not fit the model, layer or target, or a wrong setting. Attributes: `method`, `reason`."""
+    """Raised when a method does not support the model, layer or target, or when a setting is invalid.
+
+    Attributes:
+        method: The method's name.
+        reason: What is wrong, without the method.
+
+    Example:
+        >>> str(MethodError("scorecam", "top must be at least 1"))
+        'method scorecam: top must be at least 1'
+    """
 
     def __init__(self, method: str, reason: str) -> None:
         super().__init__(f"method {method}: {reason}")
@@ -98,16 +174,46 @@ class MethodError(UsageError):
 
 
 class ChoiceError(UsageError):
-    """Several maps where one was asked for. Attribute: `choices` (the names one can choose from)."""
+    """Raised when a result has several maps and the call needs one: name the method, target, layer or image.
+
+    Attributes:
+        choices: The names to choose from.
+
+    Example:
+        >>> ChoiceError("2 methods; name one: method='gradcam'", ["gradcam", "layercam"]).choices
+        ['gradcam', 'layercam']
+    """
 
     def __init__(self, message: str, choices: Iterable[str]) -> None:
         super().__init__(message)
         self.choices = list(choices)
 
 
-def close_matches(given: str, choices: Iterable[str], count: int = 3) -> list[str]:
-    """The `count` names most like `given`, best first; letter case does not matter."""
+def find_close_matches(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
+    """Return the up to `count` choices most similar to `name`, best first, ignoring case."""
     folded: dict[str, str] = {}
-    for name in choices:
-        folded.setdefault(name.casefold(), name)
-    return [folded[key] for key in difflib.get_close_matches(given.casefold(), folded, n=count, cutoff=0.6)]
+    for choice in choices:
+        folded.setdefault(choice.casefold(), choice)
+    return [folded[key] for key in difflib.get_close_matches(name.casefold(), folded, n=count, cutoff=0.6)]
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's complete message on one line; the name of its type where the message is empty.
+
+    >>> one_line(ValueError("too\\n  long"))
+    'too long'
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def shorten_error(error: BaseException, limit: int = 200) -> str:
+    """Return the first sentence of an error's message, at most `limit` characters.
+
+    For errors of other libraries, whose messages can fill pages.
+
+    >>> shorten_error(RuntimeError("Cannot open it. See the manual\\nand more"))
+    'Cannot open it'
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = lines[0].partition(". ")[0].rstrip(" .:")
+    return text if len(text) <= limit else text[: limit - 1] + "…"

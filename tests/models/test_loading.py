@@ -24,8 +24,10 @@ from torchvision.models import SqueezeNet1_1_Weights
 import seewhy.models.sources.embedded
 from seewhy.errors import ModelError, OfflineError, UnknownName, UsageError
 from seewhy.models.device import resolve_device
-from seewhy.models.loading import LoadedModel, list_models, load_model
-from seewhy.models.weights import read_weights, unreachable
+from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.loading import list_models, load_model
+from seewhy.models.downloads import find_connection_problem
+from seewhy.models.weights import read_weights
 from support.model_files import COMMIT, Server, checkpoints, closed_port, one_line, same_weights, saved, use_hub
 
 SQUEEZENET = SqueezeNet1_1_Weights.IMAGENET1K_V1
@@ -65,7 +67,7 @@ def test_embedded_file_that_was_changed_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_embedded_network_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seewhy.models.sources.embedded, "EMBEDDED_ARCH", "tf_efficientnet_lite1")
+    monkeypatch.setattr(seewhy.models.sources.embedded, "EMBEDDED_ARCHITECTURE", "tf_efficientnet_lite1")
     with pytest.raises(ModelError, match="another timm"):
         load_model()
 
@@ -146,7 +148,7 @@ def test_server_that_never_answers_is_given_up() -> None:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         start = time.perf_counter()
-        assert "cannot be reached" in unreachable(f"http://127.0.0.1:{mute.getsockname()[1]}/x", seconds=0.3)
+        assert "cannot be reached" in find_connection_problem(f"http://127.0.0.1:{mute.getsockname()[1]}/x", seconds=0.3)
         assert time.perf_counter() - start < 3
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 import seewhy
 from seewhy.errors import UsageError
 from seewhy.models.loading import load_model
-from seewhy.models.sources.processor import from_processor
+from seewhy.models.sources.processor import preprocess_from_processor
 from support.model_files import photo, tiny_vit
 
 SHAPES = ((96, 160), (200, 100), (150, 150))
@@ -43,7 +43,7 @@ SHAPES = ((96, 160), (200, 100), (150, 150))
 def test_preprocess_is_that_of_the_image_processor(settings: Any, tmp_path: Path) -> None:
     settings.save_pretrained(tmp_path)
     theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
-    ours, notes = from_processor(theirs)
+    ours, notes = preprocess_from_processor(theirs)
     assert ours is not None and notes == []
     for shape in SHAPES:
         wanted = theirs(images=Image.fromarray(photo(*shape)), return_tensors="pt")["pixel_values"]
@@ -53,23 +53,23 @@ def test_preprocess_is_that_of_the_image_processor(settings: Any, tmp_path: Path
 
 def test_perceiver_crops_first() -> None:
     theirs = transformers.PerceiverImageProcessorPil()
-    ours, notes = from_processor(theirs)
-    assert ours is not None and ours.size == (224, 224) and ours(photo(200, 400))[1].seen == (112, 12, 287, 187)
+    ours, notes = preprocess_from_processor(theirs)
+    assert ours is not None and ours.size == (224, 224) and ours(photo(200, 400))[1].visible_box == (112, 12, 287, 187)
     assert all("not quite that of PerceiverImageProcessor" in note for note in notes) and len(notes) == 1
     wanted = theirs(images=Image.fromarray(photo(256, 512)), return_tensors="pt")["pixel_values"]
     assert torch.allclose(ours(photo(256, 512))[0], wanted, atol=1e-5)  # no resize, so its order is all the same
 
 
 def test_what_is_made_of_another_shape_is_said() -> None:
-    ours, (note,) = from_processor(transformers.DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96}))
+    ours, (note,) = preprocess_from_processor(transformers.DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96}))
     assert ours is not None and "squashed to 64x64; DetrImageProcessor itself keeps the photo's proportions" in note
-    ours, (note,) = from_processor(transformers.AriaImageProcessorPil())
+    ours, (note,) = preprocess_from_processor(transformers.AriaImageProcessorPil())
     assert ours is not None and "AriaImageProcessor itself makes 980x980 of a test picture" in note
     for processor, shape in (
         (transformers.VivitImageProcessor(), r"VivitImageProcessor makes (1, 1, 3, 224, 224)"),
         (transformers.Siglip2ImageProcessorPil(), r"Siglip2ImageProcessor makes (1, 256, 768)"),
     ):
-        ours, (note,) = from_processor(processor)
+        ours, (note,) = preprocess_from_processor(processor)
         assert ours is None and note.startswith("preprocessing: none, as") and shape in note
 
 

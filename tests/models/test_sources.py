@@ -18,7 +18,7 @@ import seewhy
 from seewhy.errors import ModelError, OfflineError, UnknownName, UsageError
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.loading import load_model
-from seewhy.models.sources.torchvision import EPS_0, detector_size, names_of
+from seewhy.models.sources.torchvision import ZERO_EPSILON, get_detector_size, list_names
 from support.model_files import (
     COMMIT,
     Server,
@@ -47,7 +47,7 @@ def test_segmentation_by_name(tmp_path: Path) -> None:
     assert same_weights(loaded.module, network) and len(loaded.labels) == 21 and loaded.labels[15] == "person"
     assert loaded.preprocess.size == (520, 520) and any("squashed to 520x520" in note for note in loaded.notes)
     inputs, view = loaded.preprocess(photo())
-    assert view.seen == (0, 0, 160, 96)
+    assert view.visible_box == (0, 0, 160, 96)
     assert loaded.module(inputs)["out"].shape == (1, 21, 520, 520)
 
 
@@ -77,14 +77,14 @@ def test_detection_by_name_resizes_once(tmp_path: Path) -> None:
 
 
 def test_every_detector_has_its_own_size() -> None:
-    for name in names_of("detection"):
+    for name in list_names("detection"):
         fixed = {"ssd300_vgg16": 300, DETECTOR: 320, "fasterrcnn_mobilenet_v3_large_320_fpn": 320}
-        assert detector_size(name) == (fixed.get(name, 800),) * 2
+        assert get_detector_size(name) == (fixed.get(name, 800),) * 2
         with torch.device("meta"):
             network = torchvision.models.get_model(name, weights=None, weights_backbone=None).eval()
-        picture = torch.rand(3, *detector_size(name))
+        picture = torch.rand(3, *get_detector_size(name))
         assert torch.equal(network.transform.resize(picture)[0], picture)
-    assert set(EPS_0) <= set(names_of("detection"))
+    assert set(ZERO_EPSILON) <= set(list_names("detection"))
 
 
 def test_offline_segmentation_and_detection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 from PIL import Image
 
 from seewhy.errors import ImageError
-from seewhy.images.loading import FORMATS, READABLE, reason_of
+from seewhy.images.loading import FORMATS, READABLE, describe_error
 
 
 def find_images(paths: Sequence[str]) -> list[str]:
@@ -29,25 +29,27 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 def in_folder(folder: str) -> list[str]:
     """Every picture file below `folder`; ImageError when there is none."""
-    found = list(walk(folder, refuse_folder))
+    found = list(walk_images(folder, refuse_folder))
     if not found:
         raise ImageError(folder, f"no pictures in this folder ({READABLE}, by file name)")
     return found
 
 
-def walk(folder: str, onerror: Callable[[OSError], None]) -> Iterator[str]:
+def walk_images(folder: str, onerror: Callable[[OSError], None]) -> Iterator[str]:
     """The picture files below `folder`, folder by folder, sorted; `onerror` hears of a folder that cannot be listed."""
     for parent, folders, files in os.walk(folder, onerror=onerror):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         shown = (name for name in sorted(files) if not name.startswith("."))
-        yield from (os.path.join(parent, name) for name in shown if os.path.splitext(name)[1].lower() in suffixes())
+        yield from (
+            os.path.join(parent, name) for name in shown if os.path.splitext(name)[1].lower() in image_suffixes()
+        )
 
 
 def refuse_folder(error: OSError) -> NoReturn:
-    raise ImageError(str(error.filename), f"cannot list this folder: {reason_of(error)}") from error
+    raise ImageError(str(error.filename), f"cannot list this folder: {describe_error(error)}") from error
 
 
 @functools.cache
-def suffixes() -> frozenset[str]:
+def image_suffixes() -> frozenset[str]:
     """The file name endings of the formats read, in lower case with their dot."""
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)

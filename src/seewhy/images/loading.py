@@ -21,8 +21,8 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from seewhy.errors import ImageError
 
-Bytes = NDArray[np.uint8]
-Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
+ImageArray = NDArray[np.uint8]
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 
 MAX_PIXELS = 50_000_000
 
@@ -46,7 +46,7 @@ TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323
 MOST_SCANS, MOST_PROFILES = 200, 8
 
 
-def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Bytes:
+def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """Read a picture as uint8 (height, width, 3), upright, in sRGB.
 
     `source` is a path, bytes, a file opened in binary mode (read from its beginning where it can seek), a PIL image, or
@@ -67,14 +67,14 @@ def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Bytes:
             return from_array(source, max_pixels)
         if isinstance(source, Image.Image):
             return from_pil(source, max_pixels)
-        with binary_file(source) as file, open_picture(file) as picture:
+        with open_binary(source) as file, open_image(file) as picture:
             return from_pil(picture, max_pixels)
     # a damaged file can make a decoder raise nearly anything, and each is the same news: this picture cannot be read
     except Exception as error:
-        raise ImageError(name_of(source), reason_of(error)) from error
+        raise ImageError(describe_source(source), describe_error(error)) from error
 
 
-def check_picture(data: bytes, max_pixels: int, name: str) -> None:
+def check_image_header(data: bytes, max_pixels: int, name: str) -> None:
     """Raise ImageError where `data` does not begin as a picture, or says that it has more than `max_pixels` pixels.
 
     Nothing is decoded. What comes behind the beginning may still be damaged. Files that take long for their size, which only
@@ -82,21 +82,21 @@ def check_picture(data: bytes, max_pixels: int, name: str) -> None:
     """
     try:
         if data.startswith(b"\x89PNG") and data.count(b"iCCP") > MOST_PROFILES:
-            raise Refusal("a PNG of many colour profiles")
-        with binary_file(data) as file, open_picture(file) as picture:
+            raise UnreadableImage("a PNG of many colour profiles")
+        with open_binary(data) as file, open_image(file) as picture:
             check_size(*picture.size, max_pixels)
             check_tiles(picture, max_pixels)
             if picture.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MOST_SCANS:
-                raise Refusal("a JPEG of more than 200 scans")
+                raise UnreadableImage("a JPEG of more than 200 scans")
     except Exception as error:  # as in load_image
-        raise ImageError(name, reason_of(error)) from error
+        raise ImageError(name, describe_error(error)) from error
 
 
-class Refusal(Exception):
+class UnreadableImage(Exception):
     """The reason, in words, why a picture is not read; becomes an ImageError once the source's name is known."""
 
 
-def name_of(source: object) -> str:
+def describe_source(source: object) -> str:
     """What to call a source in an error."""
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
@@ -107,11 +107,11 @@ def name_of(source: object) -> str:
     return name if name.isprintable() and name else repr(name)
 
 
-def reason_of(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """One line that says what is wrong."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     match error:
-        case Refusal():
+        case UnreadableImage():
             return text
         case FileNotFoundError():
             return "no such file"
@@ -129,21 +129,21 @@ def reason_of(error: Exception) -> str:
 
 
 @contextmanager
-def binary_file(source: object) -> Iterator[BinaryIO]:
+def open_binary(source: object) -> Iterator[BinaryIO]:
     """The source as a seekable file that holds at least one byte."""
     if isinstance(source, str | os.PathLike):
         if "\0" in os.fspath(source):
-            raise Refusal("not a file name")
+            raise UnreadableImage("not a file name")
         file: BinaryIO = open(source, "rb")  # noqa: SIM115 - closed below
     elif isinstance(source, bytes | bytearray | memoryview):
         file = io.BytesIO(source)
     elif hasattr(source, "read"):
         file = io.BytesIO(read_all(source))
     else:
-        raise Refusal("not a picture; give a path, bytes, a binary file, a PIL image or a NumPy array")
+        raise UnreadableImage("not a picture; give a path, bytes, a binary file, a PIL image or a NumPy array")
     with file:
         if not file.read(1):
-            raise Refusal("the file is empty")
+            raise UnreadableImage("the file is empty")
         yield file
 
 
@@ -153,7 +153,7 @@ def read_all(file: Any) -> bytes:
         file.seek(0)
     data = file.read()
     if not isinstance(data, bytes):
-        raise Refusal("the file was opened in text mode; open it in binary mode ('rb')")
+        raise UnreadableImage("the file was opened in text mode; open it in binary mode ('rb')")
     return data
 
 
@@ -172,7 +172,7 @@ def quiet() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def open_picture(file: BinaryIO) -> Image.Image:
+def open_image(file: BinaryIO) -> Image.Image:
     """The picture in a file, its header read and its pixels not yet."""
     with quiet():
         return Image.open(file, formats=known_formats())
@@ -189,9 +189,9 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     """Refuse a picture without pixels or with too many."""
     pixels = width * height
     if pixels == 0:
-        raise Refusal(f"{width} x {height}: a picture without pixels")
+        raise UnreadableImage(f"{width} x {height}: a picture without pixels")
     if pixels > max_pixels:
-        raise Refusal(
+        raise UnreadableImage(
             f"{width} x {height} is {pixels:,} pixels, over the limit of {max_pixels:,}; "
             f"to read it all the same: --max-pixels {pixels} (in Python max_pixels={pixels})"
         )
@@ -202,26 +202,28 @@ def check_tiles(picture: Image.Image, max_pixels: int) -> None:
     tags = getattr(picture, "tag_v2", {})
     width, height = tags.get(TIFF_TILE_WIDTH, 0), tags.get(TIFF_TILE_HEIGHT, 0)
     if isinstance(width, int) and isinstance(height, int) and width * height > max_pixels:
-        raise Refusal(f"its tiles of {width} x {height} are over the limit of {max_pixels:,} pixels")
+        raise UnreadableImage(f"its tiles of {width} x {height} are over the limit of {max_pixels:,} pixels")
 
 
-def from_array(array: NDArray[Any], max_pixels: int) -> Bytes:
+def from_array(array: NDArray[Any], max_pixels: int) -> ImageArray:
     """A picture given as an array, as uint8 (H, W, 3)."""
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise Refusal(f"an array of shape {array.shape}; a picture is (H, W), (H, W, 3) or (H, W, 4), height first")
+        raise UnreadableImage(
+            f"an array of shape {array.shape}; a picture is (H, W), (H, W, 3) or (H, W, 4), height first"
+        )
     check_size(array.shape[1], array.shape[0], max_pixels)
     if np.issubdtype(array.dtype, np.uint16):  # of either byte order
         array = scale_whole(array)
     elif np.issubdtype(array.dtype, np.floating):
         array = scale_real(array)
     elif array.dtype != np.uint8:
-        raise Refusal(f"an array of {array.dtype}; a picture is uint8, uint16, or float in [0, 1]")
+        raise UnreadableImage(f"an array of {array.dtype}; a picture is uint8, uint16, or float in [0, 1]")
     if array.ndim == 3 and array.shape[2] == 3:
         return array
     return to_array(to_rgb(Image.fromarray(array)))
 
 
-def from_pil(picture: Image.Image, max_pixels: int) -> Bytes:
+def from_pil(picture: Image.Image, max_pixels: int) -> ImageArray:
     """A picture that Pillow holds or has opened, as uint8 (H, W, 3); `picture` itself is not changed."""
     check_size(*picture.size, max_pixels)
     check_tiles(picture, max_pixels)
@@ -286,7 +288,7 @@ def apply_profile(picture: Image.Image, profile: bytes) -> Image.Image:
     return convert.apply(picture)
 
 
-def deep_grey(picture: Image.Image) -> Bytes:
+def deep_grey(picture: Image.Image) -> ImageArray:
     """A grey picture of more than 8 bits, as uint8 (H, W); Pillow's own conversion would cut off all above 255."""
     values = np.asarray(picture)
     if picture.mode == "F":
@@ -294,7 +296,9 @@ def deep_grey(picture: Image.Image) -> Bytes:
     if picture.mode == "I":
         low, high = values.min(), values.max()
         if low < 0 or high > 65535:
-            raise Refusal(f"32-bit whole numbers from {low} to {high}; scale them to 16 bits (0 to 65535) first")
+            raise UnreadableImage(
+                f"32-bit whole numbers from {low} to {high}; scale them to 16 bits (0 to 65535) first"
+            )
         values = values.astype(np.uint16)
     tags = getattr(picture, "tag_v2", {})  # a TIFF's; Pillow leaves these two things to us
     bits = tags.get(TIFF_BITS, (16,))[0]
@@ -302,21 +306,21 @@ def deep_grey(picture: Image.Image) -> Bytes:
     return 255 - grey if picture.mode != "I" and tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO else grey
 
 
-def scale_whole(values: NDArray[np.uint16], white: int = 65535) -> Bytes:
+def scale_whole(values: NDArray[np.uint16], white: int = 65535) -> ImageArray:
     """uint16 of any shape to uint8, `white` to 255."""
     table = np.minimum(np.round(np.arange(65536) * (255 / white)), 255).astype(np.uint8)
     return table[values]
 
 
-def scale_real(values: NDArray[Any]) -> Bytes:
+def scale_real(values: NDArray[Any]) -> ImageArray:
     """Floats of any shape in [0, 1] to uint8."""
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):  # written so that NaN fails too
-        raise Refusal(f"real numbers from {low:g} to {high:g}; a picture of real numbers lies in [0, 1]")
+        raise UnreadableImage(f"real numbers from {low:g} to {high:g}; a picture of real numbers lies in [0, 1]")
     return np.round(values.astype(np.float32, copy=False) * np.float32(255)).astype(np.uint8)
 
 
-def to_array(picture: Image.Image) -> Bytes:
+def to_array(picture: Image.Image) -> ImageArray:
     """An RGB picture as a new uint8 (H, W, 3) array."""
     width, height = picture.size
     array = np.empty((height, width, 3), np.uint8)

@@ -1,7 +1,7 @@
-"""From a photo to a network's input, and the View that leads back to the photo.
+"""`Preprocess`: from an image to the model's input, and the `View` that maps results back to the photo.
 
-Resizing and cropping are Pillow's, on 8-bit pixels, as in timm and torchvision: a resize of tensors gives other
-numbers, and so other answers than those that the published accuracy stands for.
+Resizing and cropping use Pillow on 8-bit pixels, like timm and torchvision. Resizing tensors gives other values, and so
+predictions that differ from those behind the published accuracy.
 """
 
 from __future__ import annotations
@@ -17,277 +17,304 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.errors import ImageError, UnknownName, UsageError
+from seewhy.images.resizing import (
+    FILTERS,
+    Rule,
+    Size,
+    center_offset,
+    resize_shorter_side,
+    scale_to_contain,
+    scale_to_cover,
+)
 from seewhy.images.view import View
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-Bytes = NDArray[np.uint8]
-Pair = tuple[int, int]
+ImageArray = NDArray[np.uint8]
 Fit = Literal["crop", "squash", "pad"]
-Rule = Literal["exact", "cover", "contain"]
 Channels = Literal["RGB", "BGR"]
 
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "nearest-exact": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "hamming": Image.Resampling.HAMMING,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-# timm's names of its ways to reach the input size, and the rule for the two sides that each follows
-TIMM_CROPS: dict[str, Rule] = {"center": "cover", "squash": "exact", "border": "contain"}
+# timm's crop modes, and the rule for the resized size that each follows
+TIMM_CROP_MODES: dict[str, Rule] = {"center": "cover", "squash": "exact", "border": "contain"}
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# A thread-thin picture becomes a ribbon of gigabytes once its short side is stretched; no photo comes near this.
-MAX_RESIZED = 50_000_000
+# An extremely thin image needs gigabytes once its shorter side is enlarged. No photo comes near this limit.
+MAX_RESIZED_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
-    """8-bit `pixels` (H, W, 3), or (H, W) of a grey network, and where in the input their upper left lies (down, across)."""
+class ResizedCrop:
+    """An image resized and cropped for the model, before normalization.
 
-    pixels: Bytes
-    corner: Pair = (0, 0)
+    `pixels` is uint8 (H, W, 3), or (H, W) for a grayscale model; `corner` is the row and column of its upper left pixel in
+    the input.
+    """
+
+    pixels: ImageArray
+    corner: Size = (0, 0)
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a photo becomes a network's input.
+    """How an image becomes the model's input.
 
-    `size` (height, width) is the input's. `mean` and `std`, in units where white is 1, are one number a channel: three,
-    or one for a network of grey pictures. `interpolation` names a Pillow filter ("bilinear", "bicubic", ...). `channels`
-    "BGR" is the order of networks trained on OpenCV's pictures; `mean` and `std` are in that order too.
+    Calling it with an image returns the input, float32 `(1, C, height, width)`, and a `View`.
 
-    `fit="crop"` is the model's own evaluation preprocessing: a resize, and a centre crop to `size`. `resize` is the
-    length of the shorter side; or a (height, width) which, by `rule`, the resized photo equals ("exact", squashed),
-    just covers ("cover") or just fits into ("contain"). Where the crop is the larger, it is filled up with black, or
-    for "contain" with `mean`. The other fits show the network the whole photo: "squash" resizes it to `size`, and "pad"
-    puts it, in its own proportions, in the middle of `size`, with `mean` (0 for the network) around it.
+    Attributes:
+        size: Height and width of the input, in pixels.
+        mean: Mean per channel, where white is 1: three numbers, or one for a grayscale model.
+        std: Standard deviation per channel in the same units, above 0. The input is `(pixels / 255 - mean) / std`.
+        interpolation: A Pillow filter: "nearest", "box", "bilinear", "hamming", "bicubic" or "lanczos".
+        resize: Only for fit "crop": the length of the shorter side after resizing; or a height and width that `rule`
+            interprets. In pixels, at least 1.
+        rule: For a `resize` with two numbers. "exact": resize to it, ignoring the aspect ratio. "cover" or "contain":
+            keep the aspect ratio, and cover it or fit into it.
+        fit: "crop": the model's own evaluation preprocessing, which resizes and then crops the center to `size` (where
+            the crop is larger than the image, it is padded with black; with `mean` for rule "contain"). "squash": resize
+            the full image to `size`, ignoring the aspect ratio. "pad": fit the full image into `size`, centered, with
+            `mean` (0 in the input) around it.
+        channels: Channel order of the input, of `mean` and of `std`. "BGR" is for models trained on OpenCV images.
 
-    Raises UnknownName for a `fit`, `rule`, `interpolation` or `channels` that does not exist, UsageError for numbers that
-    make no sense.
+    Raises:
+        UnknownName: `fit`, `rule`, `interpolation` or `channels` has an invalid value.
+        UsageError: A number is out of range, or `mean` and `std` have different lengths.
 
-    >>> photo = np.zeros((300, 400, 3), np.uint8)
-    >>> inputs, view = Preprocess.imagenet(224)(photo)
-    >>> inputs.shape, view.seen
-    (torch.Size([1, 3, 224, 224]), (68, 19, 331, 281))
+    Example:
+        >>> image = np.zeros((300, 400, 3), np.uint8)
+        >>> inputs, view = Preprocess.imagenet(224)(image)
+        >>> inputs.shape, view.visible_box
+        (torch.Size([1, 3, 224, 224]), (68, 19, 331, 281))
     """
 
-    size: Pair
+    size: Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
-    resize: int | Pair
+    resize: int | Size
     rule: Rule = "exact"
     fit: Fit = "crop"
     channels: Channels = "RGB"
 
     def __post_init__(self) -> None:
-        for kind, given, choices in (
+        for kind, value, choices in (
             ("interpolation", self.interpolation, FILTERS),
             ("rule", self.rule, get_args(Rule)),
             ("fit", self.fit, get_args(Fit)),
             ("channels", self.channels, get_args(Channels)),
         ):
-            if given not in choices:
-                raise UnknownName(kind, str(given), choices)
+            if value not in choices:
+                raise UnknownName(kind, str(value), choices)
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
-            raise UsageError(f"mean {self.mean} and std {self.std}: one or three numbers each, std above 0")
+            raise UsageError(f"mean {self.mean} and std {self.std}: give one or three numbers each, with std above 0")
         lengths = (*self.size, *((self.resize,) if isinstance(self.resize, int) else self.resize))
         if min(lengths) < 1:
-            raise UsageError(f"size {self.size} and resize {self.resize}: at least one pixel each")
+            raise UsageError(f"size {self.size} and resize {self.resize}: each side must be at least 1 pixel")
 
     @classmethod
     def imagenet(cls, size: int = 224) -> Self:
-        """The usual way for ImageNet: shorter side to 8/7 of `size` (256 for 224), bilinear, a square centre crop.
+        """Return the usual ImageNet preprocessing: resize the shorter side (bilinear), then crop a square.
 
-        >>> Preprocess.imagenet(224).resize
-        256
+        Args:
+            size: Side of the input in pixels. The shorter side is resized to 8/7 of it: 256 for 224.
+
+        Example:
+            >>> Preprocess.imagenet(224).resize
+            256
         """
         return cls((size, size), IMAGENET_MEAN, IMAGENET_STD, "bilinear", math.floor(size / 0.875))
 
     @classmethod
     def from_timm(cls, config: Mapping[str, Any]) -> Self:
-        """What `timm.data.create_transform(**config, is_training=False)` does, for every crop mode that timm has.
+        """Return the equivalent of `timm.data.create_transform(**config, is_training=False)`.
 
-        `config` is what `timm.data.resolve_model_data_config(model)` gives. Raises UsageError when timm knows no such
-        crop mode or interpolation, or when the channels do not match.
+        Args:
+            config: As returned by `timm.data.resolve_model_data_config(model)`. All crop modes of timm are supported.
 
-        >>> config = {"input_size": (3, 256, 256), "interpolation": "bicubic", "crop_pct": 0.95, "crop_mode": "center"}
-        >>> Preprocess.from_timm(config).resize
-        269
+        Raises:
+            UnknownName: The crop mode or interpolation does not exist in timm.
+            UsageError: `mean` or `std` does not match the number of channels.
+
+        Example:
+            >>> config = {"input_size": (3, 256, 256), "interpolation": "bicubic", "crop_pct": 0.95}
+            >>> Preprocess.from_timm(config).resize
+            269
         """
         channels, height, width = config["input_size"]
-        mean = channel_values(config.get("mean") or IMAGENET_MEAN, channels)
-        std = channel_values(config.get("std") or IMAGENET_STD, channels)
+        mean = per_channel(config.get("mean") or IMAGENET_MEAN, channels)
+        std = per_channel(config.get("std") or IMAGENET_STD, channels)
         mode = config.get("crop_mode") or "center"
-        if mode not in TIMM_CROPS:
-            raise UnknownName("crop mode", mode, TIMM_CROPS)
-        part = config.get("crop_pct") or 0.875
-        sides = (math.floor(height / part), math.floor(width / part))
+        if mode not in TIMM_CROP_MODES:
+            raise UnknownName("crop mode", mode, TIMM_CROP_MODES)
+        fraction = config.get("crop_pct") or 0.875
+        resize = (math.floor(height / fraction), math.floor(width / fraction))
         interpolation = config.get("interpolation") or "bilinear"
-        if mode == "center" and sides[0] == sides[1]:  # in timm too a case of its own, which rounds in another way
-            return cls((height, width), mean, std, interpolation, sides[0])
-        return cls((height, width), mean, std, interpolation, sides, TIMM_CROPS[mode])
+        if mode == "center" and resize[0] == resize[1]:  # a special case in timm too, with different rounding
+            return cls((height, width), mean, std, interpolation, resize[0])
+        return cls((height, width), mean, std, interpolation, resize, TIMM_CROP_MODES[mode])
 
     @classmethod
     def from_torchvision(cls, transforms: Any) -> Self:
-        """What `weights.transforms()` of a torchvision classification model does to a PIL image.
+        """Return the equivalent of `weights.transforms()` of a torchvision classifier, for PIL images.
 
-        Raises UsageError for other presets (detection, segmentation, video).
+        Raises:
+            UsageError: The transforms are those of another task (detection, segmentation, video).
 
-        >>> from torchvision.models import ResNet18_Weights
-        >>> Preprocess.from_torchvision(ResNet18_Weights.DEFAULT.transforms()).size
-        (224, 224)
+        Example:
+            >>> from torchvision.models import ResNet18_Weights
+            >>> Preprocess.from_torchvision(ResNet18_Weights.DEFAULT.transforms()).size
+            (224, 224)
         """
         try:
             crop, resize = list(transforms.crop_size), list(transforms.resize_size)
             mean, std, interpolation = transforms.mean, transforms.std, transforms.interpolation.value
         except (AttributeError, TypeError):
-            raise UsageError(f"{type(transforms).__name__} is not torchvision's preset for classification") from None
+            raise UsageError(
+                f"{type(transforms).__name__} is not a classification preset of torchvision; create a Preprocess"
+            ) from None
         size = (crop[0], crop[-1])
         return cls(size, tuple(mean), tuple(std), interpolation, resize[0] if len(resize) == 1 else tuple(resize))
 
     def with_fit(self, fit: Fit) -> Self:
-        """The same with another `fit`: "crop", "squash" or "pad".
+        """Return a copy with another `fit`: "crop", "squash" or "pad".
 
-        >>> Preprocess.imagenet().with_fit("squash").fit
-        'squash'
+        Example:
+            >>> Preprocess.imagenet().with_fit("squash").fit
+            'squash'
         """
         return dataclasses.replace(self, fit=fit)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, for JSON; `Preprocess(**...)` of it, lists made tuples, is the same again.
+        """Return all fields for JSON. `Preprocess(**fields)`, with lists converted to tuples, restores the object.
 
-        >>> Preprocess.imagenet().to_dict()["size"]
-        [224, 224]
+        Example:
+            >>> Preprocess.imagenet().to_dict()["size"]
+            [224, 224]
         """
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
-    def __call__(self, image: Bytes) -> tuple[Tensor, View]:
-        """The network's input, float32 (1, channels, height, width), and which rectangle of the photo fills it.
+    def __call__(self, image: ImageArray) -> tuple[Tensor, View]:
+        """Return the model's input, float32 `(1, C, height, width)`, and the rectangle of the image that it shows.
 
-        `image` is uint8 (H, W, 3), as `load_image` gives it. Raises UsageError for another array, ImageError for a
-        picture so long and thin that a crop of it cannot be made.
+        Args:
+            image: uint8, shape `(H, W, 3)`, as `load_image` returns it.
+
+        Raises:
+            UsageError: The array has another shape or type.
+            ImageError: The image is too thin to be resized and cropped.
         """
-        cut, view = self.cut(image)
-        return self.batch([cut]), view
+        crop, view = self.resize_and_crop(image)
+        return self.to_batch([crop]), view
 
-    def cut(self, image: Bytes) -> tuple[Cut, View]:
-        """What of a photo the network sees, as 8-bit pixels at the input's scale, and the View. Needs no torch.
+    def resize_and_crop(self, image: ImageArray) -> tuple[ResizedCrop, View]:
+        """Return the resized and cropped 8-bit pixels and their `View`; `to_batch` normalizes them. Does not need torch.
 
-        `batch` makes the network's input of it. Takes and raises what a call does.
+        Args and Raises: as for a call.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise UsageError(f"an array of {image.dtype} {image.shape}; give uint8 (H, W, 3), as load_image does")
+            raise UsageError(
+                f"image is an array of {image.dtype} {image.shape}; it must be uint8 (H, W, 3), as from load_image"
+            )
         photo = Image.fromarray(image)
         if len(self.mean) == 1:
             photo = photo.convert("L")
         shape = (photo.height, photo.width)
-        resized = self.resized(shape)
-        if math.prod(resized) > max(MAX_RESIZED, math.prod(shape)):
-            raise ImageError("picture", f"{shape[1]} x {shape[0]} is too thin to be cropped; use fit pad or squash")
-        top, left = (offset(length, want) for length, want in zip(resized, self.size, strict=True))
-        picture = photo.resize(resized[::-1], FILTERS[self.interpolation])
+        resized_size = self.get_resized_size(shape)
+        if math.prod(resized_size) > max(MAX_RESIZED_PIXELS, math.prod(shape)):
+            raise ImageError("image", f"{shape[1]} x {shape[0]} is too thin to crop; use fit 'pad' or 'squash'")
+        top, left = (center_offset(length, crop) for length, crop in zip(resized_size, self.size, strict=True))
+        resized = photo.resize(resized_size[::-1], FILTERS[self.interpolation])
         box = (left, top, left + self.size[1], top + self.size[0])
-        down, across = shape[0] / resized[0], shape[1] / resized[1]
+        down, across = shape[0] / resized_size[0], shape[1] / resized_size[1]
         view = View(shape, self.size, (box[0] * across, box[1] * down, box[2] * across, box[3] * down))
-        if self.fit == "pad":  # what is around it is 0 for the network, which no pixel may be
-            return Cut(np.array(picture), (-top, -left)), view
-        return Cut(np.array(self.cropped(picture, box))), view
+        if self.fit == "pad":  # the padding is 0 after normalization, which no 8-bit pixel may represent
+            return ResizedCrop(np.array(resized), (-top, -left)), view
+        return ResizedCrop(np.array(self.crop(resized, box))), view
 
-    def restore(self, inputs: Tensor) -> Bytes:
-        """The picture as the network saw it: uint8 (height, width, 3) of an input (channels, height, width).
+    def denormalize(self, inputs: Tensor) -> ImageArray:
+        """Return the image that an input shows, the inverse of normalization.
 
-        >>> preprocess = Preprocess.imagenet(224)
-        >>> inputs, _ = preprocess(np.full((224, 224, 3), 7, np.uint8))
-        >>> int(preprocess.restore(inputs[0]).min())
-        7
+        Args:
+            inputs: One input `(C, height, width)`.
+
+        Returns:
+            uint8 `(height, width, 3)`, RGB.
+
+        Example:
+            >>> preprocess = Preprocess.imagenet(224)
+            >>> inputs, _ = preprocess(np.full((224, 224, 3), 7, np.uint8))
+            >>> int(preprocess.denormalize(inputs[0]).min())
+            7
         """
         import torch
 
-        values = inputs.detach().to("cpu", torch.float32) * column(self.std) + column(self.mean)
-        picture = self.ordered((values * 255).round().clamp(0, 255).to(torch.uint8))
-        return picture.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+        values = inputs.detach().to("cpu", torch.float32) * to_column(self.std) + to_column(self.mean)
+        pixels = self.reorder_channels((values * 255).round().clamp(0, 255).to(torch.uint8))
+        return pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
 
-    def resized(self, shape: Pair) -> Pair:
-        """(height, width) to which a photo of `shape` is resized, before the crop."""
+    def get_resized_size(self, shape: Size) -> Size:
+        """Return the height and width to which an image of `shape` is resized before the crop."""
         if self.fit == "squash":
             return self.size
         if self.fit == "pad":
-            return scaled(shape, self.size, max)
+            return scale_to_contain(shape, self.size)
         if isinstance(self.resize, int):
-            # torchvision's rule, and therefore its rounding down
-            short = min(shape)
-            return (self.resize * shape[0] // short, self.resize * shape[1] // short)
+            return resize_shorter_side(shape, self.resize)
         if self.rule == "exact":
             return self.resize
-        return scaled(shape, self.resize, min if self.rule == "cover" else max)
+        return (scale_to_cover if self.rule == "cover" else scale_to_contain)(shape, self.resize)
 
-    def cropped(self, picture: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-        """The `box` of the resized photo, filled up where it reaches beyond."""
-        cut = picture.crop(box)  # which fills with black
+    def crop(self, resized: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+        """Crop `box`, padded with black where it extends beyond the image, or with `mean` for rule "contain"."""
+        cropped = resized.crop(box)
         if self.rule == "contain" and (box[0] < 0 or box[1] < 0):
             mean = self.mean if self.channels == "RGB" else self.mean[::-1]
             fill = tuple(round(255 * value) for value in mean)
-            cut = Image.new(picture.mode, cut.size, fill if len(fill) == 3 else fill[0])
-            cut.paste(picture, (-box[0], -box[1]))
-        return cut
+            cropped = Image.new(resized.mode, cropped.size, fill if len(fill) == 3 else fill[0])
+            cropped.paste(resized, (-box[0], -box[1]))
+        return cropped
 
-    def batch(self, cuts: Sequence[Cut], device: Any = None) -> Tensor:
-        """The network's inputs, float32 (B, channels, height, width), of what `cut` gave: minus `mean`, over `std`."""
+    def to_batch(self, crops: Sequence[ResizedCrop], device: torch.device | str | None = None) -> Tensor:
+        """Normalize results of `resize_and_crop` into one batch, float32 `(B, C, height, width)`."""
         import torch
 
-        if all(cut.pixels.shape[:2] == self.size for cut in cuts):
-            return self.normal(torch.from_numpy(np.stack([cut.pixels for cut in cuts])).to(device))
-        inputs = torch.zeros(len(cuts), len(self.mean), *self.size, device=device)
-        for place, cut in zip(inputs, cuts, strict=True):
-            top, left = cut.corner
-            height, width = cut.pixels.shape[:2]
-            part = torch.from_numpy(cut.pixels).to(device)
-            place[:, top : top + height, left : left + width] = self.normal(part[None])[0]
-        return inputs
+        if all(crop.pixels.shape[:2] == self.size for crop in crops):
+            return self.normalize(torch.from_numpy(np.stack([crop.pixels for crop in crops])).to(device))
+        batch = torch.zeros(len(crops), len(self.mean), *self.size, device=device)
+        for inputs, crop in zip(batch, crops, strict=True):
+            top, left = crop.corner
+            height, width = crop.pixels.shape[:2]
+            pixels = torch.from_numpy(crop.pixels).to(device)
+            inputs[:, top : top + height, left : left + width] = self.normalize(pixels[None])[0]
+        return batch
 
-    def normal(self, pixels: Tensor) -> Tensor:
-        """Pixels, uint8 (B, height, width, 3) or (B, height, width), as float32 (B, channels, height, width)."""
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Convert pixels, uint8 (B, height, width[, 3]), to normalized float32 (B, C, height, width)."""
         import torch
 
         channels = pixels.reshape(*pixels.shape[:3], len(self.mean)).permute(0, 3, 1, 2)
-        values = self.ordered(channels).contiguous().to(torch.float32)
-        mean, std = (column(each).to(pixels.device) for each in (self.mean, self.std))
+        values = self.reorder_channels(channels).contiguous().to(torch.float32)
+        mean, std = (to_column(numbers).to(pixels.device) for numbers in (self.mean, self.std))
         return values.div_(255).sub_(mean).div_(std)
 
-    def ordered(self, values: Tensor) -> Tensor:
-        """From RGB to the network's order of channels (the third axis from behind), or back."""
+    def reorder_channels(self, values: Tensor) -> Tensor:
+        """Convert (..., C, height, width) between RGB and the model's channel order, in either direction."""
         return values if self.channels == "RGB" else values.flip(-3)
 
 
-def channel_values(values: Any, channels: int) -> tuple[float, ...]:
-    """One number a channel; a single number holds for each."""
-    found = tuple(float(value) for value in values)
-    found = found * channels if len(found) == 1 else found
-    if len(found) != channels:
-        raise UsageError(f"{len(found)} numbers of mean or std for {channels} channels")
-    return found
+def per_channel(values: Any, channels: int) -> tuple[float, ...]:
+    """Return one number per channel; a single number is repeated."""
+    numbers = tuple(float(value) for value in values)
+    numbers = numbers * channels if len(numbers) == 1 else numbers
+    if len(numbers) != channels:
+        raise UsageError(f"mean or std has {len(numbers)} numbers for {channels} channels; give one per channel")
+    return numbers
 
 
-def scaled(shape: Pair, target: Pair, side: Any) -> Pair:
-    """`shape` in its proportions, made to fit into `target` (`side` is max) or to cover it (`side` is min)."""
-    ratio = side(shape[0] / target[0], shape[1] / target[1])
-    return max(1, round(shape[0] / ratio)), max(1, round(shape[1] / ratio))
-
-
-def offset(length: int, want: int) -> int:
-    """Where a centred stretch of `want` begins on `length`, rounded as in torchvision; negative when it is longer."""
-    return round((length - want) / 2) if length >= want else -((want - length) // 2)
-
-
-def column(values: tuple[float, ...]) -> Tensor:
-    """Numbers as float32 (channels, 1, 1)."""
+def to_column(values: tuple[float, ...]) -> Tensor:
+    """Return numbers as float32 (C, 1, 1)."""
     import torch
 
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)

@@ -1,4 +1,4 @@
-"""The pictures that come with the package (CC0)."""
+"""Sample images that come with the package (CC0)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ SAMPLES = ("cat_espresso", "coffee", "chelsea")
 
 
 def sample(name: str) -> Path:
-    """The path of a picture that comes with the package: "cat_espresso" (two classes), "coffee" or "chelsea" (a cat).
+    """Return the path of a sample image.
 
-    >>> sample("coffee").name
-    'coffee.png'
+    Args:
+        name: "cat_espresso" (a cat and a cup, two classes), "coffee" or "chelsea" (a cat).
+
+    Returns:
+        The path of a PNG file.
+
+    Raises:
+        UnknownName: No sample has this name.
+
+    Example:
+        >>> sample("coffee").name
+        'coffee.png'
     """
     if name not in SAMPLES:
         raise UnknownName("sample", name, SAMPLES, hint=f"There are {', '.join(SAMPLES)}.")

@@ -1,1 +1,1 @@
-"""Models: from a name to a LoadedModel."""
+"""Models: from a URI or module to a `LoadedModel`."""

@@ -1,4 +1,4 @@
-"""What made the maps, for results that should be made again."""
+"""The provenance record of a result: model, weights, preprocessing and package versions."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ import numpy as np
 import torch
 
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.loading import LoadedModel
+from seewhy.models.loaded_model import LoadedModel
+
+PACKAGES = ("seewhy", "torchvision", "timm", "pillow", "transformers", "open_clip_torch")
 
 
-def provenance(loaded: LoadedModel, *, hashed: bool) -> dict[str, Any]:
-    """Model, weights, preprocessing and versions."""
+def collect_provenance(loaded: LoadedModel, *, hash_weights: bool) -> dict[str, Any]:
+    """Return the model URI, class, weights hash, preprocessing and package versions, for JSON."""
     preprocess = loaded.preprocess.to_dict() if isinstance(loaded.preprocess, Preprocess) else None
     kind = type(loaded.module)
     return {
         "model": loaded.uri,
         "class": f"{kind.__module__}.{kind.__qualname__}",
-        # A bare module may be in the middle of training: its hash would cost more than the maps, and tell less.
-        "weights": loaded.weights_hash if hashed else None,
+        # Not for a bare module, which may be in training: its hash would take longer than the maps.
+        "weights": loaded.weights_hash if hash_weights else None,
         "preprocess": preprocess,
-        "versions": versions(),
+        "versions": package_versions(),
     }
 
 
 @cache
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-    for package in ("seewhy", "torchvision", "timm", "pillow", "transformers", "open_clip_torch"):
+def package_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
+    for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions

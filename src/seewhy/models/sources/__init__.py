@@ -1,1 +1,1 @@
-"""Where networks come from: one file for each source of models. What they give is put together in `models`."""
+"""Model sources, one file per library or location. `models.loading` combines them."""

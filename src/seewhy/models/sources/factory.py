@@ -1,4 +1,4 @@
-"""`package.module:factory`: a network from the user's own code, which runs only where the user said so."""
+"""`package.module:factory`: a model from the user's own code, which runs only with explicit permission."""
 
 from __future__ import annotations
 
@@ -12,48 +12,49 @@ from typing import Any
 
 from torch import nn
 
-from seewhy.errors import ModelError, find_close_matches
-from seewhy.models.weights import shorten_error
+from seewhy.errors import ModelError, find_close_matches, shorten_error
 
-FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-WORDS = {"true": True, "false": False, "none": None}
+FACTORY_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+CONSTANTS = {"true": True, "false": False, "none": None}
 
 
-def call_factory(name: str, options: Mapping[str, str], *, allowed: bool) -> Any:
-    """What `module:function` gives, called with the options as keyword arguments; an nn.Module or a LoadedModel.
+def call_factory(name: str, options: Mapping[str, str], *, allow_code: bool) -> Any:
+    """Call `module:function` with the options as keyword arguments and return its result.
 
-    >>> call_factory("torch.nn:Linear", {"in_features": "2", "out_features": "3"}, allowed=True)
+    >>> call_factory("torch.nn:Linear", {"in_features": "2", "out_features": "3"}, allow_code=True)
     Linear(in_features=2, out_features=3, bias=True)
     """
-    if not allowed:
-        raise ModelError(name, "runs code of that module; where you trust it, say so: --allow-code, or allow_code=True")
-    module, _, attribute = name.partition(":")
+    if not allow_code:
+        raise ModelError(name, "runs code of that module; if you trust it, pass --allow-code, or allow_code=True")
+    module_name, _, attribute = name.partition(":")
     folder = os.getcwd()
-    sys.path.insert(0, folder)  # a console script, unlike python, does not look in the current folder
+    sys.path.insert(0, folder)  # console scripts, unlike `python`, do not search the current folder
     try:
-        found = importlib.import_module(module)
-        if not callable(function := getattr(found, attribute, None)):
-            close = find_close_matches(attribute, [key for key, value in vars(found).items() if callable(value)])
-            guess = f"did you mean {' or '.join(map(repr, close))}?" if close else "check the name"
-            raise ModelError(name, f"{module} has no function '{attribute}' - {guess}")
-        made = function(**{key: value_of(text) for key, text in options.items()})
+        module = importlib.import_module(module_name)
+        if not callable(function := getattr(module, attribute, None)):
+            matches = find_close_matches(attribute, [key for key, value in vars(module).items() if callable(value)])
+            guess = f"did you mean {' or '.join(map(repr, matches))}?" if matches else "check the name"
+            raise ModelError(name, f"{module_name} has no function '{attribute}' - {guess}")
+        model = function(**{key: parse_value(text) for key, text in options.items()})
     except ModelError:
         raise
-    except Exception as error:  # anything, for it is the user's code
-        raise ModelError(name, f"failed with {type(error).__name__}: {shorten_error(error)}; try it in Python") from None
+    except Exception as error:  # user code can raise anything
+        raise ModelError(
+            name, f"failed with {type(error).__name__}: {shorten_error(error)}; call it in Python to debug it"
+        ) from None
     finally:
         if folder in sys.path:
             sys.path.remove(folder)
-    return made.eval() if isinstance(made, nn.Module) else made
+    return model.eval() if isinstance(model, nn.Module) else model
 
 
-def value_of(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """
-    >>> value_of("7"), value_of("true"), value_of("resnet18"), value_of("(1, 2)")
+    >>> parse_value("7"), parse_value("true"), parse_value("resnet18"), parse_value("(1, 2)")
     (7, True, 'resnet18', (1, 2))
     """
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
+    if text.lower() in CONSTANTS:
+        return CONSTANTS[text.lower()]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

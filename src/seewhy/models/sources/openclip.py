@@ -1,4 +1,4 @@
-"""CLIP models of open_clip: by name with a tag of published weights, or from a folder with its config."""
+"""CLIP models of open_clip: by name with a tag of published weights, or from a folder with a config."""
 
 from __future__ import annotations
 
@@ -12,179 +12,185 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.errors import ModelError, UnknownName
+from seewhy.errors import ModelError, UnknownName, shorten_error
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.loaded import LoadedModel
-from seewhy.models.sources.arch import DAMAGED, RANDOM, a_few, misfit, seeded
+from seewhy.images.resizing import Rule
+from seewhy.models.downloads import Log, download_from_hub, download_from_url
+from seewhy.models.loaded_model import EmbedText, LoadedModel
+from seewhy.models.sources.architecture import CORRUPT_HINT, RANDOM_NOTE, describe_mismatch, fixed_seed, join_first
 from seewhy.models.sources.repository import TOKENIZERS, Repository
-from seewhy.models.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
-from seewhy.models.weights import Log, fetch, fetch_from_hub, shorten_error, reading, refuse_other_formats
+from seewhy.models.sources.zeroshot import SIGMOID_NOTE, ZeroShot, normalize_rows
+from seewhy.models.weights import check_weights_format, convert_read_errors
 
 PREFIX = "open_clip/"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
 
-def load_openclip(text: str, log: Log, *, pretrained: bool) -> LoadedModel:
-    """`open_clip/NAME@TAG`; without weights (`pretrained=False`) the tag may be left out."""
-    library = import_open_clip(text)
-    name, _, tag = text.removeprefix(PREFIX).partition("@")
+def load_openclip(uri: str, log: Log, *, pretrained: bool) -> LoadedModel:
+    """Load `open_clip/NAME@TAG`. The tag is optional if there is only one, or with `pretrained=False`."""
+    library = import_open_clip(uri)
+    name, _, tag = uri.removeprefix(PREFIX).partition("@")
     if name not in (names := library.list_models()):
         raise UnknownName("open_clip model", name, names, "A CLIP model is open_clip/NAME@WEIGHTS.")
     tags = library.list_pretrained_tags_by_model(name)
     if pretrained and not tag:
         if len(tags) != 1:
             hint = (
-                f"choose one of {a_few(tags, 6)}, as in '{PREFIX}{name}@{tags[-1]}'"
+                f"choose one of {join_first(tags, 6)}, as in '{PREFIX}{name}@{tags[-1]}'"
                 if tags
-                else "pretrained=false builds it"
+                else "add pretrained=false for random weights"
             )
-            raise ModelError(text, f"open_clip has {len(tags)} sets of weights for it; {hint}")
+            raise ModelError(uri, f"open_clip has {len(tags)} sets of weights for it; {hint}")
         tag = tags[0]
     if tag and tag not in tags:
         raise UnknownName("weights", tag, tags, f"{PREFIX}{name} has {', '.join(tags) or 'none'}.")
     config = library.get_pretrained_cfg(name, tag) if tag else {}
     uri = f"{PREFIX}{name}@{tag}" if tag else f"{PREFIX}{name}"
-    path = fetch_tag(config, uri, log) if pretrained else None
-    choices = {f"image_{key}": config[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in config}
-    model = build(library, name, uri, path, choices, quick_gelu=bool(config.get("quick_gelu")))
+    path = get_weights_file(config, uri, log) if pretrained else None
+    settings = {f"image_{key}": config[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in config}
+    model = build(library, name, uri, path, settings, quick_gelu=bool(config.get("quick_gelu")))
 
-    def tokenizer() -> Any:
-        if repo := tokenizer_of(library, name):
-            remedy = f"on another machine run 'hf download {repo}' and copy that cache here"
-            fetch_from_hub(repo, TOKENIZERS, uri, log, remedy=remedy)  # quickly, or the reason why not
+    def load_tokenizer() -> Any:
+        if repo := find_tokenizer_repository(library, name):
+            # Downloaded here, because this fails fast and with a reason if there is no network.
+            remedy = f"on another machine run 'hf download {repo}' and copy that cache to this machine"
+            download_from_hub(repo, TOKENIZERS, uri, log, remedy=remedy)
         return read_tokenizer(library, name, uri)
 
-    return zero_shot(library, model, uri, tokenizer, random=path is None)
+    return build_zero_shot(library, model, uri, load_tokenizer, is_random=path is None)
 
 
-def load_openclip_folder(place: Repository, config: Path, *, pretrained: bool) -> LoadedModel:
-    """The CLIP model that `open_clip_config.json` describes."""
-    library = import_open_clip(place.uri)
-    if wants_code(json.loads(config.read_text("utf-8"))):
+def load_openclip_folder(repository: Repository, config: Path, *, pretrained: bool) -> LoadedModel:
+    """Load the CLIP model that `open_clip_config.json` describes."""
+    library, uri = import_open_clip(repository.uri), repository.uri
+    if trusts_remote_code(json.loads(config.read_text("utf-8"))):
         raise ModelError(
-            place.uri,
-            f"{config} says trust_remote_code, and seewhy does not run code from a repository; take that out, or load the "
-            "model yourself and give the module",
+            uri,
+            f"{config} sets trust_remote_code, and seewhy does not execute code from repositories; remove that setting, "
+            "or load the model yourself and pass the module",
         )
-    path = place.file(WEIGHTS) if pretrained else None  # open_clip has no weights in pieces
+    path = repository.get_file(WEIGHTS) if pretrained else None  # open_clip does not support sharded weights
     name = f"local-dir:{config.parent}"
-    model = build(library, name, place.uri, path, {})
+    model = build(library, name, uri, path, {})
 
-    def tokenizer() -> Any:
-        if tokenizer_of(library, name):
-            place.tokenizer()  # open_clip looks for it in that folder alone
-        return read_tokenizer(library, name, place.uri)
+    def load_tokenizer() -> Any:
+        if find_tokenizer_repository(library, name):
+            repository.get_tokenizer_folder()  # open_clip searches only this folder
+        return read_tokenizer(library, name, uri)
 
-    return zero_shot(library, model, place.uri, tokenizer, random=path is None)
+    return build_zero_shot(library, model, uri, load_tokenizer, is_random=path is None)
 
 
-def wants_code(config: Any) -> bool:
-    """Whether a config asks, anywhere in it, to run code that lies beside it.
+def trusts_remote_code(config: Any) -> bool:
+    """Return True if a config enables `trust_remote_code` at any depth.
 
-    >>> wants_code({"model_cfg": {"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}})
+    >>> trusts_remote_code({"model_cfg": {"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}})
     True
     """
     if isinstance(config, dict):
-        return any((key == "trust_remote_code" and value) or wants_code(value) for key, value in config.items())
-    return isinstance(config, list) and any(map(wants_code, config))
+        return any((key == "trust_remote_code" and value) or trusts_remote_code(value) for key, value in config.items())
+    return isinstance(config, list) and any(map(trusts_remote_code, config))
 
 
-def fetch_tag(config: dict[str, Any], uri: str, log: Log) -> Path:
+def get_weights_file(config: dict[str, Any], uri: str, log: Log) -> Path:
+    """Return the published weights of open_clip's pretrained config, from a cache or downloaded."""
     if hub := config.get("hf_hub"):
         repo, _, file = hub.rpartition("/")
-        remedy = f"on another machine run 'hf download {repo}', and give the folder here ('local-dir:FOLDER')"
-        return fetch_from_hub(repo, [file] if file else WEIGHTS[:2], uri, log, remedy=remedy)
-    return fetch(config["url"], uri, log)
+        remedy = f"on another machine run 'hf download {repo}' and pass the folder ('local-dir:FOLDER')"
+        return download_from_hub(repo, [file] if file else WEIGHTS[:2], uri, log, remedy=remedy)
+    return download_from_url(config["url"], uri, log)
 
 
 def build(
-    library: Any, name: str, uri: str, path: Path | None, choices: dict[str, Any], *, quick_gelu: bool = False
+    library: Any, name: str, uri: str, path: Path | None, settings: dict[str, Any], *, quick_gelu: bool = False
 ) -> Any:
-    """The CLIP model in eval mode, with the weights of `path`, or random ones."""
+    """Build the CLIP model in eval mode with the weights in `path`, or random ones."""
     if path is not None:
-        refuse_other_formats(path)
-    with seeded(), quiet():
+        check_weights_format(path)
+    with fixed_seed(), suppress_warnings():
         try:
-            # not its own loading: that goes to the hub first, and says what is wrong in pages
+            # load_weights=False: open_clip's loader contacts the hub first, and its errors fill pages.
             model = library.create_model_and_transforms(
-                name, load_weights=False, pretrained_text=False, force_quick_gelu=quick_gelu, **choices
+                name, load_weights=False, pretrained_text=False, force_quick_gelu=quick_gelu, **settings
             )[0]
-        except Exception as error:  # a part of the network may come from timm or transformers
+        except Exception as error:  # parts of the network may come from timm or transformers
             raise ModelError(uri, f"open_clip cannot build it ({shorten_error(error)}); check its config") from None
         if path is not None:
-            with reading(path, DAMAGED):
+            with convert_read_errors(path, CORRUPT_HINT):
                 try:
                     library.load_checkpoint(model, str(path))
                 except RuntimeError as error:
                     if "state_dict" in str(error):
-                        raise ModelError(
-                            uri, f"the weights {path} do not fit: {misfit(error)}; choose others"
-                        ) from None
+                        mismatch = describe_mismatch(error)
+                        raise ModelError(uri, f"the weights {path} do not fit: {mismatch}; choose others") from None
                     raise
     return model.eval()
 
 
-def zero_shot(library: Any, model: Any, uri: str, tokenizer: Callable[[], Any], *, random: bool) -> LoadedModel:
+def build_zero_shot(
+    library: Any, model: Any, uri: str, load_tokenizer: Callable[[], Any], *, is_random: bool
+) -> LoadedModel:
     scale = float(model.logit_scale.detach().exp())
     bias = 0.0 if model.logit_bias is None else float(model.logit_bias.detach())
     module = ZeroShot(model.visual, scale, bias).eval()
-    preprocess, notes = read_preprocess(library.get_model_preprocess_cfg(model))
-    notes += [RANDOM] if random else []
-    notes += [SIGMOID] if model.logit_bias is not None else []
-    return LoadedModel(module, preprocess, None, uri, tuple(notes), text_side(model, tokenizer))
+    preprocess, notes = convert_preprocess(library.get_model_preprocess_cfg(model))
+    notes += [RANDOM_NOTE] if is_random else []
+    notes += [SIGMOID_NOTE] if model.logit_bias is not None else []
+    return LoadedModel(module, preprocess, None, uri, tuple(notes), text_encoder(model, load_tokenizer))
 
 
-def read_preprocess(config: dict[str, Any]) -> tuple[Preprocess, list[str]]:
-    """
+def convert_preprocess(config: dict[str, Any]) -> tuple[Preprocess, list[str]]:
+    """Convert open_clip's preprocessing config, and note differences.
+
     >>> config = dict(size=224, mode="RGB", mean=(0, 0, 0), std=(1, 1, 1), interpolation="bicubic", resize_mode="squash")
-    >>> read_preprocess(config)[0].resize
+    >>> convert_preprocess(config)[0].resize
     (224, 224)
     """
     size = config["size"]
     height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
     mean, std = tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
-    how = config["interpolation"]
-    way = how if how in ("bilinear", "bicubic") else "bicubic"  # "random" is for training
+    name = config["interpolation"]
+    interpolation = name if name in ("bilinear", "bicubic") else "bicubic"  # "random" is for training
     mode = config["resize_mode"]
     if mode == "shortest":
         resize = height if height == width else (height, width)
-        return Preprocess((height, width), mean, std, way, resize, "exact" if height == width else "cover"), []
+        rule: Rule = "exact" if height == width else "cover"
+        return Preprocess((height, width), mean, std, interpolation, resize, rule), []
     if mode == "squash":
-        return Preprocess((height, width), mean, std, way, (height, width)), []
-    return Preprocess((height, width), mean, std, way, (height, width), "contain"), [
-        "preprocessing: what a photo does not fill has the mean colour; open_clip fills it with black"
+        return Preprocess((height, width), mean, std, interpolation, (height, width)), []
+    return Preprocess((height, width), mean, std, interpolation, (height, width), "contain"), [
+        "preprocessing: padding has the mean color; open_clip pads with black"
     ]
 
 
-def text_side(model: Any, tokenizer: Callable[[], Any]) -> EmbedText:
-    """Texts to their embeddings; the tokenizer is fetched and made at the first use."""
+def text_encoder(model: Any, load_tokenizer: Callable[[], Any]) -> EmbedText:
+    """Return a function that embeds texts; it loads the tokenizer on first use."""
     tokenizers: list[Any] = []
 
-    def embed(texts: Sequence[str]) -> Tensor:
+    def embed_text(texts: Sequence[str]) -> Tensor:
         if not tokenizers:
-            tokenizers.append(tokenizer())
+            tokenizers.append(load_tokenizer())
         with torch.no_grad():
-            return normalized(model.encode_text(tokenizers[0](list(texts))))
+            return normalize_rows(model.encode_text(tokenizers[0](list(texts))))
 
-    return embed
+    return embed_text
 
 
-def tokenizer_of(library: Any, name: str) -> str | None:
-    """The repository of the tokenizer, where it is not open_clip's own."""
-    found: str | None = (library.get_model_config(name) or {}).get("text_cfg", {}).get("hf_tokenizer_name")
-    return found
+def find_tokenizer_repository(library: Any, name: str) -> str | None:
+    """Return the hub repository of the tokenizer, or None for open_clip's own tokenizer."""
+    repo: str | None = (library.get_model_config(name) or {}).get("text_cfg", {}).get("hf_tokenizer_name")
+    return repo
 
 
 def read_tokenizer(library: Any, name: str, uri: str) -> Any:
     try:
-        with quiet():
+        with suppress_warnings():
             return library.get_tokenizer(name)
     except ImportError as error:
-        raise ModelError(
-            uri, f"its tokenizer needs a package that is not here ({shorten_error(error)}); pip install 'seewhy[hf]'"
-        ) from None
+        reason = shorten_error(error)
+        raise ModelError(uri, f"its tokenizer needs a missing package ({reason}); pip install 'seewhy[hf]'") from None
     except Exception as error:
-        raise ModelError(uri, f"its tokenizer cannot be used ({shorten_error(error)}); check its files") from None
+        raise ModelError(uri, f"its tokenizer cannot be loaded ({shorten_error(error)}); check its files") from None
 
 
 def import_open_clip(uri: str) -> Any:
@@ -196,11 +202,11 @@ def import_open_clip(uri: str) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warning that there are no weights yet."""
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
+def suppress_warnings() -> Iterator[None]:
+    """Suppress open_clip's log warning that the model has no weights yet."""
+    level = logging.root.manager.disable
+    logging.disable(max(level, logging.WARNING))
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(level)

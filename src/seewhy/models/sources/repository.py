@@ -1,4 +1,4 @@
-"""A folder with a model in it: on this machine, or as a repository of the Hugging Face hub."""
+"""`Repository`: a model in a local folder or in a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import ModelError, OfflineError
-from seewhy.models.weights import Log, fetch_from_hub, read_index
+from seewhy.models.downloads import Log, download_from_hub
+from seewhy.models.weights import read_shard_index
 
 HUB, SHORT, LOCAL = "hf-hub:", "hf/", "local-dir:"
 PREFIXES = (HUB, SHORT, LOCAL)
@@ -25,7 +26,7 @@ TOKENIZERS = (
 
 @dataclass(frozen=True)
 class Repository:
-    """Where the files of a model are: in `folder`, or in the hub's `name` at `revision`."""
+    """The location of a model's files: `folder`, or the hub's repository `name` at `revision`."""
 
     uri: str
     log: Log = dataclasses.field(repr=False)
@@ -33,61 +34,63 @@ class Repository:
     name: str = ""
     revision: str | None = None
 
-    def file(self, names: Sequence[str]) -> Path:
-        """The first of `names` that is there. Raises `ModelError` where none is, `OfflineError` as `fetch_from_hub`."""
+    def get_file(self, names: Sequence[str]) -> Path:
+        """Return the first of `names` that exists, downloaded if needed.
+
+        Raises `ModelError` if none exists, `OfflineError` like `download_from_hub`.
+        """
         if self.folder is None:
-            at = f" --revision {self.revision}" if self.revision else ""
+            option = f" --revision {self.revision}" if self.revision else ""
             remedy = (
-                f"on another machine run 'hf download {self.name}{at}', and give the folder here ('local-dir:FOLDER')"
+                f"on another machine run 'hf download {self.name}{option}' and pass the folder ('local-dir:FOLDER')"
             )
-            return fetch_from_hub(self.name, names, self.uri, self.log, self.revision, remedy)
+            return download_from_hub(self.name, names, self.uri, self.log, self.revision, remedy)
         for name in names:
             if (self.folder / name).is_file():
                 return self.folder / name
-        what = "has none of" if self.folder.is_dir() else "is no folder; it should have one of"
+        problem = "has none of" if self.folder.is_dir() else "is not a folder; it should have one of"
         raise ModelError(
-            self.uri, f"{self.folder} {what} {', '.join(names)}; save the model with save_pretrained(FOLDER)"
+            self.uri, f"{self.folder} {problem} {', '.join(names)}; save the model with save_pretrained(FOLDER)"
         )
 
-    def optional(self, names: Sequence[str]) -> Path | None:
-        """The first of `names` that is there, or None. Raises `OfflineError` where nobody can be asked."""
+    def find_file(self, names: Sequence[str]) -> Path | None:
+        """Like `get_file`, but return None if none exists. Raises `OfflineError` if that is unknown."""
         try:
-            return self.file(names)
+            return self.get_file(names)
         except OfflineError:
             raise
         except ModelError:
             return None
 
-    def tokenizer(self) -> Path:
-        """The folder with the files of the tokenizer, which are fetched. Raises as `file` where there are none."""
-        folder = self.file(TOKENIZERS).parent
+    def get_tokenizer_folder(self) -> Path:
+        """Return the folder with the tokenizer's files, downloaded if needed. Raises like `get_file`."""
+        folder = self.get_file(TOKENIZERS).parent
         for name in TOKENIZERS:
             try:
-                self.optional([name])
+                self.find_file([name])
             except OfflineError:
-                break  # what the cache has lies in the folder already
+                break  # cached files are in the folder already
         return folder
 
     def read_config(self) -> tuple[Repository, Path, dict[str, Any]]:
-        """This repository at the commit that its config is from, the config's path and its content."""
-        path = self.file(CONFIGS)
+        """Return this repository pinned to the commit of its config, the config's path and its content."""
+        path = self.get_file(CONFIGS)
         try:
             config = json.loads(path.read_text("utf-8"))
             if not isinstance(config, dict):
-                raise ValueError("no JSON object")
+                raise ValueError("not a JSON object")
         except (ValueError, OSError) as error:
-            raise ModelError(self.uri, f"{path} is damaged ({error}); download or save it again") from None
-        if self.folder is None:  # the other files from the same commit, even when another one is published meanwhile
+            raise ModelError(self.uri, f"{path} is corrupt ({error}); download or save it again") from None
+        if self.folder is None:  # take all files from one commit, even if a new one is published meanwhile
             return dataclasses.replace(self, revision=path.parent.name), path, config
         return self, path, config
 
-    def weights(self, names: Sequence[str] = WEIGHTS) -> Path:
-        """The file of weights; where they are in pieces, the list of the pieces, which are fetched too."""
-        names = [found for name in names for found in (name, f"{name}.index.json")]
-        path = self.file(names)
+    def get_weights_file(self, names: Sequence[str] = WEIGHTS) -> Path:
+        """Return the weights file, or the index of sharded weights, whose shards are downloaded too."""
+        path = self.get_file([file for name in names for file in (name, f"{name}.index.json")])
         if path.name.endswith(".index.json"):
-            for piece in read_index(path):
-                self.file([piece])
+            for shard in read_shard_index(path):
+                self.get_file([shard])
         return path
 
 
@@ -95,16 +98,16 @@ def is_repository(text: str) -> bool:
     return text.startswith(PREFIXES)
 
 
-def find_repository(text: str, log: Log) -> Repository:
-    """`hf-hub:ORG/NAME[@REVISION]`, `hf/ORG/NAME[@REVISION]` or `local-dir:FOLDER`.
+def parse_repository(text: str, log: Log) -> Repository:
+    """Parse `hf-hub:ORG/NAME[@REVISION]`, `hf/ORG/NAME[@REVISION]` or `local-dir:FOLDER`.
 
-    >>> find_repository("hf/google/vit-base-patch16-224@main", print).name
+    >>> parse_repository("hf/google/vit-base-patch16-224@main", print).name
     'google/vit-base-patch16-224'
     """
     if text.startswith(LOCAL):
         return Repository(text, log, Path(text.removeprefix(LOCAL)).expanduser())
-    given = text.removeprefix(HUB) if text.startswith(HUB) else text.removeprefix(SHORT)
-    match = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?:@(\S+))?", given)
+    name = text.removeprefix(HUB) if text.startswith(HUB) else text.removeprefix(SHORT)
+    match = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?:@(\S+))?", name)
     if not match:
-        raise ModelError(text, "not a name on the Hugging Face hub; a model there is hf/ORG/NAME[@REVISION]")
+        raise ModelError(text, "is not a valid name on the Hugging Face hub; use hf/ORG/NAME[@REVISION]")
     return Repository(text, log, None, match[1], match[2])

@@ -1,4 +1,4 @@
-"""timm's networks, by name and by a config.json."""
+"""Networks of timm, by name or from a config.json."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from torch import nn
 
 from seewhy.errors import ModelError
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.sources.arch import DAMAGED, HINT, Architecture
-from seewhy.models.weights import Log, Weights, fetch, fetch_from_hub, read_weights
+from seewhy.models.downloads import Log, download_from_hub, download_from_url
+from seewhy.models.sources.architecture import CORRUPT_HINT, HINT, Architecture
+from seewhy.models.weights import Weights, read_weights
 
 
 @dataclass(frozen=True)
-class TimmArch(Architecture):
+class TimmArchitecture(Architecture):
+    """A network of timm with one set of its published weights."""
+
     @functools.cached_property
     def config(self) -> Any:
-        """timm's own record of the weights: where they are, input size, mean, classifier, ..."""
+        """timm's `PretrainedCfg`: location of the weights, input size, mean, classifier, ..."""
         import timm
 
         return timm.get_pretrained_cfg(self.name)
@@ -30,26 +33,28 @@ class TimmArch(Architecture):
         return f"timm/{self.config.architecture}" + (f".{self.config.tag}" if self.config.tag else "")
 
     @property
-    def classes(self) -> int:
+    def num_classes(self) -> int:
         return int(self.config.num_classes)
 
     def preprocess(self) -> Preprocess:
-        return timm_preprocess(self.config.to_dict())
+        return preprocess_from_timm(self.config.to_dict())
 
     def labels(self) -> tuple[str, ...] | None:
-        return imagenet_labels(self.classes)
+        return imagenet_labels(self.num_classes)
 
-    def fetch(self, log: Log) -> Weights:
+    def load_weights(self, log: Log) -> Weights:
         config = self.config
         if config.hf_hub_id:
-            # the names, in the order, that timm itself tries
+            # the same names in the same order as timm
             names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-            path = fetch_from_hub(config.hf_hub_id, names, self.uri, log)
+            path = download_from_hub(config.hf_hub_id, names, self.uri, log)
         elif config.url:
-            path = fetch(config.url, self.uri, log)
+            path = download_from_url(config.url, self.uri, log)
         else:
-            raise ModelError(self.uri, f"timm has no weights for it; give yours: 'weights.pth?arch={self.uri}'. {HINT}")
-        return read_weights(path, DAMAGED)[0]
+            raise ModelError(
+                self.uri, f"timm has no weights for it; pass your own: 'weights.pth?arch={self.uri}'. {HINT}"
+            )
+        return read_weights(path, CORRUPT_HINT)[0]
 
     def count_classes(self, weights: Weights) -> int | None:
         names = self.config.classifier or ()
@@ -57,27 +62,27 @@ class TimmArch(Architecture):
         classifier = weights.get(f"{first}.weight")
         return None if classifier is None else classifier.shape[0]
 
-    def make(self, weights: Weights, classes: int) -> nn.Module:
+    def build_with_weights(self, weights: Weights, num_classes: int) -> nn.Module:
         import timm
 
-        # as if they were the published weights: timm renames old layers, resizes position embeddings, checks names
-        overlay = dict(state_dict=weights, num_classes=classes)
+        # Passed as if published, timm renames layers of old files, resizes position embeddings and checks names.
+        overlay = dict(state_dict=weights, num_classes=num_classes)
         network: nn.Module = timm.create_model(
-            self.name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay
+            self.name, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=overlay
         )
         record: Any = network.pretrained_cfg
-        record.pop("state_dict", None)  # a second copy of every weight
+        record.pop("state_dict", None)  # a second copy of all weights
         return network
 
-    def blank(self, classes: int) -> nn.Module:
+    def build_without_weights(self, num_classes: int) -> nn.Module:
         import timm
 
-        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=classes)
+        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=num_classes)
         return network
 
 
-def from_folder(folder: Path, weights: Weights | None) -> nn.Module:
-    """The network that `config.json` in the folder describes, as timm's `save_for_hf` and the hub have it."""
+def build_from_folder(folder: Path, weights: Weights | None) -> nn.Module:
+    """Build the network of a `config.json` in the format of timm's `save_for_hf` and of the hub."""
     import timm
 
     source = f"local-dir:{folder}"
@@ -90,22 +95,22 @@ def from_folder(folder: Path, weights: Weights | None) -> nn.Module:
     return network
 
 
-def named_labels(config: Mapping[str, Any], classes: int) -> tuple[str, ...] | None:
-    """The labels in a `pretrained_cfg` of the hub: descriptions where there are some, else the names.
+def labels_from_config(config: Mapping[str, Any], num_classes: int) -> tuple[str, ...] | None:
+    """Return the labels in a `pretrained_cfg` of the hub: descriptions if it has any, otherwise names.
 
-    >>> named_labels({"label_names": ["n1", "n2"], "label_descriptions": {"n1": "cat"}}, 2)
+    >>> labels_from_config({"label_names": ["n1", "n2"], "label_descriptions": {"n1": "cat"}}, 2)
     ('cat', 'n2')
     """
-    names, described = config.get("label_names"), config.get("label_descriptions")
-    if names and len(names) == classes:
-        if isinstance(described, Mapping):
-            return tuple(str(described.get(name, name)) for name in names)
-        return tuple(map(str, described if described and len(described) == classes else names))
-    return imagenet_labels(classes)
+    names, descriptions = config.get("label_names"), config.get("label_descriptions")
+    if names and len(names) == num_classes:
+        if isinstance(descriptions, Mapping):
+            return tuple(str(descriptions.get(name, name)) for name in names)
+        return tuple(map(str, descriptions if descriptions and len(descriptions) == num_classes else names))
+    return imagenet_labels(num_classes)
 
 
-def timm_preprocess(config: dict[str, Any]) -> Preprocess:
-    """What a timm `pretrained_cfg` says about the picture."""
+def preprocess_from_timm(config: dict[str, Any]) -> Preprocess:
+    """Return the preprocessing of a timm `pretrained_cfg`."""
     from timm.data.config import resolve_data_config
 
     resolve: Any = resolve_data_config
@@ -113,20 +118,20 @@ def timm_preprocess(config: dict[str, Any]) -> Preprocess:
 
 
 @functools.cache
-def imagenet_labels(classes: int) -> tuple[str, ...] | None:
-    """The classes of the ImageNet variant with that many; None where there is none.
+def imagenet_labels(num_classes: int) -> tuple[str, ...] | None:
+    """Return the labels of the ImageNet variant with this number of classes, or None if there is none.
 
     >>> imagenet_labels(1000)[0], imagenet_labels(7)
     ('tench, Tinca tinca', None)
     """
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
-    subset = infer_imagenet_subset({"num_classes": classes})
+    subset = infer_imagenet_subset({"num_classes": num_classes})
     return tuple(ImageNetInfo(subset).label_descriptions()) if subset else None
 
 
-def timm_names() -> list[str]:
-    """The models of timm, each with each name of its published weights."""
+def list_timm_names() -> list[str]:
+    """Return "NAME.TAG" for each set of published weights in timm."""
     import timm
 
     return list(timm.list_models(pretrained=True))

@@ -1,4 +1,4 @@
-"""torchvision's networks: classifiers, and those that segment and detect."""
+"""Networks of torchvision: classification, segmentation and detection."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import nn
 
 from seewhy.errors import ModelError, UnknownName
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.sources.arch import DAMAGED, Architecture
-from seewhy.models.weights import Log, Weights, fetch, reading
+from seewhy.models.downloads import Log, download_from_url
+from seewhy.models.sources.architecture import CORRUPT_HINT, Architecture
+from seewhy.models.weights import Weights, convert_read_errors
 
 TASKS = ("segmentation", "detection")
-# converted from Caffe2, where batch norms have no epsilon; torchvision does this for these weights too
-EPS_0 = (
+# Converted from Caffe2, whose batch norms have no epsilon; torchvision sets it to 0 for these weights too.
+ZERO_EPSILON = (
     "fasterrcnn_resnet50_fpn",
     "keypointrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn",
@@ -26,12 +27,14 @@ EPS_0 = (
 
 
 @dataclass(frozen=True)
-class TorchvisionArch(Architecture):
+class TorchvisionArchitecture(Architecture):
+    """A network of torchvision with one set of its published weights."""
+
     weights: str = "DEFAULT"
 
     @functools.cached_property
     def entry(self) -> Any:
-        """torchvision's own record of the weights: url, transforms, meta."""
+        """torchvision's enum member of the weights: url, transforms, meta."""
         from torchvision.models import get_model_weights  # type: ignore[import-untyped]
 
         entries = get_model_weights(self.name)
@@ -45,7 +48,7 @@ class TorchvisionArch(Architecture):
         return f"torchvision/{self.name}@{self.entry.name}"
 
     @property
-    def classes(self) -> int:
+    def num_classes(self) -> int:
         return len(self.entry.meta["categories"] or ())
 
     def preprocess(self) -> Preprocess:
@@ -54,117 +57,116 @@ class TorchvisionArch(Architecture):
             size = (preset.resize_size[0],) * 2
             return Preprocess(size, tuple(preset.mean), tuple(preset.std), preset.interpolation.value, size)
         if self.task == "detection":
-            size = detector_size(self.name)
+            size = get_detector_size(self.name)
             return Preprocess(size, (0.0,) * 3, (1.0,) * 3, "bilinear", size)
         return Preprocess.from_torchvision(preset)
 
     def notes(self) -> list[str]:
         if self.task == "segmentation":
             short = self.entry.transforms().resize_size[0]
-            return [f"preprocessing: squashed to {short}x{short}; torchvision's own keeps the photo's proportions"]
+            return [f"preprocessing: squashed to {short}x{short}; torchvision's own keeps the aspect ratio"]
         if self.task == "detection":
             return [
-                "preprocessing: squashed to a square of a size that the network's own resize leaves as it is; it "
-                "normalizes by itself, and boxes are in pixels of the input"
+                "preprocessing: squashed to a square of the size that the network resizes to internally; the network "
+                "normalizes the image itself, and boxes are in input pixels"
             ]
         return []
 
     @functools.cached_property
     def task(self) -> str:
         """ "segmentation", "detection" or "" for a classifier."""
-        return next((task for task in TASKS if self.name in names_of(task)), "")
+        return next((task for task in TASKS if self.name in list_names(task)), "")
 
     def labels(self) -> tuple[str, ...] | None:
         return tuple(self.entry.meta["categories"] or ()) or None
 
-    def fetch(self, log: Log) -> Weights:
-        if not self.classes:
-            raise ModelError(self.uri, "these weights have no classifier; choose others, or leave '@...' out")
-        path = fetch(self.entry.url, self.uri, log)
-        with reading(path, DAMAGED):
-            # its own reader, for it also knows the files of before PyTorch 1.6
+    def load_weights(self, log: Log) -> Weights:
+        if not self.num_classes:
+            raise ModelError(self.uri, "these weights have no classifier; choose other weights, or omit '@...'")
+        path = download_from_url(self.entry.url, self.uri, log)
+        with convert_read_errors(path, CORRUPT_HINT):
+            # torchvision's reader also supports files from before PyTorch 1.6.
             weights: Weights = self.entry.get_state_dict(
                 weights_only=True, check_hash=True, progress=False, map_location="cpu"
             )
         return weights
 
     def count_classes(self, weights: Weights) -> int | None:
-        usual = r"(?:fc|head|heads\.head|classifier(?:\.(\d+))?)\.weight"
+        pattern = r"(?:fc|head|heads\.head|classifier(?:\.(\d+))?)\.weight"
         for name in ("roi_heads.box_predictor.cls_score.weight", "classifier.low_classifier.weight"):
             if name in weights:
                 return weights[name].shape[0]
         if self.task == "detection":
-            return None  # one-stage detectors: classes times anchors
-        found = [(int(match[1] or 0), key) for key in weights if (match := re.fullmatch(usual, key))]
-        return weights[max(found)[1]].shape[0] if found else None
+            return None  # one-stage detectors: the head has classes x anchors outputs
+        heads = [(int(match[1] or 0), key) for key in weights if (match := re.fullmatch(pattern, key))]
+        return weights[max(heads)[1]].shape[0] if heads else None
 
-    def make(self, weights: Weights, classes: int) -> nn.Module:
+    def build_with_weights(self, weights: Weights, num_classes: int) -> nn.Module:
         from torchvision.models import get_model
 
-        # saved after the heads that only training uses had been thrown away
-        if self.heads and not any(key.lower().startswith("aux") for key in weights):
-            network = self.blank(classes)
+        # weights saved without the auxiliary heads, which only training uses
+        if self.no_auxiliary_heads and not any(key.lower().startswith("aux") for key in weights):
+            network = self.build_without_weights(num_classes)
             network.load_state_dict(weights)
         else:
-            network = get_model(self.name, weights=stand_in(self.entry, weights, classes))
-        if self.name in EPS_0:
+            network = get_model(self.name, weights=enum_member_with_weights(self.entry, weights, num_classes))
+        if self.name in ZERO_EPSILON:
             from torchvision.models.detection._utils import overwrite_eps  # type: ignore[import-untyped]
 
             overwrite_eps(network, 0.0)
         return network
 
     @property
-    def heads(self) -> dict[str, Any]:
-        """What leaves the training-only heads out, for networks that have such heads."""
+    def no_auxiliary_heads(self) -> dict[str, Any]:
+        """Arguments that build a network without its auxiliary heads; empty if it has none."""
         if self.name in ("googlenet", "inception_v3"):
             return dict(aux_logits=False, transform_input=True, init_weights=False)
         return dict(aux_loss=False) if self.name.startswith(("fcn_", "deeplabv3_")) else {}
 
-    def blank(self, classes: int) -> nn.Module:
+    def build_without_weights(self, num_classes: int) -> nn.Module:
         from torchvision.models import get_model
 
         if self.task:
             network: nn.Module = get_model(
-                self.name, weights=None, weights_backbone=None, num_classes=classes, **self.heads
+                self.name, weights=None, weights_backbone=None, num_classes=num_classes, **self.no_auxiliary_heads
             )
             return network
-        network = get_model(self.name, weights=None, num_classes=classes, **self.heads)
+        network = get_model(self.name, weights=None, num_classes=num_classes, **self.no_auxiliary_heads)
         return network
 
 
-def detector_size(name: str) -> tuple[int, int]:
-    """The square of the shorter side, or of the fixed size, to which a detector resizes pictures by itself.
+def get_detector_size(name: str) -> tuple[int, int]:
+    """Return the square that a detector's internal resize does not change.
 
-    >>> detector_size("ssd300_vgg16"), detector_size("fcos_resnet50_fpn")
+    >>> get_detector_size("ssd300_vgg16"), get_detector_size("fcos_resnet50_fpn")
     ((300, 300), (800, 800))
     """
-    number = re.search(r"(300|320)", name)
-    return (int(number[1]) if number else 800,) * 2
+    fixed = re.search(r"(300|320)", name)
+    return (int(fixed[1]) if fixed else 800,) * 2
 
 
-def stand_in(entry: Any, weights: Weights, classes: int) -> Any:
-    """A record like `entry` that hands out `weights`.
+def enum_member_with_weights(entry: Any, weights: Weights, num_classes: int) -> Any:
+    """Return a copy of torchvision's weights enum member whose `get_state_dict` returns `weights`.
 
-    torchvision makes some networks differently when they are given weights (input size, auxiliary heads, channel
-    order, old names of layers), but would read the file with pickle itself. So its builder gets a record of the same
-    kind that has read the file already.
+    torchvision builds some networks differently if they get weights (input size, auxiliary heads, channel order,
+    layer names of old files), but would unpickle the file itself. A member with the loaded weights avoids that.
     """
-    record = object.__new__(type(entry))
-    record._name_ = entry.name
-    record._value_ = dataclasses.replace(entry.value, meta={**entry.meta, "categories": range(classes)})
-    record.get_state_dict = lambda *args, **options: weights
-    return record
+    member = object.__new__(type(entry))
+    member._name_ = entry.name
+    member._value_ = dataclasses.replace(entry.value, meta={**entry.meta, "categories": range(num_classes)})
+    member.get_state_dict = lambda *args, **options: weights
+    return member
 
 
-def torchvision_names() -> list[str]:
-    """The models of torchvision that classify, segment or detect."""
-    return sorted([*names_of(""), *(name for task in TASKS for name in names_of(task))])
+def list_torchvision_names() -> list[str]:
+    """Return the models of torchvision for classification, segmentation and detection."""
+    return sorted([*list_names(""), *(name for task in TASKS for name in list_names(task))])
 
 
 @functools.cache
-def names_of(task: str) -> tuple[str, ...]:
+def list_names(task: str) -> tuple[str, ...]:
     """
-    >>> names_of("segmentation")[0]
+    >>> list_names("segmentation")[0]
     'deeplabv3_mobilenet_v3_large'
     """
     import torchvision  # type: ignore[import-untyped]

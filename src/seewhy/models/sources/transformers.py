@@ -1,4 +1,4 @@
-"""Networks of transformers: classifiers, segmentation, detection, and CLIP, from a `config.json` with a `model_type`."""
+"""Networks of transformers: classification, segmentation, detection and CLIP, from a `config.json` with a `model_type`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import ModelError, OfflineError
+from seewhy.errors import ModelError, OfflineError, shorten_error
 from seewhy.images.preprocess import Preprocess
-from seewhy.models.loaded import LoadedModel
-from seewhy.models.sources.arch import RANDOM, a_few, seeded
-from seewhy.models.sources.processor import from_processor
+from seewhy.models.loaded_model import EmbedText, LoadedModel
+from seewhy.models.sources.architecture import RANDOM_NOTE, fixed_seed, join_first
+from seewhy.models.sources.processor import preprocess_from_processor
 from seewhy.models.sources.repository import Repository
-from seewhy.models.sources.zeroshot import SIGMOID, EmbedText, ZeroShot, normalized
-from seewhy.models.weights import shorten_error, refuse_other_formats
+from seewhy.models.sources.zeroshot import SIGMOID_NOTE, ZeroShot, normalize_rows
+from seewhy.models.weights import check_weights_format
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 class VisionTower(nn.Module):
-    """The picture side of CLIP or SigLIP: pixels to the features that are compared with texts."""
+    """The image encoder of CLIP or SigLIP: pixels to the features that are compared with texts."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -35,120 +35,124 @@ class VisionTower(nn.Module):
         return features
 
 
-def load_transformers(place: Repository, config: Path, *, pretrained: bool) -> LoadedModel:
-    """The network that the `config.json` describes, with its image processor and its labels."""
-    library, uri = import_transformers(place.uri), place.uri
-    with quiet(library), explained(uri, f"transformers cannot build it from {config}"):
-        settings = library.AutoConfig.from_pretrained(config.parent, local_files_only=True, trust_remote_code=False)
-        kind = find_class(library, settings, uri)
+def load_transformers(repository: Repository, config_file: Path, *, pretrained: bool) -> LoadedModel:
+    """Load the network of a `config.json` with its image processor and labels."""
+    library, uri = import_transformers(repository.uri), repository.uri
+    with suppress_output(library), convert_errors(uri, f"transformers cannot build it from {config_file}"):
+        config = library.AutoConfig.from_pretrained(config_file.parent, local_files_only=True, trust_remote_code=False)
+        model_class = find_model_class(library, config, uri)
     notes = []
-    with quiet(library), seeded():
+    with suppress_output(library), fixed_seed():
         if pretrained:
-            path = place.weights()
+            path = repository.get_weights_file()
             if path.suffix == ".bin":
-                refuse_other_formats(path)
-            with explained(uri, f"its weights {path} cannot be used"):
-                model, report = kind.from_pretrained(
-                    path.parent, config=settings, local_files_only=True, output_loading_info=True
+                check_weights_format(path)
+            with convert_errors(uri, f"its weights {path} cannot be loaded"):
+                model, report = model_class.from_pretrained(
+                    path.parent, config=config, local_files_only=True, output_loading_info=True
                 )
             if missing := sorted(report["missing_keys"]):
-                notes.append(f"not in the file, so random: {a_few(missing)}")
+                notes.append(f"missing in the weights, so random: {join_first(missing)}")
         else:
-            with explained(uri, f"transformers cannot build it from {config}"):
-                model = kind(settings)
-            notes.append(RANDOM)
+            with convert_errors(uri, f"transformers cannot build it from {config_file}"):
+                model = model_class(config)
+            notes.append(RANDOM_NOTE)
     model = model.float().eval()
-    preprocess, said = read_preprocess(library, place, settings)
-    notes += said
+    preprocess, preprocess_notes = read_preprocess(library, repository, config)
+    notes += preprocess_notes
     if hasattr(model, "vision_model") and hasattr(model, "text_model"):
-        return zero_shot(library, place, model, preprocess, notes)
+        return build_zero_shot(library, repository, model, preprocess, notes)
     if getattr(model, "main_input_name", "pixel_values") != "pixel_values":
-        raise ModelError(uri, f"{kind.__name__} takes {model.main_input_name}, not pictures; choose a vision model")
-    return LoadedModel(model, preprocess, read_labels_of(settings, kind.__name__), uri, tuple(notes))
-
-
-def find_class(library: Any, settings: Any, uri: str) -> Any:
-    """The class that the config names; where it names none, the classifier for its type, else the bare network."""
-    for name in settings.architectures or ():
-        kind = getattr(library, name, None)
-        if isinstance(kind, type) and issubclass(kind, library.PreTrainedModel):
-            return kind
-    if getattr(settings, "auto_map", None):
         raise ModelError(
-            uri, "needs code from its repository, which seewhy does not run; load it yourself, give the module"
+            uri, f"{model_class.__name__} takes {model.main_input_name}, not images; choose a vision model"
+        )
+    return LoadedModel(model, preprocess, read_config_labels(config, model_class.__name__), uri, tuple(notes))
+
+
+def find_model_class(library: Any, config: Any, uri: str) -> Any:
+    """Return the class that the config names; otherwise the classifier of its type, otherwise the bare network."""
+    for name in config.architectures or ():
+        model_class = getattr(library, name, None)
+        if isinstance(model_class, type) and issubclass(model_class, library.PreTrainedModel):
+            return model_class
+    if getattr(config, "auto_map", None):
+        raise ModelError(
+            uri,
+            "needs code from its repository, which seewhy does not execute; load the model yourself and pass the module",
         )
     for auto in (library.AutoModelForImageClassification, library.AutoModel):
-        if type(settings) in auto._model_mapping:
-            return auto._model_mapping[type(settings)]
-    raise ModelError(uri, f"transformers has no network for the type '{settings.model_type}'; install a newer one")
+        if type(config) in auto._model_mapping:
+            return auto._model_mapping[type(config)]
+    raise ModelError(
+        uri, f"this version of transformers does not support the type '{config.model_type}'; install a newer version"
+    )
 
 
-def read_preprocess(library: Any, place: Repository, settings: Any) -> tuple[Preprocess | None, list[str]]:
-    path, why = None, f"there is no {PROCESSORS[0]}"
+def read_preprocess(library: Any, repository: Repository, config: Any) -> tuple[Preprocess | None, list[str]]:
+    path, reason = None, f"there is no {PROCESSORS[0]}"
     try:
-        path = place.optional(PROCESSORS)
+        path = repository.find_file(PROCESSORS)
     except OfflineError:
-        why = f"{PROCESSORS[0]} is not on this machine and could not be asked for"
+        reason = f"{PROCESSORS[0]} is not on this machine and could not be downloaded"
     if path is None:
-        inner = getattr(settings, "vision_config", settings)
-        size = getattr(inner, "image_size", None)
+        size = getattr(getattr(config, "vision_config", config), "image_size", None)
         size = size if isinstance(size, int) else 224
         return Preprocess.imagenet(size), [
-            f"preprocessing: {why}, so ImageNet's at {size}x{size} is assumed, which may be wrong"
+            f"preprocessing: {reason}, so ImageNet's at {size}x{size} is assumed, which may be wrong"
         ]
-    with quiet(library), explained(place.uri, f"its image processor {path} cannot be used"):
-        # Pillow's resize, as in training; the default resizes tensors
-        choice = {"backend": "pil"} if int(library.__version__.split(".")[0]) >= 5 else {"use_fast": False}
+    with suppress_output(library), convert_errors(repository.uri, f"its image processor {path} cannot be loaded"):
+        # Resize with Pillow, as in training; the default backend resizes tensors.
+        backend = {"backend": "pil"} if int(library.__version__.split(".")[0]) >= 5 else {"use_fast": False}
         processor = library.AutoImageProcessor.from_pretrained(
-            path.parent, local_files_only=True, trust_remote_code=False, **choice
+            path.parent, local_files_only=True, trust_remote_code=False, **backend
         )
-        return from_processor(processor)
+        return preprocess_from_processor(processor)
 
 
-def read_labels_of(settings: Any, kind: str) -> tuple[str, ...] | None:
-    """The labels in the config, unless they are the library's own "LABEL_0" or there is no head to use them."""
-    names = {int(index): str(name) for index, name in (getattr(settings, "id2label", None) or {}).items()}
-    if "For" not in kind or not names or all(name == f"LABEL_{index}" for index, name in names.items()):
+def read_config_labels(config: Any, class_name: str) -> tuple[str, ...] | None:
+    """Return the labels in the config; None for placeholders ("LABEL_0") and for networks without a head."""
+    names = {int(index): str(name) for index, name in (getattr(config, "id2label", None) or {}).items()}
+    if "For" not in class_name or not names or all(name == f"LABEL_{index}" for index, name in names.items()):
         return None
     return tuple(names.get(index, f"class {index}") for index in range(max(names) + 1))
 
 
-def zero_shot(
-    library: Any, place: Repository, model: Any, preprocess: Preprocess | None, notes: list[str]
+def build_zero_shot(
+    library: Any, repository: Repository, model: Any, preprocess: Preprocess | None, notes: list[str]
 ) -> LoadedModel:
     bias = getattr(model, "logit_bias", None)
     module = ZeroShot(
         VisionTower(model), float(model.logit_scale.detach().exp()), float(bias.detach()) if bias is not None else 0.0
     )
-    notes = notes if bias is None else [*notes, SIGMOID]
-    embed = text_side(library, place, model)
-    return LoadedModel(module.eval(), preprocess, None, place.uri, tuple(notes), embed)
+    notes = notes if bias is None else [*notes, SIGMOID_NOTE]
+    encoder = text_encoder(library, repository, model)
+    return LoadedModel(module.eval(), preprocess, None, repository.uri, tuple(notes), encoder)
 
 
-def text_side(library: Any, place: Repository, model: Any) -> EmbedText:
-    """Texts to their embeddings; the tokenizer is fetched at the first use."""
+def text_encoder(library: Any, repository: Repository, model: Any) -> EmbedText:
+    """Return a function that embeds texts; it loads the tokenizer on first use."""
     tokenizers: list[Any] = []
-    text, projection = model.text_model, getattr(model, "text_projection", None)
+    text_model, projection = model.text_model, getattr(model, "text_projection", None)
 
-    def embed(texts: Sequence[str]) -> Tensor:
+    def embed_text(texts: Sequence[str]) -> Tensor:
         if not tokenizers:
-            tokenizers.append(read_tokenizer(library, place))
-        siglip = "siglip" in model.config.model_type  # trained on texts filled up to full length
+            tokenizers.append(read_tokenizer(library, repository))
+        is_siglip = "siglip" in model.config.model_type  # trained on texts padded to full length
         tokens = tokenizers[0](
-            list(texts), padding="max_length" if siglip else True, truncation=True, return_tensors="pt",
+            list(texts), padding="max_length" if is_siglip else True, truncation=True, return_tensors="pt",
             max_length=model.config.text_config.max_position_embeddings,
         )  # fmt: skip
         with torch.no_grad():
-            mask = None if siglip else tokens["attention_mask"]
-            features = text(input_ids=tokens["input_ids"], attention_mask=mask).pooler_output
-            return normalized(features if projection is None else projection(features))
+            mask = None if is_siglip else tokens["attention_mask"]
+            features = text_model(input_ids=tokens["input_ids"], attention_mask=mask).pooler_output
+            return normalize_rows(features if projection is None else projection(features))
 
-    return embed
+    return embed_text
 
 
-def read_tokenizer(library: Any, place: Repository) -> Any:
-    folder = place.tokenizer()
-    with quiet(library), explained(place.uri, f"its tokenizer in {folder} cannot be used"):
+def read_tokenizer(library: Any, repository: Repository) -> Any:
+    folder = repository.get_tokenizer_folder()
+    with suppress_output(library), convert_errors(repository.uri, f"its tokenizer in {folder} cannot be loaded"):
         return library.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -161,26 +165,26 @@ def import_transformers(uri: str) -> Any:
 
 
 @contextmanager
-def explained(uri: str, what: str) -> Iterator[None]:
-    """Whatever the library raises, as one line."""
+def convert_errors(uri: str, problem: str) -> Iterator[None]:
+    """Convert any exception of the library into a one-line `ModelError`."""
     try:
         yield
     except ModelError:
         raise
-    except Exception as error:  # of many kinds, some with pages of text
-        raise ModelError(uri, f"{what} ({shorten_error(error)}); check the files") from None
+    except Exception as error:  # of many types, some with pages of text
+        raise ModelError(uri, f"{problem} ({shorten_error(error)}); check the files") from None
 
 
 @contextmanager
-def quiet(library: Any) -> Iterator[None]:
-    """No progress bars and no reports on stderr; the notes say what matters."""
+def suppress_output(library: Any) -> Iterator[None]:
+    """Disable the library's progress bars and its load reports on stderr; the notes contain the relevant facts."""
     log = library.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    level, has_progress_bar = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
     try:
         yield
     finally:
         log.set_verbosity(level)
-        if bars:
+        if has_progress_bar:
             log.enable_progress_bar()

@@ -1,9 +1,8 @@
-"""What stands behind the question mark of a model's name, `?key=value&key=value`, and what it may say."""
+"""Options in a model URI, `?key=value&key=value`: parsing and validation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
 from seewhy.errors import ModelError, UnknownName
@@ -11,57 +10,48 @@ from seewhy.errors import ModelError, UnknownName
 FILE_OPTIONS = ("arch", "num_classes", "labels")
 NAME_OPTIONS = ("pretrained", "num_classes", "labels")
 CLIP_OPTIONS = ("pretrained", "labels")
+EMBEDDED_OPTIONS = ("labels",)
 FILE_EXAMPLE = "weights.pth?arch=timm/resnet18"
 
 
-def parse(text: str) -> dict[str, str]:
+def parse_options(text: str) -> dict[str, str]:
     """
-    >>> parse("arch=timm/resnet18&labels=a+b.txt")
+    >>> parse_options("arch=timm/resnet18&labels=a+b.txt")
     {'arch': 'timm/resnet18', 'labels': 'a+b.txt'}
     """
-    # a plus sign in a file name is a plus sign, not a blank
+    # parse_qsl decodes "+" as a space, but "+" is legal in file names.
     return dict(parse_qsl(text.replace("+", "%2B"), keep_blank_values=True))
 
 
-def check_options(source: str, given: Mapping[str, str], known: Iterable[str]) -> None:
-    known = tuple(known)
-    for name in given:
-        if name not in known:
-            raise UnknownName("option", name, known, f"'{source}?' takes {', '.join(known)}.")
+def check_options(source: str, options: Mapping[str, str], valid: Iterable[str]) -> None:
+    valid = tuple(valid)
+    for name in options:
+        if name not in valid:
+            raise UnknownName("option", name, valid, f"'{source}?' takes {', '.join(valid)}.")
 
 
-def yes_or_no(source: str, text: str) -> bool:
+def parse_boolean(source: str, text: str) -> bool:
     """
-    >>> yes_or_no("timm/resnet18", "False")
+    >>> parse_boolean("timm/resnet18", "False")
     False
     """
     if text.lower() not in ("true", "false"):
-        raise ModelError(source, f"pretrained={text}: say pretrained=true or pretrained=false")
+        raise ModelError(source, f"pretrained={text}: use pretrained=true or pretrained=false")
     return text.lower() == "true"
 
 
-def whole_number(source: str, text: str) -> int:
+def parse_num_classes(source: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise ModelError(source, f"num_classes={text}: a number of classes is a whole number from 1 on")
+        raise ModelError(source, f"num_classes={text}: must be an integer of at least 1")
     return int(text)
 
 
-def check_head(uri: str, wanted: int, published: int) -> None:
-    """Raise `ModelError` where published weights would get a head that nobody has trained."""
-    if wanted != published:
+def check_num_classes(uri: str, requested: int, published: int) -> None:
+    """Raise `ModelError` if published weights would get a head that is not trained."""
+    if requested != published:
         raise ModelError(
             uri,
-            f"its published weights have {published} classes, and a head for {wanted} would be random; give the weights "
-            f"that you trained ('weights.pth?arch={uri}&num_classes={wanted}'), or add pretrained=false for random ones",
+            f"its published weights have {published} classes, and a head for {requested} would be random; pass the "
+            f"weights that you trained ('weights.pth?arch={uri}&num_classes={requested}'), or add pretrained=false for "
+            "random weights",
         )
-
-
-def given_labels(text: str) -> Sequence[str] | str:
-    """Labels as they stand in a name: a file of them, or themselves with commas between.
-
-    >>> given_labels("cat, dog"), given_labels("cat"), given_labels("names.txt")
-    (['cat', 'dog'], ['cat'], 'names.txt')
-    """
-    if Path(text).expanduser().is_file() or ("," not in text and Path(text).suffix):
-        return text
-    return [label.strip() for label in text.split(",")]

@@ -1,9 +1,9 @@
-"""`ZeroShot`: the picture side of CLIP as a classifier, whose classes are texts."""
+"""`ZeroShot`: the image encoder of CLIP as a classifier whose classes are texts."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from seewhy.nested import first_tensor
 
-EmbedText = Callable[[Sequence[str]], Tensor]
 PROMPT = "a photo of a {}"
-SIGMOID = "the model scores each text by itself (SigLIP): for its own probabilities pass multilabel=True (--multilabel)"
+SIGMOID_NOTE = (
+    "the model scores each text independently (SigLIP): for its probabilities pass multilabel=True (--multilabel)"
+)
 
 
 class ZeroShot(nn.Module):
-    """Pictures to `embedding` (B, D) of length 1, and where there are texts, to `logits` (B, K), the same as CLIP's.
+    """Map images to `embedding` (B, D) of unit length and, if texts are set, to CLIP's `logits` (B, K).
 
     >>> ZeroShot(nn.Flatten(), scale=100.0)(torch.ones(1, 1, 2, 2))
     {'embedding': tensor([[0.5000, 0.5000, 0.5000, 0.5000]])}
@@ -39,29 +40,30 @@ class ZeroShot(nn.Module):
         return None if self.text is None else len(self.text)
 
     def with_text(self, text: Tensor) -> ZeroShot:
-        """The same network, sharing its weights, for the classes whose texts were embedded as `text` (K, D)."""
-        other = copy.copy(self)
-        other._buffers = {**self._buffers, "text": text.to(self.scale.device)}
+        """Return a copy with shared weights and the text embeddings `text` (K, D) as classes."""
+        shared = {id(item): item for item in (self.visual, *self.buffers(recurse=False))}
+        other = copy.deepcopy(self, shared)
+        other.text = text.to(self.scale.device)
         return other
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        embedding = normalized(self.visual(pixels))
+        embedding = normalize_rows(self.visual(pixels))
         if self.text is None:
             return {"embedding": embedding}
         logits = self.scale * embedding @ self.text.T.to(embedding) + self.bias
         return {"logits": logits, "embedding": embedding}
 
 
-def normalized(features: Any) -> Tensor:
-    """The first tensor in `features`, each row of length 1."""
-    found = first_tensor(features)
-    assert found is not None
-    return nn.functional.normalize(found, dim=-1)
+def normalize_rows(features: Any) -> Tensor:
+    """Return the first tensor in `features` with each row scaled to unit length."""
+    tensor = first_tensor(features)
+    assert tensor is not None
+    return nn.functional.normalize(tensor, dim=-1)
 
 
-def prompts(labels: Sequence[str]) -> list[str]:
+def build_prompts(labels: Sequence[str]) -> list[str]:
     """
-    >>> prompts(["cat"])
+    >>> build_prompts(["cat"])
     ['a photo of a cat']
     """
     return [PROMPT.format(label) for label in labels]

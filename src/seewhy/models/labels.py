@@ -1,0 +1,69 @@
+"""Class labels: reading, checking and replacing them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from seewhy.errors import UsageError
+from seewhy.models.inspection import count_classes
+from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.sources.zeroshot import PROMPT, ZeroShot, build_prompts
+
+
+def read_labels(labels: Sequence[str] | str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return labels from a sequence, a comma-separated text, or a text file with one label per line.
+
+    Raises `UsageError` if the file cannot be read.
+
+    >>> read_labels(["cat", "dog"])
+    ('cat', 'dog')
+    >>> read_labels("cat,dog")
+    ('cat', 'dog')
+    """
+    if not isinstance(labels, str | os.PathLike):
+        return tuple(str(label) for label in labels)
+    if isinstance(labels, str) and "," in labels and not Path(labels).expanduser().exists():
+        return tuple(label.strip() for label in labels.split(","))
+    try:
+        lines = Path(labels).expanduser().read_text("utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(
+            f"labels {os.fspath(labels)}: {reason}; give a text file with one label per line, or 'cat,dog'"
+        ) from None
+    return tuple(line.strip() for line in lines)
+
+
+def parse_labels_option(text: str) -> tuple[str, ...]:
+    """Return the labels in the `labels=` option of a model URI: a file name, or comma-separated labels.
+
+    >>> parse_labels_option("cat, dog"), parse_labels_option("cat")
+    (('cat', 'dog'), ('cat',))
+    """
+    if Path(text).expanduser().is_file() or ("," not in text and Path(text).suffix):
+        return read_labels(text)
+    return tuple(label.strip() for label in text.split(","))
+
+
+def check_labels(labels: tuple[str, ...], num_classes: int | None) -> None:
+    """Raise `UsageError` if the number of labels differs from the number of classes, where that is known."""
+    if num_classes and len(labels) != num_classes:
+        raise UsageError(
+            f"{len(labels)} labels for a model with {num_classes} classes; give one label per class, in class order"
+        )
+
+
+def replace_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> LoadedModel:
+    """Return the model with these labels. For CLIP they define the classes, as texts "a photo of a LABEL"."""
+    if isinstance(loaded.module, ZeroShot) and loaded.embed_text is not None:
+        if loaded.labels == labels and loaded.module.text is not None:
+            return loaded
+        module = loaded.module.with_text(loaded.embed_text(build_prompts(labels)))
+        note = f"classes are texts: {PROMPT.format('LABEL')!r}"
+        notes = loaded.notes if note in loaded.notes else (*loaded.notes, note)
+        return replace(loaded, module=module, labels=labels, notes=notes)
+    check_labels(labels, len(loaded.labels) if loaded.labels else count_classes(loaded.module))
+    return replace(loaded, labels=labels)

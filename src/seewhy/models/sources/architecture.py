@@ -1,0 +1,110 @@
+"""`Architecture`: a network of a library with its published weights, as a value."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from seewhy.errors import ModelError, shorten_error
+from seewhy.images.preprocess import Preprocess
+from seewhy.models.downloads import Log
+from seewhy.models.weights import Weights
+
+HINT = "List them: seewhy models [PATTERN]"
+CORRUPT_HINT = "delete it to download it again"
+SEED = 0
+RANDOM_NOTE = f"RANDOM WEIGHTS (pretrained=false, seed {SEED}): predictions and maps are meaningless"
+
+
+@dataclass(frozen=True)
+class Architecture(ABC):
+    """A network of torchvision or timm and one set of its published weights."""
+
+    name: str
+
+    @property
+    @abstractmethod
+    def uri(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """The number of classes of the published weights."""
+
+    @abstractmethod
+    def preprocess(self) -> Preprocess: ...
+
+    @abstractmethod
+    def labels(self) -> tuple[str, ...] | None: ...
+
+    @abstractmethod
+    def load_weights(self, log: Log) -> Weights:
+        """Return the published weights, from the cache or downloaded."""
+
+    @abstractmethod
+    def count_classes(self, weights: Weights) -> int | None:
+        """Return the number of classes of the classifier in `weights`, or None if no classifier is recognized."""
+
+    @abstractmethod
+    def build_with_weights(self, weights: Weights, num_classes: int) -> nn.Module: ...
+
+    @abstractmethod
+    def build_without_weights(self, num_classes: int) -> nn.Module: ...
+
+    def notes(self) -> list[str]:
+        """Return notes on how the preprocessing differs from the library's own."""
+        return []
+
+    def build_random(self, num_classes: int) -> nn.Module:
+        """Build the network in eval mode with random weights, the same on every call."""
+        with fixed_seed():
+            return self.build_without_weights(num_classes).eval()
+
+    def build(self, weights: Weights, num_classes: int, source: str) -> nn.Module:
+        """Build the network in eval mode with `weights`. Raises `ModelError` for `source` if they do not fit."""
+        try:
+            return self.build_with_weights(weights, num_classes).eval()
+        except Exception as error:  # each library raises different types for weights of another network
+            raise ModelError(
+                source,
+                f"its weights do not fit {self.uri} with {num_classes} classes: {describe_mismatch(error)}; check the "
+                "architecture (?arch=...), the number of classes (num_classes=...) and the names in the state dict",
+            ) from None
+
+
+@contextmanager
+def fixed_seed() -> Iterator[None]:
+    """Use a fixed seed on the CPU, and restore the caller's random state afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(SEED)
+        yield
+
+
+def describe_mismatch(error: Exception) -> str:
+    """Summarize an error of `load_state_dict` with a few names instead of all."""
+    text = str(error)
+    parts = []
+    for kind in ("Missing", "Unexpected"):
+        if match := re.search(rf"{kind} key\(s\) in state_dict: (.*)", text):
+            names = re.findall(r'"([^"]+)"', match[1])
+            parts.append(f"{kind.lower()} {join_first(names)}")
+    pattern = r"size mismatch for (\S+): .*?torch\.Size\((.*?)\) from checkpoint.*?torch\.Size\((.*?)\)"
+    if shapes := re.findall(pattern, text):
+        parts.append(
+            "wrong shape " + join_first([f"{name} ({stored}, not {expected})" for name, stored, expected in shapes])
+        )
+    return "; ".join(parts) or f"{type(error).__name__} ({shorten_error(error) if text else ''})"
+
+
+def join_first(names: list[str], count: int = 3) -> str:
+    """
+    >>> join_first(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

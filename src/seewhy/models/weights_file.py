@@ -1,0 +1,56 @@
+"""Load a model from a local weights file and the name of its architecture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seewhy.errors import ModelError
+from seewhy.models.labels import check_labels, parse_labels_option
+from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.sources.architecture import Architecture, join_first
+from seewhy.models.sources.uri_options import FILE_OPTIONS, check_options, parse_num_classes, parse_options
+from seewhy.models.weights import Weights, read_weights
+from seewhy.models.zoo import find_architecture
+
+
+def load_weights_file(path: Path, query: str, labels: tuple[str, ...] | None) -> LoadedModel:
+    """Load weights into the architecture in `query` ("arch=...&num_classes=..."). `labels` override those in `query`."""
+    options = parse_options(query)
+    check_options(str(path), options, FILE_OPTIONS)
+    weights, file_notes = read_weights(path)
+    if "arch" not in options:
+        raise ModelError(
+            str(path), f"a weights file does not define the architecture; add it: '{path}?arch=timm/resnet18'"
+        )
+    architecture, notes = find_architecture(options["arch"])
+    num_classes, note = infer_num_classes(path, options.get("num_classes"), architecture, weights)
+    notes = [*notes, *file_notes, *([note] if note else [])]
+    if labels is None and "labels" in options:
+        labels = parse_labels_option(str(locate_labels_file(path, options["labels"])))
+    if labels is not None:
+        check_labels(labels, num_classes)
+    elif num_classes == architecture.num_classes and (labels := architecture.labels()):
+        notes.append(f"labels taken from {architecture.uri}, which also has {num_classes} classes")
+    module = architecture.build(weights, num_classes, str(path))
+    if others := [name for name in module.state_dict() if name not in weights]:
+        # A few networks of timm load without checking names, so this note may be the only sign of a mismatch.
+        notes.append(f"not in the file under these names, so renamed or not loaded: {join_first(others)}")
+    notes += [f"preprocessing taken from {architecture.uri}", *architecture.notes()]
+    return LoadedModel(module, architecture.preprocess(), labels, f"{path}?{query}", tuple(notes))
+
+
+def infer_num_classes(path: Path, option: str | None, architecture: Architecture, weights: Weights) -> tuple[int, str]:
+    """Return the number of classes from the option, the classifier's shape or the architecture, and a note on it."""
+    if option is not None:
+        return parse_num_classes(str(path), option), ""
+    count = architecture.count_classes(weights)
+    if count is None:
+        default = architecture.num_classes
+        return default, f"no classifier recognized in the file: assumed the {default} classes of {architecture.uri}"
+    return count, f"{count} classes, inferred from the classifier's shape"
+
+
+def locate_labels_file(path: Path, labels: str) -> Path:
+    """Return a labels file relative to the current folder or, if it is not there, to the weights file."""
+    local = Path(labels).expanduser()
+    return local if local.exists() or not (path.parent / local).exists() else path.parent / local
