@@ -54,7 +54,7 @@ def throughput(home: Path, rounds: int) -> Report:
         reader = Reader(loaded.preprocess, workers=WORKERS, max_pixels=10**8)
         with torch.inference_mode():
             for some in batched(reader.stream(items, AHEAD * BATCH + WORKERS), BATCH):
-                loaded.module(loaded.preprocess.batch([read.inputs for _, read in some])).argmax(1)
+                loaded.module(loaded.preprocess.to_batch([read.inputs for _, read in some])).argmax(1)
         reader.stop()
 
     def bulk(layers: str) -> Callable[[], None]:

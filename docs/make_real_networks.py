@@ -22,7 +22,8 @@ from PIL import Image, ImageDraw
 
 import seewhy
 from seewhy.rendering import overlays as render
-from seewhy.rendering.overlays import Tile
+from seewhy.rendering.contact_sheets import Tile
+from seewhy.rendering.text import write_text
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parent.parent / "shared" / "data"))
@@ -76,7 +77,7 @@ def on_black(
 ) -> Image.Image:
     """A heat map in the photo's geometry without the photo; `marks` are outlined regions, `boxes` come with their colours."""
     black = Image.new("RGB", heat.shape[::-1])
-    picture = render.overlay(black, heat, seewhy.OverlayStyle(opacity=1.0), (0, 0, *black.size))
+    picture = render.draw_overlay(black, heat, seewhy.OverlayStyle(opacity=1.0), (0, 0, *black.size))
     for region in marks:
         inner = region & np.roll(region, 4, 0) & np.roll(region, -4, 0) & np.roll(region, 4, 1) & np.roll(region, -4, 1)
         picture.paste(WHITE, mask=Image.fromarray(region & ~inner))
@@ -99,18 +100,18 @@ def crossed(picture: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
 def sheet(rows: Sequence[Sequence[Tile]], title: str, note: str, path: Path) -> None:
     """Rows of tiles, all of one height and each as wide as it is."""
     gap, top, caption = 12, 72, 44
-    small = [[fitted(tile.picture) for tile in row] for row in rows]
+    small = [[fitted(tile.image) for tile in row] for row in rows]
     width = max(gap + sum(picture.width + gap for picture in row) for row in small)
     page = Image.new("RGB", (width, top + len(rows) * (SIDE + caption)), render.PAPER)
     draw = ImageDraw.Draw(page)
-    render.write(draw, (gap, 12), title, 24, render.INK, width - 2 * gap)
-    render.write(draw, (gap, 44), note, 14, render.FAINT, width - 2 * gap)
+    write_text(draw, (gap, 12), title, 24, render.INK, width - 2 * gap)
+    write_text(draw, (gap, 44), note, 14, render.FAINT, width - 2 * gap)
     for number, (row, pictures) in enumerate(zip(rows, small, strict=True)):
         x, y = gap, top + number * (SIDE + caption)
         for tile, picture in zip(row, pictures, strict=True):
             page.paste(picture, (x, y))
-            render.write(draw, (x, y + SIDE + 3), tile.name, 13, render.INK, picture.width)
-            render.write(draw, (x, y + SIDE + 20), tile.remark, 12, render.FAINT, picture.width)
+            write_text(draw, (x, y + SIDE + 3), tile.name, 13, render.INK, picture.width)
+            write_text(draw, (x, y + SIDE + 20), tile.remark, 12, render.FAINT, picture.width)
             x += picture.width + gap
     page.save(path, quality=85)
 
@@ -159,7 +160,7 @@ def person(e: seewhy.Explanation, title: str, layer: str, number: int) -> Tile:
 
 def cifar(names: dict[str, Any], path: Path) -> None:
     e = names["e"]
-    seen = Image.fromarray(names["prepare"].restore(e.inputs[0])).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    seen = Image.fromarray(names["prepare"].denormalize(e.inputs[0])).resize((SIDE, SIDE), Image.Resampling.NEAREST)
     tiles = [
         Tile("cat", f"{e.methods[0]} at {e.suggested}, 8 x 8 cells", photo(e)),
         Tile("what it saw", "32 x 32", seen),

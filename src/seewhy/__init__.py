@@ -22,7 +22,7 @@ _MODULES = {
     "Contrast": "targets",
     "Explanation": "explanation.result",
     "ImageError": "errors",
-    "LoadedModel": "models.loaded",
+    "LoadedModel": "models.loaded_model",
     "OverlayStyle": "rendering.overlays",
     "Preprocess": "images.preprocess",
     "RegionScore": "targets",
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from seewhy.images.loading import load_image as load_image
     from seewhy.images.preprocess import Preprocess as Preprocess
     from seewhy.images.samples import sample as sample
-    from seewhy.models.loaded import LoadedModel as LoadedModel
+    from seewhy.models.loaded_model import LoadedModel as LoadedModel
     from seewhy.models.loading import list_models as list_models
     from seewhy.models.loading import load_model as load_model
     from seewhy.rendering.overlays import OverlayStyle as OverlayStyle

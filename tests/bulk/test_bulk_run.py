@@ -178,7 +178,7 @@ def test_answers_are_those_of_explain(run: BulkRun, explained: dict[str, seewhy.
         assert row["score"] == pytest.approx(float(e.logits[0, row["target_class"]]), rel=1e-3)
         assert row["probability"] == pytest.approx(float(e.probabilities[0, row["target_class"]]), rel=1e-2)
         view = view_from_row(row)
-        assert view.photo == e.view.photo and view.inputs == e.view.inputs
+        assert view.photo_size == e.view.photo_size and view.input_size == e.view.input_size
         assert view.box == pytest.approx(e.view.box, abs=1e-4)
 
 
@@ -444,8 +444,8 @@ def test_coco(threshold: float, run: BulkRun, explained: dict[str, seewhy.Explan
         image = images[one["image_id"]]
         name = image["file_name"]
         e = explained[name]
-        assert one["segmentation"]["size"] == [image["height"], image["width"]] == list(e.view.photo)
-        mask = decoded(one["segmentation"]["counts"], e.view.photo)
+        assert one["segmentation"]["size"] == [image["height"], image["width"]] == list(e.view.photo_size)
+        mask = decoded(one["segmentation"]["counts"], e.view.photo_size)
         assert one["category_id"] == {CAT: 285, CUP: 967}[label_of(name)]
         assert one["score"] == pytest.approx(float(e.probabilities[0, one["category_id"]]), rel=1e-2)
         choice = {"method": "gradcam", "target": label_of(name), "layer": run.layers[-1]}

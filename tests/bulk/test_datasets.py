@@ -21,13 +21,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from seewhy.bulk.dataset import Item, Dataset, ListDataset, path_text, with_own_ids
+from seewhy.bulk.dataset import Item, Dataset, ListDataset, path_text, with_unique_ids
 from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.label_resolver import LabelResolver
-from seewhy.bulk.manifest import read_boxes, read_table
+from seewhy.bulk.manifest import parse_boxes, read_table
 from seewhy.bulk.tars import TarDataset, expand_braces, members
 from seewhy.errors import ImageError, UnknownName, UsageError
-from seewhy.images.discovery import find_images, walk
+from seewhy.images.discovery import find_images, walk_images
 
 E_ACUTE = "é"
 BYTES = os.fsdecode(b"caf\xe9.jpg")  # a name that is no UTF-8
@@ -78,7 +78,7 @@ def unlistable(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def test_ids_stay_apart_whatever_the_names_are() -> None:
     given = ["a", "a", "a#2", "a", "a#2", "b"]
-    ids = [item.id for item in with_own_ids([Item(name, name) for name in given])]
+    ids = [item.id for item in with_unique_ids([Item(name, name) for name in given])]
     assert ids == ["a", "a#2", "a#2#2", "a#3", "a#2#3", "b"]
 
 
@@ -99,7 +99,7 @@ def test_folders_are_labels_and_the_order_is_fixed(tmp_path: Path) -> None:
     assert [(item.id, item.label) for item in everything(items)] == [
         ("cat/1.png", "cat"), ("cat/deep/er/3.webp", "cat"), ("dog/10.JPG", "dog"), ("dog/2.jpg", "dog"),
     ]  # fmt: skip
-    assert all(item.group and Path(item.path).exists() for item in everything(items))
+    assert all(item.has_folder_label and Path(item.path).exists() for item in everything(items))
     assert items.labels == ["cat", "dog"] and items.notes == (f"labels: the folders in {tmp_path}",)
 
 
@@ -107,7 +107,7 @@ def test_one_picture_in_the_root_and_nothing_is_labelled(tmp_path: Path) -> None
     put(tmp_path / "cat" / "1.jpg")
     put(tmp_path / "0.jpg")
     items = find_dataset([str(tmp_path)], 100)
-    assert [(item.id, item.label, item.group) for item in everything(items)] == [
+    assert [(item.id, item.label, item.has_folder_label) for item in everything(items)] == [
         ("0.jpg", None, False), ("cat/1.jpg", None, False),
     ]  # fmt: skip
     assert items.notes == () and items.labels == []
@@ -181,12 +181,12 @@ def test_a_folder_that_cannot_be_listed_is_one_that_fails(tmp_path: Path, monkey
         ("cat/1.jpg", "cat", None),
         ("secret", None, "cannot list this folder: permission denied"),
     ]
-    (alone,) = found(tmp_path / "secret")
-    assert alone.error == "cannot list this folder: permission denied"
+    (only,) = found(tmp_path / "secret")
+    assert only.error == "cannot list this folder: permission denied"
     with pytest.raises(ImageError, match="cannot list this folder: permission denied"):
         find_images([str(tmp_path)])
     heard: list[OSError] = []
-    assert [Path(path).name for path in walk(str(tmp_path), heard.append)] == ["1.jpg"] and len(heard) == 1
+    assert [Path(path).name for path in walk_images(str(tmp_path), heard.append)] == ["1.jpg"] and len(heard) == 1
 
 
 @pytest.mark.parametrize("given", [[], ["nowhere"], ["nowhere/*.jpg"], ["a.jpg", "nowhere.png"], ["-"]])
@@ -229,7 +229,7 @@ def test_a_list_with_labels(tmp_path: Path) -> None:
     home = tmp_path / "in"
     assert [item.path for item in items[:3]] == [str(home / "a.jpg"), str(home / "sub/b c.jpg"), str(home / "a.jpg")]
     assert items[3].path == str(tmp_path / "d.jpg")
-    assert not any(item.group for item in items)
+    assert not any(item.has_folder_label for item in items)
 
 
 def test_a_line_ends_where_a_file_says_and_not_where_unicode_might(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_kinds_of_input_together(tmp_path: Path) -> None:
         ("cat/1.jpg", "cat"), ("cat/1.jpg#2", "dog"), ("x.jpg", None), (str(single), None),
     ]  # fmt: skip
     assert items.parts == 2 and len(items.notes) == 2
-    assert isinstance(items, ListDataset) and items.grouped
+    assert isinstance(items, ListDataset) and items.has_folder_labels
 
 
 # Tables
@@ -338,7 +338,7 @@ def test_a_tsv_has_commas_in_its_cells(tmp_path: Path) -> None:
     ],
 )
 def test_boxes(given: Any, boxes: list[Any] | None) -> None:
-    assert read_boxes(given) == (None if boxes is None else tuple(boxes))
+    assert parse_boxes(given) == (None if boxes is None else tuple(boxes))
 
 
 WRONG_BOXES: list[Any] = [
@@ -351,7 +351,7 @@ WRONG_BOXES: list[Any] = [
 @pytest.mark.parametrize("given", WRONG_BOXES, ids=lambda given: repr(given)[:20])
 def test_wrong_boxes_are_refused_in_words(given: Any) -> None:
     with pytest.raises(ValueError, match=r"left,top,right,bottom"):
-        read_boxes(given)
+        parse_boxes(given)
 
 
 def test_wrong_boxes_fail_their_row_and_no_other(tmp_path: Path) -> None:
@@ -640,7 +640,7 @@ def test_a_part_alone_is_that_part_and_little_to_send(tmp_path: Path, kind: str)
     items = find_dataset(given, 1)
     assert items.parts == 40
     for part in (0, 7, 39):
-        sent = pickle.dumps(items.alone(part))
+        sent = pickle.dumps(items.single_part(part))
         assert list(pickle.loads(sent).part(part)) == list(items.part(part)) != []
         assert len(sent) < len(pickle.dumps(items)) / 5
 
@@ -700,7 +700,7 @@ NAMES = ("tench, Tinca tinca", "crane", "cat", "crane", "7")
 
 
 def test_the_class_of_a_label() -> None:
-    of = LabelResolver([], grouped=False, names=NAMES, count=5)
+    of = LabelResolver([], has_folder_labels=False, names=NAMES, count=5)
     expected = {
         "tench": 0, "TINCA TINCA": 0, "tench, Tinca tinca": 0, "cat": 2, " 2 ": 2, "007": None, "4": 4, "5": None, "-1": None,
         "crane": None, "dog": None, "": None, "²": None, "1.0": None, "9" * 18: None, "9" * 40: None,
@@ -709,17 +709,17 @@ def test_the_class_of_a_label() -> None:
 
 
 def test_without_names_or_a_count() -> None:
-    of = LabelResolver(["3", "cat"], grouped=False, names=None, count=None)
+    of = LabelResolver(["3", "cat"], has_folder_labels=False, names=None, count=None)
     assert (of("3"), of("cat")) == (3, None)
     assert of(str(2**31 - 1)) == 2**31 - 1 and of(str(2**31)) is None  # what the column of a row takes
-    bare = LabelResolver(["3", "cat"], grouped=False, names=None, count=3)
+    bare = LabelResolver(["3", "cat"], has_folder_labels=False, names=None, count=3)
     assert (bare("2"), bare("3"), bare("cat")) == (2, None, None)
     assert bare.notes == ["2 of 2 labels are no class of the model ('3', 'cat')"]
 
 
 def test_folders_for_all_classes_in_alphabetical_order() -> None:
     folders = ["n02", "n10", "N3", "a b", "ä"]
-    of = LabelResolver(folders, grouped=True, names=NAMES, count=5)
+    of = LabelResolver(folders, has_folder_labels=True, names=NAMES, count=5)
     in_order = ["N3", "a b", "n02", "n10", "ä"]  # by code point, as torchvision's ImageFolder sorts
     assert [of(label) for label in in_order] == [0, 1, 2, 3, 4]
     assert of("n11") is None and of.notes == [
@@ -735,7 +735,7 @@ def test_alphabetical_order_as_torchvision_has_it(tmp_path: Path) -> None:
         put(tmp_path / name / "1.png", png())
     items = find_dataset([str(tmp_path)], 10)
     assert isinstance(items, ListDataset)
-    of = LabelResolver(items.labels, grouped=items.grouped, names=None, count=len(folders))
+    of = LabelResolver(items.labels, has_folder_labels=items.has_folder_labels, names=None, count=len(folders))
     assert {name: of(name) for name in folders} == ImageFolder(str(tmp_path)).class_to_idx
 
 
@@ -747,11 +747,11 @@ def test_alphabetical_order_as_torchvision_has_it(tmp_path: Path) -> None:
         (["v", "w", "x", "y", "z"], False, "5 of 5 labels are no class of the model ('v', 'w', 'x')"),  # no folders
     ],
 )
-def test_labels_that_are_no_class_are_told(labels: list[str], grouped: bool, note: str) -> None:
-    of = LabelResolver(labels, grouped=grouped, names=NAMES, count=5)
+def test_labels_that_are_no_class_are_told(labels: list[str], has_folder_labels: bool, note: str) -> None:
+    of = LabelResolver(labels, has_folder_labels=has_folder_labels, names=NAMES, count=5)
     assert of.notes == [note] and of("x") is None
 
 
 def test_labels_that_are_all_known_need_no_note() -> None:
-    of = LabelResolver(["cat", "0", "tinca tinca"], grouped=True, names=NAMES, count=None)
+    of = LabelResolver(["cat", "0", "tinca tinca"], has_folder_labels=True, names=NAMES, count=None)
     assert of.notes == [] and [of("cat"), of("0"), of("tinca tinca")] == [2, 0, 0]

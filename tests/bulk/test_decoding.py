@@ -57,7 +57,7 @@ def test_what_is_known_of_a_picture(tmp_path: Path) -> None:
     assert (found.sha256, found.size, found.photo) == (hashlib.sha256(content).hexdigest(), len(content), (30, 50))
     inputs, view = PREPROCESS(picture(30, 50))
     assert found.view == view and isinstance(found.inputs, ResizedCrop)
-    assert torch.equal(PREPROCESS.batch([found.inputs]), inputs)
+    assert torch.equal(PREPROCESS.to_batch([found.inputs]), inputs)
 
 
 def test_a_picture_from_a_tar_file_leaves_its_bytes_behind() -> None:
@@ -75,7 +75,7 @@ def test_a_turned_photo_is_upright_in_every_number(tmp_path: Path) -> None:
     mask = np.zeros((50, 30), np.uint8)
     mask[10:20] = 1
     found = taken(path, mask=put(tmp_path / "m.png", encoded(mask)))
-    assert found.photo == (50, 30) and found.view is not None and found.view.photo == (50, 30)
+    assert found.photo == (50, 30) and found.view is not None and found.view.photo_size == (50, 30)
     assert found.error is None and found.region is not None
     np.testing.assert_array_equal(found.region, from_mask(mask > 0, found.view))
 
@@ -388,12 +388,12 @@ def test_cut_and_batch_are_a_call_bit_for_bit(preprocess: Preprocess) -> None:
     photos = [
         picture(*shape, seed) for seed, shape in enumerate([(60, 90), (90, 60), (32, 48), (7, 200), (64, 96), (33, 1)])
     ]
-    cuts = [preprocess.cut(photo) for photo in photos]
-    batch = preprocess.batch([cut for cut, _ in cuts])
+    cuts = [preprocess.resize_and_crop(photo) for photo in photos]
+    batch = preprocess.to_batch([cut for cut, _ in cuts])
     assert batch.shape == (6, len(preprocess.mean), 32, 48) and batch.dtype == torch.float32
     for photo, (cut, view), together in zip(photos, cuts, batch, strict=True):
-        alone, own_view = preprocess(photo)
-        assert view == own_view and torch.equal(together[None], alone)
+        single, own_view = preprocess(photo)
+        assert view == own_view and torch.equal(together[None], single)
         assert cut.pixels.dtype == np.uint8
         channels = cut.pixels.reshape(*cut.pixels.shape[:2], -1).astype(np.float64)
         if preprocess.channels == "BGR":
@@ -403,5 +403,5 @@ def test_cut_and_batch_are_a_call_bit_for_bit(preprocess: Preprocess) -> None:
         slow[top : top + channels.shape[0], left : left + channels.shape[1]] = (
             channels / 255 - preprocess.mean
         ) / preprocess.std
-        np.testing.assert_allclose(alone[0].permute(1, 2, 0), slow, atol=2e-6)
-    assert torch.equal(preprocess.batch([cuts[1][0]] * 2)[1], batch[1])
+        np.testing.assert_allclose(single[0].permute(1, 2, 0), slow, atol=2e-6)
+    assert torch.equal(preprocess.to_batch([cuts[1][0]] * 2)[1], batch[1])

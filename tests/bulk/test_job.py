@@ -386,8 +386,8 @@ def test_other_versions_are_said_and_not_refused(
     out = tmp_path / "run"
     job(small, photos, out)
     next(out.glob("part-000001*")).unlink()
-    now = {**provenance.versions(), "torch": "99.1"}
-    monkeypatch.setattr(provenance, "versions", lambda: now)
+    now = {**provenance.package_versions(), "torch": "99.1"}
+    monkeypatch.setattr(provenance, "package_versions", lambda: now)
     assert job(small, photos, out).pictures == 4
     [note] = [event["text"] for event in logged(out) if "begun with" in event.get("text", "")]
     assert note == f"begun with torch {torch.__version__}, now 99.1: maps may differ in their last digits"
@@ -745,7 +745,7 @@ def test_an_actor_sends_its_notes_with_its_part(
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda given: given))
     own = Job(loaded, SinglePart(()), plan, tmp_path / "run", Resources(workers=0), class_of(loaded, items))
     actor = Actor([own], gpu=False, threads=torch.get_num_threads())
-    sent = [{"part": np.array([part]), "items": [pickle.dumps(items.alone(part))]} for part in (0, 1)]
+    sent = [{"part": np.array([part]), "items": [pickle.dumps(items.single_part(part))]} for part in (0, 1)]
     rows = [actor(one) for one in sent]
     assert [row["part"] for row in rows] == [[0], [1]] and [row["pictures"] for row in rows] == [[5], [5]]
     assert rows[0]["notes"] == [["not enough memory for 5 pictures at once: 2 from now on"]]

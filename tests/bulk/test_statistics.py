@@ -37,7 +37,7 @@ VIEWS = {
     "pad": View((60, 90), (32, 32), (0.0, -15.0, 90.0, 75.0)),
     "squash": View((61, 33), (16, 40), (0.0, 0.0, 33.0, 61.0)),
     "beyond": View((10, 12), (9, 14), (-3.5, -2.25, 17.0, 11.5)),
-    "whole": View.whole((9, 13)),
+    "whole": View.identity((9, 13)),
     "larger": View((4, 5), (40, 30), (1.0, 0.5, 4.5, 3.75)),
 }
 
@@ -103,7 +103,7 @@ def slow_statistics(signed: Floats, size: tuple[int, int]) -> dict[str, float]:
 
 def slow_region(boxes: list[tuple[float, ...]], view: View) -> Floats:
     """The share of each pixel of the input that lies in a box, of several the largest."""
-    height, width = view.inputs
+    height, width = view.input_size
     left, top, right, bottom = view.box
     region = np.zeros((height, width))
     for i in range(height):
@@ -116,7 +116,7 @@ def slow_region(boxes: list[tuple[float, ...]], view: View) -> Floats:
 
 def slow_mask(mask: Floats, view: View) -> Floats:
     """The same of a mask: the sum over its pixels, each of which is a box."""
-    region = np.zeros(view.inputs)
+    region = np.zeros(view.input_size)
     for i, j in np.argwhere(mask).tolist():
         region += slow_region([(j, i, j + 1, i + 1)], view)
     return region
@@ -268,7 +268,7 @@ BOXES: dict[str, list[tuple[float, ...]]] = {
 @pytest.mark.parametrize("boxes", BOXES.values(), ids=BOXES)
 def test_regions_of_boxes(boxes: Any, view: View) -> None:
     found = from_boxes(boxes, view)
-    assert found.shape == view.inputs and found.dtype == np.float32 and 0 <= found.min() <= found.max() <= 1
+    assert found.shape == view.input_size and found.dtype == np.float32 and 0 <= found.min() <= found.max() <= 1
     np.testing.assert_allclose(found, slow_region(boxes, view), atol=1e-6)
 
 
@@ -278,20 +278,20 @@ def test_regions_of_no_box() -> None:
 
 @pytest.mark.parametrize("view", [VIEWS[name] for name in ("beyond", "whole", "larger")])
 def test_regions_of_masks(view: View) -> None:
-    mask = chance().random(view.photo) > 0.6
+    mask = chance().random(view.photo_size) > 0.6
     found = from_mask(mask, view)
-    assert found.shape == view.inputs and 0 <= found.min() <= found.max() <= 1 + 1e-6
+    assert found.shape == view.input_size and 0 <= found.min() <= found.max() <= 1 + 1e-6
     np.testing.assert_allclose(found, slow_mask(mask, view), atol=1e-6)
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_a_box_of_whole_pixels_is_a_mask(view: View) -> None:
-    mask = np.zeros(view.photo, bool)
+    mask = np.zeros(view.photo_size, bool)
     mask[1:3, 2:5] = True
     np.testing.assert_allclose(from_mask(mask, view), from_boxes([(2, 1, 5, 3)], view), atol=1e-6)
-    everywhere = from_mask(np.ones(view.photo, bool), view)
-    np.testing.assert_allclose(everywhere, from_boxes([(0, 0, view.photo[1], view.photo[0])], view), atol=1e-6)
-    assert not from_mask(np.zeros(view.photo, bool), view).any()
+    everywhere = from_mask(np.ones(view.photo_size, bool), view)
+    np.testing.assert_allclose(everywhere, from_boxes([(0, 0, view.photo_size[1], view.photo_size[0])], view), atol=1e-6)
+    assert not from_mask(np.zeros(view.photo_size, bool), view).any()
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])

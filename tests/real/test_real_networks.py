@@ -202,8 +202,8 @@ def test_bgr_pictures() -> None:
     inputs, _ = prepare(photo)
     expected = (torch.tensor([51, 128, 255]) / 255 - torch.tensor(mean)) / torch.tensor(std)
     torch.testing.assert_close(inputs[0, :, 0, 0], expected)
-    assert (prepare.restore(inputs[0]) == photo[:, :4]).all()
+    assert (prepare.denormalize(inputs[0]) == photo[:, :4]).all()
     filled = seewhy.Preprocess((4, 4), mean, std, "bilinear", (2, 4), rule="contain", channels="BGR")
-    assert prepare.restore(filled(photo)[0][0])[0, 0].tolist() == [76, 51, 26]  # mean, as red, green, blue
+    assert prepare.denormalize(filled(photo)[0][0])[0, 0].tolist() == [76, 51, 26]  # mean, as red, green, blue
     with pytest.raises(UnknownName, match="GRB"):
         seewhy.Preprocess((4, 4), mean, std, "bilinear", 4, channels="GRB")  # type: ignore[arg-type]

@@ -125,6 +125,6 @@ def pictures() -> tuple[tuple[str, ...], list[Bytes], NDArray[np.bool_]]:
     with (DATA / "imagenet" / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     files = [DATA / "imagenet" / row["file"] for row in rows]
-    seen = [preprocess.restore(preprocess(seewhy.load_image(path))[0][0]) for path in files]
+    seen = [preprocess.denormalize(preprocess(seewhy.load_image(path))[0][0]) for path in files]
     animal = np.array([int(row["class_index"]) < ANIMALS for row in rows])
     return tuple(f"{path.stem}.png" for path in files), seen, animal

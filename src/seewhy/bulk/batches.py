@@ -16,7 +16,7 @@ from seewhy.engine.pipeline import explain
 from seewhy.errors import INPUT_ERRORS, SeewhyError, TargetError, UsageError, shorten_error
 from seewhy.explanation.result import Explanation
 from seewhy.images.preprocess import ResizedCrop, Preprocess
-from seewhy.models.loading import LoadedModel
+from seewhy.models.loaded_model import LoadedModel
 
 FIRST, MOST_CPU, MOST_GPU = 4, 32, 512
 WORTH_IT = 1.05  # a size must be so much faster than the one before
@@ -132,13 +132,13 @@ class BatchExplainer:
             versus=list(asked.versus) or None,
             multilabel=asked.multilabel,
             seed=asked.seed,
-            memory=self.memory,
+            memory=self.memory / 2**20,
         )
 
     def inputs(self, taken: Sequence[BatchItem]) -> Tensor:
         made = [one.read.inputs for one in taken]
         if isinstance(self.loaded.preprocess, Preprocess):
-            return self.loaded.preprocess.batch([cut for cut in made if isinstance(cut, ResizedCrop)], self.device)
+            return self.loaded.preprocess.to_batch([cut for cut in made if isinstance(cut, ResizedCrop)], self.device)
         return torch.cat([torch.from_numpy(one) for one in made if one is not None and not isinstance(one, ResizedCrop)]).to(
             self.device
         )

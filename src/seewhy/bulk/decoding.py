@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.bulk.input_regions import Floats, from_boxes, from_mask, read_mask
 from seewhy.errors import ImageError, one_line
-from seewhy.images.loading import check_picture, load_image
+from seewhy.images.loading import check_image_header, load_image
 from seewhy.images.preprocess import ResizedCrop, Preprocess
 from seewhy.images.view import View
 
@@ -56,7 +56,7 @@ def read(item: Item, preprocess: Any, max_pixels: int) -> DecodedImage:
     try:
         data = content(item)
         found = replace(found, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-        check_picture(data, max_pixels, item.id)
+        check_image_header(data, max_pixels, item.id)
         image = load_image(data, max_pixels=max_pixels)
         photo = (image.shape[0], image.shape[1])
         found = replace(found, photo=photo)
@@ -112,7 +112,7 @@ def content(item: Item) -> bytes:
 def prepared(preprocess: Any, image: NDArray[np.uint8]) -> tuple[ResizedCrop | NDArray[np.float32], View]:
     """8-bit pixels where that is all a preprocessing does before it normalises (a quarter of the bytes, and no torch)."""
     if isinstance(preprocess, Preprocess):
-        return preprocess.cut(image)
+        return preprocess.resize_and_crop(image)
     inputs, view = preprocess(image)
     return inputs.float().numpy(), view
 

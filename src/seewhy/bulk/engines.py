@@ -62,7 +62,7 @@ class OnRay:
             own = replace(job, out=job.out.absolute(), items=SinglePart(()))
             own = with_readers(own, cpus // actors - 1 if gpus else 1)
             kept = [ray.put(own)]  # in a list Ray hands it on unopened
-            data = ray.data.from_items([{"part": part, "items": pickle.dumps(job.items.alone(part))} for part in parts])
+            data = ray.data.from_items([{"part": part, "items": pickle.dumps(job.items.single_part(part))} for part in parts])
             # A block is what is handed out and tried again, so it holds one part.
             data = data.repartition(target_num_rows_per_block=1)
             done = data.map_batches(

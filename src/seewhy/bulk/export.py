@@ -146,12 +146,12 @@ def heatmap_on_photo(
 ) -> NDArray[np.float32]:
     """The heat of a map on its photo (H0, W0), or on the photo drawn at `size`, in [0, 1]: as `Explanation.on_photo`."""
     view = view_from_row(row)
-    height, width = size or view.photo
+    height, width = size or view.photo_size
     if height * width > LARGEST:
         raise UsageError(f"{row['id']}: a photo of more than {LARGEST:,} pixels; take npz.")
     positive = np.nan_to_num(found).clip(min=0)
-    top = View.whole(view.inputs).place(positive, view.inputs).max()
-    heat = view.place(positive, (height, width))
+    top = View.identity(view.input_size).to_photo(positive, view.input_size).max()
+    heat = view.to_photo(positive, (height, width))
     return np.clip(heat / top, 0, 1) if top > 0 else heat * 0
 
 

@@ -1,4 +1,4 @@
-"""Where the object is, brought from the photo to the network's input."""
+"""Boxes and masks of objects, mapped from the photo to the model's input."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.dataset import Box
 from seewhy.errors import ImageError
-from seewhy.images.loading import Refusal, binary_file, open_picture, reason_of
+from seewhy.images.loading import UnreadableImage, describe_error, open_binary, open_image
 from seewhy.images.view import View
 
 Floats = NDArray[np.float32]
-EXACT = ("P", "L", "1", "I", "I;16", "I;16B", "F")  # modes whose values NumPy reads as they are
+EXACT_MODES = ("P", "L", "1", "I", "I;16", "I;16B", "F")  # Pillow modes with one exact value per pixel
 
 
 def from_boxes(boxes: Sequence[Box], view: View) -> Floats:
-    """How much of each pixel of the input (height, width) lies in a box, in [0, 1]; of several the one that covers most."""
-    height, width = view.inputs
+    """Return the fraction of each input pixel (height, width) that is inside a box: the largest fraction of all boxes."""
+    height, width = view.input_size
     region = np.zeros((height, width), np.float32)
     for left, top, right, bottom in boxes:
         across = overlaps(width, view.box[0], view.box[2], np.array([left, right]))[:, 0]
@@ -30,38 +30,41 @@ def from_boxes(boxes: Sequence[Box], view: View) -> Floats:
 
 
 def from_mask(mask: NDArray[np.bool_], view: View) -> Floats:
-    """How much of each pixel of the input (height, width) lies in a mask on the photo (H0, W0), in [0, 1]."""
-    rows = overlaps(view.inputs[0], view.box[1], view.box[3], np.arange(mask.shape[0] + 1))
-    columns = overlaps(view.inputs[1], view.box[0], view.box[2], np.arange(mask.shape[1] + 1))
+    """Return the fraction of each input pixel (height, width) that is inside a mask on the photo (H0, W0)."""
+    rows = overlaps(view.input_size[0], view.box[1], view.box[3], np.arange(mask.shape[0] + 1))
+    columns = overlaps(view.input_size[1], view.box[0], view.box[2], np.arange(mask.shape[1] + 1))
     region: Floats = rows @ mask.astype(np.float32) @ columns.T
     return region
 
 
 def overlaps(pixels: int, start: float, end: float, edges: NDArray[np.generic]) -> Floats:
-    """(pixels, len(edges) - 1): which share of each of `pixels`, evenly spread over [start, end], lies between two edges.
+    """Return the fraction of each pixel between two edges. Shape (pixels, len(edges) - 1); the pixels divide [start, end].
 
     >>> overlaps(2, 0.0, 4.0, np.array([1, 3, 4])).tolist()
     [[0.5, 0.0], [0.5, 0.5]]
     """
-    own = np.linspace(start, end, pixels + 1)
-    places = edges.astype(np.float64)
-    inside = np.minimum(own[1:, None], places[None, 1:]) - np.maximum(own[:-1, None], places[None, :-1])
+    borders = np.linspace(start, end, pixels + 1)
+    positions = edges.astype(np.float64)
+    inside = np.minimum(borders[1:, None], positions[None, 1:]) - np.maximum(borders[:-1, None], positions[None, :-1])
     return (inside.clip(min=0) / ((end - start) / pixels)).astype(np.float32)
 
 
 def read_mask(path: str, value: int | None, photo: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H0, W0): where a mask picture is not 0, or is `value`. ImageError where it cannot be read or is not the photo's size."""
+    """Return where a mask image is nonzero, or equal to `value`: bool (H0, W0).
+
+    Raises ImageError if it cannot be read or does not have the size of the photo.
+    """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for without end
-            raise Refusal("is no file")
-        with binary_file(path) as file, open_picture(file) as picture:
-            if picture.size != photo[::-1]:  # before it is decoded
-                size, own = (f"{width} x {height}" for width, height in (picture.size, photo[::-1]))
-                raise ImageError(path, f"the mask {path} is {size}, and the photo {own}")
-            exact = picture.mode in EXACT  # of colours the largest channel: a dark one is not 0
-            values = np.asarray(picture) if exact else np.asarray(picture.convert("RGB")).max(2)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would block
+            raise UnreadableImage("not a regular file")
+        with open_binary(path) as file, open_image(file) as image:
+            if image.size != photo[::-1]:  # checked before decoding
+                size, expected = (f"{width} x {height}" for width, height in (image.size, photo[::-1]))
+                raise ImageError(path, f"the mask {path} is {size}, but the photo is {expected}")
+            exact = image.mode in EXACT_MODES
+            values = np.asarray(image) if exact else np.asarray(image.convert("RGB")).max(2)  # a dark color is not 0
     except ImageError:
         raise
-    except Exception as error:  # as for pictures: whatever a decoder raises
-        raise ImageError(path, f"the mask {path}: {reason_of(error)}") from None
+    except Exception as error:  # decoders raise exceptions of any type
+        raise ImageError(path, f"the mask {path}: {describe_error(error)}") from None
     return np.asarray(values != 0 if value is None else values == value)

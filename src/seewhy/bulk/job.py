@@ -24,8 +24,9 @@ from seewhy.bulk.plan import PREDICTED, BulkSettings, begin, changed_versions, m
 from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
 from seewhy.errors import UnknownName, UsageError
-from seewhy.models.loaded import count_classes
-from seewhy.models.loading import LoadedModel, load_model
+from seewhy.models.inspection import count_classes
+from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.loading import load_model
 
 PART = 256  # pictures
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -217,5 +218,5 @@ def make_folder(out: Path) -> Path:
 
 
 def class_of(loaded: LoadedModel, items: Dataset) -> LabelResolver:
-    grouped = isinstance(items, ListDataset) and items.grouped
-    return LabelResolver(items.labels, grouped=grouped, names=loaded.labels, count=count_classes(loaded.module))
+    has_folder_labels = isinstance(items, ListDataset) and items.has_folder_labels
+    return LabelResolver(items.labels, has_folder_labels=has_folder_labels, names=loaded.labels, count=count_classes(loaded.module))

@@ -17,8 +17,8 @@ from seewhy.bulk.dataset import Dataset
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.methods.catalog import GROUPS, read_method
-from seewhy.models.loading import LoadedModel
-from seewhy.models.provenance import provenance
+from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.provenance import collect_provenance
 
 FORMAT = 2  # of job.json and of the columns of part files
 JOB = "job.json"
@@ -124,7 +124,7 @@ class Plan:
 
 
 def make_plan(loaded: LoadedModel, items: Dataset, questions: BulkSettings, part_size: int) -> Plan:
-    about = json.loads(json.dumps(provenance(loaded, hashed=True), default=str))  # as it will be read back
+    about = json.loads(json.dumps(collect_provenance(loaded, hash_weights=True), default=str))  # as it will be read back
     about["labels"] = hashlib.sha256(repr(loaded.labels).encode()).hexdigest()[:16] if loaded.labels else None
     if about["preprocess"] is None:  # a user's own
         kind = loaded.preprocess if hasattr(loaded.preprocess, "__qualname__") else type(loaded.preprocess)

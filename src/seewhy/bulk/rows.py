@@ -133,7 +133,7 @@ def picture_columns(taken: Sequence[BatchItem], names: Sequence[str] | None) -> 
         "width": [read.photo[1] if read.photo else None for read in reads],
         "height": [read.photo[0] if read.photo else None for read in reads],
         "view": [list(view.box) if view else None for view in views],
-        "input": [list(view.inputs) if view else None for view in views],
+        "input": [list(view.input_size) if view else None for view in views],
         "label": [read.item.label for read in reads],
         "label_class": [one.label_class for one in taken],
         "label_name": [None if one.label_class is None else class_name(one.label_class, names) for one in taken],

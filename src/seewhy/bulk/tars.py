@@ -1,4 +1,4 @@
-"""Tar files of pictures (WebDataset): read from front to back, one file a part; members of one name belong together."""
+"""Tar files of images (WebDataset): read sequentially, one file per part. Members with the same stem belong together."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tarfile import HeaderError, ReadError
 from typing import Any
 
 from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item, path_text
-from seewhy.images.discovery import suffixes
-from seewhy.images.loading import reason_of
+from seewhy.images.discovery import image_suffixes
+from seewhy.images.loading import describe_error
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
-LABELS = ("cls", "label.txt", "json")  # members that say the class: a number or a name; of JSON its "label" or "cls"
-LARGEST = 1 << 29  # bytes of a member; more is no picture
-TEXT = 1 << 20
+LABELS = ("cls", "label.txt", "json")  # members with the class: an index or a name; in JSON under "label" or "cls"
+MAX_MEMBER = 1 << 29  # bytes
+MAX_LABEL = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class TarPart:
     def part(self, number: int) -> Iterator[Item]:
         return members(self.path, self.name)
 
-    def alone(self, number: int) -> TarPart:
+    def single_part(self, number: int) -> TarPart:
         return self
 
 
 @dataclass(frozen=True)
 class TarDataset:
-    """Tar files, each of which is a part. Their pictures are not counted before they are read."""
+    """Tar files, each of which is a part. The number of images is unknown until they are read."""
 
     paths: Sequence[str]
     notes: tuple[str, ...] = field(default=())
@@ -59,35 +59,34 @@ class TarDataset:
 
     @cached_property
     def names(self) -> list[str]:
-        """What the ids in each file begin with: its name, and where that occurred before, the how-manyth it is."""
-        seen: Counter[str] = Counter()
-        found = []
+        """The prefix of the ids in each file: its name, with `#2`, `#3`, ... for repeated names."""
+        repeats: Counter[str] = Counter()
+        names = []
         for name in (path_text(os.path.basename(path)) for path in self.paths):
-            seen[name] += 1
-            found.append(f"{name}#{seen[name]}" if seen[name] > 1 else name)
-        return found
+            repeats[name] += 1
+            names.append(f"{name}#{repeats[name]}" if repeats[name] > 1 else name)
+        return names
 
-    def alone(self, number: int) -> TarPart:
+    def single_part(self, number: int) -> TarPart:
         return TarPart(self.paths[number], self.names[number])
 
     def part(self, number: int) -> Iterator[Item]:
-        return self.alone(number).part(number)
+        return self.single_part(number).part(number)
 
     def digest(self) -> str:
-        """A hash of the files' names and sizes, in their order."""
-        found = hashlib.sha256()
+        """Return a hash of the names and sizes of the files, in order."""
+        digest = hashlib.sha256()
         for path in self.paths:
-            found.update(
-                repr((os.path.basename(path), os.path.getsize(path) if os.path.exists(path) else None)).encode()
-            )
-        return found.hexdigest()
+            size = os.path.getsize(path) if os.path.exists(path) else None
+            digest.update(repr((os.path.basename(path), size)).encode())
+        return digest.hexdigest()
 
 
-class Header(tarfile.TarInfo):
-    """What stands before a member. `tarfile` takes a broken one for the end of the file, which is two blocks of zeros."""
+class StrictHeader(tarfile.TarInfo):
+    """The header of a member. `tarfile` treats a corrupt header as the end of the file; this class raises `ReadError`."""
 
     @classmethod
-    def fromtarfile(cls, tarfile: Any) -> Header:
+    def fromtarfile(cls, tarfile: Any) -> StrictHeader:
         try:
             return super().fromtarfile(tarfile)
         except HeaderError as error:
@@ -96,69 +95,89 @@ class Header(tarfile.TarInfo):
             raise ReadError(str(error)) from None
 
 
+@dataclass
+class MemberGroup:
+    """The members of one image: files with the same folder and stem, which follow each other in the tar file."""
+
+    key: str = ""
+    contents: dict[str, bytes] = field(default_factory=dict)  # by lower-case extension
+    names: dict[str, str] = field(default_factory=dict)  # member names by lower-case extension
+
+    def item(self, tar: str, name: str) -> Item | None:
+        """Return the image of the group, or None if it has none."""
+        extension = next((one for one in self.contents if f".{one.split('.')[-1]}" in image_suffixes()), None)
+        if extension is None:
+            return None
+        data = self.contents[extension]
+        path = f"{path_text(tar)}/{path_text(self.names[extension])}"
+        error = None if len(data) < MAX_MEMBER else f"more than {MAX_MEMBER >> 20} MB"
+        return Item(name, path, label=label_of(self.contents), data=data, error=error)
+
+
 def members(path: str, shard: str) -> Iterator[Item]:
-    """The pictures in a tar file, with their labels; one that is cut short ends in an item that says so.
+    """Yield the images of a tar file with their labels. If the file is truncated or corrupt, the last item has an error.
 
-    The members of a picture share what is before the first dot of their name, and follow each other. Ids begin with `shard`.
+    Ids begin with `shard`.
     """
-    taken: set[str] = set()
-    spelt: dict[str, str] = {}  # a member's ending in small letters, and its name as it stands in the file
+    used: set[str] = set()
 
-    def finished(key: str, files: dict[str, bytes]) -> Iterator[Item]:
-        picture = next((name for name in files if f".{name.split('.')[-1]}" in suffixes()), None)
-        if picture is None:
-            return
-        own, number = f"{shard}/{path_text(key)}", 1
-        name = own
-        while name in taken:
+    def unique_id(key: str) -> str:
+        base, number = f"{shard}/{path_text(key)}", 1
+        name = base
+        while name in used:
             number += 1
-            name = f"{own}#{number}"
-        taken.add(name)
-        where = f"{path_text(path)}/{path_text(spelt[picture])}"
-        data = files[picture]
-        error = "" if len(data) < LARGEST else f"more than {LARGEST >> 20} MB"
-        yield Item(name, where, label=label_of(files), data=data, error=error or None)
+            name = f"{base}#{number}"
+        return name
 
-    key, files = "", dict[str, bytes]()
     try:
-        with tarfile.open(path, "r|*", tarinfo=Header) as tar:
-            for member in tar:
-                folder, _, base = member.name.rpartition("/")
-                if not member.isfile() or base.startswith("."):
-                    continue
-                stem, _, ending = base.partition(".")
-                own = f"{folder}/{stem}" if folder else stem
-                if own != key or ending.lower() in files:
-                    yield from finished(key, files)
-                    key, files = own, {}
-                spelt[ending.lower()] = member.name
-                content = tar.extractfile(member)
-                files[ending.lower()] = b"" if content is None else content.read(LARGEST)
-        yield from finished(key, files)
+        for group in member_groups(path):
+            name = unique_id(group.key)
+            if (item := group.item(path, name)) is not None:
+                used.add(name)
+                yield item
     except (tarfile.TarError, OSError, EOFError) as error:
         if isinstance(error, OSError) and (isinstance(error, FileNotFoundError) or error.errno in TRANSIENT_ERRNOS):
-            raise  # of the disk, not of the file
-        reason = f"{reason_of(error) if isinstance(error, OSError) else str(error) or 'it ends too early'}"
-        yield Item(f"{shard}/", path, error=f"this tar file cannot be read behind its picture {len(taken)} ({reason})")
+            raise  # the disk failed, not the file
+        reason = describe_error(error) if isinstance(error, OSError) else str(error) or "unexpected end of file"
+        yield Item(f"{shard}/", path, error=f"this tar file cannot be read after image {len(used)} ({reason})")
 
 
-def label_of(files: dict[str, bytes]) -> str | None:
-    for name in LABELS:
-        text = files.get(name, b"")[:TEXT].decode("utf-8", "replace").strip()
-        if name == "json" and text:
-            try:
-                found = json.loads(text)
-            except (ValueError, RecursionError):
+def member_groups(path: str) -> Iterator[MemberGroup]:
+    group = MemberGroup()
+    with tarfile.open(path, "r|*", tarinfo=StrictHeader) as tar:
+        for member in tar:
+            folder, _, base = member.name.rpartition("/")
+            if not member.isfile() or base.startswith("."):
                 continue
-            known = (
-                next((found[key] for key in ("label", "cls") if key in found), None)
-                if isinstance(found, dict)
-                else None
-            )
-            text = "" if known is None else str(known)
+            stem, _, extension = base.partition(".")
+            key, extension = f"{folder}/{stem}" if folder else stem, extension.lower()
+            if key != group.key or extension in group.contents:
+                yield group
+                group = MemberGroup(key)
+            content = tar.extractfile(member)
+            group.names[extension] = member.name
+            group.contents[extension] = b"" if content is None else content.read(MAX_MEMBER)
+    yield group
+
+
+def label_of(contents: dict[str, bytes]) -> str | None:
+    for name in LABELS:
+        text = contents.get(name, b"")[:MAX_LABEL].decode("utf-8", "replace").strip()
+        if name == "json" and text:
+            text = label_in_json(text)
         if text:
-            return text.encode("utf-8", "backslashreplace").decode()  # JSON may spell half a letter
+            return text.encode("utf-8", "backslashreplace").decode()  # JSON may contain a lone surrogate
     return None
+
+
+def label_in_json(text: str) -> str:
+    """Return the label of a JSON member, or "" if it has none."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    values = [document[key] for key in ("label", "cls") if key in document] if isinstance(document, dict) else []
+    return "" if not values or values[0] is None else str(values[0])
 
 
 def is_tar(path: str) -> bool:
@@ -166,7 +185,7 @@ def is_tar(path: str) -> bool:
 
 
 def expand_braces(text: str) -> list[str]:
-    """Names with a range of numbers in braces, one by one; others as they are.
+    """Expand ranges of numbers in braces. A name without them, or of an existing file, is returned unchanged.
 
     >>> expand_braces("train-{008..010}.tar")
     ['train-008.tar', 'train-009.tar', 'train-010.tar']

@@ -19,8 +19,8 @@ from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import PartWriter
 from seewhy.bulk.plan import Plan
 from seewhy.bulk.rows import BatchItem
-from seewhy.models.loading import LoadedModel
-from seewhy.models.provenance import versions
+from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.provenance import package_versions
 
 MOST_PROBLEMS = 20  # of a part, to be shown
 Value = TypeVar("Value")
@@ -116,7 +116,7 @@ class Worker:
 
     def footer(self, part: int) -> dict[str, Any]:
         """What stands at the end of a part file: the job, and the versions that wrote it."""
-        return {**self.job.plan.to_dict(), "part": part, "versions": versions()}
+        return {**self.job.plan.to_dict(), "part": part, "versions": package_versions()}
 
 
 def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:

@@ -70,7 +70,7 @@ class PhotoBackground(Background):
     def draw_channel(self, channel: Tensor, size: tuple[int, ...], longest: int) -> Image.Image:
         photo, box = self.scaled(longest)
         levels = tensors.normalize_minmax(channel[None])[0].numpy()
-        gray = colorize(to_bytes(self.view.place(levels, (photo.height, photo.width))), "gray")
+        gray = colorize(to_bytes(self.view.to_photo(levels, (photo.height, photo.width))), "gray")
         image = photo.copy()
         image.paste(gray.crop(box), box[:2])
         return image

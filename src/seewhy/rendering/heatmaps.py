@@ -48,7 +48,7 @@ class Heatmap:
         """
         low = tensors.rectify(self.maps[:1]).float().cpu()
         top = float(tensors.resize(low, self.size).amax() if self.maximum is None else self.maximum[0])
-        placed = view.place(low[0].numpy(), size)
+        placed = view.to_photo(low[0].numpy(), size)
         return np.clip(placed / top, 0, 1) if top > 0 else placed * 0
 
 

@@ -62,7 +62,7 @@ def draw_slice(pixels: Bytes, heatmap: Floats, style: OverlayStyle, size: tuple[
     """Draw one slice (H, W, 3) with its heatmap (H, W) at `size`."""
     height, width = size
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-    placed = View.whole(heatmap.shape).place(heatmap, size)
+    placed = View.identity(heatmap.shape).to_photo(heatmap, size)
     return draw_overlay(image, placed, style, (0, 0, width, height))
 
 

@@ -68,7 +68,7 @@ class BoxScore(Target):
             return box
         view = self.bound.views[picture]
         left, top, right, bottom = view.box
-        scale = torch.tensor([view.inputs[1] / (right - left), view.inputs[0] / (bottom - top)])
+        scale = torch.tensor([view.input_size[1] / (right - left), view.input_size[0] / (bottom - top)])
         return (box - torch.tensor([left, top]).repeat(2)) * scale.repeat(2)
 
     def pick(self, one: Candidates, box: Tensor, labels: Labels, classes: int | str | None) -> tuple[int, int]:
@@ -147,7 +147,7 @@ def of_candidates(
         name=name if target.part == "score" else f"{target.part} of {name}",
         scores=rescore(output, torch.arange(len(found))),
         rescore=rescore,
-        dense=True,
+        has_location=True,
         origin=target if origin is None else origin,
         notes=(f"the detection asked is {said} ({'of' if found[0].raw and not target.bound.size else 'in the pixels of'} "
                "the input)", *nothing_notes(found[0], labels)),

@@ -133,12 +133,12 @@ class RegionScore(Target):
         if self.bound.views is not None:
             view: View = self.bound.views[picture]
             left, top, right, bottom = view.box
-            if photo and shape != view.photo:
-                height, width = view.photo
+            if photo and shape != view.photo_size:
+                height, width = view.photo_size
                 raise TargetError(
                     self.classes, f"the mask is {shape}, and the photo {height} x {width}; give one of its size."
                 )
-            return [(top, bottom), (left, right)], view.photo
+            return [(top, bottom), (left, right)], view.photo_size
         size = shape if photo or not self.bound.size else self.bound.size
         return [(0.0, float(length)) for length in size], size
 
@@ -167,7 +167,7 @@ def over_region(
         name=f"{name} @ {suffix}" if suffix else name,
         scores=rescore(output, torch.arange(len(region))),
         rescore=rescore,
-        dense=True,
+        has_location=True,
         origin=origin,
         notes=(note,),
         region=region,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seewhy.errors import TargetError, UnknownName
+from seewhy.errors import TargetError, UnknownName, one_line
 from seewhy.nested import first_tensor
 from seewhy.targets.names import Labels
 
@@ -124,7 +124,7 @@ def candidates(output: Any, decode: str | Decode | None, size: Size, target: obj
             return with_classes(DECODERS[decode](output, size))
         except (IndexError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise TargetError(
-                target, f"the output cannot be read as {decode} ({' '.join(str(error).split())})."
+                target, f"the output cannot be read as {decode} ({one_line(error)})."
             ) from None
     made = decode(output)
     pair = made if isinstance(made, (tuple, list)) and len(made) == 2 else (None, None)

@@ -60,7 +60,7 @@ def read(spec: Any) -> list[Target]:
             return [KINDS[kind][0](rest.strip("\"'"))]
         case str() if misspelt := re.fullmatch(r"(\w+):\S.*", spec.strip()):
             # a class may have a colon in its name, but none of ours begins like a misspelt kind
-            if close := UnknownName("kind of target", misspelt[1], KINDS).close:
+            if close := UnknownName("kind of target", misspelt[1], KINDS).close_matches:
                 raise UnknownName("kind of target", misspelt[1], KINDS, f"Such as {KINDS[close[0]][1]!r}.")
             return [ClassScore(spec)]
         case str() | bool():
