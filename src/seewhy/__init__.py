@@ -71,14 +71,31 @@ if TYPE_CHECKING:
     from seewhy.targets import Target as Target
 
 
+# Names that moved or were renamed, with their replacement; used in error messages only.
+_RENAMED = {"Look": "OverlayStyle", "Run": "BulkRun", "load": "load_explanation", "read": "read_run"}
+
+
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f"seewhy.{name}")
     if name not in _MODULES:
-        raise AttributeError(f"module 'seewhy' has no attribute {name!r}")
+        raise AttributeError(f"module 'seewhy' has no attribute {name!r}{_replacement(name)}")
     value = getattr(importlib.import_module(f"seewhy.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _replacement(name: str) -> str:
+    """Return what to use instead of a name that does not exist at the top level, or ""."""
+    from seewhy.errors import close_matches
+
+    if name in _RENAMED:
+        return f"; it is now seewhy.{_RENAMED[name]}"
+    for package in ("methods", "targets", "errors"):
+        if not name.startswith("_") and hasattr(importlib.import_module(f"seewhy.{package}"), name):
+            return f"; it is in seewhy.{package}: seewhy.{package}.{name}"
+    close = close_matches(name, __all__)
+    return f"; did you mean seewhy.{close[0]}?" if close else ""
 
 
 def __dir__() -> list[str]:

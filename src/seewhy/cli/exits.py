@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from cyclopts.exceptions import CycloptsError
+from cyclopts.exceptions import CycloptsError, UnknownOptionError
 from rich.console import Console
 from rich.markup import escape
 
 from seewhy.errors import SeewhyError, one_line
+
+RENAMED = {"--site": "--read-at", "--question": "--target"}
 
 STDERR = Console(stderr=True, highlight=False, emoji=False)
 
@@ -25,6 +27,12 @@ def print_error(message: str) -> int:
     return 2
 
 
+def renamed_option(error: UnknownOptionError) -> str:
+    """Return an error message for an option that was renamed, or ""."""
+    name = (error.token.keyword or error.token.value).partition("=")[0]
+    return f"Unknown option: {name}. It is now {RENAMED[name]}." if name in RENAMED else ""
+
+
 def run_command(command: Callable[[], object]) -> int:
     """Run a command and return its exit code: 0 done, 1 some images failed, 2 wrong usage, 130 interrupted."""
     try:
@@ -33,6 +41,8 @@ def run_command(command: Callable[[], object]) -> int:
         return result if isinstance(result, int) else 0
     except SeewhyError as error:
         return print_error(str(error))
+    except UnknownOptionError as error:
+        return print_error(renamed_option(error) or one_line(error))
     except CycloptsError as error:
         return print_error(one_line(error))
     except KeyboardInterrupt:

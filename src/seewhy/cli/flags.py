@@ -60,7 +60,7 @@ class FlagSet:
 
     def build(self, values: dict[str, Any]) -> Any:
         """Remove this set's values from `values` and return the options object made of them."""
-        given = {}
+        given = dict(self.defaults)  # a flag that is not used is missing in `values`
         for name, _, flag in flags(self.options):
             if name in values:
                 value = values.pop(name)
