@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -87,14 +89,14 @@ def __getattr__(name: str) -> Any:
 
 def _replacement(name: str) -> str:
     """Return what to use instead of a name that does not exist at the top level, or ""."""
-    from seewhy.errors import close_matches
-
+    if name.startswith("_") or importlib.util.find_spec(f"seewhy.{name}"):
+        return ""  # `from seewhy import storage` looks for the attribute before it imports the submodule
     if name in _RENAMED:
         return f"; it is now seewhy.{_RENAMED[name]}"
     for package in ("methods", "targets", "errors"):
-        if not name.startswith("_") and hasattr(importlib.import_module(f"seewhy.{package}"), name):
+        if hasattr(importlib.import_module(f"seewhy.{package}"), name):
             return f"; it is in seewhy.{package}: seewhy.{package}.{name}"
-    close = close_matches(name, __all__)
+    close = difflib.get_close_matches(name, __all__, 1)
     return f"; did you mean seewhy.{close[0]}?" if close else ""
 
 
