@@ -218,7 +218,7 @@ def test_the_blob_is_coloured_in_its_slices_only(blob: seewhy.Explanation) -> No
 def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
     model, inputs = tiny(net)
     e = seewhy.explain(model, inputs, methods=["gradcam", "layercam"], layers="every", targets=[0, 1], channels=2)
-    with pytest.raises(ChoiceError, match=r"say e\[0\]"):
+    with pytest.raises(ChoiceError, match=r"use e\[0\]"):
         e.overlay("gradcam", 0, "first")
     one = e[0]
     sheet, comparison = one.contact_sheet("gradcam", 0), one.comparison("first", style=OverlayStyle(scale="shared"))

@@ -14,7 +14,6 @@ from PIL import Image
 import seewhy
 from seewhy import OverlayStyle
 from seewhy.errors import ChoiceError, UnknownName, UsageError
-from seewhy.explanation import drawing
 from seewhy.explanation.components import InputImage, LayerInfo, TargetResult
 from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.result import Explanation
@@ -24,21 +23,21 @@ from seewhy.rendering import overlays as render
 from seewhy.tensors import positive_evidence, divide_by_max, resize
 from support.networks import Conv1dNet, InplaceNet, tiny
 
-CROP = View(photo=(60, 100), inputs=(32, 32), box=(20.0, 0.0, 80.0, 60.0))
+CROP = View(photo_size=(60, 100), input_size=(32, 32), box=(20.0, 0.0, 80.0, 60.0))
 
 
 def made(low: list[list[float]], view: View = CROP) -> Explanation:
     """An explanation of one picture with one known map."""
-    photo = np.full((*view.photo, 3), 128, np.uint8)
+    photo = np.full((*view.photo_size, 3), 128, np.uint8)
     return Explanation(
         maps={("gradcam", "1", "layer"): torch.tensor([low])},
         target_results=(TargetResult("1", "cat", torch.tensor([2.0]), torch.tensor([1]), torch.tensor([0.9])),),
         layer_info={"layer": LayerInfo("Conv2d", (len(low), len(low[0])), 4)},
         has_gradient={},
-        size=view.inputs,
+        size=view.input_size,
         logits=torch.tensor([[0.0, 2.0, 1.0]]),
         labels=("dog", "cat", "bird, fowl"),
-        inputs=torch.zeros(1, 3, *view.inputs),
+        inputs=torch.zeros(1, 3, *view.input_size),
         images=(InputImage("in/cat.jpg", photo, view),),
         single=True,
         provenance={"model": "tiny"},
@@ -60,7 +59,7 @@ def test_one_map_needs_no_choice_and_several_do() -> None:
         e.map("gradcam", 1, "frist")
     with pytest.raises(UnknownName, match="no target '4'"):
         e.heatmap("gradcam", 4, "first")
-    with pytest.raises(ChoiceError, match=r"say e\[0\]"):
+    with pytest.raises(ChoiceError, match=r"use e\[0\]"):
         e.overlay("gradcam", 1, "first")
 
 
@@ -152,7 +151,7 @@ def test_what_lies_outside_the_crop_is_zero() -> None:
     heat = e.on_photo()
     assert heat.shape == (60, 100)
     assert (heat[:, 20:80] == 1).all() and not heat[:, :20].any() and not heat[:, 80:].any()
-    assert e.box() == CROP.seen == (20, 0, 80, 60)
+    assert e.box() == CROP.visible_box == (20, 0, 80, 60)
 
 
 def test_padding_is_cut_off() -> None:
@@ -226,10 +225,10 @@ def test_classic_follows_the_tutorial_to_the_byte() -> None:
     e = dataclasses.replace(made([[-1.0, 1.0], [3.0, 5.0]]), inputs=torch.rand(1, 3, 32, 32))
     low = torch.tensor([[0.0, 1.0], [3.0, 5.0]]) / 5  # rectified; the minimum is 0
     heat = torch.nn.functional.interpolate(low[None, None], (32, 32), mode="bilinear")[0, 0].numpy()
-    expected = np.rint(0.6 * drawing.seen(e) + 0.4 * table("jet")[(heat * 255).astype(np.uint8)])
+    expected = np.rint(0.6 * e.input_pixels() + 0.4 * table("jet")[(heat * 255).astype(np.uint8)])
     assert (np.asarray(e.classic_overlay()) == expected).all()
     flat = dataclasses.replace(e, maps={("gradcam", "1", "layer"): torch.full((1, 2, 2), 3.0)})
-    blue = np.rint(0.6 * drawing.seen(e) + 0.4 * table("jet")[0])  # max = min is drawn as zero, as the tutorial does
+    blue = np.rint(0.6 * e.input_pixels() + 0.4 * table("jet")[0])  # max = min is drawn as zero, as the tutorial does
     assert (np.asarray(flat.classic_overlay()) == blue).all()
 
 
@@ -320,11 +319,11 @@ def test_a_folder_that_holds_no_explanation(tmp_path: Path, damage: str) -> None
 
 
 def test_repr_is_short() -> None:
-    assert repr(made([[1.0]])) == "<Explanation of 1 picture: gradcam, target 1, layer layer>"
+    assert repr(made([[1.0]])) == "<Explanation of 1 image: gradcam, target 1, layer layer>"
 
 
 def test_a_picture_in_opencv_order_is_drawn_in_its_own_colours() -> None:
     red = np.zeros((3, 4, 4), np.float32)
     red[2] = 1.0
-    pixels = render.seen(red, {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channels": "BGR"})
+    pixels = render.input_pixels(red, {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channels": "BGR"})
     assert pixels[0, 0].tolist() == [255, 0, 0]

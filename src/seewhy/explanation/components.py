@@ -1,61 +1,61 @@
-"""What an explanation is made of, beside its maps: pictures, answers, layers."""
+"""The values in an explanation besides its maps: input images, target results, layer properties, channel features."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from seewhy import storage
 from seewhy.images.view import View
-from seewhy.rendering import overlays as render
-from seewhy.targets import class_name
+from seewhy.targets import Target, class_name
 
 
 @dataclass(frozen=True, eq=False)
 class InputImage:
-    """A picture as it was given: its `source` in words, its upright `photo` (H0, W0, 3) uint8, and what the network saw."""
+    """An image that was explained: its `source` (path or description), its upright pixels and the part the model received."""
 
     source: str
-    photo: NDArray[np.uint8]
+    photo: NDArray[np.uint8]  # (H0, W0, 3)
     view: View
-
-    def scaled(self, longest: int | None) -> tuple[Image.Image, render.Box]:
-        """The photo at drawing size, with what the network did not see dimmed, and the box that it saw; made once a size."""
-        cache: dict[int | None, tuple[Image.Image, render.Box]] = self.__dict__.setdefault("_scaled", {})
-        if longest not in cache:
-            cache[longest] = render.scaled_photo(self.photo, self.view, longest)
-        return cache[longest]
 
 
 @dataclass(frozen=True, eq=False)
 class TargetResult:
-    """What one target found: `scores` (B,), the `classes` (B,) it meant and their `probabilities` (B,) where it is a class."""
+    """The value of one target.
+
+    `scores` are (B,). For targets that are a class, `classes` (B,) and their `probabilities` (B,). `requested` are the
+    targets that the user passed for it; in a loaded explanation their `repr`.
+    """
 
     key: str
     name: str
     scores: Tensor
     classes: Tensor | None = None
     probabilities: Tensor | None = None
+    requested: tuple[Target | str, ...] = ()
 
-    def picture(self, index: int, labels: Sequence[str] | None) -> TargetResult:
-        """The answer for one picture of the batch, with its own class as key and name."""
+    def for_image(self, index: int, labels: Sequence[str] | None) -> TargetResult:
+        """Return the result of one image of the batch. A class target gets the image's own class as key and name."""
         at = slice(index, index + 1)
         if self.classes is None:
-            return TargetResult(self.key, self.name, self.scores[at])
-        known = int(self.classes[index])
+            return dataclasses.replace(self, scores=self.scores[at])
+        index_of_class = int(self.classes[index])
         chances = None if self.probabilities is None else self.probabilities[at]
-        return TargetResult(str(known), class_name(known, labels), self.scores[at], self.classes[at], chances)
+        name = class_name(index_of_class, labels)
+        return TargetResult(
+            str(index_of_class), name, self.scores[at], self.classes[at], chances, requested=self.requested
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """One picture's answer for JSON."""
+        """Return the result of one image as JSON."""
         return {
             "key": self.key,
             "name": self.name,
@@ -65,30 +65,45 @@ class TargetResult:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote, and `requested` if the record has it."""
+
         def tensor(value: Any) -> Tensor | None:
             return None if value is None else torch.tensor([value])
 
         classes, chances = tensor(data["class"]), tensor(data["probability"])
-        score = math.nan if data["score"] is None else data["score"]  # JSON has no such number
-        return cls(data["key"], data["name"], torch.tensor([score]), classes, chances)
+        score = math.nan if data["score"] is None else data["score"]  # JSON has no NaN
+        requested = tuple(data.get("requested", ()))
+        return cls(data["key"], data["name"], torch.tensor([score]), classes, chances, requested)
 
 
-def non_finite_notes(target_results: Sequence[TargetResult]) -> list[str]:
-    """A note for each answer of one picture whose score or probability is not a finite number."""
-    odd = [
-        answer.name
-        for answer in target_results
+def merge_results(results: Sequence[TargetResult]) -> tuple[TargetResult, ...]:
+    """Keep one result per key: for a single image, "top1" and its class may be the same target."""
+    merged: dict[str, TargetResult] = {}
+    for result in results:
+        first = merged.get(result.key)
+        requested = (*(first.requested if first else ()), *result.requested)
+        merged[result.key] = dataclasses.replace(result, requested=requested)
+    return tuple(merged.values())
+
+
+def non_finite_notes(results: Sequence[TargetResult]) -> list[str]:
+    """Return a note for each target of one image whose score or probability is not finite."""
+    names = [
+        result.name
+        for result in results
         if not all(
-            values[:1].isfinite().all() for values in (answer.scores, answer.probabilities) if values is not None
+            values[:1].isfinite().all() for values in (result.scores, result.probabilities) if values is not None
         )
     ]
-    return [f"the score of {name} or its probability is not a finite number: its maps say nothing" for name in odd]
+    return [
+        f"the score of {name} or its probability is not a finite number: its maps are not reliable" for name in names
+    ]
 
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """A layer as it was watched: class of its module, `grid`, `channels`, and a `note` where something was inferred.
+    """A layer as it was recorded: its module's class name, `grid` and `channels`, and a `note` if something was inferred.
 
     `requested` is False for the suggested layer if it was added without being selected.
     """
@@ -102,10 +117,9 @@ class LayerInfo:
 
 @dataclass(frozen=True, eq=False)
 class ChannelFeatures:
-    """The strongest channels of a layer: their indices (B, N), and what they show (B, N, *grid), strongest first.
+    """The strongest channels of a layer, strongest first: their indices (B, N) and activations (B, N, *grid).
 
-    Strongest are those that vary most over the picture (the standard deviation over the grid): a channel that is high
-    everywhere shows nothing.
+    Strength is the standard deviation over the grid: a channel that is high everywhere shows no structure.
     """
 
     channels: Tensor
@@ -113,12 +127,12 @@ class ChannelFeatures:
 
     @classmethod
     def strongest(cls, activations: Tensor, count: int) -> Self:
-        """Of activations (B, K, *grid) the `count` strongest channels, or all where there are fewer."""
+        """Return the `count` strongest channels of activations (B, K, *grid), or all if there are fewer."""
         strength = activations.flatten(2).std(2, correction=0)
         channels = strength.topk(min(count, strength.shape[1]), dim=1).indices
         rows = torch.arange(len(channels), device=channels.device)[:, None]
         return cls(channels, activations[rows, channels].detach().clone())
 
-    def picture(self, at: slice) -> ChannelFeatures:
-        """Those of one picture of the batch."""
+    def for_image(self, at: slice) -> ChannelFeatures:
+        """Return the features of one image of the batch."""
         return ChannelFeatures(self.channels[at], self.maps[at])

@@ -1,12 +1,11 @@
-"""An explanation: the signed maps of one call, and everything one asks of them. A value; it holds no model."""
+"""`Explanation`: the maps of one call of `explain`, with methods that select, draw and save them."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,310 +15,417 @@ from PIL import Image
 from torch import Tensor
 
 from seewhy import storage, tensors
-from seewhy.errors import ChoiceError, UsageError
-from seewhy.explanation import drawing, report, saved
-from seewhy.explanation import heatmap as heat
-from seewhy.explanation.components import ChannelFeatures, InputImage, LayerInfo, TargetResult
+from seewhy.errors import UsageError
+from seewhy.explanation import figures, report, saved
+from seewhy.explanation.components import ChannelFeatures
+from seewhy.explanation.data import ExplanationData, MapKey
 from seewhy.explanation.flags import find_flags
-from seewhy.explanation.selection import MapKey as MapKey
-from seewhy.explanation.selection import choose, counted, fields_of, find_key
-from seewhy.images.view import View
-from seewhy.rendering import overlays as render
-from seewhy.rendering.overlays import LONGEST
-from seewhy.targets import class_name, probabilities
+from seewhy.explanation.selection import (
+    LayerChoice,
+    MethodChoice,
+    TargetChoice,
+    fields_for_image,
+    find_key,
+    find_layer,
+    find_method_name,
+    layers_of,
+)
+from seewhy.images.regions import largest_box
+from seewhy.rendering.heatmaps import threshold_mask
+from seewhy.rendering.overlays import LONGEST, OverlayStyle
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
-    """The signed maps (B, *grid) of one call of `explain`, by (method, target, layer), in the methods' own units.
+class Explanation(ExplanationData):
+    """The maps that `explain` computed, by method, target and layer. It contains no model.
 
-    `target_results` are the targets as they were understood, `layer_info` the layers in execution order; `has_gradient` (B,) says for
-    blank maps, by (target, layer), whether any gradient came there. `logits` (B, K) are the model's scores where it gives
-    class scores, `inputs` (B, C, *size) is what the network saw, `pictures` what that was made from. `suggested` names the
-    suggested layer if it was asked for, `notes` say in words what was inferred, `about` is the provenance (model, weights,
-    versions, preprocessing), `channel_features` the strongest channels by layer where they were asked for, `top_classes` the
-    likeliest classes where the logits are not kept (after `load`). `single`: one
-    picture was given, so results have no batch axis; `e[i]` is one of a batch.
+    Methods that return one map take `method`, `target` and `layer`, and accept everything that `explain` accepts: a method
+    by name, alias, text with settings, or instance; a target by class index, class name, text or `Target`; a layer by
+    name, or as it was selected. Each is optional if the explanation has only one.
 
-    >>> import seewhy, torch
-    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    >>> e = seewhy.explain(net, torch.rand(2, 3, 8, 8), layers="0", targets=1)
-    >>> e, e.map().shape, e[0].heatmap.shape
-    (<Explanation of 2 pictures: gradcam, target 1, layer 0>, torch.Size([2, 6, 6]), torch.Size([8, 8]))
+    Args:
+        maps: Signed maps `(B, *grid)` by (method, target, layer), in the units of the method.
+        target_results: Name, scores and classes of each target.
+        layer_info: Module class, grid and channels of each layer, in execution order.
+        has_gradient: For all-zero maps, by (target, layer): whether any gradient reached the layer, `(B,)`.
+        size: Size of the input without batch and channel axes.
+        logits: Class scores `(B, K)`, or None if the model has none.
+        labels: Class names of the model, or None.
+        inputs: The model's input `(B, C, *size)`; None after `load`, except for signals and volumes.
+        images: The images that the inputs were made from, or None for tensors.
+        suggested: Name of the suggested layer, if it was requested.
+        single: True for one image: results have no batch axis then.
+        multilabel: True if each class has an independent probability (sigmoid).
+        notes: What was inferred, or could not be computed.
+        provenance: Model, weights, versions, preprocessing.
+        channel_features: The strongest channels of each layer, if `features` was set.
+        top_classes: The most likely classes, where logits are not stored (after `load`).
+        selected_layers: For each entry of `layers=`, the names of the layers it selected.
+
+    Example:
+        >>> import seewhy, torch
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> e = seewhy.explain(net, torch.rand(2, 3, 8, 8), layers="0", targets=1)
+        >>> e, e.map().shape, e[0].heatmap().shape
+        (<Explanation of 2 images: gradcam, target 1, layer 0>, torch.Size([2, 6, 6]), torch.Size([8, 8]))
     """
 
-    maps: Mapping[MapKey, Tensor]
-    target_results: tuple[TargetResult, ...]
-    layer_info: Mapping[str, LayerInfo]
-    has_gradient: Mapping[tuple[str, str], Tensor]
-    size: tuple[int, ...]
-    logits: Tensor | None = None
-    labels: tuple[str, ...] | None = None
-    inputs: Tensor | None = None
-    images: tuple[InputImage, ...] | None = None
-    suggested: str | None = None
-    single: bool = False
-    multilabel: bool = False
-    notes: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    channel_features: Mapping[str, ChannelFeatures] = field(default_factory=dict)
-    top_classes: tuple[tuple[int, str, float], ...] = ()
+    # Selecting
 
-    # What there is to choose from
+    def key(self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None) -> MapKey:
+        """Return the key (method, target, layer) of one map in `maps`.
 
-    @cached_property
-    def methods(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(method for method, _, _ in self.maps))
+        Args:
+            method: Name, alias, text with settings, or `Method`.
+            target: Key, class name, class index, text, or `Target`. "topK" is the class of rank K.
+            layer: Name, or an entry that was passed to `explain` as `layers`.
 
-    @cached_property
-    def targets(self) -> tuple[str, ...]:
-        return tuple(answer.key for answer in self.target_results)
+        Returns:
+            Method name, target key and layer name as they are stored.
 
-    @cached_property
-    def layers(self) -> tuple[str, ...]:
-        return tuple(self.layer_info)
-
-    def key(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> MapKey:
-        """The key of one map. What is left out must have one value only; a target is a key, a class name or its index.
-
-        Raises ChoiceError where several maps are left, UnknownName for a choice that does not exist.
+        Raises:
+            ChoiceError: Several maps match.
+            UnknownName: No map matches.
         """
         return find_key(self, method, target, layer)
 
-    def layers_of(self, method: str) -> tuple[str, ...]:
-        """The layers at which a method has maps; "network" stands for the whole of it."""
-        found = {layer for name, _, layer in self.maps if name == method}
-        return tuple(layer for layer in self.layers if layer in found)
+    def layers_of(self, method: MethodChoice) -> tuple[str, ...]:
+        """Return the layers at which a method has maps; "network" for a method that explains the entire model."""
+        return layers_of(self, method)
+
+    def __getitem__(self, index: int) -> Explanation:
+        """Return the explanation of one image of the batch."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        return dataclasses.replace(self, **fields_for_image(self, index % len(self)))
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (self[index] for index in range(len(self)))
 
     # Maps
 
-    def map(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Tensor:
-        """The signed map at the layer's own resolution: (*grid), or (B, *grid) for a batch; in the paper's own units."""
+    def map(self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None) -> Tensor:
+        """Return the signed map at the layer's resolution, in the units of the method.
+
+        Returns:
+            Shape `(*grid)` for a single image, else `(B, *grid)`.
+
+        Raises:
+            ChoiceError: Several maps match.
+            UnknownName: No map matches.
+        """
         maps = self.maps[self.key(method, target, layer)]
         return maps[0] if self.single else maps
 
     def heatmap(
         self,
-        method: str | None = None,
-        target: str | int | None = None,
-        layer: str | None = None,
+        method: MethodChoice = None,
+        target: TargetChoice = None,
+        layer: LayerChoice = None,
         *,
         scale: str = "own",
     ) -> Tensor:
-        """The map rectified, resized to the input and divided by its maximum: (*size) in [0, 1], or (B, *size).
+        """Return the map after ReLU, resized to the input and divided by its maximum.
 
-        `scale` "shared" divides by the largest value over all targets (same picture, method and layer), so that maps of
-        several targets can be compared: a weak answer has weak heat.
+        Args:
+            scale: "own" divides by the map's maximum; "shared" by the maximum over all targets of the same image, method
+                and layer, so that the heatmaps of several targets can be compared.
+
+        Returns:
+            Values in [0, 1], shape `(*size)` for a single image, else `(B, *size)`. All zeros without positive evidence.
+
+        Raises:
+            ChoiceError: Several maps match.
+            UnknownName: No map matches, or `scale` does not exist.
         """
-        found = heat.at_input(self, self.key(method, target, layer), scale)
-        return found[0] if self.single else found
+        heatmaps = self.heatmap_of(self.key(method, target, layer), scale).at_input()
+        return heatmaps[0] if self.single else heatmaps
 
-    def positive_evidence(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Any:
-        """Share of positive evidence in a map, in [0, 1]: sum of positives / sum of absolutes; a list for a batch."""
-        shares = tensors.positive_evidence(self.maps[self.key(method, target, layer)]).tolist()
-        return shares[0] if self.single else shares
+    def positive_evidence(
+        self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None
+    ) -> float | list[float]:
+        """Return the fraction of a map's absolute sum that is positive, in [0, 1]; NaN for an all-zero map.
 
-    def flags(self, method: str | None = None, target: str | int | None = None, layer: str | None = None) -> Any:
-        """What is odd about a map, as names of `seewhy.explanation.flags.FLAGS`; a list of them for a batch."""
+        A float for a single image, else a list.
+        """
+        fractions: list[float] = tensors.positive_evidence(self.maps[self.key(method, target, layer)]).tolist()
+        return fractions[0] if self.single else fractions
+
+    def flags(
+        self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None
+    ) -> tuple[str, ...] | list[tuple[str, ...]]:
+        """Return the flags of a map, keys of `seewhy.explanation.flags.FLAGS`; a list of them for a batch."""
         key = self.key(method, target, layer)
-        found = find_flags(self.maps[key], self.has_gradient.get(key[1:]))
-        return found[0] if self.single else found
+        flags = find_flags(self.maps[key], self.has_gradient.get(key[1:]))
+        return flags[0] if self.single else flags
 
-    # Places (one picture)
+    # Locations (one image)
 
     def on_photo(
         self,
-        method: str | None = None,
-        target: str | int | None = None,
-        layer: str | None = None,
+        method: MethodChoice = None,
+        target: TargetChoice = None,
+        layer: LayerChoice = None,
         *,
         size: tuple[int, int] | None = None,
         scale: str = "own",
     ) -> NDArray[np.float32]:
-        """The heat map laid on the photo: (H0, W0) in [0, 1], or at `size`; 0 where the network saw nothing.
+        """Return the heatmap at the pixels of the photo, or of the input for tensors.
 
-        The same function as `heat()`, read at the photo's pixels. For tensors, which have no photo, on the input.
+        Args:
+            size: (height, width) of the result; default: the photo's.
+            scale: As for `heatmap`.
+
+        Returns:
+            Values in [0, 1], shape `(H0, W0)`; 0 outside the part of the photo that the model received.
+
+        Raises:
+            UsageError: The input is a signal or a volume.
         """
         self.require_single_image("on_photo")
-        return heat.on_photo(self, self.key(method, target, layer), size, scale)
+        return self._on_photo(self.key(method, target, layer), size, scale)
 
-    def mask(self, threshold: float = 0.5, *, scale: str = "own", **choice: Any) -> NDArray[np.bool_]:
-        """Where the heat is at least `threshold` of its maximum, or of the maximum over all targets (`scale` "shared").
+    def mask(
+        self,
+        threshold: float = 0.5,
+        *,
+        scale: str = "own",
+        method: MethodChoice = None,
+        target: TargetChoice = None,
+        layer: LayerChoice = None,
+    ) -> NDArray[np.bool_]:
+        """Return where the heatmap is at least `threshold` times its maximum.
 
-        (H0, W0) bool on the photo; of signals (length,) and volumes (depth, height, width), on the input.
+        Args:
+            threshold: Fraction in (0, 1].
+            scale: As for `heatmap`; "shared" compares with the maximum over all targets.
+
+        Returns:
+            Shape `(H0, W0)` on the photo; `(*size)` on the input for signals and volumes.
+
+        Raises:
+            UsageError: `threshold` is outside (0, 1].
         """
         self.require_single_image("mask")
-        return heat.mask(self, self.key(**choice), threshold, scale)
+        key = self.key(method, target, layer)
+        is_image = len(self.size) == 2
+        heatmap = self._on_photo(key, None, scale) if is_image else self.heatmap_of(key, scale).array()
+        return threshold_mask(heatmap, threshold, own_maximum=scale == "own")
 
-    def box(self, threshold: float = 0.5, *, scale: str = "own", **choice: Any) -> tuple[int, ...] | None:
-        """The box around the largest connected part of `mask(threshold)`: starts, then exclusive ends, the last axis first.
+    def box(
+        self,
+        threshold: float = 0.5,
+        *,
+        scale: str = "own",
+        method: MethodChoice = None,
+        target: TargetChoice = None,
+        layer: LayerChoice = None,
+    ) -> tuple[int, ...] | None:
+        """Return the bounding box of the largest connected region of `mask(threshold)`.
 
-        (left, top, right, bottom) in photo pixels; (start, end) in a signal's samples; (left, top, front, right, bottom,
-        back) in a volume, where depth goes from front to back. None where nothing reaches the threshold.
+        Args:
+            threshold: As for `mask`.
+            scale: As for `mask`.
+
+        Returns:
+            Starts, then exclusive ends, the last axis first: (left, top, right, bottom) in photo pixels, (start, end) in
+            samples of a signal, (left, top, front, right, bottom, back) in a volume (depth, height, width). None if the
+            mask is empty.
+
+        Raises:
+            UsageError: `threshold` is outside (0, 1].
         """
         self.require_single_image("box")
-        return heat.box(self, self.key(**choice), threshold, scale)
+        return largest_box(self.mask(threshold, scale=scale, method=method, target=target, layer=layer))
 
-    @property
-    def view(self) -> View:
-        """The rectangle of the photo that the network saw."""
-        if self.images is not None:
-            return self.images[0].view
+    def _on_photo(self, key: MapKey, size: tuple[int, int] | None, scale: str) -> NDArray[np.float32]:
         if len(self.size) != 2:
-            raise UsageError(
-                f"a view is of photos, and this input has {len(self.size)} axes: box() and mask() are on it."
-            )
-        return View.whole(self.size)
+            raise UsageError(f"on_photo needs an image; these maps have {len(self.size)} axes: use map() or heatmap().")
+        return self.heatmap_of(key, scale).on_photo(self.view, size or self.view.photo_size)
 
-    # Pictures
+    # Figures (one image)
 
     def overlay(
         self,
-        method: str | None = None,
-        target: str | int | None = None,
-        layer: str | None = None,
+        method: MethodChoice = None,
+        target: TargetChoice = None,
+        layer: LayerChoice = None,
         *,
-        style: render.OverlayStyle | None = None,
+        style: OverlayStyle | None = None,
         longest: int | None = LONGEST,
     ) -> Image.Image:
-        """The heat map over the whole photo; what the network did not see is dimmed.
+        """Draw the heatmap over the entire photo; the part that the model did not receive is dimmed.
 
-        A signal is drawn as curves, a volume as a mosaic of slices. `longest` limits the longer side in pixels (None: the
-        photo's own size).
+        Signals are drawn as curves, volumes as a mosaic of slices.
+
+        Args:
+            style: Colors, opacity and scale.
+            longest: Maximum of the longer side in pixels; None: the photo's own size.
+
+        Returns:
+            An RGB image.
+
+        Raises:
+            ChoiceError: Several maps match, or the explanation has several images.
         """
-        return drawing.overlay(self, self.key(method, target, layer), style or render.OverlayStyle(), longest)
+        return figures.overlay(self, self.key(method, target, layer), style or OverlayStyle(), longest)
 
     def classic_overlay(
-        self, method: str | None = None, target: str | int | None = None, layer: str | None = None
+        self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None
     ) -> Image.Image:
-        """The tutorial's picture: the map rectified, min-max scaled at low resolution, resized to the input, jet, 60:40."""
-        return drawing.classic_overlay(self, self.key(method, target, layer))
+        """Draw the overlay of the Grad-CAM tutorials: min-max scaled before resizing, jet colors, 60:40 over the input."""
+        return figures.classic_overlay(self, self.key(method, target, layer))
 
     def contact_sheet(
         self,
-        method: str | None = None,
-        target: str | int | None = None,
+        method: MethodChoice = None,
+        target: TargetChoice = None,
         *,
-        layers: Sequence[str] | None = None,
-        style: render.OverlayStyle | None = None,
+        layers: Sequence[LayerChoice] | None = None,
+        style: OverlayStyle | None = None,
         side: int = 220,
     ) -> Image.Image:
-        """Every layer's overlay on one sheet, in execution order; `side` is the longer side of a tile in pixels."""
-        method = choose("method", method, self.methods)
-        known = self.layers_of(method)
-        shown = [layer for layer in layers or known if layer in known] or known
-        keys = [self.key(method, target, layer) for layer in shown]
-        return drawing.contact_sheet(self, keys, style or render.OverlayStyle(), side)
+        """Draw the overlays of all layers on one canvas, in execution order.
+
+        Args:
+            layers: Layers to draw; names at which the method has no map are skipped. Default: all of the method.
+            style: Colors, opacity and scale.
+            side: Longer side of each overlay in pixels.
+
+        Returns:
+            An RGB image.
+        """
+        name = find_method_name(self, method)
+        names = layers_of(self, name)
+        chosen = [find_layer(self.layers, self, layer) for layer in layers or ()]
+        drawn = [layer for layer in chosen if layer in names] or names
+        keys = [self.key(name, target, layer) for layer in drawn]
+        return figures.contact_sheet(self, keys, style or OverlayStyle(), side)
 
     def comparison(
-        self, layer: str | None = None, *, style: render.OverlayStyle | None = None, side: int = 320
+        self, layer: LayerChoice = None, *, style: OverlayStyle | None = None, side: int = 320
     ) -> Image.Image:
-        """Methods and targets side by side at one layer: a row for each target, a column for each method.
+        """Draw all methods and targets at one layer: a row per target, a column per method.
 
-        Methods of the whole network are shown as such; many methods of one target fill several rows.
+        Methods of the entire model have one map, which is drawn for any layer. Many methods of one target fill several rows.
+
+        Args:
+            style: Colors, opacity and scale.
+            side: Longer side of each overlay in pixels.
+
+        Returns:
+            An RGB image.
         """
-        return drawing.comparison(self, layer, style or render.OverlayStyle(), side)
+        name = None if layer is None else find_layer(self.layers, self, layer)
+        return figures.comparison(self, name, style or OverlayStyle(), side)
 
-    def features(self, layer: str | None = None) -> ChannelFeatures:
-        """The strongest channels of a layer, as they are: what one looked at before there were class maps.
+    def features(self, layer: LayerChoice = None) -> ChannelFeatures:
+        """Return the strongest channels of a layer: their indices and activations.
 
-        Raises UsageError where none were kept: say explain(..., features=8).
+        Raises:
+            UsageError: None were recorded; pass `channels=8` to `explain`.
         """
         if not self.channel_features:
-            raise UsageError("no channels were kept: say explain(..., features=8) for the 8 strongest of each layer.")
-        return self.channel_features[choose("layer", layer, tuple(self.channel_features))]
+            raise UsageError(
+                "no channels were recorded: call explain(..., channels=8) for the 8 strongest channels of each layer."
+            )
+        return self.channel_features[find_layer(tuple(self.channel_features), self, layer)]
 
     def features_sheet(
         self,
-        method: str | None = None,
-        target: str | int | None = None,
+        method: MethodChoice = None,
+        target: TargetChoice = None,
         *,
-        style: render.OverlayStyle | None = None,
+        style: OverlayStyle | None = None,
         side: int = 200,
     ) -> Image.Image:
-        """A row for each layer: the class map, and beside it the layer's strongest channels."""
-        method = choose("method", method, self.methods)
+        """Draw a row per layer: the class map, then the layer's strongest channels.
+
+        Raises:
+            UsageError: No channels were recorded; pass `channels=8` to `explain`.
+        """
         self.features(next(iter(self.channel_features), None))
-        keys = [self.key(method, target, layer) for layer in self.channel_features]
-        return drawing.features_sheet(self, keys, style or render.OverlayStyle(), side)
-
-    # One picture of many
-
-    def __len__(self) -> int:
-        return len(self.target_results[0].scores)
-
-    def __getitem__(self, index: int) -> Explanation:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
-        return dataclasses.replace(self, **fields_of(self, index % len(self)))
-
-    def __iter__(self) -> Iterator[Explanation]:
-        return (self[index] for index in range(len(self)))
+        name = find_method_name(self, method)
+        keys = [self.key(name, target, layer) for layer in self.channel_features]
+        return figures.channel_sheet(self, keys, style or OverlayStyle(), side)
 
     def top(self, count: int = 5) -> list[tuple[int, str, float]]:
-        """The likeliest classes of one picture: (index, name, probability), best first."""
+        """Return the most likely classes of one image as (index, name, probability), best first.
+
+        Raises:
+            UsageError: The model returns no class scores.
+        """
         self.require_single_image("top")
-        if self.logits is None and self.top_classes:
-            return list(self.top_classes[:count])
-        if self.logits is None:
-            raise UsageError("this model gives no class scores, so there are no top classes.")
-        chances = self.probabilities[0]
-        best = chances.topk(min(count, len(chances)))
-        return [
-            (i, class_name(i, self.labels), p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
+        if self.logits is None and not self.top_classes:
+            raise UsageError("this model returns no class scores, so there are no top classes.")
+        return self.most_likely(count)
 
-    @property
-    def probabilities(self) -> Tensor:
-        """The probability (B, K) of each class in [0, 1]: softmax, or where classes do not exclude each other (`multilabel`,
-        or a single logit) their sigmoids. Raises UsageError where the model gives no class scores."""
-        if self.logits is None:
-            raise UsageError("this model gives no class scores, so there are no probabilities.")
-        return probabilities(self.logits.float(), self.multilabel)
-
-    def require_single_image(self, what: str) -> None:
-        """Raise ChoiceError unless this is an explanation of one picture."""
-        if len(self) != 1:
-            raise ChoiceError(
-                f"{what} is of one picture, and this is a batch of {len(self)}: say e[0].", map(str, range(len(self)))
-            )
-
-    # Outside
+    # Files (one image)
 
     def save(self, folder: str | Path, *, also: Mapping[str, storage.Content] | None = None) -> list[Path]:
-        """Write `maps.npz`, `explanation.json` and `photo.jpg` into `folder`, and what `also` adds (name: content).
+        """Write `explanation.json`, `maps.npz` and `photo.jpg` into a folder.
 
-        Of a signal, a volume or an input of many channels that itself is kept instead of a photo, as `input.npz` (float32).
-        Files appear whole or not at all. What an earlier run wrote there is replaced, other files stay. Gives the paths.
+        Signals, volumes and inputs with other than 1 or 3 channels are stored as `input.npz` (float32) instead of a photo.
+        Each file is written atomically. Files of an earlier run in the folder are replaced; other files are not touched.
+
+        Args:
+            folder: Created if it does not exist.
+            also: More files, by name.
+
+        Returns:
+            The paths of the written files.
         """
         self.require_single_image("save")
-        return storage.write_run(folder, saved.document(self), {**saved.files(self), **(also or {})})
+        return storage.write_run(folder, saved.build_record(self), {**saved.build_files(self), **(also or {})})
 
     @classmethod
     def load(cls, folder: str | Path) -> Explanation:
-        """An explanation that `save` wrote. The photo comes back at the size it was drawn at, maps in float32."""
-        return cls(**saved.read(folder))
+        """Load an explanation that `save` wrote. Maps are float32; the photo has at most 1024 pixels a side.
+
+        Args:
+            folder: The folder passed to `save`.
+
+        Returns:
+            The explanation of one image, without logits.
+
+        Raises:
+            UsageError: The folder contains no readable explanation.
+        """
+        return cls(**saved.read_fields(folder))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the arrays, as JSON takes it: about, view, targets, layers and one entry for each map."""
+        """Return everything but the arrays as JSON: provenance, view, targets, layers and the properties of each map."""
         self.require_single_image("to_dict")
-        return saved.document(self)
+        return saved.build_record(self)
 
-    def report(self, path: str | Path | None = None, *, style: render.OverlayStyle | None = None) -> str:
-        """The explorable page of one picture as HTML, which needs nothing else; written to `path` where that is given."""
-        text = report.page(self, style)
+    def report(self, path: str | Path | None = None, *, style: OverlayStyle | None = None) -> str:
+        """Build the interactive HTML page of one image. It is self-contained.
+
+        Args:
+            path: Where to write it; None: it is only returned.
+            style: Initial colors and opacity.
+
+        Returns:
+            The HTML text.
+
+        Raises:
+            UsageError: The input is not an image.
+        """
+        text = report.build_page(self, style)
         if path is not None:
             storage.write_file(Path(path), text.encode("ascii"))
         return text
 
+    # Display
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """What a notebook shows: the page; where it shows no pages, the overlay of the only map or the sheet of all layers."""
-        shown: dict[str, Any] = {"text/plain": repr(self)}
-        if (picture := self._repr_png_()) is not None:
-            shown["image/png"] = base64.b64encode(picture).decode()
+        """Notebook display: the page; as PNG the only overlay, or the contact sheet."""
+        bundle: dict[str, Any] = {"text/plain": repr(self)}
+        if (image := self._repr_png_()) is not None:
+            bundle["image/png"] = base64.b64encode(image).decode()
         if report.has_page(self):
-            shown["text/html"] = report.frame(self)
-        return shown
+            bundle["text/html"] = report.build_notebook_frame(self)
+        return bundle
 
     def _repr_png_(self) -> bytes | None:
         if len(self) != 1 or len(self.methods) != 1 or len(self.targets) != 1:
@@ -327,9 +433,14 @@ class Explanation:
         return storage.png(self.overlay() if len(self.layers) == 1 else self.contact_sheet())
 
     def __repr__(self) -> str:
-        several = "1 picture" if len(self) == 1 else f"{len(self)} pictures"
-        parts = [", ".join(self.methods), counted("target", self.targets), counted("layer", self.layers)]
-        return f"<Explanation of {several}: {', '.join(parts)}>"
+        count = "1 image" if len(self) == 1 else f"{len(self)} images"
+        parts = [", ".join(self.methods), name_or_count("target", self.targets), name_or_count("layer", self.layers)]
+        return f"<Explanation of {count}: {', '.join(parts)}>"
+
+
+def name_or_count(word: str, names: Sequence[str]) -> str:
+    """Return "layer conv1" for one name and "7 layers" for several."""
+    return f"{word} {names[0]}" if len(names) == 1 else f"{len(names)} {word}s"
 
 
 load_explanation = Explanation.load

@@ -1,4 +1,4 @@
-"""An explanation of one picture as files: what goes into the record, and the way back."""
+"""Saved explanations: the JSON record, the arrays and the photo of one image, and reading them back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,35 +15,40 @@ from PIL import Image
 
 from seewhy import storage, tensors
 from seewhy.errors import UsageError
-from seewhy.explanation import drawing
 from seewhy.explanation.components import InputImage, LayerInfo, TargetResult, non_finite_notes
+from seewhy.explanation.data import ExplanationData, MapKey
 from seewhy.explanation.flags import find_flags
+from seewhy.explanation.selection import describe_target
 from seewhy.images.view import View
-from seewhy.rendering import overlays as render
+from seewhy.rendering.overlays import LONGEST, shrink
 
-if TYPE_CHECKING:
-    from seewhy.explanation.result import Explanation
+RECORDED_CLASSES = 5  # in the record's "top"
 
 
-def document(e: Explanation) -> dict[str, Any]:
-    """Everything but the arrays, as JSON takes it. Numbers are in the units of the maps."""
-    picture = e.images[0] if e.images else None
-    top = e.top() if e.logits is not None or e.top_classes else []
+def build_record(e: ExplanationData) -> dict[str, Any]:
+    """Return everything but the arrays as JSON. Numbers are in the units of the maps."""
+    image = e.images[0] if e.images else None
+    top = e.most_likely(RECORDED_CLASSES)
     return {
-        "image": picture.source if picture else None,
+        "image": image.source if image else None,
         "provenance": dict(e.provenance),
         "notes": list(dict.fromkeys([*e.notes, *non_finite_notes(e.target_results)])),
         "size": list(e.size),
-        "view": None if picture is None else dataclasses.asdict(picture.view),
+        "view": None if image is None else dataclasses.asdict(image.view),
         "top": [{"class": index, "name": name, "probability": storage.number(chance)} for index, name, chance in top],
-        "targets": [answer.to_dict() for answer in e.target_results],
+        "targets": [result.to_dict() for result in e.target_results],
         "suggested": e.suggested,
         "layers": {name: dataclasses.asdict(info) for name, info in e.layer_info.items()},
-        "maps": [map_entry(e, key) for key in e.maps],
+        "maps": [build_map_entry(e, key) for key in e.maps],
+        "requested": {
+            "targets": {result.key: describe_targets(result) for result in e.target_results},
+            "layers": {text: list(names) for text, names in e.selected_layers.items()},
+        },
     }
 
 
-def map_entry(e: Explanation, key: tuple[str, str, str]) -> dict[str, Any]:
+def build_map_entry(e: ExplanationData, key: MapKey) -> dict[str, Any]:
+    """Return the record of one map."""
     maps = e.maps[key]
     method, target, layer = key
     return {
@@ -58,25 +63,31 @@ def map_entry(e: Explanation, key: tuple[str, str, str]) -> dict[str, Any]:
     }
 
 
-def files(e: Explanation) -> dict[str, storage.Content]:
-    """The files beside the record: signed float32 maps under "method|target|layer", and the photo as drawn.
+def describe_targets(result: TargetResult) -> list[str]:
+    """Return the requested targets as text, except those that text cannot identify (tensors, functions)."""
+    texts = [one if isinstance(one, str) else describe_target(one) for one in result.requested]
+    return [text for text in dict.fromkeys(texts) if text is not None]
 
-    A signal, a volume or an input of other than 1 or 3 channels has no photo: what the network saw is kept in float32.
+
+def build_files(e: ExplanationData) -> dict[str, storage.Content]:
+    """Return the files next to the record: signed float32 maps under "method|target|layer", and the photo.
+
+    A signal, a volume, or an input with other than 1 or 3 channels has no photo: the model's input is stored in float32.
     """
     arrays = {"|".join(key): maps[0].float().cpu().numpy() for key, maps in e.maps.items()}
     content: dict[str, storage.Content] = {storage.MAPS: lambda file: np.savez_compressed(file, **arrays)}  # type: ignore[arg-type]
-    flat = len(e.size) == 2 and (e.inputs is None or e.inputs.shape[1] in (1, 3))
-    if e.images is not None or flat:
-        pixels = e.images[0].photo if e.images else drawing.seen(e)
-        content[storage.PHOTO] = storage.jpeg(render.shrunk(pixels, render.LONGEST))
+    is_image = len(e.size) == 2 and (e.inputs is None or e.inputs.shape[1] in (1, 3))
+    if e.images is not None or is_image:
+        pixels = e.images[0].photo if e.images else e.input_pixels()
+        content[storage.PHOTO] = storage.jpeg(shrink(pixels, LONGEST))
     elif e.inputs is not None:
-        ground = e.inputs[0].detach().float().cpu().numpy()
-        content[storage.INPUT] = lambda file: np.savez_compressed(file, input=ground)
+        values = e.inputs[0].detach().float().cpu().numpy()
+        content[storage.INPUT] = lambda file: np.savez_compressed(file, input=values)
     return content
 
 
-def read(folder: str | Path) -> dict[str, Any]:
-    """The fields of an Explanation from a folder that `files` and `document` were written to."""
+def read_fields(folder: str | Path) -> dict[str, Any]:
+    """Read the fields of an explanation from a folder written with `build_record` and `build_files`."""
     folder = Path(folder)
     try:
         data = json.loads((folder / storage.RECORD).read_text("utf-8"))
@@ -86,44 +97,50 @@ def read(folder: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UsageError(f"{folder}: no saved explanation here ({Path(error.filename).name} is missing).") from None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{folder}: this saved explanation cannot be read ({error}); make it again.") from None
+        raise UsageError(f"{folder}: this saved explanation cannot be read ({error}). Save it again.") from None
 
 
 def fields_from(folder: Path, data: dict[str, Any], maps: dict[Any, torch.Tensor]) -> dict[str, Any]:
+    """Convert a record and its maps to the fields of an explanation."""
     blank = {(entry["target"], entry["layer"]) for entry in data["maps"] if "no_gradient" in entry["flags"]}
     layers = {name: LayerInfo(**{**info, "grid": tuple(info["grid"])}) for name, info in data["layers"].items()}
+    requested = data.get("requested", {"targets": {}, "layers": {}})
+    targets = [{**entry, "requested": requested["targets"].get(entry["key"], ())} for entry in data["targets"]]
     return {
         "maps": maps,
-        "target_results": tuple(map(TargetResult.from_dict, data["targets"])),
+        "target_results": tuple(map(TargetResult.from_dict, targets)),
         "layer_info": layers,
         "has_gradient": {key: torch.tensor([False]) for key in blank},
         "size": tuple(data["size"]),
-        "images": read_pictures(folder, data),
+        "images": read_images(folder, data),
         "inputs": read_input(folder) if storage.INPUT in data["files"] else None,
         "suggested": data["suggested"],
         "single": True,
         "notes": tuple(data["notes"]),
-        "top_classes": tuple((one["class"], one["name"], finite(one["probability"])) for one in data["top"]),
+        "top_classes": tuple((one["class"], one["name"], nan_if_none(one["probability"])) for one in data["top"]),
         "provenance": data["provenance"],
+        "selected_layers": {text: tuple(names) for text, names in requested["layers"].items()},
     }
 
 
-def finite(value: float | None) -> float:
-    return math.nan if value is None else value  # JSON has no such number
+def nan_if_none(value: float | None) -> float:
+    return math.nan if value is None else value  # JSON has no NaN
 
 
 def read_input(folder: Path) -> torch.Tensor:
+    """Read the stored model input, with a batch axis."""
     with open(folder / storage.INPUT, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         return torch.from_numpy(arrays["input"])[None]
 
 
-def read_pictures(folder: Path, data: dict[str, Any]) -> tuple[InputImage, ...] | None:
+def read_images(folder: Path, data: dict[str, Any]) -> tuple[InputImage, ...] | None:
+    """Read the stored photo; None if there is none."""
     if not (folder / storage.PHOTO).exists():
         return None
     with Image.open(folder / storage.PHOTO) as photo:
         pixels = np.array(photo.convert("RGB"))
-    if data["view"] is None:  # a tensor was explained: what the network saw is all there is
-        view = View.whole(data["size"])
+    if data["view"] is None:  # a tensor was explained: the photo is the model's input
+        view = View.identity(data["size"])
     else:
-        view = View(*(tuple(data["view"][name]) for name in ("photo", "inputs", "box")))
+        view = View(*(tuple(data["view"][name]) for name in ("photo_size", "input_size", "box")))
     return (InputImage(data["image"] or "tensor", pixels, view),)

@@ -1,74 +1,246 @@
-"""What of an explanation is meant: one map by method, target and layer, or one picture of the batch."""
+"""Selecting one map of an explanation, or one image of its batch. Answers accept what `explain` accepts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from seewhy.errors import ChoiceError, UnknownName
-from seewhy.targets import class_index
+import numpy as np
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from seewhy.explanation.result import Explanation
+from seewhy.errors import ChoiceError, UnknownName, UsageError
+from seewhy.explanation.components import merge_results
+from seewhy.explanation.data import ExplanationData, MapKey
+from seewhy.methods.base import AnyMethod
+from seewhy.methods.parsing import as_methods
+from seewhy.targets import (
+    ClassScore,
+    Contrast,
+    Target,
+    TopScore,
+    as_targets,
+    class_index,
+    is_equal,
+    parse_rank,
+)
 
-MapKey = tuple[str, str, str]  # method, target, layer
-
-
-def find_key(e: Explanation, method: str | None, target: str | int | None, layer: str | None) -> MapKey:
-    """The key of one map; what is left out must have one value only."""
-    method = choose("method", method, e.methods)
-    return (
-        method,
-        choose("target", target_key(e, target), e.targets),
-        choose("layer", layer, e.layers_of(method)),
-    )
-
-
-def target_key(e: Explanation, target: str | int | None) -> str | None:
-    """The key of a target that was named by its key, its class's name or index, or a synonym."""
-    if target is None or str(target) in e.targets:
-        return None if target is None else str(target)
-    for answer in e.target_results:
-        if answer.name == target:
-            return answer.key
-    if e.labels is not None and not str(target).lstrip("-").isdecimal():
-        index = str(class_index(str(target), e.labels, len(e.labels)))
-        return index if index in e.targets else str(target)
-    return str(target)
+MethodChoice = str | AnyMethod | None  # None: the only one
+TargetChoice = str | int | np.integer[Any] | Tensor | Target | Callable[[Any], Tensor] | None
+LayerChoice = str | int | None
 
 
-def choose(kind: str, given: str | None, choices: Sequence[str], of: str = "explanation") -> str:
-    """`given`, or the only choice there is. Raises ChoiceError where there are several, UnknownName where it is none."""
-    if given is None:
-        if len(choices) == 1:
-            return choices[0]
-        raise ChoiceError(
-            f"{len(choices)} {kind}s, so say which: {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices
+def find_key(e: ExplanationData, method: MethodChoice, target: TargetChoice, layer: LayerChoice) -> MapKey:
+    """Return the key of one map. What is None must have one value only."""
+    name = find_method_name(e, method)
+    key = choose("target", None, e.targets) if target is None else find_target_key(e, target)
+    return name, key, find_layer(layers_of(e, name), e, layer)
+
+
+def choose(kind: str, name: str | None, choices: Sequence[str], of: str = "explanation") -> str:
+    """Return `name`, or the only choice if it is None. Raises ChoiceError or UnknownName."""
+    if name is None:
+        return only(kind, choices)
+    if name not in choices:
+        raise UnknownName(kind, name, choices, hint=f"This {of} has {', '.join(choices)}.")
+    return name
+
+
+def only(kind: str, choices: Sequence[str], text: str = "") -> str:
+    """Return the only choice. Raises ChoiceError if there are several; `text` is what the user passed."""
+    if len(choices) == 1:
+        return choices[0]
+    subject = f"{text!r} matches {len(choices)} {kind}s" if text else f"{len(choices)} {kind}s"
+    raise ChoiceError(f"{subject}: choose one, {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices)
+
+
+# Methods
+
+
+def layers_of(e: ExplanationData, method: MethodChoice) -> tuple[str, ...]:
+    """Return the layers at which a method has maps, in execution order."""
+    wanted = find_method_name(e, method)
+    names = {layer for name, _, layer in e.maps if name == wanted}
+    return tuple(layer for layer in e.layers if layer in names)
+
+
+def available_layer(e: ExplanationData, method: str, layer: str) -> str:
+    """Return `layer`, or the last layer at which the method has a map."""
+    names = layers_of(e, method)
+    return layer if layer in names else names[-1]
+
+
+def find_method_name(e: ExplanationData, method: MethodChoice) -> str:
+    """Return the name under which a method's maps are stored.
+
+    A method matches if it has the settings that were passed, so "scorecam" also selects "scorecam(batch_size=64)" if
+    that is the only Score-CAM. A method with several maps matches each of them.
+    """
+    if method is None or (isinstance(method, str) and method in e.methods):
+        return choose("method", method, e.methods)
+    text, number = str(method), ""
+    if isinstance(method, str):
+        text, mark, number = method.partition("#")
+        number = mark + number
+    try:
+        passed = as_methods(text if isinstance(method, str) else method)
+    except UnknownName:
+        passed = {}
+    exact = [name for name in e.methods if name.partition("#")[0] in passed]
+    matches = exact or [name for name in e.methods if any(is_refinement(name, one) for one in passed.values())]
+    matches = [name for name in matches if not number or name.endswith(number)]
+    if not matches:
+        folded = [name for name in e.methods if name.casefold() == str(method).strip().casefold()]
+        return folded[0] if folded else choose("method", str(method), e.methods)
+    return only("method", matches, str(method))
+
+
+def is_refinement(stored: str, passed: AnyMethod) -> bool:
+    """Return True if the stored method is of the same class and has all settings that were passed."""
+    try:
+        (method,) = as_methods(stored.partition("#")[0]).values()
+    except (UsageError, ValueError):  # a class of the user's, which is not in the catalog
+        return False
+    return includes_settings(method, passed)
+
+
+def includes_settings(method: AnyMethod, passed: AnyMethod) -> bool:
+    """Return True if `method` has every setting of `passed` that is not at its default; so do their base methods."""
+    if type(method) is not type(passed):
+        return False
+    for item in dataclasses.fields(passed):
+        stored, value = getattr(method, item.name), getattr(passed, item.name)
+        if dataclasses.is_dataclass(value) and dataclasses.is_dataclass(stored):
+            if not includes_settings(stored, value):  # type: ignore[arg-type]
+                return False
+        elif value != stored and value != (item.default if item.default_factory is dataclasses.MISSING else None):
+            return False
+    return True
+
+
+# Layers
+
+
+def find_layer(names: Sequence[str], e: ExplanationData, layer: LayerChoice) -> str:
+    """Return the name under which a layer's map is stored, among `names`.
+
+    A layer may be given by its name in the explanation, as it was passed to `explain`, or by its module's name without
+    the number of the call.
+    """
+    if layer is None or layer in names:
+        return choose("layer", layer, names)
+    text = str(layer)
+    if text == "suggested" and e.suggested in names:
+        return str(e.suggested)
+    matches = [name for name in e.selected_layers.get(text, ()) if name in names]
+    if not matches:
+        matches = [name for name in names if re.fullmatch(re.escape(text) + r"#\d+", name)]
+    if not matches:
+        return choose("layer", text, names)
+    return only("layer", matches, text)
+
+
+# Targets
+
+
+def find_target_key(e: ExplanationData, target: TargetChoice) -> str:
+    """Return the key of a target given by its key, class name or index, text, or as it was passed to `explain`."""
+    text = str(int(target)) if is_integer(target) else str(target)
+    if isinstance(target, str) and target in e.targets:
+        return target
+    passed = parse_target(target)
+    if passed is None:
+        return choose("target", text, e.targets)
+    for matches in (requested_as(e, passed), named_as(e, text, passed), contrasts_of(e, passed)):
+        if matches:
+            return only("target", matches, text)
+    return choose("target", text, e.targets)
+
+
+def is_integer(value: object) -> bool:
+    """Return True for an integer of Python, NumPy or PyTorch, as a scalar."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim == 0 and not (
+            value.dtype.is_floating_point if isinstance(value, Tensor) else value.dtype.kind != "i"
         )
-    if given not in choices:
-        raise UnknownName(kind, given, choices, hint=f"This {of} has {', '.join(choices)}.")
-    return given
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def fields_of(e: Explanation, index: int) -> dict[str, Any]:
-    """The fields that differ in the explanation of picture `index` alone."""
+def parse_target(target: TargetChoice) -> Target | None:
+    """Return the target that was passed; "topK" is the class of rank K. None if it cannot be read as one target."""
+    if isinstance(target, str) and (rank := parse_rank(target)) is not None:
+        return TopScore(rank)
+    try:
+        targets = as_targets(target)
+    except UsageError:
+        return ClassScore(target) if isinstance(target, str) else None
+    return targets[0] if len(targets) == 1 else None
+
+
+def requested_as(e: ExplanationData, passed: Target) -> list[str]:
+    """Return the keys of the targets that were passed to `explain` in this form."""
+    return [result.key for result in e.target_results if any(is_request(one, passed) for one in result.requested)]
+
+
+def is_request(requested: Target | str, passed: Target) -> bool:
+    """Return True if both are the same target; a loaded explanation has only the text of a requested target."""
+    if isinstance(requested, str):
+        return requested == describe_target(passed)
+    return is_equal(requested, passed)
+
+
+def describe_target(target: Target) -> str | None:
+    """Return text that identifies a target; None if text cannot (tensors, arrays, functions)."""
+    text = repr(target)
+    return None if re.search(r"tensor\(|array\(|<", text) else text
+
+
+def named_as(e: ExplanationData, text: str, passed: Target) -> list[str]:
+    """Return the keys of the targets with this name, class name, synonym, class index or rank."""
+    folded = text.strip().casefold()
+    matches = [result.key for result in e.target_results if folded in (result.key.casefold(), result.name.casefold())]
+    if matches:
+        return matches
+    index: int | None = None
+    if isinstance(passed, TopScore) and len(e) == 1:
+        ranking = e.most_likely(passed.rank)
+        index = ranking[-1][0] if len(ranking) == passed.rank else None
+    elif isinstance(passed, ClassScore) and isinstance(passed.classes, int):
+        index = passed.classes
+    elif isinstance(passed, ClassScore) and isinstance(passed.classes, str):
+        if e.labels is not None:
+            index = class_index(passed.classes, e.labels, len(e.labels))
+        else:
+            folded = passed.classes.strip().casefold()
+            return [result.key for result in e.target_results if result.name.casefold() == folded]
+    return [str(index)] if str(index) in e.targets else []
+
+
+def contrasts_of(e: ExplanationData, passed: Target) -> list[str]:
+    """Return the keys of the contrasts whose first target was passed: explain(targets=passed, versus=...)."""
+    return [
+        result.key
+        for result in e.target_results
+        if any(isinstance(one, Contrast) and is_equal(one.parts[0], passed) for one in result.requested)
+    ]
+
+
+# Images
+
+
+def fields_for_image(e: ExplanationData, index: int) -> dict[str, Any]:
+    """Return the fields that differ in the explanation of image `index` alone."""
     at = slice(index, index + 1)
-    target_results = [answer.picture(index, e.labels) for answer in e.target_results]
-    keys = {answer.key: new.key for answer, new in zip(e.target_results, target_results, strict=True)}
+    results = [result.for_image(index, e.labels) for result in e.target_results]
+    keys = {result.key: new.key for result, new in zip(e.target_results, results, strict=True)}
     return {
         "maps": {(method, keys[target], layer): maps[at] for (method, target, layer), maps in e.maps.items()},
         "has_gradient": {(keys[target], layer): which[at] for (target, layer), which in e.has_gradient.items()},
-        "target_results": tuple(
-            {answer.key: answer for answer in target_results}.values()
-        ),  # 654 may be a picture's top1 as well
+        "target_results": merge_results(results),
         "logits": None if e.logits is None else e.logits[at],
         "inputs": None if e.inputs is None else e.inputs[at],
         "images": None if e.images is None else e.images[at],
-        "channel_features": {layer: features.picture(at) for layer, features in e.channel_features.items()},
+        "channel_features": {layer: features.for_image(at) for layer, features in e.channel_features.items()},
         "single": True,
     }
-
-
-def counted(word: str, names: Sequence[str]) -> str:
-    """One name is said as such ("layer conv1"), of several only how many ("7 layers")."""
-    return f"{word} {names[0]}" if len(names) == 1 else f"{len(names)} {word}s"

@@ -36,8 +36,7 @@ def draw_signal(signal: Floats, heatmap: Floats, style: OverlayStyle, width: int
     bar = colorize(to_bytes(levels)[None], style.colors).resize((inner[0], strip), Image.Resampling.NEAREST)
     image.paste(bar, (left, gap + inner[1]))
     ticks = [
-        (left + (at + 0.5) * inner[0] / length, at)
-        for at in choose_ticks(length, inner[0] // (90 if labeled else 60))
+        (left + (at + 0.5) * inner[0] / length, at) for at in choose_ticks(length, inner[0] // (90 if labeled else 60))
     ]
     for x, _ in ticks:
         draw.line([(x, gap), (x, gap + inner[1] - 1)], RULE)

@@ -123,9 +123,7 @@ def candidates(output: Any, decode: str | Decode | None, size: Size, target: obj
         try:
             return with_classes(DECODERS[decode](output, size))
         except (IndexError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise TargetError(
-                target, f"the output cannot be read as {decode} ({one_line(error)})."
-            ) from None
+            raise TargetError(target, f"the output cannot be read as {decode} ({one_line(error)}).") from None
     made = decode(output)
     pair = made if isinstance(made, (tuple, list)) and len(made) == 2 else (None, None)
     shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in pair]

@@ -1,89 +1,139 @@
-"""Classes by name: from what a user writes to an index, and from an index to a short name."""
+"""Class names and indices: from what a user writes to an index, and from an index to a short name."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
 
 Labels = Sequence[str] | None
+OneClass = int | str
+# One class for all images, or a sequence, array or tensor of shape (B,): one class per image.
+ClassSpec = OneClass | Sequence[OneClass] | np.ndarray[Any, Any] | Tensor
 
 
 def class_name(index: int, labels: Labels) -> str:
-    """The short name of a class: its label up to the first comma, or "class 7" without labels."""
+    """Return the short name of a class: its label up to the first comma, or "class 7" without labels."""
     if labels is None or index >= len(labels):
         return f"class {index}"
     return labels[index].split(",")[0].strip()
 
 
-def as_number(given: int | str) -> int | str:
-    """An index that was written as text, as a number; a name as it is.
+def as_number(text: int | str) -> int | str:
+    """Convert a decimal number to an integer; return any other text unchanged.
 
     >>> as_number("654"), as_number("minibus")
     (654, 'minibus')
     """
-    return int(given) if isinstance(given, str) and re.fullmatch(r"\s*\d{1,18}\s*", given) else given
+    return int(text) if isinstance(text, str) and re.fullmatch(r"\s*\d{1,18}\s*", text) else text
 
 
-def find_class(given: int | str, labels: Labels, count: int) -> int:
-    """The index of a class given by index or name; TargetError where the model has no such index."""
-    if isinstance(given, bool) or not isinstance(given, (Integral, str)):
+def as_integer(value: object) -> int | None:
+    """Convert an integer of Python, NumPy or PyTorch to `int`; None for anything else, `bool` included.
+
+    >>> as_integer(np.int64(3)), as_integer(torch.tensor(3)), as_integer(True), as_integer("3")
+    (3, 3, None, None)
+    """
+    if isinstance(value, (Tensor, np.ndarray)):
+        value = value.item() if value.ndim == 0 else None
+    is_integer = isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
+    return int(value) if is_integer else None  # type: ignore[call-overload, no-any-return]
+
+
+def normalize_classes(classes: object) -> object:
+    """Bring `ClassSpec` to one of four forms: `int`, `str`, a tensor (B,), or a tuple with names.
+
+    Anything else is returned unchanged, and `find_classes` raises for it.
+    """
+    if (index := as_integer(classes)) is not None:
+        return index
+    if isinstance(classes, np.ndarray):
+        return torch.as_tensor(classes) if classes.dtype.kind in "iufb" else normalize_classes(classes.tolist())
+    if isinstance(classes, Sequence) and not isinstance(classes, str):
+        items = [one if (number := as_integer(one)) is None else number for one in classes]
+        if any(isinstance(one, str) for one in items):
+            return tuple(items)
+        try:
+            return torch.as_tensor(items)
+        except (TypeError, ValueError, RuntimeError):
+            return tuple(items)
+    return classes
+
+
+def find_class(given: object, labels: Labels, count: int) -> int:
+    """Return the index of a class given by index or name. Raises TargetError if the model has no such index."""
+    if isinstance(given, str):
+        index = class_index(given, labels, count)
+    elif (number := as_integer(given)) is not None:
+        index = number
+    else:
         raise TargetError(given, f"a class is an index or a name, not {type(given).__name__}.")
-    index = class_index(given, labels, count) if isinstance(given, str) else int(given)
     if not 0 <= index < count:
         raise TargetError(index, f"the model has {count} classes, 0 to {count - 1}.")
     return index
 
 
 def class_index(name: str, labels: Labels, count: int) -> int:
-    """The index of the class called `name`: its label, short name or any of its synonyms, in any letter case."""
+    """Return the index of the class called `name`: its label, short name or a synonym, in any letter case."""
     if labels is None:
-        raise TargetError(name, f"this model brings no class names; give an index, 0 to {count - 1}, or labels.")
-    wanted = name.strip().casefold()
+        raise TargetError(name, f"this model has no class names; pass an index, 0 to {count - 1}, or labels=.")
+    folded = name.strip().casefold()
     synonyms = {index: [part.strip() for part in label.split(",")] for index, label in enumerate(labels)}
-    found = [index for index, label in enumerate(labels) if label.casefold() == wanted]
-    found = found or [index for index, names in synonyms.items() if names[0].casefold() == wanted]
-    found = found or [index for index, names in synonyms.items() if wanted in map(str.casefold, names)]
-    if len(found) > 1:
-        listed = ", ".join(map(str, found))
-        raise TargetError(name, f"{len(found)} classes have this name; say which by its index: {listed}.")
-    if not found:
+    matches = [index for index, label in enumerate(labels) if label.casefold() == folded]
+    matches = matches or [index for index, names in synonyms.items() if names[0].casefold() == folded]
+    matches = matches or [index for index, names in synonyms.items() if folded in map(str.casefold, names)]
+    if len(matches) > 1:
+        indices = ", ".join(map(str, matches))
+        raise TargetError(name, f"{len(matches)} classes have this name; pass the index of one: {indices}.")
+    if not matches:
         raise UnknownName("class", name, [part for names in synonyms.values() for part in names])
-    return found[0]
+    return matches[0]
 
 
-def find_classes(given: int | str | Tensor, labels: Labels, scores: Tensor) -> Tensor:
-    """The class of each picture (B,), for class scores (B, K, ...). `given` may be a tensor of them.
+def find_classes(classes: object, labels: Labels, scores: Tensor) -> Tensor:
+    """Return the class of each image (B,) for class scores (B, K, ...).
 
     >>> find_classes("cat", ["dog", "cat"], torch.zeros(2, 2))
     tensor([1, 1])
+    >>> find_classes(["cat", "dog"], ["dog", "cat"], torch.zeros(2, 2))
+    tensor([1, 0])
     """
     batch, count = scores.shape[:2]
-    if not isinstance(given, Tensor):
-        return torch.full((batch,), find_class(given, labels, count), device=scores.device)
-    index = given.to(scores.device)
+    classes = normalize_classes(classes)
+    if isinstance(classes, tuple):
+        classes = torch.tensor([find_class(one, labels, count) for one in classes])
+    if not isinstance(classes, Tensor):
+        return torch.full((batch,), find_class(classes, labels, count), device=scores.device)
+    index = classes.to(scores.device)
     if index.is_floating_point() or index.dtype == torch.bool:
-        raise TargetError(given, f"class indices are whole numbers, not {index.dtype}.")
+        raise TargetError(classes, f"class indices are integers, not {index.dtype}.")
     if index.dim() == 1 and len(index) != batch:
-        raise TargetError(given, f"{len(index)} classes for {batch} pictures; give one index, or one for each picture.")
+        raise TargetError(
+            classes,
+            f"{len(index)} classes for {batch} images; pass one class, or one per image. For several classes of each image, "
+            "pass a list of targets: targets=[3, 9].",
+        )
     if index.dim() > 1:
-        raise TargetError(given, f"class indices have shape {tuple(index.shape)}; give one, or one for each picture.")
-    for wrong in index[(index < 0) | (index >= count)].flatten()[:1].tolist():
-        find_class(wrong, labels, count)
+        raise TargetError(classes, f"class indices have shape {tuple(index.shape)}; pass one class, or one per image.")
+    for invalid in index[(index < 0) | (index >= count)].flatten()[:1].tolist():
+        find_class(invalid, labels, count)
     return index.long().expand(batch)
 
 
-def common_name(classes: Tensor, labels: Labels, otherwise: str) -> str:
-    """The name of the class that all pictures share, or `otherwise`."""
+def common_name(classes: Tensor, labels: Labels, default: str) -> str:
+    """Return the name of the class that all images share; `default` if they differ."""
     distinct = set(classes.tolist())
-    return class_name(distinct.pop(), labels) if len(distinct) == 1 else otherwise
+    return class_name(distinct.pop(), labels) if len(distinct) == 1 else default
 
 
-def common_key(classes: Tensor, otherwise: str) -> str:
+def common_key(classes: Tensor, default: str) -> str:
+    """Return the index of the class that all images share as text; `default` if they differ."""
     distinct = set(classes.tolist())
-    return str(distinct.pop()) if len(distinct) == 1 else otherwise
+    return str(distinct.pop()) if len(distinct) == 1 else default

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from numbers import Integral
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
@@ -15,112 +15,172 @@ from seewhy.targets.base import FunctionScore, Target
 from seewhy.targets.boxes import BoxScore
 from seewhy.targets.classes import ClassLogProbability, ClassProbability, ClassScore, Contrast, OutputScore, TopScore
 from seewhy.targets.dense import RegionScore
-from seewhy.targets.names import as_number
+from seewhy.targets.names import as_integer, as_number
 from seewhy.targets.similarity import Similarity, TextScore
 
-OneTarget = int | str | Target | Tensor | Callable[..., Tensor]
+OneTarget = int | np.integer[Any] | str | Target | Tensor | Callable[..., Tensor]  # a tensor: one index, shape ()
 TargetSpec = OneTarget | Sequence[OneTarget] | None  # what `targets=` accepts
 
 NUMBERS = re.compile(r"\s*-?\d+(\.\d+)?(\s*,\s*-?\d+(\.\d+)?)*\s*")
+RANK = re.compile(r"top-?(\d{1,6})", re.IGNORECASE)
 
 
-def as_targets(spec: Any, versus: Any = None) -> list[Target]:
-    """Targets from what a user may write: None (the predicted class), index, name, text (see `KINDS`), tensor, callable,
-    or a list. `versus` turns each into a contrast with these classes.
+def as_targets(spec: TargetSpec, versus: TargetSpec = None) -> list[Target]:
+    """Return the targets that a specification describes.
 
-    A list of targets is a list of questions, each asked of every picture. One class for each picture is *one* question:
-    `ClassScore(tensor)`.
+    A list contains targets, each of which is computed for every image: `[3, 9]` are two maps per image. One class per
+    image is a single target: `ClassScore([3, 9])` is class 3 for the first image and class 9 for the second.
 
-    >>> as_targets(["top2", "text:a red bus"])
-    [TopScore(rank=1), TopScore(rank=2), TextScore(text='a red bus')]
+    Args:
+        spec: None (the predicted class), a class index or name, "topK" (the K most likely classes, one target each), text
+            of a kind in `KINDS` such as "region:bus", a `Target`, a function of the model's output, or a list of these.
+        versus: Classes or targets to compare with; each target becomes a `Contrast` with their mean.
+
+    Returns:
+        One or more targets.
+
+    Raises:
+        TargetError: The specification cannot be read, or is ambiguous (a tensor or a list of several indices).
+        UnknownName: The kind of a text is misspelled.
+
+    Example:
+        >>> as_targets(["top2", "text:a red bus"])
+        [TopScore(rank=1), TopScore(rank=2), TextScore(text='a red bus')]
+        >>> as_targets(3, versus=9)
+        [Contrast(target=ClassScore(classes=3), against=[ClassScore(classes=9)])]
     """
-    found = read(spec)
+    targets = parse_targets(spec)
     if versus is None:
-        return found
-    against = read(versus)
-    return [Contrast(target, against) for target in found]
+        return targets
+    against = parse_targets(versus)
+    return [Contrast(target, against) for target in targets]
 
 
-def read(spec: Any) -> list[Target]:
-    match spec:
-        case None:
-            return [TopScore(1)]
-        case Target():
-            return [spec]
-        case str() if top := re.fullmatch(r"top-?(\d{1,6})", spec.strip().lower()):
-            if top[1].strip("0") == "":
-                raise TargetError(spec, "ranks start at 1: top1, top5.")
-            return [TopScore(rank) for rank in range(1, int(top[1]) + 1)]
-        case str() if box := re.fullmatch(r"box\[(\w+)\]:(.+)", spec.strip()):
-            return [replace(read_box(box[2]), decode=box[1])]
-        case str() if (kind := spec.partition(":")[0].strip().lower()) in KINDS and ":" in spec:
-            rest = spec.partition(":")[2].strip()
-            if not rest:
-                raise TargetError(spec, f"say what after '{kind}:', as in {KINDS[kind][1]!r}.")
-            return [KINDS[kind][0](rest.strip("\"'"))]
-        case str() if misspelt := re.fullmatch(r"(\w+):\S.*", spec.strip()):
-            # a class may have a colon in its name, but none of ours begins like a misspelt kind
-            if close := UnknownName("kind of target", misspelt[1], KINDS).close_matches:
-                raise UnknownName("kind of target", misspelt[1], KINDS, f"Such as {KINDS[close[0]][1]!r}.")
-            return [ClassScore(spec)]
-        case str() | bool():
-            return [ClassScore(as_number(spec))]
-        case Integral():  # NumPy's too
-            return [ClassScore(int(spec))]
-        case Tensor():
-            raise TargetError(
-                spec, "for one class for each picture say ClassScore(tensor); for several questions, a list."
-            )
-        case Sequence():
-            if not spec:
-                raise TargetError(spec, "an empty list asks nothing; leave it out for the predicted class.")
-            return [target for item in spec for target in read(item)]
-        case _ if callable(spec):
-            return [FunctionScore(spec)]
-    raise TargetError(spec, "a target is a class index, a class name, 'topK', a Target or a function of the output.")
+def parse_targets(spec: object) -> list[Target]:
+    """Return the targets that a specification without `versus` describes."""
+    if spec is None:
+        return [TopScore(1)]
+    if isinstance(spec, Target):
+        return [spec]
+    if isinstance(spec, str):
+        return parse_text(spec)
+    if (index := as_integer(spec)) is not None:
+        return [ClassScore(index)]
+    if isinstance(spec, (Tensor, np.ndarray)):
+        raise ambiguous_classes(spec)
+    if isinstance(spec, Sequence):
+        if not spec:
+            raise TargetError(spec, "the list is empty; omit it to explain the predicted class.")
+        if any(isinstance(item, (Tensor, np.ndarray)) and item.ndim for item in spec) or any(map(is_list, spec)):
+            raise ambiguous_classes(spec)
+        return [target for item in spec for target in parse_targets(item)]
+    if callable(spec):
+        return [FunctionScore(spec)]
+    raise TargetError(
+        spec,
+        "pass a class index, a class name, 'topK', a Target, a function of the output, or a list of these. For one class "
+        "per image, ClassScore([3, 9]).",
+    )
 
 
-def read_region(text: str) -> Target:
+def is_list(item: object) -> bool:
+    return isinstance(item, Sequence) and not isinstance(item, str)
+
+
+def ambiguous_classes(spec: object) -> TargetError:
+    """Return the error for several indices that may mean several targets, or one class per image."""
+    return TargetError(
+        spec,
+        "ambiguous. For one class per image, pass ClassScore([3, 9]); for several targets, each computed for every image, "
+        "pass one flat list: [3, 9].",
+    )
+
+
+def parse_rank(text: str) -> int | None:
+    """Return K of "topK"; None for any other text. Raises TargetError for rank 0.
+
+    >>> parse_rank("top5"), parse_rank("Top-2"), parse_rank("topaz")
+    (5, 2, None)
+    """
+    match = RANK.fullmatch(text.strip())
+    if match is None:
+        return None
+    if int(match[1]) == 0:
+        raise TargetError(text, "ranks start at 1: top1, top5.")
+    return int(match[1])
+
+
+def parse_text(text: str) -> list[Target]:
+    """Return the targets that a text describes: "top5", "KIND:...", a class index or a class name."""
+    stripped = text.strip()
+    if (count := parse_rank(text)) is not None:
+        return [TopScore(rank) for rank in range(1, count + 1)]
+    if box := re.fullmatch(r"box\[(\w+)\]:(.+)", stripped):
+        return [replace(parse_box(box[2]), decode=box[1])]
+    word, colon, rest = stripped.partition(":")
+    if colon and (kind := KINDS.get(word.strip().lower())):
+        if not rest.strip():
+            raise TargetError(text, f"nothing follows '{word.strip().lower()}:'; write for example {kind.example!r}.")
+        return [kind.parse(rest.strip().strip("\"'"))]
+    if re.fullmatch(r"\w+:\S.*", stripped):
+        # Class names may contain a colon; only a near miss of one of our kinds is an error.
+        misspelled = UnknownName("kind of target", word, KINDS)
+        if misspelled.close_matches:
+            example = KINDS[misspelled.close_matches[0]].example
+            raise UnknownName("kind of target", word, KINDS, f"For example {example!r}.")
+        return [ClassScore(text)]
+    return [ClassScore(as_number(text))]
+
+
+def parse_region(text: str) -> Target:
     return RegionScore(as_number(text))
 
 
-def read_point(text: str) -> Target:
-    name, points = split_place(text, "point:bus@120,200")
-    if len(points) not in (2, 3):
+def parse_point(text: str) -> Target:
+    name, numbers = split_location(text, "point:bus@120,200")
+    if len(numbers) not in (2, 3):
         raise TargetError(text, "a point is x,y after the '@', as in 'point:bus@120,200'.")
-    return RegionScore(as_number(name), where=tuple(points))
+    return RegionScore(as_number(name), where=tuple(numbers))
 
 
-def read_box(text: str) -> BoxScore:
-    name, numbers = split_place(text if "@" in text else f"@{text}", "box:person@10,20,110,220")
+def parse_box(text: str) -> BoxScore:
+    name, numbers = split_location(text if "@" in text else f"@{text}", "box:person@10,20,110,220")
     if len(numbers) != 4:
         raise TargetError(text, "a box is left,top,right,bottom after the '@', as in 'box:person@10,20,110,220'.")
     left, top, right, bottom = numbers
     return BoxScore((left, top, right, bottom), as_number(name) if name else None)
 
 
-def split_place(text: str, example: str) -> tuple[str, list[float]]:
-    name, at, place = text.rpartition("@")
-    if not at or not NUMBERS.fullmatch(place):
-        raise TargetError(text, f"say the place in the photo's pixels, as in {example!r}.")
-    return name.strip(), [float(value) for value in place.split(",")]
+def split_location(text: str, example: str) -> tuple[str, list[float]]:
+    """Split "NAME@NUMBERS" into the name and the numbers."""
+    name, at, numbers = text.rpartition("@")
+    if not at or not NUMBERS.fullmatch(numbers):
+        raise TargetError(text, f"give the location in photo pixels, for example {example!r}.")
+    return name.strip(), [float(value) for value in numbers.split(",")]
 
 
-def read_output(text: str) -> Target:
+def parse_output(text: str) -> Target:
     number = as_number(text)
     if isinstance(number, str):
         raise TargetError(text, "outputs are counted from 0: 'output:0'.")
     return OutputScore(number)
 
 
-# kind -> how to read what stands after the colon, and an example
-KINDS: dict[str, tuple[Callable[[str], Target], str]] = {
-    "probability": (lambda text: ClassProbability(as_number(text)), "probability:minibus"),
-    "logprobability": (lambda text: ClassLogProbability(as_number(text)), "logprobability:minibus"),
-    "output": (read_output, "output:0"),
-    "region": (read_region, "region:bus"),
-    "point": (read_point, "point:bus@120,200"),
-    "box": (read_box, "box:person@10,20,110,220"),
-    "text": (TextScore, "text:a red bus"),
-    "like": (Similarity, "like:other.jpg"),
+@dataclass(frozen=True)
+class Kind:
+    """A kind of target as text: how to parse the part after the colon, and an example."""
+
+    parse: Callable[[str], Target]
+    example: str
+
+
+KINDS = {
+    "probability": Kind(lambda text: ClassProbability(as_number(text)), "probability:minibus"),
+    "logprobability": Kind(lambda text: ClassLogProbability(as_number(text)), "logprobability:minibus"),
+    "output": Kind(parse_output, "output:0"),
+    "region": Kind(parse_region, "region:bus"),
+    "point": Kind(parse_point, "point:bus@120,200"),
+    "box": Kind(parse_box, "box:person@10,20,110,220"),
+    "text": Kind(TextScore, "text:a red bus"),
+    "like": Kind(Similarity, "like:other.jpg"),
 }

@@ -1,0 +1,135 @@
+"""The fields of an explanation, without the methods that draw, save or select."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seewhy.errors import ChoiceError, UsageError
+from seewhy.explanation.components import ChannelFeatures, InputImage, LayerInfo, TargetResult
+from seewhy.images.view import View
+from seewhy.rendering.backgrounds import Background, PhotoBackground, SignalBackground, VolumeBackground
+from seewhy.rendering.heatmaps import Heatmap, shared_maximum
+from seewhy.rendering.overlays import Bytes, check_scale, input_pixels
+from seewhy.targets import class_name, probabilities
+
+MapKey = tuple[str, str, str]  # method, target, layer
+
+
+@dataclass(frozen=True, eq=False)
+class ExplanationData:
+    """The fields of `Explanation`, which documents them."""
+
+    maps: Mapping[MapKey, Tensor]
+    target_results: tuple[TargetResult, ...]
+    layer_info: Mapping[str, LayerInfo]
+    has_gradient: Mapping[tuple[str, str], Tensor]
+    size: tuple[int, ...]
+    logits: Tensor | None = None
+    labels: tuple[str, ...] | None = None
+    inputs: Tensor | None = None
+    images: tuple[InputImage, ...] | None = None
+    suggested: str | None = None
+    single: bool = False
+    multilabel: bool = False
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    channel_features: Mapping[str, ChannelFeatures] = field(default_factory=dict)
+    top_classes: tuple[tuple[int, str, float], ...] = ()
+    selected_layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """The names of the methods."""
+        return tuple(dict.fromkeys(method for method, _, _ in self.maps))
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """The keys of the targets."""
+        return tuple(result.key for result in self.target_results)
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers in execution order."""
+        return tuple(self.layer_info)
+
+    def __len__(self) -> int:
+        return len(self.target_results[0].scores)
+
+    def require_single_image(self, action: str) -> None:
+        """Raise ChoiceError if this explanation is of several images."""
+        if len(self) != 1:
+            raise ChoiceError(
+                f"{action} needs one image, and this explanation has {len(self)}: use e[0].", map(str, range(len(self)))
+            )
+
+    @property
+    def view(self) -> View:
+        """The rectangle of the photo that the model received."""
+        if self.images is not None:
+            return self.images[0].view
+        if len(self.size) != 2:
+            raise UsageError(
+                f"only images have a view, and this input has {len(self.size)} axes: use box() or mask(), which return "
+                "input coordinates."
+            )
+        return View.identity(self.size)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The probability of each class, shape (B, K).
+
+        Softmax; sigmoid for `multilabel` models and for a single logit. Raises UsageError if the model has no class scores.
+        """
+        if self.logits is None:
+            raise UsageError("this model returns no class scores, so there are no probabilities.")
+        return probabilities(self.logits.float(), self.multilabel)
+
+    # Helpers for the modules that draw, save and select
+
+    def most_likely(self, count: int) -> list[tuple[int, str, float]]:
+        """Return (index, name, probability) of the most likely classes of one image; empty without class scores."""
+        if self.logits is None:
+            return list(self.top_classes[:count])
+        chances = self.probabilities[0]
+        best = chances.topk(min(count, len(chances)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [(index, class_name(index, self.labels), chance) for index, chance in pairs]
+
+    def heatmap_of(self, key: MapKey, scale: str) -> Heatmap:
+        """Return the heatmap of one map; `scale` "shared" divides by the maximum over all targets."""
+        maximum = None
+        if check_scale(scale) == "shared":
+            method, _, layer = key
+            keys = [(method, target, layer) for target in self.targets]
+            maximum = shared_maximum([self.maps[other] for other in keys if other in self.maps], self.size)
+        return Heatmap(self.maps[key], self.size, maximum)
+
+    @cached_property
+    def background(self) -> Background:
+        """What heatmaps of one image are drawn over."""
+        self.require_single_image("drawing")
+        if len(self.size) == 1:
+            return SignalBackground(self.input_array())
+        if len(self.size) == 3:
+            return VolumeBackground(self.input_array(), self.provenance.get("preprocess"))
+        if self.images is not None:
+            return PhotoBackground(self.images[0].photo, self.images[0].view)
+        return PhotoBackground(self.input_pixels(), self.view)
+
+    def input_array(self) -> NDArray[np.float32]:
+        """Return the model input (C, *size) of one image."""
+        if self.inputs is None:
+            raise UsageError("a loaded explanation does not contain the model's input: draw it with overlay().")
+        numbers: NDArray[np.float32] = self.inputs[0].detach().float().cpu().numpy()
+        return numbers
+
+    def input_pixels(self) -> Bytes:
+        """Return the model input of one image as pixels (H, W, 3)."""
+        return input_pixels(self.input_array(), self.provenance.get("preprocess"))
