@@ -9,14 +9,14 @@ from PIL import Image
 
 from seewhy import storage
 from seewhy.bulk.statistics import UNIFORM
-from seewhy.images.loading import Bytes
+from seewhy.images.loading import ImageArray
 from seewhy.summary.comparison import Comparison
 from seewhy.summary.document import EXTREMES, column, extremes, rounded
 from seewhy.summary.normalization import shares
 from seewhy.summary.tables import BINS, distributions, mean
 from seewhy.summary.thumbnails import SIDE, Thumbnails, address, heat_picture, lines, photos, with_heat
 from seewhy.summary.wording import STATISTICS
-from seewhy.viewer import picture_address
+from seewhy.viewer import jpeg_data_url
 
 MOST = 60  # pictures in the table of the least alike
 QUIET = (
@@ -99,7 +99,7 @@ class Pairs:
     def paths(self, place: int) -> list[str]:
         return [part.columns["path"][rows[place]] for part, rows in self.both.sides]
 
-    def drawn(self, place: int, side: int, photo: Bytes | None) -> Image.Image:
+    def drawn(self, place: int, side: int, photo: ImageArray | None) -> Image.Image:
         part, rows = self.both.sides[side]
         at = int(rows[place])
         return with_heat({name: values[at] for name, values in part.columns.items()}, photo, part.maps[at])
@@ -113,7 +113,7 @@ class Pairs:
         sheet.paste(drawn[1], (drawn[0].width + 4, 0))
         name = self.both.answers[0].columns["id"][self.both.first[place]]
         words = [f"first: {'; '.join(said[0])}", f"second: {'; '.join(said[1])}"]
-        return {"id": name, "thumbnail": picture_address(storage.jpeg(sheet, quality=78)), "lines": words}
+        return {"id": name, "thumbnail": jpeg_data_url(storage.jpeg(sheet, quality=78)), "lines": words}
 
 
 def comparison_entries(both: Comparison, thumbs: Thumbnails) -> list[dict[str, Any]]:

@@ -18,10 +18,10 @@ from seewhy.bulk.dataset import path_text
 from seewhy.bulk.export import heatmap_on_photo
 from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
-from seewhy.images.loading import Bytes, load_image
-from seewhy.rendering.overlays import OverlayStyle, colorize, overlay, scaled_photo, to_bytes
+from seewhy.images.loading import ImageArray, load_image
+from seewhy.rendering.overlays import OverlayStyle, colorize, draw_overlay, scale_photo, to_bytes
 from seewhy.summary.answers import Answers
-from seewhy.viewer import picture_address
+from seewhy.viewer import jpeg_data_url
 
 SIDE = 150  # pixels of a thumbnail's longer side
 MEAN = 84  # and of a mean map's
@@ -50,13 +50,13 @@ class Thumbnails:
         found = {at: self.one(at, photo) for at, photo in photos(paths)}
         return [found[at] for at in self.numbers]
 
-    def one(self, at: int, photo: Bytes | None) -> dict[str, Any]:
+    def one(self, at: int, photo: ImageArray | None) -> dict[str, Any]:
         row = {name: values[at] for name, values in self.answers.columns.items()}
         self.missing += photo is None
         picture = with_heat(row, photo, self.answers.maps[at])
         return {
             "id": row["id"],
-            "thumbnail": picture_address(storage.jpeg(picture, quality=78)),
+            "thumbnail": jpeg_data_url(storage.jpeg(picture, quality=78)),
             "lines": lines(self.answers, at),
         }
 
@@ -79,7 +79,7 @@ def lines(answers: Answers, at: int) -> list[str]:
     return found
 
 
-def photos(paths: Mapping[Key, str]) -> Iterator[tuple[Key, Bytes | None]]:
+def photos(paths: Mapping[Key, str]) -> Iterator[tuple[Key, ImageArray | None]]:
     """The photos at paths, one at a time and in any order; None where it is not there any more. A tar file is read once."""
     packed: dict[str, dict[str, list[Key]]] = {}
     for key, path in paths.items():
@@ -101,7 +101,7 @@ def in_tar(path: str) -> tuple[str, str]:
     )
 
 
-def unpacked_photos(path: str, wanted: Iterable[str]) -> Iterator[tuple[str, Bytes | None]]:
+def unpacked_photos(path: str, wanted: Iterable[str]) -> Iterator[tuple[str, ImageArray | None]]:
     """The pictures of these names in a tar file, read from front to back; None for what is not there."""
     left = dict.fromkeys(wanted)
     try:
@@ -119,20 +119,20 @@ def unpacked_photos(path: str, wanted: Iterable[str]) -> Iterator[tuple[str, Byt
     yield from ((name, None) for name in left)
 
 
-def read_photo(source: str | bytes) -> Bytes | None:
+def read_photo(source: str | bytes) -> ImageArray | None:
     try:
         return load_image(source) if isinstance(source, bytes) or Path(source).is_file() else None
     except (ImageError, OSError):
         return None
 
 
-def with_heat(row: Mapping[str, Any], photo: Bytes | None, found: NDArray[np.float32]) -> Image.Image:
+def with_heat(row: Mapping[str, Any], photo: ImageArray | None, found: NDArray[np.float32]) -> Image.Image:
     """A photo with its heat, small; without a photo the heat alone, as the network saw it."""
     view = view_from_row(row)
-    if photo is None or photo.shape[:2] != view.photo:  # or another picture lies there now
-        return heat_picture(np.nan_to_num(found).clip(min=0), view.inputs, SIDE)
-    drawn, seen = scaled_photo(photo, view, SIDE)
-    return overlay(drawn, heatmap_on_photo(row, found, (drawn.height, drawn.width)), LOOK, seen)
+    if photo is None or photo.shape[:2] != view.photo_size:  # or another picture lies there now
+        return heat_picture(np.nan_to_num(found).clip(min=0), view.input_size, SIDE)
+    drawn, seen = scale_photo(photo, view, SIDE)
+    return draw_overlay(drawn, heatmap_on_photo(row, found, (drawn.height, drawn.width)), LOOK, seen)
 
 
 def heat_picture(heat: NDArray[np.floating[Any]], size: tuple[int, int], side: int = MEAN) -> Image.Image:
@@ -161,4 +161,4 @@ def enlarged(values: NDArray[np.float32], size: tuple[int, int], side: int) -> N
 
 def address(picture: Image.Image) -> str:
     """A small picture of few colours as a data address; JPEG's blocks would show in it, but it is a third of a PNG."""
-    return picture_address(storage.jpeg(picture, quality=90))
+    return jpeg_data_url(storage.jpeg(picture, quality=90))

@@ -1,10 +1,13 @@
-"""The explorable page: plain arrays and words in, one HTML text out. It knows no Explanation and no model."""
+"""HTML pages built from arrays and plain values. This package imports neither `Explanation` nor a model."""
 
-from seewhy.viewer.pack import Packed as Packed
-from seewhy.viewer.pack import pack as pack
-from seewhy.viewer.pack import unpack as unpack
-from seewhy.viewer.page import build_app as build_app
-from seewhy.viewer.page import build_index as build_index
-from seewhy.viewer.page import build_page as build_page
-from seewhy.viewer.page import build_summary as build_summary
-from seewhy.viewer.page import picture_address as picture_address
+from seewhy.viewer.html_document import jpeg_data_url as jpeg_data_url
+from seewhy.viewer.packed_maps import PackedMap as PackedMap
+from seewhy.viewer.packed_maps import pack as pack
+from seewhy.viewer.packed_maps import unpack as unpack
+from seewhy.viewer.pages import IndexRow as IndexRow
+from seewhy.viewer.pages import PageMap as PageMap
+from seewhy.viewer.pages import ReportData as ReportData
+from seewhy.viewer.pages import build_app as build_app
+from seewhy.viewer.pages import build_index as build_index
+from seewhy.viewer.pages import build_report as build_report
+from seewhy.viewer.pages import build_summary as build_summary

@@ -1,237 +1,268 @@
-// The local app around the page: it sends a picture, and shows the page that comes back in a frame of its own.
+// The local app: it sends an image to the server and shows the returned report in a sandboxed frame.
 const $ = (id) => document.getElementById(id);
 const make = (tag, props = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), props);
   node.append(...children);
   return node;
 };
-const TOKEN = location.hash.slice(1);  // browsers keep what stands behind the "#" to themselves
-const KEPT = 12;
-const ask = (path, options = {}) => fetch(path, { ...options, headers: { Authorization: `Bearer ${TOKEN}` } });
-const named = [];  // classes asked for by name
-const earlier = [];  // {title, text, link}, the latest first; the link is what was chosen on that page
-let offered, picture = null, shown = null, running = null, frame = null;  // the picture of the last question, and of the page
+const TOKEN = location.hash.slice(1);  // browsers never send the fragment to a server
+const HISTORY_LENGTH = 12;
+const send = (path, options = {}) => fetch(path, { ...options, headers: { Authorization: `Bearer ${TOKEN}` } });
+const addedClasses = [];
+const reports = [];  // {title, text, fragment}, newest first; the fragment is the state of the report page
+let choices, image = null, shownImage = null, request = null, frame = null;  // the image of the last request, and of the last report
 
-function problem(text) {
+function showProblem(text) {
   $("problem").hidden = !text;
   $("problem-text").textContent = text;
 }
 
-const model = () => offered.models[+$("model").value];
-const methods = () => [...document.querySelectorAll("#methods input:checked")].map((input) => input.value);
+const getModel = () => choices.models[+$("model").value];
+const getMethods = () => [...document.querySelectorAll("#methods input:checked")].map((input) => input.value);
 
-/** The address of a question. Only words from the server's own lists; the name is for people. */
-function question(given) {
-  const words = new URLSearchParams({ model: $("model").value, methods: methods().join(), top: $("top").value,
-    classes: named.join("\n"), layers: $("layers").value, fit: $("fit").value });
-  if (given.sample) words.set("sample", given.sample);
-  else words.set("name", given.name);
-  return `/explain?${words}`;
+/** Build the request URL. All values are from the server's lists, except the file name, which is only displayed. */
+function buildUrl(source) {
+  const query = new URLSearchParams({ model: $("model").value, methods: getMethods().join(), top: $("top").value,
+    classes: addedClasses.join("\n"), layers: $("layers").value, fit: $("fit").value });
+  if (source.sample) query.set("sample", source.sample);
+  else query.set("name", source.name);
+  return `/explain?${query}`;
 }
 
-const clock = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
+const formatTime = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
 
-/** One line of news. Gives the page once it is there. */
-function heard(news, begun) {
-  if (news.error) throw Object.assign(new Error(news.error), { picture: news.picture });
-  if (news.waiting) $("status").textContent = `waiting: ${news.waiting} before this one`;
-  $("status").setAttribute("aria-live", news.total ? "off" : "polite");  // not every number is to be read aloud
-  if (news.begun) {
-    $("status").textContent = "explaining";
-    begun.at = performance.now();
+/** Handle one event of the response. Return the report, if the event contains it. */
+function handleEvent(event, timer) {
+  if (event.error) throw Object.assign(new Error(event.error), { isImageError: event.image_error });
+  if (event.waiting) $("status").textContent = `waiting for ${event.waiting} earlier request${event.waiting > 1 ? "s" : ""}`;
+  $("status").setAttribute("aria-live", event.total ? "off" : "polite");  // screen readers must not read every progress update
+  if (event.started) {
+    $("status").textContent = "computing";
+    timer.start = performance.now();
   }
-  if (news.total && news.done) {
-    const left = ((performance.now() - begun.at) / 1000 / news.done) * (news.total - news.done);
-    Object.assign($("progress"), { hidden: false, max: news.total, value: news.done });
-    $("status").textContent = `${news.done.toLocaleString("en")} of ${news.total.toLocaleString("en")} forwards, ${clock(left)} left`;
+  if (event.total && event.done) {
+    const left = ((performance.now() - timer.start) / 1000 / event.done) * (event.total - event.done);
+    Object.assign($("progress"), { hidden: false, max: event.total, value: event.done });
+    $("status").textContent = `${event.done.toLocaleString("en")} of ${event.total.toLocaleString("en")} forward passes, ${formatTime(left)} left`;
   }
-  return news.page;
+  return event.page;
 }
 
-/** Explain a picture; it takes the place of the one before only once it could be explained. */
-async function explain(given = picture) {
-  if (given === null) return problem("give a picture first");
-  running?.abort();
-  picture = given;
-  const mine = new AbortController(), sent = performance.now(), begun = { at: sent }, asked = $("asks").textContent, which = model().name;
-  running = mine;
-  problem("");
-  if (given.size > offered.most.bytes) {
-    picture = shown;
-    return finish(mine, `${given.name}: more than ${offered.most.bytes / 2 ** 20} MB; give a smaller file`);
+/** Read the response until the event that contains the report. */
+async function readReport(response, timer) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let report, parts = [];
+  while (report === undefined) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error("the server closed the connection before the report was complete");
+    parts.push(value);
+    if (!value.includes("\n")) continue;  // a report is one long line
+    const lines = parts.join("").split("\n");
+    parts = [lines.pop()];
+    for (const line of lines) report ??= handleEvent(JSON.parse(line), timer);
+  }
+  return report;
+}
+
+/** Explain an image. It replaces the previous image only after it was explained successfully. */
+async function explain(source = image) {
+  if (source === null) return showProblem("Choose an image first.");
+  request?.abort();
+  image = source;
+  const current = new AbortController(), sent = performance.now();
+  const title = `${source.name} \u00b7 ${getModel().name} \u00b7 ${$("settings-button").textContent}`;
+  request = current;
+  showProblem("");
+  if (source.size > choices.limits.bytes) {
+    image = shownImage;
+    return finish(current, `${source.name}: larger than ${choices.limits.bytes / 2 ** 20} MB. Choose a smaller file.`);
   }
   $("stop").hidden = false;
-  $("status").textContent = "sending";
+  $("status").textContent = "uploading";
   try {
-    const answer = await ask(question(given), { method: "POST", body: given.sample ? null : given, signal: mine.signal });
-    if (!answer.ok) {
-      const { error } = await answer.json().catch(() => ({ error: `the server refuses (status ${answer.status}); ask again` }));
-      throw Object.assign(new Error(error), { picture: [413, 415].includes(answer.status) });
+    const response = await send(buildUrl(source), { method: "POST", body: source.sample ? null : source, signal: current.signal });
+    if (!response.ok) {
+      const { error } = await response.json().catch(() => ({ error: `the server refused the request (status ${response.status}); try again` }));
+      throw Object.assign(new Error(error), { isImageError: [413, 415].includes(response.status) });
     }
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let page, parts = [];
-    while (page === undefined) {
-      const { value, done } = await reader.read();
-      if (done) throw new Error("the server ended before it had answered");
-      parts.push(value);
-      if (!value.includes("\n")) continue;  // a page is one long line
-      const lines = parts.join("").split("\n");
-      parts = [lines.pop()];
-      for (const line of lines) page ??= heard(JSON.parse(line), begun);
-    }
-    if (running !== mine) return;
-    shown = given;
-    show(`${given.name} \u00b7 ${which} \u00b7 ${asked}`, page);
-    finish(mine, "", `${((performance.now() - sent) / 1000).toFixed(1)} s`);
+    const report = await readReport(response, { start: sent });
+    if (request !== current) return;
+    shownImage = source;
+    addReport(title, report);
+    finish(current, "", `${((performance.now() - sent) / 1000).toFixed(1)} s`);
   } catch (error) {
-    if (error.name === "AbortError") return finish(mine, "", "stopped");
-    if (error.picture && running === mine) picture = shown;  // what cannot be read is not asked again
-    const gone = error instanceof TypeError && given.slice && await given.slice(0, 1).arrayBuffer().then(() => false, () => true);
-    finish(mine, gone ? `${given.name}: cannot be read any more; choose it again`
-      : error instanceof TypeError ? "the server does not answer: does it still run in its terminal?" : error.message);
+    if (error.name === "AbortError") return finish(current, "", "stopped");
+    if (error.isImageError && request === current) image = shownImage;  // do not send an unreadable image again
+    finish(current, await describeError(error, source));
   }
 }
 
-function finish(mine, text, status = "") {
-  if (running !== mine) return;  // a newer question has the word
-  running = null;
+async function describeError(error, source) {
+  if (!(error instanceof TypeError)) return error.message;
+  const isGone = source.slice && await source.slice(0, 1).arrayBuffer().then(() => false, () => true);
+  return isGone ? `${source.name}: the file can no longer be read. Choose it again.`
+    : "The server does not respond. Check that it is still running in its terminal.";
+}
+
+function finish(controller, text, status = "") {
+  if (request !== controller) return;  // a newer request is running
+  request = null;
   $("stop").hidden = $("progress").hidden = true;
   $("status").textContent = status;
-  problem(text);
+  showProblem(text);
 }
 
-/** A page in a frame that may run its script and save files, and nothing else. Its name carries what was chosen before. */
-function show(title, text) {
-  earlier.unshift({ title, text, link: current()?.link ?? "" });
-  earlier.length = Math.min(earlier.length, KEPT);
-  $("earlier").replaceChildren(...earlier.map((one, number) => new Option(one.title, number)));
-  $("earlier-label").hidden = earlier.length < 2;
-  display();
+function addReport(title, text) {
+  reports.unshift({ title, text, fragment: getReport()?.fragment ?? "" });
+  reports.length = Math.min(reports.length, HISTORY_LENGTH);
+  $("history").replaceChildren(...reports.map((report, number) => new Option(report.title, number)));
+  $("history-label").hidden = reports.length < 2;
+  showReport();
 }
 
-const current = () => earlier[$("earlier").selectedIndex];
+const getReport = () => reports[$("history").selectedIndex];
 
-function display() {
-  const { title, text, link } = current();
+/** Show a report in a frame that may only run its script and save files. The frame's name carries the state of the page. */
+function showReport() {
+  const { title, text, fragment } = getReport();
   frame?.remove();
-  frame = make("iframe", { title, name: `seewhy-app${link}`, srcdoc: text });
+  frame = make("iframe", { title, name: `seewhy-app${fragment}`, srcdoc: text });
   frame.setAttribute("sandbox", "allow-scripts allow-downloads");
   $("start").hidden = true;
   $("save").hidden = false;
   $("main").prepend(frame);
 }
 
-function take(file) {
+function saveReport() {
+  const { title, text } = getReport(), url = URL.createObjectURL(new Blob([text], { type: "text/html" }));
+  make("a", { href: url, download: `${title.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.html` }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+function explainFile(file) {
   if (file) explain(file);
 }
 
-function words() {
-  const count = +$("top").value, classes = [count ? `${count} likeliest` : "", ...named].filter(Boolean);
-  $("asks").textContent = `${methods().join(", ") || "no method"} \u00b7 ${classes.join(", ") || "no class"} \u00b7 ${$("layers").selectedOptions[0].text}`;
-  $("chosen").replaceChildren(...named.map((name, number) => {
-    const button = make("button", { type: "button", textContent: `${name} \u00d7`, title: "Leave it out" });
-    button.setAttribute("aria-label", `Leave out ${name}`);
-    button.onclick = () => { named.splice(number, 1); words(); };
+/** Show the settings on their button, the added classes, and which methods can still be selected. */
+function updateSettings() {
+  const count = +$("top").value, classes = [count ? `top ${count}` : "", ...addedClasses].filter(Boolean);
+  $("settings-button").textContent = `${getMethods().join(", ") || "no method"} \u00b7 ${classes.join(", ") || "no class"} \u00b7 ${$("layers").selectedOptions[0].text}`;
+  $("added-classes").replaceChildren(...addedClasses.map((name, number) => {
+    const button = make("button", { type: "button", textContent: `${name} \u00d7`, title: "Remove" });
+    button.setAttribute("aria-label", `Remove ${name}`);
+    button.onclick = () => { addedClasses.splice(number, 1); updateSettings(); };
     return button;
   }));
-  const full = methods().length >= offered.most.methods;
-  for (const input of document.querySelectorAll("#methods input")) input.disabled = full && !input.checked;
+  const isFull = getMethods().length >= choices.limits.methods;
+  for (const input of document.querySelectorAll("#methods input")) input.disabled = isFull && !input.checked;
 }
 
-/** Whether the model has a class of this name or index; a model without names is asked. */
-function known(name) {
-  const classes = model().classes, wanted = name.toLowerCase();
-  if (!classes.length) return /^\d+$/.test(name);
-  return /^\d+$/.test(name) ? +name < classes.length
-    : classes.some((label) => label.toLowerCase() === wanted || label.toLowerCase().split(",").some((part) => part.trim() === wanted));
+/** Check whether the model has a class of this name or index. A model without names accepts every index. */
+function hasClass(name) {
+  const { classes } = getModel(), isIndex = /^\d+$/.test(name), lower = name.toLowerCase();
+  if (!classes.length || isIndex) return isIndex && (!classes.length || +name < classes.length);
+  return classes.some((label) => [label, ...label.split(",")].some((part) => part.trim().toLowerCase() === lower));
 }
 
-/** Take what stands in the field; false where there is no such class. */
+/** Add the class in the text field. Return false if the model has no such class. */
 function addClass() {
   const field = $("class"), name = field.value.trim();
-  field.setCustomValidity(!name || known(name) ? "" : `The model has no class "${name}"; choose from the list that opens as you type.`);
+  field.setCustomValidity(!name || hasClass(name) ? "" : `The model has no class "${name}". Choose one from the list that opens while you type.`);
   if (!field.reportValidity()) return false;
-  if (name && !named.includes(name) && named.length < offered.most.classes) named.push(name);
+  if (name && !addedClasses.includes(name) && addedClasses.length < choices.limits.classes) addedClasses.push(name);
   field.value = "";
-  words();
+  updateSettings();
   return true;
 }
 
 function listClasses() {
-  named.length = 0;
-  const short = model().classes.map((label) => label.split(",")[0]), count = new Map();
-  for (const name of short) count.set(name, (count.get(name) ?? 0) + 1);
-  $("classes").replaceChildren(...short.map((name, number) => new Option(count.get(name) > 1 ? model().classes[number] : name)));
-  words();
+  addedClasses.length = 0;
+  const shortNames = getModel().classes.map((label) => label.split(",")[0]), counts = new Map();
+  for (const name of shortNames) counts.set(name, (counts.get(name) ?? 0) + 1);
+  $("classes").replaceChildren(...shortNames.map((name, number) => new Option(counts.get(name) > 1 ? getModel().classes[number] : name)));
+  updateSettings();
 }
 
-function method({ name, slow, about }) {
-  const input = make("input", { type: "checkbox", value: name, checked: name === "gradcam", onchange: words });
-  const label = make("label", { title: about }, input, name, slow ? make("span", { className: "faint", textContent: "slow" }) : "");
-  label.onpointerenter = input.onfocus = () => { $("about").textContent = `${name}: ${about}${slow ? " It asks the network again; choose few layers." : ""}`; };
+function makeMethodOption({ name, slow, description }) {
+  const input = make("input", { type: "checkbox", value: name, checked: name === "gradcam", onchange: updateSettings });
+  const label = make("label", { title: description }, input, name, slow ? make("span", { className: "muted", textContent: "slow" }) : "");
+  label.onpointerenter = input.onfocus = () => {
+    $("method-description").textContent = `${name}: ${description}${slow ? " Slow: it runs additional forward passes, so select few layers." : ""}`;
+  };
   return label;
 }
 
-function controls() {
-  $("model").replaceChildren(...offered.models.map(({ name }, number) => new Option(name, number)));
-  const groups = Map.groupBy(offered.methods, ({ family }) => family);
-  $("methods").replaceChildren(...[...groups].map(([family, list]) => make("div", {}, make("b", { textContent: family }), ...list.map(method))));
-  $("samples").replaceChildren(...offered.samples.map(({ name, picture: src }) => {
-    const button = make("button", { title: name }, make("img", { src, alt: `The picture ${name}` }));
-    button.onclick = () => explain({ sample: name, name });
-    return button;
-  }));
-  const open = (shown) => { $("question").hidden = !shown; $("asks").setAttribute("aria-expanded", shown); };
-  $("asks").onclick = () => open($("question").hidden);
-  $("question").onsubmit = (event) => {
+function makeSample({ name, thumbnail }) {
+  const button = make("button", { title: name }, make("img", { src: thumbnail, alt: `Sample image ${name}` }));
+  button.onclick = () => explain({ sample: name, name });
+  return button;
+}
+
+function buildControls() {
+  $("model").replaceChildren(...choices.models.map(({ name }, number) => new Option(name, number)));
+  const groups = Map.groupBy(choices.methods, ({ family }) => family);
+  $("methods").replaceChildren(...[...groups].map(([family, methods]) =>
+    make("div", {}, make("b", { textContent: family }), ...methods.map(makeMethodOption))));
+  $("samples").replaceChildren(...choices.samples.map(makeSample));
+  connectSettings();
+  connectToolbar();
+  connectDocument();
+  listClasses();
+}
+
+function connectSettings() {
+  const setOpen = (isOpen) => { $("settings").hidden = !isOpen; $("settings-button").setAttribute("aria-expanded", isOpen); };
+  $("settings-button").onclick = () => setOpen($("settings").hidden);
+  $("settings").onsubmit = (event) => {
     event.preventDefault();
     if (!addClass()) return;
-    open(false);
+    setOpen(false);
     explain();
   };
   $("class").onchange = addClass;
   $("class").oninput = () => $("class").setCustomValidity("");
   $("class").onkeydown = (event) => { if (event.key === "Enter") { event.preventDefault(); addClass(); } };
-  for (const id of ["top", "layers", "fit"]) $(id).onchange = words;
-  $("model").onchange = () => { listClasses(); if (picture !== null) explain(); };
-  $("problem-close").onclick = () => problem("");
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") problem(""); });
+  for (const id of ["top", "layers", "fit"]) $(id).onchange = updateSettings;
+}
+
+function connectToolbar() {
+  $("model").onchange = () => { listClasses(); if (image !== null) explain(); };
   $("choose").onclick = () => $("file").click();
-  $("file").onchange = () => { take($("file").files[0]); $("file").value = ""; };
-  $("stop").onclick = () => running?.abort();
-  $("earlier").onchange = display;
-  $("save").onclick = () => {
-    const { title, text } = current(), address = URL.createObjectURL(new Blob([text], { type: "text/html" }));
-    make("a", { href: address, download: `${title.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.html` }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10000);
-  };
-  document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
-  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
+  $("file").onchange = () => { explainFile($("file").files[0]); $("file").value = ""; };
+  $("stop").onclick = () => request?.abort();
+  $("history").onchange = showReport;
+  $("save").onclick = saveReport;
+}
+
+function connectDocument() {
+  $("problem-close").onclick = () => showProblem("");
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") showProblem(""); });
+  document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dragging"); });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    document.body.classList.remove("over");
-    take(event.dataTransfer.files[0]);
+    document.body.classList.remove("dragging");
+    explainFile(event.dataTransfer.files[0]);
   });
-  document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+  document.addEventListener("paste", (event) => explainFile(event.clipboardData.files[0]));
   window.addEventListener("message", (event) => {
     if (event.source !== frame?.contentWindow) return;
-    if (event.data?.file instanceof File) take(event.data.file);
-    if (typeof event.data?.link === "string") current().link = event.data.link;
+    if (event.data?.file instanceof File) explainFile(event.data.file);
+    if (typeof event.data?.fragment === "string") getReport().fragment = event.data.fragment;
   });
-  listClasses();
 }
 
 async function start() {
-  const answer = TOKEN ? await ask("/choices") : { ok: false, status: 401 };
-  if (!answer.ok && answer.status !== 401) return problem(`the server refuses (status ${answer.status}); load this page again`);
-  if (!answer.ok) {
-    $("start").hidden = $("choose").hidden = $("asks").hidden = true;
-    return problem("This address lacks its token: take the one that seewhy printed in the terminal, with all that stands behind the #.");
+  const response = TOKEN ? await send("/choices") : { ok: false, status: 401 };
+  if (!response.ok && response.status !== 401) return showProblem(`The server refused the request (status ${response.status}). Reload this page.`);
+  if (!response.ok) {
+    $("start").hidden = $("choose").hidden = $("settings-button").hidden = true;
+    return showProblem("The token is missing or wrong. Open the full address that seewhy printed in the terminal, including the part after #.");
   }
-  offered = await answer.json();
-  controls();
+  choices = await response.json();
+  buildControls();
 }
 
-window.addEventListener("hashchange", () => location.reload());  // another token
+window.addEventListener("hashchange", () => location.reload());  // the token has changed
 
-window.app = { ready: start().catch((error) => problem(`the server does not answer (${error.message})`)) };
+window.app = { ready: start().catch((error) => showProblem(`The server does not respond (${error.message}).`)) };

@@ -1,39 +1,33 @@
-// Many pictures of one run: a table that sorts.
+// The index of many images: a sortable table.
 const rows = JSON.parse(document.getElementById("data").textContent);
 const body = document.querySelector("tbody");
-const cell = (...children) => {
-  const node = document.createElement("td");
+const make = (tag, props = {}, ...children) => {
+  const node = Object.assign(document.createElement(tag), props);
   node.append(...children);
   return node;
 };
-const text = (tag, value) => Object.assign(document.createElement(tag), { textContent: value });
-const link = (row, child) => {
-  const node = Object.assign(document.createElement("a"), { href: row.page });
-  node.append(child);
-  return node;
-};
+const makeText = (textContent) => make("bdi", { textContent });
+const makeLink = (row, child) => make("a", { href: row.page }, child);
 
 const lines = rows.map((row) => {
-  const line = document.createElement("tr"), name = text("bdi", row.name);
-  const thumbnail = Object.assign(new Image(), { src: row.thumbnail, alt: "", loading: "lazy" });
-  const chance = row.probability === null ? "" : `${(100 * row.probability).toFixed(1)} %`;
-  line.append(
-    cell(row.page && row.thumbnail ? link(row, thumbnail) : ""), cell(row.page ? link(row, name) : name),
-    cell(text("bdi", row.class)), cell(chance), cell(text("bdi", row.flags.join("; "))),
-  );
+  const name = makeText(row.name), thumbnail = make("img", { src: row.thumbnail, alt: "", loading: "lazy" });
+  const probability = row.probability === null ? "" : `${(100 * row.probability).toFixed(1)}%`;
+  const line = make("tr", {},
+    make("td", {}, row.page && row.thumbnail ? makeLink(row, thumbnail) : ""), make("td", {}, row.page ? makeLink(row, name) : name),
+    make("td", {}, makeText(row.class)), make("td", {}, probability), make("td", {}, makeText(row.flags.join("; "))));
   return { row, line };
 });
 
-const key = { flags: (row) => row.flags.join("; "), probability: (row) => row.probability ?? -1 };
-function sort(button) {
-  const head = button.closest("th"), down = head.ariaSort === "ascending", name = button.dataset.key;
-  document.querySelectorAll("th").forEach((one) => { one.ariaSort = null; });
-  head.ariaSort = down ? "descending" : "ascending";
-  const of = key[name] ?? ((row) => row[name]);
-  const order = (a, b) => (typeof of(a) === "number" ? of(a) - of(b) : of(a).localeCompare(of(b)));
-  lines.sort((a, b) => (down ? -1 : 1) * order(a.row, b.row));
+const getters = { flags: (row) => row.flags.join("; "), probability: (row) => row.probability ?? -1 };
+function sortBy(button) {
+  const head = button.closest("th"), descending = head.ariaSort === "ascending", name = button.dataset.key;
+  document.querySelectorAll("th").forEach((th) => { th.ariaSort = null; });
+  head.ariaSort = descending ? "descending" : "ascending";
+  const get = getters[name] ?? ((row) => row[name]);
+  const compare = (a, b) => (typeof get(a) === "number" ? get(a) - get(b) : get(a).localeCompare(get(b)));
+  lines.sort((a, b) => (descending ? -1 : 1) * compare(a.row, b.row));
   body.replaceChildren(...lines.map(({ line }) => line));
 }
 
 body.replaceChildren(...lines.map(({ line }) => line));
-document.querySelectorAll("th button").forEach((button) => { button.onclick = () => sort(button); });
+document.querySelectorAll("th button").forEach((button) => { button.onclick = () => sortBy(button); });

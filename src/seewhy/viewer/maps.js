@@ -1,5 +1,5 @@
-// The explorable page, part 1 of 4: packed maps, and how they are painted. The parts are one module, joined in this order when
-// a page is built. Data comes as JSON and packed bytes in the document; nothing is fetched.
+// The report page, part 1 of 6: decoding and painting maps. The parts are joined into one module in the order of
+// REPORT_SCRIPTS (pages.py). All data is inside the document; nothing is fetched.
 const $ = (id) => document.getElementById(id);
 const make = (tag, props = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), props);
@@ -7,136 +7,136 @@ const make = (tag, props = {}, ...children) => {
   return node;
 };
 const page = JSON.parse($("data").textContent);
-function bytes(text) {
-  const raw = atob(text), found = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) found[i] = raw.charCodeAt(i);  // Uint8Array.from is slow
-  return found;
+function decodeBase64(text) {
+  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);  // Uint8Array.from is slow
+  return bytes;
 }
 const LEVELS = 127;
-const colors = Object.fromEntries(Object.entries(page.colors).map(([name, text]) => [name, bytes(text)]));
-const index = new Map(page.maps.map((entry, number) => [entry.slice(0, 3).join(), number]));
-let packed, photo;
+const colors = Object.fromEntries(Object.entries(page.colors).map(([name, text]) => [name, decodeBase64(text)]));
+const mapNumbers = new Map(page.maps.map((entry, number) => [entry.slice(0, 3).join(), number]));
+let levels, photo;
 
 const cache = new Map();
-const once = (key, work) => {
+const cached = (key, compute) => {
   if (!cache.has(key)) {
     if (cache.size > 8000) cache.clear();
-    cache.set(key, work());
+    cache.set(key, compute());
   }
   return cache.get(key);
 };
 
-/** The signed map of one method, target and layer, in the method's units; null where there is none. */
-function single(method, target, layer) {
-  return once(`s${method},${target},${layer}`, () => {
-    const number = index.get([method, target, layer].join());
+/** Return the signed map of one method, target and layer in the units of the method, or null if there is none. */
+function decodeMap(method, target, layer) {
+  return cached(`s${method},${target},${layer}`, () => {
+    const number = mapNumbers.get([method, target, layer].join());
     if (number === undefined) return null;
     const [, , , start, rows, columns, high, low] = page.maps[number];
     const values = new Float32Array(rows * columns);
     for (let i = 0; i < values.length; i++) {
-      const level = (packed[start + i] << 24) >> 24;
+      const level = (levels[start + i] << 24) >> 24;
       values[i] = (level / LEVELS) * (level > 0 ? high : low);
     }
     return { rows, columns, values };
   });
 }
 
-/** What a panel shows: a map, or the difference of two. */
-function mapOf({ method, target, versus, layer }) {
-  const one = single(method, target, layer);
-  if (one === null || versus < 0 || versus === target) return one;
-  return once(`d${method},${target},${versus},${layer}`, () => {
-    const other = single(method, versus, layer);
-    return other && { ...one, values: one.values.map((value, i) => value - other.values[i]) };
+/** Return the map of a panel: one map, or the difference of two if the panel compares two classes. */
+function getMap({ method, target, versus, layer }) {
+  const map = decodeMap(method, target, layer);
+  if (map === null || versus < 0 || versus === target) return map;
+  return cached(`d${method},${target},${versus},${layer}`, () => {
+    const other = decodeMap(method, versus, layer);
+    return other && { ...map, values: map.values.map((value, i) => value - other.values[i]) };
   });
 }
 
-/** For each of `pixels` over [0, length]: the cells before and after it in a row that covers [start, end], and the share of
- * the second. Pixels whose centre lies outside are left out: `first` to `last` are inside. */
-function axis(cells, pixels, length, start, end, smooth) {
-  const before = new Int32Array(pixels), after = new Int32Array(pixels), share = new Float32Array(pixels);
-  const edge = (value) => Math.min(Math.max(Math.ceil((value * pixels) / length - 0.5), 0), pixels);
+/** Compute, for each of `pixels` over [0, length], the cells before and after it on an axis that covers [start, end], and the
+ * weight of the cell after it. Only pixels `first` to `last` have their center inside [start, end]. */
+function sampleAxis(cells, pixels, length, start, end, smooth) {
+  const before = new Int32Array(pixels), after = new Int32Array(pixels), weight = new Float32Array(pixels);
+  const toPixel = (value) => Math.min(Math.max(Math.ceil((value * pixels) / length - 0.5), 0), pixels);
   for (let i = 0; i < pixels; i++) {
-    const at = (((i + 0.5) * length) / pixels - start) / (end - start) * cells - (smooth ? 0.5 : 0);
-    const low = Math.floor(at);
-    before[i] = Math.min(Math.max(low, 0), cells - 1);
-    after[i] = smooth ? Math.min(Math.max(low + 1, 0), cells - 1) : before[i];
-    share[i] = smooth ? at - low : 0;
+    const position = (((i + 0.5) * length) / pixels - start) / (end - start) * cells - (smooth ? 0.5 : 0);
+    const lower = Math.floor(position);
+    before[i] = Math.min(Math.max(lower, 0), cells - 1);
+    after[i] = smooth ? Math.min(Math.max(lower + 1, 0), cells - 1) : before[i];
+    weight[i] = smooth ? position - lower : 0;
   }
-  return { before, after, share, first: edge(start), last: edge(end) };
+  return { before, after, weight, first: toPixel(start), last: toPixel(end) };
 }
 
-/** The largest positive value of a map at the size of the network's input, which heat is divided by. */
-function top(panel) {
+/** Return the largest positive value of a panel's map at the size of the model's input. */
+function computeMaximum(panel) {
   const { method, target, versus, layer } = panel;
-  return once(`t${method},${target},${versus},${layer}`, () => {
-    const map = mapOf(panel);
+  return cached(`t${method},${target},${versus},${layer}`, () => {
+    const map = getMap(panel);
     if (map === null) return 0;
-    const [height, width] = page.view.inputs;
-    const x = axis(map.columns, width, width, 0, width, true), y = axis(map.rows, height, height, 0, height, true);
-    const lines = spread(map, x);
-    let most = 0;
+    const [height, width] = page.view.input_size;
+    const x = sampleAxis(map.columns, width, width, 0, width, true), y = sampleAxis(map.rows, height, height, 0, height, true);
+    const lines = resizeRows(map, x);
+    let maximum = 0;
     for (let row = 0; row < height; row++) {
-      const above = y.before[row] * width, below = y.after[row] * width, down = y.share[row];
+      const above = y.before[row] * width, below = y.after[row] * width, weight = y.weight[row];
       for (let column = 0; column < width; column++) {
-        const value = lines[above + column] * (1 - down) + lines[below + column] * down;
-        if (value > most) most = value;
+        const value = lines[above + column] * (1 - weight) + lines[below + column] * weight;
+        if (value > maximum) maximum = value;
       }
     }
-    return most;
+    return maximum;
   });
 }
 
-/** The positive part of a map, read along each of its rows at the pixels of a line. */
-function spread({ rows, columns, values }, x) {
-  const width = x.before.length, out = new Float32Array(rows * width);
+/** Resize the positive part of a map along its rows. */
+function resizeRows({ rows, columns, values }, x) {
+  const width = x.before.length, resized = new Float32Array(rows * width);
   for (let row = 0; row < rows; row++) {
     for (let column = x.first; column < x.last; column++) {
       const a = Math.max(values[row * columns + x.before[column]], 0), b = Math.max(values[row * columns + x.after[column]], 0);
-      out[row * width + column] = a + (b - a) * x.share[column];
+      resized[row * width + column] = a + (b - a) * x.weight[column];
     }
   }
-  return out;
+  return resized;
 }
 
-/** What a panel's heat is divided by, as the scale says. */
-function divisor(panel) {
-  if (state.scale === "own") return top(panel);
+/** Return the value that a panel's map is divided by, according to the selected scale. */
+function getScaleMaximum(panel) {
+  if (state.scale === "own") return computeMaximum(panel);
   const layers = state.scale === "layer" ? [panel.layer] : page.layers.map((_, number) => number);
-  let most = 0;
+  let maximum = 0;
   for (const layer of layers) {
     page.targets.forEach((_, target) => {
-      const asked = panel.versus < 0 ? [-1] : [-1, panel.versus];
-      for (const versus of asked) most = Math.max(most, top({ ...panel, target, versus, layer }));
+      const others = panel.versus < 0 ? [-1] : [-1, panel.versus];
+      for (const versus of others) maximum = Math.max(maximum, computeMaximum({ ...panel, target, versus, layer }));
     });
   }
-  return most;
+  return maximum;
 }
 
-/** Draw a panel's map over the photo into a canvas of any size. */
-function paint(canvas, panel) {
+/** Draw a panel's map over the photo on a canvas of any size. */
+function paintOverlay(canvas, panel) {
   const { width, height } = canvas, context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(photo, 0, 0, width, height);
-  const map = mapOf(panel), most = map && divisor(panel);
-  if (!most) return;
-  const [photoHeight, photoWidth] = page.view.photo, [left, upper, right, lower] = page.view.box;
-  const x = axis(map.columns, width, photoWidth, left, right, state.smooth);
-  const y = axis(map.rows, height, photoHeight, upper, lower, state.smooth);
-  const picture = context.getImageData(0, 0, width, height), out = picture.data, table = colors[state.colors];
-  const alpha = Uint8Array.from({ length: 256 }, (_, level) =>
+  const map = getMap(panel), maximum = map && getScaleMaximum(panel);
+  if (!maximum) return;
+  const [photoHeight, photoWidth] = page.view.photo_size, [left, upper, right, lower] = page.view.box;
+  const x = sampleAxis(map.columns, width, photoWidth, left, right, state.smooth);
+  const y = sampleAxis(map.rows, height, photoHeight, upper, lower, state.smooth);
+  const image = context.getImageData(0, 0, width, height), out = image.data, table = colors[state.colors];
+  const alphas = Uint8Array.from({ length: 256 }, (_, level) =>
     level < state.threshold * 255 ? 0 : Math.round(255 * state.opacity * (state.fade ? Math.min(1, (1.6 * level) / 255) : 1)));
-  const lines = spread(map, x), scale = 255 / most;
+  const lines = resizeRows(map, x), scale = 255 / maximum;
   for (let row = y.first; row < y.last; row++) {
-    const above = y.before[row] * width, below = y.after[row] * width, down = y.share[row];
+    const above = y.before[row] * width, below = y.after[row] * width, weight = y.weight[row];
     for (let column = x.first; column < x.last; column++) {
-      const value = lines[above + column] * (1 - down) + lines[below + column] * down;
-      const level = Math.min((value * scale + 0.5) | 0, 255), a = alpha[level] / 255;
-      if (a === 0) continue;
+      const value = lines[above + column] * (1 - weight) + lines[below + column] * weight;
+      const level = Math.min((value * scale + 0.5) | 0, 255), alpha = alphas[level] / 255;
+      if (alpha === 0) continue;
       const at = (row * width + column) * 4, from = level * 3;
-      out[at] += (table[from] - out[at]) * a;  // clamped arrays round
-      out[at + 1] += (table[from + 1] - out[at + 1]) * a;
-      out[at + 2] += (table[from + 2] - out[at + 2]) * a;
+      out[at] += (table[from] - out[at]) * alpha;  // a clamped array rounds
+      out[at + 1] += (table[from + 1] - out[at + 1]) * alpha;
+      out[at + 2] += (table[from + 2] - out[at + 2]) * alpha;
     }
   }
-  context.putImageData(picture, 0, 0);
+  context.putImageData(image, 0, 0);
 }

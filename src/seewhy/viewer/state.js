@@ -1,70 +1,75 @@
-// Part 2 of 4: what is shown, kept in the link.
+// Part 2 of 6: the state of the page, saved in the URL fragment.
 
-const first = { method: 0, target: 0, versus: -1, layer: page.layers.findIndex((layer) => layer.suggested) };
-if (first.layer < 0) first.layer = page.layers.length - 1;  // the deepest says most
+const defaultPanel = { method: 0, target: 0, versus: -1, layer: page.layers.findIndex((layer) => layer.suggested) };
+if (defaultPanel.layer < 0) defaultPanel.layer = page.layers.length - 1;  // without a suggested layer: the deepest
 const state = {
-  panels: [first], active: 0, colors: page.look.colors, opacity: page.look.opacity, threshold: 0, fade: page.look.fade,
-  smooth: true, scale: "own", chart: "like",
+  panels: [defaultPanel], active: 0, colors: page.style.colors, opacity: page.style.opacity, threshold: 0, fade: page.style.fade,
+  smooth: true, scale: "own", chart: "correlation",
 };
-// The local app shows the page in a frame of this name, with the link of the picture before behind it.
-const APP_NAME = "seewhy-app", APP = parent !== window && window.name.startsWith(APP_NAME);
-const KEYS = ["colors", "opacity", "threshold", "fade", "smooth", "scale", "chart", "active"];
+// The local app shows this page in a frame whose name is APP_NAME followed by the fragment of the previous image's page.
+const APP_NAME = "seewhy-app", IN_APP = parent !== window && window.name.startsWith(APP_NAME);
+const STATE_KEYS = ["colors", "opacity", "threshold", "fade", "smooth", "scale", "chart", "active"];
 
-function toLink() {
-  const part = (panel) => [page.methods[panel.method].key, page.targets[panel.target].key,
+function encodeState() {
+  const encodePanel = (panel) => [page.methods[panel.method].key, page.targets[panel.target].key,
     panel.versus < 0 ? "" : page.targets[panel.versus].key, page.layers[panel.layer].name].map(encodeURIComponent).join(",");
-  return `#panels=${state.panels.map(part).join(";")}&${KEYS.map((key) => `${key}=${state[key]}`).join("&")}`;
+  return `#panels=${state.panels.map(encodePanel).join(";")}&${STATE_KEYS.map((key) => `${key}=${state[key]}`).join("&")}`;
 }
 
-function fromLink(link) {
-  const given = Object.fromEntries(link.slice(1).split("&").map((part) => part.split("=")));
-  const find = (list, field, text) => list.findIndex((one) => one[field] === decodeURIComponent(text));
+function restoreState(fragment) {
+  const fields = Object.fromEntries(fragment.slice(1).split("&").map((part) => part.split("=")));
+  const find = (list, key, text) => list.findIndex((entry) => entry[key] === decodeURIComponent(text));
   try {
-    if (given.panels) {
-      const panels = given.panels.split(";").slice(0, 4).map((text) => {
+    if (fields.panels) {
+      const panels = fields.panels.split(";").slice(0, 4).map((text) => {
         const [method, target, versus, layer] = text.split(",");
         return { method: find(page.methods, "key", method), target: find(page.targets, "key", target),
           versus: versus ? find(page.targets, "key", versus) : -1, layer: find(page.layers, "name", layer) };
       });
       if (panels.every((panel) => panel.method >= 0 && panel.target >= 0 && panel.layer >= 0)) state.panels = panels;
-      else {  // from a page of another picture: what is known here too
+      else {  // from the page of another image: keep the method and layer if they exist here
         const { method, layer } = panels[0];
-        state.panels = [{ ...first, method: Math.max(method, 0), layer: layer < 0 ? first.layer : layer }];
+        state.panels = [{ ...defaultPanel, method: Math.max(method, 0), layer: layer < 0 ? defaultPanel.layer : layer }];
       }
     }
-  } catch { /* a link that was cut off: what is left of it */ }
-  const number = (key, least, most) => {
-    if (given[key] !== undefined && Number.isFinite(+given[key])) state[key] = Math.min(Math.max(+given[key], least), most);
+  } catch { /* a truncated link: restore the remaining fields */ }
+  const restoreNumber = (key, least, most) => {
+    if (fields[key] !== undefined && Number.isFinite(+fields[key])) state[key] = Math.min(Math.max(+fields[key], least), most);
   };
-  number("opacity", 0, 1);
-  number("threshold", 0, 1);
-  number("active", 0, state.panels.length - 1);
+  restoreNumber("opacity", 0, 1);
+  restoreNumber("threshold", 0, 1);
+  restoreNumber("active", 0, state.panels.length - 1);
   state.active = Math.floor(state.active);
-  for (const key of ["fade", "smooth"]) if (given[key] !== undefined) state[key] = given[key] === "true";
-  if (Object.hasOwn(colors, given.colors ?? "")) state.colors = given.colors;
-  if (["own", "layer", "all"].includes(given.scale)) state.scale = given.scale;
-  if (Object.hasOwn(SAID, given.chart ?? "")) state.chart = given.chart;
+  for (const key of ["fade", "smooth"]) if (fields[key] !== undefined) state[key] = fields[key] === "true";
+  if (Object.hasOwn(colors, fields.colors ?? "")) state.colors = fields.colors;
+  if (["own", "layer", "all"].includes(fields.scale)) state.scale = fields.scale;
+  if (Object.hasOwn(STATISTIC_TEXTS, fields.chart ?? "")) state.chart = fields.chart;
 }
 
-const current = () => state.panels[state.active];
+const getActivePanel = () => state.panels[state.active];
 
-/** A panel made possible: contrasts only of methods that allow them, and a layer where the method has a map. */
-function settle(panel) {
+/** Make a panel valid: compare classes only for linear methods, and select a layer where the method has a map. */
+function makeValid(panel) {
   if (!page.methods[panel.method].linear) panel.versus = -1;
-  const layers = layersOf(panel.method);
+  const layers = getLayers(panel.method);
   if (!layers.includes(panel.layer)) panel.layer = layers.find((layer) => page.layers[layer].suggested) ?? layers.at(-1);
 }
 
-function change(parts, panel = false) {
-  Object.assign(panel ? current() : state, parts);
-  settle(current());
-  render();
+function updateState(changes) {
+  Object.assign(state, changes);
+  makeValid(getActivePanel());
+  scheduleRender();
 }
 
-const layersOf = (method) => once(`l${method}`, () =>
-  page.layers.map((_, number) => number).filter((layer) => page.maps.some((one) => one[0] === method && one[2] === layer)));
+function updatePanel(changes) {
+  Object.assign(getActivePanel(), changes);
+  updateState({});
+}
 
-function step(by) {
-  const layers = layersOf(current().method), at = layers.indexOf(current().layer) + by;
-  change({ layer: layers[Math.min(Math.max(at, 0), layers.length - 1)] }, true);
+const getLayers = (method) => cached(`l${method}`, () =>
+  page.layers.map((_, number) => number).filter((layer) => page.maps.some((entry) => entry[0] === method && entry[2] === layer)));
+
+function stepLayer(count) {
+  const layers = getLayers(getActivePanel().method), place = layers.indexOf(getActivePanel().layer) + count;
+  updatePanel({ layer: layers[Math.min(Math.max(place, 0), layers.length - 1)] });
 }
