@@ -1,4 +1,4 @@
-"""Fixtures of the model tests: own caches and a local file server."""
+"""Fixtures of the model tests: empty caches and a local file server."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty caches, so that no file of this machine is used, and no proxy before this machine's own servers."""
+def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use empty caches instead of the user's, and no proxy for local servers."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

@@ -1,4 +1,4 @@
-"""CLIP: a classifier whose classes are texts, from open_clip and from transformers."""
+"""CLIP models of open_clip and transformers: classifiers whose classes are texts."""
 
 from __future__ import annotations
 
@@ -29,47 +29,47 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small CLIP of open_clip as it stands on the hub."""
-    place = tmp_path / "clip"
-    place.mkdir()
-    (place / "open_clip_config.json").write_text(
+    """Return a folder with a small CLIP model in the format of open_clip on the hub."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(
         json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"size": [32, 32]}})
     )
     model = open_clip.CLIP(**CONFIG)
-    save_file(model.state_dict(), place / "open_clip_model.safetensors")
-    return place
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
 
 
-def original(folder: Path) -> tuple[Any, Any, Any]:
+def load_original(folder: Path) -> tuple[Any, Any, Any]:
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     return model.eval(), transform, open_clip.get_tokenizer(f"local-dir:{folder}")
 
 
-def test_open_clip_answers_like_the_original(folder: Path) -> None:
+def test_open_clip_equals_the_original(folder: Path) -> None:
     loaded = load_model(f"local-dir:{folder}?labels=cat,dog")
-    model, transform, tokenizer = original(folder)
+    model, transform, tokenizer = load_original(folder)
     assert loaded.labels == ("cat", "dog") and any("a photo of a LABEL" in note for note in loaded.notes)
     inputs, _ = loaded.preprocess(photo())
     assert torch.allclose(inputs[0], transform(Image.fromarray(photo())), atol=1e-6)
     with torch.no_grad():
         texts = model.encode_text(tokenizer(["a photo of a cat", "a photo of a dog"]), normalize=True)
-        pictures = model.encode_image(inputs, normalize=True)
-        given = loaded.module(inputs)
-    assert torch.allclose(given["embedding"], pictures, atol=1e-6)
-    assert torch.allclose(given["logits"], model.logit_scale.exp() * pictures @ texts.T, atol=1e-4)
+        embedding = model.encode_image(inputs, normalize=True)
+        output = loaded.module(inputs)
+    assert torch.allclose(output["embedding"], embedding, atol=1e-6)
+    assert torch.allclose(output["logits"], model.logit_scale.exp() * embedding @ texts.T, atol=1e-4)
     assert torch.allclose(loaded.embed_text(["a photo of a cat", "a photo of a dog"]), texts, atol=1e-6)
     assert load_model(loaded.uri).weights_hash == loaded.weights_hash
 
 
-def test_open_clip_is_explained(folder: Path) -> None:
+def test_open_clip_can_be_explained(folder: Path) -> None:
     e = seewhy.explain(load_model(f"local-dir:{folder}"), photo(), labels=["cat", "dog"], targets=["dog"])
     assert e.labels == ("cat", "dog") and torch.isfinite(e.heatmap()).all()
     plain = load_model(f"local-dir:{folder}")
     assert plain.labels is None and set(plain.module(plain.preprocess(photo())[0])) == {"embedding"}
-    asked = load_model(plain, labels=["cat", "dog"])
-    assert plain.module.text is None and asked.module.visual is plain.module.visual  # the first one is not changed
-    assert load_model(asked, labels=["cat", "dog"]) is asked
-    assert len(load_model(asked, labels=["bus"]).module(plain.preprocess(photo())[0])["logits"][0]) == 1
+    labelled = load_model(plain, labels=["cat", "dog"])
+    assert plain.module.text is None and labelled.module.visual is plain.module.visual  # not modified
+    assert load_model(labelled, labels=["cat", "dog"]) is labelled
+    assert len(load_model(labelled, labels=["bus"]).module(plain.preprocess(photo())[0])["logits"][0]) == 1
 
 
 def test_open_clip_from_the_hub_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,30 +81,30 @@ def test_open_clip_from_the_hub_cache(folder: Path, tmp_path: Path, monkeypatch:
     assert load_model(random.uri).weights_hash == random.weights_hash
 
 
-def words(folder: Path) -> None:
-    """A tokenizer of the newer kind: a number for each word."""
+def save_word_tokenizer(folder: Path) -> None:
+    """Save a fast tokenizer with one token per word."""
     vocabulary = {"[UNK]": 0, "[PAD]": 1, **{word: i for i, word in enumerate(("a", "photo", "of", "cat", "dog"), 2)}}
-    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "[UNK]"))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]").save_pretrained(folder)
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(folder)
 
 
-def with_words(folder: Path) -> None:
-    """The small CLIP, with a tokenizer that lies beside it, as in many repositories of the hub."""
+def use_hub_tokenizer(folder: Path) -> None:
+    """Configure the small CLIP for a tokenizer in its own folder, like many repositories of the hub."""
     config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "hf_tokenizer_name": "elsewhere/words"}}
     config = {"model_cfg": config, "preprocess_cfg": {"size": [32, 32]}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
 
 
-def test_open_clip_fetches_the_tokenizer_of_a_repository(
+def test_open_clip_downloads_the_tokenizer_of_a_repository(
     folder: Path,
     tmp_path: Path,
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     use_hub(server.url, monkeypatch)
-    with_words(folder)
-    words(folder)
+    use_hub_tokenizer(folder)
+    save_word_tokenizer(folder)
     texts = ["a photo of a cat", "a photo of a dog"]
     here = load_model(f"local-dir:{folder}").embed_text(texts)
     assert not torch.allclose(here[0], here[1])
@@ -114,31 +114,33 @@ def test_open_clip_fetches_the_tokenizer_of_a_repository(
     assert torch.equal(load_model("hf-hub:me/clip").embed_text(texts), here)
     use_hub(closed_port(), monkeypatch)
     assert torch.equal(load_model("hf-hub:me/clip", log=pytest.fail).embed_text(texts), here)
-    as_hub(
-        folder, tmp_path, "me/whole"
-    )  # as after 'hf download', which writes down nothing about files that are not there
-    assert torch.equal(load_model("hf-hub:me/whole", log=pytest.fail).embed_text(texts), here)
+    as_hub(folder, tmp_path, "me/complete")  # 'hf download' does not record which files are missing
+    assert torch.equal(load_model("hf-hub:me/complete", log=pytest.fail).embed_text(texts), here)
 
 
 def test_open_clip_without_its_tokenizer(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_hub(closed_port(), monkeypatch)
-    with_words(folder)
+    use_hub_tokenizer(folder)
     as_hub(folder, tmp_path, "me/clip")
 
-    def refused(kind: type[ModelError], uri: str, match: str) -> str:
+    def check_error(kind: type[ModelError], uri: str, match: str) -> str:
         with pytest.raises(kind, match=match) as error:
             load_model(uri, labels=["cat"])
         return one_line(error)
 
-    assert "pip" not in refused(OfflineError, "hf-hub:me/clip", "tokenizer.json of me/clip .*is not on this machine")
-    assert "pip" not in refused(ModelError, f"local-dir:{folder}", "has none of tokenizer.json")
+    assert "pip" not in check_error(
+        OfflineError, "hf-hub:me/clip", "tokenizer.json of me/clip .*is not on this machine"
+    )
+    assert "pip" not in check_error(ModelError, f"local-dir:{folder}", "has none of tokenizer.json")
     (folder / "tokenizer.json").write_text("{")
-    assert "pip" not in refused(ModelError, f"local-dir:{folder}", "its tokenizer cannot be used .*check its files")
+    assert "pip" not in check_error(
+        ModelError, f"local-dir:{folder}", "its tokenizer cannot be loaded .*check its files"
+    )
     monkeypatch.setitem(sys.modules, "transformers", None)
-    refused(ModelError, f"local-dir:{folder}", r"needs a package that is not here .*pip install 'seewhy\[hf\]'")
+    check_error(ModelError, f"local-dir:{folder}", r"needs a missing package .*pip install 'seewhy\[hf\]'")
 
 
-def test_open_clip_with_weights_in_pieces_is_refused(folder: Path) -> None:
+def test_open_clip_with_sharded_weights_is_rejected(folder: Path) -> None:
     (folder / "open_clip_model.safetensors").rename(folder / "model-1.safetensors")
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"logit_scale": "model-1.safetensors"}}')
     with pytest.raises(ModelError, match=r"has none of open_clip_model\.safetensors") as error:
@@ -148,7 +150,7 @@ def test_open_clip_with_weights_in_pieces_is_refused(folder: Path) -> None:
 
 @pytest.fixture
 def named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The small CLIP as if open_clip knew it by name, with its weights in the cache of the hub."""
+    """Register the small CLIP in open_clip, with its weights in the hub cache."""
     from open_clip import factory, pretrained
 
     use_hub(closed_port(), monkeypatch)
@@ -169,7 +171,7 @@ def test_open_clip_by_name(named: str, folder: Path) -> None:
     assert "RANDOM" in load_model("open_clip/tiny?pretrained=false").notes[-1]
 
 
-def test_open_clip_names_that_do_not_work(named: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_open_clip_models_are_rejected(named: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, name, reason in (
         (UnknownName, "open_clip/ViT-B-23@openai", "did you mean 'ViT-B-32'"),
         (UnknownName, "open_clip/tiny@mien", "did you mean 'mine'"),
@@ -185,7 +187,7 @@ def test_open_clip_names_that_do_not_work(named: str, folder: Path, monkeypatch:
         load_model(f"local-dir:{folder}")
     one_line(error)
     (folder / "open_clip_model.safetensors").write_bytes(b"hello")
-    with pytest.raises(ModelError, match="damaged") as error:
+    with pytest.raises(ModelError, match="corrupt") as error:
         load_model(f"local-dir:{folder}")
     one_line(error)
     (folder / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 3}}')
@@ -199,8 +201,8 @@ def test_open_clip_names_that_do_not_work(named: str, folder: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("link", ["evil", "{}"], ids=["named", "its own folder"])
-def test_no_code_of_a_repository_is_run(folder: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
-    """open_clip hands a config's `tokenizer_kwargs` on to transformers, which would run a tokenizer written in Python."""
+def test_code_of_a_repository_is_never_executed(folder: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    """open_clip passes a config's `tokenizer_kwargs` to transformers, which would execute a tokenizer written in Python."""
     monkeypatch.chdir(folder.parent)
     evil = folder if link == "{}" else folder.parent / "evil"
     evil.mkdir(exist_ok=True)
@@ -209,7 +211,7 @@ def test_no_code_of_a_repository_is_run(folder: Path, monkeypatch: pytest.Monkey
     text = {"hf_tokenizer_name": link.format(folder), "tokenizer_kwargs": {"trust_remote_code": True}}
     config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], **text}}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    with pytest.raises(ModelError, match="trust_remote_code, and seewhy does not run code") as error:
+    with pytest.raises(ModelError, match="trust_remote_code, and seewhy does not execute code") as error:
         load_model(f"local-dir:{folder}?pretrained=false&labels=cat,dog")
     one_line(error)
     assert not (folder / "ran").exists()
@@ -234,7 +236,7 @@ def tiny_clip(folder: Path) -> Any:
     return model
 
 
-def test_clip_of_transformers_answers_like_the_original(tmp_path: Path) -> None:
+def test_transformers_clip_equals_the_original(tmp_path: Path) -> None:
     model = tiny_clip(tmp_path)
     loaded = load_model(f"local-dir:{tmp_path}", labels=["cat", "dog"])
     inputs, _ = loaded.preprocess(photo())
@@ -242,10 +244,10 @@ def test_clip_of_transformers_answers_like_the_original(tmp_path: Path) -> None:
         ["a photo of a cat", "a photo of a dog"], padding=True, return_tensors="pt", truncation=True, max_length=16
     )
     with torch.no_grad():
-        wanted = model(pixel_values=inputs, input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-        given = loaded.module(inputs)
-    assert torch.allclose(given["embedding"], wanted.image_embeds, atol=1e-6)
-    assert torch.allclose(given["logits"], wanted.logits_per_image, atol=1e-4)
+        expected = model(pixel_values=inputs, input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        output = loaded.module(inputs)
+    assert torch.allclose(output["embedding"], expected.image_embeds, atol=1e-6)
+    assert torch.allclose(output["logits"], expected.logits_per_image, atol=1e-4)
     assert torch.isfinite(seewhy.explain(loaded, photo()).heatmap()).all()
 
 
@@ -253,7 +255,7 @@ def test_clip_without_a_tokenizer(tmp_path: Path) -> None:
     tiny_clip(tmp_path)
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (tmp_path / name).unlink()
-    assert load_model(f"local-dir:{tmp_path}").embed_text is not None  # pictures alone need none
+    assert load_model(f"local-dir:{tmp_path}").embed_text is not None  # image embeddings do not need it
     with pytest.raises(ModelError, match=r"has none of tokenizer.json") as error:
         load_model(f"local-dir:{tmp_path}?labels=cat")
     one_line(error)
@@ -269,11 +271,11 @@ def tiny_siglip(folder: Path) -> Any:
         model.logit_bias.fill_(-1.5)
     model.save_pretrained(folder)
     transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    words(folder)
+    save_word_tokenizer(folder)
     return model
 
 
-def test_siglip_answers_like_the_original(tmp_path: Path) -> None:
+def test_siglip_equals_the_original(tmp_path: Path) -> None:
     model = tiny_siglip(tmp_path)
     texts = ["a photo of a cat", "a photo of a dog"]
     loaded = load_model(f"local-dir:{tmp_path}", labels=["cat", "dog"])
@@ -282,17 +284,17 @@ def test_siglip_answers_like_the_original(tmp_path: Path) -> None:
         texts, padding="max_length", return_tensors="pt", max_length=8
     )
     with torch.no_grad():
-        wanted = model(pixel_values=inputs, input_ids=tokens["input_ids"])
-        given = loaded.module(inputs)
-    assert torch.allclose(given["embedding"], wanted.image_embeds, atol=1e-6)
-    assert torch.allclose(loaded.embed_text(texts), wanted.text_embeds, atol=1e-6)
-    assert torch.allclose(given["logits"], wanted.logits_per_image, atol=1e-5)
+        expected = model(pixel_values=inputs, input_ids=tokens["input_ids"])
+        output = loaded.module(inputs)
+    assert torch.allclose(output["embedding"], expected.image_embeds, atol=1e-6)
+    assert torch.allclose(loaded.embed_text(texts), expected.text_embeds, atol=1e-6)
+    assert torch.allclose(output["logits"], expected.logits_per_image, atol=1e-5)
     assert any("multilabel=True (--multilabel)" in note for note in loaded.notes)
     e = seewhy.explain(loaded, photo(), multilabel=True)
-    torch.testing.assert_close(e.probabilities, wanted.logits_per_image.sigmoid())
+    torch.testing.assert_close(e.probabilities, expected.logits_per_image.sigmoid())
 
 
-def test_siglip_of_open_clip_says_how_its_texts_are_scored(folder: Path) -> None:
+def test_open_clip_siglip_notes_independent_scores(folder: Path) -> None:
     plain = load_model(f"local-dir:{folder}?pretrained=false")
     assert not any("multilabel" in note for note in plain.notes)
     config = {**CONFIG, "init_logit_bias": -10}

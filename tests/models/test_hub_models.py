@@ -1,4 +1,4 @@
-"""Networks of transformers and open_clip from tiny configs with random weights, through explain with their own outputs."""
+"""Models of transformers and open_clip, tiny and with random weights, in explain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seewhy.targets import BoxScore, RegionScore, Similarity
 transformers = pytest.importorskip("transformers", reason="transformers is an extra; make test installs it")
 open_clip = pytest.importorskip("open_clip", reason="open_clip is an extra; make test installs it")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, of their making
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the libraries themselves
 
 SMALL: dict[str, Any] = dict(
     hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64, num_labels=5
@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = dict(
 LABELS = {0: "ant", 1: "bee", 2: "cat", 3: "dog", 4: "eel"}
 
 
-def pictures(size: int = 64, batch: int = 2) -> Tensor:
+def images(size: int = 64, batch: int = 2) -> Tensor:
     return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
@@ -61,34 +61,34 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("kind", GRIDS)
-def test_classifiers_without_any_setting(kind: str) -> None:
+def test_classifiers_need_no_settings(kind: str) -> None:
     model = build(kind).eval()
     e = seewhy.explain(
-        model, pictures(), methods=["gradcam", "hirescam", "layercam", "scorecam", "occlusion"], targets=["top1", 2]
+        model, images(), methods=["gradcam", "hirescam", "layercam", "scorecam", "occlusion"], targets=["top1", 2]
     )
     assert e.map("gradcam", 2).shape[1:] == GRIDS[kind]
     assert all(torch.isfinite(maps).all() for maps in e.maps.values())
-    torch.testing.assert_close(e.logits, model(pixel_values=pictures()).logits.detach(), rtol=1e-4, atol=1e-5)
-    named = seewhy.explain(model, {"pixel_values": pictures()}, targets=2, layers=e.layers_of("gradcam"))
+    torch.testing.assert_close(e.logits, model(pixel_values=images()).logits.detach(), rtol=1e-4, atol=1e-5)
+    named = seewhy.explain(model, {"pixel_values": images()}, targets=2, layers=e.layers_of("gradcam"))
     torch.testing.assert_close(named.map(), e.map("gradcam", 2))
-    by_hand(model, e)
+    compare_with_manual_gradcam(model, e)
 
 
-def by_hand(model: nn.Module, e: seewhy.Explanation) -> None:
-    """Grad-CAM at the suggested layer with a plain hook, tokens put on the grid by counting from the end."""
+def compare_with_manual_gradcam(model: nn.Module, e: seewhy.Explanation) -> None:
+    """Compute Grad-CAM at the suggested layer with a plain hook; the grid is the last height * width tokens."""
     layer, (height, width) = e.layers_of("gradcam")[-1], e.map("gradcam", 2).shape[1:]
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
 
-    def keep(module: nn.Module, args: Any, output: Any) -> None:
-        kept.append(output if isinstance(output, Tensor) else output[0])
+    def record(module: nn.Module, args: Any, output: Any) -> None:
+        outputs.append(output if isinstance(output, Tensor) else output[0])
 
-    handle = dict(model.named_modules())[layer].register_forward_hook(keep)
+    handle = dict(model.named_modules())[layer].register_forward_hook(record)
     try:
-        score = model(pixel_values=pictures()).logits[:, 2].sum()
+        score = model(pixel_values=images()).logits[:, 2].sum()
     finally:
         handle.remove()
-    (gradient,) = torch.autograd.grad(score, kept[0])
-    features = kept[0].detach()
+    (gradient,) = torch.autograd.grad(score, outputs[0])
+    features = outputs[0].detach()
     if features.dim() == 3:
         features, gradient = (
             t[:, -height * width :].transpose(1, 2).reshape(len(t), -1, height, width) for t in (features, gradient)
@@ -97,9 +97,9 @@ def by_hand(model: nn.Module, e: seewhy.Explanation) -> None:
     torch.testing.assert_close(e.map("gradcam", 2), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().amax()))
 
 
-def test_labels_of_the_config_can_be_given() -> None:
+def test_labels_can_be_passed() -> None:
     model = build("vit").eval()
-    e = seewhy.explain(model, pictures(), labels=list(LABELS.values()), targets="cat", versus="dog")
+    e = seewhy.explain(model, images(), labels=list(LABELS.values()), targets="cat", versus="dog")
     assert e.target_results[0].name == "cat rather than dog"
 
 
@@ -111,7 +111,7 @@ def test_segmentation() -> None:
         num_attention_heads=[1, 2], mlp_ratios=[2, 2], decoder_hidden_size=16, num_labels=3,
     )  # fmt: skip
     model = t.SegformerForSemanticSegmentation(config).eval()
-    one = pictures(batch=1)
+    one = images(batch=1)
     e = seewhy.explain(model, one, targets=RegionScore(1, where=(20, 30)))
     assert e.methods == ("hirescam",) and torch.isfinite(e.map()).all() and float(e.map().abs().sum()) > 0
     score = model(pixel_values=one).logits[0, 1, 7, 5]
@@ -123,17 +123,17 @@ def test_detection() -> None:
     torch.manual_seed(0)
     config = t.YolosConfig(image_size=[64, 64], patch_size=16, num_detection_tokens=5, **SMALL)
     model = t.YolosForObjectDetection(config).eval()
-    output = model(pixel_values=pictures(batch=1))
+    output = model(pixel_values=images(batch=1))
     cx, cy, width, height = (output.pred_boxes[0, 2] * 64).tolist()
     box = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-    found = BoxScore(box, 1)
-    e = seewhy.explain(model, pictures(batch=1), targets=found, layers="vit.encoder.layer.1")
+    target = BoxScore(box, 1)
+    e = seewhy.explain(model, images(batch=1), targets=target, layers="vit.encoder.layer.1")
     assert e.methods == ("hirescam",) and torch.isfinite(e.map()).all()
-    # the candidate is one of those that lie there, and its logit is what was asked
+    # the score is the logit of one of the detections in the box
     assert any(torch.allclose(e.target_results[0].scores[0], logit) for logit in output.logits[0, :, 1])
 
 
-def test_clip_of_transformers_with_text_beside_the_picture() -> None:
+def test_transformers_clip_with_text_inputs() -> None:
     t: Any = transformers
     torch.manual_seed(0)
     part: dict[str, Any] = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
@@ -143,12 +143,14 @@ def test_clip_of_transformers_with_text_beside_the_picture() -> None:
     )  # fmt: skip
     model = t.CLIPModel(config).eval()
     texts = torch.tensor([[48, 3, 4, 49], [48, 5, 6, 49], [48, 7, 9, 49]])
-    e = seewhy.explain(model, {"pixel_values": pictures(), "input_ids": texts}, targets=[0, 2])
-    expected = model(pixel_values=pictures(), input_ids=texts).logits_per_image
+    e = seewhy.explain(model, {"pixel_values": images(), "input_ids": texts}, targets=[0, 2])
+    expected = model(pixel_values=images(), input_ids=texts).logits_per_image
     torch.testing.assert_close(e.logits, expected.detach(), rtol=1e-4, atol=1e-4)
     assert e.map(target=2).shape == (2, 4, 4) and float(e.map(target=2).abs().sum()) > 0
-    like = seewhy.explain(model, {"pixel_values": pictures(), "input_ids": texts}, targets=Similarity(torch.ones(16)))
-    assert torch.isfinite(like.map()).all()
+    similarity = seewhy.explain(
+        model, {"pixel_values": images(), "input_ids": texts}, targets=Similarity(torch.ones(16))
+    )
+    assert torch.isfinite(similarity.map()).all()
 
 
 def test_open_clip() -> None:
@@ -159,10 +161,10 @@ def test_open_clip() -> None:
         text_cfg=dict(context_length=8, vocab_size=50, width=32, heads=4, layers=2),
     ).eval()
     vector = torch.nn.functional.normalize(torch.randn(16), dim=0)
-    e = seewhy.explain(model, pictures(), targets=Similarity(vector), methods=["gradcam", "hirescam", "occlusion"])
-    features = torch.nn.functional.normalize(model.encode_image(pictures()), dim=1)
+    e = seewhy.explain(model, images(), targets=Similarity(vector), methods=["gradcam", "hirescam", "occlusion"])
+    features = torch.nn.functional.normalize(model.encode_image(images()), dim=1)
     torch.testing.assert_close(e.target_results[0].scores, (features @ vector).detach())
     assert e.map("gradcam").shape == (2, 4, 4) and float(e.map("gradcam").abs().sum()) > 0
     texts = torch.tensor([[48, 3, 4, 49, 0, 0, 0, 0], [48, 5, 6, 49, 0, 0, 0, 0]])
-    both = seewhy.explain(model, {"image": pictures(), "text": texts}, targets=Similarity(vector))
+    both = seewhy.explain(model, {"image": images(), "text": texts}, targets=Similarity(vector))
     torch.testing.assert_close(both.map(), e.map("gradcam"), rtol=1e-3, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The image processors of transformers, read into a `Preprocess`: their own result is the measure."""
+"""Image processors of transformers converted to `Preprocess`; the reference is their own result."""
 
 from __future__ import annotations
 
@@ -40,45 +40,51 @@ SHAPES = ((96, 160), (200, 100), (150, 150))
     ],
     ids=lambda item: type(item).__name__,
 )
-def test_preprocess_is_that_of_the_image_processor(settings: Any, tmp_path: Path) -> None:
+def test_preprocess_equals_the_image_processor(settings: Any, tmp_path: Path) -> None:
     settings.save_pretrained(tmp_path)
-    theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
-    ours, notes = preprocess_from_processor(theirs)
-    assert ours is not None and notes == []
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    preprocess, notes = preprocess_from_processor(processor)
+    assert preprocess is not None and notes == []
     for shape in SHAPES:
-        wanted = theirs(images=Image.fromarray(photo(*shape)), return_tensors="pt")["pixel_values"]
-        given, _ = ours(photo(*shape))
-        assert given.shape == wanted.shape and torch.allclose(given, wanted, atol=1e-5)
+        expected = processor(images=Image.fromarray(photo(*shape)), return_tensors="pt")["pixel_values"]
+        inputs, _ = preprocess(photo(*shape))
+        assert inputs.shape == expected.shape and torch.allclose(inputs, expected, atol=1e-5)
 
 
-def test_perceiver_crops_first() -> None:
-    theirs = transformers.PerceiverImageProcessorPil()
-    ours, notes = preprocess_from_processor(theirs)
-    assert ours is not None and ours.size == (224, 224) and ours(photo(200, 400))[1].visible_box == (112, 12, 287, 187)
-    assert all("not quite that of PerceiverImageProcessor" in note for note in notes) and len(notes) == 1
-    wanted = theirs(images=Image.fromarray(photo(256, 512)), return_tensors="pt")["pixel_values"]
-    assert torch.allclose(ours(photo(256, 512))[0], wanted, atol=1e-5)  # no resize, so its order is all the same
+def test_perceiver_crops_before_it_resizes() -> None:
+    processor = transformers.PerceiverImageProcessorPil()
+    preprocess, notes = preprocess_from_processor(processor)
+    assert (
+        preprocess is not None
+        and preprocess.size == (224, 224)
+        and preprocess(photo(200, 400))[1].visible_box == (112, 12, 287, 187)
+    )
+    assert all("differs slightly from PerceiverImageProcessor" in note for note in notes) and len(notes) == 1
+    expected = processor(images=Image.fromarray(photo(256, 512)), return_tensors="pt")["pixel_values"]
+    assert torch.allclose(preprocess(photo(256, 512))[0], expected, atol=1e-5)  # no resize, so the order is irrelevant
 
 
-def test_what_is_made_of_another_shape_is_said() -> None:
-    ours, (note,) = preprocess_from_processor(transformers.DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96}))
-    assert ours is not None and "squashed to 64x64; DetrImageProcessor itself keeps the photo's proportions" in note
-    ours, (note,) = preprocess_from_processor(transformers.AriaImageProcessorPil())
-    assert ours is not None and "AriaImageProcessor itself makes 980x980 of a test picture" in note
+def test_results_of_another_shape_are_noted() -> None:
+    preprocess, (note,) = preprocess_from_processor(
+        transformers.DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96})
+    )
+    assert preprocess is not None and "squashed to 64x64; DetrImageProcessor itself keeps the aspect ratio" in note
+    preprocess, (note,) = preprocess_from_processor(transformers.AriaImageProcessorPil())
+    assert preprocess is not None and "AriaImageProcessor itself resizes a test image to 980x980" in note
     for processor, shape in (
-        (transformers.VivitImageProcessor(), r"VivitImageProcessor makes (1, 1, 3, 224, 224)"),
-        (transformers.Siglip2ImageProcessorPil(), r"Siglip2ImageProcessor makes (1, 256, 768)"),
+        (transformers.VivitImageProcessor(), r"VivitImageProcessor converts an image to (1, 1, 3, 224, 224)"),
+        (transformers.Siglip2ImageProcessorPil(), r"Siglip2ImageProcessor converts an image to (1, 256, 768)"),
     ):
-        ours, (note,) = preprocess_from_processor(processor)
-        assert ours is None and note.startswith("preprocessing: none, as") and shape in note
+        preprocess, (note,) = preprocess_from_processor(processor)
+        assert preprocess is None and note.startswith("preprocessing: none, because") and shape in note
 
 
-def test_a_model_of_videos_says_that_it_takes_no_photo(tmp_path: Path) -> None:
+def test_video_model_has_no_preprocessing(tmp_path: Path) -> None:
     tiny_vit(tmp_path)
     (tmp_path / "preprocessor_config.json").unlink(missing_ok=True)
     (tmp_path / "processor_config.json").unlink(missing_ok=True)
     transformers.VivitImageProcessor().save_pretrained(tmp_path)
     loaded = load_model(f"local-dir:{tmp_path}")
-    assert loaded.preprocess is None and "give tensors" in loaded.notes[0]
+    assert loaded.preprocess is None and "pass tensors" in loaded.notes[0]
     with pytest.raises(UsageError, match="brings no preprocessing for pictures"):
         seewhy.explain(loaded, photo())

@@ -1,4 +1,4 @@
-"""Models from the other sources: segmentation, detection, the Hugging Face hub, folders, factories. No network needed."""
+"""load_model: segmentation, detection, random weights, the Hugging Face hub, folders and factories, without a network."""
 
 from __future__ import annotations
 
@@ -51,39 +51,39 @@ def test_segmentation_by_name(tmp_path: Path) -> None:
     assert loaded.module(inputs)["out"].shape == (1, 21, 520, 520)
 
 
-def test_segmentation_saved_without_its_training_head(tmp_path: Path) -> None:
+def test_segmentation_weights_without_auxiliary_head(tmp_path: Path) -> None:
     arch = "deeplabv3_mobilenet_v3_large"
     network = torchvision.models.get_model(arch, weights=None, weights_backbone=None, num_classes=3, aux_loss=False)
     (tmp_path / "weights.pth").write_bytes(saved(network.state_dict()))
     loaded = load_model(f"{tmp_path}/weights.pth?arch=torchvision/{arch}&labels=a,b,c")
     assert same_weights(loaded.module, network) and loaded.labels == ("a", "b", "c")
-    assert "3 classes, read from the classifier's shape" in loaded.notes
+    assert "3 classes, inferred from the classifier's shape" in loaded.notes
 
 
-def test_detection_by_name_resizes_once(tmp_path: Path) -> None:
+def test_detector_does_not_resize_its_input_again(tmp_path: Path) -> None:
     network = torchvision.models.get_model(DETECTOR, weights=None, weights_backbone=None, num_classes=91)
     torch.save(network.state_dict(), checkpoints(tmp_path) / "ssdlite320_mobilenet_v3_large_coco-a79551df.pth")
     loaded = load_model(f"torchvision/{DETECTOR}")
     assert same_weights(loaded.module, network) and loaded.labels[1] == "person"
     assert (loaded.preprocess.mean, loaded.preprocess.std) == ((0.0,) * 3, (1.0,) * 3)
-    assert any("own resize leaves as it is" in note for note in loaded.notes)
+    assert any("size that the network resizes to internally" in note for note in loaded.notes)
     inputs, _ = loaded.preprocess(photo())
-    seen, _ = loaded.module.transform(list(inputs))
+    transformed, _ = loaded.module.transform(list(inputs))
     mean = torch.tensor(loaded.module.transform.image_mean).view(-1, 1, 1)
     std = torch.tensor(loaded.module.transform.image_std).view(-1, 1, 1)
-    assert torch.allclose(seen.tensors[0], (inputs[0] - mean) / std, atol=1e-6)
-    wanted, given = network.eval()(list(inputs))[0], loaded.module(inputs)[0]  # a picture of that size: no difference
-    assert all(torch.allclose(wanted[key].float(), given[key].float(), atol=1e-4) for key in wanted)
+    assert torch.allclose(transformed.tensors[0], (inputs[0] - mean) / std, atol=1e-6)
+    expected, output = network.eval()(list(inputs))[0], loaded.module(inputs)[0]
+    assert all(torch.allclose(expected[key].float(), output[key].float(), atol=1e-4) for key in expected)
 
 
-def test_every_detector_has_its_own_size() -> None:
+def test_no_detector_resizes_an_input_of_its_size() -> None:
     for name in list_names("detection"):
         fixed = {"ssd300_vgg16": 300, DETECTOR: 320, "fasterrcnn_mobilenet_v3_large_320_fpn": 320}
         assert get_detector_size(name) == (fixed.get(name, 800),) * 2
         with torch.device("meta"):
             network = torchvision.models.get_model(name, weights=None, weights_backbone=None).eval()
-        picture = torch.rand(3, *get_detector_size(name))
-        assert torch.equal(network.transform.resize(picture)[0], picture)
+        image = torch.rand(3, *get_detector_size(name))
+        assert torch.equal(network.transform.resize(image)[0], image)
     assert set(ZERO_EPSILON) <= set(list_names("detection"))
 
 
@@ -100,12 +100,12 @@ def test_offline_segmentation_and_detection(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("uri", ["timm/test_vit", "torchvision/squeezenet1_1", f"torchvision/{SEGMENTER}"])
-def test_random_weights_are_the_same_each_time_and_said(uri: str) -> None:
+def test_random_weights_are_reproducible_and_noted(uri: str) -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
     loaded = load_model(f"{uri}?pretrained=false")
-    assert torch.equal(torch.rand(2), expected)  # the caller's own random numbers go on
+    assert torch.equal(torch.rand(2), expected)  # the caller's random state is restored
     assert any("RANDOM WEIGHTS" in note for note in loaded.notes) and not loaded.module.training
     assert loaded.uri.endswith("?pretrained=false")
     assert load_model(loaded.uri).weights_hash == loaded.weights_hash
@@ -113,15 +113,15 @@ def test_random_weights_are_the_same_each_time_and_said(uri: str) -> None:
     assert few.labels == ("cat", "dog") and load_model(few.uri).labels == ("cat", "dog")
 
 
-def test_new_head_on_published_weights_is_refused() -> None:
+def test_untrained_head_on_published_weights_is_rejected() -> None:
     with pytest.raises(
-        ModelError, match=r"1000 classes, and a head for 7 would be random; give the weights.*\?arch="
+        ModelError, match=r"1000 classes, and a head for 7 would be random; pass the weights.*\?arch="
     ) as e:
         load_model("timm/test_vit?num_classes=7")
     one_line(e)
     with pytest.raises(ModelError, match="num_classes=x"):
         load_model("timm/test_vit?num_classes=x")
-    with pytest.raises(ModelError, match="say pretrained=true or pretrained=false"):
+    with pytest.raises(ModelError, match="use pretrained=true or pretrained=false"):
         load_model("timm/test_vit?pretrained=maybe")
     with pytest.raises(UnknownName, match="did you mean 'pretrained'"):
         load_model("timm/test_vit?pretraned=false")
@@ -146,7 +146,7 @@ def test_transformers_classifier_from_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["hf/me/vit", "hf-hub:me/vit", "hf/me/vit@v2"])
-def test_transformers_from_the_hub_cache_without_a_network(
+def test_transformers_model_is_read_from_the_hub_cache_offline(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_hub(closed_port(), monkeypatch)
@@ -156,7 +156,7 @@ def test_transformers_from_the_hub_cache_without_a_network(
     assert same_weights(loaded.module, network) and loaded.uri == uri and loaded.preprocess.size == (32, 32)
 
 
-def test_transformers_downloads_from_the_hub(
+def test_transformers_model_is_downloaded_from_the_hub(
     server: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -166,21 +166,21 @@ def test_transformers_downloads_from_the_hub(
     for file in (tmp_path / "vit").iterdir():
         server.files[f"/me/vit/resolve/main/{file.name}"] = file.read_bytes()
         server.files[f"/me/vit/resolve/0123456789abcdef0123456789abcdef01234567/{file.name}"] = file.read_bytes()
-    said: list[str] = []
-    assert same_weights(load_model("hf/me/vit", log=said.append).module, network)
-    assert "downloading me/vit" in said[0]
-    server.asked.clear()
+    messages: list[str] = []
+    assert same_weights(load_model("hf/me/vit", log=messages.append).module, network)
+    assert "downloading me/vit" in messages[0]
+    server.requests.clear()
     load_model("hf/me/vit", log=pytest.fail)
-    assert server.asked == []
+    assert server.requests == []
 
 
-@pytest.mark.parametrize("forbidden", [False, True])
-def test_hub_offline_says_what_to_do(forbidden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("offline", [False, True])
+def test_offline_hub_gives_advice(offline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     use_hub(closed_port(), monkeypatch)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", forbidden)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
     with pytest.raises(OfflineError, match=r"hf download me/vit --revision v2.*local-dir:FOLDER") as error:
         load_model("hf/me/vit@v2")
-    assert ("HF_HUB_OFFLINE is set" in one_line(error)) == forbidden
+    assert ("HF_HUB_OFFLINE is set" in one_line(error)) == offline
 
 
 def test_segmentation_and_detection_of_transformers(tmp_path: Path) -> None:
@@ -197,46 +197,46 @@ def test_segmentation_and_detection_of_transformers(tmp_path: Path) -> None:
     transformers.YolosForObjectDetection(config).save_pretrained(tmp_path / "det")
     transformers.YolosImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(tmp_path / "det")
     loaded = load_model(f"local-dir:{tmp_path}/det")
-    assert loaded.preprocess.size == (64, 64) and "keeps the photo's proportions" in loaded.notes[0]
+    assert loaded.preprocess.size == (64, 64) and "keeps the aspect ratio" in loaded.notes[0]
     assert loaded.module(loaded.preprocess(photo())[0]).pred_boxes.shape == (1, 5, 4)
 
 
-def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(match: str, uri: str = f"local-dir:{tmp_path}") -> None:
+def test_unusable_folders_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_error(match: str, uri: str = f"local-dir:{tmp_path}") -> None:
         with pytest.raises(ModelError, match=match) as error:
             load_model(uri)
         one_line(error)
 
-    refused("is no folder", f"local-dir:{tmp_path}/missing")
-    refused("has none of config.json, open_clip_config.json.*save_pretrained")
-    refused("a folder with a config.json is given as 'local-dir:", str(tmp_path))
-    refused("not a name on the Hugging Face hub; a model there is hf/ORG/NAME", "hf/a/b/c")
+    check_error("is not a folder", f"local-dir:{tmp_path}/missing")
+    check_error("has none of config.json, open_clip_config.json.*save_pretrained")
+    check_error("for a folder with a config.json use 'local-dir:", str(tmp_path))
+    check_error("not a valid name on the Hugging Face hub; use hf/ORG/NAME", "hf/a/b/c")
     config = tmp_path / "config.json"
     config.write_text("{")
-    refused("damaged")
+    check_error("is corrupt")
     config.write_text("{}")
-    refused("names no architecture .*and no model_type")
+    check_error("has neither an architecture .*nor a model_type")
     config.write_text('{"model_type": "vitt"}')
-    refused("transformers cannot build it")
+    check_error("transformers cannot build it")
     config.write_text('{"architecture": "resnet81"}')
-    refused("has none of model.safetensors")
-    refused("timm cannot build it", f"local-dir:{tmp_path}?pretrained=false")
-    refused("num_classes is what its config says", f"local-dir:{tmp_path}?num_classes=3")
+    check_error("has none of model.safetensors")
+    check_error("timm cannot build it", f"local-dir:{tmp_path}?pretrained=false")
+    check_error("num_classes is defined by its config", f"local-dir:{tmp_path}?num_classes=3")
     config.write_text(json.dumps({"model_type": "bert", "architectures": ["BertModel"], "num_hidden_layers": 1,
                                   "hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8}))  # fmt: skip
-    refused("takes input_ids, not pictures", f"local-dir:{tmp_path}?pretrained=false")
+    check_error("takes input_ids, not images", f"local-dir:{tmp_path}?pretrained=false")
     tiny_vit(tmp_path)
-    written = json.loads(config.read_text())
-    config.write_text(json.dumps({**written, "architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}}))
-    refused("needs code from its repository|runs no code|transformers cannot build it")
-    config.write_text(json.dumps(written))
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps({**content, "architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}}))
+    check_error("needs code from its repository|transformers cannot build it")
+    config.write_text(json.dumps(content))
     (tmp_path / "model.safetensors").write_bytes(b"hello")
-    refused("its weights .* cannot be used")
+    check_error("its weights .* cannot be loaded")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    refused(r"transformers is not installed; pip install 'seewhy\[hf\]'")
+    check_error(r"transformers is not installed; pip install 'seewhy\[hf\]'")
 
 
-def test_folder_without_a_processor_and_with_a_part_missing(tmp_path: Path) -> None:
+def test_folder_without_a_processor_and_without_some_weights(tmp_path: Path) -> None:
     network = tiny_vit(tmp_path)
     (tmp_path / "preprocessor_config.json").unlink(missing_ok=True)
     (tmp_path / "processor_config.json").unlink(missing_ok=True)
@@ -244,12 +244,12 @@ def test_folder_without_a_processor_and_with_a_part_missing(tmp_path: Path) -> N
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     loaded = load_model(f"local-dir:{tmp_path}")
     assert any("there is no preprocessor_config.json, so ImageNet's at 32x32 is assumed" in n for n in loaded.notes)
-    assert any("so random: classifier.bias, classifier.weight" in note for note in loaded.notes)
-    given = load_model(f"local-dir:{tmp_path}", preprocess=Preprocess.imagenet(32))
-    assert not any("preprocessing" in note for note in given.notes)
+    assert any("missing in the weights, so random: classifier.bias, classifier.weight" in note for note in loaded.notes)
+    loaded = load_model(f"local-dir:{tmp_path}", preprocess=Preprocess.imagenet(32))
+    assert not any("preprocessing" in note for note in loaded.notes)
 
 
-def test_what_is_absent_is_not_what_nobody_could_be_asked_for(
+def test_missing_processor_differs_from_unreachable_processor(
     server: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -258,9 +258,9 @@ def test_what_is_absent_is_not_what_nobody_could_be_asked_for(
     for name in ("preprocessor_config.json", "processor_config.json"):
         (tmp_path / "vit" / name).unlink(missing_ok=True)
     use_hub(closed_port(), monkeypatch)
-    as_hub(tmp_path / "vit", tmp_path, "me/cached")  # and nothing says what the hub has beside it
+    as_hub(tmp_path / "vit", tmp_path, "me/cached")  # the cache does not show which other files the repository has
     (note,) = load_model("hf/me/cached").notes
-    assert "preprocessor_config.json is not on this machine and could not be asked for, so ImageNet's at 32x32" in note
+    assert "preprocessor_config.json is not on this machine and could not be downloaded, so ImageNet's at 32x32" in note
     use_hub(server.url, monkeypatch)
     for file in (tmp_path / "vit").iterdir():
         for commit in ("main", COMMIT):
@@ -269,33 +269,33 @@ def test_what_is_absent_is_not_what_nobody_could_be_asked_for(
     assert "there is no preprocessor_config.json, so ImageNet's at 32x32" in note
     use_hub(closed_port(), monkeypatch)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert load_model("hf/me/vit", log=pytest.fail).notes == (note,)  # known, and not asked again
+    assert load_model("hf/me/vit", log=pytest.fail).notes == (note,)  # the cache records that the file does not exist
 
 
-def test_weights_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharded_weights_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny_vit(tmp_path / "vit")
     (tmp_path / "vit" / "model.safetensors").unlink()
     network.save_pretrained(tmp_path / "vit", max_shard_size="8KB")
-    pieces = sorted(path.name for path in (tmp_path / "vit").glob("*.safetensors"))
-    assert len(pieces) > 1
+    shards = sorted(path.name for path in (tmp_path / "vit").glob("*.safetensors"))
+    assert len(shards) > 1
     loaded = load_model(f"local-dir:{tmp_path}/vit")
     assert same_weights(loaded.module, network) and loaded.notes == ()
     use_hub(closed_port(), monkeypatch)
     as_hub(tmp_path / "vit", tmp_path, "me/vit")
     assert same_weights(load_model("hf/me/vit").module, network)
-    (tmp_path / "vit" / pieces[0]).unlink()
-    with pytest.raises(ModelError, match=f"has none of {pieces[0]}") as error:
+    (tmp_path / "vit" / shards[0]).unlink()
+    with pytest.raises(ModelError, match=f"has none of {shards[0]}") as error:
         load_model(f"local-dir:{tmp_path}/vit")
     one_line(error)
 
 
-def test_weights_of_timm_in_pieces(tmp_path: Path) -> None:
+def test_sharded_weights_of_timm(tmp_path: Path) -> None:
     network = timm.create_model("test_vit", num_classes=3)
     state = network.state_dict()
-    pieces = {name: f"model-0000{index % 2 + 1}-of-00002.safetensors" for index, name in enumerate(state)}
-    for piece in set(pieces.values()):
-        save_file({name: state[name] for name in state if pieces[name] == piece}, tmp_path / piece)
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": pieces}))
+    shards = {name: f"model-0000{index % 2 + 1}-of-00002.safetensors" for index, name in enumerate(state)}
+    for shard in set(shards.values()):
+        save_file({name: state[name] for name in state if shards[name] == shard}, tmp_path / shard)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     settings = {"input_size": [3, 160, 160], "fixed_input_size": True, "num_classes": 3, "classifier": "head"}
     config = {"architecture": "test_vit", "num_classes": 3, "pretrained_cfg": settings}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -306,16 +306,16 @@ def test_weights_of_timm_in_pieces(tmp_path: Path) -> None:
     ("index", "reason"),
     [
         *(
-            (json.dumps({"weight_map": {"a": name}}), "a piece must be a file in the same folder")
+            (json.dumps({"weight_map": {"a": name}}), "shards must be in the same folder")
             for name in ("../../x.safetensors", "/x.safetensors", "a\\x.safetensors", "..")
         ),
-        ("{", "is damaged, or no list of weights in pieces"),
-        ('{"weight_map": [1]}', "is damaged, or no list of weights in pieces"),
-        ('{"weight_map": {"a": 1}}', "is damaged, or no list of weights in pieces"),
-        ("{}", "is damaged, or no list of weights in pieces"),
+        ("{", "is corrupt or not an index of sharded weights"),
+        ('{"weight_map": [1]}', "is corrupt or not an index of sharded weights"),
+        ('{"weight_map": {"a": 1}}', "is corrupt or not an index of sharded weights"),
+        ("{}", "is corrupt or not an index of sharded weights"),
     ],
 )
-def test_a_list_of_pieces_that_leads_elsewhere(index: str, reason: str, tmp_path: Path) -> None:
+def test_invalid_shard_index_is_rejected(index: str, reason: str, tmp_path: Path) -> None:
     tiny_vit(tmp_path / "a" / "vit")
     (tmp_path / "a" / "vit" / "model.safetensors").rename(tmp_path / "x.safetensors")
     (tmp_path / "a" / "vit" / "model.safetensors.index.json").write_text(index)
@@ -350,7 +350,7 @@ def test_timm_from_a_folder_and_the_hub(tmp_path: Path, monkeypatch: pytest.Monk
 # the user's own code
 
 
-def test_factories_run_only_where_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_factory_runs_only_with_allow_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_nets_for_a_test.py").write_text(
         "from torch import nn\n"
@@ -369,7 +369,7 @@ def test_factories_run_only_where_allowed(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_model(uri, allow_code=True, preprocess=Preprocess.imagenet(64)).notes == ()
     for name, reason in (
         ("my_nets_for_a_test:biuld", "has no function 'biuld' - did you mean 'build'"),
-        ("my_nets_for_a_test:number", "gave int; it must give an nn.Module"),
+        ("my_nets_for_a_test:number", "returned int; it must return an nn.Module"),
         ("my_nets_for_a_test:broken", "failed with OSError: no luck"),
         ("my_missing_nets:build", "failed with ModuleNotFoundError"),
     ):

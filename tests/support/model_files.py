@@ -1,4 +1,4 @@
-"""Model files, a local file server and a filled hub cache."""
+"""Model files, a local file server and a hub cache for tests."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Server:
-    """Files over HTTP on this machine, with the headers of the Hugging Face hub; counts what it was asked."""
+    """A local HTTP file server with the headers of the Hugging Face hub; records all requests."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.cut: set[str] = set()  # files whose transfer breaks in the middle
-        self.asked: list[str] = []
+        self.truncated: set[str] = set()  # files of which only half is sent
+        self.requests: list[str] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_HEAD(self) -> None:
-                self.answer(body=False)
+                self.reply(body=False)
 
             def do_GET(self) -> None:
-                self.answer(body=True)
+                self.reply(body=True)
 
-            def answer(self, body: bool) -> None:
-                outer.asked.append(f"{self.command} {self.path}")
+            def reply(self, body: bool) -> None:
+                outer.requests.append(f"{self.command} {self.path}")
                 content = outer.files.get(self.path)
                 self.send_response(404 if content is None else 200)
                 self.send_header("X-Repo-Commit", COMMIT)
@@ -49,7 +49,7 @@ class Server:
                 self.send_header("Content-Length", str(len(content or b"")))
                 self.end_headers()
                 if body and content:
-                    self.wfile.write(content[: len(content) // 2] if self.path in outer.cut else content)
+                    self.wfile.write(content[: len(content) // 2] if self.path in outer.truncated else content)
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -66,10 +66,10 @@ class Server:
 
 
 def closed_port() -> str:
-    """The address of a server that does not exist."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+    """Return the address of a port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
 
 
 def use_hub(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +79,7 @@ def use_hub(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def checkpoints(tmp_path: Path) -> Path:
+    """Return PyTorch's cache folder for downloaded weights, created if needed."""
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -91,12 +92,12 @@ def saved(content: Any) -> bytes:
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
-    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+    first, second = one.state_dict(), other.state_dict()
+    return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
-    """The message, after checking that it is one line and drags no other error behind it."""
+    """Return the message of an error after checking that it has one line and no chained exception."""
     assert "\n" not in str(error.value)
     assert error.value.__cause__ is None and (error.value.__suppress_context__ or error.value.__context__ is None)
     return str(error.value)
@@ -112,7 +113,7 @@ def tiny_vit(folder: Path, labels: tuple[str, ...] = ("cat", "dog", "bus")) -> n
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
         id2label=dict(enumerate(labels)), label2id={name: index for index, name in enumerate(labels)},
     )  # fmt: skip
-    torch.manual_seed(1)  # not the seed of random weights
+    torch.manual_seed(1)  # differs from the seed of pretrained=false
     network = transformers.ViTForImageClassification(config).eval()
     network.save_pretrained(folder)
     processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32})
@@ -121,10 +122,10 @@ def tiny_vit(folder: Path, labels: tuple[str, ...] = ("cat", "dog", "bus")) -> n
 
 
 def as_hub(folder: Path, tmp_path: Path, repo: str, commit: str = "0" * 40, ref: str = "main") -> None:
-    """The folder as the hub's client leaves it in its cache."""
-    place = tmp_path / "hub" / f"models--{repo.replace('/', '--')}"
-    (place / "refs").mkdir(parents=True, exist_ok=True)
-    (place / "refs" / ref).write_text(commit)
-    (place / "snapshots" / commit).mkdir(parents=True)
+    """Copy a folder into the hub cache, in the layout of the hub's client."""
+    repository = tmp_path / "hub" / f"models--{repo.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / ref).write_text(commit)
+    (repository / "snapshots" / commit).mkdir(parents=True)
     for file in folder.iterdir():
-        (place / "snapshots" / commit / file.name).write_bytes(file.read_bytes())
+        (repository / "snapshots" / commit / file.name).write_bytes(file.read_bytes())
