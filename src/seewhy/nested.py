@@ -1,4 +1,7 @@
-"""Finding and replacing a tensor in what a module returns: tensor, tuple, list, mapping or dataclass, nested at will."""
+"""Find and replace tensors in the output of a module: a tensor, tuple, list, mapping or dataclass, nested to any depth.
+
+Nothing is modified in place. Functions that replace a tensor return a copy of the containers around it and share the rest.
+"""
 
 from __future__ import annotations
 
@@ -11,65 +14,60 @@ from torch import Tensor
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """The first tensor in a module's output, depth first; None where there is none.
+    """Return the first tensor in `output`, depth first, or None without one.
 
     >>> import torch
     >>> first_tensor({"aux": None, "out": (torch.ones(2), torch.zeros(3))})
     tensor([1., 1.])
     """
-    if isinstance(output, Tensor):
-        return output
-    for _, item in items(output):
-        found = first_tensor(item)
-        if found is not None:
-            return found
-    return None
+    return next(tensors_in(output), None)
 
 
 def named_tensor(output: Any, names: Iterable[str]) -> Tensor | None:
-    """The tensor that a mapping or dataclass keeps under the first of `names` that it has; else the first tensor in it.
+    """Return the tensor under the first of `names` that a mapping or dataclass holds, else its first tensor.
 
     >>> import torch
     >>> named_tensor({"hidden": torch.ones(2), "logits": torch.zeros(1)}, ["logits"])
     tensor([0.])
     """
     if isinstance(output, Mapping) or dataclasses.is_dataclass(output):
-        table = dict(items(output))
+        table = dict(children(output))
         for name in names:
             if isinstance(table.get(name), Tensor):
                 return table[name]  # type: ignore[no-any-return]
     return first_tensor(output)
 
 
-def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of `output` with `function` applied to each tensor in it."""
-    if isinstance(output, Tensor):
-        return function(output)
-    for key, item in items(output):
-        output = put(output, key, map_tensors(item, function))
-    return output
-
-
 def tensors_in(output: Any) -> Iterator[Tensor]:
-    """Every tensor in `output`, depth first."""
+    """Yield every tensor in `output`, depth first."""
     if isinstance(output, Tensor):
         yield output
-    for _, item in items(output):
-        yield from tensors_in(item)
+    for _, child in children(output):
+        yield from tensors_in(child)
+
+
+def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Return a copy of `output` with `function` applied to each tensor in it."""
+    if isinstance(output, Tensor):
+        return function(output)
+    for key, child in children(output):
+        output = with_child(output, key, map_tensors(child, function))
+    return output
 
 
 def replace_first(output: Any, new: Tensor) -> Any:
-    """A copy of `output` whose first tensor is `new`; everything else is shared."""
+    """Return a copy of `output` with `new` in place of its first tensor."""
     if isinstance(output, Tensor):
         return new
-    for key, item in items(output):
-        if first_tensor(item) is not None:
-            return put(output, key, replace_first(item, new))
+    for key, child in children(output):
+        if first_tensor(child) is not None:
+            return with_child(output, key, replace_first(child, new))
     return output
 
 
-def items(output: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(output, Mapping):  # also the ModelOutput of transformers
+def children(output: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield (key, child) of a container: key, index or field name. Other values have no children."""
+    if isinstance(output, Mapping):  # includes ModelOutput of transformers, which is a dataclass too
         yield from output.items()
     elif isinstance(output, (tuple, list)):
         yield from enumerate(output)
@@ -77,13 +75,14 @@ def items(output: Any) -> Iterator[tuple[Any, Any]]:
         yield from ((field.name, getattr(output, field.name)) for field in dataclasses.fields(output))
 
 
-def put(output: Any, key: Any, value: Any) -> Any:
+def with_child(output: Any, key: Any, value: Any) -> Any:
+    """Return a copy of a container with `value` as its child `key`."""
     if isinstance(output, tuple):
-        values = [value if index == key else item for index, item in enumerate(output)]
+        values = [value if index == key else child for index, child in enumerate(output)]
         return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
     new = copy.copy(output)
     if isinstance(output, (list, Mapping)):
         new[key] = value
     else:
-        object.__setattr__(new, key, value)  # a dataclass, frozen or not
+        object.__setattr__(new, key, value)  # also works for a frozen dataclass
     return new

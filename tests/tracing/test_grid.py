@@ -10,7 +10,8 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.engine.suggestion import suggest
 from seewhy.errors import LayerError, UsageError
-from seewhy.tracing.grid import Grid, GridHint, find_grid, parse_grid, readings
+from seewhy.tracing.grid import Grid, GridHint, parse_grid
+from seewhy.tracing.grid_inference import find_grid, possible_token_grids
 from seewhy.tracing.token_hints import token_grid_hint
 from support.layers import Block
 
@@ -87,7 +88,7 @@ def test_what_is_no_grid_says_how_one_is_written(value: object) -> None:
     if value == "14":
         assert parse_grid(value).shape == (14,)  # of a signal
         return
-    with pytest.raises(UsageError, match=r"give rows and columns, as \(14, 14\) or '14x14'"):
+    with pytest.raises(UsageError, match=r"pass rows and columns as \(14, 14\) or '14x14'"):
         seewhy.explain(Tokens(), PICTURE, grid=value)
 
 
@@ -98,7 +99,7 @@ def test_the_grid_that_is_given_comes_first() -> None:
     for grid in ("8x2", (8, 2), seewhy.tracing.grid.Grid((8, 2), "tokens")):
         e = seewhy.explain(net, PICTURE, targets=1, grid=grid)
         assert [info.grid for info in e.layer_info.values()] == [(8, 2)]
-        assert "as was given" in e.layer_info[e.layers[0]].note
+        assert "as given" in e.layer_info[e.layers[0]].note
     with pytest.raises(LayerError, match="do not lie in that order"):
         suggest(net, PICTURE)
 
@@ -138,7 +139,7 @@ def test_axes_of_a_grid_that_is_given() -> None:
     ],
 )
 def test_tokens_without_a_convolution_before_them(tokens: int, size: tuple[int, int], expected: list[str]) -> None:
-    assert [str(GridHint(grid.shape, grid.prefix)) for grid in readings(tokens, size)] == expected
+    assert [str(GridHint(grid.shape, grid.prefix)) for grid in possible_token_grids(tokens, size)] == expected
 
 
 def test_several_readings_are_an_error_that_names_them() -> None:
@@ -190,7 +191,7 @@ def test_timm_says_prefix_and_patches() -> None:
     net = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=1, reg_tokens=20, num_classes=3).eval()
     e = seewhy.explain(net, PICTURE, layers="blocks.0", targets=1)  # more tokens than would be inferred
     note = e.layer_info["blocks.0"].note
-    assert e.layer_info["blocks.0"].grid == (4, 4) and "as timm's num_prefix_tokens" in note and "first 21" in note
+    assert e.layer_info["blocks.0"].grid == (4, 4) and "from timm's num_prefix_tokens" in note and "first 21" in note
 
 
 def test_timm_with_inputs_of_any_size() -> None:

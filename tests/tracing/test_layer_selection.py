@@ -10,7 +10,8 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.engine.suggestion import suggest
 from seewhy.errors import LayerError, UnknownName, UsageError
-from seewhy.tracing.grid import Grid, find_grid
+from seewhy.tracing.grid import Grid
+from seewhy.tracing.grid_inference import find_grid
 from support.layers import Block, Transpose, small
 
 INPUTS = torch.rand(2, 3, 16, 16)
@@ -187,7 +188,7 @@ def test_shuffled_tokens_are_not_called_a_grid() -> None:
     e = seewhy.explain(model, inputs, targets=1, grid="8x8")
     assert e.layer_info[e.layers[0]].grid == (8, 8)
     # As a mere extra it does not cost what was asked for.
-    e = seewhy.explain(model, inputs, layers="patch", suggested=True)
+    e = seewhy.explain(model, inputs, layers="patch", include_suggested=True)
     assert e.layers == ("patch",) and e.suggested is None and any("no layer is suggested" in note for note in e.notes)
 
 
@@ -222,7 +223,7 @@ def test_the_suggestion_is_asked_for_once() -> None:
 
 
 def test_a_suggestion_that_comes_along_is_marked(stages: nn.Module) -> None:
-    e = seewhy.explain(stages, INPUTS, layers="every", targets=1, suggested=True)
+    e = seewhy.explain(stages, INPUTS, layers="every", targets=1, include_suggested=True)
     assert e.suggested == "layer3" and e.layers[-1] == "layer3"
     assert [info.requested for info in e.layer_info.values()] == [True] * 4 + [False]
 

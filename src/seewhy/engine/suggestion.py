@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor
 from seewhy.targets.dense import is_dense
-from seewhy.tracing.grid import TOKENS, GridHint, GridSpec, parse_grid
+from seewhy.tracing.grid import TOKEN_LAYOUTS, GridHint, GridSpec, parse_grid
 from seewhy.tracing.layer_selection import LIST_THEM, WORDS, check_unambiguous, has_grid
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image
@@ -116,7 +116,7 @@ def observe(trace: Trace, with_weights: frozenset[str], hint: GridHint | None, *
     best = min(equal, key=lambda call: (not call.is_sole_output, is_awkward_name(call), call.name.count(".")))
     assert best.grid is not None
     check_unambiguous(best)
-    if best.grid.layout in TOKENS and not (hint and best.grid.source == hint.source):
+    if best.grid.layout in TOKEN_LAYOUTS and not (hint and best.grid.source == hint.source):
         note = "; ".join(filter(None, (note, check_token_order(best, trace, generator))))
     return Suggestion(best.name, note)
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from seewhy.errors import LayerError, UnknownName, UsageError
-from seewhy.tracing.grid import GridHint, format_grid_with_prefix
+from seewhy.tracing.grid import GridHint, format_grid
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 from seewhy.tracing.twin import named_modules, unwrapped
 
@@ -267,7 +267,7 @@ def blocks(modules: dict[str, nn.Module]) -> frozenset[str]:
 def check_unambiguous(call: LayerCall) -> bool:
     """True; LayerError where the tokens of a layer could as well lie in another grid."""
     if call.grid is not None and call.grid.alternatives:
-        texts = [format_grid_with_prefix(grid.shape, grid.prefix) for grid in (call.grid, *call.grid.alternatives)]
+        texts = [format_grid(grid.shape, grid.prefix) for grid in (call.grid, *call.grid.alternatives)]
         raise LayerError(
             call.name,
             f"its {call.grid.cell_count + call.grid.prefix} tokens may be a grid of {' or '.join(texts)} (cells + tokens before "
@@ -281,7 +281,7 @@ def check_hint_used(hint: GridHint | None, calls: Sequence[LayerCall]) -> None:
     grids = [call.grid for call in calls if call.grid is not None]
     if hint is None or not grids or any(grid.source == hint.source for grid in grids):
         return
-    read = format_grid_with_prefix(grids[-1].shape, grids[-1].prefix)
+    read = format_grid(grids[-1].shape, grids[-1].prefix)
     raise LayerError(
         calls[-1].name,
         f"grid {hint} does not fit its output {tuple(calls[-1].output.shape)}, nor another layer's; "

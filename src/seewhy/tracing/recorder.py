@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor, replace_first
 from seewhy.tracing.function_modes import AttentionCall
-from seewhy.tracing.grid import Grid, GridHint, find_grid
+from seewhy.tracing.grid import Grid, GridHint
+from seewhy.tracing.grid_inference import find_grid
 from seewhy.tracing.token_hints import token_grid_hint
 from seewhy.tracing.torch_private import (
     ADAPTIVE_POOLING,

@@ -1,0 +1,147 @@
+"""Infer the grid of a layer's output from its shape, the input's shape and the grids seen earlier in the forward pass.
+
+Convolutions and poolings return channels first by definition, so their grids are certain and are called *known* here. Any other
+output is compared with them: one with the input's rank takes the axis order that gives a known grid, and tokens take the
+known grid that leaves the fewest tokens over. Networks halve their grid without a convolution when they merge patches, so
+halves of known grids count as known. Hints from the user and the model come before all of that. Without any known grid,
+tokens are read as the grids that fit the aspect ratio of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import prod
+
+from torch import Tensor
+
+from seewhy.tracing.grid import MAX_PREFIX, Grid, GridHint, Layout
+
+
+def find_grid(
+    output: Tensor, input_shape: Sequence[int], known: Iterable[tuple[int, ...]], hints: Sequence[GridHint] = ()
+) -> Grid | None:
+    """Return the grid of a layer's output, or None if it has none.
+
+    Args:
+        output: The output of the layer.
+        input_shape: The shape (B, C, *size) of the model's input.
+        known: The grids of the convolutions and poolings that ran before the layer, latest first.
+        hints: Grids stated by the user or the model.
+    """
+    if output.dim() < 3:
+        return None
+    batch = input_shape[0]
+    is_batch_first = output.shape[0] == batch
+    is_batch_second = output.dim() == 3 and output.shape[1] == batch
+    if not (is_batch_first or is_batch_second):
+        return None
+    known = with_halves(known)
+    if is_batch_first and output.dim() == len(input_shape):
+        return spatial_grid(output, input_shape, known, hints)
+    return token_grid(output, input_shape, known, hints) if output.dim() == 3 else None
+
+
+def spatial_grid(
+    output: Tensor, input_shape: Sequence[int], known: Sequence[tuple[int, ...]], hints: Sequence[GridHint]
+) -> Grid | None:
+    """Return the grid of an output with the input's rank, whose channels are first or last."""
+    size = tuple(input_shape[2:])
+    first, last = tuple(output.shape[2:]), tuple(output.shape[1:-1])
+    for hint in hints:
+        if hint.shape == first:
+            return Grid(first, source=hint.source)
+        if hint.shape == last:
+            return Grid(last, "channels_last", source=hint.source)
+    if first in known:
+        return Grid(first)
+    if last in known:
+        return Grid(last, "channels_last")
+    if len(size) == 1:  # (B, N, K) has the rank of a signal (B, C, length)
+        tokens = token_grid(output, input_shape, known, hints)
+        if tokens is not None:
+            return tokens
+    return Grid(first, is_confirmed=False) if has_input_aspect(first, size) else None
+
+
+def token_grid(
+    output: Tensor, input_shape: Sequence[int], known: Sequence[tuple[int, ...]], hints: Sequence[GridHint]
+) -> Grid | None:
+    """Return the grid of an output of rank 3 as tokens: from a hint, else from the known grids with the smallest prefix."""
+    size = tuple(input_shape[2:])
+    layouts: list[tuple[Layout, int]] = [("tokens", output.shape[1]), ("tokens_last", output.shape[2])]
+    if output.shape[0] != input_shape[0]:
+        layouts = [("batch_second", output.shape[0])]
+    for hint in hints:
+        for layout, tokens in layouts:
+            if len(hint.shape) == len(size) and hint.fits(tokens):
+                return Grid(hint.shape, layout, tokens - prod(hint.shape), source=hint.source)
+    for layout, tokens in layouts:
+        grids = [Grid(shape, layout, tokens - prod(shape)) for shape in known if len(shape) == len(size)]
+        grids = [grid for grid in grids if 0 <= grid.prefix <= MAX_PREFIX and grid.cell_count > tokens // 2]
+        if grids:
+            smallest = min(grid.prefix for grid in grids)
+            return first_with_alternatives(
+                [grid for grid in grids if grid.prefix == smallest], "like the convolutions or poolings before it"
+            )
+    if not known and len(size) == 2 and layouts[0][0] == "tokens":
+        grids = possible_token_grids(output.shape[1], size)
+        return first_with_alternatives(grids, "from the number of tokens and the aspect ratio of the input")
+    return None
+
+
+def possible_token_grids(tokens: int, size: Sequence[int]) -> list[Grid]:
+    """Return the grids that fit this number of tokens best, for an input of `size` (height, width) without known grids.
+
+    Ranks, best first: square patches of an integer number of pixels; the exact aspect ratio of the input; the aspect ratio
+    up to one cell. Within the best rank, grids with at most one prefix token (a class token) are preferred.
+
+    >>> [(str(grid), grid.prefix) for grid in possible_token_grids(197, (224, 224))]
+    [('14x14', 1)]
+    """
+    height, width = size
+    ranked: dict[int, list[Grid]] = {}
+    for prefix in range(MAX_PREFIX + 1):
+        cells = tokens - prefix
+        for rows in range(2, cells // 2 + 1) if cells > tokens // 2 else ():
+            columns = cells // rows
+            if rows * columns == cells and has_input_aspect((rows, columns), (height, width)):
+                is_divisible = height % rows == 0 and width % columns == 0
+                has_square_patches = is_divisible and height // rows == width // columns
+                rank = 0 if has_square_patches else 1 if rows * width == columns * height else 2
+                if rank == 2 and min(rows, columns) < 4:
+                    continue  # almost any small number of tokens has some factors of roughly that ratio
+                ranked.setdefault(rank, []).append(Grid((rows, columns), "tokens", prefix))
+    best = ranked[min(ranked)] if ranked else []
+    usual = [grid for grid in best if grid.prefix <= 1]
+    return usual or best
+
+
+def first_with_alternatives(grids: Sequence[Grid], source: str) -> Grid | None:
+    """Return the first grid, with the others as its alternatives."""
+    if not grids:
+        return None
+    return replace(grids[0], source=source, alternatives=tuple(grids[1:]))
+
+
+def with_halves(shapes: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Return each shape followed by its halves (rounded up) down to a length of 2, without repetitions."""
+    result: list[tuple[int, ...]] = []
+    for shape in shapes:
+        while min(shape) >= 2:
+            if shape not in result:
+                result.append(shape)
+            shape = tuple(-(-length // 2) for length in shape)
+            if shape in result:
+                break
+    return result
+
+
+def has_input_aspect(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Return True if a grid has the input's aspect ratio up to one cell, and no more cells than the input has pixels."""
+    if len(shape) != len(size) or min(shape) < 2:
+        return False
+    return all(
+        length <= full and abs(length - shape[-1] * full / size[-1]) <= 1
+        for length, full in zip(shape, size, strict=True)
+    )
