@@ -162,7 +162,7 @@ def test_masks_that_cannot_be_used_fail_their_picture(tmp_path: Path) -> None:
 def test_a_picture_too_thin_for_a_crop(tmp_path: Path) -> None:
     wide = Preprocess((224, 224), (0.5,) * 3, (0.5,) * 3, "bilinear", 8000)
     found = taken(put(tmp_path / "a.png", encoded(picture(1, 4000))), wide)
-    assert found.error and "too thin to be cropped" in found.error
+    assert found.error and "too thin to crop" in found.error
 
 
 # The user's own preprocessing

@@ -63,7 +63,7 @@ def test_how_many_classes(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
         (("--num-classes", "7"), "the network in the package has 1000; give a --model."),
         ((*model[:1], "torchvision/resnet18?num_classes=5", "--num-classes", "7"), "says it too; leave one out."),
-        ((*model, "--num-classes", "0"), "num_classes=0: a number of classes is a whole number from 1 on"),
+        ((*model, "--num-classes", "0"), "num_classes=0: must be an integer of at least 1"),
     ):
         code, out, err = run(capsys, COFFEE, *arguments)
         assert code == 2 and not out and said in err and len(err.splitlines()) == 1

@@ -154,7 +154,7 @@ def test_other_errors_of_a_model_pass_as_they_are() -> None:
 
 def test_grey_networks_from_a_factory_get_grey_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = job(capsys, "net?channels=1", "red.png")
-    assert code == 0 and "in grey, is assumed" in err and Path("cam/red/overlay.jpg").exists()
+    assert code == 0 and "in grayscale is assumed" in err and Path("cam/red/overlay.jpg").exists()
     loaded = seewhy.load_model("test_what_users_cause:net?channels=1", allow_code=True)
     assert isinstance(loaded.preprocess, Preprocess) and loaded.preprocess.mean == pytest.approx((0.449,), abs=1e-3)
     code, _, err = job(capsys, "net?channels=5", "red.png", "--quiet")
