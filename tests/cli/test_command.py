@@ -55,7 +55,7 @@ def test_json_is_one_line_for_each_picture(capsys: pytest.CaptureFixture[str]) -
     assert code == 1
     assert good["top"][0]["name"] == "espresso" and good["folder"].endswith("coffee") and good["suggested"] == "bn2"
     assert all(Path(path).exists() for path in good["files"])
-    assert bad["picture"] == "bad.jpg" and "not a picture" in bad["error"]
+    assert bad["picture"] == "bad.jpg" and "not an image" in bad["error"]
 
 
 def test_several_methods_and_targets_make_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +124,7 @@ def test_the_good_pictures_are_done_and_the_bad_ones_named(capsys: pytest.Captur
     code, _, err = run(capsys, "elsewhere/nofile.jpg", "coffee.png", "text.txt", "empty", "-q", "-l", "bn2")
     assert code == 1 and "3 of 4 failed" in err
     assert (
-        "elsewhere/nofile.jpg: no such file" in err and "text.txt: not a picture" in err and "empty: no pictures" in err
+        "elsewhere/nofile.jpg: no such file" in err and "text.txt: not an image" in err and "empty: no images" in err
     )
     assert Path("cam/coffee/overlay.jpg").exists()
 
@@ -132,8 +132,8 @@ def test_the_good_pictures_are_done_and_the_bad_ones_named(capsys: pytest.Captur
 WRONG = {
     ("",): (2, "no picture"),
     ("nofile.jpg",): (1, "nofile.jpg: no such file"),
-    ("text.txt",): (1, "text.txt: not a picture that seewhy reads"),
-    ("empty",): (1, "empty: no pictures in this folder"),
+    ("text.txt",): (1, "text.txt: not an image that seewhy can read"),
+    ("empty",): (1, "empty: no images in this folder"),
     (COFFEE, "-l", "conv_hed"): (2, "no layer 'conv_hed' - did you mean 'conv_head'"),
     (COFFEE, "-m", "resnt18"): (2, "no model 'resnt18' - did you mean 'resnet18'"),
     (COFFEE, "--methods", "gradcm"): (2, "no method 'gradcm' - did you mean 'gradcam'"),

@@ -181,7 +181,7 @@ def test_the_page_can_be_saved_and_opened_from_disk(opened: App, browser: Any, t
 def test_problems_are_said_and_go_away(opened: App) -> None:
     opened.page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": b"junk"})
     opened.until("!document.getElementById('problem').hidden")
-    assert "not a picture" in opened.problem
+    assert "not an image" in opened.problem
     opened.said = [text for text in opened.said if "415" not in text]  # Chromium itself reports the status
     opened.page.set_input_files("#file", {"name": "big.png", "mimeType": "image/png", "buffer": b"0" * (3 * 2**20)})
     opened.until("document.getElementById('problem').textContent.includes('2 MB')")

@@ -31,7 +31,7 @@ METHODS = ["gradcam", "hirescam", "layercam"]
 def e() -> seewhy.Explanation:
     return seewhy.explain(
         seewhy.load_model(), seewhy.sample("cat_espresso"), methods=METHODS, layers=["blocks.*.0.conv_dw", "conv_stem"],
-        targets=["espresso", "Egyptian cat", "tabby"], suggested=True, fit="crop",
+        targets=["espresso", "Egyptian cat", "tabby"], include_suggested=True, fit="crop",
     )  # fmt: skip
 
 
@@ -145,8 +145,8 @@ def test_the_overlay_is_that_of_python(opened: Opened, e: seewhy.Explanation) ->
             )
             low = unpack(pack(e.map(method, "espresso", layer).numpy())).clip(min=0)
             top = float(tensors.resize(torch.from_numpy(low)[None], e.size).amax())
-            heat = (e.view.place(low, size) / top).clip(0, 1)
-            expected = render.overlay(photo, heat, render.OverlayStyle(), e.view.visible_box_at(size))
+            heat = (e.view.to_photo(low, size) / top).clip(0, 1)
+            expected = render.draw_overlay(photo, heat, render.OverlayStyle(), e.view.visible_box_at(size))
             difference = np.abs(opened.pixels().astype(int) - np.array(expected).astype(int))
             assert difference.max() <= 3 and np.abs(np.array(expected).astype(int) - np.array(photo)).max() > 50
 
@@ -252,7 +252,7 @@ def test_a_method_of_the_whole_network_comes_first(browser: Any, tmp_path: Path)
         seewhy.sample("coffee"),
         methods=["fullgrad", "gradcam"],
         layers="conv_head",
-        suggested=True,
+        include_suggested=True,
     )
     e.report(path)
     found = Opened(browser, path.as_uri())
@@ -296,7 +296,7 @@ def test_panels_side_by_side_share_a_cursor(opened: Opened, e: seewhy.Explanatio
     frame = canvas.bounding_box()
     canvas.hover(position={"x": frame["width"] * 0.55, "y": frame["height"] * 0.5})
     left, top, right, bottom = e.view.box
-    x, y = 0.55 * e.view.photo[1], 0.5 * e.view.photo[0]
+    x, y = 0.55 * e.view.photo_size[1], 0.5 * e.view.photo_size[0]
     row, column = int((y - top) / (bottom - top) * 7), int((x - left) / (right - left) * 7)
     said = opened.page.inner_text("#reading").split("|")
     assert len(said) == 4 and all(f"cell {row},{column}:" in text for text in said)
@@ -448,7 +448,7 @@ def test_many_pictures_have_a_page_that_sorts(browser: Any, tmp_path: Path, monk
     assert names() == ["a.png", strange, "broken.png"]
     assert page.locator("th[aria-sort=descending]").inner_text().startswith("Probability")
     broken = page.locator("tbody tr").nth(2)
-    assert "not a picture" in broken.inner_text() and broken.get_by_role("link").count() == 0
+    assert "not an image" in broken.inner_text() and broken.get_by_role("link").count() == 0
     page.locator("tbody tr").nth(1).get_by_role("link").first.click()
     page.wait_for_url("**/report.html*")
     assert page.title() == strange and said == []

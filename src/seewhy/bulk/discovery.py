@@ -13,7 +13,7 @@ from seewhy.bulk.manifest import TABLES, read_table
 from seewhy.bulk.tars import TarDataset, expand_braces, is_tar
 from seewhy.errors import UsageError
 from seewhy.images.discovery import walk_images
-from seewhy.images.loading import READABLE, describe_error
+from seewhy.images.files import READABLE, describe_error
 
 LISTS = (".txt", ".lst")
 

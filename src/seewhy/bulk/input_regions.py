@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.dataset import Box
 from seewhy.errors import ImageError
-from seewhy.images.loading import UnreadableImage, describe_error, open_binary, open_image
+from seewhy.images.files import UnreadableImage, describe_error, open_binary, open_image
 from seewhy.images.view import View
 
 Floats = NDArray[np.float32]

@@ -16,7 +16,7 @@ from typing import Any
 
 from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item, path_text
 from seewhy.images.discovery import image_suffixes
-from seewhy.images.loading import describe_error
+from seewhy.images.files import describe_error
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 LABELS = ("cls", "label.txt", "json")  # members with the class: an index or a name; in JSON under "label" or "cls"

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from seewhy.errors import UnknownName, UsageError
 from seewhy.explanation.components import InputImage
-from seewhy.images.loading import ImageArray, ImageSource, describe_source, load_image
+from seewhy.images.files import describe_source
+from seewhy.images.loading import load_image
 from seewhy.images.preprocess import Fit, Preprocess
+from seewhy.images.types import ImageArray, ImageSource
 from seewhy.models.inspection import infer_input_layout
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
 from seewhy.tracing.single_input import SingleInputModel

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.errors import ImageError, UnknownName, UsageError
@@ -26,13 +25,13 @@ from seewhy.images.resizing import (
     scale_to_contain,
     scale_to_cover,
 )
+from seewhy.images.types import ImageArray
 from seewhy.images.view import View
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-ImageArray = NDArray[np.uint8]
 Fit = Literal["crop", "squash", "pad"]
 Channels = Literal["RGB", "BGR"]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from seewhy.errors import ModelError, shorten_error
 from seewhy.images.preprocess import Preprocess
 
-PreprocessFunction = Callable[[Image.Image], Tensor]  # a transform without a known position in the photo
+PreprocessFunction = Callable[[Image.Image], Tensor]  # its crop of the photo is unknown
 EmbedText = Callable[[Sequence[str]], Tensor]
 
 
@@ -25,8 +25,8 @@ class LoadedModel:
 
     Attributes:
         module: The network.
-        preprocess: Turns an image (uint8, shape `(H, W, 3)`) into the model's input, float32 `(1, C, height, width)`,
-            and a `View`: which part of the image the input shows. None if unknown.
+        preprocess: A `Preprocess`, or a function from a PIL image to a tensor `(C, height, width)`, such as a transform
+            of torchvision. Only a `Preprocess` can map results back to the photo. None if unknown.
         labels: One label per class, such as "tench, Tinca tinca". None if unknown.
         uri: The model URI; `load_model(uri)` loads the same model again. For a module: its class name.
         notes: What was inferred while loading, one sentence each.

@@ -78,7 +78,8 @@ def load_model(
 
     Args:
         model: The model, as listed above.
-        preprocess: Replaces the model's own preprocessing.
+        preprocess: Replaces the model's own preprocessing: a `Preprocess`, or a function from a PIL image to a tensor
+            `(C, height, width)`.
         labels: Replaces the model's own labels: a sequence, "cat,dog", or a text file with one label per line.
         device: "auto", "cpu", "cuda", "cuda:1", "mps" or a `torch.device`. None: the CPU; for a module, the device
             that it is on.

@@ -9,7 +9,7 @@ from PIL import Image
 
 from seewhy import storage
 from seewhy.bulk.statistics import UNIFORM
-from seewhy.images.loading import ImageArray
+from seewhy.images.types import ImageArray
 from seewhy.summary.comparison import Comparison
 from seewhy.summary.document import EXTREMES, column, extremes, rounded
 from seewhy.summary.normalization import shares

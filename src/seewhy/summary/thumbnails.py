@@ -18,7 +18,8 @@ from seewhy.bulk.dataset import path_text
 from seewhy.bulk.export import heatmap_on_photo
 from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
-from seewhy.images.loading import ImageArray, load_image
+from seewhy.images.loading import load_image
+from seewhy.images.types import ImageArray
 from seewhy.rendering.overlays import OverlayStyle, colorize, draw_overlay, scale_photo, to_bytes
 from seewhy.summary.answers import Answers
 from seewhy.viewer import jpeg_data_url

@@ -1,0 +1,135 @@
+"""Open image files: supported formats, size limits, and errors in one line."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from seewhy.errors import one_line
+
+# Formats that Pillow decodes in its own process from a single file. EPS and WMF, for example, start other programs.
+# (MPO, several JPEGs in one file, is opened as a JPEG.)
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PNM"
+
+TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323
+
+
+class UnreadableImage(Exception):
+    """Why an image cannot be read. Converted to an ImageError with the name of the source."""
+
+
+def describe_source(source: object) -> str:
+    """Return the name of a source for error messages: its path, or "<type>"."""
+    if isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+    else:
+        name = getattr(source, "filename", None) or getattr(source, "name", None)
+    if not isinstance(name, str):
+        return f"<{type(source).__name__}>"
+    return name if name.isprintable() and name else repr(name)
+
+
+def describe_error(error: Exception) -> str:
+    """Return in one line why an image cannot be read."""
+    match error:
+        case UnreadableImage():
+            return str(error)
+        case FileNotFoundError():
+            return "no such file"
+        case IsADirectoryError():
+            return "is a folder, not an image"
+        case PermissionError():
+            return "permission denied"
+        case UnidentifiedImageError():
+            return f"not an image that seewhy can read ({READABLE}), or corrupt at its beginning"
+        case MemoryError():
+            return "not enough memory to decode it"
+        case OSError() if error.errno and error.strerror:
+            return error.strerror.lower()
+    return f"corrupt or truncated ({one_line(error)})"
+
+
+@contextmanager
+def open_binary(source: object) -> Iterator[BinaryIO]:
+    """Open a source as a seekable file of at least one byte."""
+    if isinstance(source, str | os.PathLike):
+        if "\0" in os.fspath(source):
+            raise UnreadableImage("is not a valid file name")
+        file: BinaryIO = open(source, "rb")  # noqa: SIM115 - closed below
+    elif isinstance(source, bytes | bytearray | memoryview):
+        file = io.BytesIO(source)
+    elif hasattr(source, "read"):
+        file = io.BytesIO(read_all(source))
+    else:
+        raise UnreadableImage("not an image; pass a path, bytes, a binary file, a PIL image or a NumPy array")
+    with file:
+        if not file.read(1):
+            raise UnreadableImage("the file is empty")
+        yield file
+
+
+def read_all(file: Any) -> bytes:
+    """Read a file object completely, from its beginning if it is seekable."""
+    if hasattr(file, "seekable") and file.seekable():
+        file.seek(0)
+    data = file.read()
+    if not isinstance(data, bytes):
+        raise UnreadableImage("the file was opened in text mode; open it in binary mode ('rb')")
+    return data
+
+
+PILLOW_SETTINGS = threading.Lock()
+
+
+@contextmanager
+def pillow_without_limits() -> Iterator[None]:
+    """Disable Pillow's warnings and its pixel limit: seewhy has its own. Both are global, so one thread at a time."""
+    with PILLOW_SETTINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def open_image(file: BinaryIO) -> Image.Image:
+    """Read the header of an image file; its pixels are decoded later."""
+    with pillow_without_limits():
+        return Image.open(file, formats=available_formats())
+
+
+@functools.cache
+def available_formats() -> tuple[str, ...]:
+    """Return the supported formats that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise UnreadableImage for an image with no pixels or too many."""
+    pixels = width * height
+    if pixels == 0:
+        raise UnreadableImage(f"{width} x {height}: the image has no pixels")
+    if pixels > max_pixels:
+        raise UnreadableImage(
+            f"{width} x {height} is {pixels:,} pixels, over the limit of {max_pixels:,}; "
+            f"to read it anyway: --max-pixels {pixels} (in Python: max_pixels={pixels})"
+        )
+
+
+def check_tiles(image: Image.Image, max_pixels: int) -> None:
+    """Raise UnreadableImage for a TIFF whose tiles, each decoded at once, have too many pixels."""
+    tags = getattr(image, "tag_v2", {})
+    width, height = tags.get(TIFF_TILE_WIDTH, 0), tags.get(TIFF_TILE_HEIGHT, 0)
+    if isinstance(width, int) and isinstance(height, int) and width * height > max_pixels:
+        raise UnreadableImage(f"its tiles of {width} x {height} are over the limit of {max_pixels:,} pixels")
