@@ -105,7 +105,7 @@ def test_the_grid_that_is_given_comes_first() -> None:
 
 
 def test_a_grid_that_fits_no_layer() -> None:
-    with pytest.raises(LayerError, match=r"grid 5x5 does not fit its output \(1, 16, 8\).*it was read as 4x4"):
+    with pytest.raises(LayerError, match=r"grid 5x5 does not fit its output \(1, 16, 8\).*the inferred grid is 4x4"):
         seewhy.explain(Tokens(), PICTURE, layers="first", targets=1, grid="5x5")
 
 
@@ -148,7 +148,7 @@ def test_several_readings_are_an_error_that_names_them() -> None:
     assert found is not None and found.alternatives == (Grid((6, 6), "tokens", 16),)
     assert seewhy.explain(net, picture, layers="first", targets=1).layer_info["first"].grid == (7, 7)  # whole patches
     padded = nn.Sequential(nn.ConstantPad2d((0, -1, 0, -1), 0), net)
-    words = r"its 52 tokens may be a grid of 7x7\+3 or 6x6\+16 .*say which: grid='7x7\+3' or --grid 7x7\+3"
+    words = r"its 52 tokens fit more than one grid: 7x7\+3 or 6x6\+16 .*choose one with grid='7x7\+3' or --grid 7x7\+3"
     for layers in ("1.first", None):
         with pytest.raises(LayerError, match=words):
             seewhy.explain(padded, torch.rand(1, 3, 64, 64), layers=layers, targets=1)

@@ -89,7 +89,7 @@ def test_stages_without_blocks_are_convolutions() -> None:
 
 
 def test_no_blocks() -> None:
-    with pytest.raises(LayerError, match="repeats no block; take 'convs'"):
+    with pytest.raises(LayerError, match="no repeated blocks; use 'convs'"):
         seewhy.explain(nn.Sequential(nn.Conv2d(3, 4, 3)), PICTURE, layers="blocks")
 
 
@@ -161,7 +161,7 @@ def test_an_activation_behind_a_normalisation_by_hand() -> None:
 
 
 def test_unknown_read_point_lists_the_choices(resnet: nn.Module) -> None:
-    with pytest.raises(UnknownName, match="no read point 'act'.*'activation'"):
+    with pytest.raises(UnknownName, match=r"no read point 'act'.*'activation'"):
         seewhy.explain(resnet, PICTURE, layers="every", read_at="act")
 
 

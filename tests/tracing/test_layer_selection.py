@@ -66,7 +66,7 @@ def test_specifications(stages: nn.Module, spec: object, expected: tuple[str, ..
 
 def test_a_module_of_the_model(stages: nn.Module) -> None:
     assert layers_of(stages, stages.layer2[0]) == ("layer2.0",)
-    with pytest.raises(UsageError, match="not a module of the model"):
+    with pytest.raises(UsageError, match="not a module of the explained model"):
         layers_of(stages, nn.Conv2d(1, 1, 1))
 
 
@@ -84,8 +84,8 @@ def test_a_numbered_module_comes_before_a_position() -> None:
         (nn.Conv3d, UnknownName, "Conv3d"),
         (9, LayerError, "there are 4 layers, 0 to 3"),
         ("head", LayerError, "has no grid"),
-        ("hea*", LayerError, "none of these layers gives a grid"),
-        ([], UsageError, "name a layer"),
+        ("hea*", LayerError, "none of these layers has an output"),
+        ([], UsageError, "name at least one"),
         (3.5, UsageError, "layers=3.5"),
         (True, UsageError, "layers=True"),
         ("stem#x", UsageError, "'name#2'"),

@@ -68,7 +68,8 @@ def test_a_batchnorm_is_a_factor() -> None:
     torch.manual_seed(0)
     net = Hybrid(nn.BatchNorm2d(6), 2).double().eval()
     nn.init.normal_(net.norm.weight)  # type: ignore[arg-type]
-    with record_forward(net, torch.randn(1, 3, 9, 7, dtype=torch.float64), RecordingRequest(frozenset({"conv", "norm"}))) as trace:
+    request = RecordingRequest(frozenset({"conv", "norm"}))
+    with record_forward(net, torch.randn(1, 3, 9, 7, dtype=torch.float64), request) as trace:
         before, after = trace.calls
         (g,) = torch.autograd.grad(trace.output[0, 1], after.output, retain_graph=True)
         (found,) = torch.autograd.grad(trace.output[0, 1], before.output)

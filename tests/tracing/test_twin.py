@@ -279,7 +279,7 @@ class Mean(nn.Linear):
     [
         (lambda: torch.jit.ScriptModule(), "TorchScript"),
         (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "lazy"),
-        (lambda: nn.Sequential(torch.ao.nn.quantized.dynamic.Linear(3, 3)), "quantised"),
+        (lambda: nn.Sequential(torch.ao.nn.quantized.dynamic.Linear(3, 3)), "quantized"),
     ],
 )
 @pytest.mark.filterwarnings(

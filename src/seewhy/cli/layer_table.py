@@ -19,7 +19,8 @@ from seewhy.models.inspection import infer_input_layout
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
 from seewhy.tracing.grid import format_grid
-from seewhy.tracing.layer_selection import has_grid, parse_layers
+from seewhy.tracing.layer_selection import has_grid
+from seewhy.tracing.layer_specs import parse_layers
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.trace import LayerCall, RecordingRequest
 

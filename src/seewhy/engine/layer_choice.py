@@ -12,7 +12,8 @@ from seewhy.engine.suggestion import Suggestion, suggest
 from seewhy.errors import LayerError
 from seewhy.methods.base import AnyMethod, NetworkMethod
 from seewhy.tracing.grid import GridHint
-from seewhy.tracing.layer_selection import LayerSelection, LayerSpec, OneLayer, parse_layers
+from seewhy.tracing.layer_selection import LayerSelection
+from seewhy.tracing.layer_specs import LayerSpec, OneLayer, parse_layers
 from seewhy.tracing.read_points import at_read_point
 
 SUGGESTED = "suggested"

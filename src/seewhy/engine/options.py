@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from seewhy.errors import UnknownName, UsageError
-from seewhy.methods.catalog import GROUPS, read_method
+from seewhy.methods.catalog import GROUPS
+from seewhy.methods.method_text import parse_method
 
 if TYPE_CHECKING:
     from seewhy.methods.parsing import MethodSpec
     from seewhy.targets.parsing import TargetSpec
     from seewhy.tracing.grid import GridSpec
-    from seewhy.tracing.layer_selection import LayerSpec
+    from seewhy.tracing.layer_specs import LayerSpec
 
 ReadAt = Literal["convolution", "activation"]
 Fit = Literal["crop", "squash", "pad"]
@@ -120,7 +121,7 @@ class Options:
     def __post_init__(self) -> None:
         for method in [self.methods] if isinstance(self.methods, str) else self.methods or ():  # type: ignore[union-attr]
             if isinstance(method, str) and method.strip().lower() not in GROUPS:
-                read_method(method)
+                parse_method(method)
         for name, value, choices in (("read_at", self.read_at, get_args(ReadAt)), ("fit", self.fit, get_args(Fit))):
             if value is not None and value not in choices:
                 raise UnknownName(name, str(value), choices)

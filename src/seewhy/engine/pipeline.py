@@ -36,7 +36,8 @@ from seewhy.signals.layer import Need, request_for
 from seewhy.targets import ResolvedTarget, as_targets
 from seewhy.targets.parsing import TargetSpec
 from seewhy.tracing.grid import GridSpec, parse_grid
-from seewhy.tracing.layer_selection import LayerSpec, check_hint_used
+from seewhy.tracing.layer_selection import check_hint_used
+from seewhy.tracing.layer_specs import LayerSpec
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.trace import LayerCall, Trace

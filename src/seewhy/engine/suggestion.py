@@ -17,7 +17,7 @@ from seewhy.errors import LayerError
 from seewhy.nested import first_tensor
 from seewhy.targets.dense import is_dense
 from seewhy.tracing.grid import TOKEN_LAYOUTS, GridHint, GridSpec, parse_grid
-from seewhy.tracing.layer_selection import LIST_THEM, WORDS, check_unambiguous, has_grid
+from seewhy.tracing.layer_selection import GROUP_NAMES, LIST_LAYERS, check_unambiguous, has_grid
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.torch_private import has_own_parameters
@@ -103,11 +103,11 @@ def observe(trace: Trace, with_weights: frozenset[str], hint: GridHint | None, *
             reached = reached_by(head_inputs[-1], calls, trace, generator)
             note = ZERO_HEAD
     if not reached:
-        raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_THEM}")
+        raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_LAYERS}")
     while has_other_inputs and not depends_on_input(reached[-1], trace):  # for example, layers of a text encoder
         reached.pop()
         if not reached:
-            raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_THEM}")
+            raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_LAYERS}")
     last = reached[-1]
     if is_dense(trace.output, trace.inputs.dim() - 2):
         last, note = layer_before_head(reached, trace, with_weights, generator)
@@ -182,7 +182,7 @@ def depends_on_input(call: LayerCall, trace: Trace) -> bool:
 
 def is_awkward_name(call: LayerCall) -> bool:
     """Return True for a name that is also a group name, so that it cannot be passed on, and for an Identity."""
-    return call.name in WORDS or issubclass(call.module_class, nn.Identity)
+    return call.name in GROUP_NAMES or issubclass(call.module_class, nn.Identity)
 
 
 def has_equal_output(call: LayerCall, other: LayerCall) -> bool:
@@ -216,7 +216,7 @@ def check_token_order(call: LayerCall, trace: Trace, generator: torch.Generator)
             raise LayerError(
                 call.name,
                 f"its tokens were read as a {call.grid} grid, but they are not in that order. Select a layer before they "
-                f"are shuffled, or give the grid: grid='{call.grid}'. {LIST_THEM}",
+                f"are shuffled, or give the grid: grid='{call.grid}'. {LIST_LAYERS}",
             )
     note = "each of its tokens depends on the entire image alike, so their order could not be checked; row order is assumed"
     return note if is_vague else ""

@@ -19,7 +19,7 @@ from seewhy.methods.base import MethodCard, NetworkMethod
 from seewhy.signals.layer import Need
 from seewhy.signals.model import ModelSignals
 from seewhy.tensors import normalize_minmax, to_float32
-from seewhy.tracing.layer_selection import blocks
+from seewhy.tracing.layer_groups import find_blocks
 
 TRANSFORMERS = "transformers whose tokens all attend to each other (ViT, DeiT, DINO, CLIP; not Swin)"
 
@@ -222,7 +222,7 @@ class ViTReciproCAM(NetworkMethod):
     def __call__(self, whole: ModelSignals) -> Tensor:
         assert whole.attention_calls  # or it says why not
         modules = whole.modules()
-        names = [name for name in modules if name in blocks({"": whole.evaluator.module, **modules})]
+        names = [name for name in modules if name in find_blocks({"": whole.evaluator.module, **modules})]
         names = [
             name for name in names if any(f"{item.module}.".startswith(f"{name}.") for item in whole.attention_calls)
         ]

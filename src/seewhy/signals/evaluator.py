@@ -16,7 +16,7 @@ from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget, logits
 from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.tracing.grid import Grid, GridHint, format_grid
-from seewhy.tracing.layer_selection import blocks
+from seewhy.tracing.layer_groups import find_blocks
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.resume import PartialForward
 from seewhy.tracing.single_input import for_image
@@ -216,7 +216,7 @@ class Evaluator:
     def attention_trace(self) -> Trace:
         """Return a forward pass with every attention computed step by step, and the outputs of the repeated blocks."""
         if self._attention is None:
-            request = RecordingRequest(blocks({"": self.module, **dict(named_modules(self.module))}), attention=True)
+            request = RecordingRequest(find_blocks({"": self.module, **dict(named_modules(self.module))}), attention=True)
             with record_forward(self.module, self.inputs, request, from_input=True, grid=self.grid) as trace:
                 self._attention = trace
         return self._attention

@@ -1,10 +1,10 @@
-"""Right gradients through BatchNorm and InstanceNorm for one picture, whatever its memory layout.
+"""Work around wrong gradients of BatchNorm and InstanceNorm for a batch of one.
 
-On CPUs PyTorch (seen up to 2.14) takes the gradient of a BatchNorm over a grid for channels last where it is channels first,
-or the other way round, if the batch is 1 and the layout comes from tokens: the batch stride of (1, K, H, W) is then K, which
-is right by the letter, as it is never walked, but not what the kernel expects. Nothing is said, and the gradients that come
-out are those of other cells. Networks with convolutions before their tokens meet it: EfficientFormer and LeViT in
-all convolutions, XCiT in those of its stem.
+On CPUs, PyTorch (seen up to 2.14) can mistake channels-first memory for channels-last memory in the backward pass of a
+BatchNorm over a grid, or the reverse. It happens with a batch of one whose layout comes from tokens: the batch stride
+of (1, K, H, W) is then K, which is valid because that stride is never used, but the kernel expects another one. No
+error is raised, and the gradients belong to other cells. It affects networks with convolutions before their tokens: all
+convolutions of EfficientFormer and LeViT, and those in the stem of XCiT.
 """
 
 from __future__ import annotations
@@ -12,39 +12,41 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.instancenorm import _InstanceNorm
+
+from seewhy.tracing.torch_private import INSTANCE_NORM
 
 
-def settle_layouts(norm: nn.Module) -> None:
-    """A hook on a twin's normalisation by which it sees only layouts that PyTorch reads rightly.
+def fix_gradient_layout(norm: nn.Module) -> None:
+    """Register a hook on a twin's norm so that its inputs and gradients have a layout that PyTorch handles correctly.
 
     >>> import torch
     >>> norm, tokens = nn.BatchNorm2d(8).eval(), torch.rand(1, 6, 8)
-    >>> settle_layouts(norm)
+    >>> fix_gradient_layout(norm)
     >>> cells = torch.rand(1, 8, 2, 3, requires_grad=True)
     >>> (norm(cells).flatten(2).transpose(1, 2) * tokens).sum().backward()
     >>> bool((cells.grad.flatten(2).transpose(1, 2) - tokens).abs().max() < 1e-4)  # its weights are 1
     True
     """
-    # InstanceNorm is a BatchNorm of one picture, with a channel for each channel of each picture.
-    settle = contiguous if isinstance(norm, _InstanceNorm) else plain_layout
+    # InstanceNorm is a BatchNorm of a batch of one, with B * K channels.
+    fix_gradient = contiguous_copy if isinstance(norm, INSTANCE_NORM) else plain_copy
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        given = plain_layout(args[0]) if args else None
-        if given is not None:  # rare enough to do it again
-            output = module.forward(given, *args[1:])
+        plain_input = plain_copy(args[0]) if args else None
+        if plain_input is not None:  # rare, so the forward of the norm is simply repeated
+            output = module.forward(plain_input, *args[1:])
         if isinstance(output, Tensor) and output.requires_grad:
-            output.register_hook(settle)  # type: ignore[no-untyped-call]
-        return None if given is None else output
+            output.register_hook(fix_gradient)  # type: ignore[no-untyped-call]
+        return None if plain_input is None else output
 
     norm.register_forward_hook(hook)
 
 
-def plain_layout(tensor: Tensor) -> Tensor | None:
-    """The tensor laid out plainly; None where its batch stride is a batch's, or there is more than one picture."""
-    odd = tensor.dim() > 3 and tensor.shape[0] == 1 and tensor.stride(0) < tensor.numel()
-    return tensor.contiguous() if odd else None
+def plain_copy(tensor: Tensor) -> Tensor | None:
+    """Return a contiguous copy of a batch of one with an unusual batch stride, or None if the layout is safe."""
+    is_unusual = tensor.dim() > 3 and tensor.shape[0] == 1 and tensor.stride(0) < tensor.numel()
+    return tensor.contiguous() if is_unusual else None
 
 
-def contiguous(tensor: Tensor) -> Tensor | None:
+def contiguous_copy(tensor: Tensor) -> Tensor | None:
+    """Return a contiguous copy, or None if the tensor is contiguous already."""
     return None if tensor.is_contiguous() else tensor.contiguous()

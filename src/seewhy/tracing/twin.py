@@ -1,7 +1,10 @@
-"""A twin of a model: new module objects that share its weights, so that the model itself is never touched.
+"""A twin of a model: new module objects that share its weights, so that the model itself is never modified.
 
-Everything seewhy does to a model (eval mode, hooks, detached parameters) it does to a twin, which lives as long as one
-call. The user's model needs no restoring after an exception, no lock between threads, and comes back bit for bit.
+seewhy sets eval mode, registers hooks and detaches parameters on a twin, which lives for one call. The user's model
+therefore needs no cleanup after an exception and no lock between threads, and its state never changes. The copier walks
+the module tree once. It shares what a forward pass only reads (weights, functions, configuration), copies what a
+forward pass may write to (buffers, lists, dicts), and redirects every reference to a module, wherever it is stored, to
+the module's twin.
 """
 
 from __future__ import annotations
@@ -16,175 +19,140 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from seewhy.errors import ModelError
-from seewhy.tracing.memory_format import settle_layouts
+from seewhy.tracing.memory_format import fix_gradient_layout
 from seewhy.tracing.single_input import SingleInputModel
+from seewhy.tracing.torch_private import (
+    BACKWARD_HOOK_TABLES,
+    BUFFERS,
+    CALL_WRAPPER,
+    CHILDREN,
+    FORWARD_HOOK_TABLES,
+    NORM_WITH_STATISTICS,
+    PARAMETERS,
+    STATE_DICT_TABLES,
+    child_table,
+    compiled_original,
+    disable_fused_encoder,
+    empty_hook_tables,
+)
 
-# Values of these exact types can be shared as they are: they cannot be written to, and hold no module.
-SHARED = frozenset(
+# Values of these exact types are shared: they are immutable (or only read) and contain no module.
+SHARED_TYPES = frozenset(
     {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device, torch.Size}
     | {torch.memory_format, types.FunctionType, types.BuiltinFunctionType, torch.Generator}
 )
-HOOK_TABLES = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-)
-# The backward hooks of a training run (logging, clipping) must not hear our backward pass.
-DROPPED = ("_backward_hooks", "_backward_pre_hooks")
-# What every module has, and a twin treats in its own way or, as a forward only reads it, shares.
-HANDLED = {
-    *HOOK_TABLES,
-    *DROPPED,
-    "_parameters",
-    "_buffers",
-    "_modules",
-    "_non_persistent_buffers_set",
-    "_state_dict_hooks",
-    "_state_dict_pre_hooks",
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
-}
-# Recomputing in the backward pass calls modules twice and, when reentrant, hides their outputs from autograd.
-CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing", "use_checkpoint", "with_cp", "memory_efficient")
-WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What is known of a module's class, looked up once."""
-
-    slots: tuple[str, ...]
-    refused: str  # why it cannot be watched, or ""
-    wrapper: bool
-    lazy: bool
-    norm: bool
-    fused: bool
+# Attributes of every module that `_Copier.module` treats separately, or shares because a forward pass only reads them.
+HANDLED_ATTRIBUTES = {*FORWARD_HOOK_TABLES, *BACKWARD_HOOK_TABLES, *STATE_DICT_TABLES, PARAMETERS, BUFFERS, CHILDREN}
+# Flags of checkpointing, which calls modules again in the backward pass and, if reentrant, hides their outputs from autograd.
+CHECKPOINTING_FLAGS = ("grad_checkpointing", "gradient_checkpointing", "use_checkpoint", "with_cp", "memory_efficient")
+PARALLEL_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def make_twin(model: nn.Module) -> nn.Module:
-    """A twin of `model` in eval mode: the same classes, names, hooks and weights, but no object that can be written to.
+    """Return a twin of `model` in eval mode, with the same classes, names, forward hooks and weights.
 
-    Parameters are shared and detached (no gradient can reach them); BatchNorm statistics are shared (eval mode only reads
-    them), other buffers and plain tensors are copied, as are lists, dicts and sets. Compiled modules and DataParallel
-    wrappers are replaced by what they wrap. A reference that Python code cannot see (a closure over a module, a weak
-    reference) still points to the original.
+    Parameters are shared and detached, so no gradient reaches them. BatchNorm statistics are shared, because eval mode
+    only reads them; other buffers and plain tensors are copied, as are lists, dicts and sets. Backward hooks are
+    dropped: those of a training run (logging, clipping) must not run in seewhy's backward pass. Compiled modules and
+    DataParallel are replaced by the module inside. References that Python cannot see (a closure over a module, a weak
+    reference) still point to the original.
 
-    Raises ModelError for what cannot be watched: TorchScript, uninitialised lazy modules, quantised modules.
+    Raises:
+        ModelError: The model does not support hooks: TorchScript, uninitialized lazy modules, quantized modules.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train()
-    >>> other = make_twin(model)
-    >>> other.training, model.training, other[0].weight.data_ptr() == model[0].weight.data_ptr()
+    >>> twin = make_twin(model)
+    >>> twin.training, model.training, twin[0].weight.data_ptr() == model[0].weight.data_ptr()
     (False, True, True)
     """
     with torch.inference_mode(False), torch.no_grad():
         return _Copier().module(model)
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
-    """What is inside torch.compile, DataParallel, DistributedDataParallel and `SingleInputModel`; other modules as they are."""
-    while True:
-        if "_orig_mod" in module._modules:
-            inner = module._modules["_orig_mod"]
-        elif isinstance(module, WRAPPERS):
-            inner = module._modules["module"]
-        elif isinstance(module, SingleInputModel):
-            inner = module._modules["model"]
-        else:
-            return module
-        assert inner is not None
-        module = inner
-
-
 class _Copier:
-    """One walk over a model; `seen` (by id) keeps shared modules, tied weights and cycles what they are."""
+    """Copies one model. `copies` maps ids of originals to copies, which preserves shared modules, tied weights and cycles."""
 
     def __init__(self) -> None:
-        self.seen: dict[int, Any] = {}
+        self.copies: dict[int, Any] = {}
 
     def module(self, original: nn.Module) -> nn.Module:
-        known: nn.Module | None = self.seen.get(id(original))
+        known: nn.Module | None = self.copies.get(id(original))
         if known is not None:
             return known
         cls: Any = type(original)
-        kind = kind_of(cls)
-        if kind.refused or (kind.lazy and cast(Any, original).has_uninitialized_params()):
+        traits = class_traits(cls)
+        if traits.unsupported or (traits.is_lazy and cast(Any, original).has_uninitialized_params()):
             raise ModelError(
-                cls.__name__, kind.refused or "this lazy module has no weights yet; run the model once first."
+                cls.__name__,
+                traits.unsupported or "this lazy module has no weights yet; run the model once on an input first.",
             )
-        old = original.__dict__
-        if kind.wrapper or "_orig_mod" in old["_modules"]:
-            inner = self.seen[id(original)] = self.module(unwrapped(original))
+        if traits.is_parallel_wrapper or compiled_original(original) is not None:
+            inner = self.copies[id(original)] = self.module(unwrap(original))
             return inner
-        new: nn.Module = object.__new__(cls)
-        self.seen[id(original)] = new
-        for slot in kind.slots:
+        old = original.__dict__
+        new: nn.Module = object.__new__(cls)  # without __init__, which would need arguments
+        self.copies[id(original)] = new
+        for slot in traits.slots:
             if hasattr(original, slot):
                 object.__setattr__(new, slot, self.value(getattr(original, slot)))
         state = new.__dict__
         state.update(old)
         for name, value in old.items():
-            if type(value) not in SHARED and name not in HANDLED:
+            if type(value) not in SHARED_TYPES and name not in HANDLED_ATTRIBUTES:
                 state[name] = self.value(value)
-        if old["_parameters"]:
-            state["_parameters"] = self.parameters(old["_parameters"])
-        if old["_buffers"]:
-            # BatchNorm only reads its statistics in eval mode, so they are shared; a model has a hundred of them.
-            state["_buffers"] = self.parameters(old["_buffers"]) if kind.norm else self.mapping(old["_buffers"])
-        if old["_modules"]:
-            state["_modules"] = {
-                key: child if child is None else self.module(child) for key, child in old["_modules"].items()
+        if old[PARAMETERS]:
+            state[PARAMETERS] = self.parameters(old[PARAMETERS])
+        if old[BUFFERS]:
+            # BatchNorm only reads its statistics in eval mode, so they are shared: a model can have hundreds of them.
+            state[BUFFERS] = self.parameters(old[BUFFERS]) if traits.is_norm else self.mapping(old[BUFFERS])
+        if old[CHILDREN]:
+            state[CHILDREN] = {
+                name: child if child is None else self.module(child) for name, child in old[CHILDREN].items()
             }
-        for name in HOOK_TABLES:
-            table = old[name]
-            state[name] = (
-                OrderedDict((key, self.value(hook)) for key, hook in table.items()) if table else OrderedDict()
-            )
-        for name in DROPPED:
-            state[name] = OrderedDict()
-        for name in CHECKPOINTING:
+        for name in FORWARD_HOOK_TABLES:
+            state[name] = OrderedDict((key, self.value(hook)) for key, hook in old[name].items())
+        state.update(empty_hook_tables(BACKWARD_HOOK_TABLES))
+        for name in CHECKPOINTING_FLAGS:
             if state.get(name) is True:
                 state[name] = False
         state["training"] = False
-        state["_compiled_call_impl"] = None  # or the original's compiled forward would run
-        if kind.fused:
-            state["activation_relu_or_gelu"] = 0  # off the fused path, which never calls the modules inside
-        if kind.norm:
-            settle_layouts(new)
+        state[CALL_WRAPPER] = None  # a module compiled in place would run its compiled forward, which skips the hooks
+        if traits.is_encoder_layer:
+            disable_fused_encoder(state)
+        if traits.is_norm:
+            fix_gradient_layout(new)
         return new
 
     def value(self, value: Any) -> Any:
-        kind = type(value)
-        if kind in SHARED:
+        cls = type(value)
+        if cls in SHARED_TYPES:
             return value
-        if id(value) in self.seen:
-            return self.seen[id(value)]
+        if id(value) in self.copies:
+            return self.copies[id(value)]
         if isinstance(value, nn.Module):
             return self.module(value)
         if isinstance(value, nn.Parameter):
             return self.parameter(value)
         if isinstance(value, Tensor):
-            return self.remember(value, value.detach().clone())
-        if kind in CONTAINERS:
-            return CONTAINERS[kind](self, value)
-        if isinstance(value, tuple):  # named tuples
-            return kind(*map(self.value, value))
-        if kind is types.MethodType and isinstance(value.__self__, nn.Module):
+            return self.register(value, value.detach().clone())
+        if cls in CONTAINERS:
+            return CONTAINERS[cls](self, value)
+        if isinstance(value, tuple):  # a named tuple
+            return cls(*map(self.value, value))
+        if cls is types.MethodType and isinstance(value.__self__, nn.Module):
             return types.MethodType(value.__func__, self.module(value.__self__))
-        if kind is functools.partial:
+        if cls is functools.partial:
             return self.partial(value)
         return value
 
     def parameter(self, value: Tensor) -> Tensor:
-        known = self.seen.get(id(value))
+        known = self.copies.get(id(value))
         if known is None:
-            # Tensors made under inference_mode can never be part of a graph.
-            known = self.remember(value, value.detach().clone() if value.is_inference() else value.detach())
+            # A tensor created in inference mode can never be part of a graph; its clone can.
+            known = self.register(value, value.detach().clone() if value.is_inference() else value.detach())
         return known  # type: ignore[no-any-return]
 
     def parameters(self, table: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
@@ -192,32 +160,30 @@ class _Copier:
 
     def partial(self, value: functools.partial[Any]) -> functools.partial[Any]:
         arguments = map(self.value, value.args)
-        new = functools.partial(
-            self.value(value.func), *arguments, **{k: self.value(v) for k, v in value.keywords.items()}
-        )
+        keywords = {name: self.value(item) for name, item in value.keywords.items()}
+        new = functools.partial(self.value(value.func), *arguments, **keywords)
         new.__dict__.update({name: self.value(item) for name, item in value.__dict__.items()})
         return new
 
     def tuple(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        for item in value:
-            if type(item) not in SHARED:
-                return tuple(map(self.value, value))
-        return value
+        if all(type(item) in SHARED_TYPES for item in value):
+            return value
+        return tuple(map(self.value, value))
 
     def sequence(self, value: Any) -> Any:
-        new = self.remember(value, copy.copy(value))
+        new = self.register(value, copy.copy(value))
         for index, item in enumerate(value):
             new[index] = self.value(item)
         return new
 
     def mapping(self, value: Any) -> Any:
-        new = self.remember(value, copy.copy(value))
+        new = self.register(value, copy.copy(value))
         for key, item in value.items():
             new[key] = self.value(item)
         return new
 
-    def remember(self, original: Any, new: Any) -> Any:
-        self.seen[id(original)] = new
+    def register(self, original: Any, new: Any) -> Any:
+        self.copies[id(original)] = new
         return new
 
 
@@ -232,50 +198,75 @@ CONTAINERS: dict[type, Callable[[_Copier, Any], Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class ClassTraits:
+    """Properties of a module class that decide how its instances are copied."""
+
+    slots: tuple[str, ...]
+    unsupported: str  # why hooks do not work on it, or ""
+    is_parallel_wrapper: bool
+    is_lazy: bool
+    is_norm: bool
+    is_encoder_layer: bool
+
+
 @functools.cache
-def kind_of(cls: Any) -> Kind:
+def class_traits(cls: Any) -> ClassTraits:
     slots: list[str] = []
     for base in cls.__mro__:
         declared = base.__dict__.get("__slots__", ())
         slots += [declared] if isinstance(declared, str) else list(declared)
-    refused = ""
+    unsupported = ""
     if issubclass(cls, torch.jit.ScriptModule):
-        refused = "TorchScript cannot be watched; use the original Python model and its weights."
+        unsupported = "TorchScript does not support hooks; use the original Python model and its weights."
     elif cls.__module__.startswith("torch.") and "quantized" in cls.__module__:
-        refused = "quantised modules have no gradients; explain the float model instead."
-    return Kind(
+        unsupported = "quantized modules have no gradients; explain the float model instead."
+    return ClassTraits(
         slots=tuple(name for name in slots if name not in ("__dict__", "__weakref__")),
-        refused=refused,
-        wrapper=issubclass(cls, WRAPPERS),
-        lazy=issubclass(cls, LazyModuleMixin),
-        norm=issubclass(cls, _NormBase),
-        fused=issubclass(cls, nn.TransformerEncoderLayer),
+        unsupported=unsupported,
+        is_parallel_wrapper=issubclass(cls, PARALLEL_WRAPPERS),
+        is_lazy=issubclass(cls, LazyModuleMixin),
+        is_norm=issubclass(cls, NORM_WITH_STATISTICS),
+        is_encoder_layer=issubclass(cls, nn.TransformerEncoderLayer),
     )
 
 
-def find_module(model: nn.Module, name: str) -> nn.Module | None:
-    """The module of that name ("layer4.1", or "relu#2" for its second call), as `named_modules` has it; None without."""
-    module: nn.Module | None = unwrapped(model)
-    for part in filter(None, name.partition("#")[0].split(".")):
-        module = None if module is None else module._modules.get(part)
-        module = None if module is None else unwrapped(module)
-    return module
+# Names: a twin and its original call each module the same, without the names of wrappers
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Return the module inside torch.compile, DataParallel, DistributedDataParallel and `SingleInputModel` wrappers."""
+    while True:
+        inner = compiled_original(module)
+        if inner is None and isinstance(module, PARALLEL_WRAPPERS):
+            inner = child_table(module)["module"]
+        elif inner is None and isinstance(module, SingleInputModel):
+            inner = child_table(module)["model"]
+        if inner is None:
+            return module
+        module = inner
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) for everything inside `model`, with the names its twin has; the model itself is left out."""
-    seen: set[int] = set()
-    waiting = [("", model)]
-    while waiting:  # depth first, so that a shared module has the name that torch gives it
-        prefix, module = waiting.pop()
-        if "_orig_mod" in module._modules or isinstance(module, (*WRAPPERS, SingleInputModel)):
-            module = unwrapped(module)
-        if id(module) in seen:
+    """Yield (name, module) for every module inside `model`, with the names of its twin. The model itself is not included."""
+    visited: set[int] = set()
+    stack = [("", model)]
+    while stack:  # depth first, so that a shared module gets the name that `nn.Module.named_modules` gives it
+        prefix, module = stack.pop()
+        module = unwrap(module)
+        if id(module) in visited:
             continue
-        seen.add(id(module))
+        visited.add(id(module))
         if prefix:
             yield prefix[:-1], module
-        if module._modules:
-            waiting += [
-                (f"{prefix}{key}.", child) for key, child in reversed(module._modules.items()) if child is not None
-            ]
+        children = child_table(module)
+        stack += [(f"{prefix}{name}.", child) for name, child in reversed(children.items()) if child is not None]
+
+
+def find_module(model: nn.Module, name: str) -> nn.Module | None:
+    """Return the module with a name as in `named_modules` ("layer4.1", or "relu#2" for a call of "relu"), or None."""
+    module: nn.Module | None = unwrap(model)
+    for part in filter(None, name.partition("#")[0].split(".")):
+        module = None if module is None else child_table(module).get(part)
+        module = None if module is None else unwrap(module)
+    return module
