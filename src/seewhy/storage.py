@@ -1,4 +1,4 @@
-"""Runs on disk: files that appear whole or not at all, and explanations written and read back."""
+"""Write files atomically, and the files of a run with their record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, SupportsFloat
 
 from PIL import Image
 
@@ -19,29 +19,28 @@ REPORT, INDEX = "report.html", "index.html"
 
 
 def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str, Content]) -> list[Path]:
-    """Write `files` (relative name with "/": content) into `folder`, each whole or not at all, and last the record.
+    """Write `files` (names relative to `folder`, with "/") atomically, then the record, which lists them.
 
-    The record lists the files. Those that an earlier run recorded and this one does not write are removed; no other file
-    is touched.
+    Files that the record of an earlier run lists and this run does not write are deleted. Other files are not touched.
     """
     folder = Path(folder)
-    old = recorded_files(folder)
+    old_files = read_recorded_files(folder)
     written = [write_file(folder / name, content) for name, content in files.items()]
     text = json.dumps({**record, "files": sorted(files)}, indent=1, ensure_ascii=False, allow_nan=False)
     written.append(write_file(folder / RECORD, text.encode()))
-    for name in old - set(files):
-        remove(folder, name)
+    for name in old_files - set(files):
+        delete_file(folder, name)
     return written
 
 
 def write_file(path: Path, content: Content, *, durable: bool = False) -> Path:
-    """Write under a temporary name, then rename: whoever looks sees the old file, the new one or none.
+    """Write a file under a temporary name and rename it: readers see the old file, the new file or none.
 
-    `durable`: also after a loss of power, at the price of waiting for the disk.
+    With `durable`, the file also survives a power failure; this waits for the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    short = path.name.encode()[:80].decode("utf-8", "ignore")  # systems count bytes
-    temporary = path.with_name(f".{short}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    prefix = path.name.encode()[:80].decode("utf-8", "ignore")  # file systems limit names in bytes
+    temporary = path.with_name(f".{prefix}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "xb") as file:
             if callable(content):
@@ -58,8 +57,8 @@ def write_file(path: Path, content: Content, *, durable: bool = False) -> Path:
     return path
 
 
-def recorded_files(folder: Path) -> set[str]:
-    """The files that an earlier run says it wrote into `folder`; none where there is no readable record."""
+def read_recorded_files(folder: Path) -> set[str]:
+    """Return the files that the record of an earlier run in `folder` lists; empty without a readable record."""
     try:
         names = json.loads((folder / RECORD).read_text("utf-8"))["files"]
         return {name for name in names if isinstance(name, str) and is_inside(name)}
@@ -68,11 +67,13 @@ def recorded_files(folder: Path) -> set[str]:
 
 
 def is_inside(name: str) -> bool:
+    """Return True if a recorded name cannot refer to a file outside its folder."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
 
 
-def remove(folder: Path, name: str) -> None:
+def delete_file(folder: Path, name: str) -> None:
+    """Delete a file and the folders between it and `folder` that are empty afterwards."""
     path = folder / name
     path.unlink(missing_ok=True)
     for parent in path.parents:
@@ -81,20 +82,24 @@ def remove(folder: Path, name: str) -> None:
         parent.rmdir()
 
 
-def jpeg(picture: Image.Image, quality: int = 88) -> bytes:
-    """A picture as JPEG, without any metadata: no EXIF, no GPS."""
+def encode_jpeg(image: Image.Image, quality: int = 88) -> bytes:
+    """Encode an image as JPEG without metadata (no EXIF, no GPS position)."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
-def png(picture: Image.Image) -> bytes:
+def encode_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def number(value: Any) -> float | None:
-    """A number for JSON, which has no NaN and no infinity."""
-    value = float(value)
-    return value if math.isfinite(value) else None
+def finite_or_none(value: SupportsFloat) -> float | None:
+    """Return a number for JSON, which has no NaN and no infinity: None instead.
+
+    >>> finite_or_none(0.5), finite_or_none(math.nan)
+    (0.5, None)
+    """
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -25,11 +25,11 @@ def draw_all(e: Explanation, drawing: DrawingOptions, *, draw_features: bool) ->
     """Return all overlays and sheets of one image as JPEG, by file name."""
     if draw_features:
         sheet = e.features_sheet(e.methods[0], e.targets[0], style=drawing.overlay_style)
-        return {FEATURES_SHEET: storage.jpeg(sheet)}
+        return {FEATURES_SHEET: storage.encode_jpeg(sheet)}
     jobs = plan(e, drawing)
     jobs["overlay.jpg"]()  # scales the photo once, before the threads need it
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        return dict(zip(jobs, pool.map(lambda draw: storage.jpeg(draw()), jobs.values()), strict=True))
+        return dict(zip(jobs, pool.map(lambda draw: storage.encode_jpeg(draw()), jobs.values()), strict=True))
 
 
 def plan(e: Explanation, drawing: DrawingOptions) -> dict[str, Draw]:

@@ -37,7 +37,7 @@ def compare_label(e: Explanation, label: str | None) -> LabelComparison | None:
     return {
         "class": index,
         "name": class_name(index, e.labels),
-        "probability": storage.number(probabilities[index]),
+        "probability": storage.finite_or_none(probabilities[index]),
         "rank": int((probabilities > probabilities[index]).sum()) + 1,
         "correct": index == predicted,
         "predicted": predicted_name,

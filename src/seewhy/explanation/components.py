@@ -60,8 +60,8 @@ class TargetResult:
             "key": self.key,
             "name": self.name,
             "class": None if self.classes is None else int(self.classes[0]),
-            "score": storage.number(self.scores[0]),
-            "probability": None if self.probabilities is None else storage.number(self.probabilities[0]),
+            "score": storage.finite_or_none(self.scores[0]),
+            "probability": None if self.probabilities is None else storage.finite_or_none(self.probabilities[0]),
         }
 
     @classmethod

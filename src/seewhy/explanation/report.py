@@ -25,7 +25,7 @@ QUANTIZATION_NOTE = (
     "On this page, maps are quantized to 127 levels per sign and averaged to at most 56 cells per side; maps.npz contains "
     "the exact values."
 )
-DEPTH_NOTE = "Early layers respond to edges and textures rather than objects; deep layers have few cells, so their maps are smooth."
+DEPTH_NOTE = "Early layers respond to edges and textures rather than objects. Deep layers have few cells, so their maps are smooth."
 MIN_CROPPED = 0.01  # fraction of the photo; a smaller border is not visible
 THUMBNAIL = 160
 LONGEST = 800  # pixels of the photo's longer side on the page
@@ -57,7 +57,7 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     return build_report(
         build_data(e, record, style),
         maps,
-        storage.jpeg(photo),
+        storage.encode_jpeg(photo),
         title=Path(e.images[0].source).name if e.images else "tensor",
         model=display_model_name(str(e.provenance.get("model", ""))),
         notes=[*record["notes"], *crop_notes, DEPTH_NOTE, QUANTIZATION_NOTE],
@@ -150,7 +150,7 @@ def make_index_row(e: ExplanationData, folder: str, style: OverlayStyle | None =
         "class": result.name,
         "probability": result.to_dict()["probability"],
         "flags": [FLAGS[flag] for flag in find_flags(e.maps[key][:1], e.has_gradient.get(key[1:]))[0]],
-        "thumbnail": storage.jpeg(thumbnail, quality=80),
+        "thumbnail": storage.encode_jpeg(thumbnail, quality=80),
     }
 
 

@@ -430,7 +430,7 @@ class Explanation(ExplanationData):
     def _repr_png_(self) -> bytes | None:
         if len(self) != 1 or len(self.methods) != 1 or len(self.targets) != 1:
             return None
-        return storage.png(self.overlay() if len(self.layers) == 1 else self.contact_sheet())
+        return storage.encode_png(self.overlay() if len(self.layers) == 1 else self.contact_sheet())
 
     def __repr__(self) -> str:
         count = "1 image" if len(self) == 1 else f"{len(self)} images"

@@ -35,14 +35,14 @@ def build_record(e: ExplanationData) -> dict[str, Any]:
         "notes": list(dict.fromkeys([*e.notes, *non_finite_notes(e.target_results)])),
         "size": list(e.size),
         "view": None if image is None else dataclasses.asdict(image.view),
-        "top": [{"class": index, "name": name, "probability": storage.number(chance)} for index, name, chance in top],
+        "top": [{"class": index, "name": name, "probability": storage.finite_or_none(chance)} for index, name, chance in top],
         "targets": [result.to_dict() for result in e.target_results],
         "suggested": e.suggested,
         "layers": {name: dataclasses.asdict(info) for name, info in e.layer_info.items()},
         "maps": [build_map_entry(e, key) for key in e.maps],
         "requested": {
             "targets": {result.key: describe_targets(result) for result in e.target_results},
-            "layers": {text: list(names) for text, names in e.selected_layers.items()},
+            "layers": {text: list(names) for text, names in e.selected_layers.items() if is_alias(text, names)},
         },
     }
 
@@ -56,9 +56,9 @@ def build_map_entry(e: ExplanationData, key: MapKey) -> dict[str, Any]:
         "target": target,
         "layer": layer,
         "shape": list(maps.shape[1:]),
-        "min": storage.number(maps.amin()),
-        "max": storage.number(maps.amax()),
-        "positive_evidence": storage.number(tensors.positive_evidence(maps)[0]),
+        "min": storage.finite_or_none(maps.amin()),
+        "max": storage.finite_or_none(maps.amax()),
+        "positive_evidence": storage.finite_or_none(tensors.positive_evidence(maps)[0]),
         "flags": list(find_flags(maps, e.has_gradient.get((target, layer)))[0]),
     }
 
@@ -67,6 +67,11 @@ def describe_targets(result: TargetResult) -> list[str]:
     """Return the requested targets as text, except those that text cannot identify (tensors, functions)."""
     texts = [one if isinstance(one, str) else describe_target(one) for one in result.requested]
     return [text for text in dict.fromkeys(texts) if text is not None]
+
+
+def is_alias(text: str, layers: tuple[str, ...]) -> bool:
+    """Return True if an entry of `layers=` selected one layer of another name."""
+    return len(layers) == 1 and layers[0] != text and not text.startswith("<")
 
 
 def build_files(e: ExplanationData) -> dict[str, storage.Content]:
@@ -79,7 +84,7 @@ def build_files(e: ExplanationData) -> dict[str, storage.Content]:
     is_image = len(e.size) == 2 and (e.inputs is None or e.inputs.shape[1] in (1, 3))
     if e.images is not None or is_image:
         pixels = e.images[0].photo if e.images else e.input_pixels()
-        content[storage.PHOTO] = storage.jpeg(shrink(pixels, LONGEST))
+        content[storage.PHOTO] = storage.encode_jpeg(shrink(pixels, LONGEST))
     elif e.inputs is not None:
         values = e.inputs[0].detach().float().cpu().numpy()
         content[storage.INPUT] = lambda file: np.savez_compressed(file, input=values)

@@ -213,6 +213,6 @@ def make_sample_thumbnails() -> list[dict[str, str]]:
     for name in SAMPLES:
         with Image.open(sample(name)) as image:
             image.thumbnail((240, 240))
-            url = jpeg_data_url(storage.jpeg(image.convert("RGB"), quality=80))
+            url = jpeg_data_url(storage.encode_jpeg(image.convert("RGB"), quality=80))
             thumbnails.append({"name": name, "thumbnail": url})
     return thumbnails

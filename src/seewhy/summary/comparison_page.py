@@ -113,7 +113,7 @@ class Pairs:
         sheet.paste(drawn[1], (drawn[0].width + 4, 0))
         name = self.both.answers[0].columns["id"][self.both.first[place]]
         words = [f"first: {'; '.join(said[0])}", f"second: {'; '.join(said[1])}"]
-        return {"id": name, "thumbnail": jpeg_data_url(storage.jpeg(sheet, quality=78)), "lines": words}
+        return {"id": name, "thumbnail": jpeg_data_url(storage.encode_jpeg(sheet, quality=78)), "lines": words}
 
 
 def comparison_entries(both: Comparison, thumbs: Thumbnails) -> list[dict[str, Any]]:

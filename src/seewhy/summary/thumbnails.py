@@ -57,7 +57,7 @@ class Thumbnails:
         picture = with_heat(row, photo, self.answers.maps[at])
         return {
             "id": row["id"],
-            "thumbnail": jpeg_data_url(storage.jpeg(picture, quality=78)),
+            "thumbnail": jpeg_data_url(storage.encode_jpeg(picture, quality=78)),
             "lines": lines(self.answers, at),
         }
 
@@ -162,4 +162,4 @@ def enlarged(values: NDArray[np.float32], size: tuple[int, int], side: int) -> N
 
 def address(picture: Image.Image) -> str:
     """A small picture of few colours as a data address; JPEG's blocks would show in it, but it is a third of a PNG."""
-    return jpeg_data_url(storage.jpeg(picture, quality=90))
+    return jpeg_data_url(storage.encode_jpeg(picture, quality=90))
