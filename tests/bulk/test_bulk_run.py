@@ -33,7 +33,7 @@ GOOD = [
     f"{CAT}/CHELSEA_.png", f"{CAT}/chelsea.png", f"{CAT}/chelsea?.png", f"{CAT}/chelsea_.png",
     f"{CUP}/cat_espresso.png", f"{CUP}/deep/coffee.png",
 ]  # fmt: skip
-BAD = {f"{CUP}/broken.jpg": "not a picture", "unheard of/x.png": "its label 'unheard of' is no class of the model"}
+BAD = {f"{CUP}/broken.jpg": "not an image", "unheard of/x.png": "its label 'unheard of' is no class of the model"}
 COLUMNS = [
     "id", "path", "sha256", "bytes", "width", "height", "view", "input", "label", "label_class", "label_name",
     "predicted", "predicted_name", "confidence", "target", "target_key", "target_class", "target_name", "score",

@@ -204,7 +204,7 @@ def test_folders_and_lists_without_pictures(tmp_path: Path) -> None:
     for name in ("a", "list.txt", "table.csv"):
         with pytest.raises(UsageError, match="no pictures in there"):
             find_dataset([str(tmp_path / name)], 10)
-    with pytest.raises(ImageError, match="no pictures in this folder"):
+    with pytest.raises(ImageError, match="no images in this folder"):
         find_images([str(tmp_path / "a")])
 
 

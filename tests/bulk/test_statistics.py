@@ -371,7 +371,7 @@ def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.png")
     reasons = {
-        "broken.png": "damaged",
+        "broken.png": "corrupt",
         "empty.png": "empty",
         "none.png": "no such file",
         "pipe.png": "is no file",

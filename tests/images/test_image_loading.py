@@ -191,10 +191,10 @@ def test_alpha_of_arrays_is_composited_over_white():
 
 
 def test_bilevel_gray_and_palette_images():
-    grey = np.array([[0, 255], [255, 0]], np.uint8)
-    image = Image.fromarray(grey)
-    for source in (grey, image, image.convert("1"), image.convert("P")):
-        assert load_image(source).tolist() == np.repeat(grey[..., None], 3, axis=2).tolist()
+    gray = np.array([[0, 255], [255, 0]], np.uint8)
+    image = Image.fromarray(gray)
+    for source in (gray, image, image.convert("1"), image.convert("P")):
+        assert load_image(source).tolist() == np.repeat(gray[..., None], 3, axis=2).tolist()
 
 
 def test_cmyk_is_not_inverted():
