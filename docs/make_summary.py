@@ -19,8 +19,7 @@ from planted import COLOURS, CORNER, Colour, Kind, Planted, pictures, plant
 
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
-from seewhy.bulk.plan import BulkSettings
-from seewhy.bulk.worker import Resources
+from seewhy.bulk.settings import BulkSettings, Execution
 from seewhy.models.loading import load_model
 from seewhy.summary import write_summary
 from seewhy.summary.document import Summary
@@ -68,7 +67,7 @@ def one(seed: int, kind: Kind, corner: str, colours: tuple[Colour, Colour], *, k
             rows = [(f"pictures/{name}", label) for name, label in zip(made.names, made.labels, strict=True)]
             csv.writer(file).writerows([("path", "label"), *rows])
         loaded = load_model(made.model, preprocess=made.preprocess, labels=["plain", "special"])
-        run_job(loaded, [str(home / "pictures.csv")], home / "run", BulkSettings(), means=Resources(), batch=8, quiet=True)
+        run_job(loaded, [str(home / "pictures.csv")], home / "run", BulkSettings(), Execution(batch_size=8), quiet=True)
         found, page = write_summary(BulkRun.read(home / "run"))
         if keep:
             photograph(page)

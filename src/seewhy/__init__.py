@@ -32,7 +32,7 @@ _MODULES = {
     "Target": "targets",
     "UsageError": "errors",
     "explain": "engine.pipeline",
-    "explain_all": "bulk.job",
+    "explain_all": "bulk.api",
     "list_models": "models.loading",
     "load_explanation": "explanation.result",
     "load_image": "images.loading",
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from seewhy import testing as testing
     from seewhy.bulk.bulk_run import BulkRun as BulkRun
     from seewhy.bulk.bulk_run import read_run as read_run
-    from seewhy.bulk.job import explain_all as explain_all
+    from seewhy.bulk.api import explain_all as explain_all
     from seewhy.engine.pipeline import explain as explain
     from seewhy.engine.suggestion import suggest as suggest
     from seewhy.errors import ImageError as ImageError

@@ -12,8 +12,7 @@ import torch
 
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
-from seewhy.bulk.plan import BulkSettings
-from seewhy.bulk.worker import Resources
+from seewhy.bulk.settings import BulkSettings, Execution
 from seewhy.models.loading import load_model
 from seewhy.summary.document import Summary, document, summarize
 from seewhy.summary.outliers import EDGE
@@ -38,7 +37,7 @@ def whole(home: Path, kind: Kind, seed: int = 0) -> tuple[Planted, Summary]:
         csv.writer(file).writerows([("path", "label"), *rows])
     loaded = load_model(made.model, preprocess=made.preprocess, labels=["plain", "special"])
     run_job(
-        loaded, [str(home / "pictures.csv")], home / "run", BulkSettings(), means=Resources(workers=0), batch=8, quiet=True
+        loaded, [str(home / "pictures.csv")], home / "run", BulkSettings(), Execution(workers=0, batch_size=8), quiet=True
     )
     return made, summarize(BulkRun.read(home / "run"))
 

@@ -23,8 +23,7 @@ import seewhy
 from seewhy import tensors
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
-from seewhy.bulk.plan import BulkSettings
-from seewhy.bulk.worker import Resources
+from seewhy.bulk.settings import BulkSettings, Execution
 from seewhy.cli import main as cli
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.preprocess import Preprocess
@@ -35,7 +34,7 @@ from seewhy.summary.comparison import compare, on_grid, renamed
 from seewhy.summary.comparison_page import comparison_document
 from seewhy.summary.document import document, summarize
 from seewhy.summary.thumbnails import photos
-from seewhy.terminal import make_console, print_whole
+from seewhy.terminal import OutlierRow, make_console, print_summary
 from support.browser import DOUBLE, FAINT, NAMELESS, Watched, needs_browser
 
 LABELS = ["red", "green", "blue", "<i>none</i> & co"]
@@ -97,9 +96,7 @@ def made(home: Path, name: str, gain: float = 1.0, **asked: Any) -> BulkRun:
         [str(home / "table.csv")],
         home / name,
         settings,
-        means=Resources(workers=0),
-        batch=4,
-        part_size=10,
+        Execution(workers=0, batch_size=4, part_size=10),
         quiet=True,
     )
     return BulkRun.read(home / name)
@@ -371,8 +368,7 @@ def test_runs_without_a_common_picture_or_without_any_are_errors(run: BulkRun, t
         [str(tmp_path / "none.png")],
         tmp_path / "none",
         BulkSettings(),
-        means=Resources(workers=0),
-        batch=1,
+        Execution(workers=0, batch_size=1),
         quiet=True,
     )
     with pytest.raises(UsageError, match="no picture of this run was explained"):
@@ -383,8 +379,7 @@ def test_runs_without_a_common_picture_or_without_any_are_errors(run: BulkRun, t
         [str(tmp_path / "red.png")],
         tmp_path / "red",
         BulkSettings(),
-        means=Resources(workers=0),
-        batch=1,
+        Execution(workers=0, batch_size=1),
         quiet=True,
     )
     assert document(summarize(BulkRun.read(tmp_path / "red")))["facts"][0] == ("pictures", "1")
@@ -449,7 +444,7 @@ def test_cells_that_a_spreadsheet_would_run_are_disarmed() -> None:
 
 def test_names_give_the_terminal_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
     bad = "a\x1b[2J\x9b2J\u202eb"
-    print_whole(make_console(), [("run", bad)], [bad], [(bad, 1.0, 0.5, 0.5, bad)], bad)
+    print_summary(make_console(), [("run", bad)], [bad], [OutlierRow(bad, 1.0, 0.5, 0.5, bad)], bad)
     said = capsys.readouterr().out
     assert not {"\x1b", "\x9b", "\u202e"} & set(said) and said.count("a\\x1b[2J\\x9b2J\\u202eb") == 5
 
@@ -579,8 +574,7 @@ def test_a_finding_stands_first_with_its_pictures(browser: Any, tmp_path: Path) 
         [str(tmp_path)],
         tmp_path / "run",
         BulkSettings(layers=("features.0",)),
-        means=Resources(workers=0),
-        batch=8,
+        Execution(workers=0, batch_size=8),
         quiet=True,
     )
     found, path = write_summary(BulkRun.read(tmp_path / "run"))

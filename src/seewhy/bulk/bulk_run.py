@@ -1,11 +1,11 @@
-"""A finished or unfinished run, to be read: as Arrow, pandas, NumPy, or one picture's maps."""
+"""Read a run, complete or not: as Arrow, pandas or NumPy, or the maps of one image."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,24 +20,42 @@ from seewhy.explanation.selection import choose
 from seewhy.images.view import View
 
 if TYPE_CHECKING:
+    import pandas
     import pyarrow as pa
+    from pyarrow import compute
+    from pyarrow import dataset as arrow_dataset
 
-CELLS = ("shapes", "lo", "hi", "maps")  # what a map is read from
-PER_LAYER = (
-    *CELLS, "positive", "peak_x", "peak_y", "center_x", "center_y", "spread", "border", "corner", "inside", "flags"
+Row = dict[str, Any]  # a row of the table, by column name
+JobSettings = dict[str, Any]  # as in job.json
+
+MAP_COLUMNS = ("shapes", "lo", "hi", "maps")  # needed to decode a map
+LAYER_COLUMNS = (
+    *MAP_COLUMNS, "positive", "peak_x", "peak_y", "center_x", "center_y", "spread", "border", "corner", "inside", "flags"
 )  # fmt: skip
+
+
+@dataclass
+class MethodContent:
+    """The targets and layers that the rows of one method contain, in the order of the rows."""
+
+    targets: dict[str, None] = field(default_factory=dict)
+    layers: dict[str, None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BulkRun:
-    """What `seewhy bulk` wrote into a folder: a row for each picture, question and method.
+    """The result of `seewhy bulk` or `explain_all` in a folder: a row per image, target and method.
 
-    `settings` are what was asked, `model` where the network comes from. A run that is still being written, or was
-    interrupted, holds the pictures of its finished `files`; `complete` says whether that is all.
+    A run that is in progress or was interrupted contains the images of its finished part files.
 
-    >>> BulkRun.read("nowhere")
-    Traceback (most recent call last):
-    seewhy.errors.UsageError: nowhere: no run here (job.json is missing). Make one: seewhy bulk photos/ --out nowhere
+    Attributes:
+        folder: The folder of the run.
+        job: The content of its job.json.
+
+    Example:
+        >>> BulkRun.read("nowhere")
+        Traceback (most recent call last):
+        seewhy.errors.UsageError: nowhere is not a bulk run (job.json is missing). Create one: seewhy bulk photos/ --out nowhere
     """
 
     folder: Path
@@ -45,43 +63,63 @@ class BulkRun:
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> BulkRun:
-        """The run in a folder. Raises UsageError where there is none."""
+        """Open the run in a folder.
+
+        Args:
+            folder: The output folder of `seewhy bulk`.
+
+        Raises:
+            UsageError: The folder contains no run, or one of another version of seewhy.
+        """
         path = Path(folder)
         job = read_job(path)
         if job is None:
-            raise UsageError(f"{path}: no run here ({JOB} is missing). Make one: seewhy bulk photos/ --out {path}")
+            raise UsageError(
+                f"{path} is not a bulk run ({JOB} is missing). Create one: seewhy bulk photos/ --out {path}"
+            )
         return cls(path, job)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JobSettings:
+        """The settings of the job, as in job.json."""
         return dict(self.job["settings"])
 
     @property
-    def model(self) -> dict[str, Any]:
+    def model(self) -> JobSettings:
+        """The provenance of the model: name, weights, preprocessing, package versions."""
         return dict(self.job["model"])
 
     @property
     def store(self) -> str:
+        """The format of the maps: "uint8" or "float16"."""
         return str(self.job["settings"]["store"])
 
     @property
     def files(self) -> list[Path]:
-        """The part files that are finished, in order; those of another job, should there be any, do not count."""
+        """The finished part files, in order. Files of other jobs in the folder are ignored."""
         ending = f".{self.job['fingerprint']}.parquet"
         return sorted(path for path in self.folder.glob(f"part-*{ending}") if path.is_file())
 
     @property
     def complete(self) -> bool:
+        """True if all parts are finished."""
         return len(self.files) == int(self.job["settings"]["parts"])
 
-    def batches(self, columns: Sequence[str] | None = None, where: Any = None) -> Iterator[pa.RecordBatch]:
-        """The rows, a few at a time: for runs larger than memory. `where` is a pyarrow expression."""
+    def batches(
+        self, columns: Sequence[str] | None = None, where: compute.Expression | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in batches, for runs that do not fit into memory.
+
+        Args:
+            columns: The columns to read. Default: all.
+            where: A pyarrow expression that selects rows.
+        """
         if self.files:
             yield from self.dataset.to_batches(columns=columns, filter=where)
 
     @property
-    def dataset(self) -> Any:
-        """The part files as a pyarrow.dataset."""
+    def dataset(self) -> arrow_dataset.Dataset:
+        """The part files as a `pyarrow.dataset.Dataset`."""
         from pyarrow import dataset
 
         from seewhy.bulk.rows import SCHEMA
@@ -90,50 +128,58 @@ class BulkRun:
 
     @cached_property
     def table(self) -> pa.Table:
-        """All rows as a pyarrow.Table."""
+        """All rows as a `pyarrow.Table`."""
         return self.dataset.to_table()
 
     @property
     def failed(self) -> list[dict[str, str]]:
-        """The pictures that failed: id, path and error."""
-        from pyarrow.dataset import field
+        """The failed images: id, path and error."""
+        from pyarrow.dataset import field as column
 
-        found = self.dataset.to_table(columns=["id", "path", "error"], filter=field("error").is_valid())
-        return list(found.to_pylist())
+        rows = self.dataset.to_table(columns=["id", "path", "error"], filter=column("error").is_valid())
+        return list(rows.to_pylist())
 
     @cached_property
-    def kinds(self) -> dict[str, dict[str, dict[str, None]]]:
-        """What the good rows hold, by method: the `questions` and the `layers`, in the order of the rows."""
+    def contents(self) -> dict[str, MethodContent]:
+        """The targets and layers of each method, in the order of the rows."""
         import pyarrow.compute as pc
 
-        found: dict[str, dict[str, dict[str, None]]] = {}
+        contents: dict[str, MethodContent] = {}
         for batch in self.batches(columns=["method", "target", "layers"]):
             for method in batch["method"].unique().to_pylist():
-                if method is None:  # a picture that failed
+                if method is None:  # failed images
                     continue
                 rows = batch.filter(pc.equal(batch["method"], method))
-                own = found.setdefault(method, {"targets": {}, "layers": {}})
-                own["targets"] |= dict.fromkeys(rows["target"].unique().to_pylist())
-                own["layers"] |= dict.fromkeys(pc.list_flatten(rows["layers"]).unique().to_pylist())
-        return found
+                content = contents.setdefault(method, MethodContent())
+                content.targets |= dict.fromkeys(rows["target"].unique().to_pylist())
+                content.layers |= dict.fromkeys(pc.list_flatten(rows["layers"]).unique().to_pylist())
+        return contents
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that the rows have maps of, in execution order."""
-        return tuple(dict.fromkeys(name for own in self.kinds.values() for name in own["layers"]))
+        """The layers that have maps, in execution order."""
+        return tuple(dict.fromkeys(name for content in self.contents.values() for name in content.layers))
 
     def select(
         self, method: str | None = None, target: str | None = None, layer: str | None = None
     ) -> tuple[str, str, str]:
-        """The method, question and layer that are meant; what is left out must have one value only, of several layers the last.
+        """Return the method, the target and the layer that the arguments select.
 
-        Raises ChoiceError where several are left, UnknownName for one that is not there.
+        Args:
+            method: A method of the run. May be None if the run has one method.
+            target: A value of the `target` column, such as "top1" or "label". May be None if the run has one target.
+            layer: A layer of the run. Default: the last one.
+
+        Raises:
+            ChoiceError: An argument is None and there are several methods or targets.
+            UnknownName: The run does not contain that name.
+            UsageError: No image of the run was explained.
         """
-        if not self.kinds:
-            raise UsageError(f"{self.folder}: no picture of this run was explained.")
-        method = choose("method", method, list(self.kinds), "run")
-        target = choose("target", target, list(self.kinds[method]["targets"]), "run")
-        layers = list(self.kinds[method]["layers"])
+        if not self.contents:
+            raise UsageError(f"{self.folder}: this run contains no explained images.")
+        method = choose("method", method, list(self.contents), "run")
+        target = choose("target", target, list(self.contents[method].targets), "run")
+        layers = list(self.contents[method].layers)
         if layer is not None and layer not in layers:
             raise UnknownName("layer", layer, layers, hint=f"This run has {', '.join(layers)}.")
         return method, target, layer or layers[-1]
@@ -144,40 +190,63 @@ class BulkRun:
         target: str | None = None,
         layer: str | None = None,
         columns: Sequence[str] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """The good rows of one method and question, one by one; of their lists what belongs to the layer.
+    ) -> Iterator[Row]:
+        """Yield the rows of one method and target. Columns that are lists over layers hold the value of one layer.
 
-        Rows without a map at that layer are left out.
+        Images without a map at that layer are skipped.
+
+        Args:
+            method: As for `select`.
+            target: As for `select`.
+            layer: As for `select`.
+            columns: The columns to read. Default: all.
         """
-        from pyarrow.dataset import field
+        from pyarrow.dataset import field as column
 
         method, target, layer = self.select(method, target, layer)
-        wanted = None if columns is None else list(dict.fromkeys([*columns, "layers"]))
-        where = (field("method") == method) & (field("target") == target)
-        for batch in self.batches(columns=wanted, where=where):
+        names = None if columns is None else list(dict.fromkeys([*columns, "layers"]))
+        where = (column("method") == method) & (column("target") == target)
+        for batch in self.batches(columns=names, where=where):
             for row in batch.to_pylist():
-                names = row.pop("layers")
-                if layer in names:
-                    place = names.index(layer)
-                    yield {name: value[place] if name in PER_LAYER else value for name, value in row.items()}
+                layers = row.pop("layers")
+                if layer in layers:
+                    index = layers.index(layer)
+                    yield {name: value[index] if name in LAYER_COLUMNS else value for name, value in row.items()}
 
     def maps(
         self, method: str | None = None, target: str | None = None, layer: str | None = None
     ) -> tuple[list[str], NDArray[np.float32]]:
-        """The ids of the pictures, and their signed maps (N, h, w) at one layer, in the method's own units.
+        """Return the ids of the images and their signed maps at one layer.
 
-        Raises UsageError where the maps are of several sizes.
+        Args:
+            method: As for `select`.
+            target: As for `select`.
+            layer: As for `select`.
+
+        Returns:
+            The ids, and the maps `(N, h, w)` in the units of the method.
+
+        Raises:
+            UsageError: The maps have different sizes.
         """
-        ids, found = [], []
-        for row in self.rows(method, target, layer, ["id", *CELLS]):
+        ids, maps = [], []
+        for row in self.rows(method, target, layer, ["id", *MAP_COLUMNS]):
             ids.append(row["id"])
-            found.append(decode_layer_map(row, self.store))
-        if len({one.shape for one in found}) > 1:
-            raise UsageError("these maps are of several sizes; read them one by one: seewhy.read_run(RUN).rows(...).")
-        return ids, np.stack(found)
+            maps.append(decode_layer_map(row, self.store))
+        if len({one.shape for one in maps}) > 1:
+            raise UsageError("these maps have different sizes. Read them one by one: seewhy.read_run(RUN).rows(...)")
+        return ids, np.stack(maps)
 
-    def to_pandas(self, method: str | None = None, target: str | None = None, layer: str | None = None) -> Any:
-        """A pandas.DataFrame, a row for each picture, with the numbers of one layer as columns; without maps."""
+    def to_pandas(
+        self, method: str | None = None, target: str | None = None, layer: str | None = None
+    ) -> pandas.DataFrame:
+        """Return a DataFrame with a row per image and the statistics of one layer as columns, without maps.
+
+        Args:
+            method: As for `select`.
+            target: As for `select`.
+            layer: As for `select`.
+        """
         import pandas
 
         from seewhy.bulk.rows import SCHEMA
@@ -191,35 +260,52 @@ class BulkRun:
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else f"{len(self.files)} of {self.job['settings']['parts']} parts"
-        return f"<Run {self.folder}: {len(self):,} rows, {state}>"
+        return f"<BulkRun {self.folder}: {len(self):,} rows, {state}>"
 
 
-read_run = BulkRun.read
+def read_run(folder: str | os.PathLike[str]) -> BulkRun:
+    """Open the run that `seewhy bulk` or `explain_all` wrote into a folder.
+
+    Args:
+        folder: The output folder.
+
+    Returns:
+        The run. If it is not complete, it contains the images of the finished part files.
+
+    Raises:
+        UsageError: The folder contains no run, or one of another version of seewhy.
+
+    Example:
+        >>> read_run("nowhere")
+        Traceback (most recent call last):
+        seewhy.errors.UsageError: nowhere is not a bulk run (job.json is missing). Create one: seewhy bulk photos/ --out nowhere
+    """
+    return BulkRun.read(folder)
 
 
 def decode_map(row: Mapping[str, Any], layer: str, store: str) -> NDArray[np.float32]:
-    """The signed map (h, w) of one row of the table at a layer."""
-    place = row["layers"].index(layer)
-    return decode_layer_map({name: row[name][place] for name in CELLS}, store)
+    """Return the signed map (h, w) of a row of the table at a layer."""
+    index = row["layers"].index(layer)
+    return decode_layer_map({name: row[name][index] for name in MAP_COLUMNS}, store)
 
 
 def decode_layer_map(row: Mapping[str, Any], store: str) -> NDArray[np.float32]:
-    """The signed map (h, w) of one of `BulkRun.rows`, which is of one layer."""
+    """Return the signed map (h, w) of a row of `BulkRun.rows`."""
     height, width = row["shapes"]
     return decode_bytes(row["maps"], (height, width), row["lo"], row["hi"], store)
 
 
 def view_from_row(row: Mapping[str, Any]) -> View:
-    """Which rectangle of the photo the network saw."""
+    """Return the model's view of the photo: the rectangle that the input shows."""
     left, top, right, bottom = row["view"]
     height, width = row["input"]
     return View((row["height"], row["width"]), (height, width), (left, top, right, bottom))
 
 
-def read_footer(path: Path) -> dict[str, Any]:
-    """What stands at the end of a part file: the job, and the versions that wrote it."""
+def read_footer(path: Path) -> JobSettings:
+    """Return the metadata of a part file: the job, and the package versions that wrote it."""
     from pyarrow import parquet
 
-    from seewhy.bulk.part_files import KEY
+    from seewhy.bulk.part_files import JOB_KEY
 
-    return dict(json.loads(parquet.read_schema(path).metadata[KEY]))
+    return dict(json.loads(parquet.read_schema(path).metadata[JOB_KEY]))

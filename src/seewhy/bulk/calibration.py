@@ -1,4 +1,4 @@
-"""What a job finds out at its first start, from the first pictures, and keeps: the layer, the method, the size of a batch."""
+"""Determine the layer, the method and the batch size of a job from its first images, once for all starts and shards."""
 
 from __future__ import annotations
 
@@ -6,71 +6,79 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from seewhy.bulk.batches import BatchExplainer, Hear, askable, is_memory
-from seewhy.bulk.decoding import read
-from seewhy.bulk.plan import Plan, write_job
-from seewhy.bulk.rows import BatchItem, as_target_list
+from seewhy.bulk.batch_explainer import BatchExplainer, Log, check_label
+from seewhy.bulk.decoding import decode_image
+from seewhy.bulk.failures import is_out_of_memory
+from seewhy.bulk.named_targets import parse_targets, targets_for_batch
+from seewhy.bulk.plan import Plan, store_plan
+from seewhy.bulk.rows import BatchItem
+from seewhy.bulk.settings import SUGGESTED
 from seewhy.bulk.worker import Job
-from seewhy.engine.layer_choice import SUGGESTED
 from seewhy.engine.suggestion import suggest
 from seewhy.errors import INPUT_ERRORS, SeewhyError
 from seewhy.tracing.grid import parse_grid
 
-READ, ASKED = 1000, 8  # pictures at most, to find one that can be read, and one that can be explained
+MAX_DECODED, MAX_EXPLAINED = 1000, 8  # images to try until one can be decoded, and explained
+UNKNOWN_COUNT = 10**9  # images in tar files are not counted
 
-MANY = 10**9  # of tar files, whose pictures are not counted
 
+def calibrate(job: Job, batch_size: int | None, parts: Sequence[int], log: Log) -> Plan:
+    """Return the plan with layers, methods and batch size: those of the first start, or determined and stored now.
 
-def calibrate(job: Job, batch: int | None, todo: Sequence[int], hear: Hear) -> Plan:
-    """The plan with everything that its rows depend on: as written down, or found out now and written down.
-
-    "suggested" is one layer for the whole job, whatever picture another process sees first. Raises what no picture could
-    be asked without.
+    "suggested" becomes one layer for the entire job, whichever image another process reads first. Raises the error of the
+    first image if no image can be explained.
     """
     plan = job.plan
-    if plan.batch:
-        if batch is not None and plan.batch != batch:
-            hear(f"batches of {batch}, and of {plan.batch} in what is done: maps may differ in their last digits")
-            return replace(plan, batch=batch)
+    if plan.is_calibrated:
+        if batch_size is not None and plan.batch_size != batch_size:
+            log(
+                f"batches of {batch_size} images; finished parts used {plan.batch_size}: maps may differ in their last digits"
+            )
+            return replace(plan, batch_size=batch_size)
         return plan
-    plan, one = first_answer(job, todo)
-    if one is None:  # nothing can be read; what is found out later may still be written down
-        write_job(plan, job.out)
-        return replace(plan, batch=batch or 1)
-    if batch is None:
-        most = max(1, (plan.pictures or MANY) // 4)  # trying costs as much as doing
-        batch = BatchExplainer(job.loaded, plan.concrete, size=1, memory=job.means.memory).find_size(one, most)
-        hear(f"batches of {batch} pictures (--batch-size)")
-    return write_job(replace(plan, batch=batch), job.out)
+    plan, item = explain_first_image(job, parts)
+    if item is None:  # no image can be decoded: store the settings only, so a later start can calibrate
+        store_plan(plan, job.out)
+        return replace(plan, batch_size=batch_size or 1)
+    if batch_size is None:
+        limit = max(1, (plan.images or UNKNOWN_COUNT) // 4)  # tuning costs as much as explaining
+        explainer = BatchExplainer(job.loaded, plan.resolved_settings, batch_size=1, memory=job.resources.memory)
+        batch_size = explainer.tune_batch_size(item, limit)
+        log(f"batch size {batch_size} (tuned; set it with --batch-size)")
+    return store_plan(replace(plan, batch_size=batch_size), job.out)
 
 
-def first_answer(job: Job, todo: Sequence[int]) -> tuple[Plan, BatchItem | None]:
-    """The plan with layer and method as the first picture shows them that can be explained, and that picture."""
-    plan, first = job.plan, None
-    for one in itertools.islice(readable_ones(job, todo), ASKED):
-        batches = BatchExplainer(job.loaded, plan.questions, size=1, memory=job.means.memory)
-        inputs = batches.inputs([one])
+def explain_first_image(job: Job, parts: Sequence[int]) -> tuple[Plan, BatchItem | None]:
+    """Return the plan with the layers and methods of the first image that can be explained, and that image."""
+    plan, first_error = job.plan, None
+    settings = plan.settings
+    for item in itertools.islice(decodable_items(job, parts), MAX_EXPLAINED):
+        explainer = BatchExplainer(job.loaded, settings, batch_size=1, memory=job.resources.memory)
+        inputs = explainer.inputs([item])
         try:
-            e = batches.ask(inputs, as_target_list(plan.questions, [one.label_class]))
+            e = explainer.explain(inputs, targets_for_batch(parse_targets(settings.targets), [item.label_class]))
         except (SeewhyError, *INPUT_ERRORS, MemoryError) as error:
-            if is_memory(error):
+            if is_out_of_memory(error):
                 raise
-            first = first or error
+            first_error = first_error or error
             continue
-        asked = plan.questions
-        own = asked.layers
-        if SUGGESTED in own:
-            found = suggest(job.loaded.module, inputs, None if asked.grid is None else parse_grid(asked.grid))
-            own = tuple(found.layer if layer == SUGGESTED else layer for layer in own)
-        return replace(plan, layers=own, methods=asked.methods or e.methods), one
-    if first is not None:
-        raise first
+        layers = settings.layers
+        if SUGGESTED in layers:
+            grid = None if settings.grid is None else parse_grid(settings.grid)
+            suggestion = suggest(job.loaded.module, inputs, grid)
+            layers = tuple(suggestion.layer if layer == SUGGESTED else layer for layer in layers)
+        return replace(plan, layers=layers, methods=settings.methods or e.methods), item
+    if first_error is not None:
+        raise first_error
     return plan, None
 
 
-def readable_ones(job: Job, todo: Sequence[int]) -> Iterator[BatchItem]:
-    asked = job.plan.questions
-    for item in itertools.islice((item for part in todo for item in job.items.part(part)), READ):
-        one = BatchItem(0, read(item, job.loaded.preprocess, asked.max_pixels), job.classes(item.label))
-        if askable(one, asked).reason is None:
-            yield one
+def decodable_items(job: Job, parts: Sequence[int]) -> Iterator[BatchItem]:
+    """Yield the first images that can be decoded and have the label that the targets need."""
+    settings = job.plan.settings
+    items = (item for part in parts for item in job.source.part(part))
+    for item in itertools.islice(items, MAX_DECODED):
+        image = decode_image(item, job.loaded.preprocess, settings.max_pixels)
+        decoded = BatchItem(0, image, job.resolve_label(item.label))
+        if check_label(decoded, settings).failure is None:
+            yield decoded

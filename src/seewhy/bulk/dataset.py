@@ -1,7 +1,7 @@
-"""The pictures of a data set: what there is to explain, in a fixed order, cut into parts.
+"""The images of a dataset in a fixed order, divided into parts.
 
-A part is the unit of work: it becomes one file, and what is redone after an interruption. Of a list it is so many pictures, of
-tar files it is one of them.
+A part is the unit of work: it becomes one file, and an interrupted part is computed again. A part is `part_size` images of a
+list, or one tar file.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-# Of a disk or a network that is gone: no picture's fault, and it may come back.
+# A disk or network is unavailable. The image is not the cause, and a later start may succeed.
 TRANSIENT_ERRNOS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
-Box = tuple[float, float, float, float]  # left, top, right, bottom in photo pixels
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the photo
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture: its `id`, unique in the data set, the `path` that is opened, and what is known of it.
+    """One image: its `id`, unique in the dataset, the `path` to open, and its annotations.
 
-    `label` is the class as it was written, `boxes` and `mask` (a picture file, or of it the value `mask_value`) say where in
-    the photo the object is. `data` is the file itself where there is no path to it, `error` why it cannot be read. `group`:
-    the label is the name of a folder.
+    `label` is the class as written in the dataset. `boxes` and `mask` (an image file; if `mask_value` is given, its pixels of
+    that value) locate the object in the photo. `data` is the content of the file if it is inside a tar file, `error` the
+    reason why it cannot be read. `has_folder_label` is True if the label is a folder name.
     """
 
     id: str
@@ -36,19 +36,19 @@ class Item:
     mask_value: int | None = None
     data: bytes | None = None
     error: str | None = None
-    group: bool = False
+    has_folder_label: bool = False
 
 
 class PartSource(Protocol):
-    """What gives the pictures of a part by its number, and `alone` that part: little enough to be sent where it is done."""
+    """Yields the items of a part. `single_part` is small enough to send to another process."""
 
     def part(self, number: int) -> Iterator[Item]: ...
 
-    def alone(self, number: int) -> PartSource: ...
+    def single_part(self, number: int) -> PartSource: ...
 
 
 class Dataset(PartSource, Protocol):
-    """A data set: `count` is known where that costs nothing, `labels` likewise; `notes` say what was inferred."""
+    """A dataset. `count` and `labels` are known only where they cost nothing; `notes` list inferred settings."""
 
     @property
     def notes(self) -> tuple[str, ...]: ...
@@ -67,23 +67,23 @@ class Dataset(PartSource, Protocol):
 
 @dataclass(frozen=True)
 class SinglePart:
-    """The pictures of one part."""
+    """The items of one part."""
 
     items: Sequence[Item]
 
     def part(self, number: int) -> Iterator[Item]:
         return iter(self.items)
 
-    def alone(self, number: int) -> PartSource:
+    def single_part(self, number: int) -> PartSource:
         return self
 
 
 @dataclass(frozen=True)
 class ListDataset:
-    """Pictures that are known one by one, in parts of `size`."""
+    """A list of items, in parts of `part_size`."""
 
     items: Sequence[Item]
-    size: int
+    part_size: int
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -92,53 +92,53 @@ class ListDataset:
 
     @property
     def parts(self) -> int:
-        return -(-len(self.items) // self.size)
+        return -(-len(self.items) // self.part_size)
 
     @property
     def labels(self) -> list[str]:
-        """The labels that occur, in order of the first."""
+        """The labels that occur, in order of first occurrence."""
         return list(dict.fromkeys(item.label for item in self.items if item.label is not None))
 
     @property
-    def grouped(self) -> bool:
-        return any(item.group for item in self.items)
+    def has_folder_labels(self) -> bool:
+        return any(item.has_folder_label for item in self.items)
 
     def part(self, number: int) -> Iterator[Item]:
-        return iter(self.items[number * self.size : (number + 1) * self.size])
+        return iter(self.items[number * self.part_size : (number + 1) * self.part_size])
 
-    def alone(self, number: int) -> PartSource:
+    def single_part(self, number: int) -> PartSource:
         return SinglePart(tuple(self.part(number)))
 
     def digest(self) -> str:
-        """A hash of what is known of the pictures, in their order; not of their content, nor of where they lie."""
-        found = hashlib.sha256()
+        """Return a hash of ids and annotations in order. File contents and folders are not part of it."""
+        digest = hashlib.sha256()
         for item in self.items:
             mask = item.mask and os.path.basename(item.mask)
-            found.update(repr((item.id, item.label, item.boxes, mask, item.mask_value)).encode())
-        return found.hexdigest()
+            digest.update(repr((item.id, item.label, item.boxes, mask, item.mask_value)).encode())
+        return digest.hexdigest()
 
 
-def with_own_ids(items: Sequence[Item]) -> list[Item]:
-    """The same with `#2`, `#3`, ... behind an id that occurred before.
+def with_unique_ids(items: Sequence[Item]) -> list[Item]:
+    """Return the items with `#2`, `#3`, ... appended to repeated ids.
 
-    >>> [item.id for item in with_own_ids([Item("a", "a"), Item("a", "a"), Item("a#2", "b")])]
+    >>> [item.id for item in with_unique_ids([Item("a", "a"), Item("a", "a"), Item("a#2", "b")])]
     ['a', 'a#2', 'a#2#2']
     """
-    seen: Counter[str] = Counter()
-    taken: set[str] = set()
+    repeats: Counter[str] = Counter()
+    used: set[str] = set()
     result = []
     for item in items:
         name = item.id
-        while name in taken:
-            seen[item.id] += 1
-            name = f"{item.id}#{seen[item.id] + 1}"
-        taken.add(name)
+        while name in used:
+            repeats[item.id] += 1
+            name = f"{item.id}#{repeats[item.id] + 1}"
+        used.add(name)
         result.append(item if name == item.id else replace(item, id=name))
     return result
 
 
 def path_text(path: str) -> str:
-    """A path as text: bytes of a name that is no UTF-8 as `\\xff`.
+    """Return a path as valid text: bytes that are not UTF-8 become `\\xff`.
 
     >>> path_text("caf\\udce9.jpg")
     'caf\\\\xe9.jpg'

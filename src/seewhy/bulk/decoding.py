@@ -1,4 +1,4 @@
-"""Pictures read ahead, in processes of their own: a picture that ends its reader is one that fails, and nothing more."""
+"""Decode images ahead of time in worker processes. An image that crashes its process fails; the job continues."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.bulk.input_regions import Floats, from_boxes, from_mask, read_mask
 from seewhy.errors import ImageError, one_line
 from seewhy.images.loading import check_image_header, load_image
-from seewhy.images.preprocess import ResizedCrop, Preprocess
+from seewhy.images.preprocess import Preprocess, ResizedCrop
 from seewhy.images.view import View
 
-LARGEST = 1 << 29  # bytes
+MAX_BYTES = 1 << 29
 AHEAD = 2  # batches
 Tag = TypeVar("Tag")
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """A picture as it was read, or why it could not be.
+    """A decoded image, or the reason why it cannot be decoded.
 
     `inputs` is what the network takes, float32 (1, C, H, W), or what makes it: a `ResizedCrop`. `region` (H, W) says how much of each
     pixel of the input lies in the item's boxes or mask. `size` is of the file in bytes.
@@ -47,34 +47,34 @@ class DecodedImage:
     error: str | None = None
 
 
-def read(item: Item, preprocess: Any, max_pixels: int) -> DecodedImage:
-    """Read, decode and cut one picture. Whatever goes wrong is the result's `error`."""
-    kept = replace(item, data=None)
+def decode_image(item: Item, preprocess: Any, max_pixels: int) -> DecodedImage:
+    """Read, decode and crop one image. A failure becomes the `error` of the result."""
+    without_data = replace(item, data=None)
     if item.error is not None:
-        return DecodedImage(kept, error=item.error)
-    found = DecodedImage(kept)
+        return DecodedImage(without_data, error=item.error)
+    decoded = DecodedImage(without_data)
     try:
-        data = content(item)
-        found = replace(found, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        data = read_file(item)
+        decoded = replace(decoded, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
         check_image_header(data, max_pixels, item.id)
         image = load_image(data, max_pixels=max_pixels)
         photo = (image.shape[0], image.shape[1])
-        found = replace(found, photo=photo)
-        inputs, view = prepared(preprocess, image)
+        decoded = replace(decoded, photo=photo)
+        inputs, view = preprocess_image(preprocess, image)
         region = None
         if item.mask is not None:
             region = from_mask(read_mask(item.mask, item.mask_value, photo), view)
         elif item.boxes:
             region = from_boxes(item.boxes, view)
-        return replace(found, view=view, inputs=inputs, region=region)
+        return replace(decoded, view=view, inputs=inputs, region=region)
     except ImageError as error:
-        return replace(found, error=error.reason)
+        return replace(decoded, error=error.reason)
     except OSError as error:
         if error.errno in TRANSIENT_ERRNOS:
             raise
-        return replace(found, error=(error.strerror or str(error)).lower())
+        return replace(decoded, error=(error.strerror or str(error)).lower())
     except (Exception, SystemExit) as error:  # a user's own preprocessing may raise anything
-        return replace(found, error=f"{type(error).__name__}: {one_line(error)}")
+        return replace(decoded, error=f"{type(error).__name__}: {one_line(error)}")
 
 
 def end_with(parent: int) -> None:
@@ -92,24 +92,24 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def content(item: Item) -> bytes:
-    """The bytes of a picture's file. A pipe or a device would be waited for without end."""
+def read_file(item: Item) -> bytes:
+    """Return the content of an image file. Opening a pipe or a device would block, so it is refused."""
     if item.data is not None:
         return item.data
     status = os.stat(item.path)
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(item.id, "is a folder, not a picture")
+        raise ImageError(item.id, "is a folder, not an image")
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(item.id, "is no file but a pipe, a socket or a device")
+        raise ImageError(item.id, "is a pipe, socket or device, not a regular file")
     if status.st_size == 0:
-        raise ImageError(item.id, "an empty file")
-    if status.st_size > LARGEST:
-        raise ImageError(item.id, f"a file of more than {LARGEST >> 20} MB")
+        raise ImageError(item.id, "the file is empty")
+    if status.st_size > MAX_BYTES:
+        raise ImageError(item.id, f"the file is larger than {MAX_BYTES >> 20} MB")
     with open(item.path, "rb") as file:
         return file.read()
 
 
-def prepared(preprocess: Any, image: NDArray[np.uint8]) -> tuple[ResizedCrop | NDArray[np.float32], View]:
+def preprocess_image(preprocess: Any, image: NDArray[np.uint8]) -> tuple[ResizedCrop | NDArray[np.float32], View]:
     """8-bit pixels where that is all a preprocessing does before it normalises (a quarter of the bytes, and no torch)."""
     if isinstance(preprocess, Preprocess):
         return preprocess.resize_and_crop(image)
@@ -148,7 +148,7 @@ class Reader:
             else:
                 self.pool = ThreadPoolExecutor(1)
         try:
-            return self.pool.submit(read, item, *self.settings)
+            return self.pool.submit(decode_image, item, *self.settings)
         except BrokenExecutor as error:  # one in flight has just ended its process: who waits for this one hears of it
             refused: Future[DecodedImage] = Future()
             refused.set_exception(error)
@@ -181,4 +181,4 @@ class Reader:
             return self.submit(item).result()
         except BrokenExecutor:
             self.stop()
-            return DecodedImage(replace(item, data=None), error="reading it ended the process that read it")
+            return DecodedImage(replace(item, data=None), error="it crashed the process that decoded it")

@@ -1,4 +1,4 @@
-"""Where a job runs: here, or on Ray. An engine hands out parts and says which are done; parts, rows and files are the same."""
+"""Engines: run the parts of a job in this process, or on Ray. Parts, rows and files are the same."""
 
 from __future__ import annotations
 
@@ -10,126 +10,131 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-from seewhy.bulk.batches import Hear
+from seewhy.bulk.batch_explainer import Log
 from seewhy.bulk.dataset import SinglePart
+from seewhy.bulk.settings import EngineName
 from seewhy.bulk.worker import Job, PartResult, Worker
 from seewhy.errors import SeewhyError, UsageError, shorten_error
 
-ENGINES = ("local", "ray")
-SPARE = 2  # CPUs for Ray's own tasks: without one they wait for actors that hold all of them, for ever
+MAX_READERS = 16
+SPARE = 2  # CPUs for Ray's own tasks: if actors hold all CPUs, those tasks wait forever
 
-# It reports nothing to its makers, and tells of its own steps and of what it would advise only where something is wrong.
+# No usage statistics are sent, and Ray logs errors only.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_LOG_LEVEL": "ERROR"}
 
 
 class Engine(Protocol):
-    """Does parts of a job, in any order, and yields each when its file is there.
+    """Computes parts of a job in any order, and yields each one when its file is finished.
 
-    `hear` is told what one should know, `tick`, where that can be, how many pictures more are explained.
+    `log` receives notes about the run. `on_progress` receives the number of images after each batch; Ray does not call it.
     """
 
     def __call__(
-        self, job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]
+        self, job: Job, parts: Sequence[int], log: Log, on_progress: Callable[[int], None]
     ) -> Iterator[PartResult]: ...
 
 
-def local(job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[PartResult]:
-    """One after the other, in this process."""
-    with Worker(with_readers(job, cores() // 2), hear, tick) as worker:
+def run_locally(job: Job, parts: Sequence[int], log: Log, on_progress: Callable[[int], None]) -> Iterator[PartResult]:
+    """Compute the parts one after the other in this process."""
+    with Worker(with_readers(job, cpu_count() // 2), log, on_progress) as worker:
         yield from worker.run(parts)
 
 
-class OnRay:
-    """Ray Data hands the parts to actors that hold the model; one that dies is replaced, and its part done again.
+class RayEngine:
+    """Distributes the parts to Ray actors that hold the model. Ray replaces an actor that dies and computes its part again.
 
-    `actors` is how many there are: without it one for each GPU of the cluster, or, where there are none, for each CPU. The
-    pictures and the run's folder must lie under the same path on every machine. Ray's own checkpoints are not used: what is
-    done is what has its name in the folder, so a job may go on here or there.
+    `actors` is their number. Default: one per GPU of the cluster, or one per CPU if there are no GPUs. The images and the run
+    folder must have the same path on every machine. A part is finished if its file exists (Ray checkpoints are not used), so
+    a job can resume on another engine.
     """
 
     def __init__(self, actors: int | None = None) -> None:
         self.actors = actors
 
-    def __call__(self, job: Job, parts: Sequence[int], hear: Hear, tick: Callable[[int], None]) -> Iterator[PartResult]:
+    def __call__(
+        self, job: Job, parts: Sequence[int], log: Log, on_progress: Callable[[int], None]
+    ) -> Iterator[PartResult]:
         with cluster() as ray:
             resources = ray.cluster_resources()
             gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)) - SPARE)
             actors = max(1, min(self.actors or gpus or cpus, len(parts)))
             threads = max(1, cpus // actors)
             share = f"one of {gpus} GPUs" if gpus else f"{threads} torch thread{'s' if threads > 1 else ''}"
-            hear(f"Ray: {actors} actor{'s' if actors > 1 else ''}, each with {share}")
-            # Of a list that may be long each actor gets no more than the parts that it does.
-            own = replace(job, out=job.out.absolute(), items=SinglePart(()))
-            own = with_readers(own, cpus // actors - 1 if gpus else 1)
-            kept = [ray.put(own)]  # in a list Ray hands it on unopened
-            data = ray.data.from_items([{"part": part, "items": pickle.dumps(job.items.single_part(part))} for part in parts])
-            # A block is what is handed out and tried again, so it holds one part.
+            log(f"Ray: {actors} actor{'s' if actors > 1 else ''}, each with {share}")
+            # The dataset may be a long list; an actor receives only the parts that it computes.
+            actor_job = replace(job, out=job.out.absolute(), source=SinglePart(()))
+            actor_job = with_readers(actor_job, cpus // actors - 1 if gpus else 1)
+            reference = [ray.put(actor_job)]  # inside a list, Ray passes the reference and not the value
+            data = ray.data.from_items(
+                [{"part": part, "source": pickle.dumps(job.source.single_part(part))} for part in parts]
+            )
+            # A block is the unit of scheduling and retrying, so it holds one part.
             data = data.repartition(target_num_rows_per_block=1)
             done = data.map_batches(
                 Actor,
-                fn_constructor_args=(kept, bool(gpus), threads),
+                fn_constructor_args=(reference, bool(gpus), threads),
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
                 num_gpus=1 if gpus else 0,
                 num_cpus=1,
             )
-            told: set[str] = set()
+            logged: set[str] = set()
             try:
                 for row in done.iter_rows():
                     for note in row["notes"]:
-                        if note not in told:  # every actor finds out the same
-                            told.add(note)
-                            hear(note)
+                        if note not in logged:  # every actor sends the same notes
+                            logged.add(note)
+                            log(note)
                     problems = tuple(zip(row["names"], row["reasons"], strict=True))
-                    yield PartResult(row["part"], row["pictures"], row["failed"], row["seconds"], problems)
+                    yield PartResult(row["part"], row["images"], row["failed"], row["seconds"], problems)
             except ray.exceptions.RayError as error:
                 raise cause_of(error) from None
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What went wrong in an actor: ours and the system's errors as they are, others in one line."""
-    known: BaseException | None = error
-    while known is not None:
-        if isinstance(known, SeewhyError | OSError):
-            return known
-        known = getattr(known, "cause", None) or known.__cause__
-    return UsageError(f"Ray: {shorten_error(error)}; what is done stays done.")
+    """Return the SeewhyError or OSError that an actor raised; any other error becomes a UsageError with one line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SeewhyError | OSError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return UsageError(f"Ray: {shorten_error(error)}. Finished parts are kept.")
 
 
 class Actor:
-    """A model in a process of Ray's, and maybe on another machine, which writes the parts that it is told to."""
+    """A model in a Ray process, possibly on another machine, that writes the parts it receives."""
 
     def __init__(self, job: Any, gpu: bool, threads: int) -> None:
         import ray
         import torch
 
-        own: Job = ray.get(job[0])
+        actor_job: Job = ray.get(job[0])
         if gpu:
-            own.loaded.module.to("cuda")
+            actor_job.loaded.module.to("cuda")
         else:
             torch.set_num_threads(threads)
         self.notes: list[str] = []
-        self.worker = Worker(own, hear=self.notes.append)
+        self.worker = Worker(actor_job, log=self.notes.append)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        [part], [items] = batch["part"], batch["items"]
-        self.worker.job = replace(self.worker.job, items=pickle.loads(items))
+        [part], [source] = batch["part"], batch["source"]
+        self.worker.job = replace(self.worker.job, source=pickle.loads(source))
         self.notes.clear()
-        [done] = self.worker.run([int(part)])
+        [result] = self.worker.run([int(part)])
         return {
-            "part": [done.part],
-            "pictures": [done.pictures],
-            "failed": [done.failed],
-            "seconds": [done.seconds],
-            "names": [[name for name, _ in done.problems]],
-            "reasons": [[reason for _, reason in done.problems]],
+            "part": [result.part],
+            "images": [result.images],
+            "failed": [result.failed],
+            "seconds": [result.seconds],
+            "names": [[name for name, _ in result.problems]],
+            "reasons": [[reason for _, reason in result.problems]],
             "notes": [list(self.notes)],
         }
 
 
 @contextmanager
 def cluster() -> Iterator[Any]:
-    """Ray, started here where no cluster is meant (RAY_ADDRESS), and stopped again if so."""
+    """Yield the `ray` module, connected to the cluster of RAY_ADDRESS, or to a local one that is stopped afterwards."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
@@ -139,7 +144,7 @@ def cluster() -> Iterator[Any]:
         raise UsageError(f"--engine ray needs {error.name}: pip install 'seewhy[bulk,ray]'") from None
     own = not ray.is_initialized()
     if own:
-        here: dict[str, Any] = {"num_cpus": cores() + SPARE, "include_dashboard": False}
+        here: dict[str, Any] = {"num_cpus": cpu_count() + SPARE, "include_dashboard": False}
         given = {} if os.environ.get("RAY_ADDRESS") else here
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
     context = ray.data.DataContext.get_current()
@@ -153,16 +158,16 @@ def cluster() -> Iterator[Any]:
 
 
 def with_readers(job: Job, count: int) -> Job:
-    """The job with so many processes that read pictures, at least 1 and at most 16, where it says nothing of them."""
-    if job.means.workers is not None:
+    """Return the job with `count` decoder processes (1 to 16), unless the user set their number."""
+    if job.resources.workers is not None:
         return job
-    return replace(job, means=replace(job.means, workers=max(1, min(16, count))))
+    return replace(job, resources=replace(job.resources, workers=max(1, min(MAX_READERS, count))))
 
 
-def cores() -> int:
-    """The CPUs that this process may use."""
+def cpu_count() -> int:
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def engine_of(name: str, actors: int | None) -> Engine:
-    return OnRay(actors) if name == "ray" else local
+def make_engine(name: EngineName, actors: int | None) -> Engine:
+    return RayEngine(actors) if name == "ray" else run_locally

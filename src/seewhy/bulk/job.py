@@ -1,222 +1,235 @@
-"""A whole job: begun or gone on with, done by an engine, told, and ended in order."""
+"""Run a bulk job: start or resume it, compute the missing parts with an engine, log and report the outcome."""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import os
+import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from rich.console import Console
 
-from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.calibration import calibrate
 from seewhy.bulk.dataset import Dataset, ListDataset
 from seewhy.bulk.discovery import find_dataset
-from seewhy.bulk.engines import ENGINES, engine_of
-from seewhy.bulk.job_log import Log, ProgressReporter, span
+from seewhy.bulk.engines import make_engine
+from seewhy.bulk.job_log import EventLog, ProgressReporter, format_duration
 from seewhy.bulk.label_resolver import LabelResolver
-from seewhy.bulk.part_files import Shard, finished, locked, share_of, sweep
-from seewhy.bulk.plan import PREDICTED, BulkSettings, begin, changed_versions, make_plan
+from seewhy.bulk.part_files import finished_parts, locked, parts_of_shard, remove_temporary_files
+from seewhy.bulk.plan import Plan, changed_versions, make_plan, resume_plan
+from seewhy.bulk.settings import BulkSettings, Execution, parse_shard
 from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import UsageError
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.models.loading import load_model
 
-PART = 256  # pictures
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DIM = "bright_black"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Outcome:
-    """What a start of a job did: `pictures` explained now, `before` in parts that were there, `failed` of both."""
+    """The outcome of one start of a job."""
 
-    pictures: int
-    before: int
-    failed: int
-    parts: int  # of the whole job
-    left: int  # parts not yet done, of all shards
+    images: int  # explained by this start
+    images_before: int  # in parts that were already finished
+    failed: int  # of both
+    parts: int  # of the job, all shards
+    parts_left: int  # not finished, of all shards
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, int | float]:
         return dataclasses.asdict(self)
 
-    def sentence(self, out: Path) -> str:
-        """What happened, for people."""
-        rate = f", {self.pictures / self.seconds:,.1f} a second" if self.pictures else ""
-        text = f"{self.pictures:,} pictures in {span(self.seconds)}{rate}"
-        text += f"; {self.before:,} were there" if self.before else ""
-        text += f"; {self.failed:,} failed, each a row with its reason" if self.failed else ""
-        after = (
-            f"{self.left} of {self.parts} parts are left to other shards"
-            if self.left
-            else f"See the whole: seewhy summary {out}"
-        )
-        return f"{text}\nRows in {out}/part-*.parquet. {after}"
+    def summary(self, out: Path) -> str:
+        """Return the outcome and the next step as text."""
+        rate = f", {self.images / self.seconds:,.1f} per second" if self.images else ""
+        lines = [f"{self.images:,} images in {format_duration(self.seconds)}{rate}"]
+        if self.images_before:
+            lines[0] += f"; {self.images_before:,} were finished before"
+        if self.failed:
+            lines.append(
+                f"{self.failed:,} images failed; the reason is in the error column. --retry-failed tries them again."
+            )
+        lines.append(f"Wrote {out}/part-*.parquet.")
+        if self.parts_left:
+            lines[-1] += f" {self.parts_left} of {self.parts} parts are left to other shards."
+        else:
+            lines[-1] += f" Next: {shlex.join(['seewhy', 'summary', str(out)])}"
+        return "\n".join(lines)
 
 
-def explain_all(
-    model: Any,
-    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
-    *,
-    methods: str | Sequence[str] = (),
-    layers: str | Sequence[str] = "suggested",
-    targets: str | Sequence[str] = PREDICTED,
-    preprocess: Any = None,
-    labels: Any = None,
-    store: str = "uint8",
-    batch: int | None = None,
-    part_size: int = PART,
-    workers: int | None = None,
-    shard: Shard = (0, 1),
-    engine: Literal["local", "ray"] = "local",
-    quiet: bool = False,
-    **more: Any,
-) -> BulkRun:
-    """Explain every picture of a data set into Parquet files in `out`, and read them: what `seewhy bulk` does.
+@dataclass(frozen=True)
+class ShardParts:
+    """The parts of a shard at the start of a job."""
 
-    `model` is what `load_model` takes, `inputs` a folder, a list, a table, tar files or several of these (see docs/bulk.md).
-    `methods`, `layers` and `targets` are texts as on the command line; `more` are `versus`, `read_at`, `grid`, `multilabel`,
-    `fit` and `seed` of `explain`. The same call goes on where it was interrupted. Raises UsageError and its kinds for what cannot be
-    done as given; a picture that fails is a row with its reason.
+    all: list[int]
+    kept: dict[int, dict[str, int]]  # finished, with their counts
+    todo: list[int]
+    unwritten: set[int]  # those of `todo` that have no file
 
-    >>> import tempfile
-    >>> from seewhy.images.samples import sample
-    >>> run = explain_all(None, sample("coffee"), tempfile.mkdtemp(), workers=0, quiet=True)
-    >>> run.table["target_name"].to_pylist()
-    ['espresso']
-    """
-    if unknown := set(more) - {field.name for field in dataclasses.fields(BulkSettings)}:
-        raise UnknownName("argument", min(unknown), [field.name for field in dataclasses.fields(BulkSettings)])
+    def total(self, count: str) -> int:
+        return sum(counts[count] for counts in self.kept.values())
 
-    def several(given: str | os.PathLike[str] | Sequence[Any]) -> tuple[str, ...]:
-        return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(map(os.fspath, given))
 
-    asked: dict[str, Any] = {name: several(value) if name == "versus" else value for name, value in more.items()}
-    questions = BulkSettings(several(methods), several(layers), several(targets), store=store, **asked)
-    loaded = load_model(model, preprocess=preprocess, labels=labels)
-    means = Resources(workers)
-    run_job(
-        loaded, several(inputs), Path(out), questions, means=means, batch=batch, part_size=part_size, shard=shard,
-        engine=engine, quiet=quiet,
-    )  # fmt: skip
-    return BulkRun.read(out)
+class BulkJob:
+    """One start of a bulk job in the folder `out`. `run` computes the parts that are not finished."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        inputs: Sequence[str],
+        out: Path,
+        settings: BulkSettings,
+        execution: Execution,
+        *,
+        console: Console | None = None,
+        quiet: bool = False,
+    ) -> None:
+        if loaded.preprocess is None:
+            raise UsageError(f"{loaded.uri or 'this model'} has no preprocessing, so it cannot read images: pass one.")
+        self.loaded = loaded if settings.fit is None else with_fit(loaded, settings.fit)
+        self.inputs, self.out, self.settings, self.execution = inputs, out, settings, execution
+        self.console = console or Console(stderr=True, highlight=False, emoji=False)
+        self.quiet = quiet
+        self.shard = parse_shard(execution.shard)
+        self.events = EventLog(out / f"log-{self.shard[0]}-of-{self.shard[1]}.jsonl")
+
+    def run(self) -> Outcome:
+        """Compute the missing parts of the shard.
+
+        Raises UsageError for invalid settings or inputs, KeyboardInterrupt after logging and removing temporary files.
+        """
+        start = time.monotonic()
+        dataset = find_dataset(self.inputs, self.execution.part_size)
+        make_folder(self.out)
+        plan = resume_plan(make_plan(self.loaded, dataset, self.settings, self.execution.part_size), self.out)
+        with locked(self.out, self.shard):
+            plan = resume_plan(plan, self.out)  # another shard may have stored it in the meantime
+            remove_temporary_files(self.out, plan, parts_of_shard(plan.parts, self.shard))
+            parts = self.find_parts(plan)
+            job = self.prepare(dataset, plan, parts)
+            self.events(
+                "started", fingerprint=plan.fingerprint, engine=self.execution.engine, shard=self.execution.shard,
+                parts=len(parts.all), finished_parts=len(parts.kept), images=plan.images, batch_size=job.plan.batch_size,
+            )  # fmt: skip
+            if parts.kept:
+                self.print(f"{len(parts.kept)} of {len(parts.all)} parts are already finished")
+            is_counted = isinstance(dataset, ListDataset)
+            total = sum(len(list(dataset.part(part))) for part in parts.all) if is_counted else None
+            progress = ProgressReporter(self.console, total, parts.total("images"), self.quiet)
+            return self.compute(job, parts, progress, start)
+
+    def find_parts(self, plan: Plan) -> ShardParts:
+        """Return the parts of the shard: with `retry_failed`, parts with failed images are computed again."""
+        mine = parts_of_shard(plan.parts, self.shard)
+        finished = finished_parts(self.out, plan)
+        kept = {
+            part: finished[part]
+            for part in mine
+            if part in finished and not (self.execution.retry_failed and finished[part]["failed"])
+        }
+        todo = [part for part in mine if part not in kept]
+        return ShardParts(mine, kept, todo, set(todo) - set(finished))
+
+    def prepare(self, dataset: Dataset, plan: Plan, parts: ShardParts) -> Job:
+        """Return the calibrated job, and log the notes of this start."""
+        resolver = make_label_resolver(self.loaded, dataset)
+        resources = Resources(self.execution.workers, self.execution.memory)
+        job = Job(self.loaded, dataset, plan, self.out, resources, resolver)
+        if not parts.todo:
+            return job
+        for note in (*dataset.notes, *resolver.notes):
+            self.note(note)
+        if changed := changed_versions(plan, self.out):
+            self.note(f"started with other versions: {changed}. Maps may differ in their last digits")
+        return dataclasses.replace(job, plan=calibrate(job, self.execution.batch_size, parts.todo, self.note))
+
+    def compute(self, job: Job, parts: ShardParts, progress: ProgressReporter, start: float) -> Outcome:
+        """Compute the parts with the engine. The event log gets the end of the job, however it ends."""
+        unwritten = set(parts.unwritten)
+
+        def report(result: PartResult) -> None:
+            self.events("part", **dataclasses.asdict(result))
+            progress.add(result)
+            unwritten.discard(result.part)
+
+        end = "failed"
+        try:
+            engine = make_engine(self.execution.engine, self.execution.actors)
+            with progress.running():
+                for result in engine(job, parts.todo, self.note, progress.advance):
+                    report(result)
+            end = "done"
+        except KeyboardInterrupt:
+            end = "interrupted"
+            raise
+        except OSError as error:
+            raise storage_error(self.out, error) from None
+        finally:
+            finished = finished_parts(self.out, job.plan)
+            for part in sorted(unwritten & set(finished)):  # interrupted between writing the file and reporting it
+                report(PartResult(part, finished[part]["images"], finished[part]["failed"], seconds=None))
+            outcome = Outcome(
+                progress.images, parts.total("images"), parts.total("failed") + progress.failed, job.plan.parts,
+                job.plan.parts - len(finished), round(time.monotonic() - start, 3),
+            )  # fmt: skip
+            self.log_end(end, outcome)
+        return outcome
+
+    def log_end(self, end: str, outcome: Outcome) -> None:
+        self.events(
+            "ended", how=end, images=outcome.images, failed=outcome.failed, parts_left=outcome.parts_left,
+            seconds=outcome.seconds,
+        )  # fmt: skip
+        if end == "interrupted":
+            finished = outcome.parts - outcome.parts_left
+            self.print(f"{finished} of {outcome.parts} parts are finished; run the same command again to resume.")
+
+    def note(self, message: str) -> None:
+        self.events("note", text=message)
+        self.print(f"note: {message}")
+
+    def print(self, message: str) -> None:
+        if not self.quiet:
+            self.console.print(message, style=DIM, soft_wrap=True, markup=False)
 
 
 def run_job(
     loaded: LoadedModel,
     inputs: Sequence[str],
     out: Path,
-    questions: BulkSettings,
+    settings: BulkSettings,
+    execution: Execution,
     *,
-    means: Resources,
-    batch: int | None = None,
-    part_size: int = PART,
-    shard: Shard = (0, 1),
-    engine: Literal["local", "ray"] = "local",
-    actors: int | None = None,
-    retry: bool = False,
-    console: Console | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """Explain every picture of `inputs` that the run in `out` does not hold yet; `retry`: also the parts where some failed.
-
-    Raises UsageError and its kinds for what cannot be done as given, KeyboardInterrupt after everything is put in order.
-    """
-    console = console or Console(stderr=True, highlight=False, emoji=False)
-    check(engine, batch, part_size, means)
-    if loaded.preprocess is None:
-        raise UsageError(f"{loaded.uri or 'this model'} brings no preprocessing, so it takes no pictures: give one.")
-    if questions.fit is not None:
-        loaded = with_fit(loaded, questions.fit)  # type: ignore[arg-type]
-
-    def hear(message: str) -> None:
-        log("note", text=message)
-        if not quiet:
-            console.print(f"note: {message}", style="bright_black", soft_wrap=True, markup=False)
-
-    start = time.monotonic()
-    items = find_dataset(inputs, part_size)
-    plan = begin(make_plan(loaded, items, questions, part_size), make_folder(out))
-    with locked(out, shard):
-        plan = begin(plan, out)  # another shard may have begun meanwhile
-        log = Log(out / f"log-{shard[0]}-of-{shard[1]}.jsonl")
-        classes = class_of(loaded, items)
-        mine = share_of(plan.parts, shard)
-        sweep(out, plan, mine)
-        found = finished(out, plan)
-        there = {part: known for part, known in found.items() if not (retry and known["failed"])}
-        todo = [part for part in mine if part not in there]
-        own = [there[part] for part in mine if part in there]
-        before, failed = sum(one["pictures"] for one in own), sum(one["failed"] for one in own)
-        for note in (*items.notes, *classes.notes) if todo else ():
-            hear(note)
-        if todo and (changed := changed_versions(plan, out)):
-            hear(f"begun with {changed}: maps may differ in their last digits")
-        job = Job(loaded, items, plan, out, means, classes)
-        if todo:
-            plan = calibrate(job, batch, todo, hear)
-            job = dataclasses.replace(job, plan=plan)
-        log("started", fingerprint=plan.fingerprint, engine=engine, shard=f"{shard[0]}/{shard[1]}", parts=len(mine),
-            there=len(own), pictures=plan.pictures, batch=plan.batch)  # fmt: skip
-        if own and not quiet:
-            console.print(f"{len(own)} of {len(mine)} parts are there already", style="bright_black")
-        total = sum(len(list(items.part(part))) for part in mine) if isinstance(items, ListDataset) else None
-        tell = ProgressReporter(console, total, before, quiet)
-        missed = set(todo) - set(found)
-
-        def news(done: PartResult) -> None:
-            log("part", **dataclasses.asdict(done))
-            tell(done)
-            missed.discard(done.part)
-
-        ended = "failed"
-        try:
-            with tell.running():
-                for done in engine_of(engine, actors)(job, todo, hear, tell.moved):
-                    news(done)
-            ended = "done"
-        except KeyboardInterrupt:
-            ended = "interrupted"
-            raise
-        except OSError as error:
-            if error.errno not in FULL:
-                raise UsageError(f"{out}: {(error.strerror or str(error)).lower()}; what is done stays done.") from None
-            raise UsageError(f"{out}: the disk is full. What is done stays done; make room, and start again.") from None
-        finally:
-            now = finished(out, plan)
-            for part in sorted(missed & set(now)):  # an interruption fell between its file and the news of it
-                news(PartResult(part, now[part]["pictures"], now[part]["failed"], seconds=None))
-            left, seconds = plan.parts - len(now), round(time.monotonic() - start, 3)
-            log("ended", how=ended, pictures=tell.pictures, failed=failed + tell.failed, left=left, seconds=seconds)
-            if ended == "interrupted" and not quiet:
-                text = f"{plan.parts - left} of {plan.parts} parts are done; the same command goes on."
-                console.print(text, style="bright_black")
-    return Outcome(tell.pictures, before, failed + tell.failed, plan.parts, left, seconds)
+    """Run a bulk job on `inputs` in the folder `out`, or resume it."""
+    return BulkJob(loaded, inputs, out, settings, execution, quiet=quiet).run()
 
 
-def check(engine: str, batch: int | None, part_size: int, means: Resources) -> None:
-    if engine not in ENGINES:
-        raise UnknownName("engine", engine, ENGINES)
-    for name, value, least in (("batch-size", batch, 1), ("part-size", part_size, 1), ("workers", means.workers, 0)):
-        if value is not None and value < least:
-            raise UsageError(f"--{name} {value}: give at least {least}.")
-
-
-def make_folder(out: Path) -> Path:
+def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out}: {(error.strerror or str(error)).lower()}.") from None
-    return out
 
 
-def class_of(loaded: LoadedModel, items: Dataset) -> LabelResolver:
-    has_folder_labels = isinstance(items, ListDataset) and items.has_folder_labels
-    return LabelResolver(items.labels, has_folder_labels=has_folder_labels, names=loaded.labels, count=count_classes(loaded.module))
+def storage_error(out: Path, error: OSError) -> UsageError:
+    """Return the error of a disk or network that is full or unavailable."""
+    if error.errno in DISK_FULL:
+        return UsageError(
+            f"{out}: the disk is full. Finished parts are kept; free space and run the same command again."
+        )
+    return UsageError(f"{out}: {(error.strerror or str(error)).lower()}. Finished parts are kept.")
+
+
+def make_label_resolver(loaded: LoadedModel, dataset: Dataset) -> LabelResolver:
+    has_folder_labels = isinstance(dataset, ListDataset) and dataset.has_folder_labels
+    return LabelResolver(
+        dataset.labels, has_folder_labels=has_folder_labels, names=loaded.labels, count=count_classes(loaded.module)
+    )

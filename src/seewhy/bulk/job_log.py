@@ -1,4 +1,4 @@
-"""What happens in a job: a line of JSON each in the run's folder, and a bar with rate and time left for people."""
+"""Progress of a job: an event log (JSON lines in the run folder) and a progress bar with rate and remaining time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,88 +17,87 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from seewhy.bulk.worker import PartResult
 from seewhy.terminal import printable
 
-SHOWN = 10  # problems
+MAX_PRINTED = 10  # failed images
+LINE_INTERVAL = 10.0  # seconds between lines of progress where there is no terminal
 
 
-class Log:
-    """Appends events to `log-I-of-N.jsonl`; a line that a crash cut short is the last of its start."""
+class EventLog:
+    """Appends events to `log-I-of-N.jsonl`. A line that a crash truncated is terminated before the next one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __call__(self, event: str, **data: Any) -> None:
+    def __call__(self, event: str, **fields: object) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, "event": event, "pid": os.getpid(), **data}, ensure_ascii=False, default=str)
+        record = {"time": now, "event": event, "pid": os.getpid(), **fields}
+        line = json.dumps(record, ensure_ascii=False, default=str)
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(("\n" if torn(self.path) else "") + line + "\n")
+                file.write(("\n" if ends_within_line(self.path) else "") + line + "\n")
         except OSError:
-            pass  # a full disk is reported where it stops the work
+            pass  # a full disk is reported by the part writer
 
 
-def torn(path: Path) -> bool:
-    """Whether a file ends in the middle of a line."""
+def ends_within_line(path: Path) -> bool:
+    """Return True if the last line of a file is not terminated."""
     with open(path, "rb") as file:
         return bool(file.seek(0, os.SEEK_END)) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
 
 
 class ProgressReporter:
-    """Tells people how far a job is: a bar on a terminal, else now and then a line; problems as they come."""
+    """Prints progress: a bar on a terminal, otherwise a line every ten seconds; and the first failed images."""
 
-    def __init__(self, console: Console, total: int | None, done: int, quiet: bool) -> None:
-        self.console, self.total, self.before, self.quiet = console, total, done, quiet
-        self.pictures = self.failed = self.shown = 0
-        self.within = 0  # pictures of parts that are not yet finished
-        self.start = self.said = time.monotonic()
+    def __init__(self, console: Console, total: int | None, finished_before: int, quiet: bool) -> None:
+        self.console, self.total, self.finished_before, self.quiet = console, total, finished_before, quiet
+        self.images = self.failed = self.printed = 0
+        self.in_progress = 0  # images of unfinished parts
+        self.start = self.last_line = time.monotonic()
         self.bar: Progress | None = None
 
-    def __call__(self, part: PartResult) -> None:
-        self.pictures += part.pictures
+    def add(self, part: PartResult) -> None:
+        """Count a finished part and print its failed images."""
+        self.images += part.images
         self.failed += part.failed
-        self.within = max(0, self.within - part.pictures)
+        self.in_progress = max(0, self.in_progress - part.images)
         if self.quiet:
             return
         for name, reason in part.problems:
-            self.shown += 1
-            if self.shown <= SHOWN:
+            self.printed += 1
+            if self.printed <= MAX_PRINTED:
                 self.console.print(f"[red]{escape(printable(name))}[/]: {escape(printable(reason))}", soft_wrap=True)
-            elif self.shown == SHOWN + 1:
-                self.console.print(
-                    "more that failed are in the rows: seewhy.read_run(RUN).failed", style="bright_black"
-                )
-        self.moved(0)
+            elif self.printed == MAX_PRINTED + 1:
+                self.console.print("more failed images: seewhy.read_run(RUN).failed", style="bright_black")
+        self.advance(0)
 
-    def moved(self, more: int) -> None:
-        """So many pictures more are explained, though their part is not finished."""
-        self.within += more
+    def advance(self, images: int) -> None:
+        """Count images of an unfinished part."""
+        self.in_progress += images
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.at, words=self.words())
-        elif self.quiet:
-            return
-        elif time.monotonic() - self.said > 10:
-            self.said = time.monotonic()
-            self.console.print(self.words(), style="bright_black", soft_wrap=True)
+            self.bar.update(self.task, completed=self.position, text=self.text())
+        elif not self.quiet and time.monotonic() - self.last_line > LINE_INTERVAL:
+            self.last_line = time.monotonic()
+            self.console.print(self.text(), style="bright_black", soft_wrap=True)
 
     @property
-    def at(self) -> int:
-        return self.before + self.pictures + self.within
+    def position(self) -> int:
+        return self.finished_before + self.images + self.in_progress
 
     @property
     def rate(self) -> float:
-        return (self.pictures + self.within) / max(time.monotonic() - self.start, 1e-9)
+        return (self.images + self.in_progress) / max(time.monotonic() - self.start, 1e-9)
 
-    def words(self) -> str:
-        """How far it is, how fast it goes, how long it will take.
+    def text(self) -> str:
+        """Return the position, the rate and the remaining time.
 
-        >>> ProgressReporter(Console(), 100, 0, quiet=True).words()
-        '0 of 100 pictures'
+        >>> ProgressReporter(Console(), 100, 0, quiet=True).text()
+        '0 of 100 images'
         """
-        at = self.at
-        text = f"{at:,} of {self.total:,} pictures" if self.total is not None else f"{at:,} pictures"
-        if self.pictures + self.within:
-            text += f", {self.rate:,.1f} a second"
-            if self.total is not None and self.total > at:
-                text += f", {span((self.total - at) / self.rate)} left"
+        position = self.position
+        text = f"{position:,} of {self.total:,} images" if self.total is not None else f"{position:,} images"
+        if self.images + self.in_progress:
+            text += f", {self.rate:,.1f} per second"
+            if self.total is not None and self.total > position:
+                text += f", {format_duration((self.total - position) / self.rate)} left"
         return text
 
     @contextmanager
@@ -107,20 +105,20 @@ class ProgressReporter:
         if self.quiet or not self.console.is_terminal:
             yield
             return
-        columns = (BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
+        columns = (BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as self.bar:
-            self.task = self.bar.add_task("", total=self.total, completed=self.before, words=self.words())
+            self.task = self.bar.add_task("", total=self.total, completed=self.finished_before, text=self.text())
             yield
 
 
-def span(seconds: float) -> str:
-    """A time in the two units that matter.
+def format_duration(seconds: float) -> str:
+    """Return a duration in its two largest units.
 
-    >>> span(7), span(312), span(7300), span(200000)
+    >>> format_duration(7), format_duration(312), format_duration(7300), format_duration(200000)
     ('7 s', '5 min 12 s', '2 h 1 min', '2 d 7 h')
     """
-    whole = round(seconds)
-    for unit, name, smaller, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit:
-            return f"{whole // unit} {name} {whole % unit // smaller} {small}"
-    return f"{whole} s"
+    rounded = round(seconds)
+    for unit, name, smaller, smaller_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if rounded >= unit:
+            return f"{rounded // unit} {name} {rounded % unit // smaller} {smaller_name}"
+    return f"{rounded} s"

@@ -1,4 +1,4 @@
-"""From labels as they were written to classes of a model."""
+"""From labels as written in a dataset to classes of a model."""
 
 from __future__ import annotations
 
@@ -9,48 +9,51 @@ from seewhy.targets import as_number, find_class
 
 
 class LabelResolver:
-    """The class that a label means: an index, a name of the model's, or, of folders one for each class, its place among them.
+    """Returns the class of a label: an index, a class name of the model, or the alphabetical position of a folder.
 
-    `notes` say what was inferred. A label that means no class stays a label.
+    Alphabetical order applies if no folder has the name of a class and there is one folder per class. A label without a class
+    resolves to None. `notes` list what was inferred.
     """
 
-    def __init__(self, labels: Sequence[str], *, grouped: bool, names: Sequence[str] | None, count: int | None) -> None:
+    def __init__(
+        self, labels: Sequence[str], *, has_folder_labels: bool, names: Sequence[str] | None, count: int | None
+    ) -> None:
         self.names, self.count = names, count or (len(names) if names else None)
         self.notes: list[str] = []
-        self.places: dict[str, int] = {}
-        self.known: dict[str, int | None] = {}
-        # What is surely no name is looked up here: an error that offers close names takes 10 ms for each label.
+        self.folder_classes: dict[str, int] = {}
+        self.cache: dict[str, int | None] = {}
+        # A quick test for labels that are not names: an error with close matches takes 10 ms per label.
         self.words = {word.strip().casefold() for name in names or () for word in (name, *name.split(","))}
-        strange = [label for label in labels if self(label) is None]
-        if not strange:
+        unknown = [label for label in labels if self(label) is None]
+        if not unknown:
             return
-        if grouped and len(strange) == len(labels) == self.count:
-            self.places = {label: place for place, label in enumerate(sorted(labels))}
-            first, last = sorted(labels)[0], sorted(labels)[-1]
-            self.known.clear()
+        if has_folder_labels and len(unknown) == len(labels) == self.count:
+            ordered = sorted(labels)
+            self.folder_classes = {label: index for index, label in enumerate(ordered)}
+            self.cache.clear()
             self.notes.append(
-                f"no folder has the name of a class, and there are as many: taken in alphabetical order ({first} is 0, "
-                f"{last} is {len(labels) - 1})"
+                "no folder has the name of a class, and there is one folder per class: assigned in alphabetical order "
+                f"({ordered[0]} is 0, {ordered[-1]} is {len(ordered) - 1})"
             )
         else:
-            several = ", ".join(repr(label) for label in strange[:3])
-            self.notes.append(f"{len(strange)} of {len(labels)} labels are no class of the model ({several})")
+            examples = ", ".join(repr(label) for label in unknown[:3])
+            self.notes.append(f"{len(unknown)} of {len(labels)} labels are not classes of the model ({examples})")
 
     def __call__(self, label: str | None) -> int | None:
-        """The class of a label, or None."""
+        """Return the class index of a label, or None."""
         if label is None:
             return None
-        if label not in self.known:
-            self.known[label] = self.places[label] if label in self.places else self.find(label)
-        return self.known[label]
+        if label not in self.cache:
+            self.cache[label] = self.folder_classes[label] if label in self.folder_classes else self.find(label)
+        return self.cache[label]
 
     def find(self, label: str) -> int | None:
-        given = as_number(label)
+        name = as_number(label)
         if self.count is None:
-            return given if isinstance(given, int) and given < 2**31 else None  # as its column holds it
-        if isinstance(given, str) and given.strip().casefold() not in self.words:
+            return name if isinstance(name, int) and name < 2**31 else None  # the column is int32
+        if isinstance(name, str) and name.strip().casefold() not in self.words:
             return None
         try:
-            return find_class(given, self.names, self.count)
+            return find_class(name, self.names, self.count)
         except UsageError:
             return None

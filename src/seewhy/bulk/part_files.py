@@ -1,7 +1,7 @@
-"""Part files that are there as a whole or not at all, and who may write them.
+"""Atomic part files, and the locks of the processes that write them.
 
-A part is written under a temporary name, brought to the disk, and renamed. Its name holds the fingerprint of the job, so
-that what is done is what has its name, whoever did it.
+A part is written under a temporary name, synced to disk, and renamed. Its name contains the fingerprint of the job, so a part
+is finished if and only if a file with its name exists.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,30 +21,29 @@ from pyarrow import parquet
 
 from seewhy.bulk.plan import Plan
 from seewhy.bulk.rows import SCHEMA
+from seewhy.bulk.settings import Shard
 from seewhy.errors import UsageError
 
-PATIENCE = 3.0  # seconds
-KEY, COUNTS = b"seewhy", b"seewhy.part"  # in the footer: the job, and what the part holds
+LOCK_TIMEOUT = 3.0  # seconds
+JOB_KEY, COUNTS_KEY = b"seewhy", b"seewhy.part"  # in the Parquet footer: the job, and the counts of the part
 LOCKS = "locks"
 SUFFIX = ".tmp"
-GROUP = 32 * 2**20  # bytes of a row group in memory
-Shard = tuple[int, int]  # i of n, from 0
+ROW_GROUP = 32 * 2**20  # bytes in memory
 
 
 def reached(step: str) -> None:
-    """Called where an interruption would be worst; does nothing. What tries interruptions puts itself here."""
+    """Do nothing. Tests replace this function to interrupt a job at a critical step."""
 
 
 class PartWriter:
-    """Writes one part: `write` tables, then leave the `with` block. On an exception nothing stays."""
+    """Writes one part: `write` tables, then leave the `with` block. After an exception no file remains."""
 
     def __init__(self, out: Path, name: str, footer: Mapping[str, Any]) -> None:
         self.final = out / name
         self.temporary = out / f".{name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-        self.schema = SCHEMA.with_metadata({KEY: json.dumps(footer, ensure_ascii=False, sort_keys=True).encode()})
-
-        self.pictures = self.failed = 0
-        self.waiting: list[pa.Table] = []
+        self.schema = SCHEMA.with_metadata({JOB_KEY: json.dumps(footer, ensure_ascii=False, sort_keys=True).encode()})
+        self.images = self.failed = 0
+        self.pending: list[pa.Table] = []
         self.writer: parquet.ParquetWriter | None = None
 
     def __enter__(self) -> PartWriter:
@@ -59,16 +57,16 @@ class PartWriter:
         return self
 
     def write(self, table: pa.Table) -> None:
-        """Keep rows, and write them where they make a row group: small ones cost more than what is in them."""
-        self.waiting.append(table)
-        if sum(some.nbytes for some in self.waiting) >= GROUP:
+        """Buffer rows until they fill a row group: the overhead of small row groups exceeds their content."""
+        self.pending.append(table)
+        if sum(one.nbytes for one in self.pending) >= ROW_GROUP:
             self.write_group()
 
     def write_group(self) -> None:
-        if self.waiting:
+        if self.pending:
             assert self.writer is not None
-            self.writer.write_table(pa.concat_tables(self.waiting).combine_chunks())
-            self.waiting = []
+            self.writer.write_table(pa.concat_tables(self.pending).combine_chunks())
+            self.pending = []
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
@@ -77,8 +75,8 @@ class PartWriter:
         try:
             self.write_group()
             assert self.writer is not None
-            counts = {"pictures": self.pictures, "failed": self.failed}
-            self.writer.add_key_value_metadata({COUNTS: json.dumps(counts)})
+            counts = {"images": self.images, "failed": self.failed}
+            self.writer.add_key_value_metadata({COUNTS_KEY: json.dumps(counts)})
             self.writer.close()
             self.file.flush()
             os.fsync(self.file.fileno())
@@ -90,21 +88,21 @@ class PartWriter:
             self.drop()
             raise
         reached("after rename")
-        keep_name(self.final.parent)
+        sync_folder(self.final.parent)
 
     def drop(self) -> None:
-        """Leave nothing."""
+        """Remove the temporary file."""
         if self.writer is not None:
-            with suppress(Exception):  # it wants to write its end even now, and the disk may be full
+            with suppress(Exception):  # close() writes the footer, and the disk may be full
                 self.writer.close()
-            self.writer.is_open = False  # or it tries once more when it is forgotten
+            self.writer.is_open = False  # otherwise the destructor calls close() again
         with suppress(OSError):
             self.file.close()
         self.temporary.unlink(missing_ok=True)
 
 
-def keep_name(folder: Path) -> None:
-    """Bring a folder's new names to the disk, where the system can."""
+def sync_folder(folder: Path) -> None:
+    """Sync the entries of a folder to disk, on systems that support it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -113,74 +111,58 @@ def keep_name(folder: Path) -> None:
             os.close(handle)
 
 
-def finished(out: Path, plan: Plan) -> dict[int, dict[str, int]]:
-    """The parts that are there, each with how many `pictures` it holds and how many `failed`.
-
-    One that cannot be read is none: it is written again.
-    """
+def finished_parts(out: Path, plan: Plan) -> dict[int, dict[str, int]]:
+    """Return the finished parts with their counts, `images` and `failed`. An unreadable file counts as unfinished."""
     names = {plan.part_name(part): part for part in range(plan.parts)}
-    found = {names[name]: counts(out / name) for name in sorted(os.listdir(out)) if name in names}
-    return {part: known for part, known in found.items() if known is not None}
+    counts = {names[name]: read_counts(out / name) for name in sorted(os.listdir(out)) if name in names}
+    return {part: count for part, count in counts.items() if count is not None}
 
 
-def counts(path: Path) -> dict[str, int] | None:
+def read_counts(path: Path) -> dict[str, int] | None:
     try:
-        return dict(json.loads(parquet.read_metadata(path).metadata[COUNTS]))
+        return dict(json.loads(parquet.read_metadata(path).metadata[COUNTS_KEY]))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
         return None
 
 
-def sweep(out: Path, plan: Plan, parts: Sequence[int]) -> None:
-    """Remove what interrupted writers of these parts left behind."""
-    mine = {plan.part_name(part) for part in parts}
+def remove_temporary_files(out: Path, plan: Plan, parts: Sequence[int]) -> None:
+    """Remove the files of interrupted writers of these parts."""
+    names = {plan.part_name(part) for part in parts}
     for name in os.listdir(out):
-        if name.endswith(SUFFIX) and name.startswith(".part-") and name[1:].rsplit(".", 2)[0] in mine:
+        if name.endswith(SUFFIX) and name.startswith(".part-") and name[1:].rsplit(".", 2)[0] in names:
             (out / name).unlink(missing_ok=True)
 
 
-def share_of(parts: int, shard: Shard) -> list[int]:
-    """The parts that a shard does: each n-th."""
+def parts_of_shard(parts: int, shard: Shard) -> list[int]:
+    """Return the parts of a shard: every n-th."""
     return list(range(shard[0], parts, shard[1]))
-
-
-def read_shard(text: str) -> Shard:
-    """A shard as it is written, "0/4" to "3/4".
-
-    >>> read_shard("3/4")
-    (3, 4)
-    """
-    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
-    if match is None or not int(match[1]) < int(match[2]):
-        raise UsageError(f"--shard {text}: say i/n, with i from 0 to n-1: 0/4, 1/4, 2/4 and 3/4.")
-    return int(match[1]), int(match[2])
 
 
 @contextmanager
 def locked(out: Path, shard: Shard) -> Iterator[None]:
-    """Hold a shard of a run. The system lets go of it when the process ends, however it ends.
+    """Hold the lock of a shard. The operating system releases it when the process ends, even after SIGKILL.
 
-    Raises UsageError where another process holds it, or holds a share of another division.
+    Raises UsageError if another process holds it, or holds a shard of another division.
     """
     folder = out / LOCKS
     folder.mkdir(parents=True, exist_ok=True)
-    own = f"{shard[0]}-of-{shard[1]}.lock"
+    name = f"{shard[0]}-of-{shard[1]}.lock"
     with ExitStack() as stack:
-        take(stack, folder / own, f"{out} is being written by another process (shard {shard[0]}/{shard[1]}).")
+        acquire(stack, folder / name, f"{out} is being written by another process (shard {shard[0]}/{shard[1]}).")
         for other in sorted(os.listdir(folder)):
             if not other.endswith(f"-of-{shard[1]}.lock"):
                 division = other.removesuffix(".lock").replace("-of-", "/")
-                with ExitStack() as brief:  # only to see that nobody holds it
-                    take(
-                        brief, folder / other, f"{out} is being written as shard {division}; divide it in the same way."
-                    )
+                with ExitStack() as released_at_once:  # only checks that no process holds it
+                    message = f"{out} is being written as shard {division}; use the same number of shards."
+                    acquire(released_at_once, folder / other, message)
         reached("lock taken")
         yield
 
 
-def take(stack: ExitStack, path: Path, refusal: str) -> None:
-    # A moment's patience: others that start now look at this lock, too, and let go of it at once.
-    lock = FileLock(path, timeout=PATIENCE, poll_interval=0.01 + random.random() / 50)
+def acquire(stack: ExitStack, path: Path, message: str) -> None:
+    # Retry for a moment: another shard that starts now may hold this lock while it checks it.
+    lock = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.01 + random.random() / 50)
     try:
         stack.enter_context(lock)
     except Timeout:
-        raise UsageError(f"{refusal} Wait for it, or stop it.") from None
+        raise UsageError(f"{message} Wait for it, or stop it.") from None

@@ -1,4 +1,4 @@
-"""One part after the other, from pictures to a part file: what every engine does, on whatever machine."""
+"""Write part files one after the other: the work that every engine runs, on any machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pyarrow.compute as pc
 
-from seewhy.bulk.batches import BatchExplainer, Hear, ignore
+from seewhy.bulk.batch_explainer import BatchExplainer, Log, ignore
 from seewhy.bulk.dataset import Item, PartSource
 from seewhy.bulk.decoding import AHEAD, DecodedImage, Reader
 from seewhy.bulk.label_resolver import LabelResolver
@@ -22,28 +22,30 @@ from seewhy.bulk.rows import BatchItem
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.provenance import package_versions
 
-MOST_PROBLEMS = 20  # of a part, to be shown
+MAX_PROBLEMS = 20  # per part, for the terminal and the log
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job may use; its rows do not depend on it. `workers` processes read pictures (0: a thread; None: what the engine
-    finds fitting), `memory` is in bytes."""
+    """What a job may use. The rows do not depend on it.
+
+    `workers` is the number of decoder processes (0: a thread; None: the engine decides), `memory` is in megabytes.
+    """
 
     workers: int | None = None
-    memory: int = 256 * 2**20
+    memory: float = 256
 
 
 @dataclass(frozen=True)
 class PartResult:
-    """A part that is finished: its number, how many pictures it holds, how many of them failed, the first of these.
+    """A finished part: its number, its images, and how many failed. `problems` are (id, error) of the first failed images.
 
-    `seconds` is None where only its file is known.
+    `seconds` is None if only the file is known.
     """
 
     part: int
-    pictures: int
+    images: int
     failed: int
     seconds: float | None
     problems: tuple[tuple[str, str], ...] = field(default=())
@@ -51,26 +53,31 @@ class PartResult:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """All that it takes to write any part: the model, the pictures, the plan, the run's folder, what may be used."""
+    """Everything needed to write a part: the model, the images, the plan, the run folder, the resources."""
 
     loaded: LoadedModel
-    items: PartSource
+    source: PartSource
     plan: Plan
     out: Path
-    means: Resources
-    classes: LabelResolver
+    resources: Resources
+    resolve_label: LabelResolver
 
 
 class Worker:
-    """Writes parts of a job with one model; `tick` is told how many pictures more are explained."""
+    """Writes parts of a job with one model. `on_progress` receives the number of images after each batch."""
 
-    def __init__(self, job: Job, hear: Hear = ignore, tick: Callable[[int], None] | None = None) -> None:
-        self.job, self.tick = job, tick
-        settings = dict(size=job.plan.batch, memory=job.means.memory)
-        self.batches = BatchExplainer(job.loaded, job.plan.concrete, hear=hear, **settings)
-        self.batches.proved = bool(job.plan.methods)  # a picture was explained before the first part was begun
-        self.workers = 1 if job.means.workers is None else job.means.workers
-        self.reader = Reader(job.loaded.preprocess, workers=self.workers, max_pixels=job.plan.questions.max_pixels)
+    def __init__(self, job: Job, log: Log = ignore, on_progress: Callable[[int], None] | None = None) -> None:
+        self.job, self.on_progress = job, on_progress
+        self.explainer = BatchExplainer(
+            job.loaded,
+            job.plan.resolved_settings,
+            batch_size=job.plan.batch_size,
+            memory=job.resources.memory,
+            is_validated=bool(job.plan.methods),  # calibration explained an image
+            log=log,
+        )
+        self.workers = 1 if job.resources.workers is None else job.resources.workers
+        self.reader = Reader(job.loaded.preprocess, workers=self.workers, max_pixels=job.plan.settings.max_pixels)
 
     def __enter__(self) -> Worker:
         return self
@@ -79,52 +86,53 @@ class Worker:
         self.reader.stop()
 
     def run(self, parts: Iterable[int]) -> Iterator[PartResult]:
-        """Write the parts in this order; what comes after a part is read while it is explained."""
-        source = ((part, item) for part in parts for item in self.tagged(part))
-        stream = self.reader.stream(source, AHEAD * self.job.plan.batch + self.workers)
+        """Write the parts in this order. Images of the next part are decoded while a part is explained."""
+        tagged_items = ((part, item) for part in parts for item in self.items(part))
+        stream = self.reader.stream(tagged_items, AHEAD * self.job.plan.batch_size + self.workers)
         start = time.monotonic()
-        for part, found in groupby(stream, key=lambda tagged: tagged[0]):
-            yield self.write(part, (read for _, read in found if read.item.id), start)
+        for part, tagged_images in groupby(stream, key=lambda tagged: tagged[0]):
+            yield self.write(part, (image for _, image in tagged_images if image.item.id), start)
             start = time.monotonic()
 
-    def tagged(self, part: int) -> Iterator[Item]:
-        """The items of a part; of an empty one (a tar file without pictures) one without a name, so that it is written too."""
-        empty = True
-        for item in self.job.items.part(part):
-            empty = False
+    def items(self, part: int) -> Iterator[Item]:
+        """Yield the items of a part. An empty part (a tar file without images) yields one without id, so it gets a file."""
+        is_empty = True
+        for item in self.job.source.part(part):
+            is_empty = False
             yield item
-        if empty:
+        if is_empty:
             yield Item("", "", error="empty")
 
-    def write(self, part: int, reads: Iterable[DecodedImage], start: float) -> PartResult:
-        """Write one part: its pictures in the batches in which they come, whatever happens to some of them."""
+    def write(self, part: int, images: Iterable[DecodedImage], start: float) -> PartResult:
+        """Write the file of one part. Failed images become rows with an error."""
         problems: list[tuple[str, str]] = []
         with ExitStack() as stack:
             writer = stack.enter_context(PartWriter(self.job.out, self.job.plan.part_name(part), self.footer(part)))
-            for some in batched(enumerate(reads), self.job.plan.batch):
-                table = self.batches.rows(
-                    [BatchItem(place, read, self.job.classes(read.item.label)) for place, read in some]
-                )
+            for batch in batched(enumerate(images), self.job.plan.batch_size):
+                items = [
+                    BatchItem(position, image, self.job.resolve_label(image.item.label)) for position, image in batch
+                ]
+                table = self.explainer.rows(items)
                 writer.write(table)
                 failed = table.filter(pc.is_valid(table["error"])).select(["id", "error"]).to_pylist()
-                writer.pictures += len(some)
-                if self.tick is not None:
-                    self.tick(len(some))
+                writer.images += len(items)
                 writer.failed += len(failed)
-                problems += [(row["id"], row["error"]) for row in failed[: MOST_PROBLEMS - len(problems)]]
-        return PartResult(part, writer.pictures, writer.failed, time.monotonic() - start, tuple(problems))
+                if self.on_progress is not None:
+                    self.on_progress(len(items))
+                problems += [(row["id"], row["error"]) for row in failed[: MAX_PROBLEMS - len(problems)]]
+        return PartResult(part, writer.images, writer.failed, time.monotonic() - start, tuple(problems))
 
     def footer(self, part: int) -> dict[str, Any]:
-        """What stands at the end of a part file: the job, and the versions that wrote it."""
+        """Return the metadata of a part file: the job, and the package versions that wrote it."""
         return {**self.job.plan.to_dict(), "part": part, "versions": package_versions()}
 
 
 def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
-    """Lists of `size`, and of the rest.
+    """Yield lists of `size` values; the last one may be shorter.
 
     >>> list(batched("abc", 2))
     [['a', 'b'], ['c']]
     """
     source = iter(values)
-    while some := list(islice(source, size)):
-        yield some
+    while batch := list(islice(source, size)):
+        yield batch
