@@ -1,4 +1,4 @@
-"""Questions beyond one class: regions, boxes, contrasts, probabilities, texts, sums; each against its formula by hand."""
+"""Targets beyond one class: regions, boxes, contrasts, probabilities, texts and sums, each compared with its formula."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from seewhy.targets import (
     TopScore,
     as_targets,
 )
-from seewhy.targets.dense import sampled
+from seewhy.targets.dense import sample_mask
 
 LABELS = ["background", "cat", "dog"]
 SCORES = torch.tensor([[1.0, 3.0, -2.0], [0.5, -1.0, 4.0]])
 
 
-def asked(target: Target, output: Any, labels: Any = LABELS) -> Any:
+def resolve(target: Target, output: Any, labels: Any = LABELS) -> Any:
     return target.resolve(output, labels)
 
 
@@ -64,55 +64,55 @@ def asked(target: Target, output: Any, labels: Any = LABELS) -> Any:
     ],
     ids=str,
 )
-def test_numbers_from_class_scores(target: Target, expected: Tensor) -> None:
-    found = asked(target, SCORES)
-    torch.testing.assert_close(found.scores, expected)
-    # asked of variants of the second picture, and of both pictures again
+def test_scores_computed_from_class_scores(target: Target, expected: Tensor) -> None:
+    resolved = resolve(target, SCORES)
+    torch.testing.assert_close(resolved.scores, expected)
+    # rescored on variants of the second image, and on both images
     variants = SCORES[1] + torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    rows = [asked(target, row[None].repeat(2, 1)).scores[1] for row in variants]
-    torch.testing.assert_close(found.for_image(variants, 1, 4).scores, torch.stack(rows))
-    torch.testing.assert_close(found.for_variants(SCORES * 2).scores, asked(target, SCORES * 2).scores)
+    rows = [resolve(target, row[None].repeat(2, 1)).scores[1] for row in variants]
+    torch.testing.assert_close(resolved.for_image(variants, 1, 4).scores, torch.stack(rows))
+    torch.testing.assert_close(resolved.for_variants(SCORES * 2).scores, resolve(target, SCORES * 2).scores)
 
 
-def test_one_logit_is_binary_and_one_number_a_regression() -> None:
+def test_a_single_logit_is_binary_and_a_single_number_a_regression() -> None:
     logit = torch.tensor([[0.5], [-2.0]])
-    torch.testing.assert_close(asked(ClassProbability(0), logit, None).scores, logit.sigmoid()[:, 0])
-    torch.testing.assert_close(asked(ClassLogProbability(0), logit, None).scores, logit.sigmoid()[:, 0].log())
-    assert asked(OutputScore(), logit[:, 0], None).scores.tolist() == [0.5, -2.0]
-    assert asked(TopScore(), logit, ["tumour"]).name == "tumour"
+    torch.testing.assert_close(resolve(ClassProbability(0), logit, None).scores, logit.sigmoid()[:, 0])
+    torch.testing.assert_close(resolve(ClassLogProbability(0), logit, None).scores, logit.sigmoid()[:, 0].log())
+    assert resolve(OutputScore(), logit[:, 0], None).scores.tolist() == [0.5, -2.0]
+    assert resolve(TopScore(), logit, ["tumour"]).name == "tumour"
 
 
 def test_names_and_keys_are_short() -> None:
-    found = asked(Contrast("cat", ["dog", 0]), SCORES)
-    assert (found.key, found.name) == ("1-2-0", "cat rather than dog or background")
-    found = asked(0.5 * ClassScore("cat") - ClassScore("dog"), SCORES)
-    assert (found.key, found.name) == ("0.5*1-2", "0.5 cat − dog")
-    assert asked(ClassProbability("cat"), SCORES).key == "probability_1"
+    resolved = resolve(Contrast("cat", ["dog", 0]), SCORES)
+    assert (resolved.key, resolved.name) == ("1-2-0", "cat rather than dog or background")
+    resolved = resolve(0.5 * ClassScore("cat") - ClassScore("dog"), SCORES)
+    assert (resolved.key, resolved.name) == ("0.5*1-2", "0.5 cat − dog")
+    assert resolve(ClassProbability("cat"), SCORES).key == "probability_1"
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         (Contrast("cat", [1]), "compared with itself"),
-        (Contrast("cat", []), "needs something to compare with"),
-        (OutputScore(3), "gives 3 numbers"),
+        (Contrast("cat", []), "nothing to compare with"),
+        (OutputScore(3), "returns 3 numbers"),
         (TopScore(4), "3 classes"),
         (ClassScore(2.5), "not float"),  # type: ignore[arg-type]
         (RegionScore("cat"), "not class scores on a grid"),
-        (BoxScore((0, 0, 1, 1)), "does not say where its boxes are"),
+        (BoxScore((0, 0, 1, 1)), "the format of the output"),
         (TextScore("a cat"), "text encoder"),
-        (Similarity("other.jpg"), "read by explain"),
-        (Similarity(torch.zeros(1, 3)), "give \\(D,\\)"),
+        (Similarity("other.jpg"), "only explain"),
+        (Similarity(torch.zeros(1, 3)), "pass \\(D,\\)"),
         (Similarity(torch.zeros(5)), "has 3 numbers, and the vector 5"),
     ],
     ids=str,
 )
-def test_what_class_scores_cannot_answer(target: Target, message: str) -> None:
+def test_targets_that_class_scores_do_not_contain(target: Target, message: str) -> None:
     with pytest.raises(TargetError, match=message):
-        asked(target, SCORES)
+        resolve(target, SCORES)
 
 
-def test_adding_something_else() -> None:
+def test_only_targets_can_be_added() -> None:
     with pytest.raises(TargetError, match="only targets can be added"):
         ClassScore(1) + 5  # type: ignore[operator]
     assert isinstance(ClassScore(1) + ClassScore(2), Combined)
@@ -123,7 +123,7 @@ def test_adding_something_else() -> None:
 
 @pytest.fixture
 def dense() -> Tensor:
-    """(2, 3 classes, 4, 6): in the first picture the cat wins on the left half; in the second in one cell."""
+    """(2, 3 classes, 4, 6): in the first image the cat wins on the left half, in the second in one cell."""
     scores = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(1)) * 0.1
     scores[:, 0] += 1
     scores[0, 1, :, :3] += 3
@@ -134,25 +134,25 @@ def dense() -> Tensor:
 def test_a_class_where_it_wins(dense: Tensor) -> None:
     expected = torch.stack([dense[0, 1, :, :3].sum(), dense[1, 1, 2, 4]])
     for target in (RegionScore("cat"), ClassScore("cat"), TopScore(1)):
-        found = asked(target, {"out": dense})
-        assert found.name == "cat" and found.dense and found.key == "1"
-        torch.testing.assert_close(found.scores, expected)
-    assert "12 cells" in asked(RegionScore("cat"), dense[:1]).notes[0]
-    # of other outputs the same cells count, wherever the class wins there
-    torch.testing.assert_close(found.for_image(-dense[:1].repeat(3, 1, 1, 1), 0, 3).scores, -expected[:1].repeat(3))
+        resolved = resolve(target, {"out": dense})
+        assert resolved.name == "cat" and resolved.has_location and resolved.key == "1"
+        torch.testing.assert_close(resolved.scores, expected)
+    assert "12 cells" in resolve(RegionScore("cat"), dense[:1]).notes[0]
+    # other outputs are scored over the same cells, wherever the class wins there
+    torch.testing.assert_close(resolved.for_image(-dense[:1].repeat(3, 1, 1, 1), 0, 3).scores, -expected[:1].repeat(3))
     bigger = nn.functional.interpolate(dense, scale_factor=2, mode="nearest")
-    torch.testing.assert_close(found.for_variants(bigger).scores, 4 * expected)
+    torch.testing.assert_close(resolved.for_variants(bigger).scores, 4 * expected)
 
 
 def test_one_class_wins_where_its_logit_is_positive() -> None:
     scores = torch.tensor([[[[1.0, -1.0], [2.0, -3.0]]]])
-    assert asked(RegionScore(0), scores, None).scores.tolist() == [3.0]
+    assert resolve(RegionScore(0), scores, None).scores.tolist() == [3.0]
 
 
-def test_points_and_masks_lie_in_the_photo(dense: Tensor) -> None:
-    # the network saw columns 100 to 400 and rows 0 to 200 of a photo of 200 x 500 pixels
+def test_points_and_masks_are_in_photo_pixels(dense: Tensor) -> None:
+    # the model received columns 100 to 400 and rows 0 to 200 of a photo of 200 x 500 pixels
     view = View((200, 500), (40, 60), (100.0, 0.0, 400.0, 200.0))
-    around = TargetContext(size=(40, 60), views=[view, view])
+    context = TargetContext(size=(40, 60), views=[view, view])
     mask = np.zeros((200, 500), bool)
     mask[100:200, 350:500] = True  # rows 2, 3 and column 5 of the grid
     for target, expected in (
@@ -162,39 +162,39 @@ def test_points_and_masks_lie_in_the_photo(dense: Tensor) -> None:
         (RegionScore("cat", where=torch.from_numpy(mask)), dense[:, 1, 2:, 5].sum(1)),
         (RegionScore("cat", where=tuple(np.array([110, 60]))), dense[:, 1, 1, 0]),
     ):
-        torch.testing.assert_close(asked(target.bind(around), dense).scores, expected)
+        torch.testing.assert_close(resolve(target.bind(context), dense).scores, expected)
     plain = TargetContext(size=(40, 60))
-    torch.testing.assert_close(asked(RegionScore(1, where=(5, 15)).bind(plain), dense).scores, dense[:, 1, 1, 0])
+    torch.testing.assert_close(resolve(RegionScore(1, where=(5, 15)).bind(plain), dense).scores, dense[:, 1, 1, 0])
     each = torch.zeros(2, 4, 6, dtype=torch.bool)
     each[0, 0, 0] = each[1, 3, 5] = True
     expected = torch.stack([dense[0, 1, 0, 0], dense[1, 1, 3, 5]])
-    torch.testing.assert_close(asked(RegionScore(1, where=each).bind(plain), dense).scores, expected)
+    torch.testing.assert_close(resolve(RegionScore(1, where=each).bind(plain), dense).scores, expected)
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (RegionScore("dog"), "dog wins in no cell in picture 0; there are"),
-        (RegionScore("cat", where=(-5, 3)), "lies outside of what the network saw"),
-        (RegionScore("cat", where=(1, 2, 3)), "give 2 numbers"),
-        (RegionScore("cat", where=(1, math.nan)), "give 2 numbers"),
+        (RegionScore("dog"), "dog wins in no cell in image 0; classes that win"),
+        (RegionScore("cat", where=(-5, 3)), "is outside the part that the model received"),
+        (RegionScore("cat", where=(1, 2, 3)), "pass 2 finite numbers"),
+        (RegionScore("cat", where=(1, math.nan)), "pass 2 finite numbers"),
         (RegionScore("cat", where=np.ones((8, 12), bool)), "the mask is (8, 12), and the input (40, 60)"),
         (RegionScore("cat", where=np.zeros((4, 6), bool)), "no cell of the output lies in the region"),
-        (RegionScore("cat", where=np.ones((3, 4, 6), bool)), "3 masks for 2 pictures"),
+        (RegionScore("cat", where=np.ones((3, 4, 6), bool)), "3 masks for 2 images"),
         (RegionScore("cat", where=np.ones(4, bool)), "a mask of shape"),
         (TopScore(3), "classes win in any cell"),
     ],
     ids=str,
 )
-def test_regions_that_do_not_exist(target: Target, message: str, dense: Tensor) -> None:
+def test_invalid_regions(target: Target, message: str, dense: Tensor) -> None:
     with pytest.raises(TargetError, match=re.escape(message)):
-        asked(target.bind(TargetContext(size=(40, 60))), dense)
+        resolve(target.bind(TargetContext(size=(40, 60))), dense)
 
 
 def test_a_mask_of_another_size_than_the_photo(dense: Tensor) -> None:
     view = View((200, 500), (40, 60), (0.0, 0.0, 500.0, 200.0))
     with pytest.raises(TargetError, match="the mask is \\(4, 6\\), and the photo 200 x 500"):
-        asked(RegionScore(1, where=np.ones((4, 6), bool)).bind(TargetContext((40, 60), [view, view])), dense)
+        resolve(RegionScore(1, where=np.ones((4, 6), bool)).bind(TargetContext((40, 60), [view, view])), dense)
     with pytest.raises(UnknownName, match="predicted"):
         RegionScore(1, where="predcited")  # type: ignore[arg-type]
 
@@ -203,29 +203,29 @@ def test_different_classes_on_top(dense: Tensor) -> None:
     dense[1, 2, :, :5] += 9
     expected = torch.stack([dense[0, 1, :, :3].sum(), dense[1, 2, :, :5].sum()])
     for target in (TopScore(1), ClassScore(torch.tensor([1, 2])), RegionScore(torch.tensor([1, 2]))):
-        found = asked(target, dense)
-        torch.testing.assert_close(found.scores, expected)
+        resolved = resolve(target, dense)
+        torch.testing.assert_close(resolved.scores, expected)
         torch.testing.assert_close(
-            found.for_image(dense[1:].repeat(3, 1, 1, 1) / 2, 1, 3).scores, expected[1:].repeat(3) / 2
+            resolved.for_image(dense[1:].repeat(3, 1, 1, 1) / 2, 1, 3).scores, expected[1:].repeat(3) / 2
         )
-    assert asked(TopScore(1), dense).key == "top1" and "'top1'" in asked(TopScore(1), dense).notes[0]
+    assert resolve(TopScore(1), dense).key == "top1" and "'top1'" in resolve(TopScore(1), dense).notes[0]
 
 
 def test_a_contrast_of_classes_is_over_the_same_cells(dense: Tensor) -> None:
     cells = dense[0, :, :, :3].sum((1, 2))  # where the cat wins; the dog wins nowhere
     for target, against in ((ClassScore("cat"), "dog"), (TopScore(1), ["dog"]), (RegionScore("cat"), [ClassScore(2)])):
-        found = asked(Contrast(target, against), dense[:1])
-        torch.testing.assert_close(found.scores, (cells[1] - cells[2])[None])
-        assert found.key == "1-2" and found.name == "cat rather than dog" and found.dense
-        assert any("'dog' is asked over the same cells" in note for note in found.notes)
+        resolved = resolve(Contrast(target, against), dense[:1])
+        torch.testing.assert_close(resolved.scores, (cells[1] - cells[2])[None])
+        assert resolved.key == "1-2" and resolved.name == "cat rather than dog" and resolved.has_location
+        assert any("'dog' is summed over the same cells" in note for note in resolved.notes)
     with pytest.raises(TargetError, match="compared with itself"):
-        asked(Contrast("cat", "cat"), dense[:1])
+        resolve(Contrast("cat", "cat"), dense[:1])
 
 
-def test_one_cell_is_no_dense_output() -> None:
+def test_an_output_of_one_cell_is_not_dense() -> None:
     output = SCORES[:, :, None, None]
-    found = asked(ClassScore("dog"), output)
-    assert not found.dense and found.scores.tolist() == SCORES[:, 2].tolist() and not found.notes
+    resolved = resolve(ClassScore("dog"), output)
+    assert not resolved.has_location and resolved.scores.tolist() == SCORES[:, 2].tolist() and not resolved.notes
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1)).eval()
     e = seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=4, layers="0")
@@ -234,13 +234,13 @@ def test_one_cell_is_no_dense_output() -> None:
     assert torch.equal(e.map(), seewhy.explain(flat, e.inputs, targets=4, layers="0").map())
 
 
-def test_a_mask_is_read_at_the_centres_of_cells() -> None:
+def test_a_mask_is_sampled_at_cell_centers() -> None:
     mask = torch.rand(50, 70, generator=torch.Generator().manual_seed(2)) > 0.5
-    found = sampled(mask, [(-10.0, 40.0), (5.0, 65.0)], [5, 6])
+    resolved = sample_mask(mask, [(-10.0, 40.0), (5.0, 65.0)], [5, 6])
     for row in range(5):
         for column in range(6):
             y, x = -10 + (row + 0.5) * 10, 5 + (column + 0.5) * 10
-            assert bool(found[row, column]) == (y >= 0 and bool(mask[int(y), int(x)]))
+            assert bool(resolved[row, column]) == (y >= 0 and bool(mask[int(y), int(x)]))
 
 
 # Boxes
@@ -255,27 +255,27 @@ def decoded(output: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_a_box_of_a_class_and_its_edges() -> None:
     output = CHANCES[None].clone().requires_grad_()
-    found = asked(BoxScore((10, 10, 30, 30), "cat", decode=decoded), output)
-    assert found.scores.tolist() == pytest.approx([0.9]) and found.dense
-    assert "cat 0.9 at (12, 10, 30, 32)" in found.notes[0]
-    (gradient,) = torch.autograd.grad(found.scores.sum(), output)
+    resolved = resolve(BoxScore((10, 10, 30, 30), "cat", decode=decoded), output)
+    assert resolved.scores.tolist() == pytest.approx([0.9]) and resolved.has_location
+    assert "cat 0.9 at (12, 10, 30, 32)" in resolved.notes[0]
+    (gradient,) = torch.autograd.grad(resolved.scores.sum(), output)
     assert gradient.nonzero().tolist() == [[0, 1, 1]]
-    assert asked(BoxScore((50, 50, 70, 90), decode=decoded), output).name.startswith("dog")
-    edge = asked(BoxScore((10, 10, 30, 30), "cat", part="bottom", decode=decoded), output)
+    assert resolve(BoxScore((50, 50, 70, 90), decode=decoded), output).name.startswith("dog")
+    edge = resolve(BoxScore((10, 10, 30, 30), "cat", part="bottom", decode=decoded), output)
     assert edge.scores.tolist() == [32.0] and edge.name.startswith("bottom of cat")
     # the candidate stays, even where another has become better
-    assert found.for_image(1 - output.repeat(3, 1, 1), 0, 3).scores.tolist() == pytest.approx([0.1] * 3)
+    assert resolved.for_image(1 - output.repeat(3, 1, 1), 0, 3).scores.tolist() == pytest.approx([0.1] * 3)
 
 
-def test_boxes_are_given_in_the_photo() -> None:
+def test_boxes_are_in_photo_pixels() -> None:
     view = View((400, 400), (100, 100), (100.0, 0.0, 300.0, 200.0))
     target = BoxScore((120, 20, 160, 60), decode=decoded).bind(TargetContext((100, 100), [view]))
     assert target.in_input(0).tolist() == [10, 10, 30, 30]  # type: ignore[attr-defined]
-    assert asked(target, CHANCES[None]).scores.tolist() == pytest.approx([0.9])
+    assert resolve(target, CHANCES[None]).scores.tolist() == pytest.approx([0.9])
 
 
 def as_lists(scores: Tensor, boxes: Tensor = BOXES) -> list[dict[str, Tensor]]:
-    """torchvision's form: for each picture the kept boxes, best first."""
+    """The format of torchvision: per image the boxes after non-maximum suppression, best first."""
     best, labels = scores.max(2)
     order = best.argsort(dim=1, descending=True)
     return [
@@ -304,64 +304,66 @@ def as_yolo8(chances: Tensor) -> Tensor:
     ("make", "decode"),
     [(as_lists, None), (as_yolo5, "yolov5"), (as_yolo8, "yolov8")],
 )
-def test_forms_of_detectors(make: Callable[[Tensor], Any], decode: str | None) -> None:
+def test_detector_formats(make: Callable[[Tensor], Any], decode: str | None) -> None:
     output = CHANCES[None]
     for classes, expected in (("cat", 0.9), (None, 0.9)):
         target = BoxScore((10, 10, 30, 30), classes, decode=decode).bind(TargetContext((100, 100)))
-        found = asked(target, make(output))
-        assert found.scores.tolist() == pytest.approx([expected]), classes
+        resolved = resolve(target, make(output))
+        assert resolved.scores.tolist() == pytest.approx([expected]), classes
     variants = torch.stack([CHANCES * 0.5, CHANCES * 0.25])
-    assert found.for_image(make(variants), 0, 2).scores.tolist() == pytest.approx([0.45, 0.225])
+    assert resolved.for_image(make(variants), 0, 2).scores.tolist() == pytest.approx([0.45, 0.225])
 
 
 def detr(logits: Tensor) -> dict[str, Tensor]:
-    """The same boxes with logits as they are, (1, 4, K)."""
+    """The same boxes with these logits, (1, 4, K)."""
     return {"logits": logits[None], "pred_boxes": as_detr(CHANCES[None])["pred_boxes"]}
 
 
-def test_nothing_is_no_class_of_a_detr() -> None:
+def test_the_no_object_class_of_a_detr_is_not_a_class() -> None:
     logits = torch.tensor([[0.0, 2, -1, 5], [0, 1, -1, 0], [0, 0, 3, 0], [0, 0, 0, 9]])  # the last: nothing
     box = BoxScore((10, 10, 30, 30)).bind(TargetContext((100, 100)))
-    found = asked(box, detr(logits))  # the second candidate, whose probability is higher
-    assert found.name.startswith("cat") and found.scores.tolist() == [1.0]
-    assert "its last logit was taken to stand for 'nothing'" in found.notes[1]
-    assert asked(TopScore(1), detr(logits)).name == "dog" and asked(ClassScore("cat"), detr(logits)).scores.item() == 1
-    assert "as there are no labels to count" in asked(box, detr(logits), None).notes[1]
+    resolved = resolve(box, detr(logits))  # the second candidate, whose probability is higher
+    assert resolved.name.startswith("cat") and resolved.scores.tolist() == [1.0]
+    assert "the last logit is read as 'no object'" in resolved.notes[1]
+    assert (
+        resolve(TopScore(1), detr(logits)).name == "dog" and resolve(ClassScore("cat"), detr(logits)).scores.item() == 1
+    )
+    assert "because there are no labels to count" in resolve(box, detr(logits), None).notes[1]
     with pytest.raises(TargetError, match=r"the best are dog 3 at .*; cat 1 at .*; cat 2 at"):
-        asked(BoxScore((80, 0, 99, 5)).bind(TargetContext((100, 100))), detr(logits))
+        resolve(BoxScore((80, 0, 99, 5)).bind(TargetContext((100, 100))), detr(logits))
 
 
-def test_a_detr_without_nothing() -> None:
+def test_a_detr_without_no_object_class() -> None:
     logits = torch.tensor([[-9.0, 1, -1], [-9, 0, 4], [-9, -9, -9], [-9, -9, -9]])
-    found = asked(TopScore(1), detr(logits))
-    assert found.name == "dog" and found.scores.tolist() == [4.0] and "(sigmoid)" in found.notes[1]
-    assert asked(ClassScore(2), detr(logits)).scores.tolist() == [4.0]
-    assert asked(BoxScore((10, 10, 30, 30)).bind(TargetContext((100, 100))), detr(logits)).scores.tolist() == [4.0]
+    resolved = resolve(TopScore(1), detr(logits))
+    assert resolved.name == "dog" and resolved.scores.tolist() == [4.0] and "(sigmoid)" in resolved.notes[1]
+    assert resolve(ClassScore(2), detr(logits)).scores.tolist() == [4.0]
+    assert resolve(BoxScore((10, 10, 30, 30)).bind(TargetContext((100, 100))), detr(logits)).scores.tolist() == [4.0]
 
 
 @pytest.mark.parametrize(
     ("decode", "output", "message"),
     [
-        ("yolov5", torch.zeros(1, 4, 5), "cannot be read as yolov5 (there is no class in it)"),
-        (lambda output: None, torch.zeros(1, 4, 5), "decode gave NoneType; it must give (B, N, 4) and (B, N, K)"),
-        (lambda output: (BOXES, None), torch.zeros(1), "decode gave boxes (4, 4) and scores NoneType"),
+        ("yolov5", torch.zeros(1, 4, 5), "cannot be read as yolov5 (it contains no classes)"),
+        (lambda output: None, torch.zeros(1, 4, 5), "decode returned NoneType; it must return (B, N, 4) and (B, N, K)"),
+        (lambda output: (BOXES, None), torch.zeros(1), "decode returned boxes (4, 4) and scores NoneType"),
         (
             lambda output: (BOXES[None], CHANCES[None, :2]),
             torch.zeros(1),
-            "decode gave boxes (1, 4, 4) and scores (1, 2, 3)",
+            "decode returned boxes (1, 4, 4) and scores (1, 2, 3)",
         ),
     ],
 )
-def test_outputs_that_hold_no_boxes(decode: Any, output: Tensor, message: str) -> None:
+def test_outputs_without_boxes(decode: Any, output: Tensor, message: str) -> None:
     with pytest.raises(TargetError, match=re.escape(message)):
-        asked(BoxScore((10, 10, 30, 30), decode=decode), output)
+        resolve(BoxScore((10, 10, 30, 30), decode=decode), output)
 
 
-def test_a_box_at_the_prompt_says_how_to_read_it() -> None:
+def test_box_text_with_a_decoder() -> None:
     (target,) = as_targets("box[yolov8]:person@10,20,110,220")
     assert target == BoxScore((10, 20, 110, 220), "person", decode="yolov8")
     with pytest.raises(UnknownName, match="no decoder 'yolo9'"):
-        asked(as_targets("box[yolo9]:1@10,20,110,220")[0], torch.zeros(1))
+        resolve(as_targets("box[yolo9]:1@10,20,110,220")[0], torch.zeros(1))
 
 
 class Pair(nn.Module):
@@ -376,31 +378,31 @@ class Pair(nn.Module):
         return features, self.head(features)
 
 
-def test_what_was_taken_of_several_tensors_is_said() -> None:
+def test_a_note_names_the_tensor_that_is_used() -> None:
     torch.manual_seed(0)
     net = Pair().eval()
     e = seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=1, layers="conv")
-    assert any("tensors of (1, 4), (1, 4): the first was taken to be the class scores" in note for note in e.notes)
+    assert any("tensors of (1, 4), (1, 4): the first is used as the class scores" in note for note in e.notes)
     e = seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=Similarity(torch.ones(4)), layers="conv")
-    assert any("compared by the model's own output" in note for note in e.notes)
-    named = asked(Similarity(torch.ones(3)), {"embedding": SCORES})
-    assert not named.notes and not asked(ClassScore(1), {"logits": SCORES, "hidden": SCORES}).notes
+    assert any("similarity is computed on the model's output" in note for note in e.notes)
+    named = resolve(Similarity(torch.ones(3)), {"embedding": SCORES})
+    assert not named.notes and not resolve(ClassScore(1), {"logits": SCORES, "hidden": SCORES}).notes
 
 
-def test_multilabel_reaches_questions_and_methods() -> None:
+def test_multilabel_applies_to_targets_and_methods() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).double()
-    picture = torch.rand(1, 3, 8, 8, dtype=torch.float64)
-    logits = net(picture).detach()
+    image = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    logits = net(image).detach()
     for text, expected in (
         ("probability:0", logits.sigmoid()[0, 0]),
         ("logprobability:0", logits.sigmoid()[0, 0].log()),
     ):
-        e = seewhy.explain(net, picture, targets=text, multilabel=True, layers="1")
+        e = seewhy.explain(net, image, targets=text, multilabel=True, layers="1")
         torch.testing.assert_close(e.target_results[0].scores[0], expected)
     for method in ("scorecam", "iscam", "reciprocam(score=probability)", "shapleycam"):
         one, many = (
-            seewhy.explain(net, picture, methods=method, layers="1", targets=0, multilabel=m).map() for m in (0, 1)
+            seewhy.explain(net, image, methods=method, layers="1", targets=0, multilabel=m).map() for m in (0, 1)
         )
         assert not torch.allclose(one, many), method
 
@@ -408,54 +410,54 @@ def test_multilabel_reaches_questions_and_methods() -> None:
 def test_score_cam_of_one_logit_follows_the_model() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).double()
-    picture = torch.rand(1, 3, 8, 8, dtype=torch.float64)
-    own = seewhy.explain(net, picture, methods="scorecam", layers="1", targets=0).map()
-    a = net[1](net[0](picture)).detach()[0]
+    image = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    own = seewhy.explain(net, image, methods="scorecam", layers="1", targets=0).map()
+    a = net[1](net[0](image)).detach()[0]
     assert (a.flatten(1).amax(1) > 0).all()
     masks = nn.functional.interpolate(a[:, None], (8, 8), mode="bilinear")
     masks = (masks - masks.amin((2, 3), keepdim=True)) / (
         masks.amax((2, 3), keepdim=True) - masks.amin((2, 3), keepdim=True)
     )
-    weights = net(masks * picture).sigmoid()[:, 0].detach()
+    weights = net(masks * image).sigmoid()[:, 0].detach()
     expected = (weights[:, None, None] * a).sum(0)
     torch.testing.assert_close(own[0] / own.max(), expected / expected.max())
     with torch.no_grad():
         net[4].weight.neg_()
-    assert not torch.allclose(own, seewhy.explain(net, picture, methods="scorecam", layers="1", targets=0).map())
+    assert not torch.allclose(own, seewhy.explain(net, image, methods="scorecam", layers="1", targets=0).map())
 
 
-def test_equal_questions_are_asked_once() -> None:
+def test_equal_targets_are_merged() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
-    picture = torch.rand(2, 3, 8, 8)
-    assert seewhy.explain(net, picture, layers="0", targets=["probability:0", "probability:0"]).targets == (
+    image = torch.rand(2, 3, 8, 8)
+    assert seewhy.explain(net, image, layers="0", targets=["probability:0", "probability:0"]).targets == (
         "probability_0",
     )
-    assert seewhy.explain(net, picture, layers="0", targets=[0, np.int64(0)], versus=1).targets == ("0-1",)
-    rows = Contrast(ClassScore(torch.tensor([0, 1])), [ClassScore(torch.tensor([2, 0]))])  # a rival for each picture
-    e = seewhy.explain(net, picture, layers="0", targets=rows)
+    assert seewhy.explain(net, image, layers="0", targets=[0, np.int64(0)], versus=1).targets == ("0-1",)
+    rows = Contrast(ClassScore(torch.tensor([0, 1])), [ClassScore(torch.tensor([2, 0]))])  # one rival per image
+    e = seewhy.explain(net, image, layers="0", targets=rows)
     assert e.logits is not None
     torch.testing.assert_close(e.target_results[0].scores, e.logits[[0, 1], [0, 1]] - e.logits[[0, 1], [2, 0]])
     with pytest.raises(TargetError, match="compared with itself"):
-        asked(Contrast(ClassScore(torch.tensor([0, 1])), [ClassScore(torch.tensor([2, 1]))]), SCORES)
+        resolve(Contrast(ClassScore(torch.tensor([0, 1])), [ClassScore(torch.tensor([2, 1]))]), SCORES)
     first, second = (lambda output: output[:, 0]), (lambda output: output[:, 1])
-    found = seewhy.explain(net, picture, layers="0", targets=Contrast(as_targets(first)[0], as_targets(second)))
-    torch.testing.assert_close(found.target_results[0].scores, e.logits[:, 0] - e.logits[:, 1])
+    resolved = seewhy.explain(net, image, layers="0", targets=Contrast(as_targets(first)[0], as_targets(second)))
+    torch.testing.assert_close(resolved.target_results[0].scores, e.logits[:, 0] - e.logits[:, 1])
 
 
-def test_a_box_that_is_gone_scores_nothing() -> None:
-    found = asked(BoxScore((10, 10, 30, 30), "cat"), as_lists(CHANCES[None]))
+def test_a_lost_box_has_score_zero() -> None:
+    resolved = resolve(BoxScore((10, 10, 30, 30), "cat"), as_lists(CHANCES[None]))
     gone = [{"boxes": BOXES[2:3], "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}]
-    assert found.for_image(gone, 0, 1).scores.tolist() == [0.0]
+    assert resolved.for_image(gone, 0, 1).scores.tolist() == [0.0]
     empty = [{"boxes": BOXES[:0], "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}]
-    assert found.for_image(empty, 0, 1).scores.tolist() == [0.0]
+    assert resolved.for_image(empty, 0, 1).scores.tolist() == [0.0]
 
 
 def test_the_best_boxes_by_rank_and_class() -> None:
     for make in (as_lists, lambda chances: as_detr(chances.logit(1e-6))):
-        first, second = asked(TopScore(1), make(CHANCES[None])), asked(TopScore(2), make(CHANCES[None]))
-        assert first.name == "cat" and second.name == "dog" and first.dense
-        assert asked(ClassScore("dog"), make(CHANCES[None])).name == "dog"
+        first, second = resolve(TopScore(1), make(CHANCES[None])), resolve(TopScore(2), make(CHANCES[None]))
+        assert first.name == "cat" and second.name == "dog" and first.has_location
+        assert resolve(ClassScore("dog"), make(CHANCES[None])).name == "dog"
 
 
 @pytest.mark.parametrize(
@@ -465,27 +467,27 @@ def test_the_best_boxes_by_rank_and_class() -> None:
         (BoxScore((0, 0, 9, 9), "bird", decode=decoded), UnknownName, "no class 'bird'"),
         (BoxScore((0, 0, 9, 9), decode="yolo"), UnknownName, "did you mean 'yolov"),
         (BoxScore((0, 0, 9, 9), decode="detr"), TargetError, "cannot be read as detr"),
-        (BoxScore((0, 0, 9, 9), decode=lambda output: (output, output)), TargetError, "it must give"),
+        (BoxScore((0, 0, 9, 9), decode=lambda output: (output, output)), TargetError, "it must return"),
     ],
     ids=str,
 )  # fmt: skip
-def test_boxes_that_cannot_be_asked(target: Target, error: type[Exception], message: str) -> None:
+def test_boxes_that_do_not_match(target: Target, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        asked(target, CHANCES[None])
+        resolve(target, CHANCES[None])
 
 
-def test_wrong_boxes() -> None:
+def test_invalid_boxes() -> None:
     with pytest.raises(UnknownName, match="part of a box 'botom'"):
         BoxScore((0, 0, 1, 1), part="botom")
     with pytest.raises(TargetError, match="left < right"):
         BoxScore((5, 0, 1, 1))
     nothing = [{"boxes": BOXES[:0], "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}]
-    with pytest.raises(TargetError, match="found nothing"):
-        asked(BoxScore((0, 0, 9, 9)), nothing)
-    with pytest.raises(TargetError, match="found 0 such boxes"):
-        asked(TopScore(1), nothing)
-    with pytest.raises(TargetError, match="found none"):
-        asked(ClassScore("dog"), [{"boxes": BOXES[:1], "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}])
+    with pytest.raises(TargetError, match="detected nothing"):
+        resolve(BoxScore((0, 0, 9, 9)), nothing)
+    with pytest.raises(TargetError, match="detected 0 such boxes"):
+        resolve(TopScore(1), nothing)
+    with pytest.raises(TargetError, match="detected none"):
+        resolve(ClassScore("dog"), [{"boxes": BOXES[:1], "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}])
 
 
 # As text
@@ -507,8 +509,8 @@ def test_wrong_boxes() -> None:
     ],
 )
 def test_targets_as_text(text: str, expected: type[Target]) -> None:
-    (found,) = as_targets(text)
-    assert type(found) is expected
+    (resolved,) = as_targets(text)
+    assert type(resolved) is expected
 
 
 @pytest.mark.parametrize(
@@ -519,18 +521,18 @@ def test_targets_as_text(text: str, expected: type[Target]) -> None:
         ("box:cat@1,2,3", "left,top,right,bottom"),
         ("box:cat@4,2,3,9", "left < right"),
         ("output:-1", "counted from 0"),
-        ("text:", "say what after 'text:'"),
+        ("text:", "nothing follows 'text:'"),
         ("boxx:cat@1,2,3,4", "did you mean 'box'"),
     ],
 )
-def test_misspelt_targets(text: str, message: str) -> None:
+def test_misspelled_targets(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         as_targets(text)
 
 
 def test_versus_makes_contrasts() -> None:
-    found = as_targets(["cat", 2], versus="background")
-    assert [asked(target, SCORES).name for target in found] == [
+    resolved = as_targets(["cat", 2], versus="background")
+    assert [resolve(target, SCORES).name for target in resolved] == [
         "cat rather than background",
         "dog rather than background",
     ]
@@ -541,7 +543,7 @@ def test_versus_makes_contrasts() -> None:
 
 @pytest.fixture
 def segmenter() -> nn.Module:
-    """Two bright places that look alike; class 1 is brightness, so their logits differ only by place."""
+    """Class 1 is brightness, so the logits of two equal bright squares differ only by location."""
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)
@@ -550,16 +552,16 @@ def segmenter() -> nn.Module:
 
 
 def twice_bright() -> Tensor:
-    picture = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
-    picture[..., 3:6, 3:6] = 1
-    picture[..., 10:13, 10:13] = 1
-    return picture
+    image = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
+    image[..., 3:6, 3:6] = 1
+    image[..., 10:13, 10:13] = 1
+    return image
 
 
-def test_a_place_is_asked_with_hirescam(segmenter: nn.Module) -> None:
+def test_targets_with_a_location_default_to_hirescam(segmenter: nn.Module) -> None:
     e = seewhy.explain(segmenter, twice_bright(), layers="1", targets=RegionScore(1, where=(4, 4)))
     assert e.methods == ("hirescam",)
-    assert any("hirescam, as the question is about a place" in note for note in e.notes)
+    assert any("hirescam, because the target has a location" in note for note in e.notes)
     heat = e.map()
     assert float(heat[..., 8:, 8:].abs().sum()) == 0 and float(heat.abs().sum()) > 0
     coarse = seewhy.explain(segmenter, twice_bright(), layers="1", targets="point:1@4,4", methods="gradcam")
@@ -568,20 +570,20 @@ def test_a_place_is_asked_with_hirescam(segmenter: nn.Module) -> None:
 
 
 def test_region_maps_equal_their_formula(segmenter: nn.Module) -> None:
-    picture = twice_bright()
+    image = twice_bright()
     mask = np.zeros((16, 16), bool)
     mask[2:8, 2:8] = True
     e = seewhy.explain(
-        segmenter, picture, methods=["gradcam", "hirescam"], layers="1", targets=RegionScore(1, where=mask)
+        segmenter, image, methods=["gradcam", "hirescam"], layers="1", targets=RegionScore(1, where=mask)
     )
-    features = segmenter[:2](picture).detach().requires_grad_()
+    features = segmenter[:2](image).detach().requires_grad_()
     score = segmenter[2:](features)[0, 1][torch.from_numpy(mask)].sum()
     (gradient,) = torch.autograd.grad(score, features)
     torch.testing.assert_close(e.map("hirescam"), (gradient * features).sum(1).detach())
     torch.testing.assert_close(e.map("gradcam"), (gradient.mean((2, 3), keepdim=True) * features).sum(1).detach())
 
 
-def test_perturbation_methods_ask_regions_and_sums_again(segmenter: nn.Module) -> None:
+def test_perturbation_methods_rescore_regions_and_sums(segmenter: nn.Module) -> None:
     for target in (RegionScore(1, where=(4, 4)), RegionScore(1, where=(4, 4)) - RegionScore(0, where=(11, 11))):
         e = seewhy.explain(
             segmenter, twice_bright(), methods=["occlusion", "scorecam(variant=paper)"], layers="1", targets=target
@@ -601,7 +603,7 @@ def test_contrast_is_the_difference_of_the_maps() -> None:
         seewhy.explain(net, inputs, methods="finercam", layers="1", targets=Contrast(0, 1))
 
 
-def test_similarity_to_a_picture_and_a_text(tmp_path: Path) -> None:
+def test_similarity_to_an_image_and_a_text(tmp_path: Path) -> None:
     model = seewhy.load_model()
     other = tmp_path / "other.png"
     Image.fromarray(np.full((60, 60, 3), 200, np.uint8)).save(other)
@@ -611,7 +613,7 @@ def test_similarity_to_a_picture_and_a_text(tmp_path: Path) -> None:
     assert float(same.target_results[0].scores) == pytest.approx(1)
     with pytest.raises(TargetError, match="no text encoder"):
         seewhy.explain(model, seewhy.sample("coffee"), targets="text:a red bus")
-    with pytest.raises(TargetError, match="must bring its preprocessing"):
+    with pytest.raises(TargetError, match="requires a model with preprocessing"):
         seewhy.explain(nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8), targets=f"like:{other}", layers=nn.Conv2d)
 
 

@@ -9,7 +9,7 @@ from operator import or_
 from torch import nn
 
 from seewhy.engine.inputs import InputSpec, NamedImage, read_inputs, with_fit
-from seewhy.engine.layer_choice import LayerChoice, choose_layers
+from seewhy.engine.layer_choice import LayerChoice, choose_layers, split_suggested
 from seewhy.engine.map_collector import NETWORK, Key, MapCollector
 from seewhy.engine.options import Fit, Options, ReadAt
 from seewhy.engine.passes import Passes
@@ -24,6 +24,7 @@ from seewhy.engine.target_resolution import (
 )
 from seewhy.explanation.components import ChannelFeatures, LayerInfo
 from seewhy.explanation.result import Explanation
+from seewhy.explanation.selection import layer_text
 from seewhy.images.preprocess import Preprocess
 from seewhy.methods.base import AnyMethod, NetworkMethod
 from seewhy.methods.parsing import MethodSpec, as_methods, seeded
@@ -174,8 +175,11 @@ class Explainer:
             calls = choice.recorded.matching_calls(trace)
             check_hint_used(self.grid, calls)
             layer_info = self.describe_layers(calls, trace, choice)
+            selected_layers = self.find_selected(trace, choice)
             trace.calls = calls  # frees the outputs of all other calls
-            resolved = resolve_targets(targets, trace, loaded.labels, multilabel=options.multilabel)
+            resolved = resolve_targets(
+                targets, trace, loaded.labels, requested=self.targets, multilabel=options.multilabel
+            )
             # Both defaults need gradients only, so the same recording serves either.
             methods = default_methods(resolved) if options.methods is None else self.methods
             logits = class_logits(trace)
@@ -215,6 +219,7 @@ class Explainer:
             ),
             channel_features={layer: kept for layer, kept in features.items() if layer in layer_info},
             provenance=provenance if command is None else {**provenance, "command": command},
+            selected_layers=selected_layers,
         )
 
     def describe_layers(self, calls: Sequence[LayerCall], trace: Trace, choice: LayerChoice) -> dict[str, LayerInfo]:
@@ -224,6 +229,12 @@ class Explainer:
             call.name: describe_layer(call, trace, self.options.read_at, requested=call.name in selected)
             for call in calls
         }
+
+    def find_selected(self, trace: Trace, choice: LayerChoice) -> dict[str, tuple[str, ...]]:
+        """Return the names of the layers that each entry of `layers=` selected."""
+        entries = split_suggested(self.options.layers)[1]
+        pairs = zip(entries, choice.selected.selectors, strict=False)  # the suggested layer comes after the entries
+        return {layer_text(entry): tuple(call.name for call in selector.select(trace)) for entry, selector in pairs}
 
 
 def with_bases(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:

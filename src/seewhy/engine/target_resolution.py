@@ -33,16 +33,29 @@ def bind_targets(
 
 
 def resolve_targets(
-    targets: Sequence[Target], trace: Trace, labels: Sequence[str] | None, *, multilabel: bool = False
+    targets: Sequence[Target],
+    trace: Trace,
+    labels: Sequence[str] | None,
+    *,
+    requested: Sequence[Target],
+    multilabel: bool = False,
 ) -> list[ResolvedTarget]:
-    """Resolve each target against the output. Duplicates ("minibus" after 654) are dropped; equal keys are numbered."""
+    """Resolve each target against the output. Duplicates ("minibus" after 654) are merged; equal keys are numbered.
+
+    `requested` are the same targets as the user passed them, before `bind_targets`.
+    """
     resolved: list[ResolvedTarget] = []
-    for target in targets:
+    for target, request in zip(targets, requested, strict=True):
         new = target.resolve(trace.output, labels)
         # "|" separates method, target and layer in saved files.
-        new = dataclasses.replace(new, multilabel=multilabel, key=new.key.replace("|", "/"))
+        new = dataclasses.replace(
+            new, multilabel=multilabel, key=new.key.replace("|", "/"), requested=(*new.requested, request)
+        )
         same_key = [other for other in resolved if other.key.partition("#")[0] == new.key]
-        if any(new.is_same_target(other) for other in same_key):
+        duplicate = next((other for other in same_key if new.is_same_target(other)), None)
+        if duplicate is not None:
+            merged = dataclasses.replace(duplicate, requested=(*duplicate.requested, request))
+            resolved[resolved.index(duplicate)] = merged
             continue
         if same_key:  # for example, two functions with the same name
             number = len(same_key) + 1
@@ -91,4 +104,6 @@ def target_result(target: ResolvedTarget, scores: Tensor | None, multilabel: boo
     chosen = None
     if target.classes is not None and scores is not None:
         chosen = probabilities(scores.float(), multilabel).gather(1, target.classes[:, None])[:, 0]
-    return TargetResult(target.key, target.name, target.scores.detach(), target.classes, chosen)
+    return TargetResult(
+        target.key, target.name, target.scores.detach(), target.classes, chosen, requested=target.requested
+    )

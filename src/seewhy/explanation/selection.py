@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.explanation.components import merge_results
@@ -28,7 +28,7 @@ from seewhy.targets import (
 
 MethodChoice = str | AnyMethod | None  # None: the only one
 TargetChoice = str | int | np.integer[Any] | Tensor | Target | Callable[[Any], Tensor] | None
-LayerChoice = str | int | None
+LayerChoice = str | int | nn.Module | type[nn.Module] | None
 
 
 def find_key(e: ExplanationData, method: MethodChoice, target: TargetChoice, layer: LayerChoice) -> MapKey:
@@ -128,9 +128,9 @@ def find_layer(names: Sequence[str], e: ExplanationData, layer: LayerChoice) -> 
     A layer may be given by its name in the explanation, as it was passed to `explain`, or by its module's name without
     the number of the call.
     """
-    if layer is None or layer in names:
+    if layer is None or (isinstance(layer, str) and layer in names):
         return choose("layer", layer, names)
-    text = str(layer)
+    text = layer_text(layer)
     if text == "suggested" and e.suggested in names:
         return str(e.suggested)
     matches = [name for name in e.selected_layers.get(text, ()) if name in names]
@@ -139,6 +139,13 @@ def find_layer(names: Sequence[str], e: ExplanationData, layer: LayerChoice) -> 
     if not matches:
         return choose("layer", text, names)
     return only("layer", matches, text)
+
+
+def layer_text(entry: object) -> str:
+    """Return the text of an entry of `layers=`. A module is identified by its object, so this text is never saved."""
+    if isinstance(entry, nn.Module):
+        return f"<{type(entry).__name__} {id(entry)}>"
+    return entry.__name__ if isinstance(entry, type) else str(entry)
 
 
 # Targets

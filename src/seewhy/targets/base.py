@@ -1,11 +1,11 @@
-"""What a question is: asked of one output it gives a score for each picture, and can be asked again of others."""
+"""The contract of targets: resolved against one output, a target has a score per image and can be rescored on others."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -16,40 +16,61 @@ from seewhy.errors import TargetError, one_line
 from seewhy.images.view import View
 from seewhy.targets.names import Labels
 
-# The same question asked of another output, whose rows are variants of `pictures` (N,) of the batch: scores (N,).
-Rescore = Callable[[Any, Tensor], Tensor]
+# Scores (N,) of another output, whose row n is a variant of image `images[n]` of the batch.
+Rescore = Callable[[object, Tensor], Tensor]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class ResolvedTarget:
-    """A target asked of one output: `scores` (B,) with their graph, and how to ask the same of other outputs.
+    """A target with its scores for one output, and the function that scores other outputs.
 
-    What the first output decided (which class is on top, which box, which region) stays: `rescore` never decides anew.
-    `classes` (B,) are the classes whose logits the scores are, where they are just that. `has_location`: the answer belongs to
-    a place (a region, a box), which methods that weigh whole channels cannot tell from others. `notes` say what was
-    inferred.
+    What the first output decided (the class on top, the box, the region) is fixed: `rescore` uses the same.
+
+    Attributes:
+        key: Short, unique text for files and tables: "654", "top2".
+        name: Name for people: "minibus".
+        scores: `(B,)`, with their graph.
+        rescore: Computes the scores of other outputs.
+        classes: `(B,)`, if the scores are the logits of these classes; else None.
+        has_location: True if the score belongs to a location (a region or a box). Methods that give each channel a single
+            weight cannot separate it from other locations.
+        target: The target that was resolved.
+        notes: What was inferred.
+        region: `(B, *grid)` bool, if the score is a class over some cells of a dense output.
+        multilabel: True if each class has an independent probability.
+        requested: The targets as the user passed them, before they were bound; duplicates included.
     """
 
-    key: str  # short, unique, the same in files and tables: "654", "top2"
-    name: str  # for people: "minibus"
+    key: str
+    name: str
     scores: Tensor
     rescore: Rescore
     classes: Tensor | None = None
     has_location: bool = False
-    origin: object = None
+    target: object = None
     notes: tuple[str, ...] = ()
-    region: Tensor | None = None  # (B, *grid), where the answer is a class over some cells of a dense output
-    multilabel: bool = False  # each class has a probability of its own
+    region: Tensor | None = None
+    multilabel: bool = False
+    requested: tuple[Target, ...] = ()
 
-    def for_image(self, output: Any, picture: int, rows: int) -> ResolvedTarget:
-        """The same question about one picture, asked of another `output`, whose `rows` are all variants of that picture.
+    def for_image(self, output: object, image: int, rows: int) -> ResolvedTarget:
+        """Rescore an output whose `rows` are all variants of one image.
 
-        Raises TargetError for a function that cannot answer that.
+        Args:
+            output: The model's output.
+            image: Index of the image in the batch.
+            rows: Number of rows of the output.
+
+        Returns:
+            The same target with scores `(rows,)`.
+
+        Raises:
+            TargetError: A function target does not return one score per row.
         """
-        return self._for_output(output, torch.full((rows,), picture))
+        return self._for_output(output, torch.full((rows,), image))
 
-    def for_variants(self, output: Any) -> ResolvedTarget:
-        """The same question about the same pictures, asked of an `output` for a variant of each."""
+    def for_variants(self, output: object) -> ResolvedTarget:
+        """Rescore an output with one variant of each image: scores `(B,)`."""
         return self._for_output(output, torch.arange(len(self.scores)))
 
     def without_graph(self) -> ResolvedTarget:
@@ -57,25 +78,28 @@ class ResolvedTarget:
         return dataclasses.replace(self, scores=self.scores.detach())
 
     def is_same_target(self, other: ResolvedTarget) -> bool:
-        """Whether both ask the same of every picture."""
+        """Return True if both have the same score for every image."""
         if self.classes is not None and other.classes is not None:
             return torch.equal(self.classes, other.classes)
-        return self.classes is other.classes and is_equal(self.origin, other.origin)
+        return self.classes is other.classes and is_equal(self.target, other.target)
 
-    def _for_output(self, output: Any, pictures: Tensor) -> ResolvedTarget:
-        pictures = pictures.to(self.scores.device)
-        scores = self.rescore(output, pictures)
-        classes = None if self.classes is None else self.classes[pictures]
+    def _for_output(self, output: object, images: Tensor) -> ResolvedTarget:
+        images = images.to(self.scores.device)
+        scores = self.rescore(output, images)
+        classes = None if self.classes is None else self.classes[images]
         return dataclasses.replace(self, scores=scores, classes=classes)
 
 
 @dataclass(frozen=True)
 class TargetContext:
-    """What is known around a question before it is asked.
+    """What a target may need besides the model's output.
 
-    `size` is that of the network's inputs; `views` say, for pictures, which part of each photo those show;
-    `embed_text` (texts -> (N, D)) is that of a model of pictures and texts; `output_for` runs the model on another picture;
-    `multilabel`: classes do not exclude each other.
+    Attributes:
+        size: Size of the model's input without batch and channel axes.
+        views: For each image, the part of the photo that the model received; None for tensors.
+        embed_text: Text encoder of the model, texts to `(N, D)`; None if it has none.
+        multilabel: True if each class has an independent probability.
+        output_for: Runs the model on another image; None if the model has no preprocessing.
     """
 
     size: tuple[int, ...] = ()
@@ -89,27 +113,41 @@ EMPTY_CONTEXT = TargetContext()
 
 
 class Target(ABC):
-    """A question. Instances are values that hold no model and no output; + - and * with numbers make new ones."""
+    """A scalar function of the model's output, which is explained.
+
+    Targets are immutable values without model or output. `+`, `-` and `*` with numbers combine them.
+
+    To write your own target, implement `resolve`; for a plain function of the output use `FunctionScore`.
+    """
 
     @abstractmethod
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
-        """The score of each picture from the model's `output`.
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
+        """Compute the score of each image.
 
-        Raises TargetError where the output cannot answer, UnknownName for a class name that is not in `labels`.
+        Args:
+            output: The model's output: a tensor, or any nesting of tensors.
+            labels: Class names, or None.
+
+        Returns:
+            The scores `(B,)`, and how to score other outputs.
+
+        Raises:
+            TargetError: The output does not contain what the target needs.
+            UnknownName: A class name is not in `labels`.
         """
 
-    def bind(self, around: TargetContext) -> Target:
-        """This target with what it means in the photo, or in another picture, brought to the network's terms."""
+    def bind(self, context: TargetContext) -> Target:
+        """Return this target with photo coordinates, texts and other images translated to the model's terms."""
         return self
 
     def __add__(self, other: Target) -> Target:
-        return Combined((*parts_of(self), *parts_of(other)))
+        return Combined((*weighted_parts(self), *weighted_parts(other)))
 
     def __sub__(self, other: Target) -> Target:
         return self + -1 * other
 
     def __mul__(self, factor: float) -> Target:
-        return Combined(tuple((factor * weight, target) for weight, target in parts_of(self)))
+        return Combined(tuple((factor * weight, target) for weight, target in weighted_parts(self)))
 
     __rmul__ = __mul__
 
@@ -120,45 +158,50 @@ class Target(ABC):
 @final
 @dataclass(frozen=True)
 class Combined(Target):
-    """A weighted sum of targets, as `ClassScore(1) + 0.5 * ClassScore(2)` makes it: `parts` are (weight, target).
+    """A weighted sum of targets, the result of `ClassScore(1) + 0.5 * ClassScore(2)`.
 
-    >>> from seewhy.targets import ClassScore
-    >>> asked = (ClassScore(1) - 0.5 * ClassScore(0)).resolve(torch.tensor([[4.0, 3.0]]), ["cat", "dog"])
-    >>> asked.key, asked.name, asked.scores
-    ('1-0.5*0', 'dog − 0.5 cat', tensor([1.]))
+    Args:
+        parts: Pairs (weight, target).
+
+    Example:
+        >>> from seewhy.targets import ClassScore
+        >>> resolved = (ClassScore(1) - 0.5 * ClassScore(0)).resolve(torch.tensor([[4.0, 3.0]]), ["cat", "dog"])
+        >>> resolved.key, resolved.name, resolved.scores
+        ('1-0.5*0', 'dog − 0.5 cat', tensor([1.]))
     """
 
     parts: tuple[tuple[float, Target], ...]
-    title: str = field(default="", compare=False)
 
-    def bind(self, around: TargetContext) -> Target:
-        return Combined(tuple((weight, target.bind(around)) for weight, target in self.parts), self.title)
+    def bind(self, context: TargetContext) -> Target:
+        return Combined(tuple((weight, target.bind(context)) for weight, target in self.parts))
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
-        return combined([(weight, target.resolve(output, labels)) for weight, target in self.parts], self)
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
+        return combine([(weight, target.resolve(output, labels)) for weight, target in self.parts], self)
 
 
-def combined(parts: Sequence[tuple[float, ResolvedTarget]], origin: object) -> ResolvedTarget:
-    """The weighted sum of what was asked."""
+def combine(parts: Sequence[tuple[float, ResolvedTarget]], target: Target) -> ResolvedTarget:
+    """Return the weighted sum of resolved targets."""
 
-    def rescore(other: Any, pictures: Tensor) -> Tensor:
-        return total([weight * item.rescore(other, pictures) for weight, item in parts])
+    def rescore(other: object, images: Tensor) -> Tensor:
+        return sum_scores([weight * part.rescore(other, images) for weight, part in parts])
 
-    key = "".join(signed(weight, "*") + item.key for weight, item in parts)
-    name = "".join(signed(weight, " ").replace("-", " − ").replace("+", " + ") + item.name for weight, item in parts)
+    key = "".join(format_weight(weight, "*") + part.key for weight, part in parts)
+    name = "".join(
+        format_weight(weight, " ").replace("-", " − ").replace("+", " + ") + part.name for weight, part in parts
+    )
     return ResolvedTarget(
         key=key.removeprefix("+"),
         name=name.removeprefix(" + ").strip(),
-        scores=total([weight * item.scores for weight, item in parts]),
+        scores=sum_scores([weight * part.scores for weight, part in parts]),
         rescore=rescore,
-        has_location=any(item.has_location for _, item in parts),
-        origin=origin,
-        notes=tuple(dict.fromkeys(note for _, item in parts for note in item.notes)),
+        has_location=any(part.has_location for _, part in parts),
+        target=target,
+        notes=tuple(dict.fromkeys(note for _, part in parts for note in part.notes)),
     )
 
 
 def is_equal(one: Any, other: Any) -> bool:
-    """Whether two questions are the same: of one class, with the same values, tensors included.
+    """Return True for equal values, tensors and arrays included; the context of targets is ignored.
 
     >>> from seewhy.targets import RegionScore
     >>> is_equal(RegionScore(1, torch.ones(2, 2)), RegionScore(1, torch.ones(2, 2)))
@@ -170,61 +213,75 @@ def is_equal(one: Any, other: Any) -> bool:
         return one.shape == other.shape and torch.equal(one.cpu(), other.cpu())
     if isinstance(one, np.ndarray):
         return np.array_equal(one, other)
-    if isinstance(one, Target):
-        fields = [item.name for item in dataclasses.fields(one) if item.name != "bound"]  # type: ignore[arg-type]
+    if isinstance(one, Target) and dataclasses.is_dataclass(one):
+        fields = [item.name for item in dataclasses.fields(one) if item.name != "context"]
         return all(is_equal(getattr(one, name), getattr(other, name)) for name in fields)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(is_equal, one, other))
     return bool(one == other)
 
 
-def parts_of(target: Target) -> tuple[tuple[float, Target], ...]:
+def weighted_parts(target: Target) -> tuple[tuple[float, Target], ...]:
+    """Return the (weight, target) pairs of a sum; one pair for any other target."""
     if not isinstance(target, Target):
-        raise TargetError(target, "only targets can be added: ClassScore(654) - ClassScore(829).")
+        raise TargetError(target, "only targets can be added, as in ClassScore(654) - ClassScore(829).")
     return target.parts if isinstance(target, Combined) else ((1.0, target),)
 
 
-def total(scores: Sequence[Tensor]) -> Tensor:
+def sum_scores(scores: Sequence[Tensor]) -> Tensor:
     return torch.stack([score.to(scores[0].device) for score in scores]).sum(0)
 
 
-def signed(weight: float, sign: str) -> str:
+def format_weight(weight: float, separator: str) -> str:
     """
-    >>> signed(1, "*"), signed(-0.5, "*")
+    >>> format_weight(1, "*"), format_weight(-0.5, "*")
     ('+', '-0.5*')
     """
-    size = "" if abs(weight) == 1 else f"{abs(weight):.4g}{sign}"
+    size = "" if abs(weight) == 1 else f"{abs(weight):.4g}{separator}"
     return ("-" if weight < 0 else "+") + size
 
 
 @final
 @dataclass(frozen=True)
 class FunctionScore(Target):
-    """Any function of the model's output that gives one score for each row of it: output -> (B,)."""
+    """Any function of the model's output with one score per row.
 
-    function: Callable[[Any], Tensor]
+    Args:
+        function: Takes the output, returns a tensor `(B,)`. Some methods call it with other numbers of rows.
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
-        name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
-        scores = checked(self.function(output), name)
-        return ResolvedTarget(name, name, scores, self.rescore, origin=self.function)
+    Raises:
+        TargetError: From `resolve`, if the function does not return one score per row.
 
-    def rescore(self, output: Any, pictures: Tensor) -> Tensor:
-        rows = len(pictures)
-        name = getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
-        rule = f"it is asked of {rows} variants of a picture too, and must give one score for each row, whatever their number"
+    Example:
+        >>> FunctionScore(lambda output: output[:, 0] - output[:, 1]).resolve(torch.tensor([[4.0, 3.0]]), None).scores
+        tensor([1.])
+    """
+
+    function: Callable[..., Tensor]
+
+    @property
+    def name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
+
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
+        scores = check_scores(self.function(output), self.name)
+        return ResolvedTarget(self.name, self.name, scores, self.rescore, target=self)
+
+    def rescore(self, output: object, images: Tensor) -> Tensor:
+        rows = len(images)
+        rule = f"it is also called with {rows} variants of an image, and must return one score per row for any number of rows"
         try:
-            scores = checked(self.function(output), name)
+            scores = check_scores(self.function(output), self.name)
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            raise TargetError(name, f"the function failed ({one_line(error)}); {rule}.") from error
+            raise TargetError(self.name, f"the function failed ({one_line(error)}); {rule}.") from error
         if len(scores) != rows:
-            raise TargetError(name, f"the function gave {len(scores)} scores; {rule}.")
+            raise TargetError(self.name, f"the function returned {len(scores)} scores; {rule}.")
         return scores
 
 
-def checked(scores: Any, name: str) -> Tensor:
-    """What a target function gave, if it is one score for each row."""
+def check_scores(scores: object, name: str) -> Tensor:
+    """Return what a target function returned, if it is one score per row."""
     if not isinstance(scores, Tensor) or scores.dim() != 1:
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise TargetError(name, f"the function gave {shape}; it must give one score for each picture, shape (B,).")
+        raise TargetError(name, f"the function returned {shape}; it must return one score per image, shape (B,).")
     return scores

@@ -1,211 +1,286 @@
-"""Questions about class scores: a class, the top classes, their probability, one class rather than another."""
+"""Targets for class scores: a class, the top classes, their probabilities, a contrast of two classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from seewhy.errors import TargetError
 from seewhy.nested import named_tensor, tensors_in
-from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext, combined
+from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext, combine
 from seewhy.targets.boxes import best_box, is_detections
-from seewhy.targets.dense import RegionScore, dense_logits, is_dense, over_region, top_classes, top_region
-from seewhy.targets.names import Labels, class_name, common_key, common_name, find_classes
+from seewhy.targets.dense import RegionScore, dense_logits, is_dense, region_score, top_classes, top_region
+from seewhy.targets.names import (
+    ClassSpec,
+    Labels,
+    class_name,
+    common_key,
+    common_name,
+    find_classes,
+    normalize_classes,
+)
 
-Read = Callable[[Tensor], Tensor]  # class scores (N, K) -> what is asked of them (N, K)
-NAMED = ("logits", "logits_per_image")  # where models that give several tensors keep the class scores
+Transform = Callable[[Tensor], Tensor]  # class scores (N, K) -> another table (N, K)
+NAMED = ("logits", "logits_per_image")  # keys of the class scores in models with several outputs
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ClassScore(Target):
-    """The logit (before softmax) of a class, as in the Grad-CAM paper, section 3.
+    """The logit of a class before softmax, as in the Grad-CAM paper, section 3.
 
-    `classes` is an index from 0, a name from the model's labels, or a tensor (B,) of indices: one class for each picture.
-    Of a dense output it is the class over the region where it wins (`RegionScore`), of detections the best box of the
-    class (`BoxScore`).
+    For a dense output, it is the sum over the region where the class wins (`RegionScore`); for detections, the score of
+    the best box of the class (`BoxScore`).
 
-    >>> asked = ClassScore("cat").resolve(torch.tensor([[1.0, 3.0]]), ["dog", "cat"])
-    >>> asked.key, asked.name, asked.scores
-    ('1', 'cat', tensor([3.]))
+    Args:
+        classes: One class for all images: an index from 0, or a name from the model's labels. Or one class per image: a
+            list, range, array or tensor of shape `(B,)`. `ClassScore([3, 9])` is class 3 for the first image and class 9
+            for the second; two targets per image are `targets=[3, 9]`.
+
+    Raises:
+        TargetError: From `resolve`: the model has no class scores, no such index, or another number of images.
+        UnknownName: From `resolve`: no class has this name.
+
+    Example:
+        >>> resolved = ClassScore("cat").resolve(torch.tensor([[1.0, 3.0]]), ["dog", "cat"])
+        >>> resolved.key, resolved.name, resolved.scores
+        ('1', 'cat', tensor([3.]))
+        >>> ClassScore([1, 0]).resolve(torch.tensor([[1.0, 3.0], [5.0, 2.0]]), None).scores
+        tensor([3., 5.])
+
+    References:
+        Selvaraju et al., "Grad-CAM", ICCV 2017, https://doi.org/10.1109/ICCV.2017.74
     """
 
-    classes: int | str | Tensor
-    bound: TargetContext = field(default=EMPTY_CONTEXT, repr=False, compare=False)
+    classes: ClassSpec
+    context: TargetContext = field(default=EMPTY_CONTEXT, repr=False, compare=False)
 
-    def bind(self, around: TargetContext) -> Target:
-        return replace(self, bound=around)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", normalize_classes(self.classes))
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
-        if is_detections(output) and not isinstance(self.classes, Tensor):
+    def bind(self, context: TargetContext) -> Target:
+        return replace(self, context=context)
+
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
+        if is_detections(output) and not isinstance(self.classes, (Tensor, tuple)):
             return best_box(output, self.classes, 1, labels, self)
-        if is_dense(output, len(self.bound.size)):
+        if is_dense(output, len(self.context.size)):
             return RegionScore(self.classes).resolve(output, labels)
         scores = logits(output, self.classes)
-        return answer(output, find_classes(self.classes, labels, scores), labels, "classes", self)
+        return class_logits(output, find_classes(self.classes, labels, scores), labels, "classes", self)
 
 
 @final
 @dataclass(frozen=True)
 class TopScore(Target):
-    """The logit of each picture's own class at `rank`: 1 is the predicted class, 2 the next likely.
+    """The logit of each image's own class at a rank.
 
-    Of a dense output: the class that wins in the most cells, background aside. Of detections: the best box.
+    For a dense output, it is the class that wins in the most cells, background excluded; for detections, the best box.
 
-    >>> TopScore(2).resolve(torch.tensor([[1.0, 3.0], [5.0, 0.0]]), None).classes
-    tensor([0, 1])
+    Args:
+        rank: 1 is the predicted class, 2 the second most likely, and so on.
+
+    Raises:
+        TargetError: From `resolve`: the model has fewer classes.
+
+    Example:
+        >>> TopScore(2).resolve(torch.tensor([[1.0, 3.0], [5.0, 0.0]]), None).classes
+        tensor([0, 1])
     """
 
     rank: int = 1
-    bound: TargetContext = field(default=EMPTY_CONTEXT, repr=False, compare=False)
+    context: TargetContext = field(default=EMPTY_CONTEXT, repr=False, compare=False)
 
-    def bind(self, around: TargetContext) -> Target:
-        return replace(self, bound=around)
+    def bind(self, context: TargetContext) -> Target:
+        return replace(self, context=context)
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
         if is_detections(output):
             return best_box(output, None, self.rank, labels, self)
-        if is_dense(output, len(self.bound.size)):
+        if is_dense(output, len(self.context.size)):
             return top_region(output, self.rank, labels, self)
         scores = logits(output, f"top{self.rank}")
         if not 1 <= self.rank <= scores.shape[1]:
             raise TargetError(f"top{self.rank}", f"the model has {scores.shape[1]} classes.")
         classes = scores.detach().topk(self.rank, dim=1).indices[:, -1]
-        return answer(output, classes, labels, f"top{self.rank}", self)
+        return class_logits(output, classes, labels, f"top{self.rank}", self)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ClassProbability(Target):
-    """The probability of a class, in [0, 1]: softmax over the classes, or for `multilabel` its own sigmoid.
+    """The probability of a class, in [0, 1].
 
-    Its gradient vanishes where the model is sure (p near 0 or 1); the logit's and the logarithm's do not.
+    Its gradient vanishes where the model is certain (p near 0 or 1); the gradients of the logit and of the log probability
+    do not.
 
-    >>> ClassProbability(0).resolve(torch.tensor([[0.0, 0.0]]), None).scores
-    tensor([0.5000])
+    Args:
+        classes: As for `ClassScore`.
+        multilabel: False: softmax over the classes; True: the sigmoid of the class. A single logit has a sigmoid.
+
+    Raises:
+        TargetError: From `resolve`: the model has no class scores.
+
+    Example:
+        >>> ClassProbability(0).resolve(torch.tensor([[0.0, 0.0]]), None).scores
+        tensor([0.5000])
     """
 
-    classes: int | str | Tensor
+    classes: ClassSpec
     multilabel: bool = False
 
-    def bind(self, around: TargetContext) -> Target:
-        return replace(self, multilabel=self.multilabel or around.multilabel)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", normalize_classes(self.classes))
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
-        return read_as(partial(probabilities, multilabel=self.multilabel), "probability", self, output, labels)
+    def bind(self, context: TargetContext) -> Target:
+        return replace(self, multilabel=self.multilabel or context.multilabel)
+
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
+        transform = partial(probabilities, multilabel=self.multilabel)
+        return transformed_score(transform, "probability", self, output, labels)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ClassLogProbability(Target):
-    """The logarithm of a class's probability (at most 0): its map says what speaks for the class against all others.
+    """The logarithm of a class's probability, at most 0. Its map shows evidence for the class against all others.
 
-    >>> ClassLogProbability(0).resolve(torch.tensor([[0.0, 0.0]]), None).scores
-    tensor([-0.6931])
+    Args:
+        classes: As for `ClassScore`.
+        multilabel: As for `ClassProbability`.
+
+    Raises:
+        TargetError: From `resolve`: the model has no class scores.
+
+    Example:
+        >>> ClassLogProbability(0).resolve(torch.tensor([[0.0, 0.0]]), None).scores
+        tensor([-0.6931])
     """
 
-    classes: int | str | Tensor
+    classes: ClassSpec
     multilabel: bool = False
 
-    def bind(self, around: TargetContext) -> Target:
-        return replace(self, multilabel=self.multilabel or around.multilabel)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", normalize_classes(self.classes))
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
-        function = partial(log_probabilities, multilabel=self.multilabel)
-        return read_as(function, "log probability", self, output, labels)
+    def bind(self, context: TargetContext) -> Target:
+        return replace(self, multilabel=self.multilabel or context.multilabel)
+
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
+        transform = partial(log_probabilities, multilabel=self.multilabel)
+        return transformed_score(transform, "log probability", self, output, labels)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class OutputScore(Target):
-    """One number of the output, as it is: what a regression predicts, or the one logit of a binary classifier.
+    """One number of the output: the prediction of a regression, or the logit of a binary classifier.
 
-    `index` counts the outputs; a model that gives one number a picture, (B,) or (B, 1), has only 0. `negative` asks what
-    speaks against: the number times -1.
+    Args:
+        index: Position in the output, from 0. A model with one number per image, `(B,)` or `(B, 1)`, has only 0.
+        negative: True: the number times -1, whose map shows evidence against.
 
-    >>> OutputScore().resolve(torch.tensor([0.5, -2.0]), None).scores
-    tensor([ 0.5000, -2.0000])
+    Raises:
+        TargetError: From `resolve`: the output has no such number.
+
+    Example:
+        >>> OutputScore().resolve(torch.tensor([0.5, -2.0]), None).scores
+        tensor([ 0.5000, -2.0000])
     """
 
     index: int = 0
     negative: bool = False
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
         scores = logits(output, f"output {self.index}")
         if not 0 <= self.index < scores.shape[1]:
-            raise TargetError(f"output {self.index}", f"the model gives {scores.shape[1]} numbers, counted from 0.")
+            raise TargetError(
+                f"output {self.index}", f"the model returns {scores.shape[1]} numbers per image, counted from 0."
+            )
         name = f"output {self.index}" if labels is None else class_name(self.index, labels)
         sign = "not " if self.negative else ""
 
-        def rescore(other: Any, pictures: Tensor) -> Tensor:
+        def rescore(other: object, images: Tensor) -> Tensor:
             value = logits(other)[:, self.index]
             return -value if self.negative else value
 
-        scored = rescore(output, torch.arange(len(scores)))
-        return ResolvedTarget(f"{sign}output {self.index}".replace(" ", "_"), sign + name, scored, rescore, origin=self)
+        own = rescore(output, torch.arange(len(scores)))
+        return ResolvedTarget(f"{sign}output {self.index}".replace(" ", "_"), sign + name, own, rescore, target=self)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Contrast(Target):
-    """Why this and not that: the score of one target minus the mean score of others.
+    """The score of one target minus the mean score of others: why A and not B.
 
-    `target` and `against` are classes by index or name, or targets. Where the methods are linear in the score (CAM,
-    Grad-CAM, HiResCAM, XGrad-CAM, elementwise) the signed map is the difference of the two maps: what is positive speaks
-    for the one, what is negative for the other. Of a dense output both are asked over the cells of the first.
+    For methods that are linear in the score (CAM, Grad-CAM, HiResCAM, XGrad-CAM, elementwise Grad-CAM), the signed map is
+    the difference of the two maps: positive values are evidence for the first target, negative values for the others. For
+    a dense output, all are computed over the cells of the first.
 
-    >>> asked = Contrast("minibus", against=["streetcar"]).resolve(torch.tensor([[4.0, 3.0]]), ["minibus", "streetcar"])
-    >>> asked.key, asked.name, asked.scores
-    ('0-1', 'minibus rather than streetcar', tensor([1.]))
+    Args:
+        target: A class (as for `ClassScore`) or a `Target`.
+        against: One class or target, or a list of several, whose scores are averaged. One class per image here is
+            `against=ClassScore([3, 9])`.
+
+    Raises:
+        TargetError: From `resolve`: `against` is empty, or contains the target itself.
+
+    Example:
+        >>> scores, names = torch.tensor([[4.0, 3.0]]), ["minibus", "streetcar"]
+        >>> resolved = Contrast("minibus", against=["streetcar"]).resolve(scores, names)
+        >>> resolved.key, resolved.name, resolved.scores
+        ('0-1', 'minibus rather than streetcar', tensor([1.]))
     """
 
-    target: int | str | Target
+    target: ClassSpec | Target
     against: Sequence[int | str | Target] | int | str | Target
 
     @property
     def parts(self) -> tuple[Target, list[Target]]:
-        """The target, and those that it is compared with."""
-        several = isinstance(self.against, Sequence) and not isinstance(self.against, str)
-        rivals: Any = self.against if several else [self.against]
+        """The target, and the targets that it is compared with."""
+        is_list = isinstance(self.against, Sequence) and not isinstance(self.against, str)
+        rivals = list(self.against) if is_list else [self.against]  # type: ignore[arg-type]
         if not rivals:
-            raise TargetError(self.target, "a contrast needs something to compare with: against=[829].")
+            raise TargetError(self.target, "nothing to compare with; pass at least one class: against=[829].")
         return as_target(self.target), [as_target(rival) for rival in rivals]
 
-    def bind(self, around: TargetContext) -> Target:
+    def bind(self, context: TargetContext) -> Target:
         target, rivals = self.parts
-        return Contrast(target.bind(around), [rival.bind(around) for rival in rivals])
+        return Contrast(target.bind(context), [rival.bind(context) for rival in rivals])
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
         target, rivals = self.parts
         own = target.resolve(output, labels)
-        others = [rival_of(own, rival, output, labels) for rival in rivals]
-        if any(one_and_the_same(own, other) for other in others):
-            raise TargetError(own.name, "compared with itself: choose another class after 'against' (--versus).")
-        asked = combined([(1.0, own), *((-1 / len(others), other) for other in others)], self)
-        asked.key = "-".join([own.key, *(other.key for other in others)])
-        asked.name = f"{own.name} rather than {' or '.join(other.name for other in others)}"
-        return asked
+        others = [resolve_rival(own, rival, output, labels) for rival in rivals]
+        if any(is_zero_contrast(own, other) for other in others):
+            raise TargetError(own.name, "compared with itself; choose another class for `against` (--versus).")
+        difference = combine([(1.0, own), *((-1 / len(others), other) for other in others)], self)
+        return replace(
+            difference,
+            key="-".join([own.key, *(other.key for other in others)]),
+            name=f"{own.name} rather than {' or '.join(other.name for other in others)}",
+        )
 
 
-def rival_of(own: ResolvedTarget, rival: Target, output: Any, labels: Labels) -> ResolvedTarget:
-    """What is compared with `own`: a class of a dense output over the same cells, all else as it is."""
+def resolve_rival(own: ResolvedTarget, rival: Target, output: object, labels: Labels) -> ResolvedTarget:
+    """Resolve what `own` is compared with; a class of a dense output over the cells of `own`."""
     if own.region is None or not isinstance(rival, (ClassScore, TopScore)):
         return rival.resolve(output, labels)
     if isinstance(rival, TopScore):
         classes = top_classes(output, rival.rank, labels)
     else:
         classes = find_classes(rival.classes, labels, dense_logits(output, rival.classes))
-    asked = over_region(output, classes, own.region, labels, rival, key="classes")
-    return replace(asked, notes=(f"'{asked.name}' is asked over the same cells",))
+    resolved = region_score(output, classes, own.region, labels, rival, key="classes")
+    return replace(resolved, notes=(f"'{resolved.name}' is summed over the same cells",))
 
 
-def one_and_the_same(own: ResolvedTarget, other: ResolvedTarget) -> bool:
-    """Whether a contrast of the two would be nothing, in any picture."""
+def is_zero_contrast(own: ResolvedTarget, other: ResolvedTarget) -> bool:
+    """Return True if the contrast would be zero for any image."""
     if own.classes is not None and other.classes is not None:
         return bool((own.classes == other.classes).any())
     if own.region is not None and other.region is not None:
@@ -213,19 +288,20 @@ def one_and_the_same(own: ResolvedTarget, other: ResolvedTarget) -> bool:
     return own.is_same_target(other)
 
 
-def as_target(given: int | str | Target) -> Target:
+def as_target(given: ClassSpec | Target) -> Target:
     return given if isinstance(given, Target) else ClassScore(given)
 
 
-def logits(output: Any, target: object = None) -> Tensor:
-    """The class scores (B, K) in a model's output: the tensor itself, its `logits`, or the first tensor in it.
+def logits(output: object, target: object = None) -> Tensor:
+    """Return the class scores (B, K) in a model's output: the tensor itself, its `logits`, or its first tensor.
 
-    A model with one number a picture, (B,), has one class; (B, K, 1, 1) are class scores too.
+    A model with one number per image, (B,), has one class; (B, K, 1, 1) are class scores too.
     """
     scores = named_tensor(output, NAMED)
     if isinstance(output, Mapping) and "embedding" in output and not set(NAMED) & set(output):
         raise TargetError(
-            target, "the model gives an embedding, and no classes; name texts as its labels, or ask for a TextScore."
+            target,
+            "the model returns an embedding and no class scores; pass labels=[TEXT, ...], or a TextScore as target.",
         )
     if isinstance(scores, Tensor) and scores.is_floating_point():
         if scores.dim() == 1:
@@ -236,56 +312,58 @@ def logits(output: Any, target: object = None) -> Tensor:
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(output).__name__
         raise TargetError(
             target,
-            f"the model's output is {shape}, not class scores (B, K); give a RegionScore, a BoxScore or a function of "
+            f"the model's output is {shape}, not class scores (B, K); pass a RegionScore, a BoxScore or a function of "
             "the output as the target.",
         )
     return scores
 
 
 def probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
-    """What class scores (N, K) say about each class, in [0, 1]; a single logit is that of "yes" against "no"."""
+    """Convert class scores (N, K) to probabilities: softmax; sigmoid for `multilabel` and for a single logit."""
     return scores.sigmoid() if multilabel or scores.shape[1] == 1 else scores.softmax(1)
 
 
 def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
-    """The logarithms of `probabilities`, exact where those round to 0 or 1."""
+    """Return the logarithms of `probabilities`, accurate where those round to 0 or 1."""
     return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
 
 
-def answer(output: Any, classes: Tensor, labels: Labels, key: str, origin: object) -> ResolvedTarget:
-    """The logits of `classes` (B,)."""
+def class_logits(output: object, classes: Tensor, labels: Labels, key: str, target: Target) -> ResolvedTarget:
+    """Return the logits of `classes` (B,)."""
 
-    def rescore(output: Any, pictures: Tensor) -> Tensor:
-        return logits(output).gather(1, classes[pictures.to(classes.device)][:, None])[:, 0]
+    def rescore(other: object, images: Tensor) -> Tensor:
+        return logits(other).gather(1, classes[images.to(classes.device)][:, None])[:, 0]
 
     scores = rescore(output, torch.arange(len(classes)))
     name, key = common_name(classes, labels, key), common_key(classes, key)
-    return ResolvedTarget(key, name, scores, rescore, classes, origin=origin, notes=where_from(output))
+    return ResolvedTarget(key, name, scores, rescore, classes, target=target, notes=ambiguity_notes(output))
 
 
-def where_from(output: Any) -> tuple[str, ...]:
-    """What to say where the class scores are one of several tensors that could be them."""
+def ambiguity_notes(output: object) -> tuple[str, ...]:
+    """Return a note if several tensors of the output could be the class scores."""
     found = [tensor for tensor in tensors_in(output) if tensor.dim() == 2 and tensor.is_floating_point()]
-    named = isinstance(output, Mapping) and set(NAMED) & set(output)
-    if len(found) < 2 or named:
+    is_named = isinstance(output, Mapping) and set(NAMED) & set(output)
+    if len(found) < 2 or is_named:
         return ()
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
     return (
-        f"the model gives tensors of {shapes}: the first was taken to be the class scores; for another give a function of "
+        f"the model returns tensors of {shapes}: the first is used as the class scores; for another, pass a function of "
         "the output as the target",
     )
 
 
-def read_as(function: Read, what: str, target: Any, output: Any, labels: Labels) -> ResolvedTarget:
-    """Another number than the logit, from the whole row of class scores."""
-    asked = ClassScore(target.classes).resolve(output, labels)
-    if asked.classes is None:
-        raise TargetError(target.classes, f"its {what} needs class scores (B, K) as the model's output.")
-    classes = asked.classes
+def transformed_score(
+    transform: Transform, name: str, target: ClassProbability | ClassLogProbability, output: object, labels: Labels
+) -> ResolvedTarget:
+    """Return an entry of a table computed from all class scores, such as the probabilities."""
+    resolved = ClassScore(target.classes).resolve(output, labels)
+    if resolved.classes is None:
+        raise TargetError(target.classes, f"its {name} needs class scores (B, K) as the model's output.")
+    classes = resolved.classes
 
-    def rescore(other: Any, pictures: Tensor) -> Tensor:
-        return function(logits(other)).gather(1, classes[pictures.to(classes.device)][:, None])[:, 0]
+    def rescore(other: object, images: Tensor) -> Tensor:
+        return transform(logits(other)).gather(1, classes[images.to(classes.device)][:, None])[:, 0]
 
     scores = rescore(output, torch.arange(len(classes)))
-    short = what.replace(" ", "_")
-    return ResolvedTarget(f"{short}_{asked.key}", f"{what} of {asked.name}", scores, rescore, origin=target)
+    key = f"{name.replace(' ', '_')}_{resolved.key}"
+    return ResolvedTarget(key, f"{name} of {resolved.name}", scores, rescore, target=target)

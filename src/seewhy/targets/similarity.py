@@ -1,4 +1,4 @@
-"""Questions about an embedding: how like a text, another picture, or a vector it is."""
+"""Targets for embeddings: the similarity to a text, another image, or a vector."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from seewhy.errors import ImageError, TargetError
@@ -21,30 +23,38 @@ NAMED = ("embedding", "image_embeds", "image_features", "pooler_output")
 @final
 @dataclass(frozen=True, eq=False)
 class Similarity(Target):
-    """The cosine between the embedding of each picture and `to`: a vector (D,), or another picture (path, PIL image, array).
+    """The cosine similarity, in [-1, 1], between the embedding of each image and a vector or another image.
 
-    In [-1, 1]. The embedding is the output's `embedding`, `image_embeds`, `image_features` or `pooler_output`, or else the
-    first tensor (B, D) in it.
+    The embedding is the output's `embedding`, `image_embeds`, `image_features` or `pooler_output`; else its first tensor.
 
-    >>> asked = Similarity(torch.tensor([1.0, 0.0])).resolve(torch.tensor([[3.0, 4.0]]), None)
-    >>> asked.scores
-    tensor([0.6000])
+    Args:
+        to: A vector `(D,)`, or an image (path, PIL image, array `(H, W, 3)`), which the model embeds.
+        title: Name of the target. Default: from the file name.
+
+    Raises:
+        TargetError: The image cannot be read or the model has no preprocessing. From `resolve`: the output is not an
+            embedding `(B, D)`.
+
+    Example:
+        >>> Similarity(torch.tensor([1.0, 0.0])).resolve(torch.tensor([[3.0, 4.0]]), None).scores
+        tensor([0.6000])
     """
 
-    to: Any
+    to: Tensor | str | Path | Image.Image | np.ndarray[Any, Any]
     title: str = ""
 
-    def bind(self, around: TargetContext) -> Target:
+    def bind(self, context: TargetContext) -> Target:
         if isinstance(self.to, Tensor):
             return self
-        if around.output_for is None:
-            raise TargetError(self.name, "to compare with another picture the model must bring its preprocessing.")
+        if context.output_for is None:
+            raise TargetError(
+                self.name, "comparing with another image requires a model with preprocessing; pass preprocess=."
+            )
         try:
-            output = around.output_for(self.to)
-        except ImageError as error:  # which is about pictures to be explained, and would name that
-            raise TargetError(self.name, f"the picture to compare with cannot be read: {error}.") from None
-        vector = embedding(output, self.name).detach()[0]
-        return Similarity(vector, self.title or self.name)
+            output = context.output_for(self.to)
+        except ImageError as error:  # as an ImageError, it would count as a failure of the explained image
+            raise TargetError(self.name, f"the image to compare with cannot be read: {error}.") from None
+        return Similarity(find_embedding(output, self.name).detach()[0], self.title or self.name)
 
     @property
     def name(self) -> str:
@@ -52,62 +62,71 @@ class Similarity(Target):
             return self.title
         return f"like {Path(self.to).name}" if isinstance(self.to, (str, Path)) else "like that"
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
-        if not isinstance(self.to, Tensor):
-            raise TargetError(self.name, "a picture to compare with is read by explain(); here give its vector (D,).")
-        if self.to.dim() != 1:
-            raise TargetError(self.name, f"the vector to compare with has shape {tuple(self.to.shape)}; give (D,).")
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
+        vector = self.to
+        if not isinstance(vector, Tensor):
+            raise TargetError(
+                self.name, "only explain() can read an image to compare with; pass its vector (D,) to resolve()."
+            )
+        if vector.dim() != 1:
+            raise TargetError(self.name, f"the vector to compare with has shape {tuple(vector.shape)}; pass (D,).")
 
-        def rescore(other: Any, pictures: Tensor) -> Tensor:
-            found = embedding(other, self.name)
-            if found.shape[1] != len(self.to):
+        def rescore(other: object, images: Tensor) -> Tensor:
+            embedding = find_embedding(other, self.name)
+            if embedding.shape[1] != len(vector):
                 raise TargetError(
-                    self.name, f"the model's embedding has {found.shape[1]} numbers, and the vector {len(self.to)}."
+                    self.name, f"the model's embedding has {embedding.shape[1]} numbers, and the vector {len(vector)}."
                 )
-            return nn.functional.cosine_similarity(found, self.to.to(found)[None], dim=1)
+            return nn.functional.cosine_similarity(embedding, vector.to(embedding)[None], dim=1)
 
-        batch = len(embedding(output, self.name))
-        return ResolvedTarget(
-            self.name.replace("|", "/"), self.name, rescore(output, torch.arange(batch)), rescore, origin=self,
-            notes=unnamed(output),
-        )  # fmt: skip
+        scores = rescore(output, torch.arange(len(find_embedding(output, self.name))))
+        key = self.name.replace("|", "/")
+        return ResolvedTarget(key, self.name, scores, rescore, target=self, notes=embedding_notes(output))
 
 
 @final
 @dataclass(frozen=True)
 class TextScore(Target):
-    """How well a text fits each picture, for models of pictures and texts (CLIP): the cosine of their embeddings.
+    """The cosine similarity of each image with a text, for models of images and texts such as CLIP.
 
-    Raises TargetError where the model has no text encoder. Works with models from `load_model("open_clip/...")`.
+    Args:
+        text: The text, for example "a red bus".
+
+    Raises:
+        TargetError: The model has no text encoder. `load_model("open_clip/NAME")` loads models that have one.
+
+    Example:
+        >>> TextScore("a red bus")
+        TextScore(text='a red bus')
     """
 
     text: str
 
-    def bind(self, around: TargetContext) -> Target:
-        if around.embed_text is None:
+    def bind(self, context: TargetContext) -> Target:
+        if context.embed_text is None:
             raise TargetError(
-                self.text, "the model has no text encoder; a text needs a model of pictures and texts: open_clip/NAME."
+                self.text, "the model has no text encoder; load a model of images and texts, such as open_clip/NAME."
             )
-        return Similarity(around.embed_text([self.text])[0].detach(), self.text)
+        return Similarity(context.embed_text([self.text])[0].detach(), self.text)
 
-    def resolve(self, output: Any, labels: Labels) -> ResolvedTarget:
-        raise TargetError(self.text, "a text is asked by explain() of a model that brings a text encoder.")
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
+        raise TargetError(self.text, "only explain() can resolve a text, with a model that has a text encoder.")
 
 
-def unnamed(output: Any) -> tuple[str, ...]:
-    """What to say where the model does not say that it gives an embedding."""
+def embedding_notes(output: object) -> tuple[str, ...]:
+    """Return a note if the output does not name an embedding."""
     if isinstance(output, Mapping) and set(NAMED) & set(output):
         return ()
     return (
-        "compared by the model's own output, as it names no embedding; of a classifier those are class scores: for its "
-        "features give a model that returns them",
+        "similarity is computed on the model's output, which names no embedding; for a classifier, that is its class scores: "
+        "to compare features, pass a model that returns them",
     )
 
 
-def embedding(output: Any, target: object) -> Tensor:
-    """The embedding (B, D) in a model's output. Raises TargetError where there is none."""
-    found = named_tensor(output, NAMED)
-    if found is None or found.dim() != 2 or not found.is_floating_point():
-        shape = type(output).__name__ if found is None else tuple(found.shape)
+def find_embedding(output: object, target: object) -> Tensor:
+    """Return the embedding (B, D) in a model's output. Raises TargetError without one."""
+    embedding = named_tensor(output, NAMED)
+    if embedding is None or embedding.dim() != 2 or not embedding.is_floating_point():
+        shape = type(output).__name__ if embedding is None else tuple(embedding.shape)
         raise TargetError(target, f"the model's output is {shape}, not an embedding (B, D).")
-    return found
+    return embedding
