@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import UnknownName
-from seewhy.tracing.resume import Tail
+from seewhy.tracing.resume import PartialForward
 from support.paths import DATA, ROOT
 
 # The loader of .tflite files leaves its file to the garbage collector.
@@ -170,11 +170,11 @@ class OnePicture(nn.Module):
 @pytest.mark.parametrize("layer", [None, "first", "last"])
 def test_a_network_that_takes_one_picture_only_is_asked_row_by_row(layer: str | None) -> None:
     net, x = OnePicture().eval(), torch.rand(1, 3, 8, 8)
-    tail = Tail(net, x, layer)
+    tail = PartialForward(net, x, layer)
     with torch.no_grad():
         rows = torch.cat([tail.original, 0 * tail.original, tail.original])
         found = tail(rows)
-    assert tail.singly == (layer != "last")
+    assert tail.runs_one_by_one == (layer != "last")
     torch.testing.assert_close(found[[0, 2]], net(x).expand(2, -1))
     assert not torch.allclose(found[0], found[1])
 
@@ -188,7 +188,7 @@ def test_a_failure_of_a_single_row_is_told() -> None:
 
     net = Never().eval()
     net.broken = False
-    tail = Tail(net, torch.rand(1, 3, 8, 8))
+    tail = PartialForward(net, torch.rand(1, 3, 8, 8))
     tail.twin.broken = True
     with pytest.raises(RuntimeError, match="no such row"):
         tail(torch.rand(3, 3, 8, 8))

@@ -116,9 +116,9 @@ class Random(nn.Module):
 
 
 def test_a_network_that_cannot_be_resumed_is_an_error() -> None:
-    with pytest.raises(LayerError, match="the model answers otherwise than before"):
+    with pytest.raises(LayerError, match="the model does not reproduce its output"):
         PartialForward(Random(), torch.rand(1, 3, 8, 8), "conv")
-    with pytest.raises(MethodError, match="layer 'conv': resumed there, the model answers otherwise than before"):
+    with pytest.raises(MethodError, match="layer 'conv': resumed after this layer, the model does not reproduce its output"):
         seewhy.explain(Random(), torch.rand(1, 3, 8, 8), methods="ablationcam", layers="conv")
 
 
@@ -139,7 +139,7 @@ class Asserting(nn.Module):
 
 def test_a_network_that_checks_its_shapes_is_resumed_with_copies() -> None:
     net = Asserting().eval()
-    assert PartialForward(net, torch.rand(1, 3, 8, 8), "second").repeat
+    assert PartialForward(net, torch.rand(1, 3, 8, 8), "second").repeats_outputs
     e = seewhy.explain(net, torch.rand(2, 3, 8, 8), methods="ablationcam", layers="second", targets=0)
     assert e.map().shape == (2, 8, 8)
 

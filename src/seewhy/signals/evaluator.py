@@ -122,7 +122,7 @@ class Evaluator:
             batch = rows.build(slice(start, min(start + size, rows.count)))
             if rows.site is not None:
                 batch = rows.site.grid.restore(batch.to(partial.original.dtype), partial.original)
-            count, output = batch.shape[partial.axis], partial.run_channels_last(batch)
+            count, output = batch.shape[partial.batch_axis], partial.run_channels_last(batch)
             self.on_progress(count)
             is_kept = is_kept and self._reserve(output)
             if is_kept:

@@ -1,12 +1,13 @@
-"""Hear torch functions that no module stands for: attention, fused or by hand, biases, ReLU. Only inside a `with`.
+"""Intercept torch functions that no module represents: fused attention, biases, functional ReLU.
 
-A `TorchFunctionMode` sees every call of a torch function in its own thread, so nothing is replaced in any library, and
-nothing has to be put back.
+Hooks see modules only. A `TorchFunctionMode` intercepts every call of a torch function in its own thread while its
+`with` block is active, so nothing is replaced in any library and nothing needs to be restored. `CaptureAttention`
+reports attention weights, `CaptureBias` the biases of convolutions and BatchNorm, and `GuidedReLU` changes the gradient
+of ReLU.
 """
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +17,25 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-LEAST_TOKENS = 4
-SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
-RELUS = (
+from seewhy.tracing.torch_private import attention_forward_with
+
+MIN_TOKENS = 4  # a smaller softmax is not taken for attention
+SOFTMAX_FUNCTIONS = (F.softmax, torch.softmax, Tensor.softmax)
+CONVOLUTION_FUNCTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+RELU_FUNCTIONS = (
     *(F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
     *(F.relu6, F.hardtanh, F.hardtanh_),
 )
+SMOOTH_ACTIVATIONS = (F.gelu, F.silu, F.elu, F.leaky_relu, F.hardswish, F.mish, F.selu)
 
 
 @dataclass(eq=False)
 class AttentionCall:
-    """One call of attention: `weights` (B, heads, N, M) after softmax, with their graph; where it was a call that has
-    them, `values` (B, heads, M, d), `queries`, `keys` and the `output` (B, heads, N, d)."""
+    """One call of attention.
+
+    `weights` (B, heads, N, M) are the output of softmax, with their graph. `queries` and `output` (B, heads, N, d) and
+    `keys` and `values` (B, heads, M, d) are None if only the softmax was seen.
+    """
 
     weights: Tensor
     queries: Tensor | None = None
@@ -37,12 +45,12 @@ class AttentionCall:
 
 
 class CaptureAttention(TorchFunctionMode):
-    """Work out every attention step by step and tell `receive` of it; fused attention is worked out by hand."""
+    """Report every self-attention to `on_attention`. Fused attention, which has no weights, is computed step by step."""
 
-    def __init__(self, receive: Callable[[AttentionCall], None]) -> None:
+    def __init__(self, on_attention: Callable[[AttentionCall], None]) -> None:
         super().__init__()
-        self.receive = receive
-        self.has_cross_attention = False  # there was attention whose queries and keys are not the same tokens
+        self.on_attention = on_attention
+        self.has_cross_attention = False  # some attention had queries that are not the same tokens as its keys
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -50,36 +58,35 @@ class CaptureAttention(TorchFunctionMode):
             return self.attend(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             if kwargs.get("need_weights", True):
-                kwargs["need_weights"] = False  # there it computes by another path; the weights are put in below
-                return self.with_weights(*args, **kwargs)
-            return self.inside(*args, **kwargs)
+                # With weights, PyTorch takes another code path. Take the usual one, and add the weights to its result.
+                kwargs["need_weights"] = False
+                return self.forward_with_weights(*args, **kwargs)
+            return self.forward(*args, **kwargs)
         result = func(*args, **kwargs)
-        if func in SOFTMAXES:
-            self.tell(AttentionCall(result))
+        if func in SOFTMAX_FUNCTIONS:
+            self.report(AttentionCall(result))
         return result
 
-    def tell(self, heads: AttentionCall) -> None:
-        if is_attention(heads.weights):
-            self.receive(heads)
-        elif heads.weights.dim() == 4 and heads.weights.shape[2] != heads.weights.shape[3] >= LEAST_TOKENS:
+    def report(self, call: AttentionCall) -> None:
+        if is_self_attention(call.weights):
+            self.on_attention(call)
+        elif call.weights.dim() == 4 and call.weights.shape[2] != call.weights.shape[3] >= MIN_TOKENS:
             self.has_cross_attention = True
 
-    def with_weights(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        heard: list[Tensor] = []
-        output, _ = self.inside(*args, heard=heard, **kwargs)
-        return output, heard[0].mean(1) if kwargs.get("average_attn_weights", True) else heard[0]
+    def forward_with_weights(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Run `F.multi_head_attention_forward` and return its output and its weights, averaged over heads by default."""
+        collected: list[Tensor] = []
+        output, _ = self.forward(*args, weights=collected, **kwargs)
+        weights = collected[0]
+        return output, weights.mean(1) if kwargs.get("average_attn_weights", True) else weights
 
-    def inside(self, *args: Any, heard: list[Tensor] | None = None, **kwargs: Any) -> Any:
-        """PyTorch's own `multi_head_attention_forward`, with a name of its own for the fused attention in it."""
+    def forward(self, *args: Any, weights: list[Tensor] | None = None, **kwargs: Any) -> Any:
+        """Run `F.multi_head_attention_forward` with `attend` in place of the fused attention, which appends to `weights`."""
 
-        def attend(*given: Any, **named: Any) -> Tensor:
-            return self.attend(*given, heard=heard, **named)
+        def attend(*attention_args: Any, **attention_kwargs: Any) -> Tensor:
+            return self.attend(*attention_args, collected=weights, **attention_kwargs)
 
-        code = F.multi_head_attention_forward
-        names = {**code.__globals__, "scaled_dot_product_attention": attend, "has_torch_function": lambda _: False}
-        copy = types.FunctionType(code.__code__, names, code.__name__, code.__defaults__, code.__closure__)
-        copy.__kwdefaults__ = code.__kwdefaults__
-        return copy(*args, **kwargs)
+        return attention_forward_with(attend)(*args, **kwargs)
 
     def attend(
         self,
@@ -92,9 +99,9 @@ class CaptureAttention(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
         *,
-        heard: list[Tensor] | None = None,
+        collected: list[Tensor] | None = None,
     ) -> Tensor:
-        """softmax(q k' scale + mask) v, as `scaled_dot_product_attention` is defined."""
+        """Compute softmax(q k' scale + mask) v, the definition of `F.scaled_dot_product_attention`."""
         if enable_gqa:
             key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
         logits = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
@@ -106,45 +113,41 @@ class CaptureAttention(TorchFunctionMode):
             logits = logits + attn_mask
         weights = logits.softmax(-1)
         output = weights @ value
-        if heard is not None:
-            heard.append(weights)
-        self.tell(AttentionCall(weights, query, key, value, output))
+        if collected is not None:
+            collected.append(weights)
+        self.report(AttentionCall(weights, query, key, value, output))
         return output
 
 
-def is_attention(weights: Tensor) -> bool:
-    """Whether softmax gave (B, heads, N, N): every token looks at every token."""
-    return weights.dim() == 4 and weights.shape[2] == weights.shape[3] >= LEAST_TOKENS
+def is_self_attention(weights: Tensor) -> bool:
+    """Return True if the output of a softmax is (B, heads, N, N): every token attends to every token."""
+    return weights.dim() == 4 and weights.shape[2] == weights.shape[3] >= MIN_TOKENS
 
 
 class CaptureBias(TorchFunctionMode):
-    """Tell `receive` the bias (K,) that each convolution and BatchNorm adds, and its output (B, K, *grid).
+    """Report the bias (K,) of each convolution and BatchNorm to `on_bias`, with the output (B, K, *grid) that it is added to.
 
-    BatchNorm in eval mode is x gamma / sigma + (beta - mu gamma / sigma): the bracket is its bias.
+    BatchNorm in eval mode is x gamma / sigma + (beta - mu gamma / sigma); the term in parentheses is its bias.
     """
 
-    def __init__(self, receive: Callable[[Tensor, Tensor], None]) -> None:
+    def __init__(self, on_bias: Callable[[Tensor, Tensor], None]) -> None:
         super().__init__()
-        self.receive = receive
+        self.on_bias = on_bias
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if func in CONVOLUTIONS:
+        bias = None
+        if func in CONVOLUTION_FUNCTIONS:
             bias = args[2] if len(args) > 2 else kwargs.get("bias")
-            if bias is not None:
-                self.receive(bias, result)
         elif func is F.batch_norm:
-            bias = normalizing_bias(*args, **kwargs)
-            if bias is not None:
-                self.receive(bias, result)
+            bias = batch_norm_bias(*args, **kwargs)
+        if bias is not None:
+            self.on_bias(bias, result)
         return result
 
 
-CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-
-
-def normalizing_bias(
+def batch_norm_bias(
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -154,7 +157,7 @@ def normalizing_bias(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """beta - mu gamma / sigma, from the arguments of `F.batch_norm`; None where it takes the statistics of the batch."""
+    """Return beta - mu gamma / sigma from the arguments of `F.batch_norm`, or None if it uses the batch's own statistics."""
     if running_mean is None or running_var is None or training:
         return None
     scale = (running_var + eps).rsqrt() if weight is None else weight * (running_var + eps).rsqrt()
@@ -162,9 +165,9 @@ def normalizing_bias(
 
 
 class GuidedReLU(TorchFunctionMode):
-    """Let every ReLU (also ReLU6) pass back positive gradients only; `heard` counts them, `others` names what is no ReLU.
+    """Make every ReLU (and ReLU6) pass only positive gradients back: guided backpropagation (Springenberg et al., 2015).
 
-    Springenberg et al., 2015: guided backpropagation.
+    `relu_count` is the number of ReLU calls, `smooth_activations` the names of other activation functions that were called.
     """
 
     def __init__(self) -> None:
@@ -174,26 +177,23 @@ class GuidedReLU(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in RELUS:
-            if func in OTHERS:
-                self.smooth_activations.add(func.__name__)
-            return func(*args, **kwargs)
-        self.relu_count += 1
-        return _Guided.apply(args[0], lambda x: func(x, *args[1:], **kwargs))
+        if func in RELU_FUNCTIONS:
+            self.relu_count += 1
+            return _GuidedReLUFunction.apply(args[0], lambda x: func(x, *args[1:], **kwargs))
+        if func in SMOOTH_ACTIVATIONS:
+            self.smooth_activations.add(func.__name__)
+        return func(*args, **kwargs)
 
 
-OTHERS = (F.gelu, F.silu, F.elu, F.leaky_relu, F.hardswish, F.mish, F.selu)  # in the place of ReLU, but smooth
-
-
-class _Guided(torch.autograd.Function):
-    """A ReLU, in place if that is how it was called, which passes back positive gradients only."""
+class _GuidedReLUFunction(torch.autograd.Function):
+    """A ReLU that passes only positive gradients back. It works in place if the original call does."""
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, relu: Callable[[Tensor], Tensor]) -> Tensor:
-        before = given.clone()
-        output = relu(given)
-        if output is given:
-            ctx.mark_dirty(given)
+    def forward(ctx: Any, inputs: Tensor, relu: Callable[[Tensor], Tensor]) -> Tensor:
+        before = inputs.clone()
+        output = relu(inputs)
+        if output is inputs:
+            ctx.mark_dirty(inputs)
         ctx.save_for_backward((output == before) & (output > 0))
         return output
 

@@ -1,10 +1,14 @@
-"""Run only what comes after a layer: what lies before it is played back from one recorded forward.
+"""Run only the part of a model that comes after a layer, on many replacements for that layer's output.
 
-A twin's modules are called through a wrapper (`_compiled_call_impl`, which a module's `__call__` prefers to its forward).
-The recording forward finds out which calls were finished when the layer was reached. Those are played back as they were,
-at batch size 1, and the layer answers with the rows it is given: batch sizes 1 and N meet by broadcasting. Where a network
-does not allow that (`cat`), what is played back is repeated for each row; and where it takes one picture only (exported
-graphs often hold fixed shapes), rows are asked one by one.
+Masking and ablation methods need thousands of such runs. A first forward pass through a twin records every module call
+that is complete when the layer returns. To resume, the twin runs again: recorded calls return copies of their recorded
+outputs, the layer
+returns the replacements, and only the modules after it compute. Module calls are intercepted with `set_call_wrapper`.
+
+Recorded outputs have batch size 1 and the replacements batch size N; broadcasting joins them. Operations that do not
+broadcast (`torch.cat`) make it fail. Recorded outputs are then repeated N times. If that fails too (exported graphs
+often have a fixed batch size), the replacements run one by one. Which of the three works is tried once, when a
+`PartialForward` is created.
 """
 
 from __future__ import annotations
@@ -19,220 +23,248 @@ from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, LayerError
 from seewhy.nested import first_tensor, map_tensors, replace_first, tensors_in
+from seewhy.tracing.torch_private import call_module, set_call_wrapper, version_of
 from seewhy.tracing.twin import make_twin, named_modules
 
-TENSORS_ALIVE = 3  # of the largest size at once: a layer's input, its output, a workspace
+LIVE_TENSORS = 3  # of the largest size at one time: the input of a layer, its output, a workspace
 TOLERANCE = 1e-3
 
 
-@dataclass(eq=False)
-class Replay:
-    """A call that was finished before the layer was reached: answered with what it gave then."""
-
-    output: Any
-
-
-class Rerun:
-    """A call that must happen: it hands on or changes the very tensor it was given, which others may hold as well."""
-
-
-class Descend:
-    """A call in which the layer lies: it happens, and the calls inside are answered one by one."""
-
-
-class Replace:
-    """The layer's own call: answered with the rows."""
-
-
-@dataclass(eq=False)
-class CallRecord:
-    """A call while the recording forward runs, and what is to become of it."""
-
-    name: str
-    plan: Replay | Rerun | Descend | Replace = field(default_factory=Rerun)
-    inside: list[CallRecord] = field(default_factory=list)
-
-
-class _Recorder:
-    """The recording forward: `calls` are those that will happen again, in order; `largest` is the largest tensor made."""
-
-    def __init__(self, copy: nn.Module, inputs: Tensor, module: str | None, index: int) -> None:
-        self.module, self.left = module, index
-        self.root = CallRecord("", Descend())
-        self.stack = [self.root]
-        self.calls: list[CallRecord] = []
-        self.given: Any = inputs  # what the layer answered
-        self.reached = module is None
-        self.largest = inputs.nbytes if module is None else 0
-        modules = list(named_modules(copy))
-        for name, child in modules:
-            wrap(child, partial(self.call, name))
-        with torch.no_grad():
-            self.output: Any = copy(inputs.clone())
-        for _, child in modules:
-            wrap(child, None)
-
-    def call(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if self.reached:
-            return self.measured(run(module, args, kwargs))
-        call = CallRecord(name)
-        self.stack[-1].inside.append(call)
-        self.stack.append(call)
-        given = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
-        output = run(module, args, kwargs)
-        self.stack.pop()
-        if self.now_reached():  # inside this very call
-            return self.measured(output)
-        self.left -= name == self.module
-        if name == self.module and self.left == 0:
-            self.reached = True
-            self.given = map_tensors(output, snapshot)
-            call.plan = Replace()
-            self.calls = self.visible(self.root)
-            return self.measured(output)
-        places = {tensor.untyped_storage().data_ptr() for tensor, _ in given}
-        shared = any(tensor.untyped_storage().data_ptr() in places for tensor in tensors_in(output))
-        if not shared and all(tensor._version == version for tensor, version in given):
-            call.plan = Replay(map_tensors(output, snapshot))
-        call.inside.clear()  # happens out of sight, or not at all
-        return output
-
-    def now_reached(self) -> bool:
-        return self.reached
-
-    def visible(self, outer: CallRecord) -> list[CallRecord]:
-        found = []
-        for call in outer.inside:
-            found.append(call)
-            if call in self.stack:
-                call.plan = Descend()
-                found += self.visible(call)
-        return found
-
-    def measured(self, output: Any) -> Any:
-        self.largest = max([self.largest, *(tensor.nbytes for tensor in tensors_in(output))])
-        return output
-
-
 class PartialForward:
-    """The part of `model` that comes after one call of one module, for one picture (1, C, *size).
+    """The part of `model` after one call of one module, for one image.
 
-    `module` None stands for the whole model: rows are inputs then. `original` is what the module answered, `output` what
-    the model did; `row_bytes` is about the memory that one row takes.
+    Args:
+        model: The model. It is not modified.
+        inputs: One input (1, C, *size).
+        module: The name of the module to resume after, or None for the entire model; the rows are inputs then.
+        number: Which call of the module, counted from 1.
 
-    Raises LayerError where the model cannot be resumed there: it was tried, and answered otherwise than before.
+    Attributes:
+        original: The output of the module (its first tensor) for `inputs`.
+        output: The output of the model for `inputs`.
+        batch_axis: The axis of `original` that counts rows: 1 if tokens come before the batch.
+        row_bytes: An estimate of the memory that one row takes.
+
+    Raises:
+        LayerError: The model cannot be resumed there: resumed from `original`, it does not reproduce `output`.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()).eval()
-    >>> tail = PartialForward(net, torch.rand(1, 3, 8, 8), "0")
-    >>> torch.equal(tail(tail.original), tail.output)
+    >>> rest = PartialForward(net, torch.rand(1, 3, 8, 8), "0")
+    >>> torch.equal(rest(rest.original), rest.output)
     True
     """
 
-    def __init__(self, model: nn.Module, inputs: Tensor, module: str | None = None, index: int = 1) -> None:
+    def __init__(self, model: nn.Module, inputs: Tensor, module: str | None = None, number: int = 1) -> None:
         self.twin, self.inputs, self.module = make_twin(model), inputs.detach(), module
-        seen = _Recorder(self.twin, self.inputs, module, index)
-        self.output, self.given = seen.output, seen.given
-        self.row_bytes = TENSORS_ALIVE * seen.largest
-        if not seen.reached:
-            raise LayerError(str(module), "called anew on the same input, the model does not reach it.")
-        original = first_tensor(self.given)
+        recording = _CallRecorder(self.twin, self.inputs, module, number)
+        self.output, self.module_output = recording.output, recording.module_output
+        self.row_bytes = LIVE_TENSORS * recording.largest_bytes
+        if not recording.is_complete():
+            raise LayerError(str(module), "the model does not call it when it runs again on the same input.")
+        original = first_tensor(self.module_output)
         assert original is not None
         self.original = original
-        second = module is not None and original.dim() == 3 and len(original) != 1 and original.shape[1] == 1
-        self.axis = 1 if second else 0  # that counts the rows: tokens may come before the batch
+        has_batch_second = original.dim() == 3 and len(original) != 1 and original.shape[1] == 1
+        self.batch_axis = 1 if module is not None and has_batch_second else 0
         self.plans: dict[str, list[CallRecord]] = {}
-        for call in seen.calls:
+        for call in recording.visible_calls:
             self.plans.setdefault(call.name, []).append(call)
         for name, child in named_modules(self.twin):
             if name in self.plans:
-                wrap(child, partial(self.answer, name))
-        self.any_layout = True
-        self.repeat = self.singly = False
-        if module is None or self.works():
+                set_interceptor(child, partial(self.intercept, name))
+        self.accepts_channels_last = True
+        self.repeats_outputs = self.runs_one_by_one = False
+        if module is None or self.reproduces_output():
             return
-        self.repeat = True
-        if self.works():
+        self.repeats_outputs = True
+        if self.reproduces_output():
             return
-        self.repeat, self.singly = False, True
-        if not self.works():
-            raise LayerError(str(module), "resumed there, the model answers otherwise than before.")
+        self.repeats_outputs, self.runs_one_by_one = False, True
+        if not self.reproduces_output():
+            raise LayerError(str(module), "resumed after this layer, the model does not reproduce its output.")
 
-    def works(self) -> bool:
-        """Whether the network answers as before when the layer gives what it gave, with another row beside it."""
+    def reproduces_output(self) -> bool:
+        """Return True if the model returns the recorded output for `original`, with another row in the same batch."""
         try:
             with torch.no_grad():
-                output = self(torch.cat([self.original, self.original / 2], self.axis))
+                output = self(torch.cat([self.original, self.original / 2], self.batch_axis))
         except torch.OutOfMemoryError:
             raise
         except INPUT_ERRORS:
             return False
         pairs = zip(tensors_in(output), tensors_in(self.output), strict=False)
-        rows = [(found, wanted) for found, wanted in pairs if wanted.is_floating_point() and wanted.dim()]
-        changed = [(found, wanted) for found, wanted in rows if found.dim() and len(found) == 2 * len(wanted)]
-        # What does not hang on the layer keeps its one row; something must hang on it.
-        return bool(changed) and all(close(found[: len(wanted)], wanted) for found, wanted in rows)
+        rows = [(new, old) for new, old in pairs if old.is_floating_point() and old.dim()]
+        # A tensor that does not depend on the layer keeps its single row; at least one must depend on it.
+        is_dependent = any(new.dim() and len(new) == 2 * len(old) for new, old in rows)
+        return is_dependent and all(is_close(new[: len(old)], old) for new, old in rows)
 
     def run_channels_last(self, rows: Tensor) -> Any:
-        """`__call__`, for whole pictures with channels last, which makes convolutions a quarter faster; some networks, whose
-        code asks for another layout, take them as they are."""
-        if self.module is not None or rows.dim() != 4 or not self.any_layout:
+        """Like calling the object, but pass full images in channels-last memory, which makes convolutions a quarter faster.
+
+        Models whose code requires another memory format get the rows unchanged.
+        """
+        if self.module is not None or rows.dim() != 4 or not self.accepts_channels_last:
             return self(rows)
         try:
             return self(rows.contiguous(memory_format=torch.channels_last))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:
-            self.any_layout = False
+            self.accepts_channels_last = False
             return self(rows)
 
     def __call__(self, rows: Tensor) -> Any:
-        """The model's output for each of `rows` (N, ...), which take the place of what the layer gave."""
-        if self.singly and rows.shape[self.axis] > 1:
-            return joined([self(row) for row in torch.split(rows, 1, self.axis)])
+        """Return the model's output for each of `rows` (N, ...), which replace the output of the module."""
+        if self.runs_one_by_one and rows.shape[self.batch_axis] > 1:
+            return concatenate_outputs([self(row) for row in torch.split(rows, 1, self.batch_axis)])
         if self.module is None:
             try:
                 return self.twin(rows)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:
-                if self.singly or len(rows) == 1:
+                if self.runs_one_by_one or len(rows) == 1:
                     raise
-                self.singly = True
+                self.runs_one_by_one = True
                 return self(rows)
-        self.rows, self.passed = rows, False
-        self.turns = dict.fromkeys(self.plans, 0)
-        return self.twin(self.fresh(self.inputs))
+        self.rows, self.is_intercepting = rows, True
+        self.call_counts = dict.fromkeys(self.plans, 0)
+        return self.twin(self.writable_copy(self.inputs))
 
-    def answer(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if self.passed:
-            return run(module, args, kwargs)
-        turn = self.turns[name]
-        self.turns[name] = turn + 1
-        match self.plans[name][turn].plan:
+    def intercept(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Carry out the plan for the next call of the module `name`."""
+        if not self.is_intercepting:
+            return call_module(module, args, kwargs)
+        index = self.call_counts[name]
+        self.call_counts[name] = index + 1
+        match self.plans[name][index].plan:
             case Replace():
-                self.passed = True
-                return replace_first(self.given, self.rows)
+                self.is_intercepting = False  # everything after the layer computes
+                return replace_first(self.module_output, self.rows)
             case Replay(output):
-                return map_tensors(output, self.fresh)
+                return map_tensors(output, self.writable_copy)
             case Descend():
-                return run(module, args, kwargs)
-        self.passed = True  # what happens inside such a call is not answered
+                return call_module(module, args, kwargs)
+        self.is_intercepting = False  # the plans have no entries for calls inside a call that is run again
         try:
-            return run(module, args, kwargs)
+            return call_module(module, args, kwargs)
         finally:
-            self.passed = False
+            self.is_intercepting = True
 
-    def fresh(self, tensor: Tensor) -> Tensor:
-        """A copy that may be written to."""
-        if self.repeat and tensor.dim() and len(tensor) == 1:
-            return tensor.repeat(self.rows.shape[self.axis], *[1] * (tensor.dim() - 1))
+    def writable_copy(self, tensor: Tensor) -> Tensor:
+        """Return a copy of a recorded tensor, which later in-place operations may overwrite."""
+        if self.repeats_outputs and tensor.dim() and len(tensor) == 1:
+            return tensor.repeat(self.rows.shape[self.batch_axis], *[1] * (tensor.dim() - 1))
         return tensor.clone()
 
 
-def joined(outputs: list[Any]) -> Any:
-    """One output of many rows from outputs of one row each.
+# Plans: what happens to a module call when the model is resumed
 
-    >>> joined([{"logits": torch.zeros(1, 2)}, {"logits": torch.ones(1, 2)}])["logits"].tolist()
+
+@dataclass(eq=False)
+class Replay:
+    """Return the recorded output: the call was complete before the layer returned."""
+
+    output: Any
+
+
+class Rerun:
+    """Run the call again: it returns or modifies one of its input tensors, which other code may hold as well."""
+
+
+class Descend:
+    """Run the call, and intercept the calls inside it: the layer is one of them."""
+
+
+class Replace:
+    """Return the rows: this is the call of the layer."""
+
+
+@dataclass(eq=False)
+class CallRecord:
+    """A module call in the recorded forward pass, and its plan."""
+
+    name: str
+    plan: Replay | Rerun | Descend | Replace = field(default_factory=Rerun)
+    inner_calls: list[CallRecord] = field(default_factory=list)
+
+
+class _CallRecorder:
+    """The recorded forward pass of a twin.
+
+    `visible_calls` are the calls that happen again when the model is resumed, in order. `largest_bytes` is the size of the
+    largest tensor that is computed after the layer.
+    """
+
+    def __init__(self, twin: nn.Module, inputs: Tensor, module: str | None, number: int) -> None:
+        self.module, self.remaining = module, number
+        self.root = CallRecord("", Descend())
+        self.stack = [self.root]
+        self.visible_calls: list[CallRecord] = []
+        self.module_output: Any = inputs
+        self._is_complete = module is None
+        self.largest_bytes = inputs.nbytes if module is None else 0
+        modules = list(named_modules(twin))
+        for name, child in modules:
+            set_interceptor(child, partial(self.intercept, name))
+        with torch.no_grad():
+            self.output: Any = twin(inputs.clone())
+        for _, child in modules:
+            set_interceptor(child, None)
+
+    def is_complete(self) -> bool:
+        """Return True once the layer has returned."""
+        return self._is_complete
+
+    def intercept(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if self.is_complete():
+            return self.measure(call_module(module, args, kwargs))
+        call = CallRecord(name)
+        self.stack[-1].inner_calls.append(call)
+        self.stack.append(call)
+        inputs = [(tensor, version_of(tensor)) for tensor in tensors_in((args, kwargs))]
+        output = call_module(module, args, kwargs)
+        self.stack.pop()
+        if self.is_complete():  # the layer was called inside this call
+            return self.measure(output)
+        self.remaining -= name == self.module
+        if name == self.module and self.remaining == 0:
+            self._is_complete = True
+            self.module_output = map_tensors(output, detached_copy)
+            call.plan = Replace()
+            self.visible_calls = self.calls_to_plan(self.root)
+            return self.measure(output)
+        storages = {tensor.untyped_storage().data_ptr() for tensor, _ in inputs}
+        returns_input = any(tensor.untyped_storage().data_ptr() in storages for tensor in tensors_in(output))
+        if not returns_input and all(version_of(tensor) == version for tensor, version in inputs):
+            call.plan = Replay(map_tensors(output, detached_copy))
+        call.inner_calls.clear()  # they do not happen (Replay) or are not intercepted (Rerun)
+        return output
+
+    def calls_to_plan(self, outer: CallRecord) -> list[CallRecord]:
+        """Return the calls inside `outer` in order, followed into those that contain the layer."""
+        calls = []
+        for call in outer.inner_calls:
+            calls.append(call)
+            if call in self.stack:
+                call.plan = Descend()
+                calls += self.calls_to_plan(call)
+        return calls
+
+    def measure(self, output: Any) -> Any:
+        self.largest_bytes = max([self.largest_bytes, *(tensor.nbytes for tensor in tensors_in(output))])
+        return output
+
+
+def set_interceptor(module: nn.Module, function: Callable[[nn.Module, Any, Any], Any] | None) -> None:
+    """Make calls of a twin's module go to `function(module, args, kwargs)`; None restores the default."""
+    set_call_wrapper(module, None if function is None else lambda *args, **kwargs: function(module, args, kwargs))
+
+
+def concatenate_outputs(outputs: list[Any]) -> Any:
+    """Concatenate model outputs of one row each.
+
+    >>> concatenate_outputs([{"logits": torch.zeros(1, 2)}, {"logits": torch.ones(1, 2)}])["logits"].tolist()
     [[0.0, 0.0], [1.0, 1.0]]
     """
     columns = zip(*map(tensors_in, outputs), strict=True)
@@ -240,22 +272,12 @@ def joined(outputs: list[Any]) -> Any:
     return map_tensors(outputs[0], lambda _: next(rows))
 
 
-def run(module: nn.Module, args: Any, kwargs: Any) -> Any:
-    return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-
-def wrap(module: nn.Module, function: Callable[[nn.Module, Any, Any], Any] | None) -> None:
-    """Let a twin's module be called through `function(module, args, kwargs)`; None takes that away."""
-    call = None if function is None else lambda *args, **kwargs: function(module, args, kwargs)
-    module.__dict__["_compiled_call_impl"] = call
-
-
-def snapshot(tensor: Tensor) -> Tensor:
+def detached_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().clone()
 
 
-def close(found: Tensor, wanted: Tensor) -> bool:
-    """Whether two outputs are equal up to rounding; what is not a number is left out of it."""
-    tolerance = max(TOLERANCE, 8 * torch.finfo(wanted.dtype).eps)
-    found, wanted = found.nan_to_num(0, 0, 0), wanted.nan_to_num(0, 0, 0)
-    return found.shape == wanted.shape and bool((found - wanted).abs().amax() <= tolerance * wanted.abs().amax())
+def is_close(new: Tensor, old: Tensor) -> bool:
+    """Return True if two outputs are equal up to rounding. Values that are not finite are ignored."""
+    tolerance = max(TOLERANCE, 8 * torch.finfo(old.dtype).eps)
+    new, old = new.nan_to_num(0, 0, 0), old.nan_to_num(0, 0, 0)
+    return new.shape == old.shape and bool((new - old).abs().amax() <= tolerance * old.abs().amax())

@@ -1,4 +1,9 @@
-"""A model of several inputs as a model of one: the picture varies, the other arguments come along."""
+"""Adapt a model with several inputs to one input: the main input varies, the other arguments stay fixed.
+
+Methods and targets only know `model(inputs)`. `SingleInputModel` stores the other arguments and adds them to each call.
+Arguments with one row per image follow the batch: `for_image` keeps the rows of one image, and `forward` expands them
+to any batch size.
+"""
 
 from __future__ import annotations
 
@@ -11,72 +16,78 @@ from seewhy.nested import map_tensors, tensors_in
 
 
 class SingleInputModel(nn.Module):
-    """`model` with its other arguments: called with the main input alone, it passes the rest on.
+    """`model` with all arguments fixed except the main input.
 
-    `place` is the main input's position among `args`, or its name among `kwargs`. Tensors with a row for each of `batch`
-    pictures follow the rows: `of(picture)` keeps one picture's, which then serve any number of variants. The layers of
-    `model` keep their names.
+    Args:
+        model: The wrapped model. Its layers keep their names.
+        args: The positional arguments. The value at the place of the main input is ignored.
+        kwargs: The keyword arguments.
+        main: The position of the main input in `args`, or its name in `kwargs`.
+        batch: The number of images. Tensors whose first axis has this length have one row per image.
 
     >>> import torch
     >>> net = nn.Bilinear(2, 2, 1)
-    >>> fed = SingleInputModel(net, (None, torch.ones(3, 2)), {}, 0, batch=3)
-    >>> fed(torch.zeros(3, 2)).shape, fed.for_image(1)(torch.zeros(5, 2)).shape
+    >>> model = SingleInputModel(net, (None, torch.ones(3, 2)), {}, 0, batch=3)
+    >>> model(torch.zeros(3, 2)).shape, model.for_image(1)(torch.zeros(5, 2)).shape
     (torch.Size([3, 1]), torch.Size([5, 1]))
     """
 
     def __init__(
-        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int | str, batch: int
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], main: int | str, batch: int
     ) -> None:
         super().__init__()
         self.model = model
-        self.args, self.kwargs, self.place, self.batch = args, dict(kwargs), place, batch
+        self.args, self.kwargs, self.main, self.batch = args, dict(kwargs), main, batch
 
-    def for_image(self, picture: int) -> SingleInputModel:
-        """The same for one picture of the batch."""
+    def forward(self, inputs: Tensor) -> Any:
+        count = len(inputs)
 
-        def row(tensor: Tensor) -> Tensor:
-            return tensor[picture : picture + 1] if has_batch_axis(tensor, self.batch) else tensor
+        def expand(tensor: Tensor) -> Tensor:
+            if self.batch == 1 and count > 1 and has_batch_axis(tensor, 1):
+                return tensor.expand(count, *tensor.shape[1:])
+            return tensor
 
-        args, kwargs = self.each(row)
-        return SingleInputModel(self.model, args, kwargs, self.place, 1)
+        args, kwargs = self.map_arguments(expand)
+        if isinstance(self.main, str):
+            return self.model(*args, **{**kwargs, self.main: inputs})
+        return self.model(*args[: self.main], inputs, *args[self.main + 1 :], **kwargs)
+
+    def for_image(self, index: int) -> SingleInputModel:
+        """Return the model with the other arguments of one image, for any number of variants of that image."""
+
+        def select_row(tensor: Tensor) -> Tensor:
+            return tensor[index : index + 1] if has_batch_axis(tensor, self.batch) else tensor
+
+        args, kwargs = self.map_arguments(select_row)
+        return SingleInputModel(self.model, args, kwargs, self.main, 1)
 
     def per_image_arguments(self) -> list[str]:
-        """The other arguments of which each of several pictures gets its own row."""
-        others = [
-            (place, value) for place, value in [*enumerate(self.args), *self.kwargs.items()] if place != self.place
-        ]
+        """Return the names or positions of the other arguments that have one row per image, if there are several images."""
+        if self.batch <= 1:
+            return []
+        arguments = [*enumerate(self.args), *self.kwargs.items()]
         return [
-            str(place)
-            for place, value in others
-            if self.batch > 1 and any(has_batch_axis(tensor, self.batch) for tensor in tensors_in(value))
+            str(key)
+            for key, value in arguments
+            if key != self.main and any(has_batch_axis(tensor, self.batch) for tensor in tensors_in(value))
         ]
 
-    def each(self, function: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The other arguments with `function` applied to each tensor in them."""
+    def map_arguments(self, function: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with `function` applied to each tensor in them."""
         args, kwargs = map_tensors((list(self.args), self.kwargs), function)
         return tuple(args), kwargs
 
-    def forward(self, inputs: Tensor) -> Any:
-        rows = len(inputs)
 
-        def fitting(tensor: Tensor) -> Tensor:
-            if self.batch == 1 and rows > 1 and has_batch_axis(tensor, 1):
-                return tensor.expand(rows, *tensor.shape[1:])
-            return tensor
-
-        args, kwargs = self.each(fitting)
-        if isinstance(self.place, str):
-            return self.model(*args, **{**kwargs, self.place: inputs})
-        return self.model(*args[: self.place], inputs, *args[self.place + 1 :], **kwargs)
+def for_image(module: nn.Module, index: int) -> nn.Module:
+    """Return a `SingleInputModel` for one image of its batch; other modules unchanged."""
+    return module.for_image(index) if isinstance(module, SingleInputModel) else module
 
 
 def has_batch_axis(tensor: Tensor, batch: int) -> bool:
-    """Whether a tensor has a row for each picture; a single number for one picture may as well be a setting."""
+    """Return True if a tensor has one row per image.
+
+    With a batch of one, a float tensor of a single number counts as a setting, not as a row.
+    """
     if tensor.dim() == 0 or len(tensor) != batch:
         return False
     return batch > 1 or tensor.dim() > 1 or not tensor.is_floating_point()
-
-
-def for_image(module: nn.Module, picture: int) -> nn.Module:
-    """A module for one picture of the batch: itself, unless it is fed other arguments."""
-    return module.for_image(picture) if isinstance(module, SingleInputModel) else module
