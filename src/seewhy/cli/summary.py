@@ -1,16 +1,22 @@
-"""`seewhy summary`: what a network looks at on the whole."""
+"""`seewhy summary`: summarize a bulk run, or compare two."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from seewhy.cli.bulk import require_packages
 from seewhy.errors import UsageError
 
-SHOWN, NAMED, LEAST = 10, 3, 20
+if TYPE_CHECKING:
+    from seewhy.summary.comparison import Comparison
+    from seewhy.summary.run_summary import RunSummary
+    from seewhy.terminal import OutlierRow
+
+MAX_OUTLIERS, MAX_LOWEST = 10, 20
+IDS_PER_FINDING = 3
 
 
 def summary(
@@ -21,22 +27,22 @@ def summary(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     json: bool = False,
 ) -> int:
-    """What a network looks at on the whole: a page and tables of a run, or of two beside each other.
+    """Summarize a bulk run as a page and tables, or compare two runs.
 
     Parameters
     ----------
     runs
-        A folder that seewhy bulk wrote; a second one of the same pictures to compare with.
+        The folder of a bulk run; with a second folder, both runs over the same images are compared.
     method
-        Of several methods, which; the first by default.
+        The method, if the run contains several. Default: the first.
     target
-        Of several targets, which: top1, label, a class as it was asked; the first by default.
+        The target (top1, label or a class), if the run contains several. Default: the first.
     layer
-        Of several layers, which; the last by default.
+        The layer, if the run contains several. Default: the last.
     out
         Folder for the page and the tables. Default: RUN/summary.
     json
-        Print the findings, or of two runs what differs, as JSON, and nothing else, to stdout.
+        Print only the findings, or the comparison, as JSON on stdout.
     """
     if not 1 <= len(runs) <= 2:
         raise UsageError(f"{len(runs)} runs: give one (seewhy summary run), or two to compare them.")
@@ -45,52 +51,76 @@ def summary(
     from seewhy.summary import write_comparison, write_summary
     from seewhy.terminal import printable
 
-    choice = {"method": method, "target": target, "layer": layer}
-    read = [BulkRun.read(run) for run in runs]
-    if len(read) == 2:
-        both, page = write_comparison(read[0], read[1], out, **choice)
-        least = [both.answers[0].columns["id"][both.first[place]] for place in both.least_alike[:LEAST]]
-        about = {"page": str(page), "pictures": len(both.first), "same_answer": both.same_answer,
-                 "likeness": both.median(both.likeness), "least_alike": least}  # fmt: skip
-        print(as_json(about) if json else printable(str(page)))
+    loaded = [BulkRun.read(run) for run in runs]
+    if len(loaded) == 2:
+        comparison, page = write_comparison(loaded[0], loaded[1], out, method=method, target=target, layer=layer)
+        print(encode_json(comparison_record(comparison, page)) if json else printable(str(page)))
         return 0
-    from seewhy.summary.document import MOST_FINDINGS, facts, unshown
-
-    found, page = write_summary(read[0], out, **choice)
+    run_summary, page = write_summary(loaded[0], out, method=method, target=target, layer=layer)
     if json:
-        entries = [
-            {"kind": one.kind, "of": found.name_of(one.predicted), "place": one.place, "share": one.share, "others": one.others,
-             "pictures": found.ids(one.indices), "text": one.sentence}
-            for one in found.findings
-        ]  # fmt: skip
-        print(as_json({"page": str(page), "findings": entries}))
-        return 0
-    from seewhy.summary.outliers import EDGE
-    from seewhy.summary.wording import NOTHING_FOUND
-    from seewhy.terminal import OutlierRow, make_console, print_summary
-
-    answers, edge = found.answers, found.outliers[EDGE]
-    rows = [
-        OutlierRow(
-            name,
-            score,
-            answers.numbers["border"][at],
-            answers.numbers["corner"][at],
-            str(answers.columns["predicted_name"][at] or ""),
-        )
-        for at, name, score in zip(edge.indices[:SHOWN], found.ids(edge.indices), edge.scores, strict=False)
-    ]
-    said = [
-        f"{one.sentence}: {', '.join(found.ids(one.indices[:NAMED]))}, ..." for one in found.findings[:MOST_FINDINGS]
-    ]
-    said += [unshown(found)] if unshown(found) else []
-    print_summary(make_console(), facts(found), said or [NOTHING_FOUND], rows, str(page))
+        print(encode_json(summary_record(run_summary, page)))
+    else:
+        print_run_summary(run_summary, page)
     return 0
 
 
-def as_json(found: dict[str, Any]) -> str:
-    """Text for people to read as well, but nothing that a terminal would take for a command."""
+def comparison_record(comparison: Comparison, page: Path) -> dict[str, object]:
+    from seewhy.summary.aggregates import nan_median
+
+    return {
+        "page": str(page), "images": len(comparison.rows[0]), "same_prediction": comparison.agreement,
+        "median_correlation": nan_median(comparison.correlation),
+        "lowest_correlation": [comparison.image_id(place) for place in comparison.ranked[:MAX_LOWEST]],
+    }  # fmt: skip
+
+
+def summary_record(summary: RunSummary, page: Path) -> dict[str, object]:
+    findings = [
+        {
+            "kind": one.kind, "class": summary.class_name(one.class_index), "location": one.location,
+            "fraction": one.fraction, "other_fraction": one.other_fraction, "images": summary.ids(one.indices),
+            "text": one.sentence,
+        }
+        for one in summary.findings
+    ]  # fmt: skip
+    return {"page": str(page), "findings": findings}
+
+
+def print_run_summary(summary: RunSummary, page: Path) -> None:
+    from seewhy.summary.statistic_texts import NO_FINDINGS
+    from seewhy.summary.summary_page import MAX_FINDINGS, more_findings
+    from seewhy.terminal import make_console, print_summary
+
+    findings = [
+        f"{one.sentence}: {', '.join(summary.ids(one.indices[:IDS_PER_FINDING]))}, ..."
+        for one in summary.findings[:MAX_FINDINGS]
+    ]
+    findings += [more_findings(summary)] if more_findings(summary) else []
+    print_summary(make_console(), summary.facts(), findings or [NO_FINDINGS], list_outliers(summary), str(page))
+
+
+def list_outliers(summary: RunSummary) -> list[OutlierRow]:
+    """Return the images with the most unusual evidence at the border or in a corner."""
+    from seewhy.summary.outliers import EDGE
+    from seewhy.terminal import OutlierRow
+
+    table, edge = summary.table, summary.outliers[EDGE]
+    rows = edge.indices[:MAX_OUTLIERS]
+    return [
+        OutlierRow(
+            image=name,
+            deviations=score,
+            border=table.statistics["border"][row],
+            corner=table.statistics["corner"][row],
+            predicted=str(table.columns["predicted_name"][row] or ""),
+        )
+        for row, name, score in zip(rows, summary.ids(rows), edge.scores, strict=False)
+    ]
+
+
+def encode_json(record: dict[str, object]) -> str:
+    """Encode as JSON with readable non-ASCII characters, but with control characters escaped for the terminal."""
     from json import dumps
 
-    text = dumps(found, ensure_ascii=False)
+    text = dumps(record, ensure_ascii=False)
     return text if text.isprintable() else "".join(one if one.isprintable() else dumps(one)[1:-1] for one in text)

@@ -1,8 +1,8 @@
-"""What the page of two runs beside each other shows."""
+"""The data of the comparison page of two runs. `viewer.build_summary` describes the format."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -10,156 +10,160 @@ from PIL import Image
 from seewhy import storage
 from seewhy.bulk.statistics import UNIFORM
 from seewhy.images.types import ImageArray
+from seewhy.summary.aggregates import BINS, compute_distributions, nan_mean, nan_median, sort_rows
 from seewhy.summary.comparison import Comparison
-from seewhy.summary.document import EXTREMES, column, extremes, rounded
-from seewhy.summary.normalization import shares
-from seewhy.summary.tables import BINS, distributions, mean
-from seewhy.summary.thumbnails import SIDE, Thumbnails, address, heat_picture, lines, photos, with_heat
-from seewhy.summary.wording import STATISTICS
+from seewhy.summary.page_parts import EXTREMES, Entry, column, mean_map_url, round_value
+from seewhy.summary.statistic_texts import STATISTIC_TEXTS
+from seewhy.summary.thumbnails import SIDE, Thumbnails, describe_image, draw_thumbnail, read_photos
 from seewhy.viewer import jpeg_data_url
 
-MOST = 60  # pictures in the table of the least alike
-QUIET = (
-    "Choose below what differs: the pictures whose maps are least alike, and those that are answered in another way."
-)
+MAX_ROWS = 60  # of a table of images
+GAP = 4  # pixels between the two thumbnails of an image
+MEAN_STATISTICS = ("border", "corner", "spread", "positive")
+HINT = "Select a statistic below, or see the images with the lowest correlation and those with different predictions."
 
 
-def comparison_document(both: Comparison) -> dict[str, Any]:
-    """The data of the page."""
-    thumbs, pairs = Thumbnails(both.answers[0]), Pairs(both)
-    least, (changed, _) = both.least_alike[:MOST], both.changed
+def build_comparison_data(comparison: Comparison) -> Entry:
+    """Return the data of the page."""
+    thumbnails, pairs = Thumbnails(comparison.tables[0]), ThumbnailPairs(comparison)
+    ranked, (changed, _) = comparison.ranked[:MAX_ROWS], comparison.changed
+    description = f"The {len(ranked)} images whose maps differ most."
     tables = [
-        pairs.table("least", "Least alike", f"The {len(least)} pictures whose heat differs most.", least),
-        pairs.table("changed", "Answered in another way", f"{len(changed):,} pictures.", changed[:MOST]),
-        means_table(both),
+        pairs.build_table("lowest", "Lowest correlation", description, ranked),
+        pairs.build_table("changed", "Different predictions", f"{len(changed):,} images.", changed[:MAX_ROWS]),
+        means_table(comparison),
     ]
     return {
-        "facts": comparison_facts(both), "findings": [], "quiet": QUIET, "statistics": comparison_entries(both, thumbs),
-        "first": "likeness", "tables": tables, "notes": list(both.notes),
-        "spread": f"Grey: {both.titles[0]}. Outlined: {both.titles[1]}. Medians of the first and the second.",
-        "pictures": [*thumbs.made(), *pairs.made(len(thumbs.numbers))],
+        "facts": comparison_facts(comparison), "findings": [], "no_findings": HINT,
+        "statistics": comparison_entries(comparison, thumbnails), "first_statistic": "correlation", "tables": tables,
+        "notes": list(comparison.notes),
+        "statistics_note": f"Gray: {comparison.titles[0]}. Outlined: {comparison.titles[1]}. The numbers are the medians.",
+        "images": [*thumbnails.render(), *pairs.render(len(thumbnails.numbers))],
     }  # fmt: skip
 
 
-def comparison_facts(both: Comparison) -> list[tuple[str, str]]:
-    facts = [("pictures in both", f"{len(both.first):,}")]
-    if both.same_answer is not None:
-        known = both.changed[1]
-        of = "" if known == len(both.first) else f" of {known:,} with two answers"
-        facts.append(("same answer", f"{both.same_answer:.1%}{of}"))
-    alike, overlap = both.median(both.likeness), both.median(both.overlap)
-    if alike is not None:
-        facts.append(("alike, median", f"{alike:.2f} (correlation of the heat)"))
+def comparison_facts(comparison: Comparison) -> list[tuple[str, str]]:
+    facts = [("images in both runs", f"{len(comparison.rows[0]):,}")]
+    if comparison.agreement is not None:
+        count = comparison.changed[1]
+        of = "" if count == len(comparison.rows[0]) else f" of {count:,} with two predictions"
+        facts.append(("same prediction", f"{comparison.agreement:.1%}{of}"))
+    correlation, overlap = nan_median(comparison.correlation), nan_median(comparison.overlap)
+    if correlation is not None:
+        facts.append(("median correlation of the maps", f"{correlation:.2f}"))
     if overlap is not None:
-        facts.append(("in the same place, median", f"{overlap:.0%} of the heat"))
-    for title, run, (part, rows) in zip(both.titles, both.runs, both.sides, strict=True):
-        judged = rows[part.judged[rows]]
-        right = part.right
-        score = "" if right is None or not len(judged) else f", {right[judged].mean():.1%} right of {len(judged):,}"
-        facts.append((title, f"{run.model['model']}, {part.method} for {part.target} at {part.layer}{score}"))
+        facts.append(("median overlap", f"{overlap:.0%} of the evidence"))
+    for title, run, (table, rows) in zip(comparison.titles, comparison.runs, comparison.sides, strict=True):
+        labelled = rows[table.labelled[rows]]
+        accuracy = ""
+        if table.correct is not None and len(labelled):
+            accuracy = f", {table.correct[labelled].mean():.1%} of {len(labelled):,} correct"
+        facts.append((title, f"{run.model['model']}, {table.method} for {table.target} at {table.layer}{accuracy}"))
     return facts
 
 
-class Pairs:
-    """Thumbnails of the same picture from both runs, side by side."""
+class ThumbnailPairs:
+    """Thumbnails that show the same image in both runs, side by side."""
 
-    def __init__(self, both: Comparison) -> None:
-        self.both = both
-        self.wanted: dict[int, int] = {}
-        self.cells: list[dict[str, Any]] = []
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.numbers: dict[int, int] = {}
+        self.cells: list[Entry] = []
 
-    def table(self, name: str, title: str, words: str, places: Any) -> dict[str, Any]:
+    def build_table(self, name: str, title: str, description: str, places: Iterable[int]) -> Entry:
+        """Return a table with one row for each of the common images at `places`."""
         columns = [
-            column("Both", sorts=False),
-            column("Picture"),
-            column("Alike", "ratio"),
-            column("First says"),
-            column("Second says"),
+            column("Both runs", is_sortable=False),
+            column("Image"),
+            column("Correlation", "ratio"),
+            column("First prediction"),
+            column("Second prediction"),
         ]
         rows = []
         for place in map(int, places):
-            sides = [part.columns["predicted_name"][rows_of[place]] for part, rows_of in self.both.sides]
-            cell = {"pictures": [self.number(place)]}
+            predictions = [table.columns["predicted_name"][rows_of[place]] for table, rows_of in self.comparison.sides]
+            cell = {"images": [self.numbers.setdefault(place, len(self.numbers))]}
             self.cells.append(cell)
-            name_of = self.both.answers[0].columns["id"][self.both.first[place]]
-            rows.append([cell, name_of, rounded(float(self.both.likeness[place])), *sides])
-        return {"id": name, "title": title, "words": words, "columns": columns, "rows": rows}
+            correlation = round_value(float(self.comparison.correlation[place]))
+            rows.append([cell, self.comparison.image_id(place), correlation, *predictions])
+        return {"id": name, "title": title, "description": description, "columns": columns, "rows": rows}
 
-    def number(self, place: int) -> int:
-        return self.wanted.setdefault(place, len(self.wanted))
-
-    def made(self, start: int) -> list[dict[str, Any]]:
-        """The pictures, and the cells brought to count from `start`, behind those that were made before."""
+    def render(self, start: int) -> list[Entry]:
+        """Return the entries of all images, and renumber the cells to count from `start`."""
         for cell in self.cells:
-            cell["pictures"] = [number + start for number in cell["pictures"]]
-        found = {(place, side): path for place in self.wanted for side, path in enumerate(self.paths(place))}
-        drawn = {key: self.drawn(*key, photo) for key, photo in photos(found)}
-        return [self.one(place, [drawn[place, side] for side in (0, 1)]) for place in self.wanted]
+            cell["images"] = [number + start for number in cell["images"]]
+        paths = {
+            (place, side): table.columns["path"][rows[place]]
+            for place in self.numbers
+            for side, (table, rows) in enumerate(self.comparison.sides)
+        }
+        thumbnails = {key: self.draw(*key, photo) for key, photo in read_photos(paths)}
+        return [self.make_entry(place, thumbnails[place, 0], thumbnails[place, 1]) for place in self.numbers]
 
-    def paths(self, place: int) -> list[str]:
-        return [part.columns["path"][rows[place]] for part, rows in self.both.sides]
+    def draw(self, place: int, side: int, photo: ImageArray | None) -> Image.Image:
+        table, rows = self.comparison.sides[side]
+        row = int(rows[place])
+        return draw_thumbnail(table.row(row), photo, table.maps[row])
 
-    def drawn(self, place: int, side: int, photo: ImageArray | None) -> Image.Image:
-        part, rows = self.both.sides[side]
-        at = int(rows[place])
-        return with_heat({name: values[at] for name, values in part.columns.items()}, photo, part.maps[at])
-
-    def one(self, place: int, drawn: list[Image.Image]) -> dict[str, Any]:
-        said = [lines(part, int(rows[place])) for part, rows in self.both.sides]
-        sheet = Image.new(
-            "RGB", (sum(one.width for one in drawn) + 4, max(one.height for one in drawn)), (128, 128, 128)
-        )
-        sheet.paste(drawn[0], (0, 0))
-        sheet.paste(drawn[1], (drawn[0].width + 4, 0))
-        name = self.both.answers[0].columns["id"][self.both.first[place]]
-        words = [f"first: {'; '.join(said[0])}", f"second: {'; '.join(said[1])}"]
-        return {"id": name, "thumbnail": jpeg_data_url(storage.encode_jpeg(sheet, quality=78)), "lines": words}
+    def make_entry(self, place: int, first: Image.Image, second: Image.Image) -> Entry:
+        size = (first.width + GAP + second.width, max(first.height, second.height))
+        canvas = Image.new("RGB", size, (128, 128, 128))
+        canvas.paste(first, (0, 0))
+        canvas.paste(second, (first.width + GAP, 0))
+        descriptions = ["; ".join(describe_image(table, int(rows[place]))) for table, rows in self.comparison.sides]
+        return {
+            "id": self.comparison.image_id(place),
+            "thumbnail": jpeg_data_url(storage.encode_jpeg(canvas, quality=78)),
+            "lines": [f"first run: {descriptions[0]}", f"second run: {descriptions[1]}"],
+        }
 
 
-def comparison_entries(both: Comparison, thumbs: Thumbnails) -> list[dict[str, Any]]:
-    counts, _ = np.histogram(both.likeness[~np.isnan(both.likeness)].clip(0, 1), BINS, (0, 1))
-    ends = both.first[extremes(both.likeness)]
-    median = both.median(both.likeness)
-    found: list[dict[str, Any]] = [] if median is None else [{
-        "name": "likeness", "title": "How alike the maps are",
-        "words": "Correlation of the two heats of a picture (below 0 counts as 0).", "counts": counts.tolist(),
-        "median": rounded(median), "uniform": None, "highTitle": "Most alike",
-        "lowTitle": "Least alike", "high": thumbs.of(ends[::-1], EXTREMES), "low": thumbs.of(ends, EXTREMES),
-    }]  # fmt: skip
-    seconds = {one.name: one for one in distributions(both.answers[1], both.second)}
-    order = list(STATISTICS)
-    for one in sorted(distributions(both.answers[0], both.first), key=lambda one: order.index(one.name)):
+def comparison_entries(comparison: Comparison, thumbnails: Thumbnails) -> list[Entry]:
+    """Return the distribution of the correlation, and of each statistic in both runs."""
+    first_rows, second_rows = comparison.rows
+    entries: list[Entry] = []
+    median = nan_median(comparison.correlation)
+    if median is not None:
+        known = comparison.correlation[~np.isnan(comparison.correlation)]
+        counts, _ = np.histogram(known.clip(0, 1), BINS, (0, 1))
+        ranked = first_rows[comparison.ranked]
+        entries.append({
+            "name": "correlation", "title": "Correlation of the maps",
+            "description": "Correlation of the positive parts of the two maps of an image (negative values count as 0).",
+            "counts": counts.tolist(), "median": round_value(median), "uniform": None,
+            "high_title": "Highest correlation", "low_title": "Lowest correlation",
+            "high": thumbnails.add(ranked[::-1], EXTREMES), "low": thumbnails.add(ranked, EXTREMES),
+        })  # fmt: skip
+    seconds = {one.name: one for one in compute_distributions(comparison.tables[1], second_rows)}
+    order = list(STATISTIC_TEXTS)
+    for one in sorted(compute_distributions(comparison.tables[0], first_rows), key=lambda one: order.index(one.name)):
         if one.name not in seconds:
             continue
-        title, words, _, _ = STATISTICS[one.name]
-        values = [part.statistics[one.name] for part in both.answers]
-        risen = both.first[extremes(values[1][both.second] - values[0][both.first])]
-        found.append({
-            "name": one.name, "title": title, "words": words, "counts": one.counts.tolist(), "median": rounded(one.median),
-            "counts2": seconds[one.name].counts.tolist(), "median2": rounded(seconds[one.name].median),
-            "uniform": UNIFORM.get(one.name), "highTitle": "Risen most from the first to the second",
-            "lowTitle": "Fallen most", "high": thumbs.of(risen[::-1], EXTREMES), "low": thumbs.of(risen, EXTREMES),
+        text, second = STATISTIC_TEXTS[one.name], seconds[one.name]
+        values = [table.all_statistics[one.name][rows] for table, rows in comparison.sides]
+        ranked = first_rows[sort_rows(values[1] - values[0])]
+        entries.append({
+            "name": one.name, "title": text.title, "description": text.description, "counts": one.counts.tolist(),
+            "median": round_value(one.median), "counts2": second.counts.tolist(), "median2": round_value(second.median),
+            "uniform": UNIFORM.get(one.name), "high_title": "Largest increase from the first to the second run",
+            "low_title": "Largest decrease", "high": thumbnails.add(ranked[::-1], EXTREMES),
+            "low": thumbnails.add(ranked, EXTREMES),
         })  # fmt: skip
-    return found
+    return entries
 
 
-def means_table(both: Comparison) -> dict[str, Any]:
+def means_table(comparison: Comparison) -> Entry:
     rows = []
-    for title, (part, rows_of) in zip(both.titles, both.sides, strict=True):
-        whole = shares(part.maps[rows_of]).mean(0)
-        numbers = [rounded(mean(part.numbers[name][rows_of])) for name in ("border", "corner", "spread", "positive")]
-        rows.append(
-            [{"mean": address(heat_picture(whole, part.size, SIDE)), "alt": f"mean map of {title}"}, title, *numbers]
-        )
+    for title, (table, rows_of) in zip(comparison.titles, comparison.sides, strict=True):
+        means = [round_value(nan_mean(table.statistics[name][rows_of])) for name in MEAN_STATISTICS]
+        rows.append([{"mean": mean_map_url(table, rows_of, SIDE), "alt": f"mean map of {title}"}, title, *means])
     columns = [
-        column("Mean map", sorts=False),
+        column("Mean map", is_sortable=False),
         column("Run"),
-        *(column(name, "ratio") for name in ("Border", "Corner", "Spread", "Positive")),
+        *(
+            column(name.capitalize(), "ratio", description=STATISTIC_TEXTS[name].description)
+            for name in MEAN_STATISTICS
+        ),
     ]
-    return {
-        "id": "means",
-        "title": "On the whole",
-        "words": "Mean heat and mean numbers of the pictures in both.",
-        "columns": columns,
-        "rows": rows,
-    }
+    description = "Mean map and mean statistics of the images in both runs."
+    return {"id": "means", "title": "Means", "description": description, "columns": columns, "rows": rows}

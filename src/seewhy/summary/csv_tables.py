@@ -1,53 +1,80 @@
-"""What a summary found as tables for other programs."""
+"""The results of a summary as CSV tables."""
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+import io
+from collections.abc import Sequence
 
-from seewhy.summary.answers import NUMBERS
-from seewhy.summary.document import Summary
+from seewhy.summary.map_table import STATISTICS
+from seewhy.summary.run_summary import RunSummary
+
+Cell = str | int | float | bool | None
+MAX_IDS = 100  # in one cell
 
 
-def csv_tables(summary: Summary) -> dict[str, tuple[list[str], list[list[Any]]]]:
-    """What the page shows, and what it has no room for: file name, header, rows."""
-    answers = summary.answers
-    ids = answers.columns["id"]
-    classes = [
-        [row.index, row.name, len(row.members), row.right, row.confidence, *(row.means[name] for name in NUMBERS)]
+def build_csv_files(summary: RunSummary) -> dict[str, bytes]:
+    """Return the content of the CSV files by name. They also contain the rows for which the page has no space."""
+    return {name: encode_csv(header, rows) for name, (header, rows) in build_tables(summary).items()}
+
+
+def build_tables(summary: RunSummary) -> dict[str, tuple[list[str], list[list[Cell]]]]:
+    """Return header and rows of each table."""
+    ids = summary.table.columns["id"]
+    classes: list[list[Cell]] = [
+        [row.index, row.name, len(row.members), row.accuracy, row.probability,
+         *(row.mean_statistics[name] for name in STATISTICS)]
         for row in summary.classes
-    ]
-    pairs = [
-        [
-            pair.label,
-            pair.label_name,
-            pair.predicted,
-            pair.predicted_name,
-            len(pair.members),
-            " ".join(summary.ids(pair.members[:100])),
-        ]
+    ]  # fmt: skip
+    confusions: list[list[Cell]] = [
+        [pair.label, pair.label_name, pair.predicted, pair.predicted_name, len(pair.members),
+         " ".join(summary.ids(pair.members[:MAX_IDS]))]
         for pair in summary.confusions
-    ]
-    far = [
-        [name, rank, ids[at], score]
+    ]  # fmt: skip
+    outliers: list[list[Cell]] = [
+        [name, rank, ids[row], float(score)]
         for name, one in summary.outliers.items()
-        for rank, (at, score) in enumerate(zip(one.indices, one.scores, strict=True), 1)
+        for rank, (row, score) in enumerate(zip(one.indices, one.scores, strict=True), 1)
     ]
-    clusters = [
-        [summary.name_of(name), number, cluster.size, cluster.apart, ids[at], at in typical]
-        for name, group in summary.groups.items()
+    clusters: list[list[Cell]] = [
+        [summary.class_name(index), number, cluster.size, cluster.separation, ids[row], row in representatives]
+        for index, group in summary.groups.items()
         for number, cluster in enumerate(group.clusters, 1)
-        for typical in [set(cluster.representatives.tolist())]
-        for at in cluster.members.tolist()
+        for representatives in [set(cluster.representatives.tolist())]
+        for row in cluster.members.tolist()
     ]
-    found = [
-        [number, one.kind, summary.name_of(one.predicted), one.place, one.share, one.others, one.apart, ids[at]]
+    findings: list[list[Cell]] = [
+        [number, one.kind, summary.class_name(one.class_index), one.location, one.fraction, one.other_fraction,
+         one.separation, ids[row]]
         for number, one in enumerate(summary.findings, 1)
-        for at in one.indices
-    ]
+        for row in one.indices
+    ]  # fmt: skip
     return {
-        "classes.csv": (["class", "name", "pictures", "right", "probability", *NUMBERS], classes),
-        "confusions.csv": (["label", "label_name", "predicted", "predicted_name", "pictures", "ids"], pairs),
-        "outliers.csv": (["statistic", "rank", "id", "deviations"], far),
-        "clusters.csv": (["of", "cluster", "pictures", "apart", "id", "representative"], clusters),
-        "findings.csv": (["finding", "kind", "of", "place", "share", "others", "apart", "id"], found),
+        "classes.csv": (["class", "name", "images", "accuracy", "probability", *STATISTICS], classes),
+        "confusions.csv": (["label", "label_name", "predicted", "predicted_name", "images", "ids"], confusions),
+        "outliers.csv": (["statistic", "rank", "id", "deviations"], outliers),
+        "clusters.csv": (["class", "cluster", "images", "separation", "id", "representative"], clusters),
+        "findings.csv": (
+            ["finding", "kind", "class", "location", "fraction", "other_fraction", "separation", "id"],
+            findings,
+        ),
     }
+
+
+def encode_csv(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bytes:
+    """Encode a table as CSV; None and NaN become empty cells.
+
+    Text that starts with = + - @, a tab or a carriage return gets a leading apostrophe, because a spreadsheet would run it as a
+    formula.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\r\n")  # with "\n", a carriage return in a cell would not be quoted
+    writer.writerow(header)
+    writer.writerows([[encode_cell(value) for value in row] for row in rows])
+    return file.getvalue().encode()
+
+
+def encode_cell(value: Cell) -> Cell:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return "" if value is None or value != value else value

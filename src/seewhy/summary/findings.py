@@ -1,17 +1,17 @@
-"""Findings: groups of pictures that a network seems to answer for the wrong reason, in words.
+"""Findings: groups of images that the model may classify for the wrong reason.
 
-A watermark, a tag or a caption stands in the same place of many pictures, at the edge, away from what they show. So does the
-heat of a network that goes by it. Three things must come together:
+A watermark, a tag or a caption is at the same place in many images, at the edge, away from the object. The evidence of a model
+that relies on it is at that place, too. A cluster is a finding if three conditions hold:
 
-1. *A group*: maps of one predicted class (or of all pictures, for classes with few) that form a cluster, and one whose nearest
-   neighbours are its own members. A cloud that k-means merely cut in two is none.
-2. *One place at the edge*: the mean of its heat lies in one corner, or along the border, well beyond what even heat would
-   give. Heat in different corners cancels in the mean; objects lie anywhere, mostly around the middle.
-3. *Unlike the others*: the pictures outside the group do not look there. A network that looks at the same corner of every
-   picture has a habit (padding, say), no shortcut of one class.
+1. *It is a group*: a cluster of the maps of one class (or of all images, for small classes) whose nearest neighbors are mostly
+   its own members. A continuous cloud that k-means cut in two is not a group.
+2. *One place at the edge*: its mean map has much more evidence in one corner, or along the border, than a constant map.
+   Evidence in different corners cancels in the mean, and objects are mostly near the center.
+3. *Different from the others*: the other images have much less evidence there. A model that uses the same corner of every image
+   has a bias (from padding, for example), not a shortcut for one class.
 
-Where pictures carry a tag that the network does not go by, the heat is elsewhere, and nothing is found. A finding says where
-to look; whether the tag matters is seen by covering it.
+If images have a tag that the model does not rely on, the evidence is elsewhere, and there is no finding. A finding shows
+where to look; covering the tag shows whether it matters.
 """
 
 from __future__ import annotations
@@ -24,121 +24,127 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.bulk.statistics import QUARTER, UNIFORM, Float64Array, statistics
-from seewhy.summary.clusters import FEWEST, Cluster, Clusters, find_clusters
-from seewhy.summary.normalization import shares
+from seewhy.summary.clusters import MIN_MAPS, Cluster, Clusters, find_clusters
+from seewhy.summary.normalization import normalize_to_sum
 
 Indices = NDArray[np.intp]
 Kind = Literal["corner", "border"]
 
-SMALLEST = 5  # pictures: of fewer, a common place is soon a coincidence
-APART = 0.75  # of the links to nearest neighbours stay inside: three of four
-# Shares of the heat of the mean map, against even heat (1/16 and 0.44), and against the other pictures.
-LEAST: dict[Kind, float] = {"corner": 4 * UNIFORM["corner"], "border": 1.5 * UNIFORM["border"]}
-CONTRAST: dict[Kind, float] = {"corner": 2.0, "border": 1.5}
-COVERED = 0.5  # of a group of all pictures that findings of classes name already: it would say the same again
-SENTENCES = {
-    "corner": "whose heat lies in the {place} corner (corner share {share:.2f}; the others {others:.2f})",
-    "border": "whose heat lies along the border (border share {share:.2f}; the others {others:.2f})",
-}
+MIN_IMAGES = 5  # fewer images share a location by chance
+MIN_SEPARATION = 0.75  # three of four links to nearest neighbors stay inside
+# Fraction of the mean map's evidence, relative to a constant map (1/16 and 0.44) and to the other images
+MIN_FRACTION: dict[Kind, float] = {"corner": 4 * UNIFORM["corner"], "border": 1.5 * UNIFORM["border"]}
+MIN_RATIO: dict[Kind, float] = {"corner": 2.0, "border": 1.5}
+MAX_REPEATED = 0.5  # of a cluster of all images that is already part of the findings of single classes
+LOCATIONS: dict[Kind, str] = {"corner": "in the {location} corner", "border": "along the border"}
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """A group of pictures to look at. `kind` says where its heat lies; `predicted` is its class, None for one of all pictures.
+    """A group of images to look at. `kind` and `location` are where its evidence lies; `class_index` is None for all images.
 
-    `indices` are the rows of its pictures, the most typical first, of `total` (the class's). `share` and `others` are the
-    shares of heat in that place, of the group's mean map and that of all other pictures; `apart` is the cluster's.
+    `indices` are the rows of its images, most typical first, of `total` images of the class. `fraction` is the fraction of
+    the evidence at that location in the group's mean map, `other_fraction` in the mean map of all other images. `separation`
+    is that of the cluster.
     """
 
     kind: Kind
-    predicted: int | None
-    place: str
+    class_index: int | None
+    location: str
     indices: Indices
     total: int
-    share: float
-    others: float
-    apart: float
+    fraction: float
+    other_fraction: float
+    separation: float
     sentence: str
 
 
 def find_groups(
-    maps: NDArray[np.float32], predicted: NDArray[np.int_], size: tuple[int, int]
+    maps: NDArray[np.float32], classes: NDArray[np.int_], size: tuple[int, int]
 ) -> dict[int | None, Clusters]:
-    """Clusters of the maps of each predicted class with at least 10, and of all (None); members are rows of `maps`."""
-    found: dict[int | None, Clusters] = {}
-    for name in np.unique(predicted):
-        rows = np.flatnonzero(predicted == name)
-        if len(rows) >= FEWEST and len(rows) < len(maps):
-            found[int(name)] = find_clusters(maps[rows], size).at(rows)
-    return {**found, None: find_clusters(maps, size)}
+    """Cluster the maps of each class with at least 10 maps, and of all images (None). Members are rows of `maps`."""
+    groups: dict[int | None, Clusters] = {}
+    for index in np.unique(classes):
+        rows = np.flatnonzero(classes == index)
+        if len(rows) >= MIN_MAPS and len(rows) < len(maps):
+            groups[int(index)] = find_clusters(maps[rows], size).reindex(rows)
+    return {**groups, None: find_clusters(maps, size)}
 
 
 def find_shortcuts(
     maps: NDArray[np.float32],
-    predicted: NDArray[np.int_],
+    classes: NDArray[np.int_],
     size: tuple[int, int],
     names: Mapping[int, str] | None = None,
     groups: dict[int | None, Clusters] | None = None,
-    word: str = "predicted as",
+    relation: str = "predicted as",
 ) -> list[Finding]:
-    """Findings for signed maps (N, h, w) of inputs of `size` (height, width), with the class that each is of (N,).
+    """Return the findings for signed maps (N, h, w) of inputs with `size` (height, width) and the class of each map (N,).
 
-    Those of classes first, each kind by the share of heat. `names` of classes are for the sentences, and `word` for how the
-    pictures came to the class; `groups` are `find_groups` of the same maps, where they are there already.
+    Findings of single classes are first, by fraction. `names` and `relation` ("predicted as") are for the sentences; `groups`
+    is the result of `find_groups`, if already computed.
     """
-    heat = shares(maps)
-    whole = heat.sum(0, dtype=np.float64)
-    found: list[Finding] = []
-    for name, group in (groups if groups is not None else find_groups(maps, predicted, size)).items():
-        total = len(maps) if name is None else int((predicted == name).sum())
-        of = "" if name is None else f" {word} {names[name] if names else f'class {name}'}"
-        # an unsampled picture may be one of the group: it speaks neither for it nor against it
-        others = whole - heat[group.left_out].sum(0, dtype=np.float64)
-        new = [judged(cluster, group, name, total, of, heat, others, size) for cluster in group.clusters]
-        kept = sorted((one for one in new if one), key=lambda one: (-one.share, int(one.indices[0])))
-        if name is None and found:
-            known = np.concatenate([one.indices for one in found])
-            kept = [one for one in kept if np.isin(one.indices, known).mean() < COVERED]
-        found += kept
-    return found
+    evidence = normalize_to_sum(maps)
+    total_evidence = evidence.sum(0, dtype=np.float64)
+    findings: list[Finding] = []
+    for index, group in (groups if groups is not None else find_groups(maps, classes, size)).items():
+        total = len(maps) if index is None else int((classes == index).sum())
+        suffix = "" if index is None else f" {relation} {names[index] if names else f'class {index}'}"
+        # Images that were not sampled count neither as members nor as non-members.
+        sampled = total_evidence - evidence[group.unsampled].sum(0, dtype=np.float64)
+        candidates = [
+            check_cluster(cluster, group, index, total, suffix, evidence, sampled, size) for cluster in group.clusters
+        ]
+        new = sorted((one for one in candidates if one), key=lambda one: (-one.fraction, int(one.indices[0])))
+        if index is None and findings:
+            known = np.concatenate([one.indices for one in findings])
+            new = [one for one in new if np.isin(one.indices, known).mean() < MAX_REPEATED]
+        findings += new
+    return findings
 
 
-def judged(
+def check_cluster(
     cluster: Cluster,
     group: Clusters,
-    name: int | None,
+    class_index: int | None,
     total: int,
-    of: str,
-    heat: NDArray[np.float32],
-    whole: Float64Array,
+    suffix: str,
+    evidence: NDArray[np.float32],
+    total_evidence: Float64Array,
     size: tuple[int, int],
 ) -> Finding | None:
-    """The finding that a cluster of a group is, if it is one. `heat` (N, h, w) is that of all, `whole` (h, w) its sum."""
-    if cluster.size < SMALLEST or cluster.apart < APART or cluster.size + len(group.left_out) == len(heat):
+    """Return the finding if a cluster meets all conditions. `total_evidence` (h, w) is the sum of `evidence` (N, h, w)."""
+    if cluster.size < MIN_IMAGES or cluster.separation < MIN_SEPARATION:
+        return None
+    if cluster.size + len(group.unsampled) == len(evidence):  # there are no other images
         return None
     kinds: tuple[Kind, ...] = ("corner", "border")
-    likely = [kind for kind in kinds if cluster.statistics[kind] >= LEAST[kind]]
-    if not likely:
+    candidates = [kind for kind in kinds if cluster.statistics[kind] >= MIN_FRACTION[kind]]
+    if not candidates:
         return None
-    rest = (whole - heat[cluster.members].sum(0, dtype=np.float64)).clip(min=0)
-    if rest.sum() < 1e-6:  # of maps whose sum is 1: the others are blank, and this is the error of the difference
+    rest = (total_evidence - evidence[cluster.members].sum(0, dtype=np.float64)).clip(min=0)
+    if rest.sum() < 1e-6:  # each map sums to 1, so this is the rounding error of the difference: the others are blank
         rest = np.zeros_like(rest)
     outside = statistics(rest[None].astype(np.float32), size)
-    for kind in likely:
-        share, others = cluster.statistics[kind], float(np.nan_to_num(outside[kind][0]))
-        if share >= CONTRAST[kind] * others:
-            place = corner_of(cluster.mean) if kind == "corner" else "border"
-            where = SENTENCES[kind].format(place=place, share=share, others=others)
-            said = "lie in one cluster," if len(group.clusters) == 1 else "form a cluster of their own,"
-            left = len(group.left_out)
-            count = f"{total - left} sampled pictures" if left else f"{total} pictures"
-            text = f"{cluster.size} of {count}{of} {said} {where}"
-            return Finding(kind, name, place, cluster.ranked, total, share, others, cluster.apart, text)
+    for kind in candidates:
+        fraction, other_fraction = cluster.statistics[kind], float(np.nan_to_num(outside[kind][0]))
+        if fraction >= MIN_RATIO[kind] * other_fraction:
+            location = strongest_corner(cluster.mean) if kind == "corner" else "border"
+            sampled = total - len(group.unsampled)
+            count = f"{sampled} sampled images" if len(group.unsampled) else f"{total} images"
+            verb = "form one cluster" if len(group.clusters) == 1 else "form a separate cluster"
+            sentence = (
+                f"{cluster.size} of {count}{suffix} {verb} with its evidence {LOCATIONS[kind].format(location=location)} "
+                f"(fraction {fraction:.2f}, other images {other_fraction:.2f})"
+            )
+            return Finding(
+                kind, class_index, location, cluster.ranked, total, fraction, other_fraction, cluster.separation, sentence
+            )  # fmt: skip
     return None
 
 
-def corner_of(mean: Float64Array) -> str:
-    """The name of the corner where the most heat of a map (h, w) lies."""
+def strongest_corner(mean: Float64Array) -> str:
+    """Return the name of the corner of a map (h, w) with the most evidence."""
     height, width = (max(1, round(cells * QUARTER)) for cells in mean.shape)
     corners = {
         "top left": mean[:height, :width],
