@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 
 from seewhy.bulk.dataset import Item
-from seewhy.bulk.decoding import LARGEST, DecodedImage, Reader, read
+from seewhy.bulk.decoding import MAX_BYTES, DecodedImage, Reader, read
 from seewhy.bulk.input_regions import from_boxes, from_mask
 from seewhy.images.loading import load_image
-from seewhy.images.preprocess import ResizedCrop, Preprocess
+from seewhy.images.preprocess import Preprocess
+from seewhy.images.resizing import ResizedCrop
 from seewhy.images.view import View
 
 PREPROCESS = Preprocess((16, 24), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bilinear", 20)
@@ -105,16 +106,16 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
     with open(tmp_path / "large.png", "wb") as file:
-        file.truncate(LARGEST + 1)  # takes no room on the disk
+        file.truncate(MAX_BYTES + 1)  # takes no room on the disk
     for name, content in {
         "empty.png": b"", "text.jpg": b"no picture at all", "cut.png": good[: len(good) // 2], "head.png": good[:20],
         "cut.jpg": encoded(picture(40, 60), "JPEG")[:900], "huge.png": encoded(picture(101, 100)),
     }.items():  # fmt: skip
         put(tmp_path / name, content)
     reasons = {
-        "empty.png": "an empty file", "text.jpg": "not a picture that seewhy reads", "cut.png": "damaged or truncated",
-        "head.png": "damaged", "cut.jpg": "damaged or truncated", "huge.png": "over the limit of 10,000",
-        "pipe.png": "is no file but a pipe, a socket or a device", "folder.png": "is a folder, not a picture",
+        "empty.png": "an empty file", "text.jpg": "not an image that seewhy can read", "cut.png": "corrupt or truncated",
+        "head.png": "corrupt", "cut.jpg": "corrupt or truncated", "huge.png": "over the limit of 10,000",
+        "pipe.png": "is no file but a pipe, a socket or a device", "folder.png": "is a folder, not an image",
         "none.png": "no such file", "loop.png": "too many levels of symbolic links", "gone.png": "no such file",
         "large.png": "a file of more than 512 MB", "nul\0.png": "null",
     }  # fmt: skip
@@ -150,7 +151,7 @@ def test_masks_that_cannot_be_used_fail_their_picture(tmp_path: Path) -> None:
     reasons = {
         "none.png": "no such file",
         "small.png": "is 49 x 30, and the photo 50 x 30",
-        "broken.png": "damaged",
+        "broken.png": "corrupt",
         "pipe.png": "no file",
     }
     for name, reason in reasons.items():
@@ -266,7 +267,7 @@ def test_the_order_stays_and_so_do_the_tags(workers: int, tmp_path: Path, made: 
     found = list(made(DEADLY, workers).stream(listed(tmp_path, widths), 4))
     assert [tag for tag, _ in found] == list(range(9)) and [read.item.id for _, read in found] == list("012345678")
     came = widths_of(found)
-    assert came[2] == "ValueError: fourteen" and "not a picture" in str(came[4])
+    assert came[2] == "ValueError: fourteen" and "not an image" in str(came[4])
     assert [came[n] for n in (0, 1, 3, 5, 6, 7, 8)] == [20, 30, 40, 50, 60, 70, 80]
 
 
@@ -297,7 +298,7 @@ def test_a_picture_that_ends_its_reader_fails_alone(widths: list[int], tmp_path:
     expected = {13: "reading it ended the process that read it", 14: "ValueError: fourteen", 0: None}
     for width, came in zip(widths, widths_of(found), strict=True):
         wanted = expected.get(width, float(width))
-        assert came == wanted if wanted is not None else "not a picture" in str(came)
+        assert came == wanted if wanted is not None else "not an image" in str(came)
     for _, one in found:
         assert one.item.data is None
 

@@ -86,5 +86,5 @@ def test_video_model_has_no_preprocessing(tmp_path: Path) -> None:
     transformers.VivitImageProcessor().save_pretrained(tmp_path)
     loaded = load_model(f"local-dir:{tmp_path}")
     assert loaded.preprocess is None and "pass tensors" in loaded.notes[0]
-    with pytest.raises(UsageError, match="brings no preprocessing for pictures"):
+    with pytest.raises(UsageError, match="has no preprocessing for images"):
         seewhy.explain(loaded, photo())

@@ -21,7 +21,8 @@ from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.bulk.input_regions import Floats, from_boxes, from_mask, read_mask
 from seewhy.errors import ImageError, one_line
 from seewhy.images.loading import check_image_header, load_image
-from seewhy.images.preprocess import Preprocess, ResizedCrop
+from seewhy.images.preprocess import Preprocess
+from seewhy.images.resizing import ResizedCrop
 from seewhy.images.view import View
 
 MAX_BYTES = 1 << 29

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
 from PIL import Image
 
 from seewhy.errors import ImageError, UnknownName, UsageError
+from seewhy.images.presets import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TIMM_CROP_MODES,
+    ClassificationPreset,
+    TimmConfig,
+    per_channel,
+)
 from seewhy.images.resizing import (
     FILTERS,
+    ResizedCrop,
     Rule,
     Size,
     center_offset,
@@ -35,25 +44,8 @@ if TYPE_CHECKING:
 Fit = Literal["crop", "squash", "pad"]
 Channels = Literal["RGB", "BGR"]
 
-# timm's crop modes, and the rule for the resized size that each follows
-TIMM_CROP_MODES: dict[str, Rule] = {"center": "cover", "squash": "exact", "border": "contain"}
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 # An extremely thin image needs gigabytes once its shorter side is enlarged. No photo comes near this limit.
 MAX_RESIZED_PIXELS = 50_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class ResizedCrop:
-    """An image resized and cropped for the model, before normalization.
-
-    `pixels` is uint8 (H, W, 3), or (H, W) for a grayscale model; `corner` is the row and column of its upper left pixel in
-    the input.
-    """
-
-    pixels: ImageArray
-    corner: Size = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -126,7 +118,7 @@ class Preprocess:
         return cls((size, size), IMAGENET_MEAN, IMAGENET_STD, "bilinear", math.floor(size / 0.875))
 
     @classmethod
-    def from_timm(cls, config: Mapping[str, Any]) -> Self:
+    def from_timm(cls, config: TimmConfig) -> Self:
         """Return the equivalent of `timm.data.create_transform(**config, is_training=False)`.
 
         Args:
@@ -155,7 +147,7 @@ class Preprocess:
         return cls((height, width), mean, std, interpolation, resize, TIMM_CROP_MODES[mode])
 
     @classmethod
-    def from_torchvision(cls, transforms: Any) -> Self:
+    def from_torchvision(cls, transforms: ClassificationPreset) -> Self:
         """Return the equivalent of `weights.transforms()` of a torchvision classifier, for PIL images.
 
         Raises:
@@ -174,7 +166,9 @@ class Preprocess:
                 f"{type(transforms).__name__} is not a classification preset of torchvision; create a Preprocess"
             ) from None
         size = (crop[0], crop[-1])
-        return cls(size, tuple(mean), tuple(std), interpolation, resize[0] if len(resize) == 1 else tuple(resize))
+        return cls(
+            size, tuple(mean), tuple(std), interpolation, resize[0] if len(resize) == 1 else (resize[0], resize[1])
+        )
 
     def with_fit(self, fit: Fit) -> Self:
         """Return a copy with another `fit`: "crop", "squash" or "pad".
@@ -185,7 +179,7 @@ class Preprocess:
         """
         return dataclasses.replace(self, fit=fit)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return all fields for JSON. `Preprocess(**fields)`, with lists converted to tuples, restores the object.
 
         Example:
@@ -301,15 +295,6 @@ class Preprocess:
     def reorder_channels(self, values: Tensor) -> Tensor:
         """Convert (..., C, height, width) between RGB and the model's channel order, in either direction."""
         return values if self.channels == "RGB" else values.flip(-3)
-
-
-def per_channel(values: Any, channels: int) -> tuple[float, ...]:
-    """Return one number per channel; a single number is repeated."""
-    numbers = tuple(float(value) for value in values)
-    numbers = numbers * channels if len(numbers) == 1 else numbers
-    if len(numbers) != channels:
-        raise UsageError(f"mean or std has {len(numbers)} numbers for {channels} channels; give one per channel")
-    return numbers
 
 
 def to_column(values: tuple[float, ...]) -> Tensor:

@@ -1,10 +1,13 @@
-"""Sizes and offsets of resizing and cropping, rounded like torchvision and timm."""
+"""`ResizedCrop`, and the sizes and offsets of resizing and cropping, rounded like torchvision and timm."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from PIL import Image
+
+from seewhy.images.types import ImageArray
 
 Size = tuple[int, int]
 Rule = Literal["exact", "cover", "contain"]
@@ -18,6 +21,18 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+@dataclass(frozen=True, eq=False)
+class ResizedCrop:
+    """An image resized and cropped for the model, before normalization.
+
+    `pixels` is uint8 (H, W, 3), or (H, W) for a grayscale model; `corner` is the row and column of its upper left pixel in
+    the input.
+    """
+
+    pixels: ImageArray
+    corner: Size = (0, 0)
 
 
 def resize_shorter_side(shape: Size, length: int) -> Size:
