@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -164,9 +165,10 @@ def test_the_attention_copy_calls_the_replacement_and_leaves_pytorch_alone() -> 
     torch.manual_seed(0)
     attention, x = nn.MultiheadAttention(8, 2, batch_first=True), torch.rand(2, 5, 8)
     expected = attention(x, x, x, need_weights=False)[0]
-    original, shapes = F.scaled_dot_product_attention, []
+    original = F.scaled_dot_product_attention
+    shapes: list[tuple[int, ...]] = []
 
-    def attend(query: Tensor, *args: Tensor, **kwargs: float) -> Tensor:
+    def attend(query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         shapes.append(tuple(query.shape))
         return original(query, *args, **kwargs)
 
@@ -212,20 +214,21 @@ def private_names() -> set[str]:
     return names | {torch_private.COMPILED_CHILD, torch_private.FUSED_ACTIVATION}
 
 
-def is_assignment_to_self(node: ast.AST) -> bool:
-    match node:
-        case ast.Attribute(value=ast.Name(id="self"), ctx=ast.Store()):
-            return True
-    return False
+def own_names(tree: ast.AST) -> set[str]:
+    """Return the names of the functions and classes that a file defines, and of the attributes that it sets on `self`."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                names.add(name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()) if name not in vars(nn.Module()):
+                names.add(name)
+    return names
 
 
 def private_uses(tree: ast.AST) -> set[str]:
     """Return the private names of PyTorch that a file imports, reads as attributes, or spells out as strings."""
-    private = private_names()
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    own |= {
-        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_assignment_to_self(node)
-    } - set(vars(nn.Module()))
+    private, own = private_names(), own_names(tree)
     uses: set[str] = set()
     for node in ast.walk(tree):
         match node:
