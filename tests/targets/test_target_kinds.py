@@ -565,7 +565,7 @@ def test_targets_with_a_location_default_to_hirescam(segmenter: nn.Module) -> No
     heat = e.map()
     assert float(heat[..., 8:, 8:].abs().sum()) == 0 and float(heat.abs().sum()) > 0
     coarse = seewhy.explain(segmenter, twice_bright(), layers="1", targets="point:1@4,4", methods="gradcam")
-    assert any("weighs whole channels" in note for note in coarse.notes)
+    assert any("each channel a single weight" in note for note in coarse.notes)
     assert float(coarse.map()[..., 8:, 8:].abs().sum()) > 0
 
 

@@ -25,7 +25,10 @@ QUANTIZATION_NOTE = (
     "On this page, maps are quantized to 127 levels per sign and averaged to at most 56 cells per side; maps.npz contains "
     "the exact values."
 )
-DEPTH_NOTE = "Early layers respond to edges and textures rather than objects. Deep layers have few cells, so their maps are smooth."
+DEPTH_NOTE = (
+    "Early layers respond to edges and textures rather than objects. Deep layers have few cells, so their maps are "
+    "smooth."
+)
 MIN_CROPPED = 0.01  # fraction of the photo; a smaller border is not visible
 THUMBNAIL = 160
 LONGEST = 800  # pixels of the photo's longer side on the page

@@ -9,34 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from seewhy import storage, tensors
+from seewhy import storage
 from seewhy.errors import UsageError
 from seewhy.explanation import figures, report, saved
 from seewhy.explanation.components import ChannelFeatures
-from seewhy.explanation.data import ExplanationData, MapKey
-from seewhy.explanation.flags import find_flags
+from seewhy.explanation.maps import ExplanationMaps
 from seewhy.explanation.selection import (
     LayerChoice,
     MethodChoice,
     TargetChoice,
     fields_for_image,
-    find_key,
     find_layer,
     find_method_name,
     layers_of,
 )
-from seewhy.images.regions import largest_box
-from seewhy.rendering.heatmaps import threshold_mask
 from seewhy.rendering.overlays import LONGEST, OverlayStyle
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(ExplanationData):
+class Explanation(ExplanationMaps):
     """The maps that `explain` computed, by method, target and layer. It contains no model.
 
     Methods that return one map take `method`, `target` and `layer`, and accept everything that `explain` accepts: a method
@@ -70,29 +63,6 @@ class Explanation(ExplanationData):
         (<Explanation of 2 images: gradcam, target 1, layer 0>, torch.Size([2, 6, 6]), torch.Size([8, 8]))
     """
 
-    # Selecting
-
-    def key(self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None) -> MapKey:
-        """Return the key (method, target, layer) of one map in `maps`.
-
-        Args:
-            method: Name, alias, text with settings, or `Method`.
-            target: Key, class name, class index, text, or `Target`. "topK" is the class of rank K.
-            layer: Name, or an entry that was passed to `explain` as `layers`.
-
-        Returns:
-            Method name, target key and layer name as they are stored.
-
-        Raises:
-            ChoiceError: Several maps match.
-            UnknownName: No map matches.
-        """
-        return find_key(self, method, target, layer)
-
-    def layers_of(self, method: MethodChoice) -> tuple[str, ...]:
-        """Return the layers at which a method has maps; "network" for a method that explains the entire model."""
-        return layers_of(self, method)
-
     def __getitem__(self, index: int) -> Explanation:
         """Return the explanation of one image of the batch."""
         if not -len(self) <= index < len(self):
@@ -101,147 +71,6 @@ class Explanation(ExplanationData):
 
     def __iter__(self) -> Iterator[Explanation]:
         return (self[index] for index in range(len(self)))
-
-    # Maps
-
-    def map(self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None) -> Tensor:
-        """Return the signed map at the layer's resolution, in the units of the method.
-
-        Returns:
-            Shape `(*grid)` for a single image, else `(B, *grid)`.
-
-        Raises:
-            ChoiceError: Several maps match.
-            UnknownName: No map matches.
-        """
-        maps = self.maps[self.key(method, target, layer)]
-        return maps[0] if self.single else maps
-
-    def heatmap(
-        self,
-        method: MethodChoice = None,
-        target: TargetChoice = None,
-        layer: LayerChoice = None,
-        *,
-        scale: str = "own",
-    ) -> Tensor:
-        """Return the map after ReLU, resized to the input and divided by its maximum.
-
-        Args:
-            scale: "own" divides by the map's maximum; "shared" by the maximum over all targets of the same image, method
-                and layer, so that the heatmaps of several targets can be compared.
-
-        Returns:
-            Values in [0, 1], shape `(*size)` for a single image, else `(B, *size)`. All zeros without positive evidence.
-
-        Raises:
-            ChoiceError: Several maps match.
-            UnknownName: No map matches, or `scale` does not exist.
-        """
-        heatmaps = self.heatmap_of(self.key(method, target, layer), scale).at_input()
-        return heatmaps[0] if self.single else heatmaps
-
-    def positive_evidence(
-        self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None
-    ) -> float | list[float]:
-        """Return the fraction of a map's absolute sum that is positive, in [0, 1]; NaN for an all-zero map.
-
-        A float for a single image, else a list.
-        """
-        fractions: list[float] = tensors.positive_evidence(self.maps[self.key(method, target, layer)]).tolist()
-        return fractions[0] if self.single else fractions
-
-    def flags(
-        self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None
-    ) -> tuple[str, ...] | list[tuple[str, ...]]:
-        """Return the flags of a map, keys of `seewhy.explanation.flags.FLAGS`; a list of them for a batch."""
-        key = self.key(method, target, layer)
-        flags = find_flags(self.maps[key], self.has_gradient.get(key[1:]))
-        return flags[0] if self.single else flags
-
-    # Locations (one image)
-
-    def on_photo(
-        self,
-        method: MethodChoice = None,
-        target: TargetChoice = None,
-        layer: LayerChoice = None,
-        *,
-        size: tuple[int, int] | None = None,
-        scale: str = "own",
-    ) -> NDArray[np.float32]:
-        """Return the heatmap at the pixels of the photo, or of the input for tensors.
-
-        Args:
-            size: (height, width) of the result; default: the photo's.
-            scale: As for `heatmap`.
-
-        Returns:
-            Values in [0, 1], shape `(H0, W0)`; 0 outside the part of the photo that the model received.
-
-        Raises:
-            UsageError: The input is a signal or a volume.
-        """
-        self.require_single_image("on_photo")
-        return self._on_photo(self.key(method, target, layer), size, scale)
-
-    def mask(
-        self,
-        threshold: float = 0.5,
-        *,
-        scale: str = "own",
-        method: MethodChoice = None,
-        target: TargetChoice = None,
-        layer: LayerChoice = None,
-    ) -> NDArray[np.bool_]:
-        """Return where the heatmap is at least `threshold` times its maximum.
-
-        Args:
-            threshold: Fraction in (0, 1].
-            scale: As for `heatmap`; "shared" compares with the maximum over all targets.
-
-        Returns:
-            Shape `(H0, W0)` on the photo; `(*size)` on the input for signals and volumes.
-
-        Raises:
-            UsageError: `threshold` is outside (0, 1].
-        """
-        self.require_single_image("mask")
-        key = self.key(method, target, layer)
-        is_image = len(self.size) == 2
-        heatmap = self._on_photo(key, None, scale) if is_image else self.heatmap_of(key, scale).array()
-        return threshold_mask(heatmap, threshold, own_maximum=scale == "own")
-
-    def box(
-        self,
-        threshold: float = 0.5,
-        *,
-        scale: str = "own",
-        method: MethodChoice = None,
-        target: TargetChoice = None,
-        layer: LayerChoice = None,
-    ) -> tuple[int, ...] | None:
-        """Return the bounding box of the largest connected region of `mask(threshold)`.
-
-        Args:
-            threshold: As for `mask`.
-            scale: As for `mask`.
-
-        Returns:
-            Starts, then exclusive ends, the last axis first: (left, top, right, bottom) in photo pixels, (start, end) in
-            samples of a signal, (left, top, front, right, bottom, back) in a volume (depth, height, width). None if the
-            mask is empty.
-
-        Raises:
-            UsageError: `threshold` is outside (0, 1].
-        """
-        self.require_single_image("box")
-        return largest_box(self.mask(threshold, scale=scale, method=method, target=target, layer=layer))
-
-    def _on_photo(self, key: MapKey, size: tuple[int, int] | None, scale: str) -> NDArray[np.float32]:
-        if len(self.size) != 2:
-            raise UsageError(f"on_photo needs an image; these maps have {len(self.size)} axes: use map() or heatmap().")
-        return self.heatmap_of(key, scale).on_photo(self.view, size or self.view.photo_size)
 
     # Figures (one image)
 
@@ -348,17 +177,6 @@ class Explanation(ExplanationData):
         name = find_method_name(self, method)
         keys = [self.key(name, target, layer) for layer in self.channel_features]
         return figures.channel_sheet(self, keys, style or OverlayStyle(), side)
-
-    def top(self, count: int = 5) -> list[tuple[int, str, float]]:
-        """Return the most likely classes of one image as (index, name, probability), best first.
-
-        Raises:
-            UsageError: The model returns no class scores.
-        """
-        self.require_single_image("top")
-        if self.logits is None and not self.top_classes:
-            raise UsageError("this model returns no class scores, so there are no top classes.")
-        return self.most_likely(count)
 
     # Files (one image)
 

@@ -35,7 +35,9 @@ def build_record(e: ExplanationData) -> dict[str, Any]:
         "notes": list(dict.fromkeys([*e.notes, *non_finite_notes(e.target_results)])),
         "size": list(e.size),
         "view": None if image is None else dataclasses.asdict(image.view),
-        "top": [{"class": index, "name": name, "probability": storage.finite_or_none(chance)} for index, name, chance in top],
+        "top": [
+            {"class": index, "name": name, "probability": storage.finite_or_none(chance)} for index, name, chance in top
+        ],
         "targets": [result.to_dict() for result in e.target_results],
         "suggested": e.suggested,
         "layers": {name: dataclasses.asdict(info) for name, info in e.layer_info.items()},

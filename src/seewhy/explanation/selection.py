@@ -20,6 +20,7 @@ from seewhy.targets import (
     Contrast,
     Target,
     TopScore,
+    as_integer,
     as_targets,
     class_index,
     is_equal,
@@ -153,7 +154,8 @@ def layer_text(entry: object) -> str:
 
 def find_target_key(e: ExplanationData, target: TargetChoice) -> str:
     """Return the key of a target given by its key, class name or index, text, or as it was passed to `explain`."""
-    text = str(int(target)) if is_integer(target) else str(target)
+    index = as_integer(target)
+    text = str(target) if index is None else str(index)
     if isinstance(target, str) and target in e.targets:
         return target
     passed = parse_target(target)
@@ -163,15 +165,6 @@ def find_target_key(e: ExplanationData, target: TargetChoice) -> str:
         if matches:
             return only("target", matches, text)
     return choose("target", text, e.targets)
-
-
-def is_integer(value: object) -> bool:
-    """Return True for an integer of Python, NumPy or PyTorch, as a scalar."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        return value.ndim == 0 and not (
-            value.dtype.is_floating_point if isinstance(value, Tensor) else value.dtype.kind != "i"
-        )
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def parse_target(target: TargetChoice) -> Target | None:

@@ -213,17 +213,17 @@ def is_equal(one: Any, other: Any) -> bool:
         return one.shape == other.shape and torch.equal(one.cpu(), other.cpu())
     if isinstance(one, np.ndarray):
         return np.array_equal(one, other)
-    if isinstance(one, Target) and dataclasses.is_dataclass(one):
-        fields = [item.name for item in dataclasses.fields(one) if item.name != "context"]
-        return all(is_equal(getattr(one, name), getattr(other, name)) for name in fields)
+    fields = getattr(one, "__dataclass_fields__", None)
+    if isinstance(one, Target) and fields is not None:
+        return all(is_equal(getattr(one, name), getattr(other, name)) for name in fields if name != "context")
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(is_equal, one, other))
     return bool(one == other)
 
 
-def weighted_parts(target: Target) -> tuple[tuple[float, Target], ...]:
+def weighted_parts(target: object) -> tuple[tuple[float, Target], ...]:
     """Return the (weight, target) pairs of a sum; one pair for any other target."""
-    if not isinstance(target, Target):
+    if not isinstance(target, Target):  # a number, for example
         raise TargetError(target, "only targets can be added, as in ClassScore(654) - ClassScore(829).")
     return target.parts if isinstance(target, Combined) else ((1.0, target),)
 

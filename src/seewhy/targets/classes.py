@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seewhy.errors import TargetError
-from seewhy.nested import named_tensor, tensors_in
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext, combine
 from seewhy.targets.boxes import best_box, is_detections
+from seewhy.targets.class_scores import ambiguity_notes, log_probabilities, logits, probabilities
 from seewhy.targets.dense import RegionScore, dense_logits, is_dense, region_score, top_classes, top_region
 from seewhy.targets.names import (
     ClassSpec,
@@ -26,7 +26,6 @@ from seewhy.targets.names import (
 )
 
 Transform = Callable[[Tensor], Tensor]  # class scores (N, K) -> another table (N, K)
-NAMED = ("logits", "logits_per_image")  # keys of the class scores in models with several outputs
 
 
 @final
@@ -243,8 +242,11 @@ class Contrast(Target):
     @property
     def parts(self) -> tuple[Target, list[Target]]:
         """The target, and the targets that it is compared with."""
-        is_list = isinstance(self.against, Sequence) and not isinstance(self.against, str)
-        rivals = list(self.against) if is_list else [self.against]  # type: ignore[arg-type]
+        rivals: list[int | str | Target]
+        if isinstance(self.against, Sequence) and not isinstance(self.against, str):
+            rivals = list(self.against)
+        else:
+            rivals = [self.against]
         if not rivals:
             raise TargetError(self.target, "nothing to compare with; pass at least one class: against=[829].")
         return as_target(self.target), [as_target(rival) for rival in rivals]
@@ -292,42 +294,6 @@ def as_target(given: ClassSpec | Target) -> Target:
     return given if isinstance(given, Target) else ClassScore(given)
 
 
-def logits(output: object, target: object = None) -> Tensor:
-    """Return the class scores (B, K) in a model's output: the tensor itself, its `logits`, or its first tensor.
-
-    A model with one number per image, (B,), has one class; (B, K, 1, 1) are class scores too.
-    """
-    scores = named_tensor(output, NAMED)
-    if isinstance(output, Mapping) and "embedding" in output and not set(NAMED) & set(output):
-        raise TargetError(
-            target,
-            "the model returns an embedding and no class scores; pass labels=[TEXT, ...], or a TextScore as target.",
-        )
-    if isinstance(scores, Tensor) and scores.is_floating_point():
-        if scores.dim() == 1:
-            scores = scores[:, None]
-        elif scores.dim() > 2 and scores.shape[2:].numel() == 1:  # of a fully convolutional network
-            scores = scores.flatten(1)
-    if not isinstance(scores, Tensor) or scores.dim() != 2 or not scores.is_floating_point():
-        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(output).__name__
-        raise TargetError(
-            target,
-            f"the model's output is {shape}, not class scores (B, K); pass a RegionScore, a BoxScore or a function of "
-            "the output as the target.",
-        )
-    return scores
-
-
-def probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
-    """Convert class scores (N, K) to probabilities: softmax; sigmoid for `multilabel` and for a single logit."""
-    return scores.sigmoid() if multilabel or scores.shape[1] == 1 else scores.softmax(1)
-
-
-def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
-    """Return the logarithms of `probabilities`, accurate where those round to 0 or 1."""
-    return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
-
-
 def class_logits(output: object, classes: Tensor, labels: Labels, key: str, target: Target) -> ResolvedTarget:
     """Return the logits of `classes` (B,)."""
 
@@ -337,19 +303,6 @@ def class_logits(output: object, classes: Tensor, labels: Labels, key: str, targ
     scores = rescore(output, torch.arange(len(classes)))
     name, key = common_name(classes, labels, key), common_key(classes, key)
     return ResolvedTarget(key, name, scores, rescore, classes, target=target, notes=ambiguity_notes(output))
-
-
-def ambiguity_notes(output: object) -> tuple[str, ...]:
-    """Return a note if several tensors of the output could be the class scores."""
-    found = [tensor for tensor in tensors_in(output) if tensor.dim() == 2 and tensor.is_floating_point()]
-    is_named = isinstance(output, Mapping) and set(NAMED) & set(output)
-    if len(found) < 2 or is_named:
-        return ()
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
-    return (
-        f"the model returns tensors of {shapes}: the first is used as the class scores; for another, pass a function of "
-        "the output as the target",
-    )
 
 
 def transformed_score(

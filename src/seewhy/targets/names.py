@@ -44,7 +44,7 @@ def as_integer(value: object) -> int | None:
     if isinstance(value, (Tensor, np.ndarray)):
         value = value.item() if value.ndim == 0 else None
     is_integer = isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
-    return int(value) if is_integer else None  # type: ignore[call-overload, no-any-return]
+    return int(value) if is_integer else None  # type: ignore[call-overload]
 
 
 def normalize_classes(classes: object) -> object:

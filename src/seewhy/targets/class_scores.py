@@ -1,0 +1,61 @@
+"""Class scores in a model's output, and their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from seewhy.errors import TargetError
+from seewhy.nested import named_tensor, tensors_in
+
+NAMED = ("logits", "logits_per_image")  # keys of the class scores in models with several outputs
+
+
+def logits(output: object, target: object = None) -> Tensor:
+    """Return the class scores (B, K) in a model's output: the tensor itself, its `logits`, or its first tensor.
+
+    A model with one number per image, (B,), has one class; (B, K, 1, 1) are class scores too.
+    """
+    scores = named_tensor(output, NAMED)
+    if isinstance(output, Mapping) and "embedding" in output and not set(NAMED) & set(output):
+        raise TargetError(
+            target,
+            "the model returns an embedding and no class scores; pass labels=[TEXT, ...], or a TextScore as target.",
+        )
+    if isinstance(scores, Tensor) and scores.is_floating_point():
+        if scores.dim() == 1:
+            scores = scores[:, None]
+        elif scores.dim() > 2 and scores.shape[2:].numel() == 1:  # of a fully convolutional network
+            scores = scores.flatten(1)
+    if not isinstance(scores, Tensor) or scores.dim() != 2 or not scores.is_floating_point():
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(output).__name__
+        raise TargetError(
+            target,
+            f"the model's output is {shape}, not class scores (B, K); pass a RegionScore, a BoxScore or a function of "
+            "the output as the target.",
+        )
+    return scores
+
+
+def probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
+    """Convert class scores (N, K) to probabilities: softmax; sigmoid for `multilabel` and for a single logit."""
+    return scores.sigmoid() if multilabel or scores.shape[1] == 1 else scores.softmax(1)
+
+
+def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
+    """Return the logarithms of `probabilities`, accurate where those round to 0 or 1."""
+    return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
+
+
+def ambiguity_notes(output: object) -> tuple[str, ...]:
+    """Return a note if several tensors of the output could be the class scores."""
+    found = [tensor for tensor in tensors_in(output) if tensor.dim() == 2 and tensor.is_floating_point()]
+    is_named = isinstance(output, Mapping) and set(NAMED) & set(output)
+    if len(found) < 2 or is_named:
+        return ()
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
+    return (
+        f"the model returns tensors of {shapes}: the first is used as the class scores; for another, pass a function of "
+        "the output as the target",
+    )
