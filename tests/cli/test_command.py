@@ -222,7 +222,7 @@ def test_offline_is_one_line(tmp_path: Path) -> None:
     result = process(COFFEE, "--model", "torchvision/resnet18", env=away)
     assert result.returncode == 2
     (line,) = result.stderr.decode().splitlines()
-    assert "resnet18-f37072fd.pth" in line and "cannot be reached" in line and "leave the model out" in line
+    assert "resnet18-f37072fd.pth" in line and "cannot be reached" in line and "omit the model" in line
 
 
 def test_the_preview_is_for_terminals_with_true_colours(capsys: pytest.CaptureFixture[str]) -> None:
