@@ -207,7 +207,7 @@ class _CallRecorder:
         modules = list(named_modules(twin))
         for name, child in modules:
             set_interceptor(child, partial(self.intercept, name))
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # inference tensors have no version counter
             self.output: Any = twin(inputs.clone())
         for _, child in modules:
             set_interceptor(child, None)
