@@ -16,7 +16,7 @@ def parse_targets(texts: Sequence[str]) -> NamedTargets:
     """Return the targets by name: "predicted" becomes top1; "top3" becomes top1, top2 and top3.
 
     >>> parse_targets(["predicted", "top2", "label", "espresso"])
-    {'top1': TopScore(rank=1), 'top2': TopScore(rank=2), 'label': None, 'espresso': ClassScore(index='espresso')}
+    {'top1': TopScore(rank=1), 'top2': TopScore(rank=2), 'label': None, 'espresso': ClassScore(classes='espresso')}
     """
     targets: NamedTargets = {}
     for text in (text.strip() for text in texts):

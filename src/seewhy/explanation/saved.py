@@ -18,9 +18,10 @@ from seewhy.errors import UsageError
 from seewhy.explanation.components import InputImage, LayerInfo, TargetResult, non_finite_notes
 from seewhy.explanation.data import ExplanationData, MapKey
 from seewhy.explanation.flags import find_flags
-from seewhy.explanation.selection import describe_target
+from seewhy.explanation.target_matching import describe_spellings
 from seewhy.images.view import View
 from seewhy.rendering.overlays import LONGEST, shrink
+from seewhy.targets import Labels
 
 RECORDED_CLASSES = 5  # in the record's "top"
 
@@ -43,7 +44,7 @@ def build_record(e: ExplanationData) -> dict[str, Any]:
         "layers": {name: dataclasses.asdict(info) for name, info in e.layer_info.items()},
         "maps": [build_map_entry(e, key) for key in e.maps],
         "requested": {
-            "targets": {result.key: describe_targets(result) for result in e.target_results},
+            "targets": {result.key: describe_requests(result, e.labels) for result in e.target_results},
             "layers": {text: list(names) for text, names in e.selected_layers.items() if is_alias(text, names)},
         },
     }
@@ -65,10 +66,12 @@ def build_map_entry(e: ExplanationData, key: MapKey) -> dict[str, Any]:
     }
 
 
-def describe_targets(result: TargetResult) -> list[str]:
-    """Return the requested targets as text, except those that text cannot identify (tensors, functions)."""
-    texts = [one if isinstance(one, str) else describe_target(one) for one in result.requested]
-    return [text for text in dict.fromkeys(texts) if text is not None]
+def describe_requests(result: TargetResult, labels: Labels) -> list[str]:
+    """Return the requested targets as text, except those that text cannot identify."""
+    texts: dict[str, None] = {}
+    for one in result.requested:
+        texts.update(dict.fromkeys([one] if isinstance(one, str) else describe_spellings(one, labels)))
+    return list(texts)
 
 
 def is_alias(text: str, layers: tuple[str, ...]) -> bool:

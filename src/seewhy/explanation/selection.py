@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.explanation.components import merge_results
 from seewhy.explanation.data import ExplanationData, MapKey
+from seewhy.explanation.target_matching import is_contrast_of, is_requested
 from seewhy.methods.base import AnyMethod
 from seewhy.methods.parsing import as_methods
 from seewhy.targets import (
     ClassScore,
-    Contrast,
     Target,
     TopScore,
     as_integer,
     as_targets,
     class_index,
-    is_equal,
     parse_rank,
 )
 
@@ -159,41 +158,30 @@ def find_target_key(e: ExplanationData, target: TargetChoice) -> str:
     if isinstance(target, str) and target in e.targets:
         return target
     passed = parse_target(target)
-    if passed is None:
-        return choose("target", text, e.targets)
     for matches in (requested_as(e, passed), named_as(e, text, passed), contrasts_of(e, passed)):
         if matches:
             return only("target", matches, text)
     return choose("target", text, e.targets)
 
 
-def parse_target(target: TargetChoice) -> Target | None:
-    """Return the target that was passed; "topK" is the class of rank K. None if it cannot be read as one target."""
+def parse_target(target: object) -> Target:
+    """Return the target that was passed; "topK" is the class of rank K, and any other unknown text a class name."""
     if isinstance(target, str) and (rank := parse_rank(target)) is not None:
         return TopScore(rank)
     try:
-        targets = as_targets(target)
+        targets = as_targets(target)  # type: ignore[arg-type]
     except UsageError:
-        return ClassScore(target) if isinstance(target, str) else None
-    return targets[0] if len(targets) == 1 else None
+        if not isinstance(target, str):
+            raise
+        return ClassScore(target)
+    if len(targets) > 1:
+        raise ChoiceError(f"target={target!r}: a map has one target, and this is a list of {len(targets)}.", ())
+    return targets[0]
 
 
 def requested_as(e: ExplanationData, passed: Target) -> list[str]:
     """Return the keys of the targets that were passed to `explain` in this form."""
-    return [result.key for result in e.target_results if any(is_request(one, passed) for one in result.requested)]
-
-
-def is_request(requested: Target | str, passed: Target) -> bool:
-    """Return True if both are the same target; a loaded explanation has only the text of a requested target."""
-    if isinstance(requested, str):
-        return requested == describe_target(passed)
-    return is_equal(requested, passed)
-
-
-def describe_target(target: Target) -> str | None:
-    """Return text that identifies a target; None if text cannot (tensors, arrays, functions)."""
-    text = repr(target)
-    return None if re.search(r"tensor\(|array\(|<", text) else text
+    return [result.key for result in e.target_results if is_requested(result.requested, passed, e.labels)]
 
 
 def named_as(e: ExplanationData, text: str, passed: Target) -> list[str]:
@@ -219,11 +207,7 @@ def named_as(e: ExplanationData, text: str, passed: Target) -> list[str]:
 
 def contrasts_of(e: ExplanationData, passed: Target) -> list[str]:
     """Return the keys of the contrasts whose first target was passed: explain(targets=passed, versus=...)."""
-    return [
-        result.key
-        for result in e.target_results
-        if any(isinstance(one, Contrast) and is_equal(one.parts[0], passed) for one in result.requested)
-    ]
+    return [result.key for result in e.target_results if is_contrast_of(result.requested, passed, e.labels)]
 
 
 # Images

@@ -213,9 +213,9 @@ def is_equal(one: Any, other: Any) -> bool:
         return one.shape == other.shape and torch.equal(one.cpu(), other.cpu())
     if isinstance(one, np.ndarray):
         return np.array_equal(one, other)
-    fields = getattr(one, "__dataclass_fields__", None)
-    if isinstance(one, Target) and fields is not None:
-        return all(is_equal(getattr(one, name), getattr(other, name)) for name in fields if name != "context")
+    if isinstance(one, Target):
+        names = [name for name in getattr(one, "__dataclass_fields__", ()) if name != "context"]
+        return all(is_equal(getattr(one, name), getattr(other, name)) for name in names) if names else one == other
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(is_equal, one, other))
     return bool(one == other)
