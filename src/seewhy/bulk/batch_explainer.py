@@ -20,7 +20,8 @@ from seewhy.bulk.settings import LABEL, BulkSettings
 from seewhy.engine.pipeline import explain
 from seewhy.errors import INPUT_ERRORS, SeewhyError, TargetError, UsageError, shorten_error
 from seewhy.explanation.result import Explanation
-from seewhy.images.preprocess import Preprocess, ResizedCrop
+from seewhy.images.preprocess import Preprocess
+from seewhy.images.resizing import ResizedCrop
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.targets import Target
 
