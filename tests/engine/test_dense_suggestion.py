@@ -49,12 +49,12 @@ class AttentionCall(nn.Module):
         (lambda: fcn_resnet50(weights=None, weights_backbone=None, num_classes=4), "classifier.2"),
     ],
 )  # fmt: skip
-def test_what_enters_the_head(net: type[nn.Module], layer: str) -> None:
+def test_the_layer_before_the_head_is_suggested(net: type[nn.Module], layer: str) -> None:
     torch.manual_seed(0)
     found = seewhy.suggest(net().eval(), torch.rand(1, 3, 64, 64))
-    assert found.layer == layer and "the output is a grid itself" in found.note
+    assert found.layer == layer and "the output is a grid: " in found.note
 
 
-def test_nothing_before_the_head_is_said() -> None:
+def test_an_output_without_layers_before_it_gets_a_note() -> None:
     found = seewhy.suggest(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(1, 3, 16, 16))
-    assert found.layer == "0" and "repeats the question" in found.note
+    assert found.layer == "0" and "repeats the target" in found.note

@@ -87,7 +87,7 @@ def test_every_method_sees_the_other_inputs(gated: Gated, images: Tensor, gates:
             if method.startswith("smooth"):
                 continue  # noise is drawn for the batch
             torch.testing.assert_close(e.map(method)[picture], alone.map(other)[0], msg=f"{method} {picture}")
-    assert any("given with it: " in note for note in e.notes) == (form != "arguments")
+    assert any("other arguments: " in note for note in e.notes) == (form != "arguments")
 
 
 def test_suggestion_network_methods_and_the_model_itself(gated: Gated, images: Tensor, gates: Tensor) -> None:
@@ -110,7 +110,7 @@ class Stereo(nn.Module):
 def test_of_two_pictures_one_must_be_named(images: Tensor) -> None:
     net = Stereo().double()
     both = {"left": images, "right": images.flip(3)}
-    with pytest.raises(UsageError, match="say which is explained: main='left'"):
+    with pytest.raises(UsageError, match="choose one, for example main='left'"):
         seewhy.explain(net, both)
     with pytest.raises(UnknownName, match="did you mean 'right'"):
         seewhy.explain(net, both, main="rigth")
@@ -122,11 +122,11 @@ def test_of_two_pictures_one_must_be_named(images: Tensor) -> None:
 
 
 def test_wrong_inputs(gated: Gated, images: Tensor) -> None:
-    with pytest.raises(UsageError, match="there is one input"):
+    with pytest.raises(UsageError, match="there is only one input"):
         seewhy.explain(gated, images, main="image")
-    with pytest.raises(UsageError, match="none is floats"):
+    with pytest.raises(UsageError, match="none is a float tensor"):
         seewhy.explain(gated, {"ids": torch.zeros(2, 5, dtype=torch.long)})
-    with pytest.raises(UsageError, match="of different shapes"):
+    with pytest.raises(UsageError, match="with different shapes"):
         seewhy.explain(gated, [torch.rand(3, 8, 8), torch.rand(3, 9, 8)])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy import OverlayStyle
-from seewhy.engine.options import read_settings
+from seewhy.cli.run_options import DrawingOptions
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.images.regions import largest_box
 from seewhy.rendering import curves, slices
@@ -223,7 +223,7 @@ def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
     one = e[0]
     sheet, comparison = one.contact_sheet("gradcam", 0), one.comparison("first", style=OverlayStyle(scale="shared"))
     assert sheet.width > 300 and comparison.width > 600 and one.features_sheet("gradcam", 0).width > 600
-    with pytest.raises(UsageError, match="photos"):
+    with pytest.raises(UsageError, match="needs an image"):
         one.classic_overlay("gradcam", 0, "first")
     with pytest.raises(UsageError, match=r"on_photo.*axes"):
         one.on_photo("gradcam", 0, "first")
@@ -275,13 +275,13 @@ def test_an_unknown_scale_is_named(beat: seewhy.Explanation) -> None:
         lambda: OverlayStyle(scale="shard"),
         lambda: beat.heatmap(target=0, scale="shard"),
         lambda: beat[0].mask(target=0, scale="shard"),
-        lambda: read_settings(scale="shard"),
+        lambda: DrawingOptions(scale="shard"),
     ):
         with pytest.raises(UnknownName, match="did you mean 'shared'"):
             call()
-    assert read_settings(scale="shared").look.scale == "shared"
+    assert DrawingOptions(scale="shared").overlay_style.scale == "shared"
     with pytest.raises(UsageError, match="classic"):
-        read_settings(scale="shared", style="classic")
+        DrawingOptions(scale="shared", style="classic")
 
 
 def test_a_dense_output_of_a_signal() -> None:

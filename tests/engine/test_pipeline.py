@@ -394,9 +394,9 @@ def test_wrong_tensors() -> None:
     for wrong in (torch.zeros(3, 12, dtype=torch.float32), torch.zeros(1, 3, 12, 12, dtype=torch.uint8)):
         with pytest.raises(UsageError, match="inputs of shape"):
             seewhy.explain(net, wrong)
-    with pytest.raises(UsageError, match="brings no preprocessing"):
+    with pytest.raises(UsageError, match="has no preprocessing"):
         seewhy.explain(net, seewhy.sample("coffee"))
-    with pytest.raises(TargetError, match="3 classes for 2 pictures"):
+    with pytest.raises(TargetError, match="3 classes for 2 images"):
         seewhy.explain(net, torch.rand(2, *net.shape), targets=ClassScore(torch.tensor([1, 2, 3])))
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from seewhy.engine.options import Flag, ModelOptions, Options, flag_name, flags
-from seewhy.methods.catalog import split, split_targets
+from seewhy.methods.method_text import split_targets, split_values
 
 STDIN = "stdin:"  # replaces "-" on the command line, which the parser would take for an option
 
@@ -30,7 +30,7 @@ TYPES: dict[str, Any] = {
     "switch": bool,
     "path": Path,
 }
-LISTS: dict[str, Callable[[list[str] | None], list[str]]] = {"names": split, "targets": split_targets}
+LISTS: dict[str, Callable[[list[str] | None], list[str]]] = {"names": split_values, "targets": split_targets}
 
 
 @dataclass(frozen=True)

@@ -119,12 +119,12 @@ class Options:
     include_suggested: bool = False  # add the suggested layer to the selected ones
 
     def __post_init__(self) -> None:
-        for method in [self.methods] if isinstance(self.methods, str) else self.methods or ():  # type: ignore[union-attr]
-            if isinstance(method, str) and method.strip().lower() not in GROUPS:
-                parse_method(method)
+        for name in self.method_names:
+            if name not in GROUPS:
+                parse_method(name)
         for name, value, choices in (("read_at", self.read_at, get_args(ReadAt)), ("fit", self.fit, get_args(Fit))):
             if value is not None and value not in choices:
-                raise UnknownName(name, str(value), choices)
+                raise UnknownName(name, str(value), choices, hint=f"Use {' or '.join(choices)}.")
         if self.memory <= 0:
             raise UsageError(f"memory {self.memory}: give a number of megabytes above 0.")
         if self.channels < 0:
@@ -133,10 +133,14 @@ class Options:
     @property
     def selects_group(self) -> bool:
         """Return True if `methods` contains a group ("all", "fast"): methods that do not fit are then skipped."""
-        names = [self.methods] if isinstance(self.methods, str) else self.methods
-        return isinstance(names, Sequence) and any(
-            isinstance(name, str) and name.strip().lower() in GROUPS for name in names
-        )
+        return any(name in GROUPS for name in self.method_names)
+
+    @property
+    def method_names(self) -> list[str]:
+        """The methods that are given as text; group names in lower case."""
+        methods = self.methods if isinstance(self.methods, (list, tuple)) else [self.methods]
+        names = [method.strip() for method in methods if isinstance(method, str)]
+        return [name.lower() if name.lower() in GROUPS else name for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,72 @@
+"""Flags are generated from the fields of options classes."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+import pytest
+from cyclopts import App
+
+from seewhy.cli.exits import run_command
+from seewhy.cli.flags import FlagSet, with_flags
+from seewhy.cli.main import explain, features
+from seewhy.engine.options import Options, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    count: int = option(3, "A number.", "number", short="-c")
+    names: tuple[str, ...] | None = option(None, "Some names.", "names")
+    loud: bool = option(False, "A switch.", "switch")
+    hidden: str = "no flag"
+
+
+def parse(*words: str, flag_set: FlagSet | None = None) -> tuple[tuple[str, ...], Example]:
+    parsed = []
+    app = App(name="example")
+
+    @app.default
+    @with_flags(flag_set or FlagSet(Example))
+    def command(files: tuple[str, ...], example: Example) -> int:
+        parsed.append((files, example))
+        return 0
+
+    app([*words], exit_on_error=False, print_error=False, result_action="return_value")
+    return parsed[0]
+
+
+def test_values_reach_the_options_object() -> None:
+    files, example = parse("a.jpg", "b.jpg", "-c", "5", "--names", "x,y(1,2)", "--names", "z", "--loud")
+    assert files == ("a.jpg", "b.jpg")
+    assert example == Example(count=5, names=("x", "y(1,2)", "z"), loud=True)
+
+
+def test_defaults_are_those_of_the_class_or_of_the_command() -> None:
+    assert parse()[1] == Example()
+    assert parse(flag_set=FlagSet(Example, defaults=(("count", 8),)))[1] == Example(count=8)
+
+
+def test_a_command_can_use_some_of_the_fields() -> None:
+    command = with_flags(FlagSet(Example, only=("count",)))(lambda files, example: 0)
+    assert list(inspect.signature(command).parameters)[1:] == ["count"]
+    command = with_flags(FlagSet(Example, skip=("count",)))(lambda files, example: 0)
+    assert list(inspect.signature(command).parameters)[1:] == ["names", "loud"]
+
+
+def test_the_main_command_has_a_flag_for_every_option() -> None:
+    parameters = inspect.signature(explain).parameters
+    for name in Options.__dataclass_fields__:
+        assert name in parameters or name in ("channels", "include_suggested"), name
+    assert "channels" in inspect.signature(features).parameters
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("--site", "--read-at"), ("--site=act", "--read-at"), ("--question", "--target")]
+)
+def test_a_renamed_option_names_its_replacement(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
+    app = App(name="example")
+    app.default(with_flags(FlagSet(Example))(lambda files, example: 0))
+    code = run_command(lambda: app([old], exit_on_error=False, print_error=False, result_action="return_value"))
+    assert code == 2
+    assert f"It is now {new}." in capsys.readouterr().err
