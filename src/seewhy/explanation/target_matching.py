@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from seewhy.errors import UsageError
 from seewhy.targets import Combined, Contrast, Labels, Target, class_index, class_name, is_equal
@@ -82,14 +83,10 @@ def convert_classes(target: Target, convert: Convert) -> Target:
         return Contrast(convert_classes(first, convert), [convert_classes(rival, convert) for rival in rivals])
     if isinstance(target, Combined):
         return Combined(tuple((weight, convert_classes(part, convert)) for weight, part in target.parts))
-    classes = getattr(target, "classes", None)
-    if dataclasses.is_dataclass(target) and not isinstance(target, type):
-        if isinstance(classes, (int, str)):
-            return dataclasses.replace(target, classes=convert(classes))
-        if isinstance(classes, tuple):
-            return dataclasses.replace(target, classes=convert_all(classes, convert))
+    classes: object = getattr(target, "classes", None)
+    copy: Any = target
+    if isinstance(classes, (int, str)):
+        return dataclasses.replace(copy, classes=convert(classes))  # type: ignore[no-any-return]
+    if isinstance(classes, tuple):
+        return dataclasses.replace(copy, classes=tuple(map(convert, classes)))  # type: ignore[no-any-return]
     return target
-
-
-def convert_all(classes: Sequence[int | str], convert: Convert) -> tuple[int | str, ...]:
-    return tuple(map(convert, classes))
