@@ -161,7 +161,7 @@ def test_an_activation_behind_a_normalisation_by_hand() -> None:
 
 
 def test_unknown_read_point_lists_the_choices(resnet: nn.Module) -> None:
-    with pytest.raises(UnknownName, match=r"no read point 'act'.*'activation'"):
+    with pytest.raises(UnknownName, match=r"no read_at 'act'.*convolution or activation"):
         seewhy.explain(resnet, PICTURE, layers="every", read_at="act")
 
 

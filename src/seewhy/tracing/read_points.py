@@ -9,18 +9,18 @@ residual sum belongs to no single convolution.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import nn
 from torch.nn.modules import activation
 
-from seewhy.errors import UnknownName
 from seewhy.tracing.layer_groups import find_convolutions
 from seewhy.tracing.layer_selection import LayerSelection, LayerSelector
 from seewhy.tracing.torch_private import BATCH_NORM
 from seewhy.tracing.trace import LayerCall, Trace
 from seewhy.tracing.twin import named_modules
 
-READ_POINTS = ("convolution", "activation")
+ReadPoint = Literal["convolution", "activation"]
 NOT_ACTIVATIONS = (activation.MultiheadAttention, activation.Softmax, activation.Softmax2d, activation.LogSoftmax)
 ACTIVATIONS = tuple(
     module_class
@@ -29,23 +29,14 @@ ACTIVATIONS = tuple(
 )
 
 
-def at_read_point(selection: LayerSelection, read_at: str, model: nn.Module) -> LayerSelection:
+def at_read_point(selection: LayerSelection, read_at: ReadPoint, model: nn.Module) -> LayerSelection:
     """Return the selection read at `read_at`: "convolution" (unchanged) or "activation".
-
-    Raises UnknownName for another value.
 
     >>> from seewhy.tracing.layer_specs import parse_layers
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     >>> sorted(at_read_point(parse_layers("0", net), "activation", net).request.names)
     ['0', '2']
     """
-    if read_at not in READ_POINTS:
-        raise UnknownName(
-            "read point",
-            read_at,
-            READ_POINTS,
-            hint="Use read_at='convolution' (the output of the convolution) or 'activation' (of the activation after it).",
-        )
     if read_at == "convolution":
         return selection
     modules = dict(named_modules(model))
