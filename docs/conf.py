@@ -61,7 +61,8 @@ def write_start_page(app: Any, error: Exception | None) -> None:
     """Write site/index.html, which forwards to the start page."""
     if error is None and app.builder.format == "html":
         target = f"{app.config.root_doc}.html"
-        page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={target}"><a href="{target}">seewhy</a>\n'
+        head = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={target}">'
+        page = f'{head}<a href="{target}">seewhy</a>\n'
         Path(app.outdir, "index.html").write_text(page, "utf-8")
 
 

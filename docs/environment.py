@@ -1,6 +1,7 @@
 """Create the environment that builds the documentation: python docs/environment.py .venv-docs
 
-It installs the `docs` extra of pyproject.toml. Everything else, such as torch (5 GB), comes from the environment that runs this file.
+It installs the `docs` extra of pyproject.toml. All other packages, such as torch (5 GB), come from the environment that runs
+this file.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def message_text(node: ast.expr) -> str:
 def placeholder(node: ast.expr) -> str:
     """Return what a value in a message is, in words.
 
-    >>> [placeholder(ast.parse(code, mode="eval").body) for code in ("', '.join(labels)", "type(x).__name__", "len(row['ids'])")]
+    >>> codes = ("', '.join(labels)", "type(x).__name__", "len(row['ids'])")
+    >>> [placeholder(ast.parse(code, mode="eval").body) for code in codes]
     ['labels', 'type of x', 'number of ids']
     """
     match node:

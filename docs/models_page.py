@@ -1,4 +1,4 @@
-"""docs/models.md from what make_models.py found."""
+"""The text of docs/models.md, from the results of make_models.py."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ HERE = Path(__file__).parent
 
 
 def page(results: dict[str, dict[str, Any]]) -> str:
-    """docs/models.md."""
+    """Return the text of docs/models.md."""
     rows, failures = [], []
     reasons: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     remarks: dict[str, list[str]] = defaultdict(list)
     for name in NAMES:
-        found = results.get(name)
-        if found is None:
+        result = results.get(name)
+        if result is None:
             continue
-        if "error" in found:
-            failures.append((name, "all", found["error"]))
+        if "error" in result:
+            failures.append((name, "all", result["error"]))
             rows.append(f"| {name} | none | | | | | | |")
             continue
-        fits = found["fits"] | {f"{method} in full": why for method, (why, _) in found.get("full", {}).items()}
-        for method, why in fits.items():
+        tried = result["reasons"] | {f"{method} in full": why for method, (why, _) in result.get("full", {}).items()}
+        for method, why in tried.items():
             if why.startswith("failed: "):
                 failures.append((name, method, why.removeprefix("failed: ")))
             elif why and not why.startswith("not tried"):
                 reasons[plain(method)][general(why)].append(name)
-        for said in found["said"]:
-            remarks[general(said)].append(name)
-        difference = found["difference"]
+        for remark in result["remarks"]:
+            remarks[general(remark)].append(name)
+        difference = result["difference"]
         failures += [(name, "reference", text) for text in difference["skipped"]]
         if difference["worst"] > REFERENCE:
             failures.append((name, "reference", f"Grad-CAM differs by {difference['worst']:.1e}"))
         shown = f"{difference['worst']:.0e}" if difference["layers"] else "not compared"
         rows.append(
-            f"| {name} | `{found['layer']}` | {found['grid']} | {found['prefix'] or ''} | {found['seconds']:.1f} "
-            f"| {share(fits, f'{GRADIENT} {VARIANTS}')} | {share(fits, f'{MASKS} {CHANNELS}')} | {shown} |"
+            f"| {name} | `{result['layer']}` | {result['grid']} | {result['prefix'] or ''} | {result['seconds']:.1f} "
+            f"| {count_supported(tried, f'{GRADIENT} {VARIANTS}')} | {count_supported(tried, f'{MASKS} {CHANNELS}')} | {shown} |"
         )
     return (HERE / "models.in.md").read_text("utf-8").format(
         count=len(rows), rows="\n".join(rows), gradient=len(f"{GRADIENT} {VARIANTS}".split()),
@@ -73,16 +73,16 @@ def plain(method: str) -> str:
 
 
 def general(text: str) -> str:
-    """A reason without what differs from network to network."""
+    """Return a reason without details that differ between networks."""
     text = re.sub(r" \(its attention is in windows\)", "", text)
-    text = re.sub(r"this network has ((?!no |none).*?); take", "this network has others; take", text)
+    text = re.sub(r"this model has ((?!no |none).*?)\. Use", "this model has other activations. Use", text)
     text = re.sub(r"of size \d+x\d+ \(.*\)", "of another size", text)
     text = re.sub(r"holds the attention in '.*?'", "holds its attention", text)
     return " ".join(re.sub(r"`.*?` was", "the head was", text).split())
 
 
-def share(fits: dict[str, str], methods: str) -> str:
-    tried = [fits[method] for method in methods.split() if not fits.get(method, "not tried").startswith("not tried")]
+def count_supported(reasons: dict[str, str], methods: str) -> str:
+    tried = [reasons[name] for name in methods.split() if not reasons.get(name, "not tried").startswith("not tried")]
     return f"{sum(not why for why in tried)} of {len(tried)}"
 
 
@@ -95,8 +95,8 @@ def reason_lines(reasons: dict[str, dict[str, list[str]]]) -> Iterator[str]:
 
 
 def remark_lines(remarks: dict[str, list[str]]) -> Iterator[str]:
-    for said, names in remarks.items():
-        yield f"* {said[0].upper()}{said[1:]}: {', '.join(dict.fromkeys(names))}."
+    for remark, names in remarks.items():
+        yield f"* {remark[0].upper()}{remark[1:]}: {', '.join(dict.fromkeys(names))}."
 
 
 def networks(names: list[str]) -> str:
@@ -117,5 +117,5 @@ def full_table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def worst_of(results: dict[str, dict[str, Any]]) -> str:
-    values = [found["difference"]["worst"] for found in results.values() if "difference" in found]
+    values = [result["difference"]["worst"] for result in results.values() if "difference" in result]
     return f"{max(values, default=0):.0e}"

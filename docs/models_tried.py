@@ -19,23 +19,23 @@ NAMES = (
     *(f"timm/{name}" for name in TIMM.split()),
     *(f"timm/{name}" for name in SMALL.split()),
 )
-CLASSES, LARGEST = 10, 288  # classes of a network that is made here; the largest side of a picture
+CLASSES, LARGEST = 10, 288  # number of classes; largest side of an image
 
-# Of these the reasons come from one call of methods="fast", which leaves out what does not fit.
+# Run in one call of methods="fast"; its notes contain the reasons for skipped methods.
 GRADIENT = """gradcam hirescam layercam gradcam++ xgradcam gradcamelementwise eigengradcam segeigencam shapleycam finercam
 guidedgradcam fullgrad eigensmooth"""
 OTHERS = """cam eigencam kpcacam fem lafam randomcam deepfeaturefactorization attentionrollout attentionrelevance legrad
 gradeclip"""
 JOINING = "refinecam layercamfusion"
 VARIANTS = "smooth(samples=2) smoothgradcam++(samples=2) integrated(steps=2) augmented(factors=[1.0])"
-# As many changed pictures as the settings say, whatever the layer.
+# The number of forward passes depends on the settings only.
 MASKS = """groupcam(groups=4) opticam(steps=2) rise(masks=8) occlusion(window=0.5,stride=0.25) cameras(sizes=2)
 sess(scales=2) reciprocam vitreciprocam"""
-# One forward or more for each channel: at the layer with the fewest channels, where that takes few seconds.
+# At least one forward pass per channel: run at the layer with the fewest channels, if that takes a few seconds.
 CHANNELS = "scorecam sscam(samples=1) iscam(steps=1) ablationcam"
 SECONDS = 2.0
 IN_FULL = """scorecam sscam iscam ablationcam groupcam opticam rise occlusion polycam reciprocam vitreciprocam cameras sess
 smooth smoothgradcam++ integrated augmented"""
-SMALLER = 96  # the side of the picture for the reference, where the network takes it
+SMALLER = 96  # side of the image for the reference, where the network accepts it
 REFERENCE = 1e-6  # a larger relative difference from the reference is a failure
-ROUNDING = 1e-10  # a map smaller than this share of what it could be is not compared
+ROUNDING = 1e-10  # a map below this fraction of its largest possible value is not compared
