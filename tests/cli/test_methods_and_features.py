@@ -20,7 +20,7 @@ from seewhy.methods.base import NetworkMethod
 from seewhy.methods.cards import cards
 from seewhy.methods.catalog import METHODS, read_method
 from seewhy.methods.parsing import as_methods
-from support.networks import TwiceNet, tiny
+from support.networks import TwiceNet, tiny_network
 from support.paths import ROOT
 
 COFFEE = str(seewhy.sample("coffee"))
@@ -116,7 +116,7 @@ def test_a_misspelt_method_answers_before_torch_is_imported(capsys: pytest.Captu
     ],
 )
 def test_a_method_that_does_not_fit_says_why_and_what_to_take(method: str, message: str) -> None:
-    net, inputs = tiny(TwiceNet)
+    net, inputs = tiny_network(TwiceNet)
     with pytest.raises(MethodError) as error:
         seewhy.explain(net, inputs, methods=method, layers="last", targets=0)
     assert message in str(error.value) and error.value.method == method
@@ -176,7 +176,7 @@ def test_layers_are_not_looked_for_where_none_is_needed() -> None:
 
 
 def test_the_memory_budget_limits_the_rows_and_changes_nothing() -> None:
-    net, inputs = tiny(TwiceNet, dtype=torch.float64)
+    net, inputs = tiny_network(TwiceNet, dtype=torch.float64)
     seen: list[int] = []
     net.first.register_forward_hook(lambda module, args, output: seen.append(len(output)))
     few = seewhy.explain(net, inputs[:1], methods="scorecam", layers="last", targets=0, memory=0.03)
@@ -187,7 +187,7 @@ def test_the_memory_budget_limits_the_rows_and_changes_nothing() -> None:
 
 
 def test_several_targets_share_the_forwards() -> None:
-    net, inputs = tiny(TwiceNet, dtype=torch.float64)
+    net, inputs = tiny_network(TwiceNet, dtype=torch.float64)
     seen: list[int] = []
     net.first.register_forward_hook(lambda module, args, output: seen.append(len(output)))
     methods = ["scorecam", "iscam(steps=2)", "sscam(samples=2)", "rise(masks=8)", "occlusion(window=0.5,stride=0.25)"]
@@ -205,7 +205,7 @@ def test_several_targets_share_the_forwards() -> None:
 
 
 def test_progress_counts_the_rows_that_were_announced() -> None:
-    net, inputs = tiny(TwiceNet)
+    net, inputs = tiny_network(TwiceNet)
     rows: list[tuple[int, int]] = []
     methods = ["scorecam", "ablationcam", "smooth(samples=4)"]
     seewhy.explain(net, inputs, methods=methods, layers="last", targets=0, progress=lambda *row: rows.append(row))
@@ -270,7 +270,7 @@ def test_the_strongest_channels_are_those_that_vary_most() -> None:
     assert found.channels.tolist() == [[3, 1, 4], [3, 1, 4]] and found.maps.shape == (2, 3, 6, 6)
     torch.testing.assert_close(found.maps[:, 0], 4 / 3 * found.maps[:, 1])
     assert e[1].features().maps.shape == (1, 3, 6, 6)
-    with pytest.raises(UsageError, match=r"say explain\(\.\.\., channels=8\)"):
+    with pytest.raises(UsageError, match=r"call explain\(\.\.\., channels=8\)"):
         seewhy.explain(net, torch.rand(1, 3, 6, 6), layers="0").features()
 
 

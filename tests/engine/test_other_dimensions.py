@@ -18,7 +18,7 @@ from seewhy.cli.run_options import DrawingOptions
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.images.regions import largest_box
 from seewhy.rendering import curves, slices
-from support.networks import Conv1dNet, Conv3dNet, tiny
+from support.networks import Conv1dNet, Conv3dNet, tiny_network
 from support.paths import ROOT
 
 METHODS = ["gradcam", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam", "smooth(gradcam,samples=2)"]
@@ -68,7 +68,7 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize("net", [Conv1dNet, Conv3dNet])
 @pytest.mark.parametrize("method", METHODS)
 def test_maps_have_the_rank_of_the_input(net: type[nn.Module], method: str) -> None:
-    model, inputs = tiny(net)
+    model, inputs = tiny_network(net)
     e = seewhy.explain(model, inputs, methods=method, layers="every", targets=1)
     for layer in e.layers:
         assert e.map(layer=layer).shape == (len(inputs), *e.layer_info[layer].grid)
@@ -216,7 +216,7 @@ def test_the_blob_is_coloured_in_its_slices_only(blob: seewhy.Explanation) -> No
 
 @pytest.mark.parametrize("net", [Conv1dNet, Conv3dNet])
 def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
-    model, inputs = tiny(net)
+    model, inputs = tiny_network(net)
     e = seewhy.explain(model, inputs, methods=["gradcam", "layercam"], layers="every", targets=[0, 1], channels=2)
     with pytest.raises(ChoiceError, match=r"use e\[0\]"):
         e.overlay("gradcam", 0, "first")
@@ -238,7 +238,7 @@ def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
 
 @pytest.mark.parametrize("net", [Conv1dNet, Conv3dNet])
 def test_saved_loaded_and_drawn_alike(net: type[nn.Module], tmp_path: Path) -> None:
-    model, inputs = tiny(net)
+    model, inputs = tiny_network(net)
     e = seewhy.explain(model, inputs[:1], layers="first", targets=1)[0]
     assert {path.name for path in e.save(tmp_path)} == {"maps.npz", "input.npz", "explanation.json"}
     again = seewhy.load_explanation(tmp_path)

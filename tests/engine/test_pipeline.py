@@ -17,8 +17,17 @@ from seewhy import ClassScore
 from seewhy.errors import LayerError, TargetError, UsageError
 from seewhy.explanation.result import Explanation
 from seewhy.methods.parsing import as_methods
-from support.layers import same, small, snapshot
-from support.networks import Conv1dNet, Conv3dNet, DictNet, InplaceNet, SkipOfInplaceNet, TupleNet, TwiceNet, tiny
+from support.layers import is_same, small_network, snapshot_model
+from support.networks import (
+    Conv1dNet,
+    Conv3dNet,
+    DictNet,
+    InplaceNet,
+    SkipOfInplaceNet,
+    TupleNet,
+    TwiceNet,
+    tiny_network,
+)
 
 SIX = ["gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "gradcamelementwise"]
 
@@ -31,7 +40,7 @@ def equal(one: Explanation, other: Explanation, **tolerance: float) -> None:
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_any_gradient_mode(mode: type) -> None:
-    net, inputs = tiny(InplaceNet)
+    net, inputs = tiny_network(InplaceNet)
     expected = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
     with mode():
         e = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
@@ -42,25 +51,25 @@ def test_any_gradient_mode(mode: type) -> None:
 
 
 def test_train_mode_is_explained_in_eval_mode_and_kept() -> None:
-    model = small()
+    model = small_network()
     inputs = torch.rand(4, 3, 16, 16)
     expected = seewhy.explain(model.eval(), inputs, layers="every", targets=1)
-    before = snapshot(model.train())
+    before = snapshot_model(model.train())
     equal(seewhy.explain(model, inputs, layers="every", targets=1), expected)
-    assert same(snapshot(model), before)
+    assert is_same(snapshot_model(model), before)
 
 
 def test_gradients_of_a_training_step_survive() -> None:
-    model = small().eval()
+    model = small_network().eval()
     inputs = torch.rand(2, 3, 16, 16)
     model(inputs).sum().backward()
-    before = snapshot(model)
+    before = snapshot_model(model)
     seewhy.explain(model, inputs, layers="every")
-    assert same(snapshot(model), before)
+    assert is_same(snapshot_model(model), before)
 
 
 def test_inputs_that_require_grad_keep_their_own_graph() -> None:
-    model = small().eval()
+    model = small_network().eval()
     leaf = torch.rand(2, 3, 16, 16, requires_grad=True)
     (expected,) = torch.autograd.grad(model(leaf * 2).sum(), leaf)
     inputs = leaf * 2
@@ -75,7 +84,7 @@ class Overwrites(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = small()
+        self.body = small_network()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x.sub_(0.5))
@@ -92,7 +101,7 @@ def test_inputs_are_not_overwritten() -> None:
 
 def test_a_late_layer_alone_is_what_it_is_among_all() -> None:
     for kind in (InplaceNet, SkipOfInplaceNet, TwiceNet):
-        net, inputs = tiny(kind, dtype=torch.float64)
+        net, inputs = tiny_network(kind, dtype=torch.float64)
         every = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=2)
         for layer in every.layers:
             alone = seewhy.explain(net, inputs, methods=SIX, layers=layer, targets=2)
@@ -102,7 +111,7 @@ def test_a_late_layer_alone_is_what_it_is_among_all() -> None:
 
 def test_overwritten_layers_are_learnt_once() -> None:
     calls: list[int] = []
-    net, inputs = tiny(InplaceNet)
+    net, inputs = tiny_network(InplaceNet)
     net.register_forward_pre_hook(lambda *_: calls.append(1))
     first = seewhy.explain(net, inputs, layers="every", targets=1)
     assert len(calls) == 2  # seen to be overwritten, and repeated with copies
@@ -111,7 +120,7 @@ def test_overwritten_layers_are_learnt_once() -> None:
 
 
 def test_targets_and_batches_do_not_mix() -> None:
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     together = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=[0, 3])
     for target in (0, 3):
         alone = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=target)
@@ -132,7 +141,7 @@ def test_targets_and_batches_do_not_mix() -> None:
 
 
 def test_a_module_called_twice() -> None:
-    net, inputs = tiny(TwiceNet)
+    net, inputs = tiny_network(TwiceNet)
     every = seewhy.explain(net, inputs, layers="every", targets=1)
     assert every.layers == ("first", "twice#1", "twice#2", "last")
     last = seewhy.explain(net, inputs, layers="twice", targets=1)
@@ -146,7 +155,7 @@ def test_a_module_called_twice() -> None:
 
 @pytest.mark.parametrize("kind", [TupleNet, DictNet])
 def test_tuple_and_dict_outputs(kind: type[nn.Module]) -> None:
-    net, inputs = tiny(kind)
+    net, inputs = tiny_network(kind)
     e = seewhy.explain(net, inputs, layers="every", targets=1)
     assert len(e.layers) == 3 and all(e.map(layer=layer).abs().max() > 0 for layer in e.layers)
     name = "pair" if kind is TupleNet else "named.pair"
@@ -156,14 +165,14 @@ def test_tuple_and_dict_outputs(kind: type[nn.Module]) -> None:
 
 @pytest.mark.parametrize(("kind", "grids"), [(Conv1dNet, [(32,), (15,)]), (Conv3dNet, [(5, 8, 7), (3, 6, 5)])])
 def test_other_ranks(kind: type[nn.Module], grids: list[tuple[int, ...]]) -> None:
-    net, inputs = tiny(kind)
+    net, inputs = tiny_network(kind)
     e = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
     assert [info.grid for info in e.layer_info.values()] == grids
     assert e.heatmap(method="gradcam", layer="first").shape == inputs.shape[:1] + inputs.shape[2:]
 
 
 def test_threads_share_a_model() -> None:
-    net, _ = tiny(InplaceNet)
+    net, _ = tiny_network(InplaceNet)
     pictures = torch.randn(8, 1, *net.shape)
     expected = [
         seewhy.explain(net, picture, methods=SIX, layers="every", targets=k % 5) for k, picture in enumerate(pictures)
@@ -187,7 +196,7 @@ def test_threads_share_a_model() -> None:
 class Stumbles(nn.Module):
     def __init__(self, error: BaseException) -> None:
         super().__init__()
-        self.body, self.error, self.armed = small(), error, False
+        self.body, self.error, self.armed = small_network(), error, False
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.body[:5](x)
@@ -200,10 +209,10 @@ class Stumbles(nn.Module):
 def test_no_trace_after_an_exception(error: BaseException) -> None:
     model = Stumbles(error)
     model.armed = True
-    before = snapshot(model)
+    before = snapshot_model(model)
     with pytest.raises(type(error)):
         seewhy.explain(model, torch.rand(1, 3, 16, 16), layers="every")
-    assert same(snapshot(model), before)
+    assert is_same(snapshot_model(model), before)
     assert torch.is_grad_enabled()
 
 
@@ -215,7 +224,7 @@ def test_an_error_in_a_method_comes_through() -> None:
         def __call__(self, at: object) -> Tensor:
             raise ZeroDivisionError("in the method")
 
-    model = small().eval()
+    model = small_network().eval()
     with pytest.raises(ZeroDivisionError, match="in the method"):
         seewhy.explain(model, torch.rand(1, 3, 16, 16), methods=Broken(), layers="every")
     assert seewhy.explain(model, torch.rand(1, 3, 16, 16), layers="every").layers
@@ -226,7 +235,7 @@ class Noisy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = small()
+        self.body = small_network()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x + torch.randn_like(x))
@@ -244,7 +253,7 @@ class FrozenBackbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone, self.head = small()[:5], small()[5:]
+        self.backbone, self.head = small_network()[:5], small_network()[5:]
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -321,7 +330,7 @@ def test_layers_that_the_target_does_not_depend_on() -> None:
 
 
 def test_a_gradient_of_zeros_is_flagged() -> None:
-    model = small()
+    model = small_network()
     nn.init.zeros_(model[8].weight)
     e = seewhy.explain(model, torch.rand(1, 3, 16, 16), layers="0", targets=1)[0]
     assert e.flags() == ("no_gradient",)
@@ -356,7 +365,7 @@ def test_convolutions_along_channels_are_no_layers() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_gives_float32_maps(dtype: torch.dtype) -> None:
-    net, inputs = tiny(InplaceNet)
+    net, inputs = tiny_network(InplaceNet)
     expected = seewhy.explain(net, inputs, layers="fourth", targets=1).map()
     half = seewhy.explain(net.to(dtype), inputs.to(dtype), layers="fourth", targets=1).map()
     assert half.dtype == torch.float32
@@ -364,7 +373,7 @@ def test_half_precision_gives_float32_maps(dtype: torch.dtype) -> None:
 
 
 def test_autocast_and_channels_last() -> None:
-    net, inputs = tiny(InplaceNet)
+    net, inputs = tiny_network(InplaceNet)
     expected = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
     last = seewhy.explain(net.to(memory_format=torch.channels_last), inputs, methods=SIX, layers="every", targets=1)
     equal(last, expected, rtol=1e-4, atol=1e-5)
@@ -375,7 +384,7 @@ def test_autocast_and_channels_last() -> None:
 
 def test_nothing_is_left_in_memory() -> None:
     """No graph outlives a call: everything is freed by reference counts, without waiting for the collector."""
-    net, inputs = tiny(InplaceNet)
+    net, inputs = tiny_network(InplaceNet)
     seewhy.explain(net, inputs, methods=SIX, layers="every")
     gc.collect()
     gc.disable()
@@ -390,7 +399,7 @@ def test_nothing_is_left_in_memory() -> None:
 
 
 def test_wrong_tensors() -> None:
-    net, _ = tiny(InplaceNet)
+    net, _ = tiny_network(InplaceNet)
     for wrong in (torch.zeros(3, 12, dtype=torch.float32), torch.zeros(1, 3, 12, 12, dtype=torch.uint8)):
         with pytest.raises(UsageError, match="inputs of shape"):
             seewhy.explain(net, wrong)
@@ -410,7 +419,7 @@ def test_methods_are_values() -> None:
 
 def test_functional_in_place_keeps_the_answer() -> None:
     """The skip of SkipOfInplaceNet is rectified only because its ReLU works in place."""
-    net, inputs = tiny(SkipOfInplaceNet)
+    net, inputs = tiny_network(SkipOfInplaceNet)
     with torch.no_grad():
         expected = net(inputs)
     assert torch.equal(seewhy.explain(net, inputs, layers="every").logits, expected)

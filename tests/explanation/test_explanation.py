@@ -21,7 +21,7 @@ from seewhy.images.regions import largest_box
 from seewhy.images.view import View
 from seewhy.rendering import overlays as render
 from seewhy.tensors import divide_by_max, positive_evidence, resize
-from support.networks import Conv1dNet, InplaceNet, tiny
+from support.networks import Conv1dNet, InplaceNet, tiny_network
 
 CROP = View(photo_size=(60, 100), input_size=(32, 32), box=(20.0, 0.0, 80.0, 60.0))
 
@@ -48,7 +48,7 @@ def made(low: list[list[float]], view: View = CROP) -> Explanation:
 
 
 def test_one_map_needs_no_choice_and_several_do() -> None:
-    net, inputs = tiny(InplaceNet)
+    net, inputs = tiny_network(InplaceNet)
     e = seewhy.explain(net, inputs, methods=["gradcam", "layercam"], layers="every", targets=[1, 2])
     assert e.methods == ("gradcam", "layercam") and e.targets == ("1", "2") and len(e) == 2
     assert e.map("layercam", 2, "first").shape == (2, 12, 12)
@@ -77,7 +77,7 @@ def test_top() -> None:
 
 
 def test_slices_of_a_batch() -> None:
-    net, inputs = tiny(InplaceNet)
+    net, inputs = tiny_network(InplaceNet)
     e = seewhy.explain(net, inputs, layers="every", targets="top2")
     assert [len(item) for item in e] == [1, 1] and e[-1].single
     for index in range(2):
@@ -233,17 +233,17 @@ def test_classic_follows_the_tutorial_to_the_byte() -> None:
 
 
 def test_tensors_are_drawn_on_what_the_network_saw() -> None:
-    net, inputs = tiny(InplaceNet)
+    net, inputs = tiny_network(InplaceNet)
     e = seewhy.explain(net, inputs, layers="first")[0]
     assert e.overlay().size == (12, 12) and e.contact_sheet().width > 12
     assert e._repr_png_()[:4] == b"\x89PNG"
-    line, signal = tiny(Conv1dNet)
+    line, signal = tiny_network(Conv1dNet)
     with pytest.raises(UsageError, match="1 axes"):
         seewhy.explain(line, signal, layers="first")[0].on_photo()
 
 
 def test_sheets_hold_every_layer() -> None:
-    net, inputs = tiny(InplaceNet)
+    net, inputs = tiny_network(InplaceNet)
     e = seewhy.explain(net, inputs, layers="every", methods=["gradcam", "layercam"])[0]
     small, large = e.contact_sheet("gradcam", layers=["first"]), e.contact_sheet("gradcam")
     assert large.width * large.height > small.width * small.height

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.explanation.result import Explanation
 from seewhy.targets import ClassScore
-from support.networks import NAMES, TINY, SkipOfInplaceNet, calibrated, tiny
+from support.networks import TINY_NETWORKS, TORCHVISION_NAMES, SkipOfInplaceNet, calibrated_network, tiny_network
 from support.reference import METHODS, Slow, logits_of
 
-KINDS = {kind.__name__: kind for kind in TINY}
+KINDS = {kind.__name__: kind for kind in TINY_NETWORKS}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,10 +38,10 @@ class Case:
     reference: dict[str, dict[str, Tensor]]
 
 
-@pytest.fixture(scope="module", params=[*NAMES, *KINDS])
+@pytest.fixture(scope="module", params=[*TORCHVISION_NAMES, *KINDS])
 def case(request: pytest.FixtureRequest) -> Case:
     name = request.param
-    build = tiny(KINDS[name], dtype=torch.float64) if name in KINDS else calibrated(name, dtype=torch.float64)
+    build = tiny_network(KINDS[name], dtype=torch.float64) if name in KINDS else calibrated_network(name, dtype=torch.float64)
     net, inputs = build
     with torch.no_grad():
         classes = logits_of(net(inputs)).argmax(1)
@@ -120,8 +120,8 @@ def test_the_reference_gradients_are_slopes(case: Case) -> None:
 
 
 def test_the_reference_takes_each_picture_alone() -> None:
-    for kind in TINY:
-        net, inputs = tiny(kind, dtype=torch.float64)
+    for kind in TINY_NETWORKS:
+        net, inputs = tiny_network(kind, dtype=torch.float64)
         classes = torch.tensor([1, 3])
         together = Slow(net, inputs, classes)
         for layer in together.layers:
@@ -131,7 +131,7 @@ def test_the_reference_takes_each_picture_alone() -> None:
 
 def test_an_inplace_operation_can_be_part_of_the_function() -> None:
     """Why the reference clones instead of switching `inplace` off."""
-    net, inputs = tiny(SkipOfInplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(SkipOfInplaceNet, dtype=torch.float64)
     before = net(inputs)
     net.relu.inplace = False
     assert float((net(inputs) - before).detach().abs().max()) > 0.01

@@ -25,7 +25,7 @@ from support.identity_networks import (
     score,
     total,
 )
-from support.networks import FlattenNet, InplaceNet, tiny
+from support.networks import FlattenNet, InplaceNet, tiny_network
 
 METHODS = ("gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "gradcamelementwise")
 
@@ -200,7 +200,7 @@ def test_with_biases_later_biases_are_what_is_missing(layer: str) -> None:
 @pytest.mark.parametrize("layer", ["first", "second", "third", "fourth"])
 def test_xgradcam_and_hirescam_have_the_same_sum(layer: str) -> None:
     """METHODS 2.9: sum of (sum G A / S) A = sum of G A, at any layer of any net with S_k not 0."""
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     maps = maps_of(net, inputs, [1, 4], layer)
     assert float((maps["xgradcam"] - maps["hirescam"]).abs().max()) > 1e-3  # so equal sums say something
     close(total(maps["xgradcam"]), total(maps["hirescam"]), rtol=1e-10)
@@ -208,7 +208,7 @@ def test_xgradcam_and_hirescam_have_the_same_sum(layer: str) -> None:
 
 def test_hirescam_less_gradcam_is_the_covariance() -> None:
     """METHODS 2.9: the two sums differ by n times the covariance over places of G and A, summed over channels."""
-    net, inputs = tiny(FlattenNet, dtype=torch.float64)
+    net, inputs = tiny_network(FlattenNet, dtype=torch.float64)
     classes = [1, 4]
     with torch.no_grad():
         activation = net.conv(inputs)
@@ -259,7 +259,7 @@ def test_an_activation_overwritten_in_place_is_still_the_convolutions_own() -> N
 
 def test_the_six_methods_are_six() -> None:
     """On a net with signed activations and gradients that vary no two methods agree: no name stands for another."""
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     maps = maps_of(net, inputs, [1, 4], "third")
     peaks = sorted((float(maps[method].abs().max()), method) for method in METHODS)
     assert all(later - earlier > 1e-6 for (earlier, _), (later, _) in pairwise(peaks))

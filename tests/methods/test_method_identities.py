@@ -86,7 +86,7 @@ from support.identity_networks import (
     score,
     total,
 )
-from support.networks import InplaceNet, tiny
+from support.networks import InplaceNet, tiny_network
 
 LINEAR = (GradCAM(), HiResCAM(), XGradCAM())  # maps that are linear in the score
 BASES = (*LINEAR, LayerCAM(), GradCAMPlusPlus(), GradCAMElementwise(), EigenGradCAM(), SegEigenCAM())
@@ -424,7 +424,7 @@ def test_shapleycam_of_a_relu_net_bends_only_in_the_softmax(layer: str, variant:
 
 @pytest.mark.parametrize("base", BASES, ids=str)
 def test_finer_without_gamma_is_the_base(base: Method) -> None:
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     expected = maps_of(net, inputs, base, [1, 4], "third")
     near(maps_of(net, inputs, FinerCAM(base, gamma=0.0), [1, 4], "third"), expected, 1e-12)
     changed = maps_of(net, inputs, FinerCAM(base), [1, 4], "third")
@@ -435,7 +435,7 @@ def test_finer_without_gamma_is_the_base(base: Method) -> None:
 @pytest.mark.parametrize("base", LINEAR, ids=str)
 def test_finer_is_the_map_less_those_of_the_nearest_classes(base: Method, references: int) -> None:
     """2.13: linear methods are linear in the target; the nearest are those of the closest logits, above or below."""
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     classes = [int(c) for c in net(inputs).argsort(1)[:, 2]]  # in the middle: there are rivals on both sides
     each = torch.stack([maps_of(net, inputs, base, c, "third") for c in range(5)])
     expected = []
@@ -450,7 +450,7 @@ def test_finer_is_the_map_less_those_of_the_nearest_classes(base: Method, refere
 @pytest.mark.parametrize("base", LINEAR, ids=str)
 def test_log_softmax_is_a_contrast_weighted_by_probability(base: Method) -> None:
     """2.13: log p_c = map_c - sum p_d map_d, which is 1 - p_c times a contrast; p_c itself is p_c times that."""
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     each = torch.stack([maps_of(net, inputs, base, c, "third") for c in range(5)])
     p = net(inputs).softmax(1).detach()
     others = torch.einsum("bd,dbhw->bhw", torch.cat([p[:, :2], 0 * p[:, 2:3], p[:, 3:]], 1), each)
@@ -703,7 +703,7 @@ def test_where_the_answer_is_always_the_same_masks_weigh_the_same() -> None:
 
 
 def test_iscam_of_one_step_and_sscam_without_noise_are_scorecam() -> None:
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     expected = maps_of(net, inputs, ScoreCAM(), [1, 4], "third")
     same = (ISCAM(steps=1), ISCAM(steps=1, schedule="cumulative"), SSCAM(samples=3, sigma=0.0), ScoreCAM(batch_size=3))
     for method in same:
@@ -924,7 +924,7 @@ def test_guided_gradcam_is_a_product(base: Method) -> None:
 @pytest.mark.parametrize("base", [*BASES, EigenCAM(), ShapleyCAM(), FinerCAM(), AblationCAM(), ScoreCAM()], ids=str)
 def test_what_changes_nothing_is_the_base(base: Method) -> None:
     """No noise; no flip and a factor of 1."""
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     expected = maps_of(net, inputs, base, [1, 4], "third")
     for method in (Smooth(base, samples=3, sigma=0.0), Augmented(base, flip=False, factors=(1.0,))):
         near(maps_of(net, inputs, method, [1, 4], "third"), expected, 1e-11)
@@ -949,7 +949,7 @@ def test_smooth_of_a_linear_net_is_the_map_of_the_mean_picture() -> None:
 
 def test_smooth_gradcam_plusplus_without_noise_and_before_a_linear_tail() -> None:
     """Without noise, or where G does not hear of it, it is Grad-CAM++: S_k and A are those of the clean picture."""
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     expected = maps_of(net, inputs, GradCAMPlusPlus(), [1, 4], "third")
     near(maps_of(net, inputs, SmoothGradCAMPlusPlus(samples=3, sigma=0.0), [1, 4], "third"), expected, 1e-10)
     net, inputs, classes, _, _ = straight()
@@ -988,7 +988,7 @@ def test_augmented_by_factors_on_a_linear_net() -> None:
 @pytest.mark.parametrize("base", [GradCAM(), HiResCAM(), EigenCAM(), ScoreCAM()], ids=str)
 def test_augmented_is_mirrored_with_its_picture_by_any_net(base: Method) -> None:
     """A picture and its mirror image are asked the same questions, whatever the net makes of left and right."""
-    net, inputs = tiny(InplaceNet, dtype=torch.float64)
+    net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
 
     def ask(x: Tensor, method: Method) -> Tensor:
         return maps_of(net, x, method, [1, 4], "second")

@@ -57,7 +57,7 @@ from seewhy.methods.base import Method
 from seewhy.targets import ClassScore
 from support import reference as slow
 from support import reference_methods as ref
-from support.networks import Conv1dNet, Conv3dNet, FlattenNet, InplaceNet, SkipOfInplaceNet, TwiceNet, tiny
+from support.networks import Conv1dNet, Conv3dNet, FlattenNet, InplaceNet, SkipOfInplaceNet, TwiceNet, tiny_network
 from support.reference_methods import Map, Picture, of
 
 
@@ -242,7 +242,7 @@ def built(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor, tuple[Pictu
 
     The head is made louder: so that probabilities are far from a fifth, and differ.
     """
-    net, inputs = tiny(kind, dtype=torch.float64)
+    net, inputs = tiny_network(kind, dtype=torch.float64)
     with torch.no_grad():
         net.head.weight *= 2 / (net(inputs) - net.head.bias).std()
         first, second = net(inputs).argsort(1, descending=True).tolist()
@@ -376,7 +376,7 @@ def test_concepts_are_a_factorisation_at_rest(kind: type[nn.Module]) -> None:
 )
 def test_a_constant_channel_is_constant_at_any_value(method: Method, reference: Map, dtype: torch.dtype) -> None:
     """The mean of equal numbers is not always that number, nor is what lies between two of them."""
-    net, inputs = tiny(PooledNet, dtype=torch.float64)
+    net, inputs = tiny_network(PooledNet, dtype=torch.float64)
     for value in (0.15, 0.3, 0.35, 0.5, 0.7, 0.9):
         with torch.no_grad():
             net.middle.bias[2] = value
@@ -407,7 +407,7 @@ class SilentNet(nn.Module):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_layer_of_zeros_has_a_map_of_zeros(case: Case) -> None:
     """No channel that says anything, 0 / 0 in every mask; the other picture of the batch keeps its own map."""
-    net, inputs = tiny(SilentNet, dtype=torch.float64)
+    net, inputs = tiny_network(SilentNet, dtype=torch.float64)
     inputs[0] = 0
     ask = partial(seewhy.explain, net, methods=[case.method], layers=["last"])
     both = ask(inputs, targets=ClassScore(torch.tensor([1, 3]))).map(method=str(case.method), layer="last")

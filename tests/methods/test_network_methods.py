@@ -20,19 +20,19 @@ from seewhy import methods
 from seewhy.errors import MethodError
 from seewhy.targets import ClassScore
 from support import reference_network_methods as slow_network
-from support.networks import Conv1dNet, Conv3dNet, InplaceNet, TwiceNet, calibrated, tiny, top_classes
+from support.networks import Conv1dNet, Conv3dNet, InplaceNet, TwiceNet, calibrated_network, tiny_network, top_classes
 from support.reference import CONVOLUTIONS, Slow
 from support.vit_networks import (
-    FORMS,
-    SQUARE,
-    Form,
-    Hand,
+    SQUARE_CONFIG,
+    VIT_CONFIGS,
+    ReferenceViT,
+    TinyViTConfig,
     as_encoder,
     as_huggingface,
     as_timm,
     as_torchvision,
-    draw,
-    views,
+    draw_weights,
+    random_inputs,
 )
 
 NETWORK = "network"  # the layer's name in the key of such a map
@@ -97,15 +97,15 @@ class Everywhere(nn.Module):
         return self.second(torch.tanh(self.first(x)))
 
 
-TINY = {kind.__name__: kind for kind in (Stages, InplaceNet, TwiceNet, Conv1dNet, Conv3dNet)}
+TINY_NETWORKS = {kind.__name__: kind for kind in (Stages, InplaceNet, TwiceNet, Conv1dNet, Conv3dNet)}
 
 
 @cache
 def slow_of(name: str) -> Slow:
     """A net, two pictures and a class for each, with the reference's A and G."""
-    if name in TINY:
-        return Slow(*decided(TINY[name]))
-    net, inputs = calibrated(name, dtype=torch.float64)
+    if name in TINY_NETWORKS:
+        return Slow(*decided(TINY_NETWORKS[name]))
+    net, inputs = calibrated_network(name, dtype=torch.float64)
     classes = top_classes(net, inputs)
     classes[1] = (classes[1] + int(classes[0] == classes[1])) % 1000
     return Slow(net, inputs, classes)
@@ -116,7 +116,7 @@ def decided(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor]:
 
     A fresh one answers much the same whatever it sees, and hiding a part then changes no probability.
     """
-    net, _ = tiny(kind, dtype=torch.float64)
+    net, _ = tiny_network(kind, dtype=torch.float64)
     random = torch.Generator().manual_seed(1)
     many = torch.randn(64, *kind.shape, generator=random, dtype=torch.float64)
     with torch.no_grad():
@@ -163,7 +163,7 @@ def found_map(net: nn.Module, inputs: Tensor, method: Any, layers: Any, classes:
 # --- pixels and several layers ----------------------------------------------------------------------------------------
 
 DENSE = ("Stages", "InplaceNet")
-EVERY = tuple(TINY)
+EVERY = tuple(TINY_NETWORKS)
 PIXELS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("Occlusion", {}, DENSE),
     ("Occlusion", {"window": 0.4, "stride": 0.15, "baseline": 0.7}, EVERY),
@@ -270,7 +270,7 @@ class Vit:
     """A transformer in a real class, the same one by hand, two pictures, and the name of a layer in it."""
 
     net: nn.Module
-    hand: Hand
+    hand: ReferenceViT
     inputs: Tensor
     layer: str
     tolerance: float = 1e-9
@@ -288,25 +288,25 @@ SEEDS = {"registers": 1}
 def vit(name: str) -> Vit:
     library, _, kind = name.partition(" ")
     shape = kind.split()[0]
-    form, seed = FORMS.get(shape, SQUARE), SEEDS.get(shape, 0)
-    weights, inputs = draw(form, seed), views(form, seed)
-    hand = Hand(form, weights)
+    config, seed = VIT_CONFIGS.get(shape, SQUARE_CONFIG), SEEDS.get(shape, 0)
+    weights, inputs = draw_weights(config, seed), random_inputs(config, seed)
+    hand = ReferenceViT(config, weights)
     if library == "timm":
-        return Vit(as_timm(form, weights, fused="fused" in kind), hand, inputs, f"blocks.{form.depth - 1}.norm1")
+        return Vit(as_timm(config, weights, fused="fused" in kind), hand, inputs, f"blocks.{config.depth - 1}.norm1")
     if library == "torchvision":
-        layer = f"encoder.layers.encoder_layer_{form.depth - 1}.ln_1"
-        return Vit(as_torchvision(form, weights), hand, inputs, layer)
+        layer = f"encoder.layers.encoder_layer_{config.depth - 1}.ln_1"
+        return Vit(as_torchvision(config, weights), hand, inputs, layer)
     if library == "torch":
-        return Vit(as_encoder(form, weights), hand, inputs, f"encoder.layers.{form.depth - 1}.norm1")
+        return Vit(as_encoder(config, weights), hand, inputs, f"encoder.layers.{config.depth - 1}.norm1")
     attention = kind.split()[-1]
-    net = as_huggingface(form, weights, attention)
+    net = as_huggingface(config, weights, attention)
     # Eager attention there takes the softmax in float32, whatever the network's dtype.
     return Vit(
-        net, hand, inputs, f"vit.layers.{form.depth - 1}.layernorm_before", 1e-5 if attention == "eager" else 1e-9
+        net, hand, inputs, f"vit.layers.{config.depth - 1}.layernorm_before", 1e-5 if attention == "eager" else 1e-9
     )
 
 
-INSTALLED = [f"timm {form} {how}" for form in FORMS for how in ("fused", "plain")]
+INSTALLED = [f"timm {config} {how}" for config in VIT_CONFIGS for how in ("fused", "plain")]
 INSTALLED += ["torchvision square", "torch class"]
 VIT_CASES = [
     (name, settings, net)
@@ -514,20 +514,20 @@ def test_occlusion_of_a_linear_network_is_what_is_hidden() -> None:
 
 def test_relevance_and_eclip_agree_with_the_closed_form_of_the_gradient() -> None:
     """dA of a head is (dy/d its output) v^T: another way to each gradient of the reference."""
-    for form in FORMS.values():
-        hand, x = Hand(form, draw(form)), views(form)
+    for config in VIT_CONFIGS.values():
+        hand, x = ReferenceViT(config, draw_weights(config)), random_inputs(config)
         run = hand.run(x[:1].clone().requires_grad_())
         by_a = torch.autograd.grad(run.logits[0, 1], run.a, retain_graph=True)
         by_o = torch.autograd.grad(run.logits[0, 1], run.o)
         for a, o, v in zip(by_a, by_o, run.v, strict=True):
-            split = o.reshape(1, o.shape[1], form.heads, -1).transpose(1, 2)
+            split = o.reshape(1, o.shape[1], config.heads, -1).transpose(1, 2)
             torch.testing.assert_close(split @ v.transpose(2, 3), a, rtol=0, atol=1e-12)
 
 
 def test_gradients_by_attention_are_slopes() -> None:
     """LeGrad's score is a function of a block's attention through that block only: central differences."""
-    form = Form()
-    hand, x = Hand(form, draw(form)), views(form)[:1]
+    config = TinyViTConfig()
+    hand, x = ReferenceViT(config, draw_weights(config)), random_inputs(config)[:1]
     run = hand.run(x.clone().requires_grad_())
     block, at = 1, (0, 1, 4, 7)
 
@@ -555,10 +555,10 @@ def test_gradients_by_attention_are_slopes() -> None:
 
 def test_rollout_rows_sum_to_one() -> None:
     """The class row without its first columns: what is left of one."""
-    form = FORMS["average"]
-    hand = Hand(form, draw(form))
-    assert slow_network.attention_rollout(hand, views(form)[0], 0).sum() == pytest.approx(1, abs=1e-12)
-    assert slow_network.attention_rollout(vit("timm class plain").hand, views(Form())[0], 0).sum() < 1
+    config = VIT_CONFIGS["average"]
+    hand = ReferenceViT(config, draw_weights(config))
+    assert slow_network.attention_rollout(hand, random_inputs(config)[0], 0).sum() == pytest.approx(1, abs=1e-12)
+    assert slow_network.attention_rollout(vit("timm class plain").hand, random_inputs(TinyViTConfig())[0], 0).sum() < 1
 
 
 @pytest.mark.parametrize("net", ["Stages", "InplaceNet"])

@@ -15,7 +15,7 @@ from seewhy.errors import LayerError, MethodError, UsageError
 from seewhy.nested import first_tensor
 from seewhy.tracing.resume import PartialForward
 from seewhy.tracing.twin import make_twin
-from support.networks import TINY, TwiceNet, tiny
+from support.networks import TINY_NETWORKS, TwiceNet, tiny_network
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +80,9 @@ def test_what_comes_after_a_layer_is_the_same_function(source: str, name: str, l
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize("kind", TINY_NETWORKS)
 def test_it_is_the_same_function_on_nets_that_work_in_place(kind: type[nn.Module]) -> None:
-    net, inputs = tiny(kind, dtype=torch.float64)
+    net, inputs = tiny_network(kind, dtype=torch.float64)
     for name, module in net.named_modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and name != "twice":
             tail = PartialForward(net, inputs[:1], name)
@@ -187,7 +187,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 def test_targets_that_are_functions_with_weights_of_their_own() -> None:
     """As the text side of a CLIP: what is followed lies outside the model, and needs gradients."""
-    net, inputs = tiny(TwiceNet)
+    net, inputs = tiny_network(TwiceNet)
     head = nn.Linear(5, 1)
     e = seewhy.explain(
         net, inputs, methods=["ablationcam", "reciprocam(score=logit)"], layers="last", targets=lambda o: head(o)[:, 0]
@@ -200,7 +200,7 @@ def test_targets_that_are_functions_with_weights_of_their_own() -> None:
 
 
 def test_a_function_that_counts_on_the_batch_is_an_error() -> None:
-    net, inputs = tiny(TwiceNet)
+    net, inputs = tiny_network(TwiceNet)
     rows = torch.arange(2)
     for method in ("ablationcam", "opticam(steps=2)"):
         with pytest.raises(UsageError, match="variants of a picture too, and must give one score for each row"):
@@ -212,7 +212,7 @@ def test_a_function_that_counts_on_the_batch_is_an_error() -> None:
 
 
 def test_two_questions_of_one_name_are_both_answered() -> None:
-    net, inputs = tiny(TwiceNet, dtype=torch.float64)
+    net, inputs = tiny_network(TwiceNet, dtype=torch.float64)
     e = seewhy.explain(net, inputs, layers="last", targets=[lambda o: o[:, 1], lambda o: o[:, 2], 3, 3])
     assert e.targets == ("lambda", "lambda#2", "3")
     for key, index in (("lambda", 1), ("lambda#2", 2)):
@@ -222,7 +222,7 @@ def test_two_questions_of_one_name_are_both_answered() -> None:
 
 
 def test_inputs_made_under_inference_mode() -> None:
-    net, _ = tiny(TwiceNet)
+    net, _ = tiny_network(TwiceNet)
     with torch.inference_mode():
         inputs = torch.randn(1, 3, 10, 10)
         e = seewhy.explain(net, inputs, methods=["opticam(steps=2)", "smooth(samples=2)", "scorecam"], layers="last")
@@ -262,7 +262,7 @@ def test_guided_backpropagation_is_refused_where_only_a_part_would_be_guided() -
 
 
 def test_a_pixel_that_is_no_number_is_flagged() -> None:
-    net, inputs = tiny(TwiceNet)
+    net, inputs = tiny_network(TwiceNet)
     inputs[0, 0, 0, 0] = torch.nan
     e = seewhy.explain(net, inputs, methods=["eigencam", "eigengradcam", "gradcam"], layers="last", targets=0)
     for method in e.methods:
@@ -271,7 +271,7 @@ def test_a_pixel_that_is_no_number_is_flagged() -> None:
 
 
 def test_a_picture_of_one_colour_has_no_noise_to_scale() -> None:
-    net, inputs = tiny(TwiceNet)
+    net, inputs = tiny_network(TwiceNet)
     e = seewhy.explain(
         net, inputs * 0, methods=["sscam(samples=2)", "integrated(sscam(samples=1),steps=2)"], layers="last"
     )
@@ -279,7 +279,7 @@ def test_a_picture_of_one_colour_has_no_noise_to_scale() -> None:
 
 
 def test_the_seed_reaches_the_methods_that_name_none() -> None:
-    net, inputs = tiny(TwiceNet)
+    net, inputs = tiny_network(TwiceNet)
     one, other = (seewhy.explain(net, inputs, methods="randomcam", layers="last", seed=seed) for seed in (0, 7))
     assert other.methods == ("randomcam(seed=7)",)
     assert not torch.equal(one.map(), other.map())
@@ -290,6 +290,6 @@ def test_the_seed_reaches_the_methods_that_name_none() -> None:
 
 
 def test_a_misspelt_layer_is_an_error_even_where_no_method_looks_at_it() -> None:
-    net, inputs = tiny(TwiceNet)
+    net, inputs = tiny_network(TwiceNet)
     with pytest.raises(UsageError, match="no layer 'lsat'"):
         seewhy.explain(net, inputs, methods="rise(masks=4)", layers="lsat")

@@ -1,4 +1,4 @@
-"""Small modules for tests of twins and layers, and comparisons of a model before and after."""
+"""Small modules for tests of twins and layers, and comparison of a model's state before and after a call."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 
-def small() -> nn.Sequential:
+def small_network() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(4, 5),
     )  # fmt: skip
 
 
-def snapshot(model: nn.Module) -> dict[str, Any]:
-    """Everything of a model that a call could change."""
+def snapshot_model(model: nn.Module) -> dict[str, Any]:
+    """Return every part of a model's state that a call could change."""
     modules = list(model.modules())
     return {
         "state": {name: value.clone() for name, value in model.state_dict().items()},
@@ -29,13 +29,14 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def same(one: Any, other: Any) -> bool:
+def is_same(one: Any, other: Any) -> bool:
+    """Return True if two snapshots are equal."""
     if isinstance(one, Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(is_same(one[key], other[key]) for key in one)
     if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(is_same, one, other))
     return bool(one == other)
 
 

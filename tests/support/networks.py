@@ -1,8 +1,8 @@
-"""Networks whose maps are healthy at every layer: eight from torchvision with random weights, and tiny hand-made ones.
+"""Networks with usable maps at every layer: eight of torchvision with random weights, and tiny ones for special cases.
 
-torchvision's random weights give maps of 1e-15 here and there: VGG and AlexNet shrink the signal layer by layer,
-ConvNeXt scales each block by 1e-6, and BatchNorm with its initial statistics lets activations grow or die. So the
-weights are drawn anew (see `_draw`), and BatchNorm gets the statistics of random pictures with structure.
+With torchvision's initial weights some maps have values around 1e-15: VGG and AlexNet shrink the signal layer by layer,
+ConvNeXt scales each block by 1e-6, and BatchNorm with its initial statistics lets activations grow or vanish. Therefore
+`_draw_weights` draws new weights, and BatchNorm gets the statistics of random images with structure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-# The smallest side at which the last convolutions still have a grid of 2x2 or more.
+# The smallest input side at which the last convolutions still have a grid of at least 2x2.
 SIDES = {
     "resnet18": 64,
     "vgg11": 64,
@@ -23,42 +23,42 @@ SIDES = {
     "efficientnet_b0": 64,
     "convnext_tiny": 64,
 }
-NAMES = tuple(SIDES)
+TORCHVISION_NAMES = tuple(SIDES)
 
-# Where the seeds start: so that at seed 0 each method at each layer has evidence for the class in some picture.
-STARTS = {"mobilenet_v2": 5, "convnext_tiny": 5}
+# Added to the seed, so that at seed 0 each method has positive evidence at each layer for at least one image.
+SEED_OFFSETS = {"mobilenet_v2": 5, "convnext_tiny": 5}
 
 
-def calibrated(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor]:
-    """A torchvision net in eval mode with healthy maps at every layer, and two pictures. The global RNG is untouched.
+def calibrated_network(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor]:
+    """Return a torchvision network in eval mode and two images. The global random state does not change.
 
-    The float64 net is the float32 one, cast: the same weights and pictures.
+    The float64 network has the weights and images of the float32 network.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(STARTS.get(name, 0) + seed)
+        torch.manual_seed(SEED_OFFSETS.get(name, 0) + seed)
         net = torchvision.models.get_model(name, weights=None).eval()
-        _draw(net)
-        _calibrate(net, pictures(32, SIDES[name]))
-        inputs = pictures(2, SIDES[name])
+        _draw_weights(net)
+        _set_batch_norm_statistics(net, random_images(32, SIDES[name]))
+        inputs = random_images(2, SIDES[name])
     return net.to(dtype), inputs.to(dtype)
 
 
 def top_classes(net: nn.Module, inputs: Tensor) -> Tensor:
-    """The top class of each picture."""
+    """Return the top class of each image."""
     with torch.no_grad():
         return net(inputs).argmax(1)
 
 
-def pictures(count: int, side: int) -> Tensor:
-    """Random pictures with structure: noise at several scales, so that places differ at every depth of a net."""
+def random_images(count: int, side: int) -> Tensor:
+    """Return random images with noise at several scales, so that positions differ at every depth of a network."""
     layers = [
         F.interpolate(torch.randn(count, 3, cells, cells), (side, side), mode="bicubic") for cells in (2, 4, 8, side)
     ]
     return torch.stack(layers).sum(0) / 2
 
 
-def _draw(net: nn.Module) -> None:
-    """Draw weights that keep the signal's size from layer to layer, and biases that are not 0."""
+def _draw_weights(net: nn.Module) -> None:
+    """Draw weights that preserve the scale of the signal from layer to layer, and nonzero biases."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -68,19 +68,19 @@ def _draw(net: nn.Module) -> None:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
         elif isinstance(module, nn.LayerNorm):
-            # A score does not change with the scale of what enters a LayerNorm, so sum_k G_k A_k is 0 in every cell
-            # but for eps: at 1e-6 HiResCAM before a LayerNorm (most of ConvNeXt's convolutions) is rounding noise.
+            # A score does not depend on the scale of a LayerNorm's input, so sum_k G_k A_k is 0 in every cell except for
+            # the effect of eps: at 1e-6 HiResCAM before a LayerNorm (most convolutions of ConvNeXt) is rounding noise.
             module.eps = 0.05
         if hasattr(module, "layer_scale"):
             nn.init.ones_(module.layer_scale)
 
 
-def _calibrate(net: nn.Module, batch: Tensor) -> None:
-    """Give each BatchNorm the statistics of a batch. Only they train: dropout and stochastic depth stay off."""
+def _set_batch_norm_statistics(net: nn.Module, batch: Tensor) -> None:
+    """Set the statistics of each BatchNorm from a batch. Only BatchNorm is in train mode; dropout stays off."""
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain average over the forwards below
+        norm.momentum = None  # the plain average over the forward passes below
         norm.train()
     with torch.no_grad():
         for part in batch.chunk(2):
@@ -88,11 +88,11 @@ def _calibrate(net: nn.Module, batch: Tensor) -> None:
     net.eval()
 
 
-# --- tiny nets: signed activations and gradients that differ from place to place, in eval mode, five classes ----------
+# Tiny networks with five classes: activations and gradients are signed and differ between positions.
 
 
-def tiny(kind: type[nn.Module], seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor]:
-    """A tiny net of this kind and two random inputs of its `shape`. The global RNG is untouched."""
+def tiny_network(kind: type[nn.Module], seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor]:
+    """Return a tiny network of class `kind` and two random inputs of its `shape`. The global random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = kind().eval()
@@ -101,7 +101,7 @@ def tiny(kind: type[nn.Module], seed: int = 0, dtype: torch.dtype = torch.float3
 
 
 class InplaceNet(nn.Module):
-    """In-place operations of each sort, each right after a convolution: a module, `+=`, a functional one, a method."""
+    """In-place operations of each kind directly after a convolution: a module, `+=`, a function, a method."""
 
     shape = (3, 12, 12)
 
@@ -124,7 +124,7 @@ class InplaceNet(nn.Module):
 
 
 class SkipOfInplaceNet(nn.Module):
-    """The skip is the rectified tensor only because the ReLU works in place: out of place it is another function."""
+    """The skip connection adds the rectified tensor only because the ReLU is in place; out of place the function differs."""
 
     shape = (3, 10, 10)
 
@@ -142,7 +142,7 @@ class SkipOfInplaceNet(nn.Module):
 
 
 class TwiceNet(nn.Module):
-    """One convolution called twice: two places, two maps."""
+    """One convolution called twice, which has two maps."""
 
     shape = (3, 10, 10)
 
@@ -161,7 +161,7 @@ class TwiceNet(nn.Module):
 
 
 class FlattenNet(nn.Module):
-    """conv -> flatten -> linear: the gradient is the weight of each place, so HiResCAM and Grad-CAM differ."""
+    """conv -> flatten -> linear: the gradient differs between positions, so HiResCAM and Grad-CAM differ."""
 
     shape = (3, 8, 8)
 
@@ -175,7 +175,7 @@ class FlattenNet(nn.Module):
 
 
 class Conv1dNet(nn.Module):
-    """Signals in time: (B, C, length)."""
+    """For signals (B, C, length)."""
 
     shape = (3, 32)
 
@@ -190,7 +190,7 @@ class Conv1dNet(nn.Module):
 
 
 class Conv3dNet(nn.Module):
-    """Volumes: (B, C, depth, height, width)."""
+    """For volumes (B, C, depth, height, width)."""
 
     shape = (2, 5, 8, 7)
 
@@ -205,7 +205,7 @@ class Conv3dNet(nn.Module):
 
 
 class Pair(nn.Module):
-    """A layer that answers with a tuple."""
+    """A layer that returns a tuple."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ class Pair(nn.Module):
 
 
 class TupleNet(nn.Module):
-    """A layer with a tuple inside, and a tuple (logits, features) as the net's answer."""
+    """A network with a layer that returns a tuple, and with the output (logits, features)."""
 
     shape = (3, 8, 8)
 
@@ -234,7 +234,7 @@ class TupleNet(nn.Module):
 
 
 class Named(nn.Module):
-    """A layer that answers with a dict."""
+    """A layer that returns a dict."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -246,7 +246,7 @@ class Named(nn.Module):
 
 
 class DictNet(nn.Module):
-    """A layer with a dict inside, and a dict {"logits", "features"} as the net's answer."""
+    """A network with a layer that returns a dict, and with the output {"logits", "features"}."""
 
     shape = (3, 8, 8)
 
@@ -262,7 +262,7 @@ class DictNet(nn.Module):
         return {"logits": self.head(features), "features": features}
 
 
-TINY = (
+TINY_NETWORKS = (
     InplaceNet,
     SkipOfInplaceNet,
     TwiceNet,

@@ -2,7 +2,7 @@
 
 As in `slow`: plain loops, float64, one picture at a time, signed maps. A function here takes one picture x (C, *size) and
 one class and gives one map. Pixels are changed by hand and the net is run on what comes out; what is wanted of layers
-is taken from `slow.Slow`, which asks one layer at a time; attention is that of `nets_vit.Hand`, which writes the
+is taken from `slow.Slow`, which asks one layer at a time; attention is that of `vit_networks.ReferenceViT`, which writes the
 transformer out, and its gradients are `autograd.grad` by the tensors that it keeps.
 """
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from support.reference import CONVOLUTIONS, FORMULAS, Slow, logits_of
-from support.vit_networks import Hand, Run
+from support.vit_networks import ForwardRecord, ReferenceViT
 
 Array = np.ndarray
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -221,7 +221,7 @@ def _base(slow: Slow, picture: int, layer: str, method: str) -> Array:
 # --- transformers: `hand` is the net, x one picture (3, height, width), the map is on the grid of patches ------------
 
 
-def attention_rollout(hand: Hand, x: Tensor, chosen: int, heads: str = "mean", discard: float = 0.0) -> Array:
+def attention_rollout(hand: ReferenceViT, x: Tensor, chosen: int, heads: str = "mean", discard: float = 0.0) -> Array:
     """The attentions of all blocks multiplied, each mixed with the identity for the skip connection."""
     fuse = {"mean": np.mean, "max": np.max, "min": np.min}[heads]
     rolled = None
@@ -240,7 +240,7 @@ def attention_rollout(hand: Hand, x: Tensor, chosen: int, heads: str = "mean", d
     return _what_is_read(hand, rolled)
 
 
-def attention_relevance(hand: Hand, x: Tensor, chosen: int) -> Array:
+def attention_relevance(hand: ReferenceViT, x: Tensor, chosen: int) -> Array:
     """R starts as the identity; each block adds the mean over heads of relu(dA A) times R."""
     run = _watched(hand, x)
     slopes = torch.autograd.grad(run.logits[0, chosen], run.a)
@@ -248,15 +248,15 @@ def attention_relevance(hand: Hand, x: Tensor, chosen: int) -> Array:
     for a, slope in zip(run.a, slopes, strict=True):
         mean = np.zeros_like(relevance)
         for own, by in zip(a[0].detach().numpy(), slope[0].numpy(), strict=True):
-            mean += relu(by * own) / hand.form.heads
+            mean += relu(by * own) / hand.config.heads
         relevance = relevance + mean @ relevance
     return _what_is_read(hand, relevance)
 
 
-def legrad(hand: Hand, x: Tensor, chosen: int, last: int | None = 2) -> Array:
+def legrad(hand: ReferenceViT, x: Tensor, chosen: int, last: int | None = 2) -> Array:
     """For each of the last blocks: what the class gains from its attention, were the mean of its tokens all there is."""
     run = _watched(hand, x)
-    depth = hand.form.depth
+    depth = hand.config.depth
     out = np.zeros(run.tokens[0].shape[1])
     for block in range(depth if last is None else last):
         a, tokens = run.a[depth - 1 - block], run.tokens[depth - 1 - block]
@@ -270,10 +270,10 @@ def legrad(hand: Hand, x: Tensor, chosen: int, last: int | None = 2) -> Array:
     return _on_grid(hand, out)
 
 
-def grad_eclip(hand: Hand, x: Tensor, chosen: int) -> Array:
+def grad_eclip(hand: ReferenceViT, x: Tensor, chosen: int) -> Array:
     """For each patch of the last block: how much the class token's gradient points along its value, times how much its
     key looks like the class token's query."""
-    assert hand.form.class_token
+    assert hand.config.class_token
     run = _watched(hand, x)
     (slope,) = torch.autograd.grad(run.logits[0, chosen], run.o[-1])
     # Heads side by side, as in o.
@@ -282,27 +282,27 @@ def grad_eclip(hand: Hand, x: Tensor, chosen: int) -> Array:
     for i in range(len(key)):
         along.append(float(slope[0, 0].numpy() @ value[i]))
         alike.append(float(query[0] @ key[i]) / float(np.linalg.norm(query[0]) * np.linalg.norm(key[i])))
-    prefix = hand.form.prefix
+    prefix = hand.config.prefix
     weights = np.concatenate([np.zeros(prefix), unit(np.array(alike[prefix:]))])
     return _on_grid(hand, weights * np.array(along))
 
 
 def vit_reciprocam(
-    hand: Hand, x: Tensor, chosen: int, block: int = -2, kernel: str = "gaussian", score: str = "probability"
+    hand: ReferenceViT, x: Tensor, chosen: int, block: int = -2, kernel: str = "gaussian", score: str = "probability"
 ) -> Array:
     """The class score where, of the patches that enter one block's attention, only those around a place are left."""
-    form, at = hand.form, block % hand.form.depth
+    config, at = hand.config, block % hand.config.depth
     bell = {-1: 0.25, 0: 0.5, 1: 0.25}
-    out = np.zeros(form.grid)
-    for place in np.ndindex(*form.grid):
-        mask = np.zeros(form.grid)
+    out = np.zeros(config.grid)
+    for place in np.ndindex(*config.grid):
+        mask = np.zeros(config.grid)
         if kernel == "point":
             mask[place] = 1.0
         else:
-            for cell in np.ndindex(*form.grid):
+            for cell in np.ndindex(*config.grid):
                 away = [c - p for c, p in zip(cell, place, strict=True)]
                 mask[cell] = math.prod(bell.get(step, 0.0) for step in away)
-        kept = torch.from_numpy(np.concatenate([np.ones(form.prefix), mask.reshape(-1)]))
+        kept = torch.from_numpy(np.concatenate([np.ones(config.prefix), mask.reshape(-1)]))
 
         def edit(number: int, tokens: Tensor, kept: Tensor = kept) -> Tensor:
             return tokens * kept[None, :, None] if number == at else tokens
@@ -312,18 +312,18 @@ def vit_reciprocam(
     return out
 
 
-def _watched(hand: Hand, x: Tensor) -> Run:
+def _watched(hand: ReferenceViT, x: Tensor) -> ForwardRecord:
     """A run whose tensors are all parts of a graph."""
     return hand.run(x[None].clone().requires_grad_())
 
 
-def _what_is_read(hand: Hand, table: Array) -> Array:
+def _what_is_read(hand: ReferenceViT, table: Array) -> Array:
     """Of (tokens, tokens) the class token's row, or the mean of all rows; of that the patches."""
-    return _on_grid(hand, table[0] if hand.form.prefix else table.mean(0))
+    return _on_grid(hand, table[0] if hand.config.prefix else table.mean(0))
 
 
-def _on_grid(hand: Hand, tokens: Array) -> Array:
-    return tokens[hand.form.prefix :].reshape(hand.form.grid)
+def _on_grid(hand: ReferenceViT, tokens: Array) -> Array:
+    return tokens[hand.config.prefix :].reshape(hand.config.grid)
 
 
 # --- a net whose modules answer otherwise -----------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Tiny vision transformers: one written out by hand with every intermediate kept, and the same weights in real classes.
+"""Tiny vision transformers: a reference that stores every intermediate tensor, and library classes with the same weights.
 
-The weights are a dict under timm's names. `Hand` computes with them in plain matrix products, so that what a method
-speaks of (A, q, k, v, the output of the heads) is at hand as a tensor of the graph; `as_timm`, `as_torchvision` and
-`as_huggingface` put the same weights into the classes that people use, where attention is fused and keeps nothing.
+The weights are a dict with timm's names. `ReferenceViT` computes with them in plain matrix products and keeps A, q, k,
+v and the output of the heads as tensors of the graph. `as_timm`, `as_torchvision` and `as_huggingface` load the same
+weights into library classes, whose fused attention keeps none of these.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ EPS = 1e-6  # of every LayerNorm
 
 
 @dataclass(frozen=True)
-class Form:
-    """What a tiny transformer looks like."""
+class TinyViTConfig:
+    """The architecture of a tiny transformer."""
 
-    size: tuple[int, int] = (32, 48)  # a grid of 4x6: rows and columns cannot be mistaken for each other
+    size: tuple[int, int] = (32, 48)  # a grid of 4x6, in which swapped rows and columns are noticed
     patch: int = 8
     dim: int = 16
     depth: int = 3
@@ -32,9 +32,9 @@ class Form:
     classes: int = 5
     class_token: bool = True
     registers: int = 0
-    average: bool = False  # the mean of the patches is read, not the class token
-    scaled: bool = False  # layer scale
-    normed: bool = False  # LayerNorm of q and k
+    is_mean_pooled: bool = False  # the head reads the mean of the patches, not the class token
+    has_layer_scale: bool = False  # of the attention and of the MLP
+    has_qk_norm: bool = False  # LayerNorm of q and k
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -46,23 +46,23 @@ class Form:
 
     @property
     def prefix(self) -> int:
-        """Tokens in front of the patches: the class token, then registers."""
+        """The number of tokens before the patches: the class token, then registers."""
         return int(self.class_token) + self.registers
 
 
-FORMS = {
-    "class": Form(),
-    "registers": Form(registers=3, scaled=True),
-    "average": Form(class_token=False, average=True),
-    "both": Form(average=True),  # a class token that is not read
-    "qknorm": Form(size=(48, 32), heads=4, normed=True),
+VIT_CONFIGS = {
+    "class": TinyViTConfig(),
+    "registers": TinyViTConfig(registers=3, has_layer_scale=True),
+    "average": TinyViTConfig(class_token=False, is_mean_pooled=True),
+    "both": TinyViTConfig(is_mean_pooled=True),  # a class token that the head does not read
+    "qknorm": TinyViTConfig(size=(48, 32), heads=4, has_qk_norm=True),
 }
-SQUARE = Form(size=(32, 32), depth=4)  # torchvision knows no other
+SQUARE_CONFIG = TinyViTConfig(size=(32, 32), depth=4)  # torchvision supports square inputs only
 
 
 @dataclass
-class Run:
-    """One forward by hand: for each block what its attention was made of (B, heads, N, ...), and the scores."""
+class ForwardRecord:
+    """One forward pass of `ReferenceViT`: the tensors of each block's attention (B, heads, N, ...), and the logits."""
 
     first: list[Tensor] = field(default_factory=list)  # output of the block's first LayerNorm (B, N, D)
     q: list[Tensor] = field(default_factory=list)
@@ -74,26 +74,27 @@ class Run:
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-class Hand:
-    """The transformer by hand, float64. `edit(block, tokens)` may change what the first LayerNorm of a block hands on."""
+class ReferenceViT:
+    """The transformer in plain matrix products, in float64."""
 
-    def __init__(self, form: Form, weights: dict[str, Tensor]) -> None:
-        self.form, self.w = form, {name: value.detach().double() for name, value in weights.items()}
+    def __init__(self, config: TinyViTConfig, weights: dict[str, Tensor]) -> None:
+        self.config, self.w = config, {name: value.detach().double() for name, value in weights.items()}
 
-    def run(self, inputs: Tensor, edit: Callable[[int, Tensor], Tensor] | None = None) -> Run:
-        form, run = self.form, Run()
+    def run(self, inputs: Tensor, edit: Callable[[int, Tensor], Tensor] | None = None) -> ForwardRecord:
+        """Run a forward pass. `edit(block, tokens)` may change the output of the first LayerNorm of a block."""
+        config, run = self.config, ForwardRecord()
         x = self._embed(inputs)
         batch, count, dim = x.shape
-        for number in range(form.depth):
+        for number in range(config.depth):
             here = f"blocks.{number}."
             first = self._norm(here + "norm1", x)
             if edit is not None:
                 first = edit(number, first)
             parts = self._linear(here + "attn.qkv", first).chunk(3, dim=-1)
-            q, k, v = (part.reshape(batch, count, form.heads, dim // form.heads).transpose(1, 2) for part in parts)
-            if form.normed:
+            q, k, v = (part.reshape(batch, count, config.heads, dim // config.heads).transpose(1, 2) for part in parts)
+            if config.has_qk_norm:
                 q, k = self._norm(here + "attn.q_norm", q), self._norm(here + "attn.k_norm", k)
-            raw = torch.exp(q @ k.transpose(2, 3) / (dim // form.heads) ** 0.5)
+            raw = torch.exp(q @ k.transpose(2, 3) / (dim // config.heads) ** 0.5)
             a = raw / raw.sum(3, keepdim=True)
             o = (a @ v).transpose(1, 2).reshape(batch, count, dim)
             x = x + self._scale(here + "ls1", self._linear(here + "attn.proj", o))
@@ -107,22 +108,22 @@ class Hand:
         return run
 
     def read(self, tokens: Tensor) -> Tensor:
-        """The class scores (B, classes) for the tokens that the last block hands on."""
-        if self.form.average:  # timm: the mean, then the norm
-            pooled = self._norm("fc_norm", tokens[:, self.form.prefix :].mean(1))
+        """Return the class scores (B, classes) for the output tokens of the last block."""
+        if self.config.is_mean_pooled:  # timm: the mean, then the norm
+            pooled = self._norm("fc_norm", tokens[:, self.config.prefix :].mean(1))
         else:
             pooled = self._norm("norm", tokens)[:, 0]
         return self._linear("head", pooled)
 
     def _embed(self, inputs: Tensor) -> Tensor:
-        """Each patch as a vector times the weights, with its position; then the other tokens in front."""
-        form = self.form
-        rows, columns = form.grid
-        cut = inputs.double().reshape(len(inputs), 3, rows, form.patch, columns, form.patch)
+        """Embed each patch, add its position, and put the other tokens before the patches."""
+        config = self.config
+        rows, columns = config.grid
+        cut = inputs.double().reshape(len(inputs), 3, rows, config.patch, columns, config.patch)
         vectors = cut.permute(0, 2, 4, 1, 3, 5).reshape(len(inputs), rows * columns, -1)
         x = vectors @ self.w["patch_embed.proj.weight"].flatten(1).T + self.w["patch_embed.proj.bias"]
         front = [self.w[name].expand(len(x), -1, -1) for name in ("cls_token", "reg_token") if name in self.w]
-        if self.w["pos_embed"].shape[1] == form.patches:
+        if self.w["pos_embed"].shape[1] == config.patches:
             return torch.cat([*front, x + self.w["pos_embed"]], 1)
         return torch.cat([*front, x], 1) + self.w["pos_embed"]
 
@@ -135,11 +136,14 @@ class Hand:
         return unit * self.w[name + ".weight"] + self.w[name + ".bias"]
 
     def _scale(self, name: str, x: Tensor) -> Tensor:
-        return x * self.w[name + ".gamma"] if self.form.scaled else x
+        return x * self.w[name + ".gamma"] if self.config.has_layer_scale else x
 
 
-def draw(form: Form, seed: int = 0) -> dict[str, Tensor]:
-    """Weights under which attention is neither flat nor on one token, and each block moves its tokens. No global RNG."""
+def draw_weights(config: TinyViTConfig, seed: int = 0) -> dict[str, Tensor]:
+    """Draw weights for which attention is neither uniform nor on one token, and each block changes its tokens.
+
+    The global random state does not change.
+    """
     random = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, std: float) -> Tensor:
@@ -151,52 +155,58 @@ def draw(form: Form, seed: int = 0) -> dict[str, Tensor]:
     def norm(name: str, width: int) -> dict[str, Tensor]:
         return {name + ".weight": 1 + normal(width, std=0.2), name + ".bias": normal(width, std=0.2)}
 
-    dim, inputs = form.dim, 3 * form.patch**2
+    dim, inputs = config.dim, 3 * config.patch**2
     embedding = linear("patch_embed.proj", inputs, dim, gain=2.0)
-    embedding["patch_embed.proj.weight"] = embedding["patch_embed.proj.weight"].reshape(dim, 3, form.patch, form.patch)
+    embedding["patch_embed.proj.weight"] = embedding["patch_embed.proj.weight"].reshape(
+        dim, 3, config.patch, config.patch
+    )
     weights = {**embedding}
-    if form.class_token:
+    if config.class_token:
         weights["cls_token"] = normal(1, 1, dim, std=1.0)
-    if form.registers:
-        weights["reg_token"] = normal(1, form.registers, dim, std=1.0)
-    # timm's register nets give a position to patches only, the others to the class token too.
-    weights["pos_embed"] = normal(1, form.patches + (0 if form.registers else form.prefix), dim, std=0.5)
-    for number in range(form.depth):
+    if config.registers:
+        weights["reg_token"] = normal(1, config.registers, dim, std=1.0)
+    # In timm, networks with registers have positions for patches only, the others for the class token too.
+    weights["pos_embed"] = normal(1, config.patches + (0 if config.registers else config.prefix), dim, std=0.5)
+    for number in range(config.depth):
         here = f"blocks.{number}."
         weights |= norm(here + "norm1", dim) | linear(here + "attn.qkv", dim, 3 * dim, gain=1.3)
-        if form.normed:
-            weights |= norm(here + "attn.q_norm", dim // form.heads) | norm(here + "attn.k_norm", dim // form.heads)
+        if config.has_qk_norm:
+            weights |= norm(here + "attn.q_norm", dim // config.heads) | norm(here + "attn.k_norm", dim // config.heads)
         weights |= linear(here + "attn.proj", dim, dim) | norm(here + "norm2", dim)
         weights |= linear(here + "mlp.fc1", dim, 2 * dim) | linear(here + "mlp.fc2", 2 * dim, dim)
-        if form.scaled:
+        if config.has_layer_scale:
             weights |= {here + "ls1.gamma": 1 + normal(dim, std=0.3), here + "ls2.gamma": 1 + normal(dim, std=0.3)}
-    return weights | norm("fc_norm" if form.average else "norm", dim) | linear("head", dim, form.classes, gain=2.0)
+    return (
+        weights
+        | norm("fc_norm" if config.is_mean_pooled else "norm", dim)
+        | linear("head", dim, config.classes, gain=2.0)
+    )
 
 
-def views(form: Form, seed: int = 0) -> Tensor:
-    """Two random pictures of this form's size."""
+def random_inputs(config: TinyViTConfig, seed: int = 0) -> Tensor:
+    """Return two random inputs of the size of this architecture."""
     random = torch.Generator().manual_seed(1000 + seed)
-    return torch.randn(2, 3, *form.size, generator=random, dtype=torch.float64)
+    return torch.randn(2, 3, *config.size, generator=random, dtype=torch.float64)
 
 
-# --- the same weights in real classes ---------------------------------------------------------------------------------
+# The same weights in library classes
 
 
-def as_timm(form: Form, weights: dict[str, Tensor], *, fused: bool) -> nn.Module:
+def as_timm(config: TinyViTConfig, weights: dict[str, Tensor], *, fused: bool) -> nn.Module:
     net = TimmViT(
-        img_size=form.size,
-        patch_size=form.patch,
-        num_classes=form.classes,
-        global_pool="avg" if form.average else "token",
-        embed_dim=form.dim,
-        depth=form.depth,
-        num_heads=form.heads,
+        img_size=config.size,
+        patch_size=config.patch,
+        num_classes=config.classes,
+        global_pool="avg" if config.is_mean_pooled else "token",
+        embed_dim=config.dim,
+        depth=config.depth,
+        num_heads=config.heads,
         mlp_ratio=2,
-        qk_norm=form.normed,
-        init_values=1.0 if form.scaled else None,
-        class_token=form.class_token,
-        reg_tokens=form.registers,
-        no_embed_class=form.registers > 0,
+        qk_norm=config.has_qk_norm,
+        init_values=1.0 if config.has_layer_scale else None,
+        class_token=config.class_token,
+        reg_tokens=config.registers,
+        no_embed_class=config.registers > 0,
     )
     net.double().load_state_dict(weights)
     for block in net.blocks:
@@ -204,28 +214,34 @@ def as_timm(form: Form, weights: dict[str, Tensor], *, fused: bool) -> nn.Module
     return net.eval()
 
 
-def as_torchvision(form: Form, weights: dict[str, Tensor]) -> nn.Module:
+def as_torchvision(config: TinyViTConfig, weights: dict[str, Tensor]) -> nn.Module:
     net = TorchvisionViT(
-        form.size[0], form.patch, form.depth, form.heads, form.dim, 2 * form.dim, num_classes=form.classes
+        config.size[0], config.patch, config.depth, config.heads, config.dim, 2 * config.dim, num_classes=config.classes
     )
-    _fill(net, weights, form, _TORCHVISION, "encoder.layers.encoder_layer_{}.", _TORCHVISION_BLOCK)
+    _fill(net, weights, config, _TORCHVISION, "encoder.layers.encoder_layer_{}.", _TORCHVISION_BLOCK)
     return net.eval()
 
 
 class EncoderNet(nn.Module):
-    """As people write it themselves: PyTorch's own encoder layers, which have a fast path without any attention to see."""
+    """A network from PyTorch's encoder layers, whose fast path calls no attention function."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, config: TinyViTConfig) -> None:
         super().__init__()
-        self.patch = nn.Conv2d(3, form.dim, form.patch, form.patch)
-        self.cls = nn.Parameter(torch.zeros(1, 1, form.dim))
-        self.position = nn.Parameter(torch.zeros(1, form.patches + 1, form.dim))
+        self.patch = nn.Conv2d(3, config.dim, config.patch, config.patch)
+        self.cls = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.position = nn.Parameter(torch.zeros(1, config.patches + 1, config.dim))
         layer = nn.TransformerEncoderLayer(
-            form.dim, form.heads, 2 * form.dim, activation="gelu", layer_norm_eps=EPS, batch_first=True, norm_first=True
+            config.dim,
+            config.heads,
+            2 * config.dim,
+            activation="gelu",
+            layer_norm_eps=EPS,
+            batch_first=True,
+            norm_first=True,
         )
-        self.encoder = nn.TransformerEncoder(layer, form.depth, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(form.dim, eps=EPS)
-        self.head = nn.Linear(form.dim, form.classes)
+        self.encoder = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(config.dim, eps=EPS)
+        self.head = nn.Linear(config.dim, config.classes)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.patch(x).flatten(2).transpose(1, 2)
@@ -233,34 +249,34 @@ class EncoderNet(nn.Module):
         return self.head(self.norm(self.encoder(tokens))[:, 0])
 
 
-def as_encoder(form: Form, weights: dict[str, Tensor]) -> nn.Module:
-    net = EncoderNet(form)
-    _fill(net, weights, form, _ENCODER, "encoder.layers.{}.", _ENCODER_BLOCK)
+def as_encoder(config: TinyViTConfig, weights: dict[str, Tensor]) -> nn.Module:
+    net = EncoderNet(config)
+    _fill(net, weights, config, _ENCODER, "encoder.layers.{}.", _ENCODER_BLOCK)
     return net.eval()
 
 
-def as_huggingface(form: Form, weights: dict[str, Tensor], attention: str) -> nn.Module:
-    """ViTForImageClassification of transformers 5, the one class here that is not installed with seewhy."""
+def as_huggingface(config: TinyViTConfig, weights: dict[str, Tensor], attention: str) -> nn.Module:
+    """Return a ViTForImageClassification. transformers 5 is not installed with seewhy, so import it here."""
     from transformers import ViTConfig, ViTForImageClassification
 
-    config = ViTConfig(
-        hidden_size=form.dim,
-        num_hidden_layers=form.depth,
-        num_attention_heads=form.heads,
-        intermediate_size=2 * form.dim,
-        image_size=form.size[0],
-        patch_size=form.patch,
-        num_labels=form.classes,
+    library_config = ViTConfig(
+        hidden_size=config.dim,
+        num_hidden_layers=config.depth,
+        num_attention_heads=config.heads,
+        intermediate_size=2 * config.dim,
+        image_size=config.size[0],
+        patch_size=config.patch,
+        num_labels=config.classes,
         layer_norm_eps=EPS,
         attn_implementation=attention,
     )
-    net = ViTForImageClassification(config)
+    net = ViTForImageClassification(library_config)
     split = dict(weights)
-    for number in range(form.depth):
+    for number in range(config.depth):
         for kind in ("weight", "bias"):
             parts = weights[f"blocks.{number}.attn.qkv.{kind}"].chunk(3)
             split |= {f"blocks.{number}.attn.{n}.{kind}": part for n, part in zip("qkv", parts, strict=True)}
-    _fill(net, split, form, _HUGGINGFACE, "vit.layers.{}.", _HUGGINGFACE_BLOCK)
+    _fill(net, split, config, _HUGGINGFACE, "vit.layers.{}.", _HUGGINGFACE_BLOCK)
     return net.eval()
 
 
@@ -308,11 +324,16 @@ _HUGGINGFACE_BLOCK = {
 
 
 def _fill(
-    net: nn.Module, weights: dict[str, Tensor], form: Form, top: dict[str, str], prefix: str, block: dict[str, str]
+    net: nn.Module,
+    weights: dict[str, Tensor],
+    config: TinyViTConfig,
+    top: dict[str, str],
+    prefix: str,
+    block: dict[str, str],
 ) -> None:
-    """Every parameter of `net` from the one that another library calls otherwise; none may be left over."""
+    """Load every parameter of `net` from `weights`, translating the names. Raises KeyError if one has no counterpart."""
     names = dict(top)
-    for number in range(form.depth):
+    for number in range(config.depth):
         names |= {prefix.format(number) + theirs: f"blocks.{number}.{ours}" for theirs, ours in block.items()}
     state = {}
     for name in net.state_dict():

@@ -12,7 +12,7 @@ from seewhy.engine.suggestion import suggest
 from seewhy.errors import LayerError, UnknownName, UsageError
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.grid_inference import find_grid
-from support.layers import Block, Transpose, small
+from support.layers import Block, Transpose, small_network
 
 INPUTS = torch.rand(2, 3, 16, 16)
 
@@ -71,8 +71,8 @@ def test_a_module_of_the_model(stages: nn.Module) -> None:
 
 
 def test_a_numbered_module_comes_before_a_position() -> None:
-    assert layers_of(small(), "3") == ("3",)
-    assert layers_of(small(), 1) == ("3",)
+    assert layers_of(small_network(), "3") == ("3",)
+    assert layers_of(small_network(), 1) == ("3",)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_the_suggested_layer_of_known_families(name: str, layer: str, grid: tupl
 
 def test_the_suggestion_is_asked_for_once() -> None:
     calls: list[int] = []
-    model = small()
+    model = small_network()
     model.register_forward_pre_hook(lambda *_: calls.append(1))
     seewhy.explain(model, INPUTS)
     before = len(calls)

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 import seewhy
 from seewhy.errors import ModelError
 from seewhy.tracing.twin import make_twin, named_modules
-from support.layers import Transpose, same, small, snapshot
+from support.layers import Transpose, is_same, small_network, snapshot_model
 
 PICTURE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -89,27 +89,27 @@ class Tied(nn.Module):
 
 
 def slotted() -> nn.Module:
-    model = small()
+    model = small_network()
     model[0] = Slotted(3, 4, 3)
     model[0].gain = 1.5
     return model
 
 
 def adapted() -> nn.Module:
-    model = small()
+    model = small_network()
     model[0] = Adapter(model[0])
     return model
 
 
 def parametrized(register: Callable[[nn.Module], Any]) -> nn.Module:
-    model = small()
+    model = small_network()
     register(model[0])
     return model
 
 
 def patched() -> nn.Module:
     """`forward` replaced by a partial over the module, as accelerate does."""
-    model = small()
+    model = small_network()
     old = model[0].forward
     model[0].forward = functools.update_wrapper(functools.partial(lambda module, x: module._old(x) * 2, model[0]), old)
     model[0]._old = old
@@ -117,40 +117,40 @@ def patched() -> nn.Module:
 
 
 def bound() -> nn.Module:
-    model = small()
+    model = small_network()
     model[3].forward = types.MethodType(lambda self, x: nn.Conv2d.forward(self, x) + 1, model[3])
     return model
 
 
 def hooked() -> nn.Module:
-    model = small()
+    model = small_network()
     model[0].register_forward_hook(lambda module, args, output: output * 2)
     model[3].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
     return model
 
 
 def compiled_inside() -> nn.Module:
-    model = small()
+    model = small_network()
     model[3] = torch.compile(model[3], backend="eager")
     return model
 
 
 def compiled_in_place() -> nn.Module:
-    model = small()
+    model = small_network()
     model.compile(backend="eager")
     return model
 
 
 def made_in_inference_mode() -> nn.Module:
     with torch.inference_mode():
-        return small()
+        return small_network()
 
 
 CASES: dict[str, Callable[[], nn.Module]] = {
-    "plain": small,
+    "plain": small_network,
     "reused": Reused,
     "slots": slotted,
-    "own __new__": lambda: Own(*small()),
+    "own __new__": lambda: Own(*small_network()),
     "adapter": adapted,
     "tied": Tied,
     "weight norm": lambda: parametrized(parametrizations.weight_norm),
@@ -158,14 +158,14 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "partial forward": patched,
     "bound forward": bound,
     "user hooks": hooked,
-    "data parallel": lambda: nn.DataParallel(small()),
-    "compiled": lambda: torch.compile(small(), backend="eager"),
+    "data parallel": lambda: nn.DataParallel(small_network()),
+    "compiled": lambda: torch.compile(small_network(), backend="eager"),
     "compiled child": compiled_inside,
     "compiled in place": compiled_in_place,
-    "graph module": lambda: torch.fx.symbolic_trace(small()),
+    "graph module": lambda: torch.fx.symbolic_trace(small_network()),
     "inference mode": made_in_inference_mode,
-    "deep copy": lambda: copy.deepcopy(small()),
-    "frozen": lambda: small().requires_grad_(False),
+    "deep copy": lambda: copy.deepcopy(small_network()),
+    "frozen": lambda: small_network().requires_grad_(False),
 }
 
 
@@ -176,16 +176,16 @@ def test_a_twin_answers_as_the_model_and_leaves_it_alone(build: Callable[[], nn.
     with torch.no_grad():
         expected = copy.deepcopy(model)(PICTURE) if isinstance(model, Reused) else model(PICTURE)
     model.train()
-    before = snapshot(model)
+    before = snapshot_model(model)
     e = seewhy.explain(model, PICTURE, layers="every", targets=1)
     torch.testing.assert_close(e.logits, expected, rtol=1e-6, atol=1e-6)
     assert len(e.layers) >= 2
     assert all(e.map(layer=layer).abs().max() > 0 for layer in e.layers)
-    assert same(snapshot(model), before)
+    assert is_same(snapshot_model(model), before)
 
 
 def test_names_have_no_trace_of_wrappers() -> None:
-    expected = [name for name, _ in small().named_modules() if name]
+    expected = [name for name, _ in small_network().named_modules() if name]
     for build in ("plain", "data parallel", "compiled", "compiled child"):
         model = CASES[build]()
         assert [name for name, _ in named_modules(model)] == expected
@@ -216,13 +216,13 @@ def test_weights_are_shared_and_detached() -> None:
 
 
 def test_a_weak_reference_still_points_to_the_original() -> None:
-    model = small()
+    model = small_network()
     model.parent = weakref.ref(model)
     assert make_twin(model).parent() is model
 
 
 def test_a_model_can_be_copied_and_pickled_afterwards() -> None:
-    model = small()
+    model = small_network()
     seewhy.explain(model, PICTURE, layers="every")
     again = pickle.loads(pickle.dumps(copy.deepcopy(model)))
     assert torch.equal(again.eval()(PICTURE), model.eval()(PICTURE))
@@ -230,7 +230,7 @@ def test_a_model_can_be_copied_and_pickled_afterwards() -> None:
 
 def test_backward_hooks_do_not_hear_our_backward() -> None:
     heard: list[int] = []
-    model = small()
+    model = small_network()
     model[3].register_full_backward_hook(lambda *_: heard.append(1))
     seewhy.explain(model, PICTURE, layers="every")
     assert not heard
@@ -241,7 +241,7 @@ def test_checkpointed_blocks(reentrant: bool) -> None:
     class Checkpointed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.body, self.head = small()[:5], small()[5:]
+            self.body, self.head = small_network()[:5], small_network()[5:]
             self.grad_checkpointing = reentrant  # a flag that the twin switches off
 
         def forward(self, x: Tensor) -> Tensor:
