@@ -19,7 +19,7 @@ from PIL import Image
 from pyarrow import parquet
 
 import seewhy
-from seewhy.bulk.bulk_run import PER_LAYER, BulkRun, read_footer, decode_map, view_from_row
+from seewhy.bulk.bulk_run import PER_LAYER, BulkRun, decode_map, read_footer, view_from_row
 from seewhy.bulk.export import export, run_lengths
 from seewhy.bulk.job import run_job
 from seewhy.bulk.plan import BulkSettings
@@ -353,9 +353,7 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
 
 
 def test_rows_in_batches_and_by_a_condition(run: BulkRun) -> None:
-    some = list(
-        run.batches(["id", "target_name"], (pc.field("target") == "label") & (pc.field("method") == "gradcam"))
-    )
+    some = list(run.batches(["id", "target_name"], (pc.field("target") == "label") & (pc.field("method") == "gradcam")))
     rows = [row for batch in some for row in batch.to_pylist()]
     assert rows == [{"id": name, "target_name": label_of(name)} for name in GOOD]
 

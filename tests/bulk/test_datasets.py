@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from seewhy.bulk.dataset import Item, Dataset, ListDataset, path_text, with_unique_ids
+from seewhy.bulk.dataset import Dataset, Item, ListDataset, path_text, with_unique_ids
 from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.manifest import parse_boxes, read_table

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from seewhy.bulk.map_codec import decode_bytes, encode_maps
 from seewhy.bulk.input_regions import from_boxes, from_mask, overlaps, read_mask
+from seewhy.bulk.map_codec import decode_bytes, encode_maps
 from seewhy.bulk.statistics import NAMES, UNIFORM, fraction_inside, statistics
 from seewhy.errors import ImageError
 from seewhy.images.preprocess import Preprocess
@@ -290,7 +290,9 @@ def test_a_box_of_whole_pixels_is_a_mask(view: View) -> None:
     mask[1:3, 2:5] = True
     np.testing.assert_allclose(from_mask(mask, view), from_boxes([(2, 1, 5, 3)], view), atol=1e-6)
     everywhere = from_mask(np.ones(view.photo_size, bool), view)
-    np.testing.assert_allclose(everywhere, from_boxes([(0, 0, view.photo_size[1], view.photo_size[0])], view), atol=1e-6)
+    np.testing.assert_allclose(
+        everywhere, from_boxes([(0, 0, view.photo_size[1], view.photo_size[0])], view), atol=1e-6
+    )
     assert not from_mask(np.zeros(view.photo_size, bool), view).any()
 
 
