@@ -1,4 +1,4 @@
-"""The local app: from dropping a picture to seeing its map, beside the bare explanation, and many clients at once."""
+"""The local app: time from drop to displayed image, relative to `explain`, and with many concurrent clients."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def measure(rounds: int) -> Report:
         alone, together = crowd(address, picture)
     ratio = statistics.median(b / a for a, b in zip(bare, dropped, strict=True))
     report.aims.append(
-        Aim("serve: from drop to picture against explain, Lite0, 49 layers, 3 classes, 2 methods", ratio, 2.5)
+        Aim("serve: from drop to displayed image / explain, Lite0, 49 layers, 3 classes, 2 methods", ratio, 2.5)
     )
     rows = [
         ["`explain`", f"{statistics.median(bare):.0f} ms"],
-        ["from drop to picture", f"{statistics.median(dropped):.0f} ms"],
-        ["one client over HTTP, to the last byte", f"{alone:.0f} ms"],
+        ["from drop to displayed image", f"{statistics.median(dropped):.0f} ms"],
+        ["one client over HTTP, until the last byte", f"{alone:.0f} ms"],
         [f"{CLIENTS} clients at once, all answered", f"{together:.0f} ms"],
     ]
     report.tables.append(Table("The local app", ["Lite0, 49 layers, 3 classes, 2 methods", "median"], rows))
@@ -84,7 +84,7 @@ def measure(rounds: int) -> Report:
 
 
 class served:
-    """The address of a server in a process of its own."""
+    """Yield the address of a server in a separate process."""
 
     def __enter__(self) -> str:
         command = [sys.executable, "-m", "seewhy", "serve", "--port", "0"]
@@ -98,7 +98,7 @@ class served:
 
 
 def crowd(address: str, picture: bytes) -> tuple[float, float]:
-    """Milliseconds of one question alone (median of 5), and of `CLIENTS` at once."""
+    """Return milliseconds of one request (median of 5), and of `CLIENTS` concurrent requests."""
     origin, _, token = address.partition("/#")
 
     def ask(_: int) -> None:

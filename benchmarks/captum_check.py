@@ -1,11 +1,10 @@
 """Grad-CAM against captum's LayerGradCam: every convolution with a grid, in float64, on eight networks of torchvision.
 
-.venv-bench/bin/python benchmarks/captum_check.py        # exit code 1 if seewhy is off by more than 1e-9 anywhere
+.venv-bench/bin/python benchmarks/captum_check.py        # exit code 1 if any difference exceeds 1e-9
 
-correctness.py looks at four networks in float32, where a thousandth counts as wrong; here nothing but rounding is left.
-captum keeps the layer's output and hands on a clone, so that operations in place cannot spoil it. That it is right is not
-taken for granted: it is held to the truth of correctness.py too, and layers where it is not (captum 0.9.0: none) are named
-and left out of the comparison.
+correctness.py tests four networks in float32 with a tolerance of 0.001; in float64, only rounding errors remain.
+captum stores the layer's output and passes on a clone, so in-place operations cannot change it. It is compared with the
+ground truth of correctness.py as well; layers where it differs (captum 0.9.0: none) are listed and excluded.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def network(name: str) -> nn.Module:
 
 
 def with_grid(net: nn.Module, inputs: Tensor) -> list[str]:
-    """The convolutions whose output has at least 2 cells an axis: not those that squeeze and excite."""
+    """Return convolutions whose output has at least 2 cells per axis, which excludes squeeze-and-excitation."""
     sides: dict[str, int] = {}
     handles = [
         net.get_submodule(name).register_forward_hook(
@@ -52,7 +51,7 @@ def with_grid(net: nn.Module, inputs: Tensor) -> list[str]:
 
 
 def check(name: str) -> tuple[list[str], float, list[str]]:
-    """A row, the largest of seewhy's errors, and the layers where captum is off."""
+    """Return a table row, the largest error of seewhy, and the layers where captum is inexact."""
     net, inputs = network(name), images(PICTURES, SIZE).double()
     layers, classes = with_grid(net, inputs), top_classes(net, inputs)
     true = truth(net, inputs, layers, classes)
@@ -87,7 +86,7 @@ def main() -> int:
 
 
 def follows_in_place(name: str, layer: str) -> bool:
-    """Whether something overwrites what the layer gave."""
+    """Return True if an operation overwrites the layer's output."""
     net, kept = network(name), list[tuple[Tensor, int]]()
     handle = net.get_submodule(layer).register_forward_hook(
         lambda _module, _inputs, output: kept.append((output, output._version))

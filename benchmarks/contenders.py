@@ -1,4 +1,4 @@
-"""Each library behind the same shape: `maps(net, inputs, layers, ...)` -> one raw map a layer.
+"""All libraries behind one interface: `maps(net, inputs, layers, ...)` -> one raw map per layer.
 
 Every call is written as the library's own documentation shows it, and does what its user has to do: hooks are put on
 and taken off inside. Where a library lets us ask for less work (raw maps, the class known beforehand) we ask for less.
@@ -23,7 +23,7 @@ SIX_METHODS = ["gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "grad
 
 
 def bare(net: nn.Module, inputs: Tensor) -> Tensor:
-    """What every ratio is taken to: the same net and batch, with nothing asked of it."""
+    """Run the bare forward pass, the denominator of every ratio: the same network and batch."""
     with torch.inference_mode():
         return net(inputs)
 
@@ -34,7 +34,7 @@ def seewhy_maps(net: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str, 
 
 
 def torchcam_maps(net: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str, Tensor]:
-    """Rectified, as torchcam has no signed maps."""
+    """Return rectified maps, because torchcam has no signed maps."""
     with TorchCAM(net, list(layers)) as extractor:
         scores = net(inputs)
         maps = extractor(scores.argmax(1).tolist(), scores, normalized=False)
@@ -48,7 +48,7 @@ def torchcam_classes(net: nn.Module, inputs: Tensor, layers: list[str], classes:
 
 
 def grad_cam_maps(net: nn.Module, inputs: Tensor, layers: list[str], classes: list[int]) -> dict[str, np.ndarray]:
-    """A loop over layers, because its own list averages them. Min-maxed and at the size of the picture, always."""
+    """Loop over layers, because grad-cam averages a list of layers. Maps are min-maxed and at image size, always."""
     targets = [ClassifierOutputTarget(index) for index in classes]
     maps = {}
     for name in layers:
@@ -72,7 +72,7 @@ def seewhy_methods(net: nn.Module, inputs: Tensor, methods: Any, layers: Any) ->
 def torchcam_method(
     method: Callable[..., Any], net: nn.Module, inputs: Tensor, layers: list[str], call: Any = None, **settings: Any
 ) -> list[Tensor]:
-    """Any extractor of torchcam for the top class: its raw maps, or the one it joins them to. `call` is for its call."""
+    """Return the raw maps (or the joined map) of a torchcam extractor for the top class. `call`: its call arguments."""
     with method(net, layers, **settings) as extractor:
         scores = net(inputs)
         return extractor(scores.argmax(1).tolist(), scores, normalized=False, **(call or {}))
@@ -81,7 +81,7 @@ def torchcam_method(
 def torchcam_probing(
     method: Callable[..., Any], net: nn.Module, inputs: Tensor, layers: list[str], **settings: Any
 ) -> list[Tensor]:
-    """The same for extractors that need no gradient."""
+    """Run an extractor that needs no gradient."""
     with torch.inference_mode():
         return torchcam_method(method, net, inputs, layers, **settings)
 
@@ -89,7 +89,7 @@ def torchcam_probing(
 def grad_cam_method(
     method: Callable[..., Any], net: nn.Module, inputs: Tensor, layers: list[str], **settings: Any
 ) -> np.ndarray:
-    """Any method of grad-cam for the top class, which it finds itself. Rectified, min-maxed, at the size of the picture."""
+    """Run a method of grad-cam for the top class, which it selects itself. Rectified, min-maxed, at image size."""
     extractor = method(net, [net.get_submodule(name) for name in layers], **settings)
     maps = extractor(inputs, None)
     for part in getattr(extractor, "base_cam_per_layer", [extractor]):  # RefineCAM holds one extractor a layer

@@ -1,7 +1,7 @@
-"""Whether the maps are right: a fast wrong map is worth nothing.
+"""Correctness of the maps.
 
-The truth is made here, without any of the contenders: a hook keeps each layer's output and hands on a clone, so that
-nothing later can change what was kept. captum, exact but with two passes a layer, is held to it like the rest.
+The ground truth is computed without any of the contenders: a hook stores each layer's output and passes on a clone, so later
+operations cannot change the stored tensor. captum, exact but with two passes per layer, is compared with it as well.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def truth(net: nn.Module, inputs: Tensor, layers: list[str], classes: list[int])
 
 
 def as_grad_cam_draws(maps: dict[str, Tensor], size: int) -> dict[str, np.ndarray]:
-    """The true maps, taken through grad-cam's own rectify, min-max, resize and min-max."""
+    """Return the true maps after grad-cam's sequence: rectify, min-max, resize, min-max."""
     return {
         name: scale_cam_image(scale_cam_image(layer_map.clamp(min=0).numpy(), (size, size)))
         for name, layer_map in maps.items()
@@ -55,7 +55,7 @@ def as_grad_cam_draws(maps: dict[str, Tensor], size: int) -> dict[str, np.ndarra
 
 
 def error(given: Tensor | np.ndarray, true: Tensor | np.ndarray) -> float:
-    """Largest difference in any picture, as a share of that picture's largest true value."""
+    """Return the largest difference in any image, as a fraction of that image's true maximum."""
     given, true = (np.asarray(value).reshape(PICTURES, -1) for value in (given, true))
     largest = np.abs(true).max(1)
     differences = np.abs(given - true).max(1)
@@ -68,19 +68,19 @@ def row(net_name: str, contender: str, maps: Maps, true: Maps) -> tuple[list[str
     errors = {name: error(maps[name], true[name]) for name in maps}
     wrong = [name for name, value in errors.items() if value > TOLERANCE]
     verdict = (
-        f"right on {len(errors)}" if not wrong else f"**wrong on {len(wrong)} of {len(errors)}**, as `{wrong[-1]}`"
+        f"correct on {len(errors)}" if not wrong else f"**wrong on {len(wrong)} of {len(errors)}**, as `{wrong[-1]}`"
     )
     return [net_name, contender, verdict, f"{max(errors.values()):.1e}"], len(wrong)
 
 
 def sites(net_name: str, net: nn.Module) -> list[str]:
-    """All conv layers, and a few places that an in-place operation follows (`features` is torchcam's own choice)."""
+    """Return all convolutions, and some modules that an in-place operation follows (`features` is torchcam's default)."""
     extra = {"DenseNet-121": ["features"], "ResNet-18": ["layer4.1.bn2", "layer4"]}
     return conv_names(net) + extra.get(net_name, [])
 
 
 def some_of(layers: list[str]) -> list[str]:
-    """For those that pay a pass or two for each layer: a dozen, the last (and so the special ones) among them."""
+    """Return a dozen layers, including the last ones, for contenders that need one or two passes per layer."""
     return layers[:: -max(1, len(layers) // 12)][::-1]
 
 
@@ -105,10 +105,10 @@ def measure() -> Report:
     for net_name in ["ResNet-18", "Lite0", "VGG-11", "DenseNet-121"]:
         cells, wrong = check(net_name)
         rows += cells
-        aims.append(Aim(f"{net_name}: layers on which Grad-CAM is wrong", wrong, 0, "layers"))
+        aims.append(Aim(f"{net_name}: layers with a wrong Grad-CAM map", wrong, 0, "layers"))
     note = (
-        f"Grad-CAM of the top class of {PICTURES} pictures on every conv layer (grad-cam and captum, which pay for "
-        "each: on some), and on blocks and norms that an in-place operation follows, against a truth made from cloned "
-        f"outputs. Wrong: off by more than {TOLERANCE:g} of the map's largest value."
+        f"Grad-CAM of the top class of {PICTURES} images at every convolution (for grad-cam and captum, which need one pass "
+        "per layer: at some of them), and at blocks and normalization layers that an in-place operation follows. The ground "
+        f"truth is computed from cloned outputs. Wrong: the error exceeds {TOLERANCE:g} of the map's maximum."
     )
     return Report([Table("Correctness", ["net", "contender", "maps", "largest error"], rows, note)], aims)

@@ -1,9 +1,9 @@
-"""Where grad-cam and torchcam give another map than seewhy under the same name, what differs, and by how much.
+"""Methods whose map in grad-cam or torchcam differs from seewhy's: what differs, and by how much.
 
-.venv-bench/bin/python benchmarks/disagreements.py > benchmarks/DISAGREEMENTS.md
+    .venv-bench/bin/python benchmarks/disagreements.py > benchmarks/DISAGREEMENTS.md
 
-What differs is not only said: wherever possible it is shown, by computing the peer's map with a setting of seewhy, or with
-the peer's formula written here as a method ("as `...`"), and comparing again.
+Where possible, the difference is verified: the peer's map is reproduced with a setting of seewhy, or with the peer's formula,
+which is written here as a method, and compared again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-os.environ["TQDM_DISABLE"] = "1"  # grad-cam draws a bar for every picture; read when tqdm is imported, as torch does
+os.environ["TQDM_DISABLE"] = (
+    "1"  # grad-cam draws a progress bar per image; tqdm reads this when it is imported, which torch does
+)
 
 import numpy as np
 import pytorch_grad_cam as gc
@@ -39,9 +41,9 @@ from seewhy.targets import ResolvedTarget, logits
 from seewhy.tensors import broadcast_over_grid, normalize, rectify, resize, weighted_sum
 
 PHOTO = Path(__file__).resolve().parents[2] / "shared/data/pictures/bus.jpg"
-SAME = 1e-5  # of the map's largest value: float32, summed in another order
+SAME = 1e-5  # of the map's maximum: float32 sums in a different order
 AGREE = "raw maps agree"
-HEADER = ["method", "library", "where", "what differs", "max difference", "correlation", "gives the peer's map"]
+HEADER = ["method", "library", "where", "what differs", "max difference", "correlation", "reproduces the peer's map"]
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class Net:
         found = seewhy.explain(self.module, self.inputs, methods=method, layers=layers, targets=self.target)
         return found.map()[0]
 
-    # The peers: raw maps at the layer's resolution, where the library lets them be seen
+    # The peers: raw maps at the layer's resolution, where the library exposes them
 
     def grad_cam(self, method: Callable[..., Any], layer: str, target: Any = None, **settings: Any) -> Tensor:
-        """What the method makes of a layer, before grad-cam rectifies, min-maxes and resizes it."""
+        """Return the map of one layer before grad-cam rectifies, min-maxes and resizes it."""
         seen = []
         with quiet(), method(self.module, [self.module.get_submodule(layer)], **settings) as extractor:
             image = extractor.get_cam_image
@@ -72,7 +74,7 @@ class Net:
         return torch.as_tensor(np.asarray(seen[0]))[0]
 
     def grad_cam_final(self, method: Callable[..., Any], layers: Sequence[str], **settings: Any) -> Tensor:
-        """What grad-cam returns, at the size of the picture."""
+        """Return the final result of grad-cam, at the size of the image."""
         with quiet():
             extractor = method(self.module, [self.module.get_submodule(name) for name in layers], **settings)
             maps = extractor(self.inputs, [ClassifierOutputTarget(self.target)])
@@ -115,7 +117,7 @@ def vit() -> Net:
 
 
 class Uniform(nn.Module):
-    """The evidence for the only class is the same everywhere."""
+    """A network whose evidence for its only class is equal everywhere."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +151,7 @@ class CubedGradCAMPlusPlus(Weighted):
 
 @dataclass(frozen=True)
 class ShareFEM(Method):
-    """grad-cam: the share of striking cells times the activations."""
+    """grad-cam: the fraction of salient cells times the activations."""
 
     needs = Need.NOTHING
 
@@ -162,7 +164,7 @@ class ShareFEM(Method):
 
 @dataclass(frozen=True)
 class FarAblation(Weighted):
-    """grad-cam: a channel becomes min(A) - 1e7 in place of 0, from the second of a batch of 32 on that of the changed A."""
+    """grad-cam: a channel becomes min(A) - 1e7 instead of 0 (from a batch's second channel on: of the changed A)."""
 
     needs = Need.EVALUATOR
 
@@ -219,7 +221,7 @@ class LikelyFinerCAM(Weighted):
 
 @dataclass(frozen=True)
 class Overwritten(Weighted):
-    """Grad-CAM of what an in-place ReLU leaves of the layer."""
+    """Grad-CAM of the layer's output after an in-place ReLU overwrote it."""
 
     def weights(self, at: Signals) -> Tensor:
         return at.gradients.flatten(2).mean(2)
@@ -230,7 +232,7 @@ class Overwritten(Weighted):
 
 @dataclass(frozen=True)
 class ChannelFullGrad(NetworkMethod):
-    """grad-cam: every channel of every layer, and every colour, from its minimum to its maximum (plus 1e-7)."""
+    """grad-cam: min-max scaling (plus 1e-7) of every channel of every layer, and of every color."""
 
     def __call__(self, whole: ModelSignals) -> Tensor:
         found: list[Tensor] = []
@@ -252,7 +254,7 @@ class ChannelFullGrad(NetworkMethod):
 
 
 def scaled(maps: Tensor) -> Tensor:
-    """Rectified and divided by the maximum, as a picture of it would be; zeros where nothing is positive."""
+    """Return the map rectified and divided by its maximum, as it would be drawn; zeros if no value is positive."""
     maps = maps.detach().double().clamp(min=0)
     top = maps.max()
     return maps / top if top > 0 else torch.zeros_like(maps)
@@ -269,7 +271,7 @@ def correlation(ours: Tensor, theirs: Tensor) -> float:
 
 @dataclass
 class Page:
-    """The rows of the table so far."""
+    """The rows of the table."""
 
     rows: list[list[str]] = field(default_factory=list)
 
@@ -278,8 +280,8 @@ class Page:
     ) -> None:
         name, maps = ours
         size, r = difference(maps, theirs), correlation(maps, theirs)
-        shown = "nothing" if size <= SAME else f"{size:.2f}" if size >= 0.005 else f"{size:.0e}"
-        cells = [name, library, where, what, shown, "none: one is constant" if np.isnan(r) else f"{r:.4f}"]
+        shown = "none" if size <= SAME else f"{size:.2f}" if size >= 0.005 else f"{size:.0e}"
+        cells = [name, library, where, what, shown, "undefined: one map is constant" if np.isnan(r) else f"{r:.4f}"]
         self.rows.append([*cells, matched(theirs, *like) if like else ""])
         print(*self.rows[-1], sep=" | ", file=sys.stderr, flush=True)
 
@@ -288,11 +290,11 @@ Like = tuple[str, Tensor] | None
 
 
 def matched(theirs: Tensor, name: str, maps: Tensor) -> str:
-    """How near `maps`, or their negative where the peer leaves the sign to chance, come to the peer's."""
+    """Return whether `maps`, or their negative where the peer's sign is arbitrary, equal the peer's map."""
     turned = difference(-maps, theirs) < difference(maps, theirs)
     size = difference(-maps if turned else maps, theirs)
     verdict = "not" if size > 1e-3 else "equal" if size <= SAME else f"equal to {size:.0e}"
-    return f"{verdict}: {name}{', turned' if turned else ''}"
+    return f"{verdict}: {name}{', sign flipped' if turned else ''}"
 
 
 @dataclass
@@ -313,7 +315,7 @@ class Place:
         self.row("torchcam", title, ours, what, self.net.torchcam(method, self.layer, **settings), like)
 
     def row(self, library: str, title: str, ours: Any, what: str, theirs: Tensor, like: Any) -> None:
-        """`like` is a method that should give the peer's map, with a name for it where it is none of seewhy's."""
+        """Add a row. `like` is a method that should reproduce the peer's map, with a name if it is not one of seewhy's."""
         name, method = like if isinstance(like, tuple) else (f"`{like}`", like)
         pair = None if like is None else (name, self.net.ours(method, self.layer))
         maps = self.net.ours(ours, self.layer)
@@ -323,39 +325,39 @@ class Place:
 def gradients(page: Page, net: Net) -> None:
     for layer in ("bn2", "blocks.1"):
         at = Place(page, net, layer)
-        what = "1e-6 beside g² in the denominator, which is often smaller"
+        what = "adds 1e-6 to the denominator, which is often smaller"
         at.grad_cam("Grad-CAM++", "gradcam++", gc.GradCAMPlusPlus, what, ("with 1e-6", EpsGradCAMPlusPlus()))
-        what = "divides a copy (`alpha[mask].div_()`), so weights are Σ relu(g)³"
+        what = "divides a copy (`alpha[mask].div_()`), so the weights are Σ relu(g)³"
         at.torchcam("Grad-CAM++", "gradcam++", tc.GradCAMpp, what, ("Σ relu(g)³", CubedGradCAMPlusPlus()))
     for layer in ("bn2", "conv_head"):
         at = Place(page, net, layer)
-        at.grad_cam("XGrad-CAM", "xgradcam", gc.XGradCAM, "1e-7 beside the sum of activations: no matter here")
-        at.torchcam("XGrad-CAM", "xgradcam", tc.XGradCAM, "1e-8 beside it: no matter here")
+        at.grad_cam("XGrad-CAM", "xgradcam", gc.XGradCAM, "adds 1e-7 to the sum of activations: no effect here")
+        at.torchcam("XGrad-CAM", "xgradcam", tc.XGradCAM, "adds 1e-8 to it: no effect here")
     at = Place(page, net, "blocks.3")
     at.grad_cam("Grad-CAM", "gradcam", gc.GradCAM, AGREE)
     at.torchcam("Grad-CAM", "gradcam", tc.GradCAM, AGREE)
     at.grad_cam("HiResCAM", "hirescam", gc.HiResCAM, AGREE)
     at.grad_cam("Elementwise", "gradcamelementwise", gc.GradCAMElementWise, AGREE)
-    lifted = "no tanh (equation 9) for a layer alone"
+    lifted = "no tanh (equation 9) for a single layer"
     at.grad_cam("LayerCAM", "layercam", gc.LayerCAM, AGREE)
     at.grad_cam("LayerCAM, gamma 2", "layercam(gamma=2)", gc.LayerCAM, lifted, "layercam")
     at.torchcam("LayerCAM", "layercam", tc.LayerCAM, AGREE)
     at.torchcam("LayerCAM, gamma 2", "layercam(gamma=2)", tc.LayerCAM, lifted, "layercam")
     at = Place(page, net, "bn2")
     at.torchcam("Finer-CAM", "finercam", tc.FinerCAM, AGREE)
-    what = "γ 1; rivals weighted by their probabilities, which are differentiated too"
-    at.grad_cam("Finer-CAM", "finercam", gc.GradCAM, what, ("for that score", LikelyFinerCAM()), target=likely(net))
-    what = "takes any target: the logit's curvature is 0"
+    what = "γ = 1; rival classes are weighted by their probabilities, which are differentiated as well"
+    at.grad_cam("Finer-CAM", "finercam", gc.GradCAM, what, ("for this score", LikelyFinerCAM()), target=likely(net))
+    what = "accepts any target: the curvature of a logit is 0"
     at.grad_cam("ShapleyCAM", "shapleycam", gc.ShapleyCAM, what, "gradcam")
     what = f"{AGREE}, given ClassifierOutputReST"
     at.grad_cam("ShapleyCAM", "shapleycam", gc.ShapleyCAM, what, target=ClassifierOutputReST(net.target))
     torch.manual_seed(0)
-    what = "noise of 0.3 in the input's units; Σ D₃A for S·D₃; relu of the last sample's gradient (random)"
+    what = "noise of 0.3 in units of the input; Σ D₃A instead of S·D₃; ReLU of the last sample's gradient (random)"
     at.torchcam("SmoothGradCAM++", "smoothgradcam++", tc.SmoothGradCAMpp, what, num_samples=16)
 
 
 def likely(net: Net) -> FinerWeightedTarget:
-    """What grad-cam's FinerCAM makes for itself where it is given no target."""
+    """Return the target that grad-cam's FinerCAM creates if the caller passes none."""
     with torch.inference_mode():
         scores = net.module(net.inputs)[0]
     order = (scores - scores[net.target]).abs().argsort()[:4].tolist()
@@ -365,29 +367,29 @@ def likely(net: Net) -> FinerWeightedTarget:
 def activations(page: Page, net: Net) -> None:
     for layer in ("bn2", "blocks.3"):
         at = Place(page, net, layer)
-        at.grad_cam("Eigen-CAM", "eigencam", gc.EigenCAM, "centred; sign left to chance", "eigencam(centered=True)")
-        at.grad_cam("EigenGradCAM", "eigengradcam", gc.EigenGradCAM, "sign left to chance", "eigengradcam")
+        at.grad_cam("Eigen-CAM", "eigencam", gc.EigenCAM, "centered; arbitrary sign", "eigencam(centered=True)")
+        at.grad_cam("EigenGradCAM", "eigengradcam", gc.EigenGradCAM, "arbitrary sign", "eigengradcam")
         at.grad_cam("Seg-Eigen-CAM", "segeigencam", gc.SegEigenCAM, AGREE)
         at.grad_cam("KPCA-CAM", "kpcacam", gc.KPCA_CAM, AGREE)
-        what = "share of striking cells times A, for mean(A) times striking cells"
-        at.grad_cam("FEM", "fem", gc.FEM, what, ("share · A", ShareFEM()))
+        what = "fraction of salient cells times A, instead of mean(A) times salient cells"
+        at.grad_cam("FEM", "fem", gc.FEM, what, ("fraction · A", ShareFEM()))
     Place(page, net, "bn2").torchcam("CAM", "cam", tc.CAM, AGREE, fc_layer="classifier")
 
 
 def masking(page: Page, net: Net) -> None:
     at = Place(page, net, "blocks.2")
-    softmax = "softmax over channels of logits, for the class's probability"
+    softmax = "softmax of the logits over channels, instead of the class probability"
     what = f"{softmax}; masks scaled before resizing"
     at.torchcam("Score-CAM", "scorecam", tc.ScoreCAM, what, ScoreCAM(variant="torchcam"))
     what = f"{softmax}; masks resized with aligned corners"
     at.grad_cam("Score-CAM", "scorecam", gc.ScoreCAM, what, ScoreCAM(variant="gradcam"))
-    what = f"{softmax}; masks scaled before resizing; factors grow to 5.5"
-    at.torchcam("IS-CAM", "iscam", tc.ISCAM, what, ("that formula", TorchcamISCAM()))
+    what = f"{softmax}; masks scaled before resizing; factors up to 5.5"
+    at.torchcam("IS-CAM", "iscam", tc.ISCAM, what, ("this formula", TorchcamISCAM()))
     torch.manual_seed(0)
     what = f"{softmax}; noise of 2 on masks in [0, 1] (random, 5 samples)"
     at.torchcam("SS-CAM", "sscam(samples=5)", tc.SSCAM, what, num_samples=5)
     what = "channels of a layer with negatives become min(A) − 10⁷, not 0"
-    at.grad_cam("Ablation-CAM", "ablationcam", gc.AblationCAM, what, ("that replacement", FarAblation()))
+    at.grad_cam("Ablation-CAM", "ablationcam", gc.AblationCAM, what, ("this replacement", FarAblation()))
     at = Place(page, net, "blocks.3.0.bn1")
     at.grad_cam("Ablation-CAM", "ablationcam", gc.AblationCAM, f"{AGREE}: min(A) is 0 here")
 
@@ -397,8 +399,8 @@ def several_layers(page: Page, net: Net) -> None:
     where = f"{net.name}, {', '.join(layers)}"
     ours = ("RefineCAM", net.ours("refinecam", layers))
     call = {"target_shape": size}
-    page.add("grad-cam", where, "the base, Grad-CAM++", ours, net.grad_cam_final(gc.RefineCAM, layers))
-    page.add("torchcam", where, "the base, Grad-CAM++", ours, net.torchcam(tc.RefineCAM, layers, call=call))
+    page.add("grad-cam", where, "the base method, Grad-CAM++", ours, net.grad_cam_final(gc.RefineCAM, layers))
+    page.add("torchcam", where, "the base method, Grad-CAM++", ours, net.torchcam(tc.RefineCAM, layers, call=call))
     ours = ("RefineCAM of Grad-CAM", net.ours("refinecam(base=gradcam)", layers))
     theirs = net.grad_cam_final(gc.RefineCAM, layers, base_method=gc.GradCAM)
     page.add("grad-cam", where, AGREE, ours, theirs)
@@ -415,7 +417,7 @@ def several_layers(page: Page, net: Net) -> None:
 
 def full_grad(page: Page, net: Net) -> None:
     theirs = net.grad_cam_final(gc.FullGrad, [])
-    what = "each channel min-maxed alone, not a layer's together; the sum min-maxed"
+    what = "min-max per channel, not per layer; the sum is min-maxed"
     like = ("per channel", normalize(net.ours(ChannelFullGrad(), "layer4")[None])[0])
     page.add("grad-cam", net.name, what, ("FullGrad", net.ours("fullgrad", "layer4")), theirs, like)
 
@@ -424,16 +426,16 @@ def in_place(page: Page, net: Net) -> None:
     at = Place(page, net, "features.18")
     what = "an in-place ReLU overwrites the layer's output before it is used"
     at.grad_cam("Grad-CAM", "gradcam", gc.GradCAM, what, ("mean(G) · relu(A)", Overwritten()))
-    what = f"{what}, and the gradient is taken behind it"
+    what = f"{what}, and the gradient is taken after it"
     ours, behind = net.ours("gradcam", at.layer), net.ours("gradcam", "features.19")
     theirs = net.torchcam(tc.GradCAM, at.layer)
     page.add("torchcam", f"{net.name}, {at.layer}", what, ("Grad-CAM", ours), theirs, ("Grad-CAM at the ReLU", behind))
 
 
 def uniform(page: Page) -> None:
-    net = Net("evidence the same everywhere", Uniform(), torch.ones(1, 3, 8, 8), 0)
+    net = Net("equal evidence everywhere", Uniform(), torch.ones(1, 3, 8, 8), 0)
     ours = ("any (Grad-CAM)", net.ours("gradcam", "conv"))
-    what = "min-max makes it a blank map"
+    what = "min-max scaling returns a blank map"
     page.add("grad-cam", net.name, what, ours, net.grad_cam_final(gc.GradCAM, ["conv"]))
     page.add("torchcam", net.name, what, ours, net.torchcam(tc.GradCAM, "conv", normalized=True))
 
@@ -450,13 +452,13 @@ def heading(net: Net) -> str:
     photo = PHOTO.name if PHOTO.exists() else "the sample coffee"
     return f"""# Where the libraries disagree
 
-Written by `.venv-bench/bin/python benchmarks/disagreements.py > benchmarks/DISAGREEMENTS.md`; do not edit. {versions}.
+Generated by `.venv-bench/bin/python benchmarks/disagreements.py > benchmarks/DISAGREEMENTS.md`; do not edit. {versions}.
 
-*Lite0* is the network in the package, on {photo}, class {net.target}; the others have random weights and are given noise.
-Maps are compared at the layer's resolution, as the method makes them (where it says so, of several layers joined, at the
-picture's size), rectified and divided by their maximum. *max difference* is that of two such maps ("nothing": at most
-{SAME:g}), *correlation* Pearson's. The last column says whether seewhy's method with that setting, or the formula named,
-written as a method in that script, gives the peer's map: where it does, there is no other difference."""
+*Lite0* is the embedded network, on {photo}, class {net.target}. The other networks have random weights and receive noise.
+Maps are compared at the layer's resolution, as the method returns them (or at the image's size, where layers are joined),
+after rectifying and dividing by the maximum. *max difference* is the largest difference of two such maps ("none": at most
+{SAME:g}); *correlation* is Pearson's. The last column states whether seewhy's method with the named setting, or with the named
+formula, reproduces the peer's map; if it does, there is no other difference."""
 
 
 def main() -> None:

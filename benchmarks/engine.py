@@ -1,4 +1,4 @@
-"""How long maps take, as a multiple of the bare forward: all layers, one late layer, six methods, five classes."""
+"""Time of maps as a multiple of the bare forward pass: all layers, one late layer, six methods, five classes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from results import Aim, Report, Table
 
 HEADER = ["contender", "median ms", "times the bare forward (quartiles)"]
 NOTE = (
-    "One process, contenders in a new random order each round, ratios taken within each round. *bare* is the same net "
-    "on the same batch under `torch.inference_mode()`."
+    "All contenders run in one process, in a new random order each round; ratios are computed within each round. *bare* is "
+    "the same network on the same batch under `torch.inference_mode()`."
 )
 BATCHES = [1, 8]
 FIVE_CLASSES = [654, 829, 281, 967, 1]
@@ -30,7 +30,7 @@ def aim(title: str, times: Times, to: str, limit: float) -> Aim:
 
 
 def every_layer(net_name: str, batch: int, rounds: int) -> Report:
-    """Separate maps of all conv layers. Those that must loop run once: they take as long as all the rest together."""
+    """Separate maps of all convolutions. Contenders that loop run once: they take as long as all others together."""
     net, inputs = NETS[net_name](), images(batch)
     layers, classes = conv_names(net), top_classes(net, inputs)
     jobs: dict[str, Job] = {

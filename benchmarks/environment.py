@@ -1,9 +1,9 @@
-"""Makes `.venv-bench`: the peers on top of the environment that runs this file.
+"""Create `.venv-bench`: the peers, on top of the environment that runs this file.
 
     .venv/bin/python benchmarks/environment.py
 
-torch alone is 5 GB, so the new environment borrows the packages of this one through a .pth file and installs only what
-is missing, never a second torch or numpy. The library and its tests never see the peers.
+torch alone is 5 GB, so the new environment uses the packages of this one through a .pth file and installs only missing
+packages, never a second torch or numpy. The library and its tests never import the peers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def packages_of(python: Path) -> Path:
 
 
 def borrow(python: Path, lender: str) -> None:
-    # addsitedir and not a bare path: the editable install of seewhy is itself a .pth file in there
+    # addsitedir, because the editable installation of seewhy is a .pth file in that folder.
     (packages_of(python) / "_borrowed.pth").write_text(f"import site; site.addsitedir({lender!r})\n")
 
 
@@ -38,9 +38,9 @@ def main() -> None:
         return
     venv.create(PLACE, with_pip=True, clear=True)
     python = PLACE / ("Scripts" if sysconfig.get_platform().startswith("win") else "bin") / "python"
-    install(python)  # before borrowing, so that pip looks at its own packages only
+    install(python)  # before borrowing, so that pip considers its own packages only
     borrow(python, sysconfig.get_path("purelib"))
-    STAMP.write_text(REQUIREMENTS.read_text())  # last: a broken start is made anew
+    STAMP.write_text(REQUIREMENTS.read_text())  # last, so that an interrupted setup starts again
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How much memory the all-layer pass needs above the model and its inputs, and whether a thousand calls leave any.
+"""Memory of the all-layer pass above the model and its inputs, and memory growth over 1,000 calls.
 
-Each figure comes from a fresh process. Linux keeps a process's highest resident size (VmHWM) and sets it back to the
-present one when 5 is written to `clear_refs`, so the peak is that of one call. glibc is told to hand freed blocks back
-at once (SETTINGS, the same for all): otherwise the peak would be that of its caches.
+Each value comes from a fresh process. Linux stores a process's peak resident size (VmHWM) and resets it when 5 is written to
+`clear_refs`, so the peak is that of one call. SETTINGS makes glibc return freed blocks immediately, for all contenders:
+otherwise the peak would include its caches.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ SETTINGS = {
     "MALLOC_TRIM_THRESHOLD_": "65536",
     "MALLOC_ARENA_MAX": "1",
 }
-LIMITED = ["ResNet-18", "Lite0"]  # aims are set for these; for the others the price of being right is stated
+LIMITED = ["ResNet-18", "Lite0"]  # have performance targets; for the others, the cost of correct maps is reported
 CONTENDERS = ["bare", "seewhy", "torchcam"]
 SCORE_CAM = ["seewhy, ScoreCAM", "torchcam, ScoreCAM", "grad-cam, ScoreCAM"]
 BATCHES = [1, 8]
-GROWTH_LIMIT = 2.0  # MiB in 900 calls: what a resident size moves by itself
+GROWTH_LIMIT = 2.0  # MiB in 900 calls: normal fluctuation of the resident size
 
 
 def status(field: str) -> float:
-    """A field of this process's /proc status, in MiB."""
+    """Return a field of this process's /proc status, in MiB."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
     return int(line.split()[1]) / 1024
 
@@ -145,10 +145,10 @@ def growth() -> Report:
         if contender == "seewhy":
             aims.append(Aim("1,000 calls: growth after the first 100", late - early, GROWTH_LIMIT, "MiB"))
             aims.append(
-                Aim("1,000 calls: tensors left after the first 100", late_tensors - early_tensors, 0, "tensors")
+                Aim("1,000 calls: additional tensors after the first 100", late_tensors - early_tensors, 0, "tensors")
             )
     header = ["contender", "MiB after 100", "MiB after 1,000", "tensors after 100", "tensors after 1,000"]
-    return Report([Table("A thousand calls (a net of two conv layers, 32x32)", header, rows)], aims)
+    return Report([Table("1,000 calls (a network with two convolutions, 32x32)", header, rows)], aims)
 
 
 def measure(rounds: int) -> Report:

@@ -1,7 +1,7 @@
-"""What the methods cost: those that need a forward only, those that ask the network again, and all of them at once.
+"""Cost of the methods: with one forward pass, with extra forward passes, and all at once.
 
-All on ResNet-18 at batch 1, with layers given by name, so that nothing is spent on suggesting one. Times are multiples of
-the bare forward, or of a peer that computes the same map.
+All measurements use ResNet-18 at batch 1, with layers given by name, so no time is spent on suggesting one. Times are
+multiples of the bare forward pass, or of a peer that computes the same map.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ ALL = [
 ]  # fmt: skip
 MEMORY_LIMIT = 381.0  # MiB: 400 MB
 NOTE = (
-    "ResNet-18, batch 1, 224x224, one process, contenders in a new random order each round, ratios taken within each "
-    "round. *bare* is the same net under `torch.inference_mode()`; *once*: took part in the first round only."
+    "ResNet-18, batch 1, 224x224. All contenders run in one process, in a new random order each round; ratios are computed "
+    "within each round. *bare* is the same network under `torch.inference_mode()`; *once*: ran in the first round only."
 )
 
 
@@ -54,7 +54,7 @@ def setup() -> tuple[nn.Module, Tensor, Job]:
 
 
 def without_head(net: nn.Module) -> nn.Module:
-    """The same function, but with a 1x1 convolution for its linear layer, so that no closed form is seen. Changes `net`."""
+    """Replace the linear layer of `net` by an equal 1x1 convolution, so that no closed form applies. Changes `net`."""
     linear = net.get_submodule("fc")
     assert isinstance(linear, nn.Linear)
     head = nn.Conv2d(linear.in_features, linear.out_features, 1)
@@ -96,13 +96,24 @@ def late_layer(rounds: int) -> Report:
     aims = [aim("layer4", times, name, "bare", limit) for name, limit in limits.items()]
     for method in ("ablationcam", "reciprocam(score=logit)"):
         error = closed_form_error(method, *setup()[:2])
-        promise = f"layer4, {method}: closed form / network asked again, largest difference as a share of the maximum"
+        promise = (
+            f"layer4, {method}: closed form / extra forward passes, largest difference as a fraction of the maximum"
+        )
         aims.append(Aim(promise, error / 1e-5, 1.0, "times 1e-5"))
-    return Report([table(title, times, "*head hidden*: the same net as above, asked again for each channel.")], aims)
+    return Report(
+        [
+            table(
+                title,
+                times,
+                "*head hidden*: the same network with extra forward passes for each channel, as if no closed form existed.",
+            )
+        ],
+        aims,
+    )
 
 
 def middle_layer(rounds: int) -> Report:
-    """Where there is no closed form: what comes after the layer is asked again, what comes before is not."""
+    """Measure a layer without closed form: only the layers after it run again."""
     net, inputs, bare = setup()
     once: dict[str, Job] = {
         "grad-cam, AblationCAM (once)": partial(run.grad_cam_method, GradCAMAblationCAM, net, inputs, ["layer3"])
@@ -149,7 +160,7 @@ def score_cam(rounds: int) -> Report:
 def score_cam_memory() -> Report:
     found = {name: memory.peak(name, "ResNet-18", 1, 1) for name in memory.SCORE_CAM}
     rows = [[name, f"{value:.0f}"] for name, value in found.items()]
-    note = "MiB above the model and the inputs, in a fresh process of its own; a second call, as in *Peak memory*."
+    note = "MiB above the model and the inputs, in a fresh process; measured in the second call, as in *Peak memory*."
     aims = [Aim("layer4, scorecam: peak memory above the model", found["seewhy, ScoreCAM"], MEMORY_LIMIT, "MiB")]
     return Report([Table("Peak memory of Score-CAM at layer4", ["contender", "MiB"], rows, note)], aims)
 
@@ -168,7 +179,7 @@ def joined(rounds: int) -> Report:
     times = race(jobs | peers, rounds, long=frozenset(peers))
     title = f"RefineCAM over all {len(layers)} conv layers"
     aims = [aim(f"{len(layers)} layers", times, "refinecam", "bare", 2.5)]
-    return Report([table(title, times, "grad-cam makes a forward and a backward pass for each layer.")], aims)
+    return Report([table(title, times, "grad-cam runs one forward and one backward pass per layer.")], aims)
 
 
 def all_at_once(rounds: int) -> Report:
@@ -181,15 +192,13 @@ def all_at_once(rounds: int) -> Report:
     }
     times = race(jobs, rounds)
     title = f"{len(ALL)} methods at all {len(layers)} conv layers in one call"
-    note = (
-        f"{', '.join(ALL)}. *cam* fits none of these layers: ReLU and a skip connection lie between them and the head."
-    )
+    note = f"{', '.join(ALL)}. *cam* supports none of these layers: a ReLU and a skip connection lie between them and the head."
     aims = [aim(f"{len(layers)} layers", times, f"{len(ALL)} methods", "bare", 4.0)]
     return Report([table(title, times, note)], aims)
 
 
 def dear_ones(rounds: int) -> Report:
-    """Methods with passes or decompositions of their own: their price, without an aim."""
+    """Measure methods with additional passes or decompositions, without a performance target."""
     net, inputs, bare = setup()
     layers = conv_names(net)
     small = [name for name in layers if name.startswith(("layer2", "layer3", "layer4"))]
@@ -202,8 +211,10 @@ def dear_ones(rounds: int) -> Report:
         f"grad-cam, ShapleyCAM, all {len(layers)} (loop)": partial(each_layer, GradCAMShapleyCAM, net, inputs, layers),
     }
     times = race(jobs | loops, rounds, long=frozenset(loops))
-    note = "kpcacam takes the eigenvectors of a matrix of cells by cells: 12,544 x 12,544 at conv1, left out here."
-    return Report([table(f"Methods with work of their own, all {len(layers)} conv layers", times, note)])
+    note = (
+        "kpcacam computes the eigenvectors of a cells-by-cells matrix: 12,544 x 12,544 at conv1, which is skipped here."
+    )
+    return Report([table(f"Methods with additional computation, all {len(layers)} conv layers", times, note)])
 
 
 def each_layer(method: object, net: nn.Module, inputs: Tensor, layers: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The networks and inputs every contender is given. Weights are random but fixed: time and memory do not see them."""
+"""Networks and inputs for all contenders. Weights are random but fixed; time and memory do not depend on them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _lite0() -> nn.Module:
 
 
 def _tiny() -> nn.Module:
-    """Small enough for thousands of calls, with an in-place operation to copy for."""
+    """A network small enough for thousands of calls, with an in-place operation that requires a copy."""
     torch.manual_seed(0)
     stages = [nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 16, 3), nn.ReLU(inplace=True)]
     return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)).eval()

@@ -1,4 +1,4 @@
-"""What a user waits for at the prompt: whole processes, from nothing to done."""
+"""Time of complete command-line processes, from start to exit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from PIL import Image
 from race import Times, race
 from results import Aim, Report, Table
 
-CLI = [sys.executable, "-c", "import sys; from seewhy.cli import main; sys.exit(main())"]  # what the script does
+CLI = [
+    sys.executable,
+    "-c",
+    "import sys; from seewhy.cli.main import main; sys.exit(main())",
+]  # as the installed script
 IMPORTS = [sys.executable, "-c", "import torch, torchvision, timm"]
 MEGAPIXELS_12 = (3000, 4000)
 DATA = Path(os.environ.get("SEEWHY_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 def environment() -> dict[str, str]:
-    """As a user has it: compiled modules are kept, which an editable install needs to be as fast as a wheel."""
+    """Write bytecode, as in a normal installation; without it, an editable installation is slower than a wheel."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -36,7 +40,7 @@ def finish(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]
 
 
 def photo(folder: Path) -> Path:
-    """The tutorial's photo, or one of its size made of noise and slopes where it is absent."""
+    """Return the tutorial's photo, or a synthetic image of its size if the photo is not available."""
     given = DATA / "pictures" / "bus.jpg"
     copy = folder / "bus.jpg"
     if given.exists():
@@ -62,16 +66,16 @@ def imports_torch(command: list[str], folder: Path) -> bool:
 def report(times: Times, torch_in_help: bool) -> Report:
     rows = [[name, f"{times.median(name):.2f}", str(times.ratio(name, "imports"))] for name in times.seconds]
     note = (
-        "Fresh processes, in a new random order each round. *imports* is `import torch, torchvision, timm` alone; "
-        "12 MP is the same photo made larger."
+        "Fresh processes, in a new random order each round. *imports* is only `import torch, torchvision, timm`; "
+        "12 MP is the same photo, enlarged."
     )
     aims = [
         Aim("`seewhy bus.jpg` / imports", times.ratio("seewhy bus.jpg", "imports").median, 1.4),
         Aim("`seewhy --help`", times.median("seewhy --help"), 0.4, "s"),
-        Aim("`seewhy --help`: times torch is imported", int(torch_in_help), 0, ""),
+        Aim("`seewhy --help`: imports of torch", int(torch_in_help), 0, ""),
         Aim("`seewhy 12mp.jpg` / `seewhy bus.jpg`", times.ratio("seewhy 12mp.jpg", "seewhy bus.jpg").median, 2.0),
     ]
-    return Report([Table("At the prompt", ["command", "median s", "times imports (quartiles)"], rows, note)], aims)
+    return Report([Table("Command line", ["command", "median s", "times imports (quartiles)"], rows, note)], aims)
 
 
 def measure(rounds: int) -> Report:

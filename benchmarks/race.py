@@ -1,4 +1,4 @@
-"""Times contenders side by side in one process, so that a busy machine is busy for all of them."""
+"""Time contenders alternately in one process, so that load on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def spread(values: list[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of each contender in each round; a contender that ran once has one."""
+    """Seconds per contender and round; one value for contenders that ran once."""
 
     seconds: dict[str, list[float]]
 
@@ -42,7 +42,7 @@ class Times:
         return statistics.median(self.seconds[name])
 
     def ratio(self, name: str, to: str) -> Spread:
-        """Taken within each round, where both met the same machine, and only then summed up."""
+        """Return the spread of ratios, each computed within one round, where both contenders had the same conditions."""
         return spread([a / b for a, b in zip(self.seconds[name], self.seconds[to], strict=False)])
 
 
@@ -65,11 +65,11 @@ def lap(job: Job, repeats: int) -> float:
 def race(
     jobs: dict[str, Job], rounds: int, once: frozenset[str] = frozenset(), long: frozenset[str] = frozenset()
 ) -> Times:
-    """Every round runs all jobs in a new random order; those named in `once` take part in the first round only.
+    """Run all jobs in each round, in a new random order; jobs in `once` run in the first round only.
 
     Jobs named in `once` or `long` take seconds and are not warmed up.
     """
-    # two warm-ups, of which the faster says how long a lap will be: the first pays for allocations and caches
+    # Two warm-ups; the faster one sets the number of repeats, because the first one includes allocations and cold caches.
     repeats = {name: min(lap(job, 1), lap(job, 1)) for name, job in jobs.items() if name not in once | long}
     repeats = {name: math.ceil(SHORTEST_LAP / seconds) for name, seconds in repeats.items()}
     order = random.Random(0)

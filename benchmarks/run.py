@@ -1,7 +1,7 @@
-"""Runs the benchmarks.
+"""Run the benchmarks.
 
-.venv-bench/bin/python benchmarks/run.py                            # all of it; writes benchmarks/RESULTS.md
-.venv-bench/bin/python benchmarks/run.py --only engine --rounds 3   # one part, printed and not written
+.venv-bench/bin/python benchmarks/run.py                            # all parts; writes benchmarks/RESULTS.md
+.venv-bench/bin/python benchmarks/run.py --only engine --rounds 3   # one part, printed only
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["TQDM_DISABLE"] = "1"  # grad-cam draws a bar for every picture; read when tqdm is imported, as torch does
+os.environ["TQDM_DISABLE"] = (
+    "1"  # grad-cam draws a progress bar per image; tqdm reads this when it is imported, which torch does
+)
 
 import torch
 
@@ -28,7 +30,7 @@ from results import Report, load, merged, page
 
 RESULTS = Path(__file__).resolve().with_name("RESULTS.md")
 
-# processes take seconds each and peaks hardly vary, so these parts get a share of the rounds
+# Processes take seconds and memory peaks hardly vary, so these parts run fewer rounds.
 PARTS: dict[str, Callable[[int], Report]] = {
     "engine": engine.measure,
     "correctness": lambda rounds: correctness.measure(),
@@ -42,11 +44,11 @@ PARTS: dict[str, Callable[[int], Report]] = {
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare seewhy with what users have today.")
+    parser = argparse.ArgumentParser(description="Compare seewhy with torchcam, grad-cam and captum.")
     parser.add_argument(
         "--only", choices=PARTS, action="append", help="run this part only (may be repeated) and print it"
     )
-    parser.add_argument("--keep", action="store_true", help="with --only: put what was measured into RESULTS.md")
+    parser.add_argument("--keep", action="store_true", help="with --only: write the results into RESULTS.md")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each race (default: 15)")
     parser.add_argument(
         "--threads", type=int, help="threads of torch within this process (default: torch's own choice)"

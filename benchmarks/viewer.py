@@ -1,4 +1,4 @@
-"""The explorable page: how large it is, how long it takes to build, to open and to redraw. In Chromium, where there is one."""
+"""The page: its size, and the time to build, open and redraw it. The browser part needs Chromium."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def explanation(model: seewhy.LoadedModel, picture: Any) -> seewhy.Explanation:
 
 
 def measure() -> Report:
-    """Sizes and times of two pages."""
+    """Return sizes and times of two pages."""
     deep = torchvision.models.resnet152(weights=None).eval()
     models = {
         "Lite0, 49 layers": (seewhy.load_model(), 1.3),
@@ -71,7 +71,7 @@ def measure() -> Report:
 
 
 def in_browser(address: str) -> Report:
-    """Times in Chromium; nothing without one."""
+    """Return times in Chromium; an empty report without it."""
     report = Report()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
@@ -90,7 +90,7 @@ def in_browser(address: str) -> Report:
         redraws = page.evaluate(REDRAW)
         browser.close()
     report.aims += [
-        Aim("page: first picture after load", statistics.median(opened), 500, "ms"),
+        Aim("page: first image after load", statistics.median(opened), 500, "ms"),
         Aim("page: redraw of two 448x448 panels", statistics.median(redraws), 16, "ms"),
     ]
     return report
