@@ -248,7 +248,7 @@ def test_an_input_of_many_channels_is_kept_as_it_is() -> None:
     loaded = seewhy.load_explanation("run")
     assert loaded.inputs is not None and torch.equal(loaded.inputs, inputs)
     assert torch.equal(loaded.map(), e.map()[0]) and loaded.box() == e.box()
-    with pytest.raises(UsageError, match=r"\(5, 12, 10\) is no picture; use map\(\) or heat\(\)"):
+    with pytest.raises(UsageError, match=r"\(5, 12, 10\) cannot be drawn as an image.*Use map\(\) or heatmap\(\)"):
         loaded.overlay()
 
 

@@ -121,6 +121,13 @@ def test_a_method_with_other_settings_is_not_selected(net: Reused, image: Tensor
         e.map(method="scorecam(batchsize=3)")
 
 
+def test_a_wrapper_by_its_bare_name(net: Reused, image: Tensor) -> None:
+    e = explain(net, image, methods=["smooth(layercam,samples=2)", "gradcam"])
+    assert e.key(method="smooth") == e.key(method="smooth(layercam)") == e.key(method=Smooth(samples=2))
+    with pytest.raises(UnknownName):
+        e.map(method="smooth(hirescam)")
+
+
 def test_default_settings_win_over_refinements(net: Reused, image: Tensor) -> None:
     e = explain(net, image, methods=["scorecam", "scorecam(batch_size=2)"])
     assert e.key(method="Score-CAM")[0] == "scorecam"
@@ -228,6 +235,12 @@ def test_contact_sheets_and_comparisons_take_the_same_layers(net: Reused, image:
     e = explain(net, image, layers=["conv", "stem"])[0]
     assert e.contact_sheet(layers=["conv"]).tobytes() == e.contact_sheet(layers=["conv#2"]).tobytes()
     assert e.comparison("conv").tobytes() == e.comparison("conv#2").tobytes()
+    both = explain(net, image, layers="all")[0]
+    expected = both.contact_sheet(layers=["conv#1", "conv#2"]).tobytes()
+    for layers in ("conv", "con*", ["conv"], ["conv#1", "conv#2", "conv"], "conv#*"):
+        assert both.contact_sheet(layers=layers).tobytes() == expected
+    with pytest.raises(UnknownName, match="no layer 'cnv'"):
+        both.contact_sheet(layers=["conv", "cnv"])
 
 
 # Targets

@@ -416,7 +416,7 @@ def test_what_is_no_picture_has_no_page() -> None:
     )
     e = seewhy.explain(net, torch.rand(1, 1, 20))
     assert "text/html" not in e._repr_mimebundle_() and not report.has_page(e)
-    with pytest.raises(UsageError, match="the page shows pictures"):
+    with pytest.raises(UsageError, match="the page needs an image"):
         e.report()
 
 

@@ -24,6 +24,7 @@ from seewhy.explanation.selection import (
     find_layer,
     find_method_name,
     layers_of,
+    match_layers,
 )
 from seewhy.rendering.overlays import LONGEST, OverlayStyle
 
@@ -51,7 +52,7 @@ class Explanation(ExplanationMaps):
         multilabel: True if each class has an independent probability (sigmoid).
         notes: What was inferred, or could not be computed.
         provenance: Model, weights, versions, preprocessing.
-        channel_features: The strongest channels of each layer, if `features` was set.
+        channel_features: The strongest channels of each layer, if `channels` was set.
         top_classes: The most likely classes, where logits are not stored (after `load`).
         selected_layers: For each entry of `layers=`, the names of the layers it selected.
 
@@ -110,7 +111,7 @@ class Explanation(ExplanationMaps):
         method: MethodChoice = None,
         target: TargetChoice = None,
         *,
-        layers: Sequence[LayerChoice] | None = None,
+        layers: LayerChoice | Sequence[LayerChoice] = None,
         style: OverlayStyle | None = None,
         side: int = 220,
     ) -> Image.Image:
@@ -126,10 +127,18 @@ class Explanation(ExplanationMaps):
         """
         name = find_method_name(self, method)
         names = layers_of(self, name)
-        chosen = [find_layer(self.layers, self, layer) for layer in layers or ()]
-        drawn = [layer for layer in chosen if layer in names] or names
+        drawn = [layer for layer in self._find_layers(layers) if layer in names] or names
         keys = [self.key(name, target, layer) for layer in drawn]
         return figures.contact_sheet(self, keys, style or OverlayStyle(), side)
+
+    def _find_layers(self, layers: LayerChoice | Sequence[LayerChoice]) -> list[str]:
+        entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
+        found: dict[str, None] = {}
+        for entry in entries:
+            if entry is not None:
+                matches = match_layers(self.layers, entry, self.selected_layers)
+                found.update(dict.fromkeys(matches or [find_layer(self.layers, self, entry)]))
+        return list(found)
 
     def comparison(
         self, layer: LayerChoice = None, *, style: OverlayStyle | None = None, side: int = 320

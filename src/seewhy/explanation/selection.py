@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -72,13 +73,18 @@ def available_layer(e: ExplanationData, method: str, layer: str) -> str:
 
 
 def find_method_name(e: ExplanationData, method: MethodChoice) -> str:
-    """Return the name under which a method's maps are stored.
+    """Return the name under which a method's maps are stored."""
+    return match_method(e.methods, method)
 
-    A method matches if it has the settings that were passed, so "scorecam" also selects "scorecam(batch_size=64)" if
-    that is the only Score-CAM. A method with several maps matches each of them.
+
+def match_method(names: Sequence[str], method: MethodChoice, of: str = "explanation") -> str:
+    """Return the one of `names` that a method matches, in any spelling. Raises ChoiceError or UnknownName.
+
+    A name matches if it has the settings that were passed, so "scorecam" also selects "scorecam(batch_size=64)" if that
+    is the only Score-CAM. A method with several maps matches each of them.
     """
-    if method is None or (isinstance(method, str) and method in e.methods):
-        return choose("method", method, e.methods)
+    if method is None or (isinstance(method, str) and method in names):
+        return choose("method", method, names, of)
     text, number = str(method), ""
     if isinstance(method, str):
         text, mark, number = method.partition("#")
@@ -87,12 +93,12 @@ def find_method_name(e: ExplanationData, method: MethodChoice) -> str:
         passed = as_methods(text if isinstance(method, str) else method)
     except UnknownName:
         passed = {}
-    exact = [name for name in e.methods if name.partition("#")[0] in passed]
-    matches = exact or [name for name in e.methods if any(is_refinement(name, one) for one in passed.values())]
+    exact = [name for name in names if name.partition("#")[0] in passed]
+    matches = exact or [name for name in names if any(is_refinement(name, one) for one in passed.values())]
     matches = [name for name in matches if not number or name.endswith(number)]
     if not matches:
-        folded = [name for name in e.methods if name.casefold() == str(method).strip().casefold()]
-        return folded[0] if folded else choose("method", str(method), e.methods)
+        folded = [name for name in names if name.casefold() == str(method).strip().casefold()]
+        return folded[0] if folded else choose("method", str(method), names, of)
     return only("method", matches, str(method))
 
 
@@ -111,10 +117,12 @@ def includes_settings(method: AnyMethod, passed: AnyMethod) -> bool:
         return False
     for item in dataclasses.fields(passed):
         stored, value = getattr(method, item.name), getattr(passed, item.name)
-        if dataclasses.is_dataclass(value) and dataclasses.is_dataclass(stored):
-            if not includes_settings(stored, value):  # type: ignore[arg-type]
-                return False
-        elif value != stored and value != (item.default if item.default_factory is dataclasses.MISSING else None):
+        default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+        if value in (stored, default):
+            continue
+        if not (dataclasses.is_dataclass(value) and dataclasses.is_dataclass(stored)):
+            return False
+        if not includes_settings(stored, value):  # type: ignore[arg-type]
             return False
     return True
 
@@ -123,22 +131,28 @@ def includes_settings(method: AnyMethod, passed: AnyMethod) -> bool:
 
 
 def find_layer(names: Sequence[str], e: ExplanationData, layer: LayerChoice) -> str:
-    """Return the name under which a layer's map is stored, among `names`.
-
-    A layer may be given by its name in the explanation, as it was passed to `explain`, or by its module's name without
-    the number of the call.
-    """
-    if layer is None or (isinstance(layer, str) and layer in names):
-        return choose("layer", layer, names)
+    """Return the name under which a layer's map is stored, among `names`."""
+    if layer is None:
+        return choose("layer", None, names)
     text = layer_text(layer)
     if text == "suggested" and e.suggested in names:
         return str(e.suggested)
-    matches = [name for name in e.selected_layers.get(text, ()) if name in names]
-    if not matches:
-        matches = [name for name in names if re.fullmatch(re.escape(text) + r"#\d+", name)]
-    if not matches:
-        return choose("layer", text, names)
-    return only("layer", matches, text)
+    matches = match_layers(names, layer, e.selected_layers)
+    return only("layer", matches, text) if matches else choose("layer", text, names)
+
+
+def match_layers(
+    names: Sequence[str], layer: LayerChoice, selected: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
+    """Return the names that match a layer: its name; what it selected in `explain`; all calls of a module; a pattern."""
+    text = layer_text(layer)
+    if isinstance(layer, str) and layer in names:
+        return [layer]
+    matches = [name for name in (selected or {}).get(text, ()) if name in names]
+    matches = matches or [name for name in names if re.fullmatch(re.escape(text) + r"#\d+", name)]
+    if not matches and any(sign in text for sign in "*?["):
+        matches = [name for name in names if fnmatchcase(name, text) or fnmatchcase(name.partition("#")[0], text)]
+    return matches
 
 
 def layer_text(entry: object) -> str:

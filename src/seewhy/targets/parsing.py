@@ -66,7 +66,7 @@ def parse_targets(spec: object) -> list[Target]:
         return parse_text(spec)
     if (index := as_integer(spec)) is not None:
         return [ClassScore(index)]
-    if isinstance(spec, (Tensor, np.ndarray)):
+    if isinstance(spec, (Tensor, np.ndarray)) and spec.ndim:
         raise ambiguous_classes(spec)
     if isinstance(spec, Sequence):
         if not spec:
