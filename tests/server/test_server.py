@@ -1,4 +1,4 @@
-"""The local app: who may ask, what may be asked, and that nothing else happens."""
+"""The local app over HTTP: access control, limits, valid requests, and that no file is written."""
 
 from __future__ import annotations
 
@@ -24,62 +24,61 @@ from PIL import Image
 
 import seewhy
 from seewhy.cli import main as cli
-from seewhy.cli.explain_images import explained
-from seewhy.engine.options import Settings
+from seewhy.engine.inputs import NamedImage
+from seewhy.engine.options import Options
 from seewhy.errors import UsageError
 from seewhy.images.loading import load_image
-from seewhy.server import Limits, app, make_server
-from seewhy.server import requests as questions
-from seewhy.server.requests import shown_name
-from support.local_app import LIMITS, Served, picture_bytes, small_net
+from seewhy.server import Limits, app, make_server, requests
+from seewhy.server.requests import clean_file_name
+from support.local_app import LIMITS, LocalApp, make_image, make_small_model, wait_until
 
-WRITES: list[str] | None = None  # paths opened for writing while it is a list
+writes: list[str] | None = None  # paths opened for writing, while it is a list
 
 
-def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: Python tells it of every file that is opened, made or moved, in whatever thread."""
-    if WRITES is None:
+def record_write(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook: Python calls it for every file that is opened, created or moved, in any thread."""
+    if writes is None:
         return
     mode, flags = (arguments[1], arguments[2]) if event == "open" else (None, 0)  # os.open has no mode
     if event == "open" and (set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
-        WRITES.append(f"open {arguments[0]}")
+        writes.append(f"open {arguments[0]}")
     elif event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "shutil.copyfile", "tempfile.mkstemp"):
-        WRITES.append(f"{event} {arguments}")
+        writes.append(f"{event} {arguments}")
 
 
-sys.addaudithook(watch)
+sys.addaudithook(record_write)
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    found = Served([small_net(), seewhy.load_model()])
-    yield found
-    found.close()
+def server() -> Iterator[LocalApp]:
+    server = LocalApp([make_small_model(), seewhy.load_model()])
+    yield server
+    server.close()
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_written(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test of this file: no thread opens a file for writing."""
-    global WRITES
-    if "served" in request.fixturenames:
-        request.getfixturevalue("served")
-    WRITES = []
+def forbid_writes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In every test of this file, no thread opens a file for writing."""
+    global writes
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server")
+    writes = []
     yield
-    found, WRITES = WRITES, None
-    assert found == []
+    recorded, writes = writes, None
+    assert recorded == []
 
 
-def test_the_watch_sees_files_that_are_written(tmp_path: Any) -> None:
-    assert WRITES is not None
-    WRITES.clear()  # of the folder itself
+def test_audit_hook_records_writes(tmp_path: Any) -> None:
+    assert writes is not None
+    writes.clear()  # of tmp_path itself
     (tmp_path / "a").write_text("x")
     (tmp_path / "b").mkdir()
     os.close(os.open(tmp_path / "c", os.O_CREAT | os.O_WRONLY))
-    assert len(WRITES) == 3
-    WRITES.clear()
+    assert len(writes) == 3
+    writes.clear()
 
 
-# Who may ask
+# Access control
 
 
 @pytest.mark.parametrize(
@@ -87,22 +86,22 @@ def test_the_watch_sees_files_that_are_written(tmp_path: Any) -> None:
              "127.0.0.1:80@evil.example", "2130706433"],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/", "/choices", "/explain"])
-def test_another_host_is_refused(served: Served, path: str, host: str | None) -> None:
-    status, _, _ = served.ask(path, b"" if path == "/explain" else None, headers={"Host": host})
+def test_other_host_is_rejected(server: LocalApp, path: str, host: str | None) -> None:
+    status, _, _ = server.request(path, b"" if path == "/explain" else None, headers={"Host": host})
     assert status in (400, 421)
-    served.lives()
+    server.check_works()
 
 
-def test_two_hosts_are_none(served: Served) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
-        head = f"GET /choices HTTP/1.1\r\nHost: {served.host}\r\nHost: {served.host}\r\nAuthorization: Bearer {served.token}"
+def test_two_host_headers_are_rejected(server: LocalApp) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        head = f"GET /choices HTTP/1.1\r\nHost: {server.host}\r\nHost: {server.host}\r\nAuthorization: Bearer {server.token}"
         connection.sendall(f"{head}\r\n\r\n".encode())
         assert connection.recv(100).split()[1] in (b"400", b"421")
 
 
-def test_this_machine_by_either_name_and_any_port(served: Served) -> None:
-    for host in (served.host, f"localhost:{served.port}", "localhost", "127.0.0.1:9"):  # the last two through a tunnel
-        assert served.ask("/choices", headers={"Host": host, "Origin": f"http://{host}"})[0] == 200
+def test_localhost_and_any_port_are_accepted(server: LocalApp) -> None:
+    for host in (server.host, f"localhost:{server.port}", "localhost", "127.0.0.1:9"):  # the last two: SSH tunnels
+        assert server.request("/choices", headers={"Host": host, "Origin": f"http://{host}"})[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -110,48 +109,36 @@ def test_this_machine_by_either_name_and_any_port(served: Served) -> None:
                "http://{host}/", "file://"],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/", "/choices", "/explain"])
-def test_another_origin_is_refused(served: Served, path: str, origin: str) -> None:
-    headers: dict[str, str | None] = {"Origin": origin.replace("{host}", served.host)}
-    status, body, answered = served.ask(path, picture_bytes() if path == "/explain" else None, headers=headers)
+def test_other_origin_is_rejected(server: LocalApp, path: str, origin: str) -> None:
+    headers: dict[str, str | None] = {"Origin": origin.replace("{host}", server.host)}
+    status, body, received = server.request(path, make_image() if path == "/explain" else None, headers=headers)
     assert status == 403 and b"origin" in body
-    assert not any(name.startswith("access-control") for name in answered)
-    served.lives()
+    assert not any(name.startswith("access-control") for name in received)
+    server.check_works()
 
 
 @pytest.mark.parametrize(
-    "given",
-    [
-        None,
-        "",
-        "Bearer",
-        "Bearer ",
-        "Bearer wrong",
-        "Basic {token}",
-        "{token}",
-        "Bearer {token}x",
-        "Bearer {short}~",
-        "Bearer \xff",
-    ],
-)
+    "authorization", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic {token}", "{token}", "Bearer {token}x",
+                      "Bearer {short}~", "Bearer \xff"],
+)  # fmt: skip
 @pytest.mark.parametrize("path", ["/choices", "/explain", "/nowhere", "//", "/../etc/passwd"])
-def test_without_the_token_nothing_is_told(served: Served, path: str, given: str | None) -> None:
-    header = None if given is None else given.replace("{token}", served.token).replace("{short}", served.token[:-1])
-    status, body, _ = served.ask(
-        path, picture_bytes() if path == "/explain" else None, headers={"Authorization": header}
-    )
+def test_request_without_token_is_rejected(server: LocalApp, path: str, authorization: str | None) -> None:
+    header = authorization and authorization.replace("{token}", server.token).replace("{short}", server.token[:-1])
+    image = make_image() if path == "/explain" else None
+    status, body, _ = server.request(path, image, headers={"Authorization": header})
     assert status == 401 and b"terminal" in body
-    assert served.ask(f"{path}?token={served.token}", headers={"Authorization": None})[0] == 401
+    assert server.request(f"{path}?token={server.token}", headers={"Authorization": None})[0] == 401
 
 
-def test_a_preflight_is_answered_with_nothing(served: Served) -> None:
+def test_cors_preflight_is_rejected(server: LocalApp) -> None:
     headers: dict[str, str | None] = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
-    status, _, answered = served.ask("/explain", method="OPTIONS", headers={**headers, "Authorization": None})
-    assert status == 403 and not any(name.startswith("access-control") for name in answered)
+    status, _, received = server.request("/explain", method="OPTIONS", headers={**headers, "Authorization": None})
+    assert status == 403 and not any(name.startswith("access-control") for name in received)
 
 
-def test_the_first_page_holds_no_secret_and_may_do_little(served: Served) -> None:
-    status, body, headers = served.ask("/", headers={"Authorization": None})
-    assert status == 200 and served.token.encode() not in body
+def test_start_page_has_no_token_and_a_strict_policy(server: LocalApp) -> None:
+    status, body, headers = server.request("/", headers={"Authorization": None})
+    assert status == 200 and server.token.encode() not in body
     policy = headers["content-security-policy"]
     for part in ("default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
         assert part in policy
@@ -161,64 +148,61 @@ def test_the_first_page_holds_no_secret_and_may_do_little(served: Served) -> Non
     assert "server" not in headers
 
 
-def test_it_listens_on_this_machine_only(served: Served) -> None:
-    assert served.listening.getsockname()[0] == "127.0.0.1"
+def test_server_listens_on_loopback_only(server: LocalApp) -> None:
+    assert server.listener.getsockname()[0] == "127.0.0.1"
 
 
-# What may be sent
+# Uploads
 
 
-def test_a_body_that_is_too_large_is_refused(served: Served) -> None:
-    large = picture_bytes() + b"\0" * LIMITS.body
+def test_too_large_body_is_rejected(server: LocalApp) -> None:
+    large = make_image() + b"\0" * LIMITS.body_bytes
     chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large)
-    status, body, _ = served.ask("/explain", chunked, headers={"Transfer-Encoding": "chunked"})
+    status, body, _ = server.request("/explain", chunked, headers={"Transfer-Encoding": "chunked"})
     assert status == 413 and b"2 MB" in body
-    assert served.ask("/explain", large)[0] == 413
-    served.lives()
+    assert server.request("/explain", large)[0] == 413
+    server.check_works()
 
 
-@pytest.mark.parametrize("words", ["", "?sample=coffee"])
-def test_a_body_without_end_is_cut_off(served: Served, words: str) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
-        head = f"POST /explain{words} HTTP/1.1\r\nHost: {served.host}\r\nAuthorization: Bearer {served.token}\r\n"
-        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+@pytest.mark.parametrize("query", ["", "?sample=coffee"])
+def test_endless_body_is_cut_off(server: LocalApp, query: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(server.request_head(f"/explain{query}", "Transfer-Encoding: chunked"))
         sent = 0
-        with pytest.raises(OSError):  # 64 MB of a limit of 2 would be taken in a second
+        with pytest.raises(OSError):  # the limit is 2 MB; without it, 64 MB take about a second
             while sent < 64 * 2**20:
                 connection.sendall(b"10000\r\n" + b"\0" * 65536 + b"\r\n")
                 sent += 65536
-            raise AssertionError("all of it was taken")
-    served.lives()
+            raise AssertionError("the server read the full body")
+    server.check_works()
 
 
-def test_a_length_that_lies_helps_nobody(served: Served) -> None:
-    large = picture_bytes() + b"\0" * (3 * LIMITS.body)
-    short = {"Content-Length": "100"}  # what lies behind is no request and no part of this one
-    with suppress(
-        http.client.IncompleteRead, ConnectionResetError
-    ):  # the rest, which is no request, ends the connection
-        assert served.ask("/explain", large, headers=short)[0] in (200, 400, 415)
-    status, body, _ = served.ask("/explain", picture_bytes(), headers={"Content-Length": "1000000"})
-    assert status == 408 and b"did not arrive" in body
+def test_wrong_content_length_is_harmless(server: LocalApp) -> None:
+    large = make_image() + b"\0" * (3 * LIMITS.body_bytes)
+    short = {"Content-Length": "100"}
+    with suppress(http.client.IncompleteRead, ConnectionResetError):  # the bytes after the body are not a valid request
+        assert server.request("/explain", large, headers=short)[0] in (200, 400, 415)
+    status, body, _ = server.request("/explain", make_image(), headers={"Content-Length": "1000000"})
+    assert status == 408 and b"took longer" in body
     both = {"Content-Length": "10", "Transfer-Encoding": "chunked"}
-    assert served.ask("/explain", b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large), headers=both)[0] in (400, 413)
+    assert server.request("/explain", b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large), headers=both)[0] in (400, 413)
     for length in ("-1", "1e3", "99999999999999999999"):
-        assert served.ask("/explain", picture_bytes(), headers={"Content-Length": length})[0] in (400, 408)
-    served.lives()
+        assert server.request("/explain", make_image(), headers={"Content-Length": length})[0] in (400, 408)
+    server.check_works()
 
 
-def test_who_leaves_in_the_middle_takes_no_place_along() -> None:
-    few = Served([small_net()], Limits(body=2**20, places=2, patience=20))
+def test_disconnect_during_upload_frees_the_slot() -> None:
+    server = LocalApp([make_small_model()], Limits(body_bytes=2**20, slots=2, upload_seconds=20))
+    slots = server.server.work_queue
     try:
         for _ in range(6):
-            with socket.create_connection(("127.0.0.1", few.port)) as connection:
-                head = f"POST /explain HTTP/1.1\r\nHost: {few.host}\r\nAuthorization: Bearer {few.token}\r\n"
-                connection.sendall(head.encode() + b"Content-Length: 100000\r\n\r\nabc")
-                time.sleep(0.05)
-        time.sleep(0.2)
-        few.lives()
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.sendall(server.request_head("/explain", "Content-Length: 100000") + b"abc")
+                wait_until(lambda: slots.free_slots < 2)
+            wait_until(lambda: slots.free_slots == 2)
+        server.check_works()
     finally:
-        few.close()
+        server.close()
 
 
 @pytest.mark.parametrize(
@@ -226,14 +210,14 @@ def test_who_leaves_in_the_middle_takes_no_place_along() -> None:
     [b"", b"junk", b"\x89PNG\r\n\x1a\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"GIF89a", b"%!PS-Adobe-3.0 EPSF-3.0\n",
      b"%PDF-1.4", b"\0" * 5000, b"PK\x03\x04" + b"\0" * 100, b"<html><script>alert(1)</script>"],
 )  # fmt: skip
-def test_what_is_no_picture_is_refused(served: Served, data: bytes) -> None:
-    status, news = served.explain(data, name="x.png")
-    assert status == 415 and news[0]["error"].startswith("x.png: ")
-    served.lives()
+def test_file_that_is_not_an_image_is_rejected(server: LocalApp, data: bytes) -> None:
+    status, events = server.explain(data, name="x.png")
+    assert status == 415 and events[0]["error"].startswith("x.png: ")
+    server.check_works()
 
 
-def png(width: int, height: int, rows: bytes) -> bytes:
-    """A PNG file whose header says any size."""
+def make_png(width: int, height: int, rows: bytes) -> bytes:
+    """A PNG file with any size in its header."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -242,48 +226,50 @@ def png(width: int, height: int, rows: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def test_a_bomb_is_refused_before_it_is_decoded(served: Served) -> None:
-    rows = zlib.compress(b"\0" * 50_000_000, 9)  # 50 kB for 50 MB
+def test_decompression_bomb_is_rejected_before_decoding(server: LocalApp) -> None:
+    rows = zlib.compress(b"\0" * 50_000_000, 9)  # 50 kB that expand to 50 MB
     for width, height in ((60_000, 60_000), (2**31 - 1, 1), (1, 2**31 - 1), (4000, 4000)):
-        status, news = served.explain(png(width, height, rows), name="bomb.png")
-        assert status == 415 and "over the limit" in news[0]["error"], news
+        status, events = server.explain(make_png(width, height, rows), name="bomb.png")
+        assert status == 415 and "over the limit" in events[0]["error"], events
     frames = [Image.new("L", (1500, 1500), level) for level in range(0, 200, 4)]
     file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])  # of an animation only the first is read
-    assert "page" in served.explain(file.getvalue(), model=0)[1][-1]
-    served.lives()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])  # only the first frame is decoded
+    assert "page" in server.explain(file.getvalue(), model=0)[1][-1]
+    server.check_works()
 
 
-def tiff(tags: dict[int, int]) -> bytes:
-    """A TIFF file of one tile with nothing in it."""
+def make_tiff(tags: dict[int, int]) -> bytes:
+    """A TIFF file with one empty tile."""
     entries = {**tags, 324: 8, 325: 0}
     head = b"II*\0" + struct.pack("<IH", 8, len(entries))
     return head + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries.items())) + b"\0" * 4
 
 
-def test_files_that_take_long_for_their_size_are_refused(served: Served) -> None:
-    scans = picture_bytes(form="JPEG") + b"\xff\xda" * 300
-    assert "scans" in served.explain(scans)[1][0]["error"]
-    profiles = picture_bytes()[:33] + b"\0\0\0\0iCCP\0\0\0\0" * 20 + picture_bytes()[33:]
-    assert "profiles" in served.explain(profiles)[1][0]["error"]
-    status, news = served.explain(tiff({256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 16384, 323: 16384}))
-    assert status == 415 and "tiles of 16384" in news[0]["error"]
-    served.lives()
+def test_file_that_is_slow_to_decode_is_rejected(server: LocalApp) -> None:
+    scans = make_image(form="JPEG") + b"\xff\xda" * 300
+    assert "scans" in server.explain(scans)[1][0]["error"]
+    profiles = make_image()[:33] + b"\0\0\0\0iCCP\0\0\0\0" * 20 + make_image()[33:]
+    assert "profiles" in server.explain(profiles)[1][0]["error"]
+    status, events = server.explain(
+        make_tiff({256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 16384, 323: 16384})
+    )
+    assert status == 415 and "tiles of 16384" in events[0]["error"]
+    server.check_works()
 
 
-def test_a_picture_that_is_cut_off_is_one_line_of_news(served: Served) -> None:
+def test_truncated_image_is_an_error_event(server: LocalApp) -> None:
     for form in ("JPEG", "PNG", "WEBP"):
-        whole = picture_bytes(size=(300, 300), form=form)
-        status, news = served.explain(whole[: len(whole) - len(whole) // 3], name="cut")
-        assert (status, "cut: " in news[-1]["error"]) in ((200, True), (415, True))
-    served.lives()
+        data = make_image(size=(300, 300), form=form)
+        status, events = server.explain(data[: len(data) - len(data) // 3], name="cut")
+        assert (status, "cut: " in events[-1]["error"]) in ((200, True), (415, True))
+    server.check_works()
 
 
-# What may be asked
+# Queries
 
 
 @pytest.mark.parametrize(
-    "words",
+    "query",
     [
         {"model": "2"}, {"model": "-1"}, {"model": "/etc/passwd"}, {"model": "timm/resnet18"}, {"model": "os:system"},
         {"model": "http://127.0.0.1:1/"}, {"model": ""}, {"model": "٣"}, {"model": "9" * 5000},
@@ -295,31 +281,31 @@ def test_a_picture_that_is_cut_off_is_one_line_of_news(served: Served) -> None:
         {"layers": "all"}, {"layers": "../.."}, {"fit": "none"}, {"sample": "../../etc/passwd"}, {"sample": "coffee.png"},
         {"sample": "file:///etc/passwd"},
     ],
-    ids=lambda words: str(words)[:60],
+    ids=lambda query: str(query)[:60],
 )  # fmt: skip
-def test_only_what_is_on_the_lists_may_be_asked(served: Served, words: dict[str, str]) -> None:
-    status, news = served.explain(picture_bytes(), **words)
-    assert status == 422 and len(news) == 1 and len(news[0]["error"]) < 400
-    served.lives()
+def test_value_that_is_not_on_the_lists_is_rejected(server: LocalApp, query: dict[str, str]) -> None:
+    status, events = server.explain(make_image(), **query)
+    assert status == 422 and len(events) == 1 and len(events[0]["error"]) < 400
+    server.check_works()
 
 
-def test_long_lists_are_refused_before_they_are_looked_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_up: list[object] = []
+def test_too_long_lists_are_rejected_before_the_lookup(server: LocalApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    lookups: list[object] = []
     for name in ("find_class", "find_method"):
-        monkeypatch.setattr(questions, name, lambda *given: looked_up.append(given))
-    assert served.explain(picture_bytes(), model=1, methods=",".join(["gradcam"] * 5000))[0] == 422
-    assert looked_up == []
+        monkeypatch.setattr(requests, name, lambda *arguments: lookups.append(arguments))
+    assert server.explain(make_image(), model=1, methods=",".join(["gradcam"] * 5000))[0] == 422
+    assert lookups == []
     monkeypatch.undo()
-    monkeypatch.setattr(questions, "find_class", lambda *given: looked_up.append(given))
-    assert served.explain(picture_bytes(), model=1, classes="\n".join(["minibus"] * 5000))[0] == 422
-    assert looked_up == []
+    monkeypatch.setattr(requests, "find_class", lambda *arguments: lookups.append(arguments))
+    assert server.explain(make_image(), model=1, classes="\n".join(["minibus"] * 5000))[0] == 422
+    assert lookups == []
 
 
-def test_a_class_by_name_is_an_index_whatever_its_name(served: Served) -> None:
-    """Class 3 is called "like:/etc/passwd": it is that class, and never a file."""
-    status, news = served.explain(picture_bytes(), top=0, classes="like:/etc/passwd\nBUS", model=0)
+def test_class_name_is_never_parsed_as_a_target(server: LocalApp) -> None:
+    """Class 3 is named "like:/etc/passwd": it is resolved to its index, and no file is read."""
+    status, events = server.explain(make_image(), top=0, classes="like:/etc/passwd\nBUS", model=0)
     assert status == 200
-    assert [target["key"] for target in data_of(news[-1]["page"])["targets"]] == ["3", "4"]
+    assert [target["key"] for target in page_data(events[-1]["page"])["targets"]] == ["3", "4"]
 
 
 @pytest.mark.parametrize(
@@ -327,246 +313,232 @@ def test_a_class_by_name_is_an_index_whatever_its_name(served: Served) -> None:
     ["/../../etc/passwd", "/%2e%2e/etc/passwd", "//etc/passwd", "/explain/../choices", "/static/x", "/choices/", "/explain",
      "/\\..\\x", "/choices%00"],
 )  # fmt: skip
-def test_there_are_no_other_places(served: Served, path: str) -> None:
-    assert served.ask(path)[0] in (307, 400, 404, 405)
-    assert served.ask(path, b"")[0] in (307, 400, 404, 405, 415)
-    served.lives()
+def test_other_paths_do_not_exist(server: LocalApp, path: str) -> None:
+    assert server.request(path)[0] in (307, 400, 404, 405)
+    assert server.request(path, b"")[0] in (307, 400, 404, 405, 415)
+    server.check_works()
 
 
-def test_names_are_for_people_only() -> None:
-    assert shown_name("C:\\photos\\..\\bus.jpg") == "bus.jpg"
-    assert shown_name("a\u202egpj.exe\x00") == "agpj.exe"
-    assert shown_name("x" * 999) == "x" * 120
-    assert shown_name("Straßenbahn 🚋 حافلة.png") == "Straßenbahn 🚋 حافلة.png"
+def test_file_names_are_cleaned_for_display() -> None:
+    assert clean_file_name("C:\\photos\\..\\bus.jpg") == "bus.jpg"
+    assert clean_file_name("a\u202egpj.exe\x00") == "agpj.exe"
+    assert clean_file_name("x" * 999) == "x" * 120
+    assert clean_file_name("Straßenbahn 🚋 حافلة.png") == "Straßenbahn 🚋 حافلة.png"
 
 
-def data_of(page: str) -> Any:
+def page_data(page: str) -> Any:
     text = page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
     return json.loads(text)
 
 
-NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>.png"
+MARKUP = "</script><script>alert(1)</script><img src=x onerror=alert(2)>.png"
 
 
-def test_markup_in_names_stays_text(served: Served) -> None:
-    status, news = served.explain(picture_bytes(), name=NASTY, top=5, model=0)
-    page = news[-1]["page"]
+def test_markup_in_names_is_escaped(server: LocalApp) -> None:
+    status, events = server.explain(make_image(), name=MARKUP, top=5, model=0)
+    page = events[-1]["page"]
     assert status == 200 and page.isascii()
     assert "<script>alert" not in page and "<img" not in page
-    assert data_of(page)["title"] == "script><img src=x onerror=alert(2)>.png"  # what stands behind its last slash
-    assert "</script><script>alert(1)</script>" in [target["name"] for target in data_of(page)["targets"]]
+    assert page_data(page)["title"] == "script><img src=x onerror=alert(2)>.png"  # the part after the last slash
+    assert "</script><script>alert(1)</script>" in [target["name"] for target in page_data(page)["targets"]]
 
 
-# Answers
+# Reports
 
 
-def expected(model: seewhy.LoadedModel, picture: bytes, name: str, **chosen: Any) -> str:
-    settings = Settings(**{"methods": ("gradcam",), "layers": ("every",), **chosen})
-    return explained(model, load_image(picture), name, settings, None).report()
+def build_expected_page(model: seewhy.LoadedModel, image: bytes, name: str, **choices: Any) -> str:
+    options = Options(**{"methods": ("gradcam",), "layers": ("every",), "include_suggested": True, **choices})
+    return app.explain_image(model, NamedImage(name, load_image(image)), options, None).report()
 
 
-def test_the_page_is_the_one_that_a_run_writes(served: Served) -> None:
-    picture = seewhy.sample("coffee").read_bytes()
-    status, news = served.explain(
-        picture,
-        name="coffee.png",
-        model=1,
-        top=2,
-        classes="minibus",
-        methods="Grad-CAM,hirescam",
-        layers="blocks",
-        fit="pad",
-    )
-    asked = {"methods": ("gradcam", "hirescam"), "targets": ("top2", "654"), "layers": ("blocks",), "fit": "pad"}
-    assert status == 200 and news[-1]["page"] == expected(served.models[1], picture, "coffee.png", **asked)
-    command = data_of(news[-1]["page"]) and news[-1]["page"]
-    assert (
-        "seewhy coffee.png --layers blocks --methods gradcam --methods hirescam --targets top2 --targets 654" in command
-    )
+def test_page_equals_the_page_of_the_command_line(server: LocalApp) -> None:
+    image = seewhy.sample("coffee").read_bytes()
+    query = {
+        "name": "coffee.png", "model": 1, "top": 2, "classes": "minibus", "methods": "Grad-CAM,hirescam", "layers": "blocks",
+        "fit": "pad",
+    }  # fmt: skip
+    status, events = server.explain(image, **query)
+    choices = {"methods": ("gradcam", "hirescam"), "targets": ("top2", "654"), "layers": ("blocks",), "fit": "pad"}
+    page = events[-1]["page"]
+    assert status == 200 and page == build_expected_page(server.models[1], image, "coffee.png", **choices)
+    flags = "--layers blocks --methods gradcam --methods hirescam --targets top2 --targets 654 --fit pad"
+    assert f"seewhy coffee.png {flags}" in page
 
 
-def test_twenty_clients_at_once_get_their_own_answers(served: Served) -> None:
-    questions = []
+def test_twenty_concurrent_clients_get_their_own_pages(server: LocalApp) -> None:
+    inputs = []
     for number in range(20):
         color, top = ["red", "green", "blue", "white"][number % 4], 1 + number % 3
-        questions.append(
-            (picture_bytes(color, (60 + number, 50)), {"name": f"{number}.png", "top": top, "model": number % 2})
-        )
+        query = {"name": f"{number}.png", "top": top, "model": number % 2}
+        inputs.append((make_image(color, (60 + number, 50)), query))
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda one: served.explain(one[0], **one[1]), questions))
-    for (picture, words), (status, news) in zip(questions, answers, strict=True):
-        page = expected(served.models[words["model"]], picture, words["name"], targets=(f"top{words['top']}",))
-        assert status == 200 and news[-1]["page"] == page
+        responses = list(pool.map(lambda one: server.explain(one[0], **one[1]), inputs))
+    for (image, query), (status, events) in zip(inputs, responses, strict=True):
+        name, targets = str(query["name"]), (f"top{query['top']}",)
+        page = build_expected_page(server.models[int(query["model"])], image, name, targets=targets)
+        assert status == 200 and events[-1]["page"] == page
 
 
-def test_thirty_at_once_are_answered_or_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = Served([small_net()], Limits(places=5))
-    plain = app.explained
+def test_requests_beyond_the_slots_get_status_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = LocalApp([make_small_model()], Limits(slots=5))
+    explain_image = app.explain_image
 
-    def slower(*given: Any) -> Any:
+    def explain_slowly(*arguments: Any) -> Any:
         time.sleep(0.05)
-        return plain(*given)
+        return explain_image(*arguments)
 
-    monkeypatch.setattr(app, "explained", slower)
+    monkeypatch.setattr(app, "explain_image", explain_slowly)
     try:
         with ThreadPoolExecutor(30) as pool:
-            answers = list(pool.map(lambda number: few.explain(picture_bytes(), name=f"{number}"), range(30)))
-        statuses = [status for status, _ in answers]
+            responses = list(pool.map(lambda number: server.explain(make_image(), name=f"{number}"), range(30)))
+        statuses = [status for status, _ in responses]
         assert set(statuses) == {200, 503} and statuses.count(200) >= 5
-        assert all("page" in news[-1] for status, news in answers if status == 200)
-        assert any("waiting" in news[0] and 0 < news[0]["waiting"] < 5 for _, news in answers)
-        assert few.ask("/choices")[0] == 200
-        assert all("again" in news[-1]["error"] for status, news in answers if status == 503)
-        few.lives()
+        assert all("page" in events[-1] for status, events in responses if status == 200)
+        assert any("waiting" in events[0] and 0 < events[0]["waiting"] < 5 for _, events in responses)
+        assert server.request("/choices")[0] == 200
+        assert all("try again" in events[-1]["error"] for status, events in responses if status == 503)
+        server.check_works()
     finally:
-        few.close()
+        server.close()
 
 
-def test_who_leaves_the_queue_gives_the_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    few, going = Served([small_net()], Limits(places=4)), threading.Event()
-    begun: list[str] = []
-    plain = app.explained
+def test_disconnect_while_waiting_frees_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, may_run = LocalApp([make_small_model()], Limits(slots=4)), threading.Event()
+    started: list[str] = []
+    explain_image = app.explain_image
 
-    def held(model: Any, image: Any, name: str, *rest: Any) -> Any:
-        begun.append(name)
-        going.wait(20)
-        return plain(model, image, name, *rest)
+    def wait_and_explain(model: Any, image: NamedImage, *rest: Any) -> Any:
+        started.append(image.source)
+        may_run.wait(20)
+        return explain_image(model, image, *rest)
 
-    monkeypatch.setattr(app, "explained", held)
+    monkeypatch.setattr(app, "explain_image", wait_and_explain)
     try:
-        picture = picture_bytes()
+        image = make_image()
         with ExitStack() as stack:
             for number in range(4):
-                connection = stack.enter_context(socket.create_connection(("127.0.0.1", few.port), timeout=20))
-                head = (
-                    f"POST /explain?name={number} HTTP/1.1\r\nHost: {few.host}\r\nAuthorization: Bearer {few.token}\r\n"
-                )
-                connection.sendall(f"{head}Content-Length: {len(picture)}\r\n\r\n".encode() + picture)
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+                head = server.request_head(f"/explain?name={number}", f"Content-Length: {len(image)}")
+                connection.sendall(head + image)
                 assert b"200 OK" in connection.recv(200)
-            status, body, headers = few.ask("/explain", picture)
+            status, body, headers = server.request("/explain", image)
             assert status == 503 and b"again" in body and headers["retry-after"] == "2"
-        while few.ask("/explain", b"junk")[0] == 503:  # three of the places are free again, and one is being answered
-            time.sleep(0.05)
-        assert few.server.desk.free == 3
-        going.set()
-        few.lives()
-        assert begun == ["0", "after.png"]
+        wait_until(lambda: server.server.work_queue.free_slots == 3)  # one job is still running
+        may_run.set()
+        server.check_works()
+        assert started == ["0", "after.png"]
     finally:
-        going.set()
-        few.close()
+        may_run.set()
+        server.close()
 
 
-def test_who_waits_is_told_when_the_server_ends(
+def test_waiting_clients_get_an_error_when_the_server_stops(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = Served([small_net()])
-    begun, ended = threading.Event(), threading.Event()
+    server = LocalApp([make_small_model()])
+    may_end = threading.Event()
 
-    def held(*_: Any) -> Any:
-        begun.set()
-        ended.wait(20)
-        raise SystemExit  # as a model's own code might
+    def wait_and_exit(*_: Any) -> Any:
+        may_end.wait(20)
+        raise SystemExit  # as model code might
 
-    monkeypatch.setattr(app, "explained", held)
+    monkeypatch.setattr(app, "explain_image", wait_and_exit)
     with ThreadPoolExecutor(2) as pool:
-        answers = [pool.submit(few.explain, picture_bytes()) for _ in range(2)]
-        assert begun.wait(20)
-        time.sleep(0.2)
-        few.server.should_exit = True
-        for answer in answers:
-            assert answer.result(20)[1][-1]["error"] == "the server ends"
-    ended.set()
-    few.close()
+        responses = [pool.submit(server.explain, make_image()) for _ in range(2)]
+        wait_until(lambda: len(server.server.work_queue.open_jobs[0]) == 2)
+        server.server.should_exit = True
+        for response in responses:
+            assert response.result(20)[1][-1]["error"] == "the server is shutting down"
+    may_end.set()
+    server.close()
     assert "CancelledError" not in capsys.readouterr().err
 
 
-def test_a_slow_method_says_how_far_it_is_and_stops_when_nobody_waits(served: Served) -> None:
-    words = urlencode({"methods": "rise", "layers": "suggested", "model": 1, "top": 1})
+def test_slow_method_reports_progress_and_stops_on_disconnect(server: LocalApp) -> None:
+    query = urlencode({"methods": "rise", "layers": "suggested", "model": 1, "top": 1})
     with (
-        socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection,
-        connection.makefile("rb") as heard,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection,
+        connection.makefile("rb") as response,
     ):
-        picture = picture_bytes()
-        head = f"POST /explain?{words} HTTP/1.1\r\nHost: {served.host}\r\nAuthorization: Bearer {served.token}\r\n"
-        connection.sendall(f"{head}Content-Length: {len(picture)}\r\n\r\n".encode() + picture)
-        news: list[dict[str, Any]] = []
-        while not any(one.get("done", 0) > 0 for one in news):
-            line = heard.readline()
-            assert line, news
-            if line.startswith(b"{"):  # not the head or the length of a chunk
-                news.append(json.loads(line))
-                assert "page" not in news[-1]
-    begun = time.monotonic()
-    status, later = served.explain(picture_bytes(), model=1)
+        image = make_image()
+        connection.sendall(server.request_head(f"/explain?{query}", f"Content-Length: {len(image)}") + image)
+        events: list[dict[str, Any]] = []
+        while not any(event.get("done", 0) > 0 for event in events):
+            line = response.readline()
+            assert line, events
+            if line.startswith(b"{"):  # other lines are headers or chunk sizes
+                events.append(json.loads(line))
+                assert "page" not in events[-1]
+    start = time.monotonic()
+    status, later = server.explain(make_image(), model=1)
     assert status == 200 and "page" in later[-1]
-    assert time.monotonic() - begun < 20  # RISE asks 4,000 times: minutes
+    assert time.monotonic() - start < 20  # the 4,000 forward passes of RISE would take minutes
 
 
-def test_what_a_model_refuses_is_news_and_an_error_inside_too(
-    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_unsupported_methods_are_skipped_and_internal_errors_are_reported(
+    server: LocalApp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, news = served.explain(picture_bytes(), methods="attentionrollout", model=1)
-    assert status == 200 and "attentionrollout" in news[-1]["error"]
+    status, events = server.explain(make_image(), methods="attentionrollout", model=1)
+    assert status == 200 and "attentionrollout" in events[-1]["error"]
 
-    status, news = served.explain(picture_bytes(), methods="attentionrollout,gradcam,legrad", model=1)
-    assert [one["key"] for one in data_of(news[-1]["page"])["methods"]] == ["gradcam"]
-    assert news[-1]["page"].count("left out: method ") == 2
+    status, events = server.explain(make_image(), methods="attentionrollout,gradcam,legrad", model=1)
+    assert [one["key"] for one in page_data(events[-1]["page"])["methods"]] == ["gradcam"]
+    assert events[-1]["page"].count("<li>skipped: ") == 2
 
     def fail(*_: Any) -> Any:
-        raise ZeroDivisionError("a slip of ours")
+        raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(app, "explained", fail)
-    assert "inside the server" in served.explain(picture_bytes())[1][-1]["error"]
-    assert "a slip of ours" in capsys.readouterr().err
+    monkeypatch.setattr(app, "explain_image", fail)
+    assert "internal server error" in server.explain(make_image())[1][-1]["error"]
+    assert "a bug" in capsys.readouterr().err
     monkeypatch.undo()
-    served.lives()
+    server.check_works()
 
 
-def test_the_pictures_of_the_package_can_be_asked_for(served: Served) -> None:
-    offered = json.loads(served.ask("/choices")[1])
-    assert [one["name"] for one in offered["samples"]] == ["cat_espresso", "coffee", "chelsea"]
-    assert (
-        offered["models"][1]["name"] == "EfficientNet-Lite0 (embedded)" and len(offered["models"][1]["classes"]) == 1000
-    )
-    status, news = served.explain(b"", sample="coffee", model=1)
-    assert status == 200 and data_of(news[-1]["page"])["targets"][0]["name"] == "espresso"
+def test_sample_images_can_be_explained(server: LocalApp) -> None:
+    choices = json.loads(server.request("/choices")[1])
+    assert [one["name"] for one in choices["samples"]] == ["cat_espresso", "coffee", "chelsea"]
+    assert choices["models"][1]["name"] == "EfficientNet-Lite0 (embedded)"
+    assert len(choices["models"][1]["classes"]) == 1000
+    status, events = server.explain(b"", sample="coffee", model=1)
+    assert status == 200 and page_data(events[-1]["page"])["targets"][0]["name"] == "espresso"
 
 
 # The command
 
 
-def test_a_port_in_use_is_one_line(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_a_one_line_error(server: LocalApp, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="in use"):
-        make_server(served.models, port=served.port)
+        make_server(server.models, port=server.port)
     with pytest.raises(UsageError, match="--port 70000"):
-        make_server(served.models, port=70000)
-    with pytest.raises(SystemExit) as left:
-        cli.main(["serve", "--port", str(served.port)])
-    assert left.value.code == 2 and "in use" in capsys.readouterr().err
+        make_server(server.models, port=70000)
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["serve", "--port", str(server.port)])
+    assert exit_info.value.code == 2 and "in use" in capsys.readouterr().err
 
 
-def test_without_the_extra_one_line_says_what_to_install(
+def test_missing_extra_names_the_package_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("seewhy.server")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         cli.main(["serve"])
-    assert left.value.code == 2 and "pip install 'seewhy[serve]'" in capsys.readouterr().err
+    assert exit_info.value.code == 2 and "pip install 'seewhy[serve]'" in capsys.readouterr().err
 
 
-def test_the_command_prints_its_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_its_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     import uvicorn
 
     printed: queue.Queue[str] = queue.Queue()
 
-    def run(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
+    def interrupt(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
         printed.put(capsys.readouterr().out)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(uvicorn.Server, "run", run)
-    with pytest.raises(SystemExit) as left:
+    monkeypatch.setattr(uvicorn.Server, "run", interrupt)
+    with pytest.raises(SystemExit) as exit_info:
         cli.main(["serve", "--port", "0", "--model", "embedded"])
-    assert left.value.code == 0
-    assert printed.get().startswith("Open http://127.0.0.1:") and "ended" in capsys.readouterr().err
+    assert exit_info.value.code == 0
+    assert printed.get().startswith("Open http://127.0.0.1:") and "stopped" in capsys.readouterr().err

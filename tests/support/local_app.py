@@ -1,4 +1,4 @@
-"""The local app in a thread, and how to ask it with plain HTTP."""
+"""The local app in a thread, and a plain HTTP client for it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from PIL import Image
 import seewhy
 from seewhy.server import Limits, make_server
 
-LIMITS = Limits(body=2 * 2**20, pixels=4_000_000, patience=1.0, places=24)
+LIMITS = Limits(body_bytes=2 * 2**20, image_pixels=4_000_000, upload_seconds=1.0, slots=24)
 
 
-def small_net() -> seewhy.LoadedModel:
+def make_small_model() -> seewhy.LoadedModel:
+    """A small random network. Some of its class names look like markup or like a target that reads a file."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, stride=2), torch.nn.ReLU(),
@@ -29,16 +30,15 @@ def small_net() -> seewhy.LoadedModel:
     return seewhy.load_model(net, preprocess=seewhy.Preprocess.imagenet(64), labels=labels)
 
 
-class Served:
-    """A server in a thread, asked with plain HTTP."""
+class LocalApp:
+    """A running server and an HTTP client that sends its token."""
 
     def __init__(self, models: list[seewhy.LoadedModel], limits: Limits = LIMITS) -> None:
         self.models = models
-        self.server, self.listening, self.address = make_server(models, port=0, limits=limits)
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listening]})
+        self.server, self.listener, self.address = make_server(models, port=0, limits=limits)
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
+        wait_until(lambda: self.server.started)
         origin, _, self.token = self.address.partition("/#")
         self.host = origin.removeprefix("http://")
         self.port = int(self.host.partition(":")[2])
@@ -48,10 +48,10 @@ class Served:
         self.thread.join(20)
         assert not self.thread.is_alive()
 
-    def ask(
+    def request(
         self, path: str, body: bytes | None = None, *, method: str = "", headers: dict[str, str | None] | None = None
     ) -> tuple[int, bytes, dict[str, str]]:
-        """Status, body and headers; a header of None is left out."""
+        """Return status, body and headers of the response. A request header of None is not sent."""
         sent = {"Host": self.host, "Authorization": f"Bearer {self.token}", **(headers or {})}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
@@ -66,23 +66,38 @@ class Served:
                 if body is not None:
                     connection.send(body)
             except (BrokenPipeError, ConnectionResetError):
-                pass  # it has heard enough, and answered
-            answer = connection.getresponse()
-            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+                pass  # the server has responded and closed the connection before it read the body
+            response = connection.getresponse()
+            return response.status, response.read(), {name.lower(): value for name, value in response.getheaders()}
         finally:
             connection.close()
 
-    def explain(self, picture: bytes, **words: Any) -> tuple[int, list[dict[str, Any]]]:
-        """The status and the news of one question."""
-        status, body, _ = self.ask(f"/explain?{urlencode(words)}", picture)
+    def request_head(self, path: str, *lines: str) -> bytes:
+        """Return the head of a POST request, for tests that write to a socket."""
+        head = [f"POST {path} HTTP/1.1", f"Host: {self.host}", f"Authorization: Bearer {self.token}", *lines]
+        return ("\r\n".join(head) + "\r\n\r\n").encode()
+
+    def explain(self, image: bytes, **query: Any) -> tuple[int, list[dict[str, Any]]]:
+        """Return the status and the events of a request to explain an image."""
+        status, body, _ = self.request(f"/explain?{urlencode(query)}", image)
         return status, [json.loads(line) for line in body.decode().splitlines()]
 
-    def lives(self) -> None:
-        status, news = self.explain(picture_bytes(), name="after.png", top=1)
-        assert (status, list(news[-1])) == (200, ["page"])
+    def check_works(self) -> None:
+        """Check that the server still explains an image."""
+        status, events = self.explain(make_image(), name="after.png", top=1)
+        assert (status, list(events[-1])) == (200, ["page"])
 
 
-def picture_bytes(color: str = "red", size: tuple[int, int] = (90, 70), form: str = "PNG") -> bytes:
+def wait_until(condition: Any, timeout: float = 20.0) -> None:
+    """Poll a condition of another thread."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.005)
+
+
+def make_image(color: str = "red", size: tuple[int, int] = (90, 70), form: str = "PNG") -> bytes:
+    """An image file with a yellow rectangle on a colored background."""
     file = io.BytesIO()
     image = Image.new("RGB", size, color)
     image.paste("yellow", (10, 10, 40, 50))

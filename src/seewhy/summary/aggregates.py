@@ -21,7 +21,7 @@ Indices = NDArray[np.intp]
 class ClassRow:
     """The images whose maps are of one class, with their mean normalized map (h, w) and mean statistics.
 
-    `accuracy` is the fraction of the labelled images that are predicted correctly; None without labels.
+    `accuracy` is the fraction of the labeled images that are predicted correctly; None without labels.
     """
 
     index: int
@@ -65,14 +65,14 @@ def aggregate_classes(table: MapTable) -> list[ClassRow]:
     rows = []
     for index in map(int, np.unique(classes)):
         members = np.flatnonzero(classes == index)
-        labelled = members[table.labelled[members]]
+        labeled = members[table.labeled[members]]
         known = [p for row in members if (p := table.columns["probability"][row]) is not None]
         rows.append(
             ClassRow(
                 index=index,
                 name=table.class_name(index) if index >= 0 else table.target,
                 members=members,
-                accuracy=float(table.correct[labelled].mean()) if table.correct is not None and len(labelled) else None,
+                accuracy=float(table.correct[labeled].mean()) if table.correct is not None and len(labeled) else None,
                 probability=float(np.mean(known)) if known else float("nan"),
                 mean=evidence[members].mean(0),
                 mean_statistics={name: nan_mean(table.statistics[name][members]) for name in STATISTICS},

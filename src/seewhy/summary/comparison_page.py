@@ -20,7 +20,6 @@ from seewhy.viewer import jpeg_data_url
 MAX_ROWS = 60  # of a table of images
 GAP = 4  # pixels between the two thumbnails of an image
 MEAN_STATISTICS = ("border", "corner", "spread", "positive")
-HINT = "Select a statistic below, or see the images with the lowest correlation and those with different predictions."
 
 
 def build_comparison_data(comparison: Comparison) -> Entry:
@@ -34,7 +33,7 @@ def build_comparison_data(comparison: Comparison) -> Entry:
         means_table(comparison),
     ]
     return {
-        "facts": comparison_facts(comparison), "findings": [], "no_findings": HINT,
+        "facts": comparison_facts(comparison), "findings": [], "no_findings": "",
         "statistics": comparison_entries(comparison, thumbnails), "first_statistic": "correlation", "tables": tables,
         "notes": list(comparison.notes),
         "statistics_note": f"Gray: {comparison.titles[0]}. Outlined: {comparison.titles[1]}. The numbers are the medians.",
@@ -54,10 +53,10 @@ def comparison_facts(comparison: Comparison) -> list[tuple[str, str]]:
     if overlap is not None:
         facts.append(("median overlap", f"{overlap:.0%} of the evidence"))
     for title, run, (table, rows) in zip(comparison.titles, comparison.runs, comparison.sides, strict=True):
-        labelled = rows[table.labelled[rows]]
+        labeled = rows[table.labeled[rows]]
         accuracy = ""
-        if table.correct is not None and len(labelled):
-            accuracy = f", {table.correct[labelled].mean():.1%} of {len(labelled):,} correct"
+        if table.correct is not None and len(labeled):
+            accuracy = f", {table.correct[labeled].mean():.1%} of {len(labeled):,} correct"
         facts.append((title, f"{run.model['model']}, {table.method} for {table.target} at {table.layer}{accuracy}"))
     return facts
 

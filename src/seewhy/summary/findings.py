@@ -89,7 +89,7 @@ def find_shortcuts(
     findings: list[Finding] = []
     for index, group in (groups if groups is not None else find_groups(maps, classes, size)).items():
         total = len(maps) if index is None else int((classes == index).sum())
-        suffix = "" if index is None else f" {relation} {names[index] if names else f'class {index}'}"
+        suffix = "" if index is None else f' {relation} "{(names or {}).get(index, f"class {index}")}"'
         # Images that were not sampled count neither as members nor as non-members.
         sampled = total_evidence - evidence[group.unsampled].sum(0, dtype=np.float64)
         candidates = [

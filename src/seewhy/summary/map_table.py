@@ -63,15 +63,15 @@ class MapTable:
         return np.array([-1 if index is None else index for index in self.columns["target_class"]], np.intp)
 
     @cached_property
-    def labelled(self) -> NDArray[np.bool_]:
+    def labeled(self) -> NDArray[np.bool_]:
         """Whether each image (N,) has a predicted class and a label that is a class."""
         pairs = zip(self.columns["label_class"], self.columns["predicted"], strict=True)
         return np.array([label is not None and predicted is not None for label, predicted in pairs], bool)
 
     @cached_property
     def correct(self) -> NDArray[np.bool_] | None:
-        """Whether the predicted class is the label (N,), valid where `labelled`; None if no image is."""
-        if not self.labelled.any():
+        """Whether the predicted class is the label (N,), valid where `labeled`; None if no image is."""
+        if not self.labeled.any():
             return None
         pairs = zip(self.columns["label_class"], self.columns["predicted"], strict=True)
         return np.array([label is not None and label == predicted for label, predicted in pairs], bool)

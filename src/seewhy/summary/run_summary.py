@@ -14,7 +14,7 @@ from seewhy.summary.findings import Finding, find_groups, find_shortcuts
 from seewhy.summary.map_table import MapTable, load_map_table
 from seewhy.summary.outliers import Outliers, find_outliers
 
-RELATIONS = {"top1": "predicted as", "label": "labelled"}  # how an image belongs to a class, by target
+RELATIONS = {"top1": "predicted as", "label": "labeled"}  # how an image belongs to a class, by target
 TARGET_NAMES = {"top1": "the predicted class", "label": "the class of the label"}
 
 
@@ -46,8 +46,8 @@ class RunSummary:
         table, run = self.table, self.run
         facts = [("images", f"{len(table):,}"), ("classes", f"{len(self.classes):,}")]
         if table.correct is not None:
-            count = table.labelled.sum()
-            facts.append(("correct", f"{table.correct[table.labelled].mean():.1%} of {count:,} labelled images"))
+            count = table.labeled.sum()
+            facts.append(("correct", f"{table.correct[table.labeled].mean():.1%} of {count:,} labeled images"))
         if table.failed:
             facts.append(("failed", f"{len(table.failed):,}"))
         facts += [

@@ -95,7 +95,7 @@ def class_table(summary: RunSummary, thumbnails: Thumbnails) -> Entry:
     names = (*CLUSTER_STATISTICS, *(["inside"] if summary.has_regions else []))
     columns = [
         column("Mean map", is_sortable=False), column("Class"), column("Images", "count"),
-        *([column("Correct", "percent", description="of the labelled images")] if has_labels else []),
+        *([column("Correct", "percent", description="of the labeled images")] if has_labels else []),
         column("Probability", "percent", description="mean probability of the class"),
         *(column(name.capitalize(), "ratio", description=STATISTIC_TEXTS[name].description) for name in names),
         column("Most evidence at the border", is_sortable=False),

@@ -265,4 +265,4 @@ async function start() {
 
 window.addEventListener("hashchange", () => location.reload());  // the token has changed
 
-window.app = { ready: start().catch((error) => showProblem(`The server does not respond (${error.message}).`)) };
+window.app = { getReport, ready: start().catch((error) => showProblem(`The server does not respond (${error.message}).`)) };

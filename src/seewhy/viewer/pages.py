@@ -19,8 +19,8 @@ class ReportData(TypedDict):
     """The choices of a report page. The texts are displayed as text, never as markup.
 
     `methods` are {key, linear}, `targets` {key, name, score, probability}, `layers` {name, kind, grid, channels, note,
-    suggested}, `top` {name, probability}; `view` is {photo, inputs, box}; `flags` maps names to descriptions; `style` is
-    {colors, opacity, fade}; `more_targets` tells how to explain more classes; `is_cropped` is True if part of the photo is
+    suggested}, `top` {name, probability}; `view` is {photo_size, input_size, box}; `flags` maps names to descriptions; `style`
+    is {colors, opacity, fade}; `more_targets` tells how to explain more classes; `is_cropped` is True if part of the photo is
     outside the model's input and therefore dimmed.
     """
 
@@ -99,9 +99,9 @@ def build_summary(data: Entry, *, title: str, model: str) -> str:
     """Build the page of a bulk run, or of two runs side by side, as ASCII HTML.
 
     `data` holds: `facts` [[name, text]]; `findings` [{text, hint, images, more, mean}]; `no_findings`, the text if there are
-    none; `images` [{id, thumbnail, lines}], which all other entries reference by index; `statistics` [{name, title,
-    description, counts, median, uniform, high, low, high_title, low_title}], with `counts2` and `median2` for two runs;
-    `tables` [{id, title, description, columns, rows}], whose cells are texts, numbers, {mean} or {images}; and `notes`.
+    none ("" hides the section); `images` [{id, thumbnail, lines}], which all other entries reference by index; `statistics`
+    [{name, title, description, counts, median, uniform, high, low, high_title, low_title}], with `counts2` and `median2` for
+    two runs; `tables` [{id, title, description, columns, rows}], whose cells are texts, numbers, {mean} or {images}; `notes`.
     """
     parts = {"title": escape(title), "model": escape(model), "data": to_json(data)}
     return assemble("summary.html", ["summary.js"], parts, ["page.css", "summary.css"])
