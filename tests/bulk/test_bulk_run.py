@@ -26,6 +26,7 @@ from seewhy.bulk.plan import BulkSettings
 from seewhy.bulk.worker import Resources
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.images.view import View
+from seewhy.methods import GradCAM
 
 CAT, CUP = "Egyptian cat", "espresso"
 # In the order of the run. Two names are the same to a file system that takes neither "?" nor capitals for another.
@@ -236,6 +237,7 @@ def test_select_gives_the_rows_that_are_meant(run: BulkRun) -> None:
     assert [row["id"] for row in good] == GOOD
     assert {row["method"] for row in good} == {"gradcam"} and {row["target"] for row in good} == {"top2"}
     assert run.select("gradcam", "top2", run.layers[0])[2] == run.layers[0]
+    assert run.select("Grad-CAM", "TOP2") == run.select(GradCAM(), "top2") == run.select("gradcam", "top2")
 
 
 @pytest.mark.parametrize(
@@ -264,9 +266,9 @@ def test_what_is_not_in_the_run(choice: dict[str, str], close: list[str], words:
 
 
 def test_what_is_left_open(run: BulkRun) -> None:
-    with pytest.raises(ChoiceError, match="2 methods, so say which: method='gradcam' or layercam"):
+    with pytest.raises(ChoiceError, match="2 methods: choose one, method='gradcam' or layercam"):
         run.maps()
-    with pytest.raises(ChoiceError, match="3 targets, so say which") as caught:
+    with pytest.raises(ChoiceError, match="3 targets: choose one") as caught:
         run.select("gradcam")
     assert caught.value.choices == list(ASKED)
 

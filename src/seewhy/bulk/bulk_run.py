@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.map_codec import decode_bytes
 from seewhy.bulk.plan import JOB, read_job
-from seewhy.errors import UnknownName, UsageError
-from seewhy.explanation.selection import choose
+from seewhy.errors import UsageError
+from seewhy.explanation.selection import MethodChoice, choose, match_layers, match_method, match_text, only
 from seewhy.images.view import View
 
 if TYPE_CHECKING:
@@ -161,33 +161,32 @@ class BulkRun:
         return tuple(dict.fromkeys(name for content in self.contents.values() for name in content.layers))
 
     def select(
-        self, method: str | None = None, target: str | None = None, layer: str | None = None
+        self, method: MethodChoice = None, target: str | int | None = None, layer: str | None = None
     ) -> tuple[str, str, str]:
         """Return the method, the target and the layer that the arguments select.
 
         Args:
-            method: A method of the run. May be None if the run has one method.
+            method: A method of the run, in any spelling. May be None if the run has one method.
             target: A value of the `target` column, such as "top1" or "label". May be None if the run has one target.
-            layer: A layer of the run. Default: the last one.
+            layer: A layer of the run; a module's name without "#2" is enough if it has one map. Default: the last one.
 
         Raises:
-            ChoiceError: An argument is None and there are several methods or targets.
+            ChoiceError: Several methods, targets or layers match.
             UnknownName: The run does not contain that name.
             UsageError: No image of the run was explained.
         """
         if not self.contents:
             raise UsageError(f"{self.folder}: this run contains no explained images.")
-        method = choose("method", method, list(self.contents), "run")
-        target = choose("target", target, list(self.contents[method].targets), "run")
+        method = match_method(list(self.contents), method, "run")
+        target = match_text("target", list(self.contents[method].targets), target, "run")
         layers = list(self.contents[method].layers)
-        if layer is not None and layer not in layers:
-            raise UnknownName("layer", layer, layers, hint=f"This run has {', '.join(layers)}.")
-        return method, target, layer or layers[-1]
+        matches = layers[-1:] if layer is None else match_layers(layers, layer)
+        return method, target, only("layer", matches, str(layer)) if matches else choose("layer", layer, layers, "run")
 
     def rows(
         self,
-        method: str | None = None,
-        target: str | None = None,
+        method: MethodChoice = None,
+        target: str | int | None = None,
         layer: str | None = None,
         columns: Sequence[str] | None = None,
     ) -> Iterator[Row]:
@@ -214,7 +213,7 @@ class BulkRun:
                     yield {name: value[index] if name in LAYER_COLUMNS else value for name, value in row.items()}
 
     def maps(
-        self, method: str | None = None, target: str | None = None, layer: str | None = None
+        self, method: MethodChoice = None, target: str | int | None = None, layer: str | None = None
     ) -> tuple[list[str], NDArray[np.float32]]:
         """Return the ids of the images and their signed maps at one layer.
 
@@ -238,7 +237,7 @@ class BulkRun:
         return ids, np.stack(maps)
 
     def to_pandas(
-        self, method: str | None = None, target: str | None = None, layer: str | None = None
+        self, method: MethodChoice = None, target: str | int | None = None, layer: str | None = None
     ) -> pandas.DataFrame:
         """Return a DataFrame with a row per image and the statistics of one layer as columns, without maps.
 

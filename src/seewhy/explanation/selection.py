@@ -56,6 +56,14 @@ def only(kind: str, choices: Sequence[str], text: str = "") -> str:
     raise ChoiceError(f"{subject}: choose one, {kind}={choices[0]!r} or {', '.join(choices[1:])}.", choices)
 
 
+def match_text(kind: str, names: Sequence[str], text: str | int | None, of: str) -> str:
+    """Return the one of `names` that equals `text`, or else does so in any letter case."""
+    if text is None or text in names:
+        return choose(kind, None if text is None else str(text), names, of)
+    folded = [name for name in names if name.casefold() == str(text).strip().casefold()]
+    return folded[0] if folded else choose(kind, str(text), names, of)
+
+
 # Methods
 
 
