@@ -1,4 +1,4 @@
-"""The twin answers as the model does, and nothing done to it reaches the model."""
+"""A twin returns what its model returns, and nothing done to the twin changes the model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from seewhy.errors import ModelError
 from seewhy.tracing.twin import make_twin, named_modules
 from support.layers import Transpose, is_same, small_network, snapshot_model
 
-PICTURE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 class Reused(nn.Module):
-    """Modules kept in plain lists, dicts, tuples, partials and a back reference besides their own place."""
+    """Modules that are also referenced from lists, dicts, tuples, partials and bound methods."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Slotted(nn.Conv2d):
 
 
 class Adapter(nn.Module):
-    """A LoRA-like wrapper around a frozen layer."""
+    """A wrapper around a frozen layer, as in LoRA."""
 
     def __init__(self, base: nn.Conv2d) -> None:
         super().__init__()
@@ -70,10 +70,10 @@ class Adapter(nn.Module):
         return self.base(x) + self.up(self.down(x))
 
 
-class Own(nn.Sequential):
-    """A class with a `__new__` of its own that takes arguments."""
+class CustomNew(nn.Sequential):
+    """A class whose `__new__` requires arguments."""
 
-    def __new__(cls, *modules: nn.Module) -> Own:
+    def __new__(cls, *modules: nn.Module) -> CustomNew:
         assert modules
         return super().__new__(cls)
 
@@ -108,7 +108,7 @@ def parametrized(register: Callable[[nn.Module], Any]) -> nn.Module:
 
 
 def patched() -> nn.Module:
-    """`forward` replaced by a partial over the module, as accelerate does."""
+    """`forward` is replaced by a partial with the module as an argument, as in accelerate."""
     model = small_network()
     old = model[0].forward
     model[0].forward = functools.update_wrapper(functools.partial(lambda module, x: module._old(x) * 2, model[0]), old)
@@ -141,7 +141,7 @@ def compiled_in_place() -> nn.Module:
     return model
 
 
-def made_in_inference_mode() -> nn.Module:
+def created_in_inference_mode() -> nn.Module:
     with torch.inference_mode():
         return small_network()
 
@@ -150,7 +150,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "plain": small_network,
     "reused": Reused,
     "slots": slotted,
-    "own __new__": lambda: Own(*small_network()),
+    "custom __new__": lambda: CustomNew(*small_network()),
     "adapter": adapted,
     "tied": Tied,
     "weight norm": lambda: parametrized(parametrizations.weight_norm),
@@ -163,28 +163,28 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "compiled child": compiled_inside,
     "compiled in place": compiled_in_place,
     "graph module": lambda: torch.fx.symbolic_trace(small_network()),
-    "inference mode": made_in_inference_mode,
+    "inference mode": created_in_inference_mode,
     "deep copy": lambda: copy.deepcopy(small_network()),
     "frozen": lambda: small_network().requires_grad_(False),
 }
 
 
 @pytest.mark.parametrize("build", CASES.values(), ids=CASES)
-def test_a_twin_answers_as_the_model_and_leaves_it_alone(build: Callable[[], nn.Module]) -> None:
+def test_explaining_gives_the_output_of_the_model_and_does_not_change_it(build: Callable[[], nn.Module]) -> None:
     model = build()
     model.eval()
     with torch.no_grad():
-        expected = copy.deepcopy(model)(PICTURE) if isinstance(model, Reused) else model(PICTURE)
+        expected = copy.deepcopy(model)(IMAGE) if isinstance(model, Reused) else model(IMAGE)
     model.train()
     before = snapshot_model(model)
-    e = seewhy.explain(model, PICTURE, layers="every", targets=1)
+    e = seewhy.explain(model, IMAGE, layers="every", targets=1)
     torch.testing.assert_close(e.logits, expected, rtol=1e-6, atol=1e-6)
     assert len(e.layers) >= 2
     assert all(e.map(layer=layer).abs().max() > 0 for layer in e.layers)
     assert is_same(snapshot_model(model), before)
 
 
-def test_names_have_no_trace_of_wrappers() -> None:
+def test_names_do_not_contain_wrappers() -> None:
     expected = [name for name, _ in small_network().named_modules() if name]
     for build in ("plain", "data parallel", "compiled", "compiled child"):
         model = CASES[build]()
@@ -197,22 +197,22 @@ def test_containers_buffers_and_tensors_are_copies() -> None:
     model.register_buffer("steps", torch.zeros(()))
     model.self_reference = [model.plain]
     model.self_reference.append(model.self_reference)  # a cycle
-    other = make_twin(model)
-    other(PICTURE)
-    other.steps += 1
+    twin = make_twin(model)
+    twin(IMAGE)
+    twin.steps += 1
     assert model.counter == 0 and not model.cache and len(model.plain) == 1 and model.steps == 0
-    assert other.plain is other.plain_list and other.self_reference[1] is other.self_reference
-    assert other.plain[0] is other.one and other.table["two"][0] is other.two and other.pair.module is other.head
+    assert twin.plain is twin.plain_list and twin.self_reference[1] is twin.self_reference
+    assert twin.plain[0] is twin.one and twin.table["two"][0] is twin.two and twin.pair.module is twin.head
 
 
 def test_weights_are_shared_and_detached() -> None:
     model = Tied()
-    other = make_twin(model)
-    assert other.one.weight is other.two.weight  # still tied
-    assert other.one.weight.data_ptr() == model.one.weight.data_ptr()
-    assert not any(p.requires_grad for p in other.parameters())
+    twin = make_twin(model)
+    assert twin.one.weight is twin.two.weight  # still tied
+    assert twin.one.weight.data_ptr() == model.one.weight.data_ptr()
+    assert not any(p.requires_grad for p in twin.parameters())
     assert all(p.requires_grad for p in model.parameters())
-    assert not other.training and model.training
+    assert not twin.training and model.training
 
 
 def test_a_weak_reference_still_points_to_the_original() -> None:
@@ -221,28 +221,28 @@ def test_a_weak_reference_still_points_to_the_original() -> None:
     assert make_twin(model).parent() is model
 
 
-def test_a_model_can_be_copied_and_pickled_afterwards() -> None:
+def test_an_explained_model_can_be_copied_and_pickled() -> None:
     model = small_network()
-    seewhy.explain(model, PICTURE, layers="every")
-    again = pickle.loads(pickle.dumps(copy.deepcopy(model)))
-    assert torch.equal(again.eval()(PICTURE), model.eval()(PICTURE))
+    seewhy.explain(model, IMAGE, layers="every")
+    restored = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    assert torch.equal(restored.eval()(IMAGE), model.eval()(IMAGE))
 
 
-def test_backward_hooks_do_not_hear_our_backward() -> None:
-    heard: list[int] = []
+def test_backward_hooks_of_the_model_do_not_run() -> None:
+    calls: list[int] = []
     model = small_network()
-    model[3].register_full_backward_hook(lambda *_: heard.append(1))
-    seewhy.explain(model, PICTURE, layers="every")
-    assert not heard
+    model[3].register_full_backward_hook(lambda *_: calls.append(1))
+    seewhy.explain(model, IMAGE, layers="every")
+    assert not calls
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_checkpointed_blocks(reentrant: bool) -> None:
+def test_checkpointed_blocks_have_the_maps_of_plain_ones(reentrant: bool) -> None:
     class Checkpointed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.body, self.head = small_network()[:5], small_network()[5:]
-            self.grad_checkpointing = reentrant  # a flag that the twin switches off
+            self.grad_checkpointing = reentrant  # the twin turns this flag off
 
         def forward(self, x: Tensor) -> Tensor:
             if self.grad_checkpointing:
@@ -250,22 +250,22 @@ def test_checkpointed_blocks(reentrant: bool) -> None:
             return self.head(self.body(x) if reentrant else checkpoint(self.body, x, use_reentrant=False))
 
     model = Checkpointed().eval()
-    e = seewhy.explain(model, PICTURE, layers="every", targets=1)
+    e = seewhy.explain(model, IMAGE, layers="every", targets=1)
     model.grad_checkpointing = False
     plain = nn.Sequential(model.body, model.head)
-    expected = seewhy.explain(plain, PICTURE, layers="every", targets=1)
+    expected = seewhy.explain(plain, IMAGE, layers="every", targets=1)
     assert e.layers == ("body.0", "body.3")
     for layer in e.layers:
         torch.testing.assert_close(e.map(layer=layer), expected.map(layer=layer.replace("body", "0")))
 
 
-def test_encoder_layers_run_their_modules() -> None:
-    """The fused fast path of nn.TransformerEncoderLayer would call none of the modules inside."""
+def test_encoder_layers_call_their_modules() -> None:
+    """The fused path of nn.TransformerEncoderLayer would call none of the modules inside."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 4, 4), nn.Flatten(2), Transpose(), nn.TransformerEncoder(layer, 2), Mean(8, 5)
     )
-    e = seewhy.explain(model.eval(), PICTURE, layers="3.layers.1.norm1", targets=1)
+    e = seewhy.explain(model.eval(), IMAGE, layers="3.layers.1.norm1", targets=1)
     assert e.map().shape == (2, 4, 4) and e.map().abs().max() > 0
 
 
@@ -275,7 +275,7 @@ class Mean(nn.Linear):
 
 
 @pytest.mark.parametrize(
-    ("build", "words"),
+    ("build", "message"),
     [
         (lambda: torch.jit.ScriptModule(), "TorchScript"),
         (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "lazy"),
@@ -285,20 +285,20 @@ class Mean(nn.Linear):
 @pytest.mark.filterwarnings(
     "ignore:Lazy modules:UserWarning", "ignore::DeprecationWarning", "ignore:.*quantized:UserWarning"
 )
-def test_what_cannot_be_watched_is_refused_by_name(build: Callable[[], nn.Module], words: str) -> None:
-    with pytest.raises(ModelError, match=words):
+def test_a_model_without_hook_support_is_an_error(build: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         make_twin(build())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2", "squeezenet1_1", "swin_t", "vit_b_32"])
-def test_torchvision_families(name: str) -> None:
+def test_twins_of_torchvision_families_return_the_same_output(name: str) -> None:
     model = torchvision.models.get_model(name).eval()
     with torch.no_grad():
         assert torch.equal(make_twin(model)(torch.ones(1, 3, 224, 224)), model(torch.ones(1, 3, 224, 224)))
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mixer_s32_224", "regnetx_002", "tf_efficientnet_lite0"])
-def test_timm_families(name: str) -> None:
+def test_twins_of_timm_families_return_the_same_output(name: str) -> None:
     model = timm.create_model(name).eval()
     with torch.no_grad():
         assert torch.equal(make_twin(model)(torch.ones(1, 3, 224, 224)), model(torch.ones(1, 3, 224, 224)))
