@@ -37,7 +37,8 @@ from seewhy.methods.base import Method, NetworkMethod, Weighted
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.model import ModelSignals
 from seewhy.signals.scoring import Scoring, of_classes
-from seewhy.targets import ResolvedTarget, logits
+from seewhy.targets import ResolvedTarget
+from seewhy.targets.class_scores import logits
 from seewhy.tensors import broadcast_over_grid, normalize, rectify, resize, weighted_sum
 
 PHOTO = Path(__file__).resolve().parents[2] / "shared/data/pictures/bus.jpg"

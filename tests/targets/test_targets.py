@@ -19,11 +19,11 @@ from seewhy.targets import (
     FunctionScore,
     TopScore,
     as_targets,
-    class_index,
-    is_equal,
-    logits,
-    parse_rank,
 )
+from seewhy.targets.base import is_equal
+from seewhy.targets.class_scores import logits
+from seewhy.targets.names import class_index
+from seewhy.targets.parsing import parse_rank
 
 LABELS = ("tench, Tinca tinca", "crane", "great white shark, white shark", "crane", "Egyptian cat")
 OUTPUT = torch.tensor([[0.0, 1.0, 5.0, 3.0, 2.0], [9.0, 1.0, 5.0, 3.0, 2.0]])

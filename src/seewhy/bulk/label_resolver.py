@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seewhy.errors import UsageError
-from seewhy.targets import as_number, find_class
+from seewhy.targets.names import as_number, find_class
 
 
 class LabelResolver:

@@ -17,7 +17,7 @@ from seewhy.bulk.statistics import NAMES, fraction_inside, statistics
 from seewhy.explanation.components import TargetResult
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
-from seewhy.targets import class_name
+from seewhy.targets.names import class_name
 
 STATISTICS = (*NAMES, "inside")  # one number per layer
 

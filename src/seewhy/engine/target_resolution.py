@@ -14,7 +14,8 @@ from seewhy.explanation.components import TargetResult
 from seewhy.methods.base import AnyMethod, weights_channels
 from seewhy.methods.gradient import GradCAM, HiResCAM
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.targets import ResolvedTarget, Target, TargetContext, logits, probabilities
+from seewhy.targets import ResolvedTarget, Target, TargetContext
+from seewhy.targets.class_scores import logits, probabilities
 from seewhy.tracing.trace import Trace
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from seewhy import storage
 from seewhy.images.view import View
-from seewhy.targets import Target, class_name
+from seewhy.targets import Target
+from seewhy.targets.names import class_name
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from seewhy.images.view import View
 from seewhy.rendering.backgrounds import Background, PhotoBackground, SignalBackground, VolumeBackground
 from seewhy.rendering.heatmaps import Heatmap, shared_maximum
 from seewhy.rendering.overlays import Bytes, check_scale, input_pixels
-from seewhy.targets import class_name, probabilities
+from seewhy.targets.class_scores import probabilities
+from seewhy.targets.names import class_name
 
 MapKey = tuple[str, str, str]  # method, target, layer
 

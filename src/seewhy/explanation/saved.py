@@ -21,7 +21,7 @@ from seewhy.explanation.flags import find_flags
 from seewhy.explanation.target_matching import describe_spellings
 from seewhy.images.view import View
 from seewhy.rendering.overlays import LONGEST, shrink
-from seewhy.targets import Labels
+from seewhy.targets.names import Labels
 
 RECORDED_CLASSES = 5  # in the record's "top"
 

@@ -17,15 +17,9 @@ from seewhy.explanation.data import ExplanationData, MapKey
 from seewhy.explanation.target_matching import is_contrast_of, is_requested
 from seewhy.methods.base import AnyMethod
 from seewhy.methods.parsing import as_methods
-from seewhy.targets import (
-    ClassScore,
-    Target,
-    TopScore,
-    as_integer,
-    as_targets,
-    class_index,
-    parse_rank,
-)
+from seewhy.targets import ClassScore, Target, TopScore, as_targets
+from seewhy.targets.names import as_integer, class_index
+from seewhy.targets.parsing import parse_rank
 
 MethodChoice = str | AnyMethod | None  # None: the only one
 TargetChoice = str | int | np.integer[Any] | Tensor | Target | Callable[[Any], Tensor] | None

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from seewhy.errors import UsageError
-from seewhy.targets import Combined, Contrast, Labels, Target, class_index, class_name, is_equal
+from seewhy.targets import Combined, Contrast, Target
+from seewhy.targets.base import is_equal
+from seewhy.targets.names import Labels, class_index, class_name
 
 Convert = Callable[[int | str], int | str]
 

@@ -16,7 +16,7 @@ from seewhy.errors import MethodError
 from seewhy.methods.base import Method, MethodCard, Weighted
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import Probability, TargetScore
-from seewhy.targets import probabilities
+from seewhy.targets.class_scores import probabilities
 from seewhy.tensors import weighted_sum
 
 

@@ -12,7 +12,7 @@ from seewhy.errors import UnknownName, UsageError
 from seewhy.images.samples import SAMPLES
 from seewhy.methods.catalog import find_method
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.targets import as_number, find_class
+from seewhy.targets.names import as_number, find_class
 
 LAYERS = ("every", "blocks", "stages", "suggested")
 MAX_CLASSES, MAX_METHODS, MAX_NAME_LENGTH = 10, 8, 120

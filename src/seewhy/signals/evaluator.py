@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from seewhy.errors import INPUT_ERRORS, MethodError, one_line
 from seewhy.nested import map_tensors, tensors_in
 from seewhy.signals.scoring import Scoring, TargetScore
-from seewhy.targets import ResolvedTarget, logits
+from seewhy.targets import ResolvedTarget
+from seewhy.targets.class_scores import logits
 from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.tracing.grid import Grid, GridHint, format_grid
 from seewhy.tracing.layer_groups import find_blocks
@@ -216,7 +217,9 @@ class Evaluator:
     def attention_trace(self) -> Trace:
         """Return a forward pass with every attention computed step by step, and the outputs of the repeated blocks."""
         if self._attention is None:
-            request = RecordingRequest(find_blocks({"": self.module, **dict(named_modules(self.module))}), attention=True)
+            request = RecordingRequest(
+                find_blocks({"": self.module, **dict(named_modules(self.module))}), attention=True
+            )
             with record_forward(self.module, self.inputs, request, from_input=True, grid=self.grid) as trace:
                 self._attention = trace
         return self._attention

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.targets import ResolvedTarget, log_probabilities, logits, probabilities
+from seewhy.targets import ResolvedTarget
+from seewhy.targets.class_scores import log_probabilities, logits, probabilities
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from seewhy.errors import UsageError
 from seewhy.summary.aggregates import sort_rows
 from seewhy.summary.map_table import Maps, MapTable, MethodTarget, describe_pairs, list_available, load_map_table
 from seewhy.summary.normalization import normalize_to_sum
-from seewhy.targets import class_name
+from seewhy.targets.names import class_name
 
 Indices = NDArray[np.intp]
 VIEW_TOLERANCE = 0.01  # pixels of the photo
