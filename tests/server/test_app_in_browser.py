@@ -34,14 +34,11 @@ class App(BrowserPage):
         self.page.evaluate("window.app.ready")
 
     def wait_for(self, expression: str) -> None:
-        """Wait until a JavaScript expression is true. Polls, because the page's policy forbids `wait_for_function` to eval."""
-        for _ in range(300):
-            if self.page.evaluate(expression):
-                return
-            self.page.wait_for_timeout(50)
-        raise AssertionError(
-            f"{expression} is still false; status {self.page.inner_text('#status')!r}, problem {self.problem!r}"
-        )
+        try:
+            super().wait_for(expression)
+        except AssertionError as error:
+            status = self.page.inner_text("#status")
+            raise AssertionError(f"{error}; status {status!r}, problem {self.problem!r}") from None
 
     def upload(self, image: Any = IMAGE) -> Any:
         """Choose an image and return the frame of its report."""

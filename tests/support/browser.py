@@ -68,6 +68,14 @@ class BrowserPage:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(address)
 
+    def wait_for(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true. Polls, because the page's policy forbids `wait_for_function` to eval."""
+        for _ in range(300):
+            if self.page.evaluate(expression):
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"{expression} is still false")
+
     @property
     def width(self) -> int:
         """The width of the content; larger than the window if the page scrolls sideways."""
