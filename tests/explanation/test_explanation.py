@@ -1,4 +1,4 @@
-"""What one asks of an explanation: choices, geometry, pictures, saving and slicing."""
+"""`Explanation`: selecting, geometry, figures, saving, and indexing a batch."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.result import Explanation
 from seewhy.images.regions import largest_box
 from seewhy.images.view import View
-from seewhy.rendering import overlays as render
+from seewhy.rendering import overlays
 from seewhy.tensors import divide_by_max, positive_evidence, resize
 from support.networks import Conv1dNet, InplaceNet, tiny_network
 
 CROP = View(photo_size=(60, 100), input_size=(32, 32), box=(20.0, 0.0, 80.0, 60.0))
 
 
-def made(low: list[list[float]], view: View = CROP) -> Explanation:
-    """An explanation of one picture with one known map."""
+def make_explanation(low: list[list[float]], view: View = CROP) -> Explanation:
+    """Return an explanation of one image with one known map."""
     photo = np.full((*view.photo_size, 3), 128, np.uint8)
     return Explanation(
         maps={("gradcam", "1", "layer"): torch.tensor([low])},
@@ -44,10 +44,10 @@ def made(low: list[list[float]], view: View = CROP) -> Explanation:
     )
 
 
-# Choices
+# Selecting
 
 
-def test_one_map_needs_no_choice_and_several_do() -> None:
+def test_several_maps_need_a_choice() -> None:
     net, inputs = tiny_network(InplaceNet)
     e = seewhy.explain(net, inputs, methods=["gradcam", "layercam"], layers="every", targets=[1, 2])
     assert e.methods == ("gradcam", "layercam") and e.targets == ("1", "2") and len(e) == 2
@@ -64,19 +64,19 @@ def test_one_map_needs_no_choice_and_several_do() -> None:
 
 
 def test_targets_by_key_name_index_and_synonym() -> None:
-    e = made([[1.0, 2.0], [3.0, 4.0]])
+    e = make_explanation([[1.0, 2.0], [3.0, 4.0]])
     assert e.key(target="cat") == e.key(target=1) == e.key(target="1") == ("gradcam", "1", "layer")
     with pytest.raises(UnknownName, match=r"no target 'fowl'\. This explanation has 1"):
         e.key(target="fowl")
 
 
 def test_top() -> None:
-    top = made([[1.0]]).top(2)
+    top = make_explanation([[1.0]]).top(2)
     assert [(index, name) for index, name, _ in top] == [(1, "cat"), (2, "bird")]
     assert top[0][2] == pytest.approx(float(torch.tensor([0.0, 2.0, 1.0]).softmax(0)[1]))
 
 
-def test_slices_of_a_batch() -> None:
+def test_indexing_a_batch() -> None:
     net, inputs = tiny_network(InplaceNet)
     e = seewhy.explain(net, inputs, layers="every", targets="top2")
     assert [len(item) for item in e] == [1, 1] and e[-1].single
@@ -89,13 +89,13 @@ def test_slices_of_a_batch() -> None:
         e[2]
 
 
-def test_a_class_that_is_asked_twice_is_answered_once() -> None:
+def test_duplicate_targets_have_one_result() -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    torch.nn.init.dirac_(net[0].weight)  # a class for each colour
+    torch.nn.init.dirac_(net[0].weight)  # one class per color
     inputs = torch.zeros(2, 3, 8, 8)
     inputs[0, 0], inputs[1, 2] = 9.0, 9.0
     assert seewhy.explain(net, inputs[:1], layers="0", targets=["top1", 0]).targets == ("0",)
-    # In a batch the rank stays apart from the classes, and meets one in the picture where they agree.
+    # In a batch the rank is a target of its own; for a single image it is merged with the class that has this rank.
     e = seewhy.explain(net, inputs, layers="0", targets=["top1", 0, 1])
     assert e.targets == ("top1", "0", "1")
     assert e[0].targets == ("0", "1") and e[1].targets == ("2", "0", "1")
@@ -104,28 +104,28 @@ def test_a_class_that_is_asked_twice_is_answered_once() -> None:
 # Arithmetic
 
 
-def test_heat_is_rectified_resized_and_divided_by_its_maximum() -> None:
-    heat = made([[-3.0, 2.0], [4.0, 0.0]]).heatmap()
-    assert heat.shape == (32, 32) and heat.max() == 1 and heat.min() == 0
-    assert heat[0, -1] == pytest.approx(0.5) and heat[0, 0] == 0 and heat[-1, 0] == 1
+def test_heatmaps_are_rectified_resized_and_divided_by_their_maximum() -> None:
+    heatmap = make_explanation([[-3.0, 2.0], [4.0, 0.0]]).heatmap()
+    assert heatmap.shape == (32, 32) and heatmap.max() == 1 and heatmap.min() == 0
+    assert heatmap[0, -1] == pytest.approx(0.5) and heatmap[0, 0] == 0 and heatmap[-1, 0] == 1
 
 
-def test_uniform_evidence_stays_visible_and_none_stays_blank() -> None:
-    assert (made([[2.0, 2.0]]).heatmap() == 1).all()
-    blank = made([[-2.0, -1.0]])
+def test_uniform_evidence_is_one_and_no_evidence_is_zero() -> None:
+    assert (make_explanation([[2.0, 2.0]]).heatmap() == 1).all()
+    blank = make_explanation([[-2.0, -1.0]])
     assert (blank.heatmap() == 0).all() and blank.flags() == ("no_evidence",) and blank.positive_evidence() == 0
     assert not blank.mask().any() and blank.box() is None
-    assert made([[2.0, 2.0]]).flags() == ("constant",)
+    assert make_explanation([[2.0, 2.0]]).flags() == ("constant",)
     assert set(FLAGS) >= {"constant", "no_evidence"}
 
 
-def test_flags_name_every_oddity() -> None:
+def test_flags() -> None:
     maps = torch.tensor([[[1.0, float("nan")]], [[0.0, 0.0]], [[1.0, 2.0]]])
     assert find_flags(maps, torch.tensor([True, False, True])) == [("non_finite",), ("no_gradient",), ()]
     assert find_flags(torch.ones(1, 1, 1), None) == [("no_grid",)]
 
 
-def test_pure_functions() -> None:
+def test_tensor_functions() -> None:
     assert torch.equal(divide_by_max(torch.tensor([[2.0, 4.0], [-1.0, 0.0]])), torch.tensor([[0.5, 1.0], [0.0, 0.0]]))
     assert positive_evidence(torch.tensor([[3.0, -1.0]])).item() == 0.75
     assert resize(torch.rand(2, 5), (9,)).shape == (2, 9) and resize(torch.rand(2, 3, 4, 5), (6, 6, 6)).shape == (
@@ -139,58 +139,58 @@ def test_pure_functions() -> None:
 # Geometry
 
 
-def test_the_photo_gets_the_same_function_as_the_input() -> None:
-    """On a photo that is the input, placing a map is resizing it."""
+def test_a_heatmap_on_the_photo_equals_the_heatmap_at_the_input() -> None:
+    """If the photo is the input, mapping to the photo is resizing."""
     view = View((32, 32), (32, 32), (0.0, 0.0, 32.0, 32.0))
-    e = made(torch.rand(5, 7).tolist(), view)
+    e = make_explanation(torch.rand(5, 7).tolist(), view)
     np.testing.assert_allclose(e.on_photo(), e.heatmap().numpy(), atol=1e-6)
 
 
-def test_what_lies_outside_the_crop_is_zero() -> None:
-    e = made([[1.0, 1.0], [1.0, 1.0]])
-    heat = e.on_photo()
-    assert heat.shape == (60, 100)
-    assert (heat[:, 20:80] == 1).all() and not heat[:, :20].any() and not heat[:, 80:].any()
+def test_the_heatmap_is_zero_outside_the_crop() -> None:
+    e = make_explanation([[1.0, 1.0], [1.0, 1.0]])
+    heatmap = e.on_photo()
+    assert heatmap.shape == (60, 100)
+    assert (heatmap[:, 20:80] == 1).all() and not heatmap[:, :20].any() and not heatmap[:, 80:].any()
     assert e.box() == CROP.visible_box == (20, 0, 80, 60)
 
 
-def test_padding_is_cut_off() -> None:
+def test_padding_is_not_part_of_the_heatmap_on_the_photo() -> None:
     view = View((60, 100), (32, 32), (0.0, -20.0, 100.0, 80.0))
-    heat = made([[0.0, 0.0], [0.0, 1.0]], view).on_photo()
-    assert heat.shape == (60, 100) and heat[-1, -1] > 0.9 and heat[0, 0] == 0
+    heatmap = make_explanation([[0.0, 0.0], [0.0, 1.0]], view).on_photo()
+    assert heatmap.shape == (60, 100) and heatmap[-1, -1] > 0.9 and heatmap[0, 0] == 0
 
 
 def test_mask_and_box_follow_the_threshold() -> None:
-    e = made([[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0], [0.9, 0.0, 0.0, 0.0]])
+    e = make_explanation([[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0], [0.9, 0.0, 0.0, 0.0]])
     assert e.mask(0.9).sum() < e.mask(0.3).sum()
     left, top, right, bottom = e.box(0.6)
-    assert 25 < left < 50 < right < 65 and 10 < top < bottom < 35  # the part around the peak, not the far corner
+    assert 25 < left < 50 < right < 65 and 10 < top < bottom < 35  # the region around the peak, not the far corner
     for wrong in (0, -1, 1.5):
         with pytest.raises(UsageError, match="threshold"):
             e.mask(wrong)
 
 
-def test_the_largest_part_by_a_slow_search() -> None:
+def test_the_largest_region_equals_a_flood_fill() -> None:
     generator = np.random.default_rng(0)
     for _ in range(60):
         mask = generator.random((9, 11)) < generator.choice([0.2, 0.4, 0.6])
-        assert largest_box(mask) == slow_box(mask)
+        assert largest_box(mask) == flood_fill_box(mask)
 
 
-def slow_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+def flood_fill_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     best: list[tuple[int, int]] = []
     left = {tuple(cell) for cell in np.argwhere(mask).tolist()}
     for start in sorted(left):
         if start not in left:
             continue
-        part, waiting = [], [start]
+        part, stack = [], [start]
         left.discard(start)
-        while waiting:
-            y, x = waiting.pop()
+        while stack:
+            y, x = stack.pop()
             part.append((y, x))
             near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
             left -= near
-            waiting += near
+            stack += near
         best = part if len(part) > len(best) else best
     if not best:
         return None
@@ -198,41 +198,41 @@ def slow_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     return min(xs), min(ys), max(xs) + 1, max(ys) + 1
 
 
-# Pictures
+# Figures
 
 
-def test_overlays_dim_what_was_not_seen_and_colour_what_speaks() -> None:
-    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(style=OverlayStyle(colors="viridis")))
-    assert picture.shape == (60, 100, 3)
-    assert picture[30, 5].max() < 60 and (picture[55, 75] == 128).all()  # dimmed outside; untouched without evidence
-    assert picture[5, 25, 0] > 180 and picture[5, 25, 2] < 90  # yellow at the peak
+def test_overlays_dim_outside_the_crop_and_color_the_evidence() -> None:
+    image = np.asarray(make_explanation([[1.0, 0.0], [0.0, 0.0]]).overlay(style=OverlayStyle(colors="viridis")))
+    assert image.shape == (60, 100, 3)
+    assert image[30, 5].max() < 60 and (image[55, 75] == 128).all()  # dimmed outside; untouched without evidence
+    assert image[5, 25, 0] > 180 and image[5, 25, 2] < 90  # yellow at the peak
 
 
-def test_blend_colours_everything_but_only_what_was_seen() -> None:
-    picture = np.asarray(made([[1.0, 0.0], [0.0, 0.0]]).overlay(style=OverlayStyle("blend", "jet", 0.5)))
-    assert picture[55, 75, 2] > picture[55, 75, 0] and picture[30, 5].max() < 60
+def test_blend_colors_everything_inside_the_crop() -> None:
+    image = np.asarray(make_explanation([[1.0, 0.0], [0.0, 0.0]]).overlay(style=OverlayStyle("blend", "jet", 0.5)))
+    assert image[55, 75, 2] > image[55, 75, 0] and image[30, 5].max() < 60
 
 
-def test_overlays_have_the_size_that_was_asked() -> None:
-    e = made([[1.0, 0.0]])
+def test_overlays_have_the_requested_size() -> None:
+    e = make_explanation([[1.0, 0.0]])
     assert e.overlay(longest=50).size == (50, 30) and e.overlay(longest=None).size == (100, 60)
     assert e.overlay(longest=4000).size == (100, 60)  # never enlarged
 
 
-def test_classic_follows_the_tutorial_to_the_byte() -> None:
+def test_classic_overlays_equal_the_tutorial_byte_by_byte() -> None:
     from seewhy.rendering.colors import table
 
-    e = dataclasses.replace(made([[-1.0, 1.0], [3.0, 5.0]]), inputs=torch.rand(1, 3, 32, 32))
+    e = dataclasses.replace(make_explanation([[-1.0, 1.0], [3.0, 5.0]]), inputs=torch.rand(1, 3, 32, 32))
     low = torch.tensor([[0.0, 1.0], [3.0, 5.0]]) / 5  # rectified; the minimum is 0
-    heat = torch.nn.functional.interpolate(low[None, None], (32, 32), mode="bilinear")[0, 0].numpy()
-    expected = np.rint(0.6 * e.input_pixels() + 0.4 * table("jet")[(heat * 255).astype(np.uint8)])
+    heatmap = torch.nn.functional.interpolate(low[None, None], (32, 32), mode="bilinear")[0, 0].numpy()
+    expected = np.rint(0.6 * e.input_pixels() + 0.4 * table("jet")[(heatmap * 255).astype(np.uint8)])
     assert (np.asarray(e.classic_overlay()) == expected).all()
     flat = dataclasses.replace(e, maps={("gradcam", "1", "layer"): torch.full((1, 2, 2), 3.0)})
-    blue = np.rint(0.6 * e.input_pixels() + 0.4 * table("jet")[0])  # max = min is drawn as zero, as the tutorial does
+    blue = np.rint(0.6 * e.input_pixels() + 0.4 * table("jet")[0])  # max = min is drawn as zero, as in the tutorial
     assert (np.asarray(flat.classic_overlay()) == blue).all()
 
 
-def test_tensors_are_drawn_on_what_the_network_saw() -> None:
+def test_tensors_are_drawn_on_the_input() -> None:
     net, inputs = tiny_network(InplaceNet)
     e = seewhy.explain(net, inputs, layers="first")[0]
     assert e.overlay().size == (12, 12) and e.contact_sheet().width > 12
@@ -242,7 +242,7 @@ def test_tensors_are_drawn_on_what_the_network_saw() -> None:
         seewhy.explain(line, signal, layers="first")[0].on_photo()
 
 
-def test_sheets_hold_every_layer() -> None:
+def test_contact_sheets_contain_every_layer() -> None:
     net, inputs = tiny_network(InplaceNet)
     e = seewhy.explain(net, inputs, layers="every", methods=["gradcam", "layercam"])[0]
     small, large = e.contact_sheet("gradcam", layers=["first"]), e.contact_sheet("gradcam")
@@ -253,7 +253,7 @@ def test_sheets_hold_every_layer() -> None:
 # Files
 
 
-def test_saved_and_loaded_again(tmp_path: Path, embedded: seewhy.LoadedModel) -> None:
+def test_saving_and_loading(tmp_path: Path, embedded: seewhy.LoadedModel) -> None:
     e = seewhy.explain(
         embedded, seewhy.sample("coffee"), methods=["gradcam", "layercam"], layers=["bn2", "-1"], targets="top2"
     )
@@ -277,7 +277,7 @@ def test_saved_and_loaded_again(tmp_path: Path, embedded: seewhy.LoadedModel) ->
 
 
 def test_a_loaded_photo_is_dimmed_once(tmp_path: Path) -> None:
-    e = made([[1.0, 0.0], [0.0, 0.0]])
+    e = make_explanation([[1.0, 0.0], [0.0, 0.0]])
     e.save(tmp_path)
     before, after = (
         np.asarray(e.overlay()).astype(int),
@@ -286,14 +286,14 @@ def test_a_loaded_photo_is_dimmed_once(tmp_path: Path) -> None:
     assert np.abs(before - after).max() <= 6  # JPEG
 
 
-def test_not_finite_numbers_are_valid_json(tmp_path: Path) -> None:
-    e = made([[float("nan"), 1.0]])
+def test_non_finite_numbers_are_null_in_json(tmp_path: Path) -> None:
+    e = make_explanation([[float("nan"), 1.0]])
     e.save(tmp_path)
     (entry,) = json.loads((tmp_path / "explanation.json").read_text())["maps"]
     assert entry["max"] is None and entry["flags"] == ["non_finite"]
 
 
-def test_written_pictures_carry_no_metadata(tmp_path: Path) -> None:
+def test_saved_photos_have_no_metadata(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010F] = "Camera"
     exif[0x8825] = {1: "N"}
@@ -305,9 +305,9 @@ def test_written_pictures_carry_no_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "torn", "keys"])
-def test_a_folder_that_holds_no_explanation(tmp_path: Path, damage: str) -> None:
+def test_folders_without_a_readable_explanation(tmp_path: Path, damage: str) -> None:
     if damage != "missing":
-        made([[1.0, 2.0]]).save(tmp_path)
+        make_explanation([[1.0, 2.0]]).save(tmp_path)
     if damage == "text":
         (tmp_path / "explanation.json").write_text("hello")
     if damage == "torn":
@@ -319,11 +319,11 @@ def test_a_folder_that_holds_no_explanation(tmp_path: Path, damage: str) -> None
 
 
 def test_repr_is_short() -> None:
-    assert repr(made([[1.0]])) == "<Explanation of 1 image: gradcam, target 1, layer layer>"
+    assert repr(make_explanation([[1.0]])) == "<Explanation of 1 image: gradcam, target 1, layer layer>"
 
 
-def test_a_picture_in_opencv_order_is_drawn_in_its_own_colours() -> None:
+def test_bgr_inputs_are_drawn_as_rgb() -> None:
     red = np.zeros((3, 4, 4), np.float32)
     red[2] = 1.0
-    pixels = render.input_pixels(red, {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channels": "BGR"})
+    pixels = overlays.input_pixels(red, {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channels": "BGR"})
     assert pixels[0, 0].tolist() == [255, 0, 0]

@@ -133,12 +133,12 @@ class Explanation(ExplanationMaps):
 
     def _find_layers(self, layers: LayerChoice | Sequence[LayerChoice]) -> list[str]:
         entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         for entry in entries:
             if entry is not None:
                 matches = match_layers(self.layers, entry, self.selected_layers)
-                found.update(dict.fromkeys(matches or [find_layer(self.layers, self, entry)]))
-        return list(found)
+                names.update(dict.fromkeys(matches or [find_layer(self.layers, self, entry)]))
+        return list(names)
 
     def comparison(
         self, layer: LayerChoice = None, *, style: OverlayStyle | None = None, side: int = 320

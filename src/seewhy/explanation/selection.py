@@ -63,8 +63,8 @@ def match_text(kind: str, names: Sequence[str], text: str | int | None, of: str)
 
 def layers_of(e: ExplanationData, method: MethodChoice) -> tuple[str, ...]:
     """Return the layers at which a method has maps, in execution order."""
-    wanted = find_method_name(e, method)
-    names = {layer for name, _, layer in e.maps if name == wanted}
+    own = find_method_name(e, method)
+    names = {layer for name, _, layer in e.maps if name == own}
     return tuple(layer for layer in e.layers if layer in names)
 
 
@@ -168,7 +168,7 @@ def layer_text(entry: object) -> str:
 
 
 def find_target_key(e: ExplanationData, target: TargetChoice) -> str:
-    """Return the key of a target given by its key, class name or index, text, or as it was passed to `explain`."""
+    """Return the key of a target from its key, class name or index, text, or as it was passed to `explain`."""
     index = as_integer(target)
     text = str(target) if index is None else str(index)
     if isinstance(target, str) and target in e.targets:

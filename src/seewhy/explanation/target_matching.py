@@ -63,17 +63,17 @@ def describe_target(target: Target) -> str | None:
 def spellings(target: Target, labels: Labels) -> list[Target]:
     """Return the target with its classes as passed, by index and by name, as far as the labels are known."""
 
-    def to_index(given: int | str) -> int | str:
-        if labels is None or not isinstance(given, str):
-            return given
+    def to_index(name_or_index: int | str) -> int | str:
+        if labels is None or not isinstance(name_or_index, str):
+            return name_or_index
         try:
-            return class_index(given, labels, len(labels))
+            return class_index(name_or_index, labels, len(labels))
         except UsageError:
-            return given
+            return name_or_index
 
-    def to_name(given: int | str) -> int | str:
-        index = to_index(given)
-        return given if isinstance(index, str) or labels is None else class_name(index, labels)
+    def to_name(name_or_index: int | str) -> int | str:
+        index = to_index(name_or_index)
+        return name_or_index if isinstance(index, str) or labels is None else class_name(index, labels)
 
     return [target, convert_classes(target, to_index), convert_classes(target, to_name)]
 

@@ -75,10 +75,10 @@ def draw_overlay(photo: Image.Image, heatmap: Floats, style: OverlayStyle, visib
     levels = np.arange(256) / 255
     # Below about 60% of the maximum the opacity decreases, so that the photo stays readable.
     opacity = style.opacity * (np.clip(1.6 * levels, 0, 1) if style.mode == "fade" else np.ones(256))
-    heat = to_bytes(heatmap)
-    alpha = Image.fromarray(heat).point(np.rint(opacity * 255).astype(int).tolist())
+    levels_8bit = to_bytes(heatmap)
+    alpha = Image.fromarray(levels_8bit).point(np.rint(opacity * 255).astype(int).tolist())
     image = photo.copy()
-    image.paste(colorize(heat, style.colors).crop(visible), visible[:2], alpha.crop(visible))
+    image.paste(colorize(levels_8bit, style.colors).crop(visible), visible[:2], alpha.crop(visible))
     return image
 
 

@@ -33,10 +33,10 @@ def draw_volume(volume: Bytes, heatmap: Floats, style: OverlayStyle, longest: in
     size = max(8, round(zoom * height) - GAP), max(8, round(zoom * width) - GAP)
     foot = FOOT if longest >= 600 else 0
     mosaic = Image.new("RGB", (GAP + columns * (size[1] + GAP), GAP + rows * (size[0] + GAP) + foot), PAPER)
-    for place, number in enumerate(chosen):
+    for position, number in enumerate(chosen):
         tile = draw_slice(volume[number], heatmap[number], style, size)
         label_slice(tile, str(number), number == peak)
-        mosaic.paste(tile, (GAP + place % columns * (size[1] + GAP), GAP + place // columns * (size[0] + GAP)))
+        mosaic.paste(tile, (GAP + position % columns * (size[1] + GAP), GAP + position // columns * (size[0] + GAP)))
     if foot:
         count = "all" if len(chosen) == depth else f"{len(chosen)} of"
         text = f"{count} {depth} slices along the first axis"

@@ -50,11 +50,11 @@ def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
 
 def ambiguity_notes(output: object) -> tuple[str, ...]:
     """Return a note if several tensors of the output could be the class scores."""
-    found = [tensor for tensor in tensors_in(output) if tensor.dim() == 2 and tensor.is_floating_point()]
+    candidates = [tensor for tensor in tensors_in(output) if tensor.dim() == 2 and tensor.is_floating_point()]
     is_named = isinstance(output, Mapping) and set(NAMED) & set(output)
-    if len(found) < 2 or is_named:
+    if len(candidates) < 2 or is_named:
         return ()
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in candidates)
     return (
         f"the model returns tensors of {shapes}: the first is used as the class scores; for another, pass a function of "
         "the output as the target",

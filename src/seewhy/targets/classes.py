@@ -290,8 +290,8 @@ def is_zero_contrast(own: ResolvedTarget, other: ResolvedTarget) -> bool:
     return own.is_same_target(other)
 
 
-def as_target(given: ClassSpec | Target) -> Target:
-    return given if isinstance(given, Target) else ClassScore(given)
+def as_target(spec: ClassSpec | Target) -> Target:
+    return spec if isinstance(spec, Target) else ClassScore(spec)
 
 
 def class_logits(output: object, classes: Tensor, labels: Labels, key: str, target: Target) -> ResolvedTarget:

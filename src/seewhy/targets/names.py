@@ -67,14 +67,14 @@ def normalize_classes(classes: object) -> object:
     return classes
 
 
-def find_class(given: object, labels: Labels, count: int) -> int:
+def find_class(name_or_index: object, labels: Labels, count: int) -> int:
     """Return the index of a class given by index or name. Raises TargetError if the model has no such index."""
-    if isinstance(given, str):
-        index = class_index(given, labels, count)
-    elif (number := as_integer(given)) is not None:
+    if isinstance(name_or_index, str):
+        index = class_index(name_or_index, labels, count)
+    elif (number := as_integer(name_or_index)) is not None:
         index = number
     else:
-        raise TargetError(given, f"a class is an index or a name, not {type(given).__name__}.")
+        raise TargetError(name_or_index, f"a class is an index or a name, not {type(name_or_index).__name__}.")
     if not 0 <= index < count:
         raise TargetError(index, f"the model has {count} classes, 0 to {count - 1}.")
     return index
