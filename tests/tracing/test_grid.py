@@ -96,7 +96,7 @@ def test_a_given_grid_takes_precedence_over_an_inferred_one() -> None:
     torch.manual_seed(0)
     net = Tokens((8, 32))  # 8 rows of 2 patches; 4x4 would be inferred
     assert seewhy.explain(net, IMAGE, layers="first", targets=1).layer_info["first"].grid == (4, 4)
-    for grid in ("8x2", (8, 2), seewhy.tracing.grid.Grid((8, 2), "tokens")):
+    for grid in ("8x2", (8, 2), Grid((8, 2), "tokens")):
         e = seewhy.explain(net, IMAGE, targets=1, grid=grid)
         assert [info.grid for info in e.layer_info.values()] == [(8, 2)]
         assert "as given" in e.layer_info[e.layers[0]].note
@@ -146,10 +146,8 @@ def test_an_ambiguous_grid_is_an_error_with_its_alternatives() -> None:
     image, net = torch.rand(1, 3, 63, 63), Tokens((9, 9), 3)
     grid = find_grid(torch.zeros(1, 52, 8), (1, 3, 64, 64), [])
     assert grid is not None and grid.alternatives == (Grid((6, 6), "tokens", 16),)
-    assert seewhy.explain(net, image, layers="first", targets=1).layer_info["first"].grid == (
-        7,
-        7,
-    )  # square patches of whole pixels
+    e = seewhy.explain(net, image, layers="first", targets=1)
+    assert e.layer_info["first"].grid == (7, 7)  # the only alternative with square patches
     padded = nn.Sequential(nn.ConstantPad2d((0, -1, 0, -1), 0), net)
     words = r"its 52 tokens fit more than one grid: 7x7\+3 or 6x6\+16 .*choose one with grid='7x7\+3' or --grid 7x7\+3"
     for layers in ("1.first", None):

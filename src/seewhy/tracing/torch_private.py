@@ -7,7 +7,6 @@ checked on, and asserts that no other file of the package uses a private name of
 from __future__ import annotations
 
 import types
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +28,8 @@ BATCH_NORM = _BatchNorm
 INSTANCE_NORM = _InstanceNorm
 NORM_WITH_STATISTICS = _NormBase  # BatchNorm and InstanceNorm
 
-# Entries of a module's `__dict__`. `twin` builds modules without `__init__`, so it fills these tables itself.
+# Entries of a module's `__dict__`. `twin` builds modules without `__init__`, so it fills these tables itself. Those of hooks
+# are an OrderedDict each.
 PARAMETERS, BUFFERS, CHILDREN = "_parameters", "_buffers", "_modules"
 FORWARD_HOOK_TABLES = (
     "_forward_hooks",
@@ -91,11 +91,6 @@ def disable_fused_encoder(state: dict[str, Any]) -> None:
 def has_hooks(module: nn.Module) -> bool:
     """Return True if a forward or backward hook is registered on `module`."""
     return any(module.__dict__[name] for name in (*FORWARD_HOOK_TABLES, *BACKWARD_HOOK_TABLES))
-
-
-def empty_hook_tables(names: tuple[str, ...]) -> dict[str, OrderedDict[int, Any]]:
-    """Return an empty hook table for each of `names`."""
-    return {name: OrderedDict() for name in names}
 
 
 def version_of(tensor: Tensor) -> int:
