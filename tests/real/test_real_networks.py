@@ -76,7 +76,7 @@ def test_deeplab_bus_and_persons(ran: dict[str, dict[str, Any]]) -> None:
     with MAKER.in_data_folder():
         coarse = MAKER.again(names, names["deeplab"], "bus.jpg", targets=["bus", "person"], methods="gradcam")
         early = MAKER.again(names, names["deeplab"], "bus.jpg", targets=["bus", "person"], layers="op060_conv_2d")
-    assert any("gradcam weighs whole channels" in note for note in coarse.notes)
+    assert any("gradcam gives each channel a single weight" in note for note in coarse.notes)
     assert max(shares(coarse, "gradcam")) < 0.6  # .46, .19
     # At the layer above, evidence from outside of the region is nearly impossible. Here every cell reaches every pixel.
     bus, person = shares(early, "hirescam")

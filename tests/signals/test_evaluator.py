@@ -205,7 +205,7 @@ def test_a_function_that_counts_on_the_batch_is_an_error() -> None:
     for method in ("ablationcam", "opticam(steps=2)"):
         with pytest.raises(UsageError, match="variants of an image, and must return one score per row"):
             seewhy.explain(net, inputs, methods=method, layers="last", targets=lambda o: o[rows, rows])
-    with pytest.raises(UsageError, match="one score for each row"):
+    with pytest.raises(UsageError, match="one score per row"):
         seewhy.explain(net, inputs, methods="occlusion", targets=lambda o: o[:1, 0].expand(2))
     with pytest.raises(MethodError, match="needs a class as target"):
         seewhy.explain(net, inputs, methods="rise(masks=4)", targets=lambda o: o[:, 0])
