@@ -1,4 +1,4 @@
-"""What a user names as a data set: folders, lists, tables and tar files, also those that somebody spoilt."""
+"""Datasets from folders, lists, tables and tar files, valid and damaged, and the classes of their labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from seewhy.errors import ImageError, UnknownName, UsageError
 from seewhy.images.discovery import find_images, walk_images
 
 E_ACUTE = "é"
-BYTES = os.fsdecode(b"caf\xe9.jpg")  # a name that is no UTF-8
+BYTES = os.fsdecode(b"caf\xe9.jpg")  # a name that is not UTF-8
 
 
 def put(path: Path, content: bytes = b"x") -> Path:
@@ -45,27 +45,27 @@ def png(level: int = 9) -> bytes:
     return file.getvalue()
 
 
-def everything(items: Dataset) -> list[Item]:
-    return [item for part in range(items.parts) for item in items.part(part)]
+def all_items(dataset: Dataset) -> list[Item]:
+    return [item for part in range(dataset.parts) for item in dataset.part(part)]
 
 
-def found(*given: Any, size: int = 100) -> list[Item]:
-    return everything(find_dataset([str(one) for one in given], size))
+def find_items(*inputs: Any) -> list[Item]:
+    return all_items(find_dataset([str(path) for path in inputs], 100))
 
 
-def told(*given: Any) -> dict[str, str | None]:
-    """The label of each id, in order."""
-    return {item.id: item.label for item in found(*given)}
+def find_labels(*inputs: Any) -> dict[str, str | None]:
+    """Return the label of each id, in order."""
+    return {item.id: item.label for item in find_items(*inputs)}
 
 
-def unlistable(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let the system refuse to list `folder`, as it would anyone but root."""
+def make_unlistable(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make listing `folder` fail with a permission error, even for root."""
 
-    def refusing(known: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def refusing(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def call(path: Any = ".") -> Any:
             if os.path.abspath(path) == str(folder):
                 raise PermissionError(13, "Permission denied", os.fspath(path))
-            return known(path)
+            return original(path)
 
         return call
 
@@ -76,13 +76,13 @@ def unlistable(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 # Items
 
 
-def test_ids_stay_apart_whatever_the_names_are() -> None:
-    given = ["a", "a", "a#2", "a", "a#2", "b"]
-    ids = [item.id for item in with_unique_ids([Item(name, name) for name in given])]
+def test_ids_are_unique() -> None:
+    names = ["a", "a", "a#2", "a", "a#2", "b"]
+    ids = [item.id for item in with_unique_ids([Item(name, name) for name in names])]
     assert ids == ["a", "a#2", "a#2#2", "a#3", "a#2#3", "b"]
 
 
-def test_parts_hold_every_item_once_and_in_order() -> None:
+def test_parts_contain_every_item_once_in_order() -> None:
     items = ListDataset([Item(str(n), str(n)) for n in range(7)], 3)
     assert (items.count, items.parts) == (7, 3)
     assert [[item.id for item in items.part(n)] for n in range(3)] == [list("012"), list("345"), ["6"]]
@@ -92,64 +92,64 @@ def test_parts_hold_every_item_once_and_in_order() -> None:
 # Folders
 
 
-def test_folders_are_labels_and_the_order_is_fixed(tmp_path: Path) -> None:
+def test_folder_names_are_labels_and_the_order_is_fixed(tmp_path: Path) -> None:
     for name in ("dog/2.jpg", "dog/10.JPG", "cat/1.png", "cat/deep/er/3.webp", "cat/notes.txt", "bird/data.csv"):
         put(tmp_path / name)
     items = find_dataset([str(tmp_path)], 100)
-    assert [(item.id, item.label) for item in everything(items)] == [
+    assert [(item.id, item.label) for item in all_items(items)] == [
         ("cat/1.png", "cat"), ("cat/deep/er/3.webp", "cat"), ("dog/10.JPG", "dog"), ("dog/2.jpg", "dog"),
     ]  # fmt: skip
-    assert all(item.has_folder_label and Path(item.path).exists() for item in everything(items))
-    assert items.labels == ["cat", "dog"] and items.notes == (f"labels: the folders in {tmp_path}",)
+    assert all(item.has_folder_label and Path(item.path).exists() for item in all_items(items))
+    assert items.labels == ["cat", "dog"] and items.notes == (f"labels: the folder names in {tmp_path}",)
 
 
-def test_one_picture_in_the_root_and_nothing_is_labelled(tmp_path: Path) -> None:
+def test_image_in_the_root_disables_folder_labels(tmp_path: Path) -> None:
     put(tmp_path / "cat" / "1.jpg")
     put(tmp_path / "0.jpg")
     items = find_dataset([str(tmp_path)], 100)
-    assert [(item.id, item.label, item.has_folder_label) for item in everything(items)] == [
+    assert [(item.id, item.label, item.has_folder_label) for item in all_items(items)] == [
         ("0.jpg", None, False), ("cat/1.jpg", None, False),
     ]  # fmt: skip
     assert items.notes == () and items.labels == []
 
 
-def test_what_is_hidden_is_left_out_but_a_hidden_root_is_meant(tmp_path: Path) -> None:
+def test_hidden_files_are_skipped_unless_the_root_is_hidden(tmp_path: Path) -> None:
     put(tmp_path / ".root" / "a" / "1.jpg")
     for name in (".thumbnails/2.jpg", "a/.3.jpg", "a/._1.jpg", ".4.jpg"):
         put(tmp_path / ".root" / name)
-    assert list(told(tmp_path / ".root")) == ["a/1.jpg"]
+    assert list(find_labels(tmp_path / ".root")) == ["a/1.jpg"]
 
 
-def test_names_in_both_unicode_forms_and_in_none(tmp_path: Path) -> None:
+def test_names_in_both_unicode_forms_and_not_utf8(tmp_path: Path) -> None:
     names = [unicodedata.normalize(form, f"caf{E_ACUTE}.jpg") for form in ("NFC", "NFD")]
     assert names[0] != names[1]
     for name in names:
         put(tmp_path / "in" / name)
     put(tmp_path / "in" / BYTES)
-    put(tmp_path / "in" / "caf\\xe9.jpg")  # as the third is written down
-    items = found(tmp_path)
+    put(tmp_path / "in" / "caf\\xe9.jpg")  # the same text as the escaped third name
+    items = find_items(tmp_path)
     assert {item.id for item in items} == {*(f"in/{name}" for name in names), "in/caf\\xe9.jpg", "in/caf\\xe9.jpg#2"}
     assert all(os.path.isfile(item.path) for item in items)
     for item in items:
-        item.id.encode()  # all of them can be written into a file
+        item.id.encode()  # valid UTF-8
     assert {os.fsencode(item.path)[-8:] for item in items} >= {b"caf\xe9.jpg"}
     assert path_text(BYTES) == "caf\\xe9.jpg"
 
 
-def test_a_label_that_is_no_utf8_can_be_written(tmp_path: Path) -> None:
+def test_label_that_is_not_utf8(tmp_path: Path) -> None:
     put(tmp_path / os.fsdecode(b"caf\xe9") / "1.jpg")
-    assert told(tmp_path) == {"caf\\xe9/1.jpg": "caf\\xe9"}
+    assert find_labels(tmp_path) == {"caf\\xe9/1.jpg": "caf\\xe9"}
     listed = put(tmp_path / "list.txt", b"f\xe9.jpg\tcaf\xe9\n")
-    (item,) = found(listed)
+    (item,) = find_items(listed)
     assert (item.id, item.label) == ("f\\xe9.jpg", "caf\\xe9")
     assert os.fsencode(item.path).endswith(b"/f\xe9.jpg")
-    pa.array([item.id, item.label], pa.string())  # Arrow takes no half letters
+    pa.array([item.id, item.label], pa.string())  # Arrow rejects lone surrogates
 
 
-def test_two_folders_with_the_same_names(tmp_path: Path) -> None:
+def test_folders_with_the_same_file_names(tmp_path: Path) -> None:
     for root in ("first", "second"):
         put(tmp_path / root / "cat" / "1.jpg")
-    items = found(tmp_path / "first", tmp_path / "second", tmp_path / "first")
+    items = find_items(tmp_path / "first", tmp_path / "second", tmp_path / "first")
     assert [item.id for item in items] == ["cat/1.jpg", "cat/1.jpg#2", "cat/1.jpg#3"]
     assert [Path(item.path).parts[-3] for item in items] == ["first", "second", "first"]
 
@@ -162,67 +162,67 @@ def test_links(tmp_path: Path) -> None:
     (tmp_path / "in" / "a" / "loop.jpg").symlink_to("loop.jpg")
     (tmp_path / "in" / "a" / "up").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "other").symlink_to(tmp_path / "elsewhere")
-    assert list(told(tmp_path / "in")) == ["a/1.jpg", "a/2.jpg", "a/gone.jpg", "a/loop.jpg"]
-    (tmp_path / "root").symlink_to(tmp_path / "elsewhere")  # named by the user, so it is meant
-    assert told(tmp_path / "root") == {"x/9.jpg": "x"}
+    assert list(find_labels(tmp_path / "in")) == ["a/1.jpg", "a/2.jpg", "a/gone.jpg", "a/loop.jpg"]
+    (tmp_path / "root").symlink_to(tmp_path / "elsewhere")  # a root given by the user is followed
+    assert find_labels(tmp_path / "root") == {"x/9.jpg": "x"}
 
 
-def test_a_pipe_is_listed_without_being_opened(tmp_path: Path) -> None:
+def test_pipe_is_listed_but_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.jpg")
-    assert list(told(tmp_path)) == ["x.jpg"]
+    assert list(find_labels(tmp_path)) == ["x.jpg"]
 
 
-def test_a_folder_that_cannot_be_listed_is_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "cat" / "1.jpg")
     (tmp_path / "secret").mkdir()
-    unlistable(monkeypatch, tmp_path / "secret")
-    items = found(tmp_path)
+    make_unlistable(monkeypatch, tmp_path / "secret")
+    items = find_items(tmp_path)
     assert [(item.id, item.label, item.error) for item in items] == [
         ("cat/1.jpg", "cat", None),
         ("secret", None, "cannot list this folder: permission denied"),
     ]
-    (only,) = found(tmp_path / "secret")
+    (only,) = find_items(tmp_path / "secret")
     assert only.error == "cannot list this folder: permission denied"
     with pytest.raises(ImageError, match="cannot list this folder: permission denied"):
         find_images([str(tmp_path)])
-    heard: list[OSError] = []
-    assert [Path(path).name for path in walk_images(str(tmp_path), heard.append)] == ["1.jpg"] and len(heard) == 1
+    errors: list[OSError] = []
+    assert [Path(path).name for path in walk_images(str(tmp_path), errors.append)] == ["1.jpg"] and len(errors) == 1
 
 
-@pytest.mark.parametrize("given", [[], ["nowhere"], ["nowhere/*.jpg"], ["a.jpg", "nowhere.png"], ["-"]])
-def test_nothing_to_explain(given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("inputs", [[], ["nowhere"], ["nowhere/*.jpg"], ["a.jpg", "nowhere.png"], ["-"]])
+def test_nothing_to_explain(inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "a.jpg")
     with pytest.raises(UsageError, match=r"no input|no such file or folder"):
-        find_dataset(given, 10)
+        find_dataset(inputs, 10)
 
 
-def test_folders_and_lists_without_pictures(tmp_path: Path) -> None:
+def test_inputs_without_images(tmp_path: Path) -> None:
     put(tmp_path / "a" / "notes.md")
     put(tmp_path / "list.txt", b"\n# nothing\n\n")
     put(tmp_path / "table.csv", b"path\n")
     for name in ("a", "list.txt", "table.csv"):
-        with pytest.raises(UsageError, match="no pictures in there"):
+        with pytest.raises(UsageError, match="contains no images"):
             find_dataset([str(tmp_path / name)], 10)
     with pytest.raises(ImageError, match="no images in this folder"):
         find_images([str(tmp_path / "a")])
 
 
-def test_stars_are_expanded_unless_a_file_has_that_name(tmp_path: Path) -> None:
+def test_wildcards_are_expanded_unless_a_file_has_that_name(tmp_path: Path) -> None:
     for name in ("a1.jpg", "a2.jpg", "a[1].jpg", "deep/er/b.jpg"):
         put(tmp_path / name)
-    assert [Path(path).name for path in told(tmp_path / "a[12].jpg")] == ["a1.jpg", "a2.jpg"]
-    assert [Path(path).name for path in told(tmp_path / "a[1].jpg")] == ["a[1].jpg"]
-    assert [Path(path).name for path in told(tmp_path / "**" / "b.jpg")] == ["b.jpg"]
+    assert [Path(path).name for path in find_labels(tmp_path / "a[12].jpg")] == ["a1.jpg", "a2.jpg"]
+    assert [Path(path).name for path in find_labels(tmp_path / "a[1].jpg")] == ["a[1].jpg"]
+    assert [Path(path).name for path in find_labels(tmp_path / "**" / "b.jpg")] == ["b.jpg"]
 
 
 # Lists
 
 
-def test_a_list_with_labels(tmp_path: Path) -> None:
+def test_list_with_labels(tmp_path: Path) -> None:
     text = "\ufeffa.jpg\tcat\r\n\r\n   \n# a remark\nsub/b c.jpg \t dog, hound \na.jpg\n" + f"{tmp_path}/d.jpg\t7"
     listed = put(tmp_path / "in" / "list.txt", text.encode())
-    items = found(listed)
+    items = find_items(listed)
     assert [(item.id, item.label) for item in items] == [
         ("a.jpg", "cat"), ("sub/b c.jpg", "dog, hound"), ("a.jpg#2", None), (f"{tmp_path}/d.jpg", "7"),
     ]  # fmt: skip
@@ -232,24 +232,24 @@ def test_a_list_with_labels(tmp_path: Path) -> None:
     assert not any(item.has_folder_label for item in items)
 
 
-def test_a_line_ends_where_a_file_says_and_not_where_unicode_might(tmp_path: Path) -> None:
+def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
     names = ["a\u2028b.jpg", "c\x85d.jpg", "e\x0bf.jpg", "g\x1dh.jpg"]
     listed = put(tmp_path / "list.lst", "\n".join(names).encode())
-    assert list(told(listed)) == names
+    assert list(find_labels(listed)) == names
 
 
-def test_a_list_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_list(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"list\.txt: no such file"):
         find_dataset([str(tmp_path / "list.txt")], 10)
 
 
-def test_kinds_of_input_together(tmp_path: Path) -> None:
+def test_several_kinds_of_input(tmp_path: Path) -> None:
     put(tmp_path / "folder" / "cat" / "1.jpg")
     put(tmp_path / "list.txt", b"cat/1.jpg\tdog\n")
     put(tmp_path / "table.csv", b"file\nx.jpg\n")
     single = put(tmp_path / "y.jpg")
     items = find_dataset([str(tmp_path / name) for name in ("folder", "list.txt", "table.csv", "y.jpg")], 2)
-    assert [(item.id, item.label) for item in everything(items)] == [
+    assert [(item.id, item.label) for item in all_items(items)] == [
         ("cat/1.jpg", "cat"), ("cat/1.jpg#2", "dog"), ("x.jpg", None), (str(single), None),
     ]  # fmt: skip
     assert items.parts == 2 and len(items.notes) == 2
@@ -259,11 +259,11 @@ def test_kinds_of_input_together(tmp_path: Path) -> None:
 # Tables
 
 
-def table(path: Path, content: bytes) -> list[Item]:
+def csv_table(path: Path, content: bytes) -> list[Item]:
     return read_table(str(put(path, content)))[0]
 
 
-def columns(where: Path, /, **values: list[Any]) -> list[Item]:
+def parquet_table(where: Path, /, **values: list[Any]) -> list[Item]:
     parquet.write_table(pa.table(values), where)
     return read_table(str(where))[0]
 
@@ -292,11 +292,11 @@ def test_headers_of_a_csv(header: str, fields: set[str], end: str, tmp_path: Pat
     kinds = ("path", "file", "filename", "filepath", "image_path")
     path = next(known[n] for n in kinds if n in known)
     cells = ["007" if name == label else "01" if name == path else "3" for name in names]
-    (item,) = table(tmp_path / "t.csv", f"{header}{end}{','.join(cells)}{end}".encode())
+    (item,) = csv_table(tmp_path / "t.csv", f"{header}{end}{','.join(cells)}{end}".encode())
     assert (item.id, item.label, item.path) == ("01", "007", str(tmp_path / "01"))
 
 
-def test_which_columns_were_taken_is_told_where_it_is_not_plain(tmp_path: Path) -> None:
+def test_renamed_columns_are_noted(tmp_path: Path) -> None:
     one = put(tmp_path / "t.csv", b"file,Class\na.jpg,cat\n")
     assert read_table(str(one))[1] == [f"{one}: path from column file, label from column Class"]
     plain = put(tmp_path / "u.csv", b"path,label,extra\na.jpg,cat,1\n")
@@ -305,21 +305,21 @@ def test_which_columns_were_taken_is_told_where_it_is_not_plain(tmp_path: Path) 
 
 def test_cells_of_a_csv(tmp_path: Path) -> None:
     text = 'path,label,mask\n"a,b.jpg","say ""cat""",\nc.jpg,,m.png\n,dog,\n"e\nf.jpg","",""\n1.jpg,1e3,\n'
-    items = table(tmp_path / "t.csv", text.encode())
+    items = csv_table(tmp_path / "t.csv", text.encode())
     assert [(item.id, item.label) for item in items] == [
         ("a,b.jpg", 'say "cat"'), ("c.jpg", None), ("no path", None), ("e\nf.jpg", None), ("1.jpg", "1e3"),
     ]  # fmt: skip
     assert [item.mask for item in items] == [None, str(tmp_path / "m.png"), None, None, None]
-    assert [item.error for item in items] == [None, None, "the table names no file here", None, None]
+    assert [item.error for item in items] == [None, None, "this row of the table has no path", None, None]
 
 
-def test_a_tsv_has_commas_in_its_cells(tmp_path: Path) -> None:
-    (item,) = table(tmp_path / "t.tsv", b"path\tlabel\tbox\na,b.jpg\t00\t1,2,3,4\n")
+def test_tsv_cells_may_contain_commas(tmp_path: Path) -> None:
+    (item,) = csv_table(tmp_path / "t.tsv", b"path\tlabel\tbox\na,b.jpg\t00\t1,2,3,4\n")
     assert (item.id, item.label, item.boxes) == ("a,b.jpg", "00", ((1, 2, 3, 4),))
 
 
 @pytest.mark.parametrize(
-    ("given", "boxes"),
+    ("inputs", "boxes"),
     [
         ("1,2,30,40", [(1, 2, 30, 40)]),
         ("1 2 30 40", [(1, 2, 30, 40)]),
@@ -337,26 +337,28 @@ def test_a_tsv_has_commas_in_its_cells(tmp_path: Path) -> None:
         (None, None),
     ],
 )
-def test_boxes(given: Any, boxes: list[Any] | None) -> None:
-    assert parse_boxes(given) == (None if boxes is None else tuple(boxes))
+def test_boxes(inputs: Any, boxes: list[Any] | None) -> None:
+    assert parse_boxes(inputs) == (None if boxes is None else tuple(boxes))
 
 
-WRONG_BOXES: list[Any] = [
+INVALID_BOXES: list[Any] = [
     "1,2,3", "1,2,3,4,5", "a,b,c,d", "nan,1,2,3", "0,0,inf,5", "4,4,1,1", "1,1,1,2", "1,2,3,2", "1;2;3;4", "[1,2,3,[4]]",
     "[[1,2,3]]", "[null]", '["1","2","3","4"]', '{"a": 1}', "(1,2,3,4)", "[" * 100_000, f"[0,0,{'1' * 400},5]", "[1,2",
     f"[0,0,{'1' * 5000},5]", 5, 1.5, True, b"1,2,3,4", [[1, 2, None, 4]], [1, 2, 3], {"a": 1, "b": 2, "c": 3, "d": 4},
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("given", WRONG_BOXES, ids=lambda given: repr(given)[:20])
-def test_wrong_boxes_are_refused_in_words(given: Any) -> None:
+@pytest.mark.parametrize("inputs", INVALID_BOXES, ids=lambda inputs: repr(inputs)[:20])
+def test_invalid_boxes_raise(inputs: Any) -> None:
     with pytest.raises(ValueError, match=r"left,top,right,bottom"):
-        parse_boxes(given)
+        parse_boxes(inputs)
 
 
-def test_wrong_boxes_fail_their_row_and_no_other(tmp_path: Path) -> None:
-    rows = [one for one in WRONG_BOXES if isinstance(one, str)]
-    items = columns(tmp_path / "t.parquet", path=[f"{n}.jpg" for n in range(len(rows) + 1)], boxes=[*rows, "1,2,3,4"])
+def test_invalid_boxes_fail_their_row_only(tmp_path: Path) -> None:
+    rows = [one for one in INVALID_BOXES if isinstance(one, str)]
+    items = parquet_table(
+        tmp_path / "t.parquet", path=[f"{n}.jpg" for n in range(len(rows) + 1)], boxes=[*rows, "1,2,3,4"]
+    )
     assert [item.error is None for item in items] == [False] * len(rows) + [True]
     assert all("left,top,right,bottom" in item.error for item in items[:-1] if item.error)
     assert items[-1].boxes == ((1, 2, 3, 4),) and [item.boxes for item in items[:-1]] == [None] * len(rows)
@@ -364,21 +366,21 @@ def test_wrong_boxes_fail_their_row_and_no_other(tmp_path: Path) -> None:
 
 def test_boxes_and_masks_of_a_csv(tmp_path: Path) -> None:
     text = b'path,bbox,mask,mask_value\na.jpg,"1,2,3,4; 5,6,7,8",m/a.png,0\nb.jpg,"[[1, 2, 3, 4]]",,\nc.jpg,1 2 3 4,/m.png,x\n'
-    first, second, third = table(tmp_path / "t.csv", text)
+    first, second, third = csv_table(tmp_path / "t.csv", text)
     assert first.boxes == ((1, 2, 3, 4), (5, 6, 7, 8)) and first.mask == str(tmp_path / "m/a.png")
     assert first.mask_value == 0 and first.error is None  # the value 0, not "no value"
     assert (second.boxes, second.mask, second.mask_value) == (((1, 2, 3, 4),), None, None)
-    assert third.mask == "/m.png" and third.error == "mask_value 'x': give a whole number"
+    assert third.mask == "/m.png" and third.error == "mask_value 'x': give a non-negative integer"
 
 
 @pytest.mark.parametrize("value", [float("inf"), 1.5, [1], [], "1.0", "-1", "1e3", "9" * 30, {"a": 1}, True], ids=repr)
-def test_a_wrong_mask_value_fails_its_row(value: Any, tmp_path: Path) -> None:
-    (item,) = columns(tmp_path / "t.parquet", path=["a.jpg"], mask=["m.png"], mask_value=[value])
-    assert item.error == f"mask_value {str(value)!r}: give a whole number" and item.mask_value is None
+def test_invalid_mask_value_fails_its_row(value: Any, tmp_path: Path) -> None:
+    (item,) = parquet_table(tmp_path / "t.parquet", path=["a.jpg"], mask=["m.png"], mask_value=[value])
+    assert item.error == f"mask_value {str(value)!r}: give a non-negative integer" and item.mask_value is None
 
 
-def test_a_parquet_table_with_the_types_that_pandas_gives(tmp_path: Path) -> None:
-    items = columns(
+def test_parquet_table_with_pandas_types(tmp_path: Path) -> None:
+    items = parquet_table(
         tmp_path / "t.parquet",
         id=[0, 1, 2],
         path=["a.jpg", "b.jpg", "c.jpg"],
@@ -392,15 +394,15 @@ def test_a_parquet_table_with_the_types_that_pandas_gives(tmp_path: Path) -> Non
     assert [item.mask_value for item in items] == [2, None, None] and not any(item.error for item in items)
 
 
-def test_the_folder_of_a_parquet_table_adds_no_column(tmp_path: Path) -> None:
+def test_hive_style_folder_adds_no_column(tmp_path: Path) -> None:
     (tmp_path / "label=3").mkdir()
-    (item,) = columns(tmp_path / "label=3" / "t.parquet", path=["a.jpg"])
+    (item,) = parquet_table(tmp_path / "label=3" / "t.parquet", path=["a.jpg"])
     assert item.label is None
 
 
-def test_ids_of_a_table_stay_apart(tmp_path: Path) -> None:
+def test_ids_of_a_table_are_unique(tmp_path: Path) -> None:
     one = put(tmp_path / "t.csv", b"id,path\nx,a.jpg\nx,b.jpg\n,c.jpg\n")
-    assert list(told(one)) == ["x", "x#2", "c.jpg"]
+    assert list(find_labels(one)) == ["x", "x#2", "c.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -415,21 +417,21 @@ def test_ids_of_a_table_stay_apart(tmp_path: Path) -> None:
         ("empty.parquet", b""),
     ],
 )
-def test_a_table_that_cannot_be_read(name: str, content: bytes, tmp_path: Path) -> None:
+def test_unreadable_table(name: str, content: bytes, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="this table cannot be read") as caught:
-        table(tmp_path / name, content)
+        csv_table(tmp_path / name, content)
     assert "\n" not in str(caught.value)
 
 
-def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_table(tmp_path: Path) -> None:
     for ending in ("csv", "tsv", "parquet"):
         with pytest.raises(UsageError, match="this table cannot be read"):
             find_dataset([str(tmp_path / f"none.{ending}")], 10)
 
 
-def test_a_table_without_paths(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="has pth, label; one must be called path or file") as caught:
-        table(tmp_path / "t.csv", b"pth,label\na.jpg,1\n")
+def test_table_without_paths(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="has pth, label; name one of them path or file") as caught:
+        csv_table(tmp_path / "t.csv", b"pth,label\na.jpg,1\n")
     assert caught.value.close_matches == ["pth"]
 
 
@@ -454,7 +456,7 @@ SMALL = [("a.png", png(1)), ("a.cls", b"3\n"), ("b.png", png(2)), ("b.cls", b"4"
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_a_tar_file_whatever_it_is_compressed_with(mode: str, tmp_path: Path) -> None:
+def test_tar_file_with_every_compression(mode: str, tmp_path: Path) -> None:
     path = tar(tmp_path / f"x.tar{mode[1:].replace(':', '.')}", SMALL, mode)
     items = find_dataset([str(path)], 1)
     assert isinstance(items, TarDataset) and (items.parts, items.count, items.labels) == (1, None, [])
@@ -492,7 +494,7 @@ def test_labels_in_a_tar_file(name: str, content: bytes, label: str | None, tmp_
     pa.array([item.label], pa.string())
 
 
-def test_the_first_kind_of_label_counts(tmp_path: Path) -> None:
+def test_precedence_of_label_members(tmp_path: Path) -> None:
     contents = [("a.json", json.dumps({"label": "json"}).encode()), ("a.png", png()), ("a.cls", b"cls")]
     (item,) = in_tar(tar(tmp_path / "x.tar", contents))
     assert item.label == "cls"
@@ -510,7 +512,7 @@ def test_names_in_a_tar_file(tmp_path: Path) -> None:
     assert [item.data for item in items] == [png(1), png(2), png(3), png(4)]
 
 
-def test_what_is_no_file_in_a_tar_is_left_out(tmp_path: Path) -> None:
+def test_members_that_are_not_files_are_skipped(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar", SMALL[:2])
     with tarfile.open(path, "a") as file:
         for name, kind in (("d.png", tarfile.DIRTYPE), ("l.png", tarfile.SYMTYPE), ("p.png", tarfile.FIFOTYPE)):
@@ -520,36 +522,36 @@ def test_what_is_no_file_in_a_tar_is_left_out(tmp_path: Path) -> None:
     assert [item.id for item in in_tar(path)] == ["x.tar/a"]
 
 
-def test_the_same_key_again(tmp_path: Path) -> None:
+def test_repeated_keys_in_a_tar_file(tmp_path: Path) -> None:
     contents = [("a.png", png(1)), ("a.png", png(2)), ("b.png", png(3)), ("a.png", png(4)), ("a#2.png", png(5))]
     items = in_tar(tar(tmp_path / "x.tar", contents))
     assert [item.id for item in items] == ["x.tar/a", "x.tar/a#2", "x.tar/b", "x.tar/a#3", "x.tar/a#2#2"]
     assert [item.data for item in items] == [png(level) for level in (1, 2, 3, 4, 5)]
 
 
-def test_tar_files_of_the_same_name(tmp_path: Path) -> None:
+def test_tar_files_with_the_same_name(tmp_path: Path) -> None:
     paths = [tar(tmp_path / folder / "0.tar", SMALL) for folder in ("train", "val", "test")]
-    ids = [item.id for item in found(*paths)]
+    ids = [item.id for item in find_items(*paths)]
     assert len(set(ids)) == 9 and ids[0] == "0.tar/a" and ids[3] == "0.tar#2/a" and ids[6] == "0.tar#3/a"
 
 
-def test_a_tar_file_that_is_cut_short_says_so_wherever_it_is_cut(tmp_path: Path) -> None:
+def test_truncated_tar_file_ends_with_an_error(tmp_path: Path) -> None:
     whole = tar(tmp_path / "whole.tar", SMALL).read_bytes()
-    end = 512 * 12  # six members of a header and a block each; behind it only zeros
+    end = 512 * 12  # six members of one header and one block; zeros after that
     assert whole[end:].count(0) == len(whole) - end
     for cut in range(0, end, 256):
         items = in_tar(put(tmp_path / "cut.tar", whole[:cut]))
-        assert items[-1].error and "this tar file cannot be read behind its picture" in items[-1].error, cut
+        assert items[-1].error and "this tar file cannot be read after image" in items[-1].error, cut
         good = items[:-1]
-        # a picture counts once something comes behind it, as its label may still be missing
+        # an image counts once another member follows: its label may still be missing
         assert [item.label for item in good] == ["3", "4", "5"][: max(0, (cut - 512) // 2048)], cut
-        assert not any(item.error for item in good) and f"picture {len(good)} (" in items[-1].error
-    for cut in (end + 512, len(whole)):  # the block of zeros is the end
+        assert not any(item.error for item in good) and f"image {len(good)} (" in items[-1].error
+    for cut in (end + 512, len(whole)):  # a block of zeros is the end
         assert [item.label for item in in_tar(put(tmp_path / "cut.tar", whole[:cut]))] == ["3", "4", "5"]
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
-def test_a_compressed_tar_file_that_is_cut_or_damaged_says_so(mode: str, tmp_path: Path) -> None:
+def test_damaged_compressed_tar_file_ends_with_an_error(mode: str, tmp_path: Path) -> None:
     noise = random.Random(0).randbytes(300_000)
     whole = tar(tmp_path / "whole.tar", [*SMALL, ("d.png", noise)], mode).read_bytes()
     damaged = bytearray(whole)
@@ -560,7 +562,7 @@ def test_a_compressed_tar_file_that_is_cut_or_damaged_says_so(mode: str, tmp_pat
         assert all(item.error is None for item in items[:-1]) and "d" not in {item.id[-1] for item in items[:-1]}
 
 
-def test_a_broken_header_does_not_end_a_tar_file_in_silence(tmp_path: Path) -> None:
+def test_corrupt_header_is_an_error_and_not_the_end(tmp_path: Path) -> None:
     content = bytearray(tar(tmp_path / "x.tar", SMALL).read_bytes())
     content[4096:4106] = b"x" * 10  # in the header of c.png
     items = in_tar(put(tmp_path / "x.tar", bytes(content)))
@@ -568,30 +570,30 @@ def test_a_broken_header_does_not_end_a_tar_file_in_silence(tmp_path: Path) -> N
     assert items[-1].error and "bad checksum" in items[-1].error
 
 
-def test_a_broken_picture_in_a_tar_is_still_handed_on(tmp_path: Path) -> None:
-    items = in_tar(tar(tmp_path / "x.tar", [("a.png", b"no picture"), ("b.png", b""), ("c.png", png())]))
+def test_corrupt_images_in_a_tar_file_are_yielded(tmp_path: Path) -> None:
+    items = in_tar(tar(tmp_path / "x.tar", [("a.png", b"no image"), ("b.png", b""), ("c.png", png())]))
     assert [(item.id, item.error, item.data) for item in items] == [
-        ("x.tar/a", None, b"no picture"), ("x.tar/b", None, b""), ("x.tar/c", None, png()),
+        ("x.tar/a", None, b"no image"), ("x.tar/b", None, b""), ("x.tar/c", None, png()),
     ]  # fmt: skip
 
 
-def test_no_damage_to_a_tar_file_stops_a_job(tmp_path: Path) -> None:
+def test_random_damage_never_raises(tmp_path: Path) -> None:
     whole = tar(tmp_path / "x.tar", SMALL).read_bytes()
-    chance = random.Random(1)
+    generator = random.Random(1)
     damaged = 0
     for _ in range(200):
         content = bytearray(whole)
-        for _ in range(chance.choice([1, 5])):
-            content[chance.randrange(6144)] = chance.randrange(256)
+        for _ in range(generator.choice([1, 5])):
+            content[generator.randrange(6144)] = generator.randrange(256)
         items = in_tar(put(tmp_path / "x.tar", bytes(content)))
         assert all(item.error is None for item in items[:-1])
         damaged += bool(items and items[-1].error)
-    assert 50 < damaged < 200  # it does hit headers
+    assert 50 < damaged < 200  # some damage hits headers
 
 
-def test_a_tar_file_without_pictures_or_without_anything(tmp_path: Path) -> None:
+def test_tar_file_without_images(tmp_path: Path) -> None:
     assert in_tar(tar(tmp_path / "x.tar", [("a.txt", b"1"), ("b.json", b"{}")])) == []
-    with pytest.raises(FileNotFoundError):  # of the disk, not of the file: it may come back
+    with pytest.raises(FileNotFoundError):  # may be temporary: a disk that is not mounted
         in_tar(tmp_path / "none.tar")
     with pytest.raises(UsageError, match=r"none\.tar: no such file"):
         find_dataset([str(tmp_path / "none.tar")], 3)
@@ -602,7 +604,7 @@ def test_a_tar_file_without_pictures_or_without_anything(tmp_path: Path) -> None
         assert unknown.error
 
 
-def test_many_tar_files_by_range_by_star_and_by_folder(tmp_path: Path) -> None:
+def test_tar_files_by_range_wildcard_and_folder(tmp_path: Path) -> None:
     for number in (8, 9, 10, 11):
         tar(tmp_path / f"train-{number:03}.tar", SMALL)
     put(tmp_path / "sizes.json")
@@ -610,34 +612,34 @@ def test_many_tar_files_by_range_by_star_and_by_folder(tmp_path: Path) -> None:
     ranged = find_dataset([str(tmp_path / "train-{008..010}.tar")], 5)
     assert isinstance(ranged, TarDataset)
     assert [Path(path).name for path in ranged.paths] == ["train-008.tar", "train-009.tar", "train-010.tar"]
-    for given in (tmp_path, tmp_path / "*.tar", tmp_path / "train-{008..011}.tar"):
-        items = find_dataset([str(given)], 5)
-        assert items.parts == 4 and len(everything(items)) == 12
+    for inputs in (tmp_path, tmp_path / "*.tar", tmp_path / "train-{008..011}.tar"):
+        items = find_dataset([str(inputs)], 5)
+        assert items.parts == 4 and len(all_items(items)) == 12
     assert expand_braces("a-{9..11}-{0..1}") == [f"a-{one}-{other}" for one in (9, 10, 11) for other in (0, 1)]
     assert expand_braces("a-{x..y}{1,2}") == ["a-{x..y}{1,2}"]
 
 
-def test_tar_files_stand_alone(tmp_path: Path) -> None:
+def test_tar_files_cannot_be_combined_with_other_inputs(tmp_path: Path) -> None:
     path = tar(tmp_path / "tars" / "x.tar", SMALL)
-    picture = put(tmp_path / "a.jpg")
-    with pytest.raises(UsageError, match=r"tar files and other input together.*a\.jpg"):
-        find_dataset([str(path), str(picture)], 5)
-    with pytest.raises(UsageError, match="tar files and other input together"):
-        find_dataset([str(picture), str(tmp_path / "tars")], 5)
-    put(tmp_path / "tars" / "deep" / "b.jpg")  # a folder with pictures is a folder of pictures
-    assert list(told(tmp_path / "tars")) == ["deep/b.jpg"]
+    image = put(tmp_path / "a.jpg")
+    with pytest.raises(UsageError, match=r"tar files cannot be combined with other inputs.*a\.jpg"):
+        find_dataset([str(path), str(image)], 5)
+    with pytest.raises(UsageError, match="tar files cannot be combined with other inputs"):
+        find_dataset([str(image), str(tmp_path / "tars")], 5)
+    put(tmp_path / "tars" / "deep" / "b.jpg")  # a folder that also contains images is a folder of images
+    assert list(find_labels(tmp_path / "tars")) == ["deep/b.jpg"]
 
 
-# What is sent to where a part is done
+# Single parts
 
 
 @pytest.mark.parametrize("kind", ["folder", "tars"])
-def test_a_part_alone_is_that_part_and_little_to_send(tmp_path: Path, kind: str) -> None:
+def test_single_part_is_small_when_pickled(tmp_path: Path, kind: str) -> None:
     for number in range(40):
         put(tmp_path / "folder" / "caf\udce9" / f"{number:02d}.jpg")
         tar(tmp_path / "tars" / f"{number % 20}" / f"{number // 20}.tar", SMALL[:2])
-    given = [str(tmp_path / "folder")] if kind == "folder" else sorted(map(str, (tmp_path / "tars").rglob("*.tar")))
-    items = find_dataset(given, 1)
+    inputs = [str(tmp_path / "folder")] if kind == "folder" else sorted(map(str, (tmp_path / "tars").rglob("*.tar")))
+    items = find_dataset(inputs, 1)
     assert items.parts == 40
     for part in (0, 7, 39):
         sent = pickle.dumps(items.single_part(part))
@@ -648,7 +650,7 @@ def test_a_part_alone_is_that_part_and_little_to_send(tmp_path: Path, kind: str)
 # Digests
 
 
-def test_a_digest_is_of_the_pictures_and_not_of_their_place(tmp_path: Path) -> None:
+def test_digest_does_not_depend_on_the_folder(tmp_path: Path) -> None:
     for root in ("here", "there/deeper"):
         put(tmp_path / root / "cat" / "1.jpg", root.encode())
         put(tmp_path / root / "dog" / "2.jpg")
@@ -665,7 +667,7 @@ def test_a_digest_is_of_the_pictures_and_not_of_their_place(tmp_path: Path) -> N
     assert len({digest("here", name) for name in ("", "table.csv", "list.txt", "tars", "cat", "dog")}) == 6
 
 
-def test_a_digest_tells_any_change() -> None:
+def test_digest_changes_with_ids_and_annotations() -> None:
     one = Item("a", "a.jpg", label="1", boxes=((0, 0, 1, 1),), mask="m/a.png", mask_value=1)
     two = Item("b", "b.jpg")
 
@@ -680,10 +682,10 @@ def test_a_digest_tells_any_change() -> None:
     digests = {digest(*items) for items in changed}
     assert len(digests) == len(changed) and digest(one, two) not in digests
     assert digest(replace(one, path="x.jpg", mask="elsewhere/a.png"), two) == digest(one, two)
-    digest(Item("\udce9", "x", label="\udce9"))  # half a letter is no reason to stop
+    digest(Item("\udce9", "x", label="\udce9"))  # lone surrogates do not raise
 
 
-def test_the_digest_of_tar_files(tmp_path: Path) -> None:
+def test_digest_of_tar_files(tmp_path: Path) -> None:
     one, two = (tar(tmp_path / f"{n}.tar", SMALL[: 2 * n]) for n in (1, 2))
     assert TarDataset([str(one), str(two)]).digest() != TarDataset([str(two), str(one)]).digest()
     first = TarDataset([str(one)]).digest()
@@ -699,35 +701,36 @@ def test_the_digest_of_tar_files(tmp_path: Path) -> None:
 NAMES = ("tench, Tinca tinca", "crane", "cat", "crane", "7")
 
 
-def test_the_class_of_a_label() -> None:
-    of = LabelResolver([], has_folder_labels=False, names=NAMES, count=5)
+def test_class_of_a_label() -> None:
+    resolve = LabelResolver([], has_folder_labels=False, names=NAMES, count=5)
     expected = {
         "tench": 0, "TINCA TINCA": 0, "tench, Tinca tinca": 0, "cat": 2, " 2 ": 2, "007": None, "4": 4, "5": None, "-1": None,
         "crane": None, "dog": None, "": None, "²": None, "1.0": None, "9" * 18: None, "9" * 40: None,
     }  # fmt: skip
-    assert {label: of(label) for label in expected} == expected and of(None) is None
+    assert {label: resolve(label) for label in expected} == expected and resolve(None) is None
 
 
-def test_without_names_or_a_count() -> None:
-    of = LabelResolver(["3", "cat"], has_folder_labels=False, names=None, count=None)
-    assert (of("3"), of("cat")) == (3, None)
-    assert of(str(2**31 - 1)) == 2**31 - 1 and of(str(2**31)) is None  # what the column of a row takes
+def test_labels_without_class_names_or_count() -> None:
+    resolve = LabelResolver(["3", "cat"], has_folder_labels=False, names=None, count=None)
+    assert (resolve("3"), resolve("cat")) == (3, None)
+    assert resolve(str(2**31 - 1)) == 2**31 - 1 and resolve(str(2**31)) is None  # the column is int32
     bare = LabelResolver(["3", "cat"], has_folder_labels=False, names=None, count=3)
     assert (bare("2"), bare("3"), bare("cat")) == (2, None, None)
-    assert bare.notes == ["2 of 2 labels are no class of the model ('3', 'cat')"]
+    assert bare.notes == ["2 of 2 labels are not classes of the model ('3', 'cat')"]
 
 
-def test_folders_for_all_classes_in_alphabetical_order() -> None:
+def test_one_folder_per_class_in_alphabetical_order() -> None:
     folders = ["n02", "n10", "N3", "a b", "ä"]
-    of = LabelResolver(folders, has_folder_labels=True, names=NAMES, count=5)
+    resolve = LabelResolver(folders, has_folder_labels=True, names=NAMES, count=5)
     in_order = ["N3", "a b", "n02", "n10", "ä"]  # by code point, as torchvision's ImageFolder sorts
-    assert [of(label) for label in in_order] == [0, 1, 2, 3, 4]
-    assert of("n11") is None and of.notes == [
-        "no folder has the name of a class, and there are as many: taken in alphabetical order (N3 is 0, ä is 4)"
+    assert [resolve(label) for label in in_order] == [0, 1, 2, 3, 4]
+    assert resolve("n11") is None and resolve.notes == [
+        "no folder has the name of a class, and there is one folder per class: assigned in alphabetical order (N3 is 0, ä is "
+        "4)"
     ]
 
 
-def test_alphabetical_order_as_torchvision_has_it(tmp_path: Path) -> None:
+def test_alphabetical_order_matches_torchvision(tmp_path: Path) -> None:
     from torchvision.datasets import ImageFolder
 
     folders = ["b", "B", "_x", "a-1", "a1", "É", "z z"]
@@ -735,23 +738,27 @@ def test_alphabetical_order_as_torchvision_has_it(tmp_path: Path) -> None:
         put(tmp_path / name / "1.png", png())
     items = find_dataset([str(tmp_path)], 10)
     assert isinstance(items, ListDataset)
-    of = LabelResolver(items.labels, has_folder_labels=items.has_folder_labels, names=None, count=len(folders))
-    assert {name: of(name) for name in folders} == ImageFolder(str(tmp_path)).class_to_idx
+    resolve = LabelResolver(items.labels, has_folder_labels=items.has_folder_labels, names=None, count=len(folders))
+    assert {name: resolve(name) for name in folders} == ImageFolder(str(tmp_path)).class_to_idx
 
 
 @pytest.mark.parametrize(
-    ("labels", "grouped", "note"),
+    ("labels", "has_folder_labels", "note"),
     [
-        (["x", "y"], True, "2 of 2 labels are no class of the model ('x', 'y')"),  # fewer than classes
-        (["v", "w", "x", "y", "cat"], True, "4 of 5 labels are no class of the model ('v', 'w', 'x')"),  # one is known
-        (["v", "w", "x", "y", "z"], False, "5 of 5 labels are no class of the model ('v', 'w', 'x')"),  # no folders
+        (["x", "y"], True, "2 of 2 labels are not classes of the model ('x', 'y')"),  # fewer than classes
+        (
+            ["v", "w", "x", "y", "cat"],
+            True,
+            "4 of 5 labels are not classes of the model ('v', 'w', 'x')",
+        ),  # one is known
+        (["v", "w", "x", "y", "z"], False, "5 of 5 labels are not classes of the model ('v', 'w', 'x')"),  # no folders
     ],
 )
-def test_labels_that_are_no_class_are_told(labels: list[str], has_folder_labels: bool, note: str) -> None:
-    of = LabelResolver(labels, has_folder_labels=has_folder_labels, names=NAMES, count=5)
-    assert of.notes == [note] and of("x") is None
+def test_unknown_labels_are_noted(labels: list[str], has_folder_labels: bool, note: str) -> None:
+    resolve = LabelResolver(labels, has_folder_labels=has_folder_labels, names=NAMES, count=5)
+    assert resolve.notes == [note] and resolve("x") is None
 
 
-def test_labels_that_are_all_known_need_no_note() -> None:
-    of = LabelResolver(["cat", "0", "tinca tinca"], has_folder_labels=True, names=NAMES, count=None)
-    assert of.notes == [] and [of("cat"), of("0"), of("tinca tinca")] == [2, 0, 0]
+def test_known_labels_need_no_note() -> None:
+    resolve = LabelResolver(["cat", "0", "tinca tinca"], has_folder_labels=True, names=NAMES, count=None)
+    assert resolve.notes == [] and [resolve("cat"), resolve("0"), resolve("tinca tinca")] == [2, 0, 0]

@@ -1,4 +1,4 @@
-"""The numbers of a row, each against slow loops written from what the documentation says, in double precision."""
+"""Statistics, regions and stored maps, compared with loops in double precision that follow the documentation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from seewhy.images.view import View
 from seewhy.tensors import resize
 
 Floats = NDArray[Any]
-# Grids and inputs where height and width, or the two ends of an axis, cannot be taken for one another.
+# Grids and inputs with different height and width, so that mixed-up axes are detected.
 GRIDS = [
     ((3, 5), (24, 40)),
     ((7, 7), (224, 224)),
@@ -42,12 +42,12 @@ VIEWS = {
 }
 
 
-def chance() -> np.random.Generator:
+def generator() -> np.random.Generator:
     return np.random.default_rng(5)
 
 
 def drawn(signed: Floats, size: tuple[int, int]) -> Floats:
-    """What is drawn: the positive part, bilinear (align_corners=False), pixel by pixel."""
+    """Return the heatmap: the positive part, resized with bilinear interpolation (align_corners=False), pixel by pixel."""
     height, width = size
     rows, columns = signed.shape
     positive = np.array(
@@ -68,13 +68,13 @@ def drawn(signed: Floats, size: tuple[int, int]) -> Floats:
     return heat
 
 
-def shared(low: float, high: float, start: float, end: float) -> float:
-    """Which share of [low, high] lies in [start, end]."""
+def fraction(low: float, high: float, start: float, end: float) -> float:
+    """Return the fraction of [low, high] inside [start, end]."""
     return max(0.0, min(high, end) - max(low, start)) / (high - low)
 
 
 def slow_statistics(signed: Floats, size: tuple[int, int]) -> dict[str, float]:
-    """As the documentation of `statistics` says, with places as shares of the input's sides."""
+    """Return the statistics as documented in `statistics`, with positions as fractions of the sides."""
     height, width = size
     finite = np.where(np.isfinite(signed), signed, 0).astype(float)
     known = {"positive": finite[finite > 0].sum() / abs(finite).sum() if finite.any() else math.nan}
@@ -93,16 +93,16 @@ def slow_statistics(signed: Floats, size: tuple[int, int]) -> dict[str, float]:
     inner, corners = 0.0, [0.0] * 4
     for i, j, _, _ in places:
         across, down = (j / width, (j + 1) / width), (i / height, (i + 1) / height)
-        inner += heat[i, j] * shared(*across, 0.125, 0.875) * shared(*down, 0.125, 0.875)
+        inner += heat[i, j] * fraction(*across, 0.125, 0.875) * fraction(*down, 0.125, 0.875)
         for place, (left, top) in enumerate(((0, 0), (0.75, 0), (0, 0.75), (0.75, 0.75))):
-            corners[place] += heat[i, j] * shared(*across, left, left + 0.25) * shared(*down, top, top + 0.25)
+            corners[place] += heat[i, j] * fraction(*across, left, left + 0.25) * fraction(*down, top, top + 0.25)
     known["border"] = 1 - inner / total
     known["corner"] = max(corners) / total
     return known
 
 
 def slow_region(boxes: list[tuple[float, ...]], view: View) -> Floats:
-    """The share of each pixel of the input that lies in a box, of several the largest."""
+    """Return the fraction of each input pixel inside a box, the largest of all boxes."""
     height, width = view.input_size
     left, top, right, bottom = view.box
     region = np.zeros((height, width))
@@ -110,12 +110,12 @@ def slow_region(boxes: list[tuple[float, ...]], view: View) -> Floats:
         down = (top + (bottom - top) * i / height, top + (bottom - top) * (i + 1) / height)
         for j in range(width):
             across = (left + (right - left) * j / width, left + (right - left) * (j + 1) / width)
-            region[i, j] = max(shared(*across, box[0], box[2]) * shared(*down, box[1], box[3]) for box in boxes)
+            region[i, j] = max(fraction(*across, box[0], box[2]) * fraction(*down, box[1], box[3]) for box in boxes)
     return region
 
 
 def slow_mask(mask: Floats, view: View) -> Floats:
-    """The same of a mask: the sum over its pixels, each of which is a box."""
+    """Return the same for a mask: the sum over its pixels, each of which is a box."""
     region = np.zeros(view.input_size)
     for i, j in np.argwhere(mask).tolist():
         region += slow_region([(j, i, j + 1, i + 1)], view)
@@ -123,10 +123,10 @@ def slow_mask(mask: Floats, view: View) -> Floats:
 
 
 def maps_of(grid: tuple[int, int], count: int = 6) -> Floats:
-    """Signed maps, among them some that are nearly all on one side, or in a single cell."""
-    maps = chance().normal(size=(count, *grid)).astype(np.float32)
+    """Return signed maps; in some of them almost all values have one sign, or one cell dominates."""
+    maps = generator().normal(size=(count, *grid)).astype(np.float32)
     maps[1] -= 1
-    maps[:, 0, -1] = abs(maps[:, 0, -1]) + 0.1  # some evidence in each
+    maps[:, 0, -1] = abs(maps[:, 0, -1]) + 0.1  # positive evidence in each map
     maps[2] = 0
     maps[2, -1, 0] = 4
     maps[3] += np.linspace(0, 9, grid[1], dtype=np.float32)
@@ -137,7 +137,7 @@ def maps_of(grid: tuple[int, int], count: int = 6) -> Floats:
 
 
 @pytest.mark.parametrize(("grid", "size"), GRIDS)
-def test_statistics_as_they_are_documented(grid: tuple[int, int], size: tuple[int, int]) -> None:
+def test_statistics_match_their_documentation(grid: tuple[int, int], size: tuple[int, int]) -> None:
     maps = maps_of(grid) if size != (224, 224) else maps_of(grid, 4)
     found = statistics(maps, size)
     assert tuple(found) == NAMES
@@ -149,7 +149,7 @@ def test_statistics_as_they_are_documented(grid: tuple[int, int], size: tuple[in
             )
 
 
-def test_heat_that_is_the_same_everywhere_gives_the_documented_constants() -> None:
+def test_constant_heatmap_has_the_documented_values() -> None:
     for level in (1e-9, 1.0, 1e9):
         found = {
             name: float(values[0])
@@ -163,13 +163,13 @@ def test_heat_that_is_the_same_everywhere_gives_the_documented_constants() -> No
         assert found["spread"] == pytest.approx(UNIFORM["spread"], abs=1e-4) and round(UNIFORM["spread"], 2) == 0.41
         assert found["border"] == pytest.approx(UNIFORM["border"], abs=1e-6) and round(UNIFORM["border"], 2) == 0.44
         assert found["corner"] == pytest.approx(UNIFORM["corner"], abs=1e-6) and round(UNIFORM["corner"], 2) == 0.06
-        assert (found["peak_x"], found["peak_y"]) == (pytest.approx(0.5 / 9), pytest.approx(0.5 / 7))  # the first
+        assert (found["peak_x"], found["peak_y"]) == (pytest.approx(0.5 / 9), pytest.approx(0.5 / 7))  # the first cell
 
 
 @pytest.mark.parametrize(
     ("cell", "corner"), [((0, 0), "left top"), ((0, 8), "right top"), ((8, 0), "left bottom"), ((8, 8), "right bottom")]
 )
-def test_heat_in_a_corner(cell: tuple[int, int], corner: str) -> None:
+def test_heatmap_in_a_corner(cell: tuple[int, int], corner: str) -> None:
     signed = np.zeros((1, 9, 9), np.float32)
     signed[0][cell] = 2
     found = {name: float(values[0]) for name, values in statistics(signed, (36, 72)).items()}
@@ -179,7 +179,7 @@ def test_heat_in_a_corner(cell: tuple[int, int], corner: str) -> None:
     assert found["peak_x"] == (cell[1] + 0.5) / 9 and found["peak_y"] == (cell[0] + 0.5) / 9
 
 
-def test_heat_in_the_middle_and_on_one_side() -> None:
+def test_heatmap_in_the_center_and_at_one_side() -> None:
     maps = np.zeros((2, 9, 9), np.float32)
     maps[0, 4, 4] = 1
     maps[1, :, 0] = 1
@@ -189,7 +189,7 @@ def test_heat_in_the_middle_and_on_one_side() -> None:
     assert found["corner"][1] == pytest.approx(0.25, abs=0.01)
 
 
-def test_maps_without_heat() -> None:
+def test_maps_without_positive_evidence() -> None:
     maps = np.zeros((3, 4, 5), np.float32)
     maps[1] = -1
     maps[2] = np.nan
@@ -200,19 +200,19 @@ def test_maps_without_heat() -> None:
     assert np.isnan(fraction_inside(maps, np.ones((3, 20, 30)))).all()
 
 
-def test_what_is_no_number_counts_as_nothing() -> None:
+def test_non_finite_values_count_as_zero() -> None:
     maps = maps_of((4, 5), 4)
-    spoilt = np.array(maps)
-    spoilt[:, 1, 2] = [np.nan, np.inf, -np.inf, np.nan]
+    damaged = np.array(maps)
+    damaged[:, 1, 2] = [np.nan, np.inf, -np.inf, np.nan]
     maps[:, 1, 2] = 0
-    expected, found = statistics(maps, (20, 31)), statistics(spoilt, (20, 31))
+    expected, found = statistics(maps, (20, 31)), statistics(damaged, (20, 31))
     for name in NAMES:
         np.testing.assert_array_equal(found[name], expected[name])
-    regions = chance().random((4, 20, 31))
-    np.testing.assert_array_equal(fraction_inside(spoilt, regions), fraction_inside(maps, regions))
+    regions = generator().random((4, 20, 31))
+    np.testing.assert_array_equal(fraction_inside(damaged, regions), fraction_inside(maps, regions))
 
 
-def test_the_units_of_a_map_do_not_matter() -> None:
+def test_statistics_do_not_depend_on_units() -> None:
     maps = maps_of((4, 5))
     for factor in (1e-30, 1e-9, 1e30):
         scaled = statistics((maps * np.float32(factor)).astype(np.float32), (20, 31))
@@ -220,7 +220,7 @@ def test_the_units_of_a_map_do_not_matter() -> None:
             np.testing.assert_allclose(scaled[name], values, rtol=1e-5, atol=1e-7)
 
 
-def test_a_map_is_read_alone() -> None:
+def test_statistics_of_a_map_do_not_depend_on_other_maps() -> None:
     maps = maps_of((4, 5))
     together = statistics(maps, (20, 31))
     for place in range(len(maps)):
@@ -228,13 +228,13 @@ def test_a_map_is_read_alone() -> None:
             np.testing.assert_allclose(values[0], together[name][place], rtol=1e-12)
 
 
-# Share in a region
+# Fraction in a region
 
 
 @pytest.mark.parametrize(("grid", "size"), GRIDS)
-def test_the_share_inside_is_a_sum_over_what_is_drawn(grid: tuple[int, int], size: tuple[int, int]) -> None:
+def test_fraction_inside_is_a_sum_over_the_heatmap(grid: tuple[int, int], size: tuple[int, int]) -> None:
     maps = maps_of(grid)
-    regions = chance().random((len(maps), *size))
+    regions = generator().random((len(maps), *size))
     regions[0] = 0
     regions[1] = 1
     regions[2, : size[0] // 2] = 0
@@ -243,12 +243,12 @@ def test_the_share_inside_is_a_sum_over_what_is_drawn(grid: tuple[int, int], siz
     expected = (heat * regions).sum((1, 2)) / heat.sum((1, 2))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert found[0] == 0 and found[1] == pytest.approx(1) and found.max() <= 1
-    assert drawn(maps[3], size) == pytest.approx(heat[3], rel=1e-6, abs=1e-7)  # the loops above draw the same
+    assert drawn(maps[3], size) == pytest.approx(heat[3], rel=1e-6, abs=1e-7)  # the loops above give the same heatmap
 
 
-def test_the_share_of_both_sides_is_everything() -> None:
+def test_fractions_of_a_region_and_its_complement_sum_to_one() -> None:
     maps = maps_of((5, 3))
-    regions = chance().random((len(maps), 30, 20))
+    regions = generator().random((len(maps), 30, 20))
     np.testing.assert_allclose(fraction_inside(maps, regions) + fraction_inside(maps, 1 - regions), 1, rtol=1e-9)
 
 
@@ -272,20 +272,20 @@ def test_regions_of_boxes(boxes: Any, view: View) -> None:
     np.testing.assert_allclose(found, slow_region(boxes, view), atol=1e-6)
 
 
-def test_regions_of_no_box() -> None:
+def test_region_without_boxes() -> None:
     assert not from_boxes([], VIEWS["crop"]).any()
 
 
 @pytest.mark.parametrize("view", [VIEWS[name] for name in ("beyond", "whole", "larger")])
 def test_regions_of_masks(view: View) -> None:
-    mask = chance().random(view.photo_size) > 0.6
+    mask = generator().random(view.photo_size) > 0.6
     found = from_mask(mask, view)
     assert found.shape == view.input_size and 0 <= found.min() <= found.max() <= 1 + 1e-6
     np.testing.assert_allclose(found, slow_mask(mask, view), atol=1e-6)
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_box_of_whole_pixels_is_a_mask(view: View) -> None:
+def test_box_of_integer_pixels_equals_a_mask(view: View) -> None:
     mask = np.zeros(view.photo_size, bool)
     mask[1:3, 2:5] = True
     np.testing.assert_allclose(from_mask(mask, view), from_boxes([(2, 1, 5, 3)], view), atol=1e-6)
@@ -297,8 +297,8 @@ def test_a_box_of_whole_pixels_is_a_mask(view: View) -> None:
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
-def test_a_region_lies_where_the_network_sees_it(fit: Any) -> None:
-    """A white box on black, brought to the input by Pillow, is its region up to the filter at the edges."""
+def test_region_matches_the_preprocessed_image(fit: Any) -> None:
+    """A white box on black, preprocessed with Pillow, equals its region except for the filter at the edges."""
     photo = np.zeros((240, 400, 3), np.uint8)
     photo[60:150, 110:300] = 255
     preprocess = Preprocess((64, 64), (0.0,) * 3, (1.0,) * 3, "box", 72, fit=fit)
@@ -308,7 +308,7 @@ def test_a_region_lies_where_the_network_sees_it(fit: Any) -> None:
     assert abs(region - inputs[0, 0].numpy()).mean() < 0.01 and region.mean() > 0.1
 
 
-def test_overlaps_share_out_what_there_is() -> None:
+def test_overlaps_sum_to_the_total() -> None:
     found = overlaps(7, -3.0, 11.0, np.array([-3, 0, 1, 8, 11]))
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
     np.testing.assert_allclose(found.sum(0), np.array([3, 1, 7, 3]) / 2, rtol=1e-6)
@@ -325,17 +325,17 @@ def saved(path: Path, values: Any, mode: str | None = None) -> str:
 
 LEVELS = [[0, 1, 2], [255, 2, 0]]
 MODES: dict[str, Callable[[Path], str]] = {
-    "grey": lambda folder: saved(folder / "m.png", np.array(LEVELS, np.uint8)),
+    "gray": lambda folder: saved(folder / "m.png", np.array(LEVELS, np.uint8)),
     "16 bits": lambda folder: saved(folder / "m.png", np.array(LEVELS, np.uint16)),
     "16 bits tiff": lambda folder: saved(folder / "m.tif", np.array(LEVELS, np.uint16)),
     "32 bits": lambda folder: saved(folder / "m.tif", np.array(LEVELS, np.int32)),
     "real": lambda folder: saved(folder / "m.tif", np.array(LEVELS, np.float32)),
-    "colour": lambda folder: saved(folder / "m.png", np.repeat(np.array(LEVELS, np.uint8)[..., None], 3, 2)),
+    "color": lambda folder: saved(folder / "m.png", np.repeat(np.array(LEVELS, np.uint8)[..., None], 3, 2)),
 }
 
 
 @pytest.mark.parametrize("make", MODES.values(), ids=MODES)
-def test_masks_of_every_kind(make: Callable[[Path], str], tmp_path: Path) -> None:
+def test_masks_of_every_mode(make: Callable[[Path], str], tmp_path: Path) -> None:
     path = make(tmp_path)
     levels = np.array(LEVELS)
     np.testing.assert_array_equal(read_mask(path, None, (2, 3)), levels != 0)
@@ -345,29 +345,29 @@ def test_masks_of_every_kind(make: Callable[[Path], str], tmp_path: Path) -> Non
         np.testing.assert_array_equal(found, levels == value)
 
 
-def test_masks_with_palette_of_one_bit_and_of_shares(tmp_path: Path) -> None:
+def test_masks_with_palette_one_bit_and_colors(tmp_path: Path) -> None:
     picture = Image.new("P", (3, 2))
-    picture.putpalette([255, 255, 255] * 256)  # the colours say nothing, the indices all
+    picture.putpalette([255, 255, 255] * 256)  # only the palette indices differ
     for place, level in enumerate(np.ravel(LEVELS).tolist()):
         picture.putpixel((place % 3, place // 3), level)
     picture.save(tmp_path / "p.png")
     np.testing.assert_array_equal(read_mask(str(tmp_path / "p.png"), 2, (2, 3)), np.array(LEVELS) == 2)
-    one = saved(tmp_path / "one.png", np.array(LEVELS, np.uint8) > 1, "1")
-    np.testing.assert_array_equal(read_mask(one, None, (2, 3)), np.array(LEVELS) > 1)
-    np.testing.assert_array_equal(read_mask(one, 1, (2, 3)), np.array(LEVELS) > 1)
+    one_bit = saved(tmp_path / "one.png", np.array(LEVELS, np.uint8) > 1, "1")
+    np.testing.assert_array_equal(read_mask(one_bit, None, (2, 3)), np.array(LEVELS) > 1)
+    np.testing.assert_array_equal(read_mask(one_bit, 1, (2, 3)), np.array(LEVELS) > 1)
     real = saved(tmp_path / "real.tif", np.array([[0, 0.25], [1, 0]], np.float32))
     np.testing.assert_array_equal(read_mask(real, None, (2, 2)), [[False, True], [True, False]])
 
 
-def test_a_dark_colour_is_not_nothing(tmp_path: Path) -> None:
-    colours = np.array([[[0, 0, 0], [0, 0, 1]], [[2, 0, 0], [0, 1, 0]]], np.uint8)
-    np.testing.assert_array_equal(read_mask(saved(tmp_path / "c.png", colours), None, (2, 2)), [[0, 1], [1, 1]])
+def test_dark_color_is_not_zero(tmp_path: Path) -> None:
+    colors = np.array([[[0, 0, 0], [0, 0, 1]], [[2, 0, 0], [0, 1, 0]]], np.uint8)
+    np.testing.assert_array_equal(read_mask(saved(tmp_path / "c.png", colors), None, (2, 2)), [[0, 1], [1, 1]])
 
 
-def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_masks(tmp_path: Path) -> None:
     good = saved(tmp_path / "m.png", np.array(LEVELS, np.uint8))
     for photo in ((3, 2), (2, 4), (4, 6)):
-        with pytest.raises(ImageError, match=rf"m\.png is 3 x 2, and the photo {photo[1]} x {photo[0]}"):
+        with pytest.raises(ImageError, match=rf"m\.png is 3 x 2, but the photo is {photo[1]} x {photo[0]}"):
             read_mask(good, None, photo)
     (tmp_path / "broken.png").write_bytes(Path(good).read_bytes()[:40])
     (tmp_path / "empty.png").write_bytes(b"")
@@ -376,8 +376,8 @@ def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
         "broken.png": "corrupt",
         "empty.png": "empty",
         "none.png": "no such file",
-        "pipe.png": "is no file",
-        ".": "is no file",
+        "pipe.png": "not a regular file",
+        ".": "not a regular file",
     }
     for name, reason in reasons.items():
         with pytest.raises(ImageError, match=reason) as caught:
@@ -385,18 +385,18 @@ def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
         assert "the mask" in caught.value.reason
 
 
-def test_a_mask_is_measured_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_of_a_mask_is_checked_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "m.png", np.zeros((50, 60), np.uint8))
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it was decoded"))
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: pytest.fail("it was decoded"))
-    with pytest.raises(ImageError, match="is 60 x 50, and the photo 3 x 2"):
+    with pytest.raises(ImageError, match="is 60 x 50, but the photo is 3 x 2"):
         read_mask(path, None, (2, 3))
 
 
-# Cells
+# Stored maps
 
 
-def back(maps: Floats, store: str) -> Floats:
+def round_trip(maps: Floats, store: str) -> Floats:
     cells, lo, hi = encode_maps(maps, store)
     assert lo.shape == hi.shape == (len(maps),) and (lo <= 0).all() and (hi >= 0).all()
     shape = maps.shape[1:]
@@ -406,10 +406,10 @@ def back(maps: Floats, store: str) -> Floats:
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e-9, 1.0, 1e30])
-def test_bytes_err_by_half_a_level_of_their_own_side(factor: float) -> None:
+def test_uint8_error_is_at_most_half_a_level_per_sign(factor: float) -> None:
     maps = (maps_of((4, 9), 40).astype(float) * [[[factor]]]).astype(np.float32)
-    maps[0] = np.where(maps[0] > 0, maps[0], maps[0] * 1000)  # little evidence among much counter-evidence
-    found = back(maps, "uint8")
+    maps[0] = np.where(maps[0] > 0, maps[0], maps[0] * 1000)  # weak positive evidence next to strong negative evidence
+    found = round_trip(maps, "uint8")
     cells, lo, hi = encode_maps(maps, "uint8")
     for place, signed in enumerate(maps.astype(float)):
         assert lo[place] == min(0, signed.min()) and hi[place] == max(0, signed.max())
@@ -419,7 +419,7 @@ def test_bytes_err_by_half_a_level_of_their_own_side(factor: float) -> None:
         assert (error[down] <= -float(lo[place]) / 128 / 2 * 1.0001).all()
         assert (found[place][signed == 0] == 0).all()
         assert (found[place][up] >= 0).all() and (found[place][down] <= 0).all()
-        assert found[place].max() == hi[place] and found[place].min() == lo[place]  # both ends are exact
+        assert found[place].max() == hi[place] and found[place].min() == lo[place]  # the extremes are exact
         slow = [
             128 + (round(127 * v / hi[place]) if v > 0 else round(128 * v / -lo[place]) if v < 0 else 0)
             for v in signed.ravel()
@@ -427,53 +427,53 @@ def test_bytes_err_by_half_a_level_of_their_own_side(factor: float) -> None:
         assert max(abs(a - b) for a, b in zip(cells[place], slow, strict=True)) <= (0 if factor == 1 else 1)
 
 
-def test_bytes_row_by_row_and_of_one_side_only() -> None:
+def test_uint8_levels_row_by_row() -> None:
     maps = np.array([[[0, 1, 2], [3, 4, 127]], [[0, -1, -2], [-3, -4, -128]], [[0] * 3] * 2], np.float32)
     cells, lo, hi = encode_maps(maps, "uint8")
     assert [list(one) for one in cells] == [[128, 129, 130, 131, 132, 255], [128, 127, 126, 125, 124, 0], [128] * 6]
     assert (lo.tolist(), hi.tolist()) == ([0, -128, 0], [127, 0, 0])
-    np.testing.assert_array_equal(back(maps, "uint8"), maps)
+    np.testing.assert_array_equal(round_trip(maps, "uint8"), maps)
 
 
 @pytest.mark.parametrize("store", ["uint8", "float16"])
-def test_a_zero_stays_a_zero_and_a_blank_map_blank(store: str) -> None:
+def test_zeros_stay_zero(store: str) -> None:
     maps = maps_of((3, 7), 8)
     maps[:, 1] = 0
     maps[5] = 0
-    found = back(maps, store)
+    found = round_trip(maps, store)
     assert (found[:, 1] == 0).all() and not found[5].any() and found.dtype == np.float32
 
 
 @pytest.mark.parametrize("store", ["uint8", "float16"])
-def test_cells_of_what_is_no_number(store: str) -> None:
+def test_non_finite_values_are_stored_as_zero(store: str) -> None:
     maps = maps_of((3, 4), 4)
     maps[:, 0, 0] = [np.nan, np.inf, -np.inf, np.nan]
     plain = np.array(maps)
     plain[:, 0, 0] = 0
     assert encode_maps(maps, store)[0] == encode_maps(plain, store)[0]
     np.testing.assert_array_equal(encode_maps(maps, store)[1:], encode_maps(plain, store)[1:])
-    hopeless = np.full((1, 2, 2), np.nan, np.float32)
-    assert not back(hopeless, store).any()
+    all_nan = np.full((1, 2, 2), np.nan, np.float32)
+    assert not round_trip(all_nan, store).any()
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e-9, 1.0, 1e9, 1e37])
-def test_halves_keep_three_digits_in_any_unit(factor: float) -> None:
+def test_float16_keeps_three_digits_in_any_unit(factor: float) -> None:
     maps = np.clip(maps_of((4, 9), 20).astype(float), -3, 5) * factor
-    found = back(maps.astype(np.float32), "float16")
+    found = round_trip(maps.astype(np.float32), "float16")
     top = abs(maps).max((1, 2), keepdims=True)
     large = abs(maps) > 1e-3 * top
     assert (abs(found - maps)[large] <= 5e-4 * abs(maps)[large]).all() and large.mean() > 0.5
     assert (abs(found - maps) <= 5e-4 * abs(maps) + 1e-7 * top).all()
 
 
-def test_halves_are_shares_of_the_larger_side() -> None:
+def test_float16_values_are_relative_to_the_larger_extreme() -> None:
     cells, lo, hi = encode_maps(np.array([[[1.0, -50.0, 25.0, 0.0]]], np.float32), "float16")
     assert np.frombuffer(cells[0], "<f2").tolist() == [np.float16(0.02), -1, 0.5, 0] and (lo[0], hi[0]) == (-50, 25)
 
 
 @pytest.mark.parametrize("store", ["uint8", "float16"])
-def test_the_largest_and_the_smallest_numbers_there_are(store: str) -> None:
+def test_largest_and_smallest_float32_numbers(store: str) -> None:
     large, small = float(np.finfo(np.float32).max), float(np.finfo(np.float32).smallest_subnormal)
     maps = np.array([[[large, -large, 0, 1]], [[small * 9, -small, 0, 0]], [[large, -small, 0, 0]]], np.float32)
-    found = back(maps, store)
+    found = round_trip(maps, store)
     assert np.isfinite(found).all() and found[0, 0, :2].tolist() == [large, -large] and found[1, 0, 0] == maps[1, 0, 0]

@@ -1,11 +1,11 @@
-"""Kill a bulk job where it hurts, let it go on, and look whether every picture has exactly its rows, bit for bit.
+"""Kill a bulk job at critical moments, resume it, and compare its part files with an undisturbed run, byte for byte.
 
-    .venv/bin/python tests/drill.py                     # 50 random moments, each named step, 20 times on Ray
-    .venv/bin/python tests/drill.py --random 3 --ray 0  # a short form; tests/test_bulk_drill.py runs one, with `Plain`
+    .venv/bin/python tests/support/kill_drill.py                     # 50 random moments, every named step, 20 times on Ray
+    .venv/bin/python tests/support/kill_drill.py --random 3 --ray 0  # short; tests/bulk/test_kill_drill.py runs a shorter one
 
-A job is killed (SIGKILL: nothing can be put in order), looked at (no part file is torn or differs from an undisturbed run), and
-started again until it ends by itself; then all part files must equal those of the undisturbed run, byte for byte. Steps are
-those that `seewhy.bulk.parts` names; a child kills itself there. On Ray an actor or the driver is killed.
+SIGKILL lets the job do nothing at its end. After each kill, every existing part file must be complete and equal to that of the
+undisturbed run; then the job is started again until it ends normally. Steps are the arguments of
+`seewhy.bulk.part_files.reached`; a child process kills itself there. On Ray an actor or the driver is killed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from torch import nn
 import seewhy
 
 STEPS = ("lock taken", "temporary opened", "temporary written", "before rename", "after rename")
-PICTURES, PART = 40, 2
-LONGEST = 240.0  # seconds for a start; more means that it hangs
-SEEWHY = "from seewhy.cli import main; main()"
-DYING = """
+IMAGES, PART_SIZE = 40, 2
+TIMEOUT = 240.0  # seconds per process
+SEEWHY = "from seewhy.cli.main import main; main()"
+KILLS_ITSELF = """
 import os, signal, sys
-from seewhy.bulk import part_files as parts
+from seewhy.bulk import part_files
 step, left = sys.argv[1], int(sys.argv[2])
 def reached(name):
     global left
@@ -45,7 +45,7 @@ def reached(name):
         left -= 1
         if left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
-parts.reached = reached
+part_files.reached = reached
 from seewhy.cli.main import main
 main(sys.argv[3:])
 """
@@ -53,8 +53,8 @@ main(sys.argv[3:])
 Child = subprocess.Popen[bytes]
 
 
-class Plain(nn.Module):
-    """About as slow as the embedded network and sooner there, as it takes neither timm nor torchvision."""
+class PlainNetwork(nn.Module):
+    """About as slow as the embedded network, and faster to load because it needs neither timm nor torchvision."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,17 +69,17 @@ class Plain(nn.Module):
 
 
 def plain() -> seewhy.LoadedModel:
-    """Named `support.kill_drill:plain`."""
+    """Return the model of `--model support.kill_drill:plain`."""
     preprocess = seewhy.Preprocess((224, 224), (0.5,) * 3, (0.5,) * 3, "bilinear", 256)
-    return seewhy.load_model(Plain().eval(), preprocess=preprocess)
+    return seewhy.load_model(PlainNetwork().eval(), preprocess=preprocess)
 
 
-def make_pictures(folder: Path) -> None:
-    """Pictures that differ, two of the same name, and one that is broken."""
+def make_images(folder: Path, count: int) -> None:
+    """Write different images into two folders with the same file names, one of them broken."""
     photo = Image.open(seewhy.sample("coffee")).convert("RGB").resize((320, 240))
-    draw = np.random.default_rng(0)
-    for number in range(PICTURES - 1):
-        left, top = draw.integers(0, 60, 2)
+    random_offsets = np.random.default_rng(0)
+    for number in range(count - 1):
+        left, top = random_offsets.integers(0, 60, 2)
         path = folder / f"group{number % 2}" / f"{number // 2:02d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         photo.crop((left, top, left + 240, top + 180)).save(path, quality=90)
@@ -87,129 +87,131 @@ def make_pictures(folder: Path) -> None:
 
 
 class Drill:
-    """A data set, the run that nothing disturbed, and starts of the same job in other folders.
+    """A dataset of `count` images, its undisturbed run, and starts of the same job in other folders.
 
-    `model` is a name as on the command line; None: the embedded network.
+    `model` is a model URI. Default: the embedded network.
     """
 
-    def __init__(self, home: Path, log: Callable[[str], None] = print, model: str | None = None) -> None:
-        self.home, self.log, self.model = home, log, model
-        self.pictures = home / "pictures"
-        make_pictures(self.pictures)
+    def __init__(
+        self, home: Path, log: Callable[[str], None] = print, model: str | None = None, count: int = IMAGES
+    ) -> None:
+        self.home, self.log, self.model, self.count = home, log, model, count
+        self.images = home / "images"
+        make_images(self.images, count)
         self.kills = 0
         self.references: dict[str, dict[str, bytes]] = {}
 
     def command(self, out: Path, engine: str) -> list[str]:
-        # one thread: with another number of them sums are added in another order
         return [
-            "bulk", str(self.pictures), "--out", str(out), "--part-size", str(PART), "--batch-size", "2", "--engine", engine,
-            "--workers", "1", "--quiet", *(["--actors", "2"] if engine == "ray" else []),
+            "bulk", str(self.images), "--out", str(out), "--part-size", str(PART_SIZE), "--batch-size", "2", "--engine",
+            engine, "--workers", "1", "--quiet", *(["--actors", "2"] if engine == "ray" else []),
             *(["--model", self.model, "--allow-code"] if self.model else []),
         ]  # fmt: skip
 
-    def start(self, out: Path, engine: str = "local", script: str = SEEWHY, given: Sequence[str] = ()) -> Child:
+    def start(self, out: Path, engine: str = "local", script: str = SEEWHY, arguments: Sequence[str] = ()) -> Child:
+        # One thread: the order of sums depends on the number of threads.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-        command = [sys.executable, "-c", script, *given, *self.command(out, engine)]
-        with open(self.home / "errors.txt", "ab") as errors:  # the child keeps its own hold of it
+        command = [sys.executable, "-c", script, *arguments, *self.command(out, engine)]
+        with open(self.home / "errors.txt", "ab") as errors:  # the child inherits the file
             return subprocess.Popen(command, stdout=errors, stderr=errors, env=environment, start_new_session=True)
 
     def finish(self, out: Path, engine: str = "local") -> None:
-        """Start, and wait for the end; 1 is right, as one picture is broken."""
+        """Run the job to its end. The exit code is 1 because one image is broken."""
         child = self.start(out, engine)
         try:
-            code = child.wait(LONGEST)
+            code = child.wait(TIMEOUT)
         finally:
             kill_group(child)
         assert code == 1, f"exit code {code}: {(self.home / 'errors.txt').read_text(errors='replace')[-2000:]}"
 
     def reference(self, engine: str = "local") -> dict[str, bytes]:
-        """The part files of a run that nothing disturbed."""
+        """Return the part files of an undisturbed run."""
         if engine not in self.references:
             self.finish(self.home / f"undisturbed-{engine}", engine)
-            found = self.references[engine] = part_files(self.home / f"undisturbed-{engine}")
-            assert len(found) == -(-PICTURES // PART), f"{len(found)} part files"
+            files = self.references[engine] = part_files(self.home / f"undisturbed-{engine}")
+            assert len(files) == -(-self.count // PART_SIZE), f"{len(files)} part files"
         return self.references[engine]
 
-    def look(self, out: Path, engine: str = "local") -> int:
-        """Compare what is there with the undisturbed run; gives how many parts there are."""
-        known, found = self.reference(engine), part_files(out)
-        for name, content in found.items():
-            assert content == known[name], f"{name} differs from the undisturbed run"
-        return len(found)
+    def compare(self, out: Path, engine: str = "local") -> int:
+        """Compare the existing part files with the undisturbed run. Return their number."""
+        reference, files = self.reference(engine), part_files(out)
+        for name, content in files.items():
+            assert content == reference[name], f"{name} differs from the undisturbed run"
+        return len(files)
 
     def check_end(self, out: Path, engine: str = "local") -> None:
-        """Everything is there, once; and nothing else is."""
-        assert self.look(out, engine) == len(self.reference(engine)), "a part is missing"
+        """Check that every image has its rows exactly once, and that no temporary file remains."""
+        assert self.compare(out, engine) == len(self.reference(engine)), "a part is missing"
         rows = seewhy.read_run(out).table.to_pylist()
         ids = [row["id"] for row in rows]
-        assert len(ids) == len(set(ids)) == PICTURES, f"{len(ids)} rows of {len(set(ids))} pictures"
+        assert len(ids) == len(set(ids)) == self.count, f"{len(ids)} rows of {len(set(ids))} images"
         assert [row["id"] for row in rows if row["error"]] == ["group1/broken.jpg"]
-        left = [path.name for path in out.iterdir() if path.name.endswith(".tmp")]
-        assert not left, f"left behind: {left}"
+        remaining = [path.name for path in out.iterdir() if path.name.endswith(".tmp")]
+        assert not remaining, f"temporary files remain: {remaining}"
 
-    # What happens to a job
+    # Scenarios
 
-    def at_steps(self, *moments: tuple[str, int]) -> None:
-        """One job, whose child kills itself when it comes to a step for the so-manyth time, at one moment after the other."""
-        out = self.fresh()
-        for step, times in moments:
-            child = self.start(out, script=DYING, given=[step, str(times)])
-            code = child.wait(LONGEST)
+    def kill_at_steps(self, *moments: tuple[str, int]) -> None:
+        """Run one job whose process kills itself when it reaches a step for the n-th time, once per (step, n)."""
+        out = self.new_folder()
+        for step, count in moments:
+            child = self.start(out, script=KILLS_ITSELF, arguments=[step, str(count)])
+            code = child.wait(TIMEOUT)
             kill_group(child)
-            assert code == -signal.SIGKILL, f"the child ended with {code} before '{step}' came {times} times"
-            self.killed(f"at '{step}' ({times})", self.look(out))
+            assert code == -signal.SIGKILL, f"the child ended with {code} before it reached '{step}' {count} times"
+            self.record_kill(f"at '{step}' ({count})", self.compare(out))
         self.finish(out)
         self.check_end(out)
 
-    def at_random(self, victims: Sequence[str], engine: str, draw: random.Random, longest: float) -> None:
-        """One job, a victim of which ("driver", or on Ray "actor") is killed at a random moment after each new part file.
+    def kill_at_random(self, victims: Sequence[str], engine: str, random_: random.Random, max_delay: float) -> None:
+        """Run one job, and kill a victim ("driver", or on Ray "actor") at a random moment after each new part file.
 
-        A killed driver is started again; of an actor Ray makes a new one, and the job goes on.
+        A killed driver is started again. Ray replaces a killed actor, and the job continues.
         """
-        out = self.fresh()
-        self.reference(engine)  # before, as it takes the same processors
+        out = self.new_folder()
+        self.reference(engine)  # before the job: it uses the same CPUs
         child: Child | None = None
         for victim in victims:
             child = child or self.start(out, engine)
             before = len(part_files(out))
             wait_until(lambda child=child, before=before: len(part_files(out)) > before or child.poll() is not None)
-            time.sleep(draw.uniform(0, longest))
+            time.sleep(random_.uniform(0, max_delay))
             if victim == "driver":
                 kill_group(child)
-                gone_with(child)
+                wait_for_actors_to_end()
                 child = None
-            elif actors := ray_actors(child.pid):
-                os.kill(draw.choice(actors), signal.SIGKILL)
-            self.killed(f"{engine} {victim}", self.look(out, engine))
+            elif actors := ray_actors():
+                os.kill(random_.choice(actors), signal.SIGKILL)
+            self.record_kill(f"{engine} {victim}", self.compare(out, engine))
             if len(part_files(out)) == len(self.reference(engine)):
                 break
         if child is not None:
-            child.wait(LONGEST)
-            gone_with(child)
+            child.wait(TIMEOUT)
+            wait_for_actors_to_end()
         self.finish(out, engine)
         self.check_end(out, engine)
 
-    def crossing(self) -> None:
-        """A job begun here goes on on Ray, after a kill. Threads differ, so the last digits may."""
-        out = self.fresh()
-        child = self.start(out, script=DYING, given=["after rename", "3"])
-        child.wait(LONGEST)
+    def resume_on_ray(self) -> None:
+        """Kill a local job and resume it on Ray. The number of threads differs, so the last digits may."""
+        out = self.new_folder()
+        child = self.start(out, script=KILLS_ITSELF, arguments=["after rename", "3"])
+        child.wait(TIMEOUT)
         kill_group(child)
-        there = part_files(out)
-        assert len(there) == 3, f"{len(there)} parts"
+        before = part_files(out)
+        assert len(before) == 3, f"{len(before)} parts"
         self.finish(out, "ray")
-        now = part_files(out)
-        assert {name: now[name] for name in there} == there, "Ray wrote parts that were there"
-        assert sorted(now) == sorted(self.reference())
+        after = part_files(out)
+        assert {name: after[name] for name in before} == before, "Ray computed finished parts again"
+        assert sorted(after) == sorted(self.reference())
         ids = [row["id"] for row in seewhy.read_run(out).table.select(["id"]).to_pylist()]
-        assert len(ids) == len(set(ids)) == PICTURES
-        self.log(f"local to Ray: {len(there)} parts kept, {len(now) - len(there)} done on Ray")
+        assert len(ids) == len(set(ids)) == self.count
+        self.log(f"local to Ray: {len(before)} parts kept, {len(after) - len(before)} computed on Ray")
 
-    def killed(self, how: str, parts: int) -> None:
+    def record_kill(self, victim: str, parts: int) -> None:
         self.kills += 1
-        self.log(f"kill {self.kills}: {how}, {parts} parts there, all whole")
+        self.log(f"kill {self.kills}: {victim}, {parts} parts, all complete")
 
-    def fresh(self) -> Path:
+    def new_folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.home)) / "run"
 
 
@@ -217,57 +219,59 @@ def part_files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.glob("part-*.parquet")} if out.exists() else {}
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + LONGEST
-    while not true():
-        assert time.monotonic() < end, "it hangs"
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.02)
 
 
 def kill_group(child: Child) -> None:
-    """The child and the processes that read for it, at once. Ray's are not of its group."""
+    """Kill the child and its decoder processes. Ray's processes are in other groups."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    child.wait(LONGEST)
+    child.wait(TIMEOUT)
 
 
-def gone_with(child: Child) -> None:
-    """Wait until Ray's processes of a dead driver are gone."""
-    wait_until(lambda: not ray_actors(child.pid))
+def wait_for_actors_to_end() -> None:
+    """Wait until Ray's processes of an ended driver have ended too."""
+    wait_until(lambda: not ray_actors())
 
 
-def ray_actors(driver: int) -> list[int]:
-    """The actors of Ray on this machine. (One cluster at a time runs here, so they are this driver's.)"""
-    found = []
+def ray_actors() -> list[int]:
+    """Return the processes of Ray actors on this machine, which runs one cluster at a time."""
+    processes = []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and b"ray::MapWorker" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
+                processes.append(int(entry.name))
         except OSError:
             continue
-    return found
+    return processes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--random", type=int, default=50, help="kills at random moments")
-    parser.add_argument("--ray", type=int, default=20, help="kills on Ray, half of actors and half of the driver")
+    parser.add_argument("--random", type=int, default=50, help="number of kills at random moments")
+    parser.add_argument(
+        "--ray", type=int, default=20, help="number of kills on Ray, half of actors and half of the driver"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    draw = random.Random(options.seed)
+    random_ = random.Random(options.seed)
     home = Path(tempfile.mkdtemp(prefix="drill-"))
     drill = Drill(home, log=lambda text: print(text, flush=True))
     for step in STEPS:
-        drill.at_steps((step, 1 if step == "lock taken" else draw.randint(2, 8)))
+        drill.kill_at_steps((step, 1 if step == "lock taken" else random_.randint(2, 8)))
     while drill.kills < len(STEPS) + options.random:
-        several = min(5, len(STEPS) + options.random - drill.kills)
-        drill.at_random(["driver"] * several, "local", draw, longest=1.5)
-    done = drill.kills
-    while drill.kills < done + options.ray:
-        drill.at_random(["actor", "driver"][: done + options.ray - drill.kills], "ray", draw, longest=1.0)
+        count = min(5, len(STEPS) + options.random - drill.kills)
+        drill.kill_at_random(["driver"] * count, "local", random_, max_delay=1.5)
+    before = drill.kills
+    while drill.kills < before + options.ray:
+        drill.kill_at_random(["actor", "driver"][: before + options.ray - drill.kills], "ray", random_, max_delay=1.0)
     if options.ray:
-        drill.crossing()
-    print(f"{drill.kills} kills, and every picture had exactly its rows")
+        drill.resume_on_ray()
+    print(f"{drill.kills} kills; every image has exactly its rows")
     shutil.rmtree(home)
 
 
