@@ -13,9 +13,23 @@ NAMED = ("logits", "logits_per_image")  # keys of the class scores in models wit
 
 
 def logits(output: object, target: object = None) -> Tensor:
-    """Return the class scores (B, K) in a model's output: the tensor itself, its `logits`, or its first tensor.
+    """Return the class scores in a model's output: the tensor itself, its `logits`, or its first tensor.
 
-    A model with one number per image, (B,), has one class; (B, K, 1, 1) are class scores too.
+    Args:
+        output: The model's output: a tensor, or any nesting of tensors.
+        target: What the error names as the target.
+
+    Returns:
+        Class scores `(B, K)` with their graph. A model with one number per image, `(B,)`, has one class; `(B, K, 1, 1)`
+        are class scores too.
+
+    Raises:
+        TargetError: The output contains no class scores.
+
+    Example:
+        >>> import torch
+        >>> logits({"logits": torch.zeros(2, 5), "hidden": torch.ones(2, 9)}).shape
+        torch.Size([2, 5])
     """
     scores = named_tensor(output, NAMED)
     if isinstance(output, Mapping) and "embedding" in output and not set(NAMED) & set(output):
@@ -39,12 +53,38 @@ def logits(output: object, target: object = None) -> Tensor:
 
 
 def probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
-    """Convert class scores (N, K) to probabilities: softmax; sigmoid for `multilabel` and for a single logit."""
+    """Convert class scores to probabilities.
+
+    Args:
+        scores: Class scores `(N, K)`.
+        multilabel: True: sigmoids, because each class has an independent probability. A single logit has a sigmoid too.
+
+    Returns:
+        Probabilities `(N, K)` in [0, 1]; softmax by default.
+
+    Example:
+        >>> import torch
+        >>> probabilities(torch.tensor([[0.0, 0.0]]))
+        tensor([[0.5000, 0.5000]])
+    """
     return scores.sigmoid() if multilabel or scores.shape[1] == 1 else scores.softmax(1)
 
 
 def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
-    """Return the logarithms of `probabilities`, accurate where those round to 0 or 1."""
+    """Return the logarithms of `probabilities`, accurate where those round to 0 or 1.
+
+    Args:
+        scores: Class scores `(N, K)`.
+        multilabel: As for `probabilities`.
+
+    Returns:
+        Log probabilities `(N, K)`, at most 0.
+
+    Example:
+        >>> import torch
+        >>> log_probabilities(torch.tensor([[0.0, 0.0]]))
+        tensor([[-0.6931, -0.6931]])
+    """
     return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
 
 

@@ -20,7 +20,19 @@ ClassSpec = OneClass | Sequence[OneClass] | np.ndarray[Any, Any] | Tensor
 
 
 def class_name(index: int, labels: Labels) -> str:
-    """Return the short name of a class: its label up to the first comma, or "class 7" without labels."""
+    """Return the short name of a class.
+
+    Args:
+        index: Index of the class.
+        labels: Class names, or None.
+
+    Returns:
+        The label up to its first comma; "class 7" without labels.
+
+    Example:
+        >>> class_name(0, ["tench, Tinca tinca"]), class_name(7, None)
+        ('tench', 'class 7')
+    """
     if labels is None or index >= len(labels):
         return f"class {index}"
     return labels[index].split(",")[0].strip()
@@ -68,7 +80,24 @@ def normalize_classes(classes: object) -> object:
 
 
 def find_class(name_or_index: object, labels: Labels, count: int) -> int:
-    """Return the index of a class given by index or name. Raises TargetError if the model has no such index."""
+    """Return the index of a class given by index or name.
+
+    Args:
+        name_or_index: An integer of Python, NumPy or PyTorch, or a name.
+        labels: Class names, or None.
+        count: Number of classes of the model.
+
+    Returns:
+        An index from 0 to `count` - 1.
+
+    Raises:
+        TargetError: The model has no such index, several classes have this name, or there are no labels.
+        UnknownName: No class has this name.
+
+    Example:
+        >>> find_class("Cat", ["dog", "cat"], 2), find_class(1, None, 2)
+        (1, 1)
+    """
     if isinstance(name_or_index, str):
         index = class_index(name_or_index, labels, count)
     elif (number := as_integer(name_or_index)) is not None:
@@ -81,7 +110,24 @@ def find_class(name_or_index: object, labels: Labels, count: int) -> int:
 
 
 def class_index(name: str, labels: Labels, count: int) -> int:
-    """Return the index of the class called `name`: its label, short name or a synonym, in any letter case."""
+    """Return the index of the class called `name`.
+
+    Args:
+        name: The label, its short name or one of its synonyms (separated by commas), in any letter case.
+        labels: Class names, or None.
+        count: Number of classes of the model.
+
+    Returns:
+        The index of the class.
+
+    Raises:
+        TargetError: Several classes have this name, or there are no labels.
+        UnknownName: No class has this name.
+
+    Example:
+        >>> class_index("tinca tinca", ["cat", "tench, Tinca tinca"], 2)
+        1
+    """
     if labels is None:
         raise TargetError(name, f"this model has no class names; pass an index, 0 to {count - 1}, or labels=.")
     folded = name.strip().casefold()
