@@ -61,6 +61,7 @@ class ExplanationData:
         return tuple(self.layer_info)
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return len(self.target_results[0].scores)
 
     def require_single_image(self, action: str) -> None:
