@@ -1,1 +1,1 @@
-"""A whole data set: every picture explained, into Parquet files that appear whole, on one machine or on Ray."""
+"""Bulk jobs: explain a dataset into Parquet files, on one machine or on Ray, and read the run."""

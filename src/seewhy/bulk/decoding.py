@@ -34,8 +34,9 @@ Tag = TypeVar("Tag")
 class DecodedImage:
     """A decoded image, or the reason why it cannot be decoded.
 
-    `inputs` is what the network takes, float32 (1, C, H, W), or what makes it: a `ResizedCrop`. `region` (H, W) says how much of each
-    pixel of the input lies in the item's boxes or mask. `size` is of the file in bytes.
+    `inputs` is the model's input, float32 (1, C, H, W), or a `ResizedCrop` from which it is computed. `region` (H, W) is the
+    fraction of each input pixel inside the item's boxes or mask. `photo` is (height, width), `size` the size of the file in
+    bytes.
     """
 
     item: Item
@@ -74,14 +75,15 @@ def decode_image(item: Item, preprocess: Any, max_pixels: int) -> DecodedImage:
         if error.errno in TRANSIENT_ERRNOS:
             raise
         return replace(decoded, error=(error.strerror or str(error)).lower())
-    except (Exception, SystemExit) as error:  # a user's own preprocessing may raise anything
-        return replace(decoded, error=f"{type(error).__name__}: {one_line(error)}")
+    except (Exception, SystemExit) as error:  # preprocessing by the user may raise any exception
+        name, message = type(error).__name__, one_line(error)
+        return replace(decoded, error=name if message == name else f"{name}: {message}")
 
 
 def end_with(parent: int) -> None:
-    """In a reader process: end when the one that it reads for is gone, killed without a word, and not before.
+    """Initialize a decoder process: end when its parent has ended, and ignore Ctrl-C.
 
-    Ctrl-C reaches all processes of a terminal; the one in front ends its readers itself.
+    Ctrl-C reaches all processes of a terminal; the parent ends its decoders after it has handled it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -111,7 +113,7 @@ def read_file(item: Item) -> bytes:
 
 
 def preprocess_image(preprocess: Any, image: NDArray[np.uint8]) -> tuple[ResizedCrop | NDArray[np.float32], View]:
-    """8-bit pixels where that is all a preprocessing does before it normalises (a quarter of the bytes, and no torch)."""
+    """Return the model's input and its view. `Preprocess` is run up to the 8-bit crop: a quarter of the bytes, and no torch."""
     if isinstance(preprocess, Preprocess):
         return preprocess.resize_and_crop(image)
     inputs, view = preprocess(image)
@@ -119,10 +121,10 @@ def preprocess_image(preprocess: Any, image: NDArray[np.uint8]) -> tuple[Resized
 
 
 class Reader:
-    """Reads items in order, some ahead, in `workers` processes; 0 is one thread of this process.
+    """Decodes items in order and ahead of time in `workers` processes, or in a thread if `workers` is 0.
 
-    A process that dies takes what was in flight with it: those are read anew, one at a time, and the one that ends its
-    process again has failed.
+    A crashed process breaks the pool, and all images in flight are lost. The oldest one is decoded again on its own: if it
+    crashes the new process, it fails. The others are submitted again.
     """
 
     def __init__(self, preprocess: Any, *, workers: int, max_pixels: int) -> None:
@@ -130,7 +132,7 @@ class Reader:
         self.pool: Executor | None = None
 
     def stop(self) -> None:
-        """End the processes; the next item starts new ones."""
+        """End the processes. The next item starts new ones."""
         if self.pool is not None:
             if self.workers:
                 self.pool.shutdown(wait=False, kill_workers=True)  # type: ignore[call-arg]
@@ -141,7 +143,9 @@ class Reader:
     def submit(self, item: Item) -> Future[DecodedImage]:
         if self.pool is None:
             if self.workers:
-                from loky import ProcessPoolExecutor  # needs no guard around a user's main module, and names its dead
+                from loky import (
+                    ProcessPoolExecutor,
+                )  # unlike multiprocessing, needs no `if __name__ == "__main__"` guard
 
                 self.pool = ProcessPoolExecutor(
                     self.workers, timeout=None, initializer=end_with, initargs=(os.getpid(),)
@@ -150,34 +154,34 @@ class Reader:
                 self.pool = ThreadPoolExecutor(1)
         try:
             return self.pool.submit(decode_image, item, *self.settings)
-        except BrokenExecutor as error:  # one in flight has just ended its process: who waits for this one hears of it
+        except BrokenExecutor as error:  # the pool broke since the last result; `stream` handles it
             refused: Future[DecodedImage] = Future()
             refused.set_exception(error)
             return refused
 
     def stream(self, items: Iterable[tuple[Tag, Item]], ahead: int) -> Iterator[tuple[Tag, DecodedImage]]:
-        """Each item as it was read, in order, with the tag that it came with; at most `ahead` are held."""
-        waiting: deque[tuple[Tag, Item, Future[DecodedImage]]] = deque()
+        """Yield each decoded item with its tag, in order. At most `ahead` items are in flight."""
+        in_flight: deque[tuple[Tag, Item, Future[DecodedImage]]] = deque()
         source = iter(items)
         while True:
-            while len(waiting) < max(1, ahead) and (following := next(source, None)) is not None:
-                waiting.append((*following, self.submit(following[1])))
-            if not waiting:
+            while len(in_flight) < max(1, ahead) and (tagged := next(source, None)) is not None:
+                in_flight.append((*tagged, self.submit(tagged[1])))
+            if not in_flight:
                 return
-            tag, item, future = waiting[0]
+            tag, item, future = in_flight[0]
             try:
-                found = future.result()
+                image = future.result()
             except BrokenExecutor:
                 self.stop()
-                found = self.alone(item)
-                rest = [(tag, item) for tag, item, _ in list(waiting)[1:]]
-                waiting = deque([waiting[0]])
-                waiting += [(tag, item, self.submit(item)) for tag, item in rest]
-            waiting.popleft()
-            yield tag, found
+                image = self.decode_alone(item)
+                others = [(tag, item) for tag, item, _ in list(in_flight)[1:]]
+                in_flight = deque([in_flight[0]])
+                in_flight += [(tag, item, self.submit(item)) for tag, item in others]
+            in_flight.popleft()
+            yield tag, image
 
-    def alone(self, item: Item) -> DecodedImage:
-        """Read one item with nothing else in flight: if a process dies now, it is this one's doing."""
+    def decode_alone(self, item: Item) -> DecodedImage:
+        """Decode one item with nothing else in flight: if the process crashes, this item is the cause."""
         try:
             return self.submit(item).result()
         except BrokenExecutor:
