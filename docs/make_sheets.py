@@ -38,7 +38,7 @@ def sheet(picture: str, target: str, out: str, fit: str) -> None:
 def fits(model: seewhy.LoadedModel, name: str) -> bool:
     """Whether a method has a map here: those for transformers have none."""
     (method,) = as_methods(name).values()
-    if not isinstance(method, NetworkMethod) or not method.about.works_on.startswith("transformers"):
+    if not isinstance(method, NetworkMethod) or not method.card.works_on.startswith("transformers"):
         return True
     try:
         seewhy.explain(model, seewhy.sample("coffee"), methods=name, layers=LAYER)

@@ -18,7 +18,8 @@ from seewhy.errors import MethodError, UnknownName, UsageError
 from seewhy.methods import LayerCAM, ScoreCAM, Smooth
 from seewhy.methods.base import NetworkMethod
 from seewhy.methods.cards import cards
-from seewhy.methods.catalog import METHODS, read_method
+from seewhy.methods.catalog import METHODS
+from seewhy.methods.method_text import parse_method
 from seewhy.methods.parsing import as_methods
 from support.networks import TwiceNet, tiny_network
 from support.paths import ROOT
@@ -98,7 +99,7 @@ def test_a_misspelt_method_answers_before_torch_is_imported(capsys: pytest.Captu
     assert (code, out) == (2, "") and "layrcam" in err
     assert not (tmp_path / "out").exists()
     with pytest.raises(UnknownName):
-        read_method("gradcamm")
+        parse_method("gradcamm")
 
 
 # --- what does not fit ------------------------------------------------------------------------------------------------
@@ -279,9 +280,9 @@ def test_the_strongest_channels_are_those_that_vary_most() -> None:
 
 def test_every_card_is_complete() -> None:
     for card in cards():
-        about = card.about
-        assert about.paper and about.formula and about.expect.endswith("."), card.entry.name
-        assert about.cost and about.works_on, card.entry.name
+        facts = card.card
+        assert facts.paper and facts.formula and facts.expect.endswith("."), card.entry.name
+        assert facts.cost and facts.works_on, card.entry.name
         assert len(card.doc.split("\n\n")) >= 2, f"{card.entry.name}: what it does, then the paper"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import seewhy
 from seewhy.cli import main as cli
-from seewhy.methods.catalog import split_at_commas
+from seewhy.methods.method_text import split_at_commas
 from support.command import COFFEE, run
 
 BOTH = str(seewhy.sample("cat_espresso"))

@@ -88,7 +88,7 @@ def print_methods(cards: list[dict[str, Any]], *, in_detail: bool) -> None:
                 console,
                 {
                     "settings": ", ".join(card["settings"]), "needs": ", ".join(card["needs"]),
-                    "returns": card["answers"], "works on": card["works_on"], "source": card["source"],
+                    "returns": card["returns"], "works on": card["works_on"], "source": card["source"],
                     "pitfalls": card["pitfalls"],
                 },
             )  # fmt: skip

@@ -20,8 +20,9 @@ from seewhy.errors import LayerError
 from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod, VariantMethod
 from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import Evaluator
-from seewhy.signals.layer import Need, Signals, signals_at
+from seewhy.signals.layer import Need, Signals
 from seewhy.signals.model import ModelSignals
+from seewhy.signals.recorded import signals_at, without_gradients
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.layer_selection import LayerSelection
@@ -179,7 +180,7 @@ class Passes:
         for job in jobs:
             if isinstance(job.method, VariantMethod):
                 # It reads gradients of changed inputs only, so the ones at hand need not be kept while it waits.
-                self.variants.start(job, call, signals.without_gradients(), is_required=is_required)
+                self.variants.start(job, call, without_gradients(signals), is_required=is_required)
             elif job.method.needs & Need.EVALUATOR:
                 self.deferred.append(partial(self.run_job, job, call, signals))
             else:

@@ -27,13 +27,14 @@ from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import layer_text
 from seewhy.images.preprocess import Preprocess
 from seewhy.methods.base import AnyMethod, NetworkMethod
-from seewhy.methods.parsing import MethodSpec, as_methods, seeded
+from seewhy.methods.parsing import MethodSpec, as_methods, with_seed
 from seewhy.models.labels import check_labels
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
 from seewhy.models.loading import load_model
 from seewhy.models.provenance import collect_provenance
 from seewhy.signals.evaluator import Evaluator
-from seewhy.signals.layer import Need, request_for
+from seewhy.signals.layer import Need
+from seewhy.signals.recorded import request_for
 from seewhy.targets import ResolvedTarget, as_targets
 from seewhy.targets.parsing import TargetSpec
 from seewhy.tracing.grid import GridSpec, parse_grid
@@ -150,7 +151,7 @@ class Explainer:
         self.grid = None if options.grid is None else parse_grid(options.grid)
         self.methods = as_methods(options.methods)
         if options.seed:
-            seeds = [seeded(method, options.seed) for method in self.methods.values()]
+            seeds = [with_seed(method, options.seed) for method in self.methods.values()]
             self.methods = {str(method): method for method in seeds}
         self.targets = as_targets(options.targets, options.versus)
 

@@ -16,7 +16,8 @@ from seewhy.errors import MethodError
 from seewhy.methods.base import VariantMethod
 from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import TRAINING_STEP, Evaluator
-from seewhy.signals.layer import Need, Signals, Variant, request_for, signals_at
+from seewhy.signals.layer import Need, Signals, Variant
+from seewhy.signals.recorded import request_for, signals_at
 from seewhy.signals.scoring import Scoring
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace

@@ -1,4 +1,4 @@
-"""The methods, by class: `seewhy.methods.GradCAM()`. Classes are imported on first use, so the catalog needs no torch."""
+"""All methods, by class: `seewhy.methods.GradCAM()`. Each file is imported when one of its classes is first used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from seewhy.methods.catalog import CLASSES
 
-if TYPE_CHECKING:  # a new file of methods gets one line here and its classes get lines in the catalog
+if TYPE_CHECKING:  # one line per file, so that type checkers see the classes
     from seewhy.methods.ablation import *  # noqa: F403
     from seewhy.methods.activation import *  # noqa: F403
     from seewhy.methods.base import Method as Method
@@ -30,7 +30,7 @@ __all__ = [*CONTRACTS, *CLASSES]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'seewhy.methods' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"seewhy.methods.{CLASSES.get(name, 'base')}"), name)
+    value = getattr(importlib.import_module(CLASSES.get(name, "seewhy.methods.base")), name)
     globals()[name] = value
     return value
 

@@ -31,7 +31,7 @@ class AblationCAM(Weighted):
 
     batch_size: int | None = None
 
-    about = MethodCard(
+    card = MethodCard(
         "Desai & Ramaswamy, Ablation-CAM, WACV 2020", "Σₖ ((y − y₍A_k=0₎)/y) Aₖ",
         "What the network would miss; needs no gradient.",
         cost="K forwards of what comes after the layer; none before mean pooling and a linear head",
@@ -46,22 +46,22 @@ class AblationCAM(Weighted):
     def forwards(self, channels: int, cells: int) -> int:
         return channels
 
-    def weights(self, at: Signals) -> Tensor:
-        scores = at.scores.to(at.activations.dtype)
-        lost = self.known(at)
+    def weights(self, signals: Signals) -> Tensor:
+        scores = signals.scores.to(signals.activations.dtype)
+        lost = self.known(signals)
         if lost is None:
-            lost = torch.stack([self.lost(at, picture) for picture in range(len(scores))])
+            lost = torch.stack([self.lost(signals, picture) for picture in range(len(scores))])
         return lost / scores[:, None]
 
-    def known(self, at: Signals) -> Tensor | None:
+    def known(self, signals: Signals) -> Tensor | None:
         try:
-            return at.head_weights * at.activations.flatten(2).mean(2)
+            return signals.head_weights * signals.activations.flatten(2).mean(2)
         except MethodError:
             return None
 
-    def lost(self, at: Signals, picture: int) -> Tensor:
+    def lost(self, signals: Signals, picture: int) -> Tensor:
         """y - y_k for each channel (K,) of one picture."""
-        own = at.activations[picture]
+        own = signals.activations[picture]
         alive = own.flatten(1).any(1).nonzero()[:, 0]
 
         def without(rows: slice) -> Tensor:
@@ -69,9 +69,9 @@ class AblationCAM(Weighted):
             changed[torch.arange(len(changed)), alive[rows]] = 0
             return changed
 
-        scores = at.score_activations(picture, len(alive), without, batch_size=self.batch_size, shared=self)
+        scores = signals.score_activations(picture, len(alive), without, batch_size=self.batch_size, shared=self)
         lost = own.new_zeros(len(own))
-        lost[alive] = at.scores[picture].to(own.dtype) - scores.to(own.dtype)
+        lost[alive] = signals.scores[picture].to(own.dtype) - scores.to(own.dtype)
         return lost
 
 
@@ -89,7 +89,7 @@ class ReciproCAM(Method):
     score: Literal["probability", "logit"] = "probability"
     batch_size: int | None = None
 
-    about = MethodCard(
+    card = MethodCard(
         "Byun & Lee, Recipro-CAM, CVPRW 2024", "y(A ⊙ maskᵢⱼ)",
         "What each place would say alone; needs no gradient.",
         cost="n forwards of what comes after the layer; none before mean pooling and a linear head",
@@ -106,22 +106,22 @@ class ReciproCAM(Method):
     def forwards(self, channels: int, cells: int) -> int:
         return cells
 
-    def __call__(self, at: Signals) -> Tensor:
+    def __call__(self, signals: Signals) -> Tensor:
         try:
-            weight, bias = at.head_table
+            weight, bias = signals.head_table
         except MethodError:
-            return torch.stack([self.asked(at, picture) for picture in range(len(at.activations))])
-        return self.known(at, weight, bias)
+            return torch.stack([self.asked(signals, picture) for picture in range(len(signals.activations))])
+        return self.known(signals, weight, bias)
 
-    def known(self, at: Signals, weight: Tensor, bias: Tensor) -> Tensor:
-        kept = self.blurred(at.activations)
+    def known(self, signals: Signals, weight: Tensor, bias: Tensor) -> Tensor:
+        kept = self.blurred(signals.activations)
         batch, grid = len(kept), kept.shape[2:]
         if self.score == "logit":
-            maps = weighted_sum(weight[at.classes], kept) / grid.numel()
-            return maps + bias[at.classes].reshape(-1, *[1] * len(grid))
+            maps = weighted_sum(weight[signals.classes], kept) / grid.numel()
+            return maps + bias[signals.classes].reshape(-1, *[1] * len(grid))
         logits = torch.einsum("ck,bkn->bnc", weight, kept.flatten(2)) / grid.numel() + bias
-        chances = probabilities(logits.flatten(0, 1), at.target.multilabel).view_as(logits)
-        own = chances.gather(2, at.classes[:, None, None].expand(batch, logits.shape[1], 1))
+        chances = probabilities(logits.flatten(0, 1), signals.target.multilabel).view_as(logits)
+        own = chances.gather(2, signals.classes[:, None, None].expand(batch, logits.shape[1], 1))
         return own.reshape(batch, *grid)
 
     def blurred(self, activations: Tensor) -> Tensor:
@@ -135,13 +135,13 @@ class ReciproCAM(Method):
             activations = lines.movedim(-1, axis)
         return activations
 
-    def asked(self, at: Signals, picture: int) -> Tensor:
-        own = at.activations[picture]
+    def asked(self, signals: Signals, picture: int) -> Tensor:
+        own = signals.activations[picture]
         grid = own.shape[1:]
         masks = torch.eye(grid.numel(), dtype=own.dtype, device=own.device).reshape(-1, 1, *grid)
         masks = self.blurred(masks)
         scoring = TargetScore() if self.score == "logit" else Probability()
-        scores = at.score_activations(
+        scores = signals.score_activations(
             picture,
             len(masks),
             lambda rows: own * masks[rows],

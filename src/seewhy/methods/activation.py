@@ -35,15 +35,15 @@ class CAM(Weighted):
     Zhou et al., CVPR 2016, equation 2. Only where the class scores come from the mean of this layer by one linear layer.
     """
 
-    about = MethodCard(
+    card = MethodCard(
         "Zhou et al., CAM, CVPR 2016", "Σₖ W_ck Aₖ",
         "What the head reads; equal to Grad-CAM times the number of cells.",
         cost="shared: 1 forward", works_on="networks that end in mean pooling and one linear layer, at the layer before",
     )  # fmt: skip
     needs = Need.HEAD
 
-    def weights(self, at: Signals) -> Tensor:
-        return at.head_weights
+    def weights(self, signals: Signals) -> Tensor:
+        return signals.head_weights
 
 
 @final
@@ -56,7 +56,7 @@ class EigenCAM(Method):
 
     centered: bool = False
 
-    about = MethodCard(
+    card = MethodCard(
         "Muhammad & Yeasin, Eigen-CAM, IJCNN 2020", "first component of A",
         "The main pattern of the layer: usually the most striking object.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
@@ -64,8 +64,8 @@ class EigenCAM(Method):
     )  # fmt: skip
     needs = Need.NOTHING
 
-    def __call__(self, at: Signals) -> Tensor:
-        return align_sign(first_component(at.activations, centered=self.centered), at.activations.sum(1))
+    def __call__(self, signals: Signals) -> Tensor:
+        return align_sign(first_component(signals.activations, centered=self.centered), signals.activations.sum(1))
 
 
 @final
@@ -83,7 +83,7 @@ class KPCACAM(Method):
     coef0: float = 1.0
     degree: int = 3
 
-    about = MethodCard(
+    card = MethodCard(
         "Karmani et al., KPCA-CAM, MMSP 2024", "first kernel component of A",
         "Eigen-CAM with a bend: sharper where the channels are not linear in the object.",
         cost="shared: 1 forward, and the eigenvectors of a matrix of cells by cells",
@@ -96,8 +96,8 @@ class KPCACAM(Method):
         known = ("sigmoid", "rbf", "poly", "linear", "cosine")
         self.check(self.kernel in known, f"kernel={self.kernel!r}: give one of {', '.join(known)}.")
 
-    def __call__(self, at: Signals) -> Tensor:
-        cells = at.activations.flatten(2).mT
+    def __call__(self, signals: Signals) -> Tensor:
+        cells = signals.activations.flatten(2).mT
         if cells.shape[1] > MOST_CELLS:
             raise MethodError(
                 "",
@@ -111,7 +111,7 @@ class KPCACAM(Method):
         maps = vectors[:, :, 0] * values.clamp(min=0).sqrt()[:, None]
         peak = maps.gather(1, maps.abs().argmax(1, keepdim=True))
         turned: Tensor = maps * torch.where(peak < 0, -1.0, 1.0).to(maps.dtype)
-        return turned.reshape(-1, *at.activations.shape[2:])
+        return turned.reshape(-1, *signals.activations.shape[2:])
 
     def products(self, cells: Tensor) -> Tensor:
         gamma = 1 / cells.shape[2] if self.gamma is None else self.gamma
@@ -138,7 +138,7 @@ class FEM(Method):
 
     k: float = 2.0
 
-    about = MethodCard(
+    card = MethodCard(
         "Fuad et al., FEM, IPTA 2020", "Σₖ mean(Aₖ) [Aₖ > μₖ + 2σₖ]",
         "Few, strong places; needs no gradient.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
@@ -146,15 +146,15 @@ class FEM(Method):
     )  # fmt: skip
     needs = Need.NOTHING
 
-    def __call__(self, at: Signals) -> Tensor:
-        cells = at.activations.flatten(2)
+    def __call__(self, signals: Signals) -> Tensor:
+        cells = signals.activations.flatten(2)
         means = cells.mean(2)
         deviations = (cells - means[:, :, None]).square().mean(2).sqrt()  # many times faster than std()
         limits = means + self.k * deviations
         limits[~is_not_constant(cells.flatten(0, 1)).reshape(means.shape)] = (
             torch.inf
         )  # a constant may lie above its rounded mean
-        striking = at.activations > broadcast_over_grid(limits, at.activations)
+        striking = signals.activations > broadcast_over_grid(limits, signals.activations)
         return weighted_sum(means, striking.to(means.dtype))
 
 
@@ -166,15 +166,15 @@ class LaFAM(Method):
     Karjauv and Albayrak, 2024 (arXiv 2407.06059).
     """
 
-    about = MethodCard(
+    card = MethodCard(
         "Karjauv & Albayrak, LaFAM, 2024", "meanₖ Aₖ",
         "Where the layer is active at all: what every CAM must beat.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
     )  # fmt: skip
     needs = Need.NOTHING
 
-    def __call__(self, at: Signals) -> Tensor:
-        return at.activations.mean(1)
+    def __call__(self, signals: Signals) -> Tensor:
+        return signals.activations.mean(1)
 
 
 @final
@@ -187,18 +187,18 @@ class RandomCAM(Weighted):
 
     seed: int = 0
 
-    about = MethodCard(
+    card = MethodCard(
         "package grad-cam", "Σₖ rₖ Aₖ, r uniform in [−1, 1]",
         "The control: a method that looks no better than this says nothing.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
     )  # fmt: skip
     needs = Need.NOTHING
 
-    def weights(self, at: Signals) -> Tensor:
-        batch, channels = at.activations.shape[:2]
+    def weights(self, signals: Signals) -> Tensor:
+        batch, channels = signals.activations.shape[:2]
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.rand(channels, generator=generator, dtype=torch.float64) * 2 - 1
-        return drawn.to(at.activations).expand(batch, channels)
+        return drawn.to(signals.activations).expand(batch, channels)
 
 
 @final
@@ -215,7 +215,7 @@ class DeepFeatureFactorization(MultiMapMethod):
     iterations: int = 200
     seed: int = 0
 
-    about = MethodCard(
+    card = MethodCard(
         "Collins et al., Deep Feature Factorization, ECCV 2018", "relu(A) ≈ W H, W ≥ 0, H ≥ 0",
         "Splits a layer into parts: legs, faces, sky.",
         cost="shared: 1 forward, and some hundred products of matrices",
@@ -227,10 +227,10 @@ class DeepFeatureFactorization(MultiMapMethod):
     def __post_init__(self) -> None:
         self.check(self.concepts >= 1, f"concepts={self.concepts}: give at least 1.")
 
-    def __call__(self, at: Signals) -> Tensor:
-        cells = at.activations.flatten(2).mT.clamp(min=0)
+    def __call__(self, signals: Signals) -> Tensor:
+        cells = signals.activations.flatten(2).mT.clamp(min=0)
         maps = torch.stack([self.factorize(picture) for picture in cells])
-        return maps.reshape(len(maps), self.concepts, *at.activations.shape[2:])
+        return maps.reshape(len(maps), self.concepts, *signals.activations.shape[2:])
 
     def factorize(self, cells: Tensor) -> Tensor:
         """The concept maps (concepts, n) of one picture's cells (n, K)."""

@@ -1,10 +1,12 @@
-"""The contracts of methods. Three of them, because there are three shapes of answer:
+"""The four contracts of methods. To write a method, read this file and `Signals` in signals/layer.py.
 
-* `Method`: one layer's signals, one map for each picture. Nearly all methods.
-* `MultiMapMethod`: one layer's signals, several maps (concepts found by a factorization).
-* `NetworkMethod`: the whole network, one map that belongs to no single layer (FullGrad, rollout, fusions of layers).
+* `Method`: one layer's signals to one map per image. Nearly all methods.
+* `VariantMethod`: a `Method` that reads a layer for changed inputs too (noise, flips, a path), as a generator.
+* `MultiMapMethod`: one layer's signals to several maps per image (concepts of a factorization).
+* `NetworkMethod`: the full model to one map that belongs to no single layer (FullGrad, rollout, fusions of layers).
 
-`VariantMethod` is how a `Method` is written that looks at changed inputs (noise, flips, a path): a generator.
+A method is a frozen, final dataclass: its fields are its settings. Its file needs a line in methods/catalog.py, and
+`seewhy.testing.check_method` tests it.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from seewhy.errors import MethodError
 from seewhy.methods.catalog import name_of_class
 from seewhy.signals.layer import Need, Signals, Variant
+from seewhy.signals.recorded import signals_for_variant
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.tensors import broadcast_over_grid, weighted_sum
 
@@ -29,163 +32,162 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodCard:
-    """A method's card, from which the lists and docs/methods.md are made."""
+    """Facts about a method for `seewhy methods` and docs/methods.md."""
 
-    paper: str
+    paper: str  # or "no paper: " and where the method is known from
     formula: str
     expect: str  # one sentence
     cost: str = "shared: 1 forward + 1 backward for all methods and layers"
-    works_on: str = "any network"
-    source: str = ""  # what decided where paper, authors' code and libraries differ
+    works_on: str = "any model"
+    source: str = ""  # which source the code follows where paper, authors' code and libraries differ
     pitfalls: str = ""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Fields are settings, instances are values. What all three contracts share."""
+class BaseMethod:
+    """What all contracts share: settings as fields, a `card`, and the `needs` in addition to activations."""
 
-    about = MethodCard("", "", "")
+    card: ClassVar[MethodCard] = MethodCard("", "", "")
     needs = Need.GRADIENTS
 
     @property
     def scoring(self) -> Scoring:
-        """Which number of the answer is followed back: by default the target's own score."""
+        """The score whose gradient is computed. Default: the target's own."""
         return TargetScore()
 
     def forwards(self, channels: int, cells: int) -> int:
-        """About how many rows are sent through (the rest of) the network for one picture, beside the shared pass."""
+        """Estimate the rows that one image sends through the model, without the shared pass. For the progress bar."""
         return 0
 
-    def check(self, right: bool, reason: str) -> None:
-        """Raise MethodError with `reason` unless a setting is `right`; for `__post_init__`."""
-        if not right:
+    def check(self, condition: bool, reason: str) -> None:
+        """Raise MethodError with `reason` unless `condition` holds. For `__post_init__`."""
+        if not condition:
             raise MethodError(name_of_class(type(self)), reason)
 
     def check_batch(self, size: int | None) -> None:
-        """Raise MethodError unless `size` is a number of rows, or None."""
-        self.check(size is None or size >= 1, f"batch_size={size}: give at least 1, or None.")
+        """Raise MethodError unless `size` is a positive number of rows, or None."""
+        self.check(size is None or size >= 1, f"batch_size={size}: must be at least 1, or None.")
 
     def check_base(self, base: object) -> None:
-        """Raise MethodError unless `base` makes one map of each layer."""
-        self.check(
-            isinstance(base, Method), f"base={base}: give a method that makes one map of a layer, such as gradcam."
-        )
+        """Raise MethodError unless `base` makes one map per layer."""
+        self.check(isinstance(base, Method), f"base={base}: must be a method with one map per layer, such as gradcam.")
 
     def __str__(self) -> str:
-        """The name as one may type it: "scorecam(batch_size=64)"; settings at their defaults are left out."""
-        given = []
+        """The name as users type it, with the settings that are not defaults: "scorecam(batch_size=64)"."""
+        settings = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
             if value != default:
-                given.append(str(value) if isinstance(value, Settings) else f"{item.name}={value}")
+                settings.append(str(value) if isinstance(value, BaseMethod) else f"{item.name}={value}")
         name = name_of_class(type(self))
-        return f"{name}({','.join(given)})" if given else name
+        return f"{name}({','.join(settings)})" if settings else name
 
 
 @dataclass(frozen=True)
-class Method(Settings, ABC):
-    """One layer's signals in, one signed map for each picture out: (B, *grid), in the paper's own units.
+class Method(BaseMethod, ABC):
+    """A method that maps one layer's signals to one signed map per image.
 
-    Subclasses are frozen and final dataclasses. A method looks at each picture alone, never touches the model, and leaves
-    rectifying, resizing and rescaling to others. `needs` says what it reads beside the activations. The first line of its
-    docstring says what it does, the second names the paper and equation. To vary a method, wrap it; never subclass it.
+    A method treats each image separately and never changes the model. It does not rectify, resize or rescale its maps:
+    rendering does. To vary a method, wrap it; do not subclass it.
 
-    Raises MethodError from `__call__` where it does not fit the model, the layer or the target.
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class SignCAM(Method):
+        ...     def __call__(self, signals: Signals) -> Tensor:
+        ...         return (signals.gradients.sign() * signals.activations).sum(1)
+        >>> str(SignCAM())
+        'signcam'
     """
 
     @abstractmethod
-    def __call__(self, at: Signals) -> Tensor:
-        """The signed map (B, *grid) of `at`."""
+    def __call__(self, signals: Signals) -> Tensor:
+        """Return the signed maps `(B, *grid)`. Raises MethodError if the model, layer or target is not supported."""
 
 
 @dataclass(frozen=True)
 class Weighted(Method):
-    """A method that gives each channel one weight: the map is sum_k w_k A_k."""
+    """A method with one weight per channel: the map is sum_k w_k A_k."""
 
     @abstractmethod
-    def weights(self, at: Signals) -> Tensor:
-        """The weight of each channel (B, K)."""
+    def weights(self, signals: Signals) -> Tensor:
+        """Return the weight of each channel `(B, K)`."""
 
-    def terms(self, at: Signals) -> Tensor:
-        """What each channel adds to the map (B, K, *grid)."""
-        return broadcast_over_grid(self.weights(at), at.activations) * at.activations
+    def terms(self, signals: Signals) -> Tensor:
+        """Return what each channel adds to the map `(B, K, *grid)`."""
+        return broadcast_over_grid(self.weights(signals), signals.activations) * signals.activations
 
-    def __call__(self, at: Signals) -> Tensor:
-        return weighted_sum(self.weights(at), at.activations)
+    def __call__(self, signals: Signals) -> Tensor:
+        return weighted_sum(self.weights(signals), signals.activations)
 
 
 @dataclass(frozen=True)
 class Elementwise(Method):
-    """A method that weights every cell of every channel: the map is the sum of its terms over the channels."""
+    """A method with one term per cell and channel: the map is the sum of the terms over the channels."""
 
     @abstractmethod
-    def terms(self, at: Signals) -> Tensor:
-        """What each channel adds to the map (B, K, *grid)."""
+    def terms(self, signals: Signals) -> Tensor:
+        """Return what each channel adds to the map `(B, K, *grid)`."""
 
-    def __call__(self, at: Signals) -> Tensor:
-        return self.terms(at).sum(1)
+    def __call__(self, signals: Signals) -> Tensor:
+        return self.terms(signals).sum(1)
 
 
 @dataclass(frozen=True)
 class VariantMethod(Method):
-    """A method that looks at several variants of the inputs: written as a generator, so that all layers share each pass.
+    """A method that reads a layer for several variants of the inputs.
 
-    `passes` yields the variants it wants to see, gets this layer's signals for each, and returns the map. Variants are
-    values: where several layers or methods ask for an equal one, the network runs once.
+    Equal variants of different methods and layers share one forward and backward pass.
     """
 
     @abstractmethod
-    def passes(self, at: Signals) -> Generator[Variant, Signals, Tensor]:
-        """Yield variants, receive their signals, return the signed map (B, *grid)."""
+    def passes(self, signals: Signals) -> Generator[Variant, Signals, Tensor]:
+        """Yield variants, receive this layer's signals for each, and return the signed maps `(B, *grid)`."""
 
-    def __call__(self, at: Signals) -> Tensor:
-        passes = self.passes(at)
+    def __call__(self, signals: Signals) -> Tensor:
+        passes = self.passes(signals)
         try:
             variant = next(passes)
             while True:
-                variant = passes.send(at.for_variant(variant))
+                variant = passes.send(signals_for_variant(signals, variant))
         except StopIteration as end:
-            found: Tensor = end.value
-            return found
+            maps: Tensor = end.value
+            return maps
 
 
 @dataclass(frozen=True)
-class MultiMapMethod(Settings, ABC):
-    """One layer's signals in, several signed maps for each picture out: (B, count, *grid)."""
+class MultiMapMethod(BaseMethod, ABC):
+    """A method that maps one layer's signals to several signed maps per image."""
 
     @abstractmethod
-    def __call__(self, at: Signals) -> Tensor:
-        """The signed maps (B, count, *grid) of `at`."""
+    def __call__(self, signals: Signals) -> Tensor:
+        """Return the signed maps `(B, count, *grid)`."""
 
 
 @dataclass(frozen=True)
-class NetworkMethod(Settings, ABC):
-    """The whole network in, one signed map for each picture out: (B, *grid) on a grid of its own choice.
-
-    `base`, where there is one, is evaluated at every chosen layer in the shared pass; its maps are `whole.maps`.
-    """
+class NetworkMethod(BaseMethod, ABC):
+    """A method that maps the full model to one signed map per image, on a grid of its choice."""
 
     needs = Need.NOTHING
 
     @property
     def base_method(self) -> Method | None:
-        """The method whose maps at the chosen layers are wanted."""
+        """The method whose maps of the selected layers `signals.maps` contains, if any. They share the common pass."""
         return None
 
     @property
     def keeps_layers(self) -> bool:
-        """Whether the activations of the chosen layers are wanted, as `whole.layers`."""
+        """Whether `signals.layers` contains the activations of the selected layers."""
         return False
 
     @abstractmethod
-    def __call__(self, whole: ModelSignals) -> Tensor:
-        """The signed map (B, *grid)."""
+    def __call__(self, signals: ModelSignals) -> Tensor:
+        """Return the signed maps `(B, *grid)`."""
 
 
 AnyMethod = Method | MultiMapMethod | NetworkMethod
 
 
 def weights_channels(method: AnyMethod) -> bool:
-    """Whether a method (or the one inside a wrapper) gives whole channels one weight each: it cannot tell places apart."""
+    """Return True if a method, or its base, gives each channel one weight, so that it cannot separate places."""
     return isinstance(getattr(method, "base", method), Weighted)

@@ -1,119 +1,133 @@
-"""The methods' cards, read from their classes: what `seewhy methods` prints, and docs/methods.md."""
+"""Method references from catalog, card and docstring: what `seewhy methods` prints, and docs/methods.md."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from seewhy.methods.base import AnyMethod, MethodCard, MultiMapMethod, NetworkMethod
-from seewhy.methods.catalog import METHODS, MethodEntry, find_method
-from seewhy.methods.parsing import class_of
+from seewhy.methods.catalog import FILES, METHODS, MethodEntry, file_of, find_method
+from seewhy.methods.parsing import load_class
 from seewhy.signals.layer import Need
 
-GROUPS = {
-    "gradient": "Gradients and activations of one layer",
-    "activation": "Activations of one layer",
-    "masking": "Masking the picture with a layer's channels",
-    "ablation": "Changing a layer's activations",
-    "pixels": "Changing the picture",
-    "network": "The whole network",
-    "transformer": "Transformers",
-    "wrappers": "Made of another method",
-    "variants": "Another method, seen through changed inputs",
-    "scales": "Several sizes of the picture",
-}
-WORDS = {
+NEED_NAMES = {
     Need.GRADIENTS: "gradients",
     Need.CURVATURE: "second derivatives",
     Need.HEAD: "the linear head",
-    Need.EVALUATOR: "forwards of its own",
+    Need.EVALUATOR: "forward passes of its own",
 }
+SECTION = re.compile(r"^(Args|Example|References):\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Card:
-    """All that is known of a method: its entry, its card, the first lines of its docstring, its settings and needs."""
+class MethodReference:
+    """Everything known about one method: catalog entry, card, docstring, settings with defaults, needs and results."""
 
     entry: MethodEntry
-    about: MethodCard
+    card: MethodCard
     doc: str
     settings: tuple[str, ...]
     needs: tuple[str, ...]
-    answers: str
+    returns: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The card for JSON."""
+        """Return the reference for JSON."""
         return {
             "name": self.entry.name, "class": self.entry.cls, "aliases": list(self.entry.aliases),
-            **dataclasses.asdict(self.about), "doc": self.doc, "settings": list(self.settings),
-            "needs": list(self.needs), "answers": self.answers,
+            **dataclasses.asdict(self.card), "doc": self.doc, "settings": list(self.settings),
+            "needs": list(self.needs), "returns": self.returns,
         }  # fmt: skip
 
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the docstring, on one line."""
+        return on_one_line(self.doc.partition("\n\n")[0])
 
-def cards(name: str | None = None) -> list[Card]:
-    """The cards of all methods, or of one by its name. Raises UnknownName.
+    @property
+    def description(self) -> str:
+        """The docstring between the summary and its first section, one paragraph per line."""
+        text = SECTION.split(self.doc)[0].partition("\n\n")[2]
+        return "\n\n".join(on_one_line(paragraph) for paragraph in text.split("\n\n") if paragraph.strip())
 
-    >>> cards("gradcam")[0].about.formula
+    def section(self, title: str) -> list[str]:
+        """Return the entries of a docstring section, each on one line."""
+        parts = SECTION.split(self.doc)
+        if title not in parts:
+            return []
+        body = inspect.cleandoc(parts[parts.index(title) + 1])
+        return [on_one_line(entry) for entry in re.split(r"\n(?=\S)", body)]
+
+
+def cards(name: str | None = None) -> list[MethodReference]:
+    """Return the references of all methods, or of one by its name. Raises UnknownName.
+
+    >>> cards("gradcam")[0].card.formula
     'Σₖ mean(Gₖ) Aₖ'
     """
-    return [card(entry) for entry in (METHODS if name is None else [find_method(name)])]
+    return [reference(entry) for entry in (METHODS if name is None else [find_method(name)])]
 
 
-def card(entry: MethodEntry) -> Card:
-    cls = class_of(entry)
-    made: AnyMethod = cls()
-    settings = tuple(f"{item.name}={shown(getattr(made, item.name))}" for item in dataclasses.fields(cls))
-    needs = tuple(word for need, word in WORDS.items() if need in made.needs)
-    answers = (
-        "several maps of each layer" if isinstance(made, MultiMapMethod)
-        else "one map of the whole network" if isinstance(made, NetworkMethod)
-        else "one map of each layer"
+def reference(entry: MethodEntry) -> MethodReference:
+    cls = load_class(entry)
+    method: AnyMethod = cls()
+    settings = tuple(f"{item.name}={format_value(getattr(method, item.name))}" for item in dataclasses.fields(cls))
+    needs = tuple(name for need, name in NEED_NAMES.items() if need in method.needs)
+    returns = (
+        "several maps per layer" if isinstance(method, MultiMapMethod)
+        else "one map of the full model" if isinstance(method, NetworkMethod)
+        else "one map per layer"
     )  # fmt: skip
-    return Card(entry, made.about, inspect.getdoc(cls) or "", settings, needs or ("activations only",), answers)
+    return MethodReference(
+        entry, cls.card, inspect.getdoc(cls) or "", settings, needs or ("activations only",), returns
+    )
 
 
-def shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def markdown(found: Sequence[Card]) -> str:
-    """The cards as the generated part of docs/methods.md."""
+def markdown(references: Sequence[MethodReference]) -> str:
+    """Return the generated part of docs/methods.md."""
     lines = []
-    for module, heading in GROUPS.items():
-        some = [one for one in found if one.entry.module.endswith(f".{module}")]
-        lines += [f"## {heading}", "", "| name | formula | paper | cost |", "|---|---|---|---|"]
+    for file in FILES:
+        members = [item for item in references if file_of(item.entry) is file]
+        lines += [f"## {file.heading}", "", "| name | formula | paper | cost |", "|---|---|---|---|"]
         lines += [
-            f"| [`{c.entry.name}`](#{anchor(c)}) | {cell(c.about.formula)} | {c.about.paper} | {c.about.cost} |"
-            for c in some
+            f"| [`{item.entry.name}`](#{item.entry.cls.lower()}) | {escape_cell(item.card.formula)} | {item.card.paper} | "
+            f"{item.card.cost} |"
+            for item in members
         ]
         lines.append("")
-        for one in some:
-            lines += [f"### {one.entry.cls}", "", f"`{one.entry.name}`{settings_text(one)}: {first(one.doc)}", ""]
-            lines += [f"* *What to expect*: {one.about.expect}"]
-            lines += [f"* *Paper*: {' '.join(one.doc.split())[len(first(one.doc)) :].split('>>>')[0].strip()}"]
-            lines += [f"* *Needs*: {', '.join(one.needs)}. *Cost*: {one.about.cost}. *Gives*: {one.answers}."]
-            lines += [f"* *Works on*: {one.about.works_on}."]
-            lines += [f"* *What decided*: {one.about.source}"] if one.about.source else []
-            lines += [f"* *Pitfalls*: {one.about.pitfalls}"] if one.about.pitfalls else []
+        for item in members:
+            lines += [f"### {item.entry.cls}", "", f"`{item.entry.name}`: {item.summary}", ""]
+            lines += [item.description, ""] if item.description else []
+            lines += bullets(item)
             lines.append("")
     return "\n".join(lines)
 
 
-def cell(text: str) -> str:
+def bullets(item: MethodReference) -> list[str]:
+    """Return settings, card and references of a method as a Markdown list."""
+    card, defaults = item.card, dict(setting.split("=", 1) for setting in item.settings)
+    lines = [f"* *Expect*: {card.expect}"]
+    for argument in item.section("Args"):
+        name, _, meaning = argument.partition(": ")
+        lines.append(f"* `{name}={defaults[name]}`: {meaning}")
+    lines.append(f"* *Needs*: {', '.join(item.needs)}. *Cost*: {card.cost}. *Returns*: {item.returns}.")
+    lines.append(f"* *Works on*: {card.works_on}.")
+    lines += [f"* *Source*: {card.source}"] if card.source else []
+    lines += [f"* *Pitfalls*: {card.pitfalls}"] if card.pitfalls else []
+    lines += [f"* *Reference*: {entry}" for entry in item.section("References")]
+    return lines
+
+
+def format_value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def escape_cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def anchor(one: Card) -> str:
-    return one.entry.cls.lower()
-
-
-def first(doc: str) -> str:
-    """The first paragraph, on one line."""
-    return " ".join(doc.split("\n\n")[0].split())
-
-
-def settings_text(one: Card) -> str:
-    return f" with `{', '.join(one.settings)}`" if one.settings else ""
+def on_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -30,14 +30,14 @@ class GradCAM(Weighted):
     torch.Size([1, 6, 6])
     """
 
-    about = MethodCard(
+    card = MethodCard(
         "Selvaraju et al., Grad-CAM, ICCV 2017", "Σₖ mean(Gₖ) Aₖ",
         "The classic: smooth and class-specific.",
         pitfalls="Averages a channel's gradient over the grid, which blurs in early layers.",
     )  # fmt: skip
 
-    def weights(self, at: Signals) -> Tensor:
-        return at.gradients.flatten(2).mean(2)
+    def weights(self, signals: Signals) -> Tensor:
+        return signals.gradients.flatten(2).mean(2)
 
 
 @final
@@ -48,14 +48,14 @@ class HiResCAM(Elementwise):
     Draelos and Carin, 2020, equation 3. Faithful by proof where one linear layer follows.
     """
 
-    about = MethodCard(
+    card = MethodCard(
         "Draelos & Carin, HiResCAM, 2020", "Σₖ Gₖ ⊙ Aₖ",
         "Shows exactly what the layer used, cell by cell; equal to Grad-CAM before mean pooling and a linear head.",
         pitfalls="Exactly 0 right before a LayerNorm, to which the scale of its input does not matter.",
     )  # fmt: skip
 
-    def terms(self, at: Signals) -> Tensor:
-        return at.contributions
+    def terms(self, signals: Signals) -> Tensor:
+        return signals.contributions
 
 
 @final
@@ -69,7 +69,7 @@ class LayerCAM(Elementwise):
 
     gamma: float | None = None
 
-    about = MethodCard(
+    card = MethodCard(
         "Jiang et al., LayerCAM, IEEE TIP 2021", "Σₖ relu(Gₖ) ⊙ Aₖ",
         "Fine detail in early layers; counts only cells whose gradient is positive.",
         source="Equation 9 (tanh) as restated by two reimplementations; the authors' code holds no scaling.",
@@ -79,11 +79,11 @@ class LayerCAM(Elementwise):
     def __post_init__(self) -> None:
         self.check(self.gamma is None or self.gamma > 0, f"gamma={self.gamma}: give a number above 0, or None.")
 
-    def terms(self, at: Signals) -> Tensor:
-        return at.positive_gradients * at.activations
+    def terms(self, signals: Signals) -> Tensor:
+        return signals.positive_gradients * signals.activations
 
-    def __call__(self, at: Signals) -> Tensor:
-        maps = self.terms(at).sum(1)
+    def __call__(self, signals: Signals) -> Tensor:
+        maps = self.terms(signals).sum(1)
         if self.gamma is None:
             return maps
         maps = rectify(maps)
@@ -103,7 +103,7 @@ class GradCAMPlusPlus(Weighted):
 
     alphas: Literal["paper", "normalized"] = "paper"
 
-    about = MethodCard(
+    card = MethodCard(
         "Chattopadhay et al., Grad-CAM++, WACV 2018", "Σₖ (Σ relu(g)/(2+g·Sₖ)) Aₖ",
         "Covers several objects of the class.",
         source="Equation 19. The authors' code also normalizes the alphas of each channel: alphas=normalized.",
@@ -113,9 +113,9 @@ class GradCAMPlusPlus(Weighted):
     def __post_init__(self) -> None:
         self.check(self.alphas in ("paper", "normalized"), f"alphas={self.alphas!r}: give 'paper' or 'normalized'.")
 
-    def weights(self, at: Signals) -> Tensor:
-        positive = at.positive_gradients
-        scale = (positive * broadcast_over_grid(at.activation_sums, positive)).add_(2)
+    def weights(self, signals: Signals) -> Tensor:
+        positive = signals.positive_gradients
+        scale = (positive * broadcast_over_grid(signals.activation_sums, positive)).add_(2)
         sums = (positive / scale).flatten(2).sum(2)
         if self.alphas == "paper":
             return sums
@@ -131,15 +131,15 @@ class XGradCAM(Weighted):
     Fu et al., BMVC 2020, equation 8. A channel whose activations sum to exactly 0 has no such weight and is left out.
     """
 
-    about = MethodCard(
+    card = MethodCard(
         "Fu et al., Axiom-based Grad-CAM, BMVC 2020", "Σₖ (Σ(Gₖ⊙Aₖ)/Sₖ) Aₖ",
         "Keeps the total of HiResCAM, spread as in Grad-CAM.",
         pitfalls="Explodes where a channel's activations nearly cancel (bare convolutions).",
     )  # fmt: skip
 
-    def weights(self, at: Signals) -> Tensor:
-        sums = at.activation_sums
-        return torch.where(sums == 0, 0.0, at.contributions.flatten(2).sum(2) / sums)
+    def weights(self, signals: Signals) -> Tensor:
+        sums = signals.activation_sums
+        return torch.where(sums == 0, 0.0, signals.contributions.flatten(2).sum(2) / sums)
 
 
 @final
@@ -150,13 +150,13 @@ class GradCAMElementwise(Elementwise):
     Pillai and Pirsiavash, AAAI 2021, as known from the package grad-cam; equal to LayerCAM wherever A >= 0.
     """
 
-    about = MethodCard(
+    card = MethodCard(
         "Pillai & Pirsiavash, AAAI 2021 (package grad-cam)", "Σₖ relu(Gₖ ⊙ Aₖ)",
         "Only positive contributions, so nothing cancels; equal to LayerCAM after a ReLU.",
     )  # fmt: skip
 
-    def terms(self, at: Signals) -> Tensor:
-        return at.contributions.clamp(min=0)
+    def terms(self, signals: Signals) -> Tensor:
+        return signals.contributions.clamp(min=0)
 
 
 @final
@@ -169,14 +169,14 @@ class EigenGradCAM(Method):
 
     centered: bool = True
 
-    about = MethodCard(
+    card = MethodCard(
         "package grad-cam, 2021", "first component of G ⊙ A",
         "The main pattern of what the channels contribute; less noisy than HiResCAM.",
         source="The package's definition (centred); the sign by seewhy: along Σₖ Gₖ ⊙ Aₖ.",
     )  # fmt: skip
 
-    def __call__(self, at: Signals) -> Tensor:
-        return align_sign(first_component(at.contributions, centered=self.centered), at.contributions.sum(1))
+    def __call__(self, signals: Signals) -> Tensor:
+        return align_sign(first_component(signals.contributions, centered=self.centered), signals.contributions.sum(1))
 
 
 @final
@@ -189,14 +189,14 @@ class SegEigenCAM(Method):
 
     centered: bool = True
 
-    about = MethodCard(
+    card = MethodCard(
         "Chung & Ying, Seg-Eigen-CAM, Applied Sciences 2025", "first component of |G| ⊙ A",
         "Eigen-CAM for segmentation: the gradient tells where the class is, not for or against it.",
         source="The package grad-cam 1.5.7 (centred); whether the paper centres was not found.",
     )  # fmt: skip
 
-    def __call__(self, at: Signals) -> Tensor:
-        maps = first_component(at.gradients.abs() * at.activations, centered=self.centered)
+    def __call__(self, signals: Signals) -> Tensor:
+        maps = first_component(signals.gradients.abs() * signals.activations, centered=self.centered)
         flat = maps.flatten(1)
         flip = flat.amin(1).abs() > flat.amax(1).abs()
         return torch.where(flip.reshape(-1, *[1] * (maps.dim() - 1)), -maps, maps)
@@ -214,7 +214,7 @@ class ShapleyCAM(Method):
 
     variant: Literal["mean", "elementwise", "hires"] = "mean"
 
-    about = MethodCard(
+    card = MethodCard(
         "Cai, ShapleyCAM, 2025", "Σₖ mean(Gₖ − ½(HA)ₖ) Aₖ",
         "Grad-CAM that knows how sure the network is already.",
         cost="1 forward + 1 backward, and 1 more backward for every layer",
@@ -230,9 +230,9 @@ class ShapleyCAM(Method):
     def scoring(self) -> Scoring:
         return LogitPlusLogProbability()
 
-    def __call__(self, at: Signals) -> Tensor:
-        values = at.gradients - at.curvature / 2
+    def __call__(self, signals: Signals) -> Tensor:
+        values = signals.gradients - signals.curvature / 2
         if self.variant == "mean":
-            return weighted_sum(values.flatten(2).mean(2), at.activations)
-        terms = values * at.activations
+            return weighted_sum(values.flatten(2).mean(2), signals.activations)
+        terms = values * signals.activations
         return (terms if self.variant == "hires" else terms.clamp(min=0)).sum(1)

@@ -37,11 +37,11 @@ class Masking(Weighted):
 
     needs = Need.EVALUATOR
 
-    def weights(self, at: Signals) -> Tensor:
-        return torch.stack([self.weights_of(at, picture) for picture in range(len(at.activations))])
+    def weights(self, signals: Signals) -> Tensor:
+        return torch.stack([self.weights_of(signals, picture) for picture in range(len(signals.activations))])
 
     @abstractmethod
-    def weights_of(self, at: Signals, picture: int) -> Tensor:
+    def weights_of(self, signals: Signals, picture: int) -> Tensor:
         """The weight of each channel (K,) for one picture."""
 
 
@@ -60,7 +60,7 @@ class ScoreCAM(Masking):
     variant: Literal["authors", "paper", "gradcam", "torchcam"] = "authors"
     batch_size: int | None = None
 
-    about = MethodCard(
+    card = MethodCard(
         "Wang et al., Score-CAM, CVPRW 2020", "Σₖ p(x ⊙ N(U(Aₖ))) Aₖ",
         "No gradients, so no noise from them; broad maps.",
         cost="K forwards of the whole network",
@@ -76,8 +76,8 @@ class ScoreCAM(Masking):
     def forwards(self, channels: int, cells: int) -> int:
         return channels
 
-    def weights_of(self, at: Signals, picture: int) -> Tensor:
-        own, image = at.activations[picture], at.inputs[picture]
+    def weights_of(self, signals: Signals, picture: int) -> Tensor:
+        own, image = signals.activations[picture], signals.inputs[picture]
         size = image.shape[1:]
         alive = varied(own)
         chosen = torch.arange(len(own), device=own.device) if self.variant == "gradcam" else alive
@@ -88,14 +88,18 @@ class ScoreCAM(Masking):
                 masks = resize(normalize_minmax(maps), size)
             elif self.variant == "gradcam":
                 mode = INTERPOLATION_MODES[maps.dim() - 1]
-                masks = normalize_minmax(F.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=True)[:, 0])
+                masks = normalize_minmax(
+                    F.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=True)[:, 0]
+                )
                 masks[~torch.isin(chosen[rows], alive)] = 0  # or the rounding of a constant would become a mask
             else:
                 masks = normalize_minmax(resize(maps, size))
             return image * masks[:, None].to(image.dtype)
 
         scoring: Scoring = Probability() if self.variant == "authors" else TargetScore()
-        scores = at.score_inputs(picture, len(chosen), masked, scoring=scoring, batch_size=self.batch_size, shared=self)
+        scores = signals.score_inputs(
+            picture, len(chosen), masked, scoring=scoring, batch_size=self.batch_size, shared=self
+        )
         weights = own.new_zeros(len(own))
         weights[chosen] = (scores if self.variant == "authors" else scores.softmax(0)).to(own.dtype)
         return weights
@@ -116,7 +120,7 @@ class SSCAM(Masking):
     seed: int = 0
     batch_size: int | None = None
 
-    about = MethodCard(
+    card = MethodCard(
         "Wang et al., SS-CAM, 2020", "Σₖ mean p(x ⊙ N(U(Aₖ)) + noise) Aₖ",
         "Score-CAM, smoother; at 35 times its price.",
         cost="35 K forwards of the whole network",
@@ -133,8 +137,8 @@ class SSCAM(Masking):
     def forwards(self, channels: int, cells: int) -> int:
         return channels * self.samples
 
-    def weights_of(self, at: Signals, picture: int) -> Tensor:
-        own, image = at.activations[picture], at.inputs[picture]
+    def weights_of(self, signals: Signals, picture: int) -> Tensor:
+        own, image = signals.activations[picture], signals.inputs[picture]
         weights = own.new_zeros(len(own))
         for channel in varied(own).tolist():
             shown = resize(own[channel : channel + 1], image.shape[1:]).to(image.dtype)
@@ -148,7 +152,7 @@ class SSCAM(Masking):
                 moved = base + spread * noise[rows].to(base)
                 return moved if self.on == "input" else image * moved
 
-            scores = at.score_inputs(
+            scores = signals.score_inputs(
                 picture, self.samples, noisy, scoring=Probability(), batch_size=self.batch_size, shared=(self, channel)
             )
             weights[channel] = scores.mean().to(own.dtype)
@@ -168,7 +172,7 @@ class ISCAM(Masking):
     schedule: Literal["linear", "cumulative"] = "linear"
     batch_size: int | None = None
 
-    about = MethodCard(
+    card = MethodCard(
         "Naidu et al., IS-CAM, 2020", "Σₖ meanᵢ p(aᵢ x ⊙ N(U(Aₖ))) Aₖ",
         "Score-CAM with fewer chance hits; at 10 times its price.",
         cost="10 K forwards of the whole network",
@@ -185,8 +189,8 @@ class ISCAM(Masking):
     def forwards(self, channels: int, cells: int) -> int:
         return channels * self.steps
 
-    def weights_of(self, at: Signals, picture: int) -> Tensor:
-        own, image = at.activations[picture], at.inputs[picture]
+    def weights_of(self, signals: Signals, picture: int) -> Tensor:
+        own, image = signals.activations[picture], signals.inputs[picture]
         chosen = varied(own)
         steps = torch.arange(1, self.steps + 1, dtype=torch.float64)
         factors = steps / self.steps if self.schedule == "linear" else steps * (steps + 1) / (2 * self.steps)
@@ -198,7 +202,9 @@ class ISCAM(Masking):
             return image * masks[:, None].to(image.dtype) * by
 
         count = len(chosen) * self.steps
-        scores = at.score_inputs(picture, count, masked, scoring=Probability(), batch_size=self.batch_size, shared=self)
+        scores = signals.score_inputs(
+            picture, count, masked, scoring=Probability(), batch_size=self.batch_size, shared=self
+        )
         weights = own.new_zeros(len(own))
         weights[chosen] = scores.reshape(len(chosen), self.steps).mean(1).to(own.dtype)
         return weights
@@ -218,7 +224,7 @@ class GroupCAM(Method):
     blur: int = 51
     sigma: float = 50.0
 
-    about = MethodCard(
+    card = MethodCard(
         "Zhang et al., Group-CAM, 2021", "Σ_g (p(x m_g + x̃ (1−m_g)) − p(x̃)) a_g",
         "Nearly Score-CAM at a tenth of its price; compares with a blurred picture, not an empty one.",
         cost="shared, and 33 forwards of the whole network",
@@ -236,12 +242,12 @@ class GroupCAM(Method):
     def forwards(self, channels: int, cells: int) -> int:
         return min(self.groups, channels) + 1
 
-    def __call__(self, at: Signals) -> Tensor:
-        return torch.stack([self.one(at, picture) for picture in range(len(at.activations))])
+    def __call__(self, signals: Signals) -> Tensor:
+        return torch.stack([self.one(signals, picture) for picture in range(len(signals.activations))])
 
-    def one(self, at: Signals, picture: int) -> Tensor:
-        own, image = at.activations[picture], at.inputs[picture]
-        weights = at.gradients[picture].flatten(1).mean(1)
+    def one(self, signals: Signals, picture: int) -> Tensor:
+        own, image = signals.activations[picture], signals.inputs[picture]
+        weights = signals.gradients[picture].flatten(1).mean(1)
         parts = zip(own.chunk(self.groups), weights.chunk(self.groups), strict=True)
         groups = torch.cat([rectify(weighted_sum(weight[None], part[None])) for part, weight in parts])
         if self.percentile is not None:
@@ -254,10 +260,10 @@ class GroupCAM(Method):
             masks = normalize_minmax(resize(groups[rows], image.shape[1:]))[:, None].to(image.dtype)
             return image * masks + soft * (1 - masks)
 
-        base = at.score_inputs(picture, 1, lambda _: soft[None], scoring=Probability())
+        base = signals.score_inputs(picture, 1, lambda _: soft[None], scoring=Probability())
         if not len(groups):
             return own.new_zeros(own.shape[1:])
-        gains = at.score_inputs(picture, len(groups), mixed, scoring=Probability()) - base
+        gains = signals.score_inputs(picture, len(groups), mixed, scoring=Probability()) - base
         return weighted_sum(gains[None].to(groups.dtype), groups[None])[0]
 
 
@@ -272,7 +278,7 @@ class OptiCAM(Method):
     steps: int = 50
     lr: float = 0.1
 
-    about = MethodCard(
+    card = MethodCard(
         "Zhang et al., Opti-CAM, CVIU 2024", "argmax z(x ⊙ N(U(Σₖ softmax(u)ₖ Aₖ)))",
         "The best mask that the layer's channels can make.",
         cost="50 forwards + 50 backwards of the whole network",
@@ -288,11 +294,11 @@ class OptiCAM(Method):
     def forwards(self, channels: int, cells: int) -> int:
         return 3 * self.steps  # a backward costs about two
 
-    def __call__(self, at: Signals) -> Tensor:
-        return torch.stack([self.one(at, picture) for picture in range(len(at.activations))])
+    def __call__(self, signals: Signals) -> Tensor:
+        return torch.stack([self.one(signals, picture) for picture in range(len(signals.activations))])
 
-    def one(self, at: Signals, picture: int) -> Tensor:
-        image, channels = at.inputs[picture], rectify(at.activations[picture])
+    def one(self, signals: Signals, picture: int) -> Tensor:
+        image, channels = signals.inputs[picture], rectify(signals.activations[picture])
         with torch.inference_mode(False), torch.enable_grad():
             channels = channels.clone()
             mixture = torch.full((1, len(channels)), 0.5, dtype=channels.dtype, device=channels.device).requires_grad_()
@@ -302,7 +308,7 @@ class OptiCAM(Method):
             for _ in range(self.steps):
                 maps = weighted_sum(mixture.softmax(1), channels[None])
                 mask = normalize_minmax(resize(maps, image.shape[1:])).to(image.dtype)
-                loss = -at.differentiable_scores(picture, image * mask[:, None]).sum()
+                loss = -signals.differentiable_scores(picture, image * mask[:, None]).sum()
                 (slope,) = torch.autograd.grad(loss, mixture)
                 mixture.grad = slope * moving
                 optimiser.step()

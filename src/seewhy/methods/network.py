@@ -28,7 +28,7 @@ class FullGrad(NetworkMethod):
 
     biases: bool = True
 
-    about = MethodCard(
+    card = MethodCard(
         "Srinivas & Fleuret, FullGrad, NeurIPS 2019", "ψ(x ⊙ ∂y/∂x) + Σₗ U(ψ(bₗ ⊙ ∂y/∂bₗ))",
         "All layers in one fine map; says where the score is sensitive, not for or against.",
         cost="1 forward + 1 backward of its own",
@@ -37,18 +37,18 @@ class FullGrad(NetworkMethod):
         pitfalls="Complete only for ReLU networks; nearly empty for transformers, whose biases are in linear layers.",
     )  # fmt: skip
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
-        size = whole.inputs.shape[2:]
+    def __call__(self, signals: ModelSignals) -> Tensor:
+        size = signals.inputs.shape[2:]
         found: list[Tensor] = []
 
         def consume(values: Tensor, gradient: Tensor) -> None:
             terms = gradient * broadcast_over_grid(values[None], gradient) if self.biases else gradient
-            if terms.dim() == len(size) + 2 and len(terms) == len(whole.inputs):
+            if terms.dim() == len(size) + 2 and len(terms) == len(signals.inputs):
                 mode = INTERPOLATION_MODES[len(size)]
                 low = magnitude(terms).sum(1, keepdim=True)
                 found.append(F.interpolate(low, size=tuple(size), mode=mode, align_corners=True)[:, 0])
 
-        pixels = magnitude(whole.visit_biases(consume)).sum(1)
+        pixels = magnitude(signals.visit_biases(consume)).sum(1)
         if not found:
             raise MethodError("", "this network has no convolution with a bias and no BatchNorm; take gradcam.")
         return torch.stack([pixels, *found]).sum(0)
@@ -69,7 +69,7 @@ class RefineCAM(NetworkMethod):
 
     base: Method = field(default_factory=GradCAMPlusPlus)
 
-    about = MethodCard(
+    card = MethodCard(
         "Domeniconi et al., RefineCAM, 2026", "Πₗ N(U(N(relu(baseₗ))))",
         "The place of late layers with the detail of early ones.",
         cost="shared, as its base",
@@ -84,10 +84,10 @@ class RefineCAM(NetworkMethod):
     def base_method(self) -> Method:
         return self.base
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
-        size = whole.inputs.shape[2:]
+    def __call__(self, signals: ModelSignals) -> Tensor:
+        size = signals.inputs.shape[2:]
         product: Tensor | None = None
-        for maps in several(whole):
+        for maps in several(signals):
             scaled = normalize_minmax(resize(normalize_minmax(rectify(maps)), size))
             product = scaled if product is None else product * scaled
         assert product is not None
@@ -105,7 +105,7 @@ class LayerCAMFusion(NetworkMethod):
     base: Method = field(default_factory=LayerCAM)
     gamma: float = 2.0
 
-    about = MethodCard(
+    card = MethodCard(
         "Jiang et al., LayerCAM, IEEE TIP 2021", "maxₗ U(tanh(γ Mₗ / max Mₗ))",
         "Detail of early layers laid over the place of the last.",
         cost="shared, as its base",
@@ -121,9 +121,9 @@ class LayerCAMFusion(NetworkMethod):
     def base_method(self) -> Method:
         return self.base
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
-        size, found = whole.inputs.shape[2:], None
-        layers = several(whole)
+    def __call__(self, signals: ModelSignals) -> Tensor:
+        size, found = signals.inputs.shape[2:], None
+        layers = several(signals)
         last = len(layers) - 1
         for index, maps in enumerate(layers):
             scaled = divide_by_max(rectify(maps))
@@ -133,8 +133,8 @@ class LayerCAMFusion(NetworkMethod):
         return found
 
 
-def several(whole: ModelSignals) -> list[Tensor]:
+def several(signals: ModelSignals) -> list[Tensor]:
     """The base's maps (B, *grid) of the chosen layers, in execution order; there must be at least two to join."""
-    if len(whole.maps) < 2:
-        raise MethodError("", f"it joins layers, and there is {len(whole.maps)}: choose several, or layers='every'.")
-    return list(whole.maps.values())
+    if len(signals.maps) < 2:
+        raise MethodError("", f"it joins layers, and there is {len(signals.maps)}: choose several, or layers='every'.")
+    return list(signals.maps.values())

@@ -1,4 +1,4 @@
-"""Methods from what a user writes: a name with settings, a Method, a list of them, or a group name."""
+"""Methods from what users pass: a name with settings, a Method, a list of them, or a group name."""
 
 from __future__ import annotations
 
@@ -8,54 +8,61 @@ from collections.abc import Sequence
 from typing import Any
 
 from seewhy.errors import MethodError, UsageError, find_close_matches
-from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod, Settings, VariantMethod
-from seewhy.methods.catalog import GROUPS, METHODS, MethodEntry, MethodText, read_method
+from seewhy.methods.base import AnyMethod, BaseMethod, Method, MultiMapMethod, NetworkMethod, VariantMethod
+from seewhy.methods.catalog import GROUPS, METHODS, MethodEntry
+from seewhy.methods.method_text import MethodText, parse_method
 
 MethodSpec = str | AnyMethod | Sequence[str | AnyMethod] | None  # what `methods=` accepts
 
 
-def as_methods(spec: Any) -> dict[str, AnyMethod]:
-    """Methods under their names, from what a user may write: a name with settings, a method, or a list. None is Grad-CAM.
+def as_methods(spec: MethodSpec) -> dict[str, AnyMethod]:
+    """Return methods by their names. None is Grad-CAM.
 
-    "all" is every method of the catalog with its own settings, "fast" those of them that need no forwards of their own.
+    "all" is every method of the catalog with default settings; "fast" those without many forward passes of their own.
+
+    Raises:
+        UnknownName: A name is not in the catalog.
+        MethodError: A setting is unknown or invalid.
+        UsageError: Anything else is passed, or two different methods have the same name.
 
     >>> from seewhy.methods.gradient import HiResCAM
     >>> as_methods(["scorecam(batch_size=64)", HiResCAM()])
     {'scorecam(batch_size=64)': ScoreCAM(variant='authors', batch_size=64), 'hirescam': HiResCAM()}
-
-    Raises UnknownName for a name that is not in the catalog, MethodError for wrong settings, UsageError for anything else.
     """
     if spec is None:
         return as_methods("gradcam")
     if isinstance(spec, str):
-        if spec.strip().lower() in GROUPS:
-            made = {entry.name: class_of(entry)() for entry in METHODS}
-            return {name: method for name, method in made.items() if spec.strip().lower() == "all" or is_fast(method)}
-        built = build(read_method(spec))
-        return {str(built): built}
+        group = spec.strip().lower()
+        if group in GROUPS:
+            methods = {entry.name: load_class(entry)() for entry in METHODS}
+            return {name: method for name, method in methods.items() if group == "all" or is_fast(method)}
+        method = build_method(parse_method(spec))
+        return {str(method): method}
     if isinstance(spec, (Method, MultiMapMethod, NetworkMethod)):
         return {str(spec): spec}
     if isinstance(spec, Sequence) and spec:
-        found: dict[str, AnyMethod] = {}
+        by_name: dict[str, AnyMethod] = {}
         for item in spec:
             for name, method in as_methods(item).items():
-                if found.setdefault(name, method) != method:
-                    raise UsageError(f"methods={spec!r}: two different methods are called {name!r}; rename a class.")
-        return found
-    raise UsageError(f"methods={spec!r}: give a method's name, a Method, or a list of them.")
+                if by_name.setdefault(name, method) != method:
+                    raise UsageError(f"methods={spec!r}: two different methods are named {name!r}. Rename one class.")
+        return by_name
+    raise UsageError(f"methods={spec!r}: pass a method's name, a Method, or a list of them.")
 
 
-def seeded(method: AnyMethod, seed: int) -> AnyMethod:
-    """The method, and its bases, with `seed` where it draws random numbers and has the default seed."""
+def with_seed(method: AnyMethod, seed: int) -> AnyMethod:
+    """Return the method, and its bases, with `seed` if it draws random numbers and has the default seed 0."""
     values = {item.name: getattr(method, item.name) for item in dataclasses.fields(method)}
-    changed: dict[str, Any] = {name: seeded(value, seed) for name, value in values.items() if isinstance(value, Method)}
+    changes: dict[str, Any] = {
+        name: with_seed(value, seed) for name, value in values.items() if isinstance(value, Method)
+    }
     if values.get("seed") == 0:
-        changed["seed"] = seed
-    return dataclasses.replace(method, **changed) if changed else method
+        changes["seed"] = seed
+    return dataclasses.replace(method, **changes) if changes else method
 
 
 def is_fast(method: AnyMethod) -> bool:
-    """Whether a method shares a pass with others, or needs one of its own; none for every channel, cell or sample."""
+    """Return True if a method needs no forward pass per channel, cell or sample."""
     return (
         not isinstance(method, VariantMethod)
         and not method.forwards(1000, 1000)
@@ -63,55 +70,55 @@ def is_fast(method: AnyMethod) -> bool:
     )
 
 
-def class_of(entry: MethodEntry) -> type[Any]:
-    found: type[Any] = getattr(importlib.import_module(entry.module), entry.cls)
-    return found
+def load_class(entry: MethodEntry) -> type[Any]:
+    cls: type[Any] = getattr(importlib.import_module(entry.module), entry.cls)
+    return cls
 
 
-def build(text: MethodText) -> AnyMethod:
-    """The method that a text means. Raises MethodError for a setting that it does not have or that makes no sense."""
-    cls, name = class_of(text.entry), text.entry.name
+def build_method(text: MethodText) -> AnyMethod:
+    """Return the method of a parsed text. Raises MethodError for an unknown or invalid setting."""
+    cls, name = load_class(text.entry), text.entry.name
     fields = {item.name: item for item in dataclasses.fields(cls)}
     for setting in text.settings:
         if setting not in fields:
-            close = find_close_matches(setting, fields)
-            guess = f" - did you mean {close[0]}?" if close else f"; it has {', '.join(fields)}." if fields else "."
+            matches = find_close_matches(setting, fields)
+            guess = f" - did you mean {matches[0]}?" if matches else f". It has {', '.join(fields)}." if fields else "."
             raise MethodError(name, f"it has no setting '{setting}'{guess}")
-    if len(text.given) > len(fields):
-        raise MethodError(name, f"it has {len(fields)} settings, and {len(text.given)} values were given.")
-    values = dict(zip(fields, text.given, strict=False)) | text.settings
-    made = {}
-    for key, value in values.items():
+    if len(text.arguments) > len(fields):
+        raise MethodError(name, f"it has {len(fields)} settings, but {len(text.arguments)} values were passed.")
+    settings = {}
+    for key, value in (dict(zip(fields, text.arguments, strict=False)) | text.settings).items():
         item = fields[key]
         default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
         if isinstance(value, MethodText):
-            value = value.text if isinstance(default, str) else build(value)
-        made[key] = suited(name, key, value, default, str(item.type))
+            value = value.word if isinstance(default, str) else build_method(value)
+        settings[key] = check_value(name, key, value, default, str(item.type))
     try:
-        built: AnyMethod = cls(**made)
+        method: AnyMethod = cls(**settings)
     except (TypeError, ValueError) as error:
-        raise MethodError(name, f"a setting is of the wrong kind ({error}).") from None
-    return built
+        raise MethodError(name, f"a setting has the wrong type ({error}).") from None
+    return method
 
 
-def suited(name: str, key: str, value: Any, default: Any, kind: str) -> Any:
-    """`value`, if it is of the kind of the setting's default. Raises MethodError otherwise."""
-    if isinstance(default, Settings):
+def check_value(name: str, key: str, value: Any, default: Any, annotation: str) -> Any:
+    """Return `value`, converted if needed, if it has the type of the setting. Raises MethodError otherwise."""
+    if isinstance(default, BaseMethod):
         if not isinstance(value, Method):
-            raise MethodError(name, f"{key}={value}: give a method that makes a map of one layer, such as gradcam.")
+            raise MethodError(name, f"{key}={value}: must be a method with one map per layer, such as gradcam.")
     elif isinstance(default, bool):
         if not isinstance(value, bool):
-            raise MethodError(name, f"{key}={value}: give True or False.")
-    elif kind.startswith(("int", "float")) and not (value is None and "None" in kind):
-        return number(name, key, value, kind)
-    elif kind.startswith("tuple"):
-        given = value if isinstance(value, (tuple, list)) else (value,)
-        return tuple(number(name, key, item, "float") for item in given)
+            raise MethodError(name, f"{key}={value}: must be True or False.")
+    elif annotation.startswith(("int", "float")) and not (value is None and "None" in annotation):
+        return check_number(name, key, value, annotation)
+    elif annotation.startswith("tuple"):
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        return tuple(check_number(name, key, item, "float") for item in values)
     return value
 
 
-def number(name: str, key: str, value: Any, kind: str) -> float:
-    whole = kind.startswith("int")
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or abs(value) >= 2**63:
-        raise MethodError(name, f"{key}={value}: give a {'whole number' if whole else 'number'}.")
-    return value if whole else float(value)
+def check_number(name: str, key: str, value: Any, annotation: str) -> float:
+    is_integer = annotation.startswith("int")
+    accepted = int if is_integer else (int, float)
+    if isinstance(value, bool) or not isinstance(value, accepted) or abs(value) >= 2**63:
+        raise MethodError(name, f"{key}={value}: must be {'an integer' if is_integer else 'a number'}.")
+    return value if is_integer else float(value)

@@ -34,7 +34,7 @@ class Occlusion(NetworkMethod):
     stride: float = 1 / 28
     baseline: float = 0.0
 
-    about = MethodCard(
+    card = MethodCard(
         "Zeiler & Fergus, ECCV 2014", "mean of y(x) − y(x covered)",
         "Asks the plainest question: what if this were not there.",
         cost="one forward for each window (729 by default)",
@@ -91,7 +91,7 @@ class RISE(NetworkMethod):
     p: float = 0.5
     seed: int = 0
 
-    about = MethodCard(
+    card = MethodCard(
         "Petsiuk et al., RISE, BMVC 2018", "Σᵢ p(x ⊙ mᵢ) mᵢ / (N p)",
         "Needs nothing but answers: a check of all other methods.",
         cost="4000 forwards",
@@ -150,7 +150,7 @@ class PolyCAM(NetworkMethod):
 
     variant: Literal["+", "-", "+-"] = "+"
 
-    about = MethodCard(
+    card = MethodCard(
         "Englebert et al., Poly-CAM, ICPR 2022", "Πₗ local(Σₖ p(x mₖ) Aₖ)",
         "Score-CAM with the detail of early layers.",
         cost="K forwards for each scale",

@@ -42,7 +42,7 @@ class Window(Variant):
 
     def place(self, size: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
         """Where the window lies in the resized inputs."""
-        return (..., *(slice(at, at + side) for at, side in zip(self.start, size, strict=True)))
+        return (..., *(slice(first, first + side) for first, side in zip(self.start, size, strict=True)))
 
     def __call__(self, inputs: Tensor) -> Tensor:
         size = inputs.shape[2:]
@@ -62,7 +62,7 @@ class CAMERAS(VariantMethod):
     sizes: int = 8
     step: float = 100 / 224
 
-    about = MethodCard(
+    card = MethodCard(
         "Jalwana et al., CAMERAS, CVPR 2021", "Σₖ meanᵣ U(Aₖʳ) ⊙ meanᵣ U(Gₖʳ)",
         "A fine map of a late layer: larger inputs give it more cells.",
         cost="8 forwards + 8 backwards of ever larger inputs (about 55 of the first), shared by all layers",
@@ -79,15 +79,15 @@ class CAMERAS(VariantMethod):
     def forwards(self, channels: int, cells: int) -> int:
         return 3 * round(sum((1 + index * self.step) ** 2 for index in range(self.sizes)))
 
-    def passes(self, at: Signals) -> Passes:
-        size = tuple(at.inputs.shape[2:])
+    def passes(self, signals: Signals) -> Passes:
+        size = tuple(signals.inputs.shape[2:])
         activations, gradients = list[Tensor](), list[Tensor]()
         for index in range(self.sizes):
             seen = yield Enlarged(tuple(round(side * (1 + index * self.step)) for side in size))
             activations.append(seen.activations)
             gradients.append(seen.gradients)
-        total = at.activations.new_zeros(len(at.activations), *size)
-        for channel in range(at.activations.shape[1]):  # all of them at the input's size would be hundreds of MB
+        total = signals.activations.new_zeros(len(signals.activations), *size)
+        for channel in range(signals.activations.shape[1]):  # all of them at the input's size would be hundreds of MB
             ours, theirs = (
                 sum(resize(tensor[:, channel], size) for tensor in tensors) for tensors in (activations, gradients)
             )
@@ -109,7 +109,7 @@ class SESS(Wrapper):
     step: float = 64 / 224
     discard: float = 0.0
 
-    about = MethodCard(
+    card = MethodCard(
         "Tursun et al., SESS, ECCV 2022", "mean₊ of pasted (p/max p) N(U(relu(base)))",
         "Finds small and several objects that one look at the picture misses.",
         cost="about 122 forwards + backwards, shared by all layers", works_on="as its base",
@@ -136,8 +136,8 @@ class SESS(Wrapper):
             found += [Window(sides, start) for start in starts]
         return found
 
-    def passes(self, at: Signals) -> Passes:
-        size = tuple(at.inputs.shape[2:])
+    def passes(self, signals: Signals) -> Passes:
+        size = tuple(signals.inputs.shape[2:])
         windows = self.windows(size)
         chances, pasted = list[Tensor](), list[Tensor]()
         for window in windows:

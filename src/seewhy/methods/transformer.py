@@ -36,7 +36,7 @@ class AttentionRollout(NetworkMethod):
     heads: Literal["mean", "max", "min"] = "mean"
     discard: float = 0.0
 
-    about = MethodCard(
+    card = MethodCard(
         "Abnar & Zuidema, Attention rollout, ACL 2020", "Πₗ rownorm(mean_h Aₗ + I)",
         "Where information can have come from.",
         cost="1 forward of its own", works_on=TRANSFORMERS,
@@ -48,15 +48,15 @@ class AttentionRollout(NetworkMethod):
         self.check(self.heads in ("mean", "max", "min"), f"heads={self.heads!r}: give 'mean', 'max' or 'min'.")
         self.check(0 <= self.discard < 1, f"discard={self.discard}: give a share from 0 to below 1.")
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
+    def __call__(self, signals: ModelSignals) -> Tensor:
         rolled: Tensor | None = None
-        for item in whole.attention_calls:
+        for item in signals.attention_calls:
             layer = self.fused(to_float32(item.call.weights.detach()))
             layer = layer + torch.eye(layer.shape[-1], dtype=layer.dtype, device=layer.device)
             layer = layer / layer.sum(2, keepdim=True)
             rolled = layer if rolled is None else layer @ rolled
         assert rolled is not None
-        return whole.map_from_matrices(rolled)
+        return signals.map_from_matrices(rolled)
 
     def fused(self, weights: Tensor) -> Tensor:
         match self.heads:
@@ -85,25 +85,25 @@ class AttentionRelevance(NetworkMethod):
     Chefer et al., ICCV 2021 (generic attention explainability), equations 5 and 6.
     """
 
-    about = MethodCard(
+    card = MethodCard(
         "Chefer et al., Generic attention explainability, ICCV 2021", "Πₗ (I + mean_h relu(dAₗ ⊙ Aₗ))",
         "Rollout that knows the class.",
         cost="1 forward + 1 backward of its own", works_on=TRANSFORMERS,
         source="The authors' notebook for ViT: no normalization, ReLU before the mean.",
     )  # fmt: skip
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
-        tokens = whole.attention[0].weights.shape[-1]
-        like = whole.attention[0].weights
+    def __call__(self, signals: ModelSignals) -> Tensor:
+        tokens = signals.attention[0].weights.shape[-1]
+        like = signals.attention[0].weights
         # Only one row of the product is wanted: a vector times each layer, from the last on.
         row = torch.zeros(len(like), 1, tokens, dtype=like.dtype, device=like.device)
-        if whole.token_grid.prefix:
+        if signals.token_grid.prefix:
             row[:, :, 0] = 1
         else:
             row += 1 / tokens
-        for item in reversed(whole.attention):
+        for item in reversed(signals.attention):
             row = row + row @ (item.gradients * item.weights).clamp(min=0).mean(1)
-        return whole.map_from_tokens(row[:, 0])
+        return signals.map_from_tokens(row[:, 0])
 
 
 @final
@@ -117,7 +117,7 @@ class LeGrad(NetworkMethod):
 
     last: int | None = 2
 
-    about = MethodCard(
+    card = MethodCard(
         "Bousselham et al., LeGrad, ICCV 2025", "Σₗ mean relu(∂sₗ/∂Aₗ)",
         "Sharp, class-specific maps of a transformer.",
         cost="1 forward of its own, and 1 forward + 1 backward of one block for each block", works_on=TRANSFORMERS,
@@ -127,28 +127,28 @@ class LeGrad(NetworkMethod):
     def __post_init__(self) -> None:
         self.check(self.last is None or self.last >= 1, f"last={self.last}: give at least 1, or None for all.")
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
-        if self.last is not None and self.last > len(whole.attention_calls):
+    def __call__(self, signals: ModelSignals) -> Tensor:
+        if self.last is not None and self.last > len(signals.attention_calls):
             raise MethodError(
-                "", f"last={self.last}: the network has {len(whole.attention_calls)} layers of attention."
+                "", f"last={self.last}: the network has {len(signals.attention_calls)} layers of attention."
             )
-        chosen = whole.attention_calls if self.last is None else whole.attention_calls[-self.last :]
-        end = whole.block_of(whole.attention_calls[-1])
+        chosen = signals.attention_calls if self.last is None else signals.attention_calls[-self.last :]
+        end = signals.block_of(signals.attention_calls[-1])
         total: Tensor | None = None
         for item in chosen:
-            output, weights = whole.block_of(item).output, item.call.weights
+            output, weights = signals.block_of(item).output, item.call.weights
             rows = []
-            for picture in range(len(whole.inputs)):
+            for picture in range(len(signals.inputs)):
                 with torch.enable_grad():
                     own = output[picture : picture + 1]
                     mean = own.mean(1, keepdim=True).expand_as(own)
-                    score = whole.score_from(end, picture, mean)
+                    score = signals.score_from(end, picture, mean)
                 gradient = to_float32(torch.autograd.grad(score.sum(), weights, retain_graph=True)[0][picture])
                 rows.append(gradient.clamp(min=0).mean((0, 1)))
             found = torch.stack(rows)
             total = found if total is None else total + found
         assert total is not None
-        return whole.map_from_tokens(total)
+        return signals.map_from_tokens(total)
 
 
 @final
@@ -160,17 +160,17 @@ class GradECLIP(NetworkMethod):
     place i, lambda_i the cosine of the class token's query with its key, scaled to [0, 1] over the places.
     """
 
-    about = MethodCard(
+    card = MethodCard(
         "Zhao et al., Grad-ECLIP, ICML 2024", "λᵢ (∂y/∂o · vᵢ)",
         "Made for CLIP; loosens the attention's softmax, which is too sparse.",
         cost="1 forward + 1 backward of its own", works_on=TRANSFORMERS + ", with a class token",
         source="The authors' notebook; they recompute the last block with one head, here the network keeps its own.",
     )  # fmt: skip
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
-        if not whole.token_grid.prefix:
+    def __call__(self, signals: ModelSignals) -> Tensor:
+        if not signals.token_grid.prefix:
             raise MethodError("", "it needs a class token, and this network has none; take legrad.")
-        last, prefix = whole.attention[-1], whole.token_grid.prefix
+        last, prefix = signals.attention[-1], signals.token_grid.prefix
         if last.values is None or last.queries is None or last.keys is None or last.output_gradients is None:
             raise MethodError(
                 "",
@@ -183,7 +183,7 @@ class GradECLIP(NetworkMethod):
         alike = F.cosine_similarity(query, keys, dim=2)
         loosened = torch.zeros_like(alike)
         loosened[:, prefix:] = normalize_minmax(alike[:, prefix:])
-        return whole.map_from_tokens(loosened * sent)
+        return signals.map_from_tokens(loosened * sent)
 
 
 def joined(heads: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ class ViTReciproCAM(NetworkMethod):
     kernel: Literal["point", "gaussian"] = "gaussian"
     score: Literal["probability", "logit"] = "probability"
 
-    about = MethodCard(
+    card = MethodCard(
         "Byun & Lee, ViT-ReciproCAM, 2023", "y(tokens ⊙ maskᵢⱼ)",
         "What each place would say alone; needs no gradient.",
         cost="n forwards of the last two blocks", works_on=TRANSFORMERS,
@@ -219,17 +219,17 @@ class ViTReciproCAM(NetworkMethod):
     def forwards(self, channels: int, cells: int) -> int:
         return cells
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
-        assert whole.attention_calls  # or it says why not
-        modules = whole.modules()
-        names = [name for name in modules if name in find_blocks({"": whole.evaluator.module, **modules})]
+    def __call__(self, signals: ModelSignals) -> Tensor:
+        assert signals.attention_calls  # or it says why not
+        modules = signals.modules()
+        names = [name for name in modules if name in find_blocks({"": signals.evaluator.module, **modules})]
         names = [
-            name for name in names if any(f"{item.module}.".startswith(f"{name}.") for item in whole.attention_calls)
+            name for name in names if any(f"{item.module}.".startswith(f"{name}.") for item in signals.attention_calls)
         ]
         if len(names) < -self.block:
             raise MethodError("", f"block {self.block}: the network has {len(names)} blocks with attention.")
         inside = names[self.block]
         for name, module in modules.items():
             if name.startswith(f"{inside}.") and isinstance(module, nn.LayerNorm):
-                return ReciproCAM(self.kernel, self.score)(whole.layer_signals(name))
+                return ReciproCAM(self.kernel, self.score)(signals.layer_signals(name))
         raise MethodError("", f"block '{inside}' has no LayerNorm.")

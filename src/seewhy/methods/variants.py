@@ -98,7 +98,7 @@ class Smooth(Wrapper):
     sigma: float = 0.15
     seed: int = 0
 
-    about = MethodCard(
+    card = MethodCard(
         "Smilkov et al., SmoothGrad, 2017", "meanᵢ base(x + noiseᵢ)",
         "A calmer map: what stays when the picture is disturbed a little.",
         cost="16 forwards + 16 backwards, shared by all layers", works_on="as its base",
@@ -113,7 +113,7 @@ class Smooth(Wrapper):
     def forwards(self, channels: int, cells: int) -> int:
         return self.samples * (3 + self.base.forwards(channels, cells))
 
-    def passes(self, at: Signals) -> Passes:
+    def passes(self, signals: Signals) -> Passes:
         total: Tensor | None = None
         for index in range(self.samples):
             maps = self.base((yield noise(self.sigma, self.seed, index)))
@@ -134,7 +134,7 @@ class SmoothGradCAMPlusPlus(VariantMethod):
     sigma: float = 0.15
     seed: int = 0
 
-    about = MethodCard(
+    card = MethodCard(
         "Omeiza et al., Smooth Grad-CAM++, 2019", "Σₖ (Σ D₂/(2D₂+Sₖ·D₃) relu(D₁)) Aₖ",
         "Grad-CAM++, calmer.",
         cost="16 forwards + 16 backwards, shared by all layers",
@@ -148,15 +148,15 @@ class SmoothGradCAMPlusPlus(VariantMethod):
     def forwards(self, channels: int, cells: int) -> int:
         return 3 * self.samples
 
-    def passes(self, at: Signals) -> Passes:
-        one = two = three = torch.zeros_like(at.activations)
+    def passes(self, signals: Signals) -> Passes:
+        one = two = three = torch.zeros_like(signals.activations)
         for index in range(self.samples):
             gradients = (yield noise(self.sigma, self.seed, index)).gradients / self.samples
             scaled = gradients * self.samples
             one, two, three = one + gradients, two + gradients * scaled, three + gradients * scaled**2
-        below = 2 * two + broadcast_over_grid(at.activation_sums, three) * three
+        below = 2 * two + broadcast_over_grid(signals.activation_sums, three) * three
         alphas = torch.where(below != 0, two / below, 0.0)
-        return weighted_sum((alphas * one.clamp(min=0)).flatten(2).sum(2), at.activations)
+        return weighted_sum((alphas * one.clamp(min=0)).flatten(2).sum(2), signals.activations)
 
 
 @final
@@ -172,7 +172,7 @@ class Integrated(Wrapper):
     rectified: bool = True
     difference: bool = False
 
-    about = MethodCard(
+    card = MethodCard(
         "Sattarzadeh et al., Integrated Grad-CAM, ICASSP 2021", "meanᵢ relu(base(x·i/m))",
         "What the score is built from as the picture fades in; helps where gradients are saturated.",
         cost="20 forwards + 20 backwards, shared by all layers", works_on="as its base",
@@ -187,7 +187,7 @@ class Integrated(Wrapper):
     def forwards(self, channels: int, cells: int) -> int:
         return self.steps * (3 + self.base.forwards(channels, cells))
 
-    def passes(self, at: Signals) -> Passes:
+    def passes(self, signals: Signals) -> Passes:
         total: Tensor | None = None
         start: Tensor | None = None
         for index in range(self.steps):
@@ -216,7 +216,7 @@ class Augmented(Wrapper):
     factors: tuple[float, ...] = (0.9, 1.0, 1.1)
     sizes: tuple[float, ...] = (1.0,)
 
-    about = MethodCard(
+    card = MethodCard(
         "package grad-cam (test-time augmentation)", "mean of undone base(changed x)",
         "A map that does not hang on how the picture happens to lie.",
         cost="6 forwards + 6 backwards, shared by all layers", works_on="as its base",
@@ -239,13 +239,13 @@ class Augmented(Wrapper):
         flips = (False, True) if self.flip else (False,)
         return [Changed(flip, factor, size) for size in self.sizes for factor in self.factors for flip in flips]
 
-    def passes(self, at: Signals) -> Passes:
+    def passes(self, signals: Signals) -> Passes:
         total: Tensor | None = None
         for variant in self.variants():
             maps = self.base((yield variant))
             maps = maps.flip(-1) if variant.flip else maps
             if variant.size != 1:
-                maps = resize(maps, at.activations.shape[2:])
+                maps = resize(maps, signals.activations.shape[2:])
             total = maps if total is None else total + maps
         assert total is not None
         return total / len(self.variants())

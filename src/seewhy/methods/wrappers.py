@@ -27,7 +27,7 @@ class FinerCAM(Method):
     references: int = 3
     gamma: float = 0.6
 
-    about = MethodCard(
+    card = MethodCard(
         "Zhang et al., Finer-CAM, CVPR 2025", "base for z_c − γ·mean(z_d)",
         "Shows what speaks for this class and not for the classes most like it.",
         cost="1 forward + 1 backward of its own",
@@ -52,8 +52,8 @@ class FinerCAM(Method):
     def forwards(self, channels: int, cells: int) -> int:
         return self.base.forwards(channels, cells)
 
-    def __call__(self, at: Signals) -> Tensor:
-        return self.base(at)
+    def __call__(self, signals: Signals) -> Tensor:
+        return self.base(signals)
 
 
 @final
@@ -66,7 +66,7 @@ class GuidedGradCAM(Method):
 
     base: Method = field(default_factory=GradCAM)
 
-    about = MethodCard(
+    card = MethodCard(
         "Springenberg et al., 2015; Selvaraju et al., ICCV 2017", "Σ_colours R ⊙ U(relu(base))",
         "Fine lines inside the region of the base map.",
         cost="1 forward + 1 backward of its own, for all layers",
@@ -89,9 +89,9 @@ class GuidedGradCAM(Method):
     def forwards(self, channels: int, cells: int) -> int:
         return self.base.forwards(channels, cells)
 
-    def __call__(self, at: Signals) -> Tensor:
-        where = resize(rectify(self.base(at)), at.inputs.shape[2:])
-        return at.guided_gradients.sum(1).to(where.dtype) * where
+    def __call__(self, signals: Signals) -> Tensor:
+        where = resize(rectify(self.base(signals)), signals.inputs.shape[2:])
+        return signals.guided_gradients.sum(1).to(where.dtype) * where
 
 
 @final
@@ -105,7 +105,7 @@ class EigenSmooth(Method):
     base: Method = field(default_factory=GradCAM)
     centered: bool = True
 
-    about = MethodCard(
+    card = MethodCard(
         "package grad-cam (eigen smooth)", "first component of base's terms",
         "The main pattern of a map, without its noise.",
         cost="as its base", works_on="as its base",
@@ -128,7 +128,7 @@ class EigenSmooth(Method):
     def forwards(self, channels: int, cells: int) -> int:
         return self.base.forwards(channels, cells)
 
-    def __call__(self, at: Signals) -> Tensor:
+    def __call__(self, signals: Signals) -> Tensor:
         assert isinstance(self.base, (Weighted, Elementwise))
-        terms = self.base.terms(at)
+        terms = self.base.terms(signals)
         return align_sign(first_component(terms, centered=self.centered), terms.sum(1))

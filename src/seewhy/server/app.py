@@ -27,6 +27,7 @@ from seewhy.explanation.result import Explanation
 from seewhy.images.loading import check_image_header, load_image
 from seewhy.images.samples import SAMPLES, sample
 from seewhy.methods.cards import cards
+from seewhy.methods.catalog import file_of
 from seewhy.methods.parsing import as_methods, is_fast
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.server.guard import Guard
@@ -34,11 +35,6 @@ from seewhy.server.requests import MAX_CLASSES, MAX_METHODS, ExplainRequest, par
 from seewhy.server.work_queue import Event, Job, Progress, QueueFull, WorkQueue
 from seewhy.viewer import build_app, jpeg_data_url
 
-FAMILIES = {
-    "gradient": "Gradients", "wrappers": "Wrappers of a method", "variants": "Wrappers of a method",
-    "scales": "Wrappers of a method", "activation": "Activations", "masking": "Masking", "ablation": "Masking",
-    "pixels": "Pixels", "network": "Full network", "transformer": "Transformers",
-}  # fmt: skip
 CLOSE = {"Connection": "close"}  # otherwise the server reads and discards the rest of the body
 HEARTBEAT = 1.0  # seconds without an event until an empty one is sent
 
@@ -197,7 +193,7 @@ def list_choices(models: Sequence[LoadedModel], limits: Limits) -> dict[str, obj
     methods = []
     for card in cards():
         name = card.entry.name
-        description, family = card.doc.partition("\n")[0], FAMILIES[card.entry.module.rpartition(".")[2]]
+        description, family = card.doc.partition("\n")[0], file_of(card.entry).group
         slow = not is_fast(as_methods(name)[name])
         methods.append({"name": name, "slow": slow, "description": description, "family": family})
     return {

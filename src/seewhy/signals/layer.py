@@ -1,11 +1,7 @@
-"""Signals: everything that a method can read about one layer and one target.
-
-An author of a method reads `Need`, `TargetSignals` and `Signals`; `Variant` too for a `VariantMethod`.
-"""
+"""Signals: what a method can read about one layer and one target. To write a method, read this file and methods/base.py."""
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -16,13 +12,9 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import Build, CallSite, Evaluator, Rows
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
-from seewhy.tensors import to_float32
-from seewhy.tracing.grid import Grid
-from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 
 class Need(Flag):
@@ -195,63 +187,6 @@ class Signals(TargetSignals):
         rows = Rows(image, count, build, scoring or TargetScore(), batch_size, key, self.site)
         return self.evaluator.scores(self.target, rows)
 
-    def for_variant(self, variant: Variant) -> Signals:
-        """Return this layer's signals for changed inputs: one more forward and backward pass.
-
-        Raises:
-            MethodError: The model does not accept their size, or no gradient reaches the layer.
-        """
-        with_curvature, signals = self.stored_curvature is not None, list[Signals]()
-        request = RecordingRequest(frozenset({self.site.module}), linear_calls=True, attention=with_curvature)
-        with self.evaluator.run_changed(variant(self.inputs), request) as (changed, trace):
-            calls = [call for call in trace.calls if call.number == self.site.number]
-            target = self.target.for_variants(trace.output)
-
-            def consume(call: LayerCall, gradient: Tensor, curvature: Tensor | None) -> None:
-                signals.append(signals_at(call, changed, target, self.scoring, gradient, curvature))
-
-            scores = self.scoring(target, trace.output)
-            differentiate(trace, scores, calls, consume, with_curvature=with_curvature)
-        if not signals:
-            raise MethodError("", f"for changed inputs no gradient reaches layer '{self.layer}'.")
-        return signals[0]
-
-    def without_gradients(self) -> Signals:
-        """Return the same signals without gradient and curvature, so that their memory can be freed."""
-        return dataclasses.replace(self, stored_gradients=None, stored_curvature=None)
-
     def _cache_key(self, shared: Hashable) -> Hashable:
         # Rows are built from this layer's activations, so they are equal only at the same layer.
         return None if shared is None else (shared, self.layer)
-
-
-def signals_at(
-    call: LayerCall,
-    evaluator: Evaluator,
-    target: ResolvedTarget,
-    scoring: Scoring,
-    gradient: Tensor | None = None,
-    curvature: Tensor | None = None,
-) -> Signals:
-    """Return the signals of a recorded call, channels first and in float32 or float64."""
-    assert call.grid is not None
-    grid = call.grid
-    return Signals(
-        evaluator,
-        target,
-        scoring,
-        call.name,
-        CallSite(call.module, call.number, grid),
-        _channels_first(grid, call.output.detach()),
-        None if gradient is None else _channels_first(grid, gradient),
-        None if curvature is None else _channels_first(grid, curvature),
-    )
-
-
-def _channels_first(grid: Grid, tensor: Tensor) -> Tensor:
-    return to_float32(grid.channels_first(tensor))
-
-
-def request_for(needs: Need, request: RecordingRequest) -> RecordingRequest:
-    """Return `request` with what `needs` require. Fused attention has no second derivative, so curvature disables it."""
-    return dataclasses.replace(request, linear_calls=bool(needs & Need.HEAD), attention=bool(needs & Need.CURVATURE))

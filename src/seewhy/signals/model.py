@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import MethodError
-from seewhy.signals.layer import Signals, TargetSignals, signals_at
+from seewhy.signals.layer import Signals, TargetSignals
+from seewhy.signals.recorded import signals_at
 from seewhy.tensors import to_float32
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.record import record_forward

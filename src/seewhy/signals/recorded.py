@@ -1,0 +1,75 @@
+"""Signals of recorded calls: built from a trace, or by a further forward and backward pass on changed inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from seewhy.errors import MethodError
+from seewhy.signals.backward import differentiate
+from seewhy.signals.evaluator import CallSite, Evaluator
+from seewhy.signals.layer import Need, Signals, Variant
+from seewhy.signals.scoring import Scoring
+from seewhy.targets import ResolvedTarget
+from seewhy.tensors import to_float32
+from seewhy.tracing.grid import Grid
+from seewhy.tracing.trace import LayerCall, RecordingRequest
+
+
+def request_for(needs: Need, request: RecordingRequest) -> RecordingRequest:
+    """Return `request` with what `needs` require. Fused attention has no second derivative, so curvature disables it."""
+    return dataclasses.replace(request, linear_calls=bool(needs & Need.HEAD), attention=bool(needs & Need.CURVATURE))
+
+
+def signals_at(
+    call: LayerCall,
+    evaluator: Evaluator,
+    target: ResolvedTarget,
+    scoring: Scoring,
+    gradient: Tensor | None = None,
+    curvature: Tensor | None = None,
+) -> Signals:
+    """Return the signals of a recorded call, channels first and in float32 or float64."""
+    assert call.grid is not None
+    return Signals(
+        evaluator,
+        target,
+        scoring,
+        call.name,
+        CallSite(call.module, call.number, call.grid),
+        _channels_first(call.grid, call.output.detach()),
+        None if gradient is None else _channels_first(call.grid, gradient),
+        None if curvature is None else _channels_first(call.grid, curvature),
+    )
+
+
+def _channels_first(grid: Grid, tensor: Tensor) -> Tensor:
+    return to_float32(grid.channels_first(tensor))
+
+
+def without_gradients(signals: Signals) -> Signals:
+    """Return the same signals without gradient and curvature, so that their memory can be freed."""
+    return dataclasses.replace(signals, stored_gradients=None, stored_curvature=None)
+
+
+def signals_for_variant(original: Signals, variant: Variant) -> Signals:
+    """Return a layer's signals for changed inputs: one more forward and backward pass.
+
+    Raises:
+        MethodError: The model does not accept their size, or no gradient reaches the layer.
+    """
+    with_curvature, results = original.stored_curvature is not None, list[Signals]()
+    request = RecordingRequest(frozenset({original.site.module}), linear_calls=True, attention=with_curvature)
+    with original.evaluator.run_changed(variant(original.inputs), request) as (changed, trace):
+        calls = [call for call in trace.calls if call.number == original.site.number]
+        target = original.target.for_variants(trace.output)
+
+        def consume(call: LayerCall, gradient: Tensor, curvature: Tensor | None) -> None:
+            results.append(signals_at(call, changed, target, original.scoring, gradient, curvature))
+
+        scores = original.scoring(target, trace.output)
+        differentiate(trace, scores, calls, consume, with_curvature=with_curvature)
+    if not results:
+        raise MethodError("", f"for changed inputs no gradient reaches layer '{original.layer}'.")
+    return results[0]
