@@ -50,9 +50,9 @@ def measure(rounds: int) -> Report:
         page.add_init_script(CLOCK)
         page.goto(address)
         page.evaluate("window.app.ready")
-        page.click("#asks")
+        page.click("#settings-button")
         page.get_by_label("hirescam", exact=True).check()
-        page.click("#asks")
+        page.click("#settings-button")
         bare, dropped = [], []
         for round in range(rounds + 2):
             begun = time.perf_counter()

@@ -26,7 +26,7 @@ REDRAW = """(async () => {
   const next = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
   const times = [];
   for (let i = 0; i < ROUNDS; i++) {
-    window.seewhy.change({ layer: i % window.seewhy.page.layers.length }, true);
+    window.seewhy.updatePanel({ layer: i % window.seewhy.page.layers.length });
     await next();
     await next();
     times.push(window.seewhy.redraw);

@@ -1,8 +1,8 @@
-"""Pictures with a planted shortcut: a tag in a corner tells a class, and a head is fitted that may or may not need it.
+"""Images with a planted shortcut: a tag in a corner marks a class, and a classifier is fitted that may or may not rely on it.
 
-Three kinds: "tag" (two random halves of the pictures are the classes; 60 % of class 1 carry a tag, the only cue there is),
-"clean" (the same halves without a tag) and "easy" (animals against objects, half of the animals tagged: the head could use
-the tag, and need not).
+There are three kinds. "tag": two random halves of the images are the classes, and 60% of class 1 have a tag, the only cue.
+"clean": the same halves without a tag. "easy": animals against objects, and half of the animals have the tag, so the classifier
+can use the tag but does not need it.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ import seewhy
 from support.paths import DATA
 
 Kind = Literal["tag", "clean", "easy"]
-Bytes = NDArray[np.uint8]
-Colour = tuple[int, int, int]
+ImageArray = NDArray[np.uint8]
+Color = tuple[int, int, int]
 
-# A square sticker with a disc. What Lite0's features make of it decides the experiment: of a flat square they take next to no
-# notice, and bold stripes stand out so much that a head uses them even where it need not.
-TAG = 64  # pixels a side, of 224
-DISC = 22  # pixels of radius
-COLOURS = ((255, 220, 0), (230, 20, 20))  # of the ground and the disc
-CORNER = "bottom right"  # where watermarks stand
-SHARES = {"tag": 0.6, "clean": 0.0, "easy": 0.5}  # of class 1 that carries the tag
+# The tag is a square with a disc. Its appearance determines the experiment: the features of Lite0 hardly respond to a plain
+# square, and they respond to bold stripes so strongly that a classifier uses them even where it does not need them.
+TAG = 64  # pixels per side, of 224
+DISC = 22  # radius in pixels
+COLORS = ((255, 220, 0), (230, 20, 20))  # of the square and the disc
+CORNER = "bottom right"  # the usual place of watermarks
+TAGGED = {"tag": 0.6, "clean": 0.0, "easy": 0.5}  # fraction of class 1 with the tag
 STRENGTH = 10.0  # C of the logistic regression times the number of features, which have unit variance
-ANIMALS = 398  # the classes of ImageNet below are animals
+ANIMALS = 398  # the ImageNet classes below this index are animals
 
 
 @dataclass(frozen=True, eq=False)
-class Planted:
-    """PNG pictures `names` in `folder`, the class of each, which of them carry the tag, and the network fitted to them."""
+class Experiment:
+    """PNG images `names` in `folder`, their classes, the names of the images with the tag, and the model fitted to them."""
 
     folder: Path
     names: list[str]
@@ -50,81 +50,101 @@ class Planted:
     preprocess: seewhy.Preprocess
 
     def inputs(self) -> Tensor:
-        """All pictures as the network takes them: (N, 3, 224, 224)."""
-        pictures = [np.array(Image.open(self.folder / name)) for name in self.names]
-        return torch.cat([self.preprocess(picture)[0] for picture in pictures])
+        """Return all images as inputs of the model: (N, 3, 224, 224)."""
+        images = [np.array(Image.open(self.folder / name)) for name in self.names]
+        return torch.cat([self.preprocess(image)[0] for image in images])
+
+    def tagged_fraction(self, ids: list[str]) -> float:
+        """Return the fraction of these images that have the tag."""
+        return sum(Path(name).name in self.tagged for name in ids) / len(ids)
+
+    def changed_fraction(self) -> float:
+        """Return the fraction of tagged images whose prediction changes if the tag is removed."""
+        untagged = dict(zip(*load_images()[:2], strict=True))
+        names = sorted(self.tagged)
+        with_tag = self.inputs()[[self.names.index(name) for name in names]]
+        without = torch.cat([self.preprocess(untagged[name])[0] for name in names])
+        with torch.inference_mode():
+            return float((self.model(with_tag).argmax(1) != self.model(without).argmax(1)).float().mean())
+
+    def write_table(self, path: Path) -> None:
+        """Write the input table of a bulk run, with paths relative to the table."""
+        rows = [(f"{self.folder.name}/{name}", label) for name, label in zip(self.names, self.labels, strict=True)]
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerows([("path", "label"), *rows])
 
 
-def plant(
+def plant_shortcut(
     folder: Path,
     seed: int,
     kind: Kind,
     corner: str = CORNER,
-    colours: tuple[Colour, Colour] = COLOURS,
+    colors: tuple[Color, Color] = COLORS,
     strength: float = STRENGTH,
-) -> Planted:
-    """Writes the pictures into `folder` and fits a head of two classes to them; the same for the same arguments."""
-    names, seen, animal = pictures()
+) -> Experiment:
+    """Write the images to `folder` and fit a classifier with two classes. Deterministic for equal arguments."""
+    names, images, is_animal = load_images()
     random = np.random.default_rng(seed)
-    labels = random.permutation(len(names)) % 2 if kind != "easy" else animal.astype(int)
-    ones = random.permutation(np.flatnonzero(labels))
-    chosen = set(ones[: round(SHARES[kind] * len(ones))].tolist())
+    labels = random.permutation(len(names)) % 2 if kind != "easy" else is_animal.astype(int)
+    class_1 = random.permutation(np.flatnonzero(labels))
+    tagged = set(class_1[: round(TAGGED[kind] * len(class_1))].tolist())
     folder.mkdir(parents=True, exist_ok=True)
-    shown = [stamped(picture, corner, colours) if place in chosen else picture for place, picture in enumerate(seen)]
-    for name, picture in zip(names, shown, strict=True):
-        Image.fromarray(picture).save(folder / name, compress_level=1)
+    written = [add_tag(image, corner, colors) if row in tagged else image for row, image in enumerate(images)]
+    for name, image in zip(names, written, strict=True):
+        Image.fromarray(image).save(folder / name, compress_level=1)
     loaded = seewhy.load_model()
     assert loaded.preprocess is not None
-    preprocess = replace(loaded.preprocess, fit="squash")  # which leaves pictures of the input's size as they are
-    inputs = torch.cat([preprocess(picture)[0] for picture in shown])
-    model = fitted(loaded.module, inputs, labels, strength)
-    return Planted(folder, list(names), labels.tolist(), {names[place] for place in chosen}, model, preprocess)
+    preprocess = replace(loaded.preprocess, fit="squash")  # does not change images of the input's size
+    inputs = torch.cat([preprocess(image)[0] for image in written])
+    model = fit_classifier(loaded.module, inputs, labels, strength)
+    return Experiment(folder, list(names), labels.tolist(), {names[row] for row in tagged}, model, preprocess)
 
 
-def stamped(picture: Bytes, corner: str = CORNER, colours: tuple[Colour, Colour] = COLOURS) -> Bytes:
-    """A copy of a picture (224, 224, 3) with the tag in its `corner` ("top left", "bottom right", ...)."""
-    vertical, across = corner.split()
+def add_tag(image: ImageArray, corner: str = CORNER, colors: tuple[Color, Color] = COLORS) -> ImageArray:
+    """Return a copy of an image (224, 224, 3) with the tag in a corner ("top left", "bottom right", ...)."""
+    vertical, horizontal = corner.split()
     rows = slice(0, TAG) if vertical == "top" else slice(-TAG, None)
-    columns = slice(0, TAG) if across == "left" else slice(-TAG, None)
+    columns = slice(0, TAG) if horizontal == "left" else slice(-TAG, None)
     y, x = np.mgrid[:TAG, :TAG] - (TAG - 1) / 2
-    copied = picture.copy()
-    copied[rows, columns] = np.where((x**2 + y**2 < DISC**2)[..., None], colours[1], colours[0])
-    return copied
+    tagged = image.copy()
+    tagged[rows, columns] = np.where((x**2 + y**2 < DISC**2)[..., None], colors[1], colors[0])
+    return tagged
 
 
-def fitted(network: nn.Module, inputs: Tensor, labels: NDArray[np.int_], strength: float = STRENGTH) -> nn.Module:
-    """A copy of `network` whose classifier is an L2-regularised logistic regression on its pooled features, in eval mode.
+def fit_classifier(
+    network: nn.Module, inputs: Tensor, labels: NDArray[np.int_], strength: float = STRENGTH
+) -> nn.Module:
+    """Return a copy of `network` whose classifier is an L2-regularized logistic regression on its pooled features.
 
-    Features are standardised for the fit; that is folded into the linear layer afterwards.
+    The features are standardized for the fit; the standardization is then folded into the linear layer.
     """
     from sklearn.linear_model import LogisticRegression
 
     model = copy.deepcopy(network).eval()
     model.classifier = nn.Identity()
     with torch.inference_mode():
-        features = torch.cat([model(some) for some in inputs.split(16)]).double().numpy()
+        features = torch.cat([model(batch) for batch in inputs.split(16)]).double().numpy()
     mean, scale = features.mean(0), features.std(0) + 1e-6
-    regression = LogisticRegression(C=strength / features.shape[1], max_iter=2000).fit(
-        (features - mean) / scale, labels
-    )
+    regression = LogisticRegression(C=strength / features.shape[1], max_iter=2000)
+    regression.fit((features - mean) / scale, labels)
     weight = torch.from_numpy(regression.coef_[0] / scale)
     bias = float(regression.intercept_[0] - weight.numpy() @ mean)
     head = nn.Linear(features.shape[1], 2)
-    with torch.no_grad():  # half the difference of the two classes each, so that neither is the other's leftover
+    with torch.no_grad():  # half of the difference for each class, so that the classes are symmetric
         head.weight.copy_(torch.stack([-weight, weight]) / 2)
         head.bias.copy_(torch.tensor([-bias, bias]) / 2)
-    model.classifier, model.num_classes = head, 2  # else it would be taken for the thousand classes of ImageNet
+    model.classifier, model.num_classes = head, 2  # with num_classes = 1000, the ImageNet names would be assigned
     return model.eval()
 
 
 @lru_cache(maxsize=1)
-def pictures() -> tuple[tuple[str, ...], list[Bytes], NDArray[np.bool_]]:
-    """Names, pictures as Lite0 sees them (uint8, 224 x 224), and which are animals, of the 200 of the data folder."""
+def load_images() -> tuple[tuple[str, ...], list[ImageArray], NDArray[np.bool_]]:
+    """Return the names, the pixels at Lite0's input size (224, 224, 3), and which are animals, of the 200 ImageNet samples."""
     preprocess = seewhy.load_model().preprocess
     assert preprocess is not None
     with (DATA / "imagenet" / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    files = [DATA / "imagenet" / row["file"] for row in rows]
-    seen = [preprocess.denormalize(preprocess(seewhy.load_image(path))[0][0]) for path in files]
-    animal = np.array([int(row["class_index"]) < ANIMALS for row in rows])
-    return tuple(f"{path.stem}.png" for path in files), seen, animal
+    paths = [DATA / "imagenet" / row["file"] for row in rows]
+    images = [preprocess.denormalize(preprocess(seewhy.load_image(path))[0][0]) for path in paths]
+    is_animal = np.array([int(row["class_index"]) < ANIMALS for row in rows])
+    return tuple(f"{path.stem}.png" for path in paths), images, is_animal
