@@ -1,4 +1,4 @@
-"""Whole data sets: throughput beside bare inference, memory over 10,000 pictures, Ray beside local, scaling."""
+"""Bulk jobs: throughput relative to inference, memory over 10,000 images, Ray relative to local, scaling."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from results import Aim, Report, Table
 from seewhy.bulk.decoding import AHEAD, Reader
 from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.job import run_job
-from seewhy.bulk.plan import BulkSettings
-from seewhy.bulk.worker import Resources, batched
+from seewhy.bulk.settings import BulkSettings, Execution
+from seewhy.bulk.worker import batched
 
 DATA = Path(os.environ.get("SEEWHY_DATA", Path(__file__).parents[2] / "shared" / "data")) / "imagenet"
 BATCH, WORKERS = 8, 1
-SMALL = "timm/mobilenetv3_small_050?pretrained=false"  # a fifth of Lite0's time, for 10,000 pictures
+SMALL = "timm/mobilenetv3_small_050?pretrained=false"  # a fifth of the time of Lite0, for 10,000 images
 
 
 def measure(rounds: int) -> Report:
     report = Report()
     if not DATA.exists():
-        print(f"left out, as there is no {DATA} (SEEWHY_DATA)", file=sys.stderr)
+        print(f"skipped: {DATA} does not exist (set SEEWHY_DATA)", file=sys.stderr)
         return report
     with tempfile.TemporaryDirectory(prefix="bulk-") as home:
         report += throughput(Path(home), rounds)
@@ -46,43 +46,40 @@ def measure(rounds: int) -> Report:
 
 
 def throughput(home: Path, rounds: int) -> Report:
-    """The same 200 pictures, the same reader process, the same batches: only a forward, or maps written to Parquet."""
+    """The same 200 images, decoder process and batches: only a forward pass, or maps written to Parquet."""
     loaded = seewhy.load_model()
 
     def bare() -> None:
         items = [(0, item) for item in find_dataset([str(DATA)], 1000).part(0)]
         reader = Reader(loaded.preprocess, workers=WORKERS, max_pixels=10**8)
         with torch.inference_mode():
-            for some in batched(reader.stream(items, AHEAD * BATCH + WORKERS), BATCH):
-                loaded.module(loaded.preprocess.to_batch([read.inputs for _, read in some])).argmax(1)
+            for batch in batched(reader.stream(items, AHEAD * BATCH + WORKERS), BATCH):
+                loaded.module(loaded.preprocess.to_batch([image.inputs for _, image in batch])).argmax(1)
         reader.stop()
 
     def bulk(layers: str) -> Callable[[], None]:
         def job() -> None:
             out = Path(tempfile.mkdtemp(dir=home))
-            run_job(
-                loaded, [str(DATA)], out, BulkSettings(layers=(layers,)), means=Resources(WORKERS), batch=BATCH, quiet=True
-            )
+            execution = Execution(workers=WORKERS, batch_size=BATCH)
+            run_job(loaded, [str(DATA)], out, BulkSettings(layers=(layers,)), execution, quiet=True)
 
         return job
 
     jobs = {"bare inference": bare, "suggested layer": bulk("suggested"), "all 49 layers": bulk("every")}
     for job in jobs.values():
-        job()  # the first use finds out about the layers
+        job()  # warm-up: the first call records properties of the layers
     times = race(jobs, rounds, long=frozenset(jobs))
     one, every = (times.ratio(name, "bare inference") for name in ("suggested layer", "all 49 layers"))
     rows = [
         [name, f"{200 / times.median(name):.1f}", str(times.ratio(name, "bare inference"))] for name in times.seconds
     ]
-    note = (
-        f"The same decoding, batches of {BATCH}, {WORKERS} reader process; bulk also hashes, counts and writes Parquet."
-    )
-    header = ["", "pictures a second", "time, x bare inference"]
+    note = f"The same decoding, batches of {BATCH}, {WORKERS} decoder process; bulk also hashes files, computes statistics and writes Parquet."
+    header = ["", "images per second", "time, x bare inference"]
     aims = [
         Aim("Bulk, suggested layer / bare inference (0.85x of its throughput)", one.median, 1 / 0.85),
         Aim("Bulk, all 49 layers / bare inference (0.25x of its throughput)", every.median, 4.0),
     ]
-    return Report([Table("Bulk: EfficientNet-Lite0, 200 pictures", header, rows, note)], aims)
+    return Report([Table("Bulk: EfficientNet-Lite0, 200 images", header, rows, note)], aims)
 
 
 def seewhy_command(arguments: Sequence[str], threads: int | None = None) -> subprocess.Popen[bytes]:
@@ -102,7 +99,7 @@ def size_of(run: Path) -> int:
 
 
 def commands(home: Path) -> Report:
-    """`seewhy bulk` and `seewhy summary` as processes, from their start to their end."""
+    """Measure `seewhy bulk` and `seewhy summary` as processes, start-up included."""
     rows = []
     for name, more in (
         ("suggested", []),
@@ -114,48 +111,42 @@ def commands(home: Path) -> Report:
         summed = timed(["summary", str(out)])
         page = (out / "summary" / "summary.html").stat().st_size
         rows.append([name, f"{took:.1f}", f"{size_of(out) / 200 / 1024:.2f}", f"{summed:.1f}", f"{page / 2**20:.2f}"])
-    header = ["layers and targets", "seewhy bulk, s", "KB a picture", "seewhy summary, s", "page, MB"]
-    return Report(
-        [
-            Table(
-                "Bulk: 200 pictures, whole processes",
-                header,
-                rows,
-                "With start-up and the search for the size of a batch.",
-            )
-        ]
-    )
+    header = ["layers and targets", "seewhy bulk, s", "KB per image", "seewhy summary, s", "page, MB"]
+    note = "Start-up and tuning of the batch size included."
+    return Report([Table("Bulk: 200 images, complete processes", header, rows, note)])
 
 
 def list_of(home: Path, count: int) -> Path:
-    """A list of so many pictures: the 200, again and again."""
+    """Write a list of `count` images that repeats the 200."""
     path = home / f"{count}.txt"
-    pictures = sorted(map(str, DATA.glob("*.jpg")))
-    path.write_text("\n".join(pictures[number % len(pictures)] for number in range(count)))
+    images = sorted(map(str, DATA.glob("*.jpg")))
+    path.write_text("\n".join(images[number % len(images)] for number in range(count)))
     return path
 
 
 def memory(home: Path, count: int = 10_000) -> Report:
-    """The resident memory of the job's process while it goes through many pictures."""
+    """Measure the resident memory of the process during a job."""
     out = home / "memory"
     more = ["--model", SMALL, "--batch-size", "16", "--quiet"]
     start = time.perf_counter()
     child = seewhy_command(["bulk", str(list_of(home, count)), "--out", str(out), *more])
-    seen: list[tuple[float, float]] = []  # share done, MB resident
+    samples: list[tuple[float, float]] = []  # fraction done, MB resident
     while child.poll() is None:
         done = len(list(out.glob("part-*.parquet"))) if out.exists() else 0
         if done and (resident := resident_of(child.pid)):
-            seen.append((done * 256 / count, resident))
+            samples.append((done * 256 / count, resident))
         time.sleep(0.5)
     rate = count / (time.perf_counter() - start)
 
-    def at(share: float) -> float:
-        return statistics.median(found for done, found in seen if abs(done - share) <= 0.1)
+    def memory_at(fraction: float) -> float:
+        return statistics.median(resident for done, resident in samples if abs(done - fraction) <= 0.1)
 
-    rows = [[f"{share:.0%}", f"{at(share):.0f}"] for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
-    note = f"{SMALL}, {rate:.0f} pictures a second, start-up included."
-    table = Table(f"Bulk: memory over {count:,} pictures", ["done", "MB resident"], rows, note)
-    return Report([table], [Aim(f"Bulk, memory at 90 % / at 20 % of {count:,} pictures", at(0.9) / at(0.2), 1.05)])
+    rows = [[f"{fraction:.0%}", f"{memory_at(fraction):.0f}"] for fraction in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    note = f"{SMALL}, {rate:.0f} images per second, start-up included."
+    table = Table(f"Bulk: memory over {count:,} images", ["done", "MB resident"], rows, note)
+    return Report(
+        [table], [Aim(f"Bulk, memory at 90 % / at 20 % of {count:,} images", memory_at(0.9) / memory_at(0.2), 1.05)]
+    )
 
 
 def resident_of(process: int) -> float:
@@ -167,19 +158,19 @@ def resident_of(process: int) -> float:
 
 
 def rate_of(out: Path, ignore: int) -> float:
-    """Pictures a second once it runs: between the first parts (as many as work at a time) and the last."""
+    """Return images per second after start-up: from the first `ignore` parts (one per process) to the last."""
     events = []
     for path in out.glob("log-*.jsonl"):
         events += [json.loads(line) for line in path.read_text().splitlines()]
     parts = sorted(
-        (datetime.fromisoformat(event["time"]), event["pictures"]) for event in events if event["event"] == "part"
+        (datetime.fromisoformat(event["time"]), event["images"]) for event in events if event["event"] == "part"
     )
     seconds = (parts[-1][0] - parts[ignore - 1][0]).total_seconds()
-    return sum(pictures for _, pictures in islice(parts, ignore, None)) / seconds
+    return sum(images for _, images in islice(parts, ignore, None)) / seconds
 
 
 def engines(home: Path, count: int = 2000) -> Report:
-    """The same job here and on Ray, on one machine."""
+    """Run the same job locally and on Ray, on one machine."""
     rates = {}
     for engine, more, ignore in (("local", [], 1), ("ray", ["--actors", "2"], 2)):
         out = home / f"engine-{engine}"
@@ -191,15 +182,15 @@ def engines(home: Path, count: int = 2000) -> Report:
         rates[engine] = rate_of(out, ignore)
         shutil.rmtree(out)
     rows = [[name, f"{rate:.1f}", f"{rate / rates['local']:.2f}x"] for name, rate in rates.items()]
-    table = Table(f"Bulk: local and Ray, {count:,} pictures, after start-up", ["engine", "pictures a second", ""], rows,
-                  "Local: one process, two threads. Ray: two actors of one thread each. A reader process each.")  # fmt: skip
+    table = Table(f"Bulk: local and Ray, {count:,} images, after start-up", ["engine", "images per second", ""], rows,
+                  "Local: one process, two threads. Ray: two actors of one thread each. One decoder process each.")  # fmt: skip
     return Report(
         [table], [Aim("Bulk, local / Ray throughput (0.7x of local)", rates["local"] / rates["ray"], 1 / 0.7)]
     )
 
 
 def scaling(home: Path, count: int = 400) -> Report:
-    """One process, and two that share the pictures, with one thread of torch each."""
+    """Run one process, and two shards, with one torch thread each."""
     rates = {}
     for number in (1, 2):
         out = home / f"scale-{number}"
@@ -214,5 +205,5 @@ def scaling(home: Path, count: int = 400) -> Report:
         rates[number] = rate_of(out, number)
     rows = [[str(number), f"{rate:.1f}", f"{rate / rates[1]:.2f}x"] for number, rate in rates.items()]
     return Report(
-        [Table("Bulk: one and two processes, one thread each", ["processes (--shard)", "pictures a second", ""], rows)]
+        [Table("Bulk: one and two processes, one thread each", ["processes (--shard)", "images per second", ""], rows)]
     )
