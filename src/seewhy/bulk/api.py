@@ -11,6 +11,7 @@ from torch import nn
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
 from seewhy.bulk.settings import PART_SIZE, BulkOptions, EngineName, Execution, Shard, Store
+from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.options import ReadAt
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.images.preprocess import Fit, Preprocess
@@ -21,6 +22,7 @@ Pathlike = str | os.PathLike[str]
 Names = str | Sequence[str] | None
 
 
+@suggest_keywords({"site": "read_at"})
 def explain_all(
     model: str | os.PathLike[str] | nn.Module | LoadedModel | None,
     inputs: Pathlike | Sequence[Pathlike],

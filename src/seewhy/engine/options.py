@@ -68,7 +68,7 @@ class Options:
     64
     >>> Options(fit="stretch")
     Traceback (most recent call last):
-    seewhy.errors.UnknownName: no fit 'stretch'; did you mean crop, squash or pad?
+    seewhy.errors.UnknownName: no fit 'stretch'. Use crop or squash or pad.
     """
 
     layers: LayerSpec = option(
@@ -114,7 +114,9 @@ class Options:
         choices=get_args(Fit),
     )
     seed: int = option(0, "Random seed of methods that draw random numbers and have no seed setting.", "number")
-    memory: float = option(256, "Megabytes for one batch of changed images, in methods that run extra passes.", "number")
+    memory: float = option(
+        256, "Megabytes for one batch of changed images, in methods that run extra passes.", "number"
+    )
     channels: int = option(0, "Number of strongest channels to keep of each layer.", "number")
     include_suggested: bool = False  # add the suggested layer to the selected ones
 

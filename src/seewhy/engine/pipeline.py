@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
@@ -9,6 +10,7 @@ from operator import or_
 from torch import nn
 
 from seewhy.engine.inputs import InputSpec, NamedImage, read_inputs, with_fit
+from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.layer_choice import LayerChoice, choose_layers, split_suggested
 from seewhy.engine.map_collector import NETWORK, Key, MapCollector
 from seewhy.engine.options import Fit, Options, ReadAt
@@ -47,6 +49,10 @@ from seewhy.tracing.trace import LayerCall, Trace
 MEGABYTE = 2**20
 
 
+RENAMED = {"site": "read_at", "suggested": "include_suggested", "features": "channels"}
+
+
+@suggest_keywords(RENAMED)
 def explain(
     model: nn.Module | LoadedModel,
     inputs: InputSpec,
@@ -61,7 +67,7 @@ def explain(
     arguments: Mapping[str, object] | None = None,
     main: str | int | None = None,
     preprocess: Preprocess | PreprocessFunction | None = None,
-    labels: Sequence[str] | str | None = None,
+    labels: Sequence[str] | str | os.PathLike[str] | None = None,
     fit: Fit | None = None,
     include_suggested: bool = False,
     channels: int = 0,
