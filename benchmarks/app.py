@@ -21,7 +21,7 @@ from viewer import FLAGS
 METHODS = ["gradcam", "hirescam"]
 QUESTION = "top=3&layers=every&methods=gradcam,hirescam&name=photo.jpg"
 CLIENTS = 20
-# In every frame: the end of the frame that painted the first picture, in milliseconds of the clock that all frames share.
+# In every frame: the end of the frame that painted the first image, in milliseconds of the shared clock.
 CLOCK = """(function look() {
   if (window.seewhy?.redraw === undefined) requestAnimationFrame(look);
   else setTimeout(() => { window.painted = performance.timeOrigin + performance.now(); });
@@ -36,7 +36,7 @@ DROP = """(text) => {
 
 
 def measure(rounds: int) -> Report:
-    """Drop to picture against `explain`, in turns, for Lite0 with 49 layers, 3 classes and 2 methods."""
+    """Measure drop to displayed image and `explain` alternately, for Lite0 with 49 layers, 3 classes and 2 methods."""
     report = Report()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
@@ -44,7 +44,7 @@ def measure(rounds: int) -> Report:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, served() as address, sync_playwright() as driver:
-        model, picture = seewhy.load_model(), photo(Path(folder)).read_bytes()
+        model, image = seewhy.load_model(), photo(Path(folder)).read_bytes()
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.add_init_script(CLOCK)
@@ -56,9 +56,9 @@ def measure(rounds: int) -> Report:
         bare, dropped = [], []
         for round in range(rounds + 2):
             begun = time.perf_counter()
-            seewhy.explain(model, picture, methods=METHODS, layers="every", targets="top3", include_suggested=True)
+            seewhy.explain(model, image, methods=METHODS, layers="every", targets="top3", include_suggested=True)
             took = 1000 * (time.perf_counter() - begun)
-            start = page.evaluate(DROP, base64.b64encode(picture).decode())
+            start = page.evaluate(DROP, base64.b64encode(image).decode())
             while page.evaluate("document.getElementById('stop').hidden") is False or len(page.frames) < 2:
                 page.wait_for_timeout(20)
             while (end := page.frames[-1].evaluate("window.painted")) is None:
@@ -68,7 +68,7 @@ def measure(rounds: int) -> Report:
                 bare.append(took)
                 dropped.append(end - start)
         browser.close()
-        alone, together = crowd(address, picture)
+        alone, together = crowd(address, image)
     ratio = statistics.median(b / a for a, b in zip(bare, dropped, strict=True))
     report.aims.append(
         Aim("serve: from drop to displayed image / explain, Lite0, 49 layers, 3 classes, 2 methods", ratio, 2.5)
@@ -97,23 +97,23 @@ class served:
         self.process.wait()
 
 
-def crowd(address: str, picture: bytes) -> tuple[float, float]:
+def crowd(address: str, image: bytes) -> tuple[float, float]:
     """Return milliseconds of one request (median of 5), and of `CLIENTS` concurrent requests."""
     origin, _, token = address.partition("/#")
 
-    def ask(_: int) -> None:
+    def request(_: int) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        with urllib.request.urlopen(urllib.request.Request(f"{origin}/explain?{QUESTION}", picture, headers)) as answer:
+        with urllib.request.urlopen(urllib.request.Request(f"{origin}/explain?{QUESTION}", image, headers)) as answer:
             assert b'"page"' in answer.read()
 
     times = []
     for number in range(5):
         begun = time.perf_counter()
-        ask(number)
+        request(number)
         times.append(time.perf_counter() - begun)
     begun = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(ask, range(CLIENTS)))
+        list(pool.map(request, range(CLIENTS)))
     return 1000 * statistics.median(times), 1000 * (time.perf_counter() - begun)
 
 

@@ -16,7 +16,7 @@ import torchvision
 from torch import Tensor, nn
 
 import contenders as run
-from correctness import PICTURES, error, truth
+from correctness import IMAGES, error, truth
 from nets import calibrated, conv_names, images, top_classes
 from results import markdown
 
@@ -52,7 +52,7 @@ def with_grid(net: nn.Module, inputs: Tensor) -> list[str]:
 
 def check(name: str) -> tuple[list[str], float, list[str]]:
     """Return a table row, the largest error of seewhy, and the layers where captum is inexact."""
-    net, inputs = network(name), images(PICTURES, SIZE).double()
+    net, inputs = network(name), images(IMAGES, SIZE).double()
     layers, classes = with_grid(net, inputs), top_classes(net, inputs)
     true = truth(net, inputs, layers, classes)
     ours = run.seewhy_maps(net, inputs, layers)
@@ -92,7 +92,7 @@ def follows_in_place(name: str, layer: str) -> bool:
         lambda _module, _inputs, output: kept.append((output, output._version))
     )
     with torch.no_grad():
-        net(images(PICTURES, SIZE).double())
+        net(images(IMAGES, SIZE).double())
     handle.remove()
     return any(output._version != version for output, version in kept)
 

@@ -1,7 +1,7 @@
 """All libraries behind one interface: `maps(net, inputs, layers, ...)` -> one raw map per layer.
 
 Every call is written as the library's own documentation shows it, and does what its user has to do: hooks are put on
-and taken off inside. Where a library lets us ask for less work (raw maps, the class known beforehand) we ask for less.
+and taken off inside. If a library can do less work (raw maps, a known class), that option is used.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from nets import NETS, conv_names, images, top_classes
 from results import Aim, Report, Table
 
 TOLERANCE = 1e-3  # of the map's largest value
-PICTURES = 2
+IMAGES = 2
 SIZE = 128  # right or wrong does not depend on it
 Maps = Mapping[str, Tensor | np.ndarray]
 
@@ -40,8 +40,8 @@ def truth(net: nn.Module, inputs: Tensor, layers: list[str], classes: list[int])
     finally:
         for handle in handles:
             handle.remove()
-    asked = scores.gather(1, torch.tensor(classes)[:, None]).sum()
-    gradients = torch.autograd.grad(asked, [kept[name] for name in layers])
+    target_score = scores.gather(1, torch.tensor(classes)[:, None]).sum()
+    gradients = torch.autograd.grad(target_score, [kept[name] for name in layers])
     weights = [gradient.mean((2, 3), keepdim=True) for gradient in gradients]
     return {name: (weight * kept[name]).sum(1).detach() for name, weight in zip(layers, weights, strict=True)}
 
@@ -56,7 +56,7 @@ def as_grad_cam_draws(maps: dict[str, Tensor], size: int) -> dict[str, np.ndarra
 
 def error(given: Tensor | np.ndarray, true: Tensor | np.ndarray) -> float:
     """Return the largest difference in any image, as a fraction of that image's true maximum."""
-    given, true = (np.asarray(value).reshape(PICTURES, -1) for value in (given, true))
+    given, true = (np.asarray(value).reshape(IMAGES, -1) for value in (given, true))
     largest = np.abs(true).max(1)
     differences = np.abs(given - true).max(1)
     blank = largest == 0  # nothing to take a share of: the contender's map must be blank too
@@ -85,7 +85,7 @@ def some_of(layers: list[str]) -> list[str]:
 
 
 def check(net_name: str) -> tuple[list[list[str]], int]:
-    net, inputs = NETS[net_name](), images(PICTURES, SIZE)
+    net, inputs = NETS[net_name](), images(IMAGES, SIZE)
     layers, classes = sites(net_name, net), top_classes(net, inputs)
     signed = truth(net, inputs, layers, classes)
     rectified = {name: layer_map.clamp(min=0) for name, layer_map in signed.items()}
@@ -107,7 +107,7 @@ def measure() -> Report:
         rows += cells
         aims.append(Aim(f"{net_name}: layers with a wrong Grad-CAM map", wrong, 0, "layers"))
     note = (
-        f"Grad-CAM of the top class of {PICTURES} images at every convolution (for grad-cam and captum, which need one pass "
+        f"Grad-CAM of the top class of {IMAGES} images at every convolution (for grad-cam and captum, which need one pass "
         "per layer: at some of them), and at blocks and normalization layers that an in-place operation follows. The ground "
         f"truth is computed from cloned outputs. Wrong: the error exceeds {TOLERANCE:g} of the map's maximum."
     )

@@ -202,9 +202,9 @@ class TorchcamISCAM(Weighted):
 class NearAndLikely(Scoring):
     """grad-cam: the mean of z_c - z_d over the three nearest classes, weighted by their probabilities, which are not fixed."""
 
-    def __call__(self, asked: ResolvedTarget, output: Any) -> Tensor:
+    def __call__(self, target: ResolvedTarget, output: Any) -> Tensor:
         scores = logits(output)
-        own = of_classes(asked, scores)
+        own = of_classes(target, scores)
         nearest = (scores - own[:, None]).abs().detach().argsort(1)[:, 1:4]
         weights = scores.softmax(1).gather(1, nearest)
         return (weights * (own[:, None] - scores.gather(1, nearest))).sum(1) / (weights.sum(1) + 1e-9)
@@ -235,19 +235,19 @@ class Overwritten(Weighted):
 class ChannelFullGrad(NetworkMethod):
     """grad-cam: min-max scaling (plus 1e-7) of every channel of every layer, and of every color."""
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
+    def __call__(self, model: ModelSignals) -> Tensor:
         found: list[Tensor] = []
 
         def add(terms: Tensor) -> None:
             terms = terms[0].abs()
             terms = terms - terms.amin((1, 2), keepdim=True)
             terms = terms / (terms.amax((1, 2), keepdim=True) + 1e-7)
-            found.append(resize(terms, whole.inputs.shape[2:]).sum(0, keepdim=True))
+            found.append(resize(terms, model.inputs.shape[2:]).sum(0, keepdim=True))
 
         def consume(values: Tensor, gradient: Tensor) -> None:
             add(gradient * broadcast_over_grid(values[None], gradient))
 
-        add(whole.each_bias(consume))
+        add(model.each_bias(consume))
         return torch.stack(found).sum(0)
 
 

@@ -64,11 +64,11 @@ def without_head(net: nn.Module) -> nn.Module:
 
 
 def closed_form_error(method: str, net: nn.Module, inputs: Tensor) -> float:
-    """How far the closed form is from asking the network again, in float64, as a share of the map's largest value."""
+    """Return the difference between closed form and extra forward passes in float64, as a fraction of the map's maximum."""
     hidden = without_head(NETS[NET]().double())
     with_form = run.seewhy_methods(net.double(), inputs.double(), method, "layer4").map()
-    asked = run.seewhy_methods(hidden, inputs.double(), method, "layer4").map()
-    return float((with_form - asked).abs().max() / asked.abs().max())
+    with_passes = run.seewhy_methods(hidden, inputs.double(), method, "layer4").map()
+    return float((with_form - with_passes).abs().max() / with_passes.abs().max())
 
 
 def late_layer(rounds: int) -> Report:

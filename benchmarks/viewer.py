@@ -19,7 +19,7 @@ from results import Aim, Report, Table
 METHODS = ["gradcam", "hirescam", "layercam", "gradcam++"]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 REDRAWS = 60
-# Waits for the page's own clock: from the start of the navigation to the first picture.
+# Waits for the page's own clock: from the start of the navigation to the first image.
 OPENED = """window.seewhy.ready.then(() => new Promise((done) =>
   requestAnimationFrame(() => setTimeout(() => done(performance.now())))))"""
 REDRAW = """(async () => {
@@ -35,8 +35,8 @@ REDRAW = """(async () => {
 })()""".replace("ROUNDS", str(REDRAWS))
 
 
-def explanation(model: seewhy.LoadedModel, picture: Any) -> seewhy.Explanation:
-    return seewhy.explain(model, picture, methods=METHODS, layers="every", targets="top5")
+def explanation(model: seewhy.LoadedModel, image: Any) -> seewhy.Explanation:
+    return seewhy.explain(model, image, methods=METHODS, layers="every", targets="top5")
 
 
 def measure() -> Report:
@@ -52,7 +52,7 @@ def measure() -> Report:
         source = photo(folder)
         for title, (model, limit) in models.items():
             e = explanation(model, source)
-            e.report()  # the photo is scaled once for all pictures of a run
+            e.report()  # the photo is scaled once for all images of a run
             begun = time.perf_counter()
             e.report(folder / "report.html")
             took = time.perf_counter() - begun
@@ -62,8 +62,8 @@ def measure() -> Report:
                 Aim(f"{title}, 5 classes, 4 methods: size of the page", size, limit, "MB"),
                 Aim(f"{title}: building the page", took, 0.5, "s"),
             ]
-        with Image.open(source) as picture:
-            picture.resize((448, 448)).save(folder / "square.jpg")
+        with Image.open(source) as image:
+            image.resize((448, 448)).save(folder / "square.jpg")
         explanation(models["Lite0, 49 layers"][0], folder / "square.jpg").report(folder / "report.html")
         report += in_browser((folder / "report.html").as_uri())
     report.tables.append(Table("The page", ["network", "maps", "size", "built in"], rows))

@@ -1,8 +1,8 @@
-"""Draws the pictures of docs/other_dimensions.md: a heartbeat that comes too early, and two blobs in a volume.
+"""Draw the figures of docs/other_dimensions.md: an early heartbeat in a signal, and two blobs in a volume.
 
-.venv/bin/python docs/make_dimensions.py [FOLDER]
+    .venv/bin/python docs/make_dimensions.py [FOLDER]
 
-Data and networks are made here. The networks are set by hand, so the right answer is known without training.
+Data and networks are synthetic. The weights are set by hand, so the correct result is known without training.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def bump(length: int, centre: float, width: float) -> Tensor:
 
 
 def ecg(length: int = 1080) -> Tensor:
-    """A signal (1, 2, length) of two leads like an ECG: P, QRS and T waves, and one ventricular beat."""
+    """Return a signal (1, 2, length) of two leads similar to an ECG: P, QRS and T waves, and one ventricular beat."""
     lead = torch.zeros(length)
     for beat in BEATS:
         if beat == EARLY:
@@ -37,7 +37,7 @@ def ecg(length: int = 1080) -> Tensor:
 
 
 def ecg_net() -> nn.Module:
-    """Normal or ventricular: filters that look like either beat, their largest answers compared."""
+    """Return a classifier for normal and ventricular beats: one filter per kind of beat, and their maxima compared."""
     size = 97
     broad = 1.3 * bump(size, 48, 16) - 0.75 * bump(size, 90, 24)
     sharp = bump(size, 48, 4) - 0.25 * bump(size, 57, 4)
@@ -51,7 +51,7 @@ def ecg_net() -> nn.Module:
 
 
 def volume() -> Tensor:
-    """A volume (1, 1, 40, 64, 64): an ellipsoid with soft tissue, a bright blob and a dark one."""
+    """Return a volume (1, 1, 40, 64, 64): an ellipsoid with soft tissue, a bright blob and a dark one."""
     depth, rows, columns = torch.meshgrid(*(torch.arange(size) for size in (40, 64, 64)), indexing="ij")
 
     def ball(centre: tuple[int, ...], radii: tuple[float, ...]) -> Tensor:
@@ -68,7 +68,7 @@ def volume() -> Tensor:
 
 
 def volume_net() -> nn.Module:
-    """Bright blob or dark blob: one filter each, on a smoothed volume."""
+    """Return a classifier for bright and dark blobs: one filter each, on a smoothed volume."""
     smooth = nn.Conv3d(1, 1, 5, padding=2)
     smooth.weight.data.fill_(1 / 125)
     smooth.bias.data.zero_()
@@ -84,7 +84,7 @@ def volume_net() -> nn.Module:
 
 
 def draw(folder: Path) -> None:
-    """Both pictures, as JPEG."""
+    """Draw both figures as JPEG files."""
     beat = seewhy.explain(ecg_net(), ecg(), layers="1", targets="ventricular", labels=["normal", "ventricular"])
     beat.overlay().save(folder / "signal.jpg", quality=88)
     blob = seewhy.explain(volume_net(), volume(), layers="2", targets="bright", labels=["bright", "dark"])

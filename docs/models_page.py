@@ -53,9 +53,13 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         if difference["worst"] > REFERENCE:
             failures.append((name, "reference", f"Grad-CAM differs by {difference['worst']:.1e}"))
         shown = f"{difference['worst']:.0e}" if difference["layers"] else "not compared"
+        gradient, passes = (
+            count_supported(tried, f"{GRADIENT} {VARIANTS}"),
+            count_supported(tried, f"{MASKS} {CHANNELS}"),
+        )
         rows.append(
             f"| {name} | `{result['layer']}` | {result['grid']} | {result['prefix'] or ''} | {result['seconds']:.1f} "
-            f"| {count_supported(tried, f'{GRADIENT} {VARIANTS}')} | {count_supported(tried, f'{MASKS} {CHANNELS}')} | {shown} |"
+            f"| {gradient} | {passes} | {shown} |"
         )
     return (HERE / "models.in.md").read_text("utf-8").format(
         count=len(rows), rows="\n".join(rows), gradient=len(f"{GRADIENT} {VARIANTS}".split()),
