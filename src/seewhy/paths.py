@@ -1,13 +1,16 @@
-"""Output folders of images, and file names that are valid on every system."""
+"""Output folders of images, file names that are valid on every system, and checks that no output replaces an input."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
+
+from seewhy.errors import UsageError
 
 RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -42,6 +45,45 @@ def output_paths(out: Path, images: Sequence[str]) -> list[Path]:
     uses = Counter(short) + Counter(parent for path in short for parent in path.parents)
     names = [full[i] if uses[short[i]] > 1 else short[i] for i in range(len(short))]
     return [out / name for name in number_duplicates(names)]
+
+
+def check_overwrite(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise UsageError if an output is an input: the same file, also through a link or in other letter case. "-" is stdin.
+
+    Inputs that do not exist are skipped. If no output exists yet, no input is looked up.
+    """
+    existing = {identity: path for path in outputs if (identity := file_identity(path)) is not None}
+    if not existing:
+        return
+    for source in inputs:
+        if (identity := file_identity(source)) is not None and (path := existing.get(identity)) is not None:
+            name = "stdin" if source == "-" else os.fspath(source)
+            raise UsageError(f"the output {path} would overwrite the input {name}. Choose another output folder: --out")
+
+
+def file_identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return the device and the inode of an existing file; None if there is none, or for a folder."""
+    try:
+        status = os.stat(0 if path == "-" else path)
+    except (OSError, ValueError):  # ValueError: a null byte in the name
+        return None
+    return None if stat.S_ISDIR(status.st_mode) else (status.st_dev, status.st_ino)
+
+
+def check_folders(folders: Iterable[Path]) -> None:
+    """Raise UsageError if a folder cannot be created because it, or a folder above it, is a file."""
+    checked: set[Path] = set()
+    for folder in folders:
+        for path in (folder, *folder.parents):
+            if path in checked:
+                break
+            checked.add(path)
+            if os.path.lexists(path):
+                if not path.is_dir():
+                    raise UsageError(
+                        f"{path} is not a folder, so nothing can be written below it. Choose another --out."
+                    )
+                break
 
 
 def number_duplicates(names: Sequence[PurePath]) -> list[PurePath]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seewhy import storage, terminal
 from seewhy.cli.drawings import FEATURES_SHEET, draw_all
+from seewhy.cli.output_checks import check_outputs, write_errors
 from seewhy.cli.printing import compare_label, print_explanation
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
 from seewhy.engine.inputs import NamedImage
@@ -22,7 +24,7 @@ from seewhy.engine.options import ModelOptions, Options, as_flags, command_for
 from seewhy.engine.pipeline import Explainer
 from seewhy.errors import ImageError, TargetError
 from seewhy.explanation.report import has_page, make_failed_row, make_index_row
-from seewhy.images.discovery import find_images
+from seewhy.images.discovery import find_images, skip_outputs
 from seewhy.images.loading import load_image
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import output_paths
@@ -64,9 +66,10 @@ class ImageJob:
         images, errors = self.find(sources)
         if self.output.label is not None and self.model.labels is not None:
             find_class(as_number(self.output.label), self.model.labels, len(self.model.labels))
+        folders = self.folders(images)
+        check_outputs(self.output.out, folders, self.options, self.model_options, self.model.uri)
         for error in errors:
             self.report_failure(error.source, error.reason)
-        folders = self.folders(images)
         with image_progress(len(images), self.output, self.stderr) as advance:
             for image in images:
                 try:
@@ -86,12 +89,16 @@ class ImageJob:
         return 2 if self.without_target and not self.done else 1 if self.failed else 0
 
     def find(self, sources: Sequence[str]) -> tuple[list[str], list[ImageError]]:
-        """Return the image files that `sources` name, and an error for each folder without images."""
+        """Return the image files that `sources` name, and an error for each folder without images.
+
+        Overlays that an earlier run wrote are skipped, so that a second `seewhy .` explains the same images.
+        """
         images: list[str] = []
         errors: list[ImageError] = []
         for source in sources:
             try:
-                images += find_images([source])
+                found = find_images([source])
+                images += skip_outputs(found, source, self.output.out) if os.path.isdir(source) else found
             except ImageError as error:
                 errors.append(error)
         return list(dict.fromkeys(images)), errors
@@ -112,7 +119,8 @@ class ImageJob:
         is_page = has_page(e)
         if is_page and FEATURES_SHEET not in files:
             files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
-        paths = e.save(folder, also=files)
+        with write_errors(folder):
+            paths = e.save(folder, also=files)
         label = compare_label(e, self.output.label)
         if self.output.json:
             record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, paths))}
@@ -154,7 +162,8 @@ class ImageJob:
             return
         index = self.output.out / storage.INDEX
         page = build_index(self.rows, title=f"{len(self.rows)} images", model=self.model.uri)
-        storage.write_file(index, page.encode("ascii"))
+        with write_errors(index):
+            storage.write_file(index, page.encode("ascii"))
         if self.output.prints_text:
             self.stdout.print(f"\nAll images in a browser: [bold]{escape(str(index))}[/]", soft_wrap=True)
 

@@ -26,6 +26,7 @@ from seewhy.explanation.selection import (
     layers_of,
     match_layers,
 )
+from seewhy.paths import check_overwrite
 from seewhy.rendering.overlays import LONGEST, OverlayStyle
 
 
@@ -201,9 +202,17 @@ class Explanation(ExplanationMaps):
 
         Returns:
             The paths of the written files.
+
+        Raises:
+            UsageError: A file would overwrite the image that was explained.
         """
         self.require_single_image("save")
-        return storage.write_run(folder, saved.build_record(self), {**saved.build_files(self), **(also or {})})
+        files = {**saved.build_files(self), **(also or {})}
+        self._check_overwrite([Path(folder) / name for name in (storage.RECORD, *files)])
+        return storage.write_run(folder, saved.build_record(self), files)
+
+    def _check_overwrite(self, outputs: Sequence[Path]) -> None:
+        check_overwrite(outputs, [image.source for image in self.images or ()])
 
     @classmethod
     def load(cls, folder: str | Path) -> Explanation:
@@ -236,10 +245,11 @@ class Explanation(ExplanationMaps):
             The HTML text.
 
         Raises:
-            UsageError: The input is not an image.
+            UsageError: The input is not an image, or `path` is the image that was explained.
         """
         text = report.build_page(self, style)
         if path is not None:
+            self._check_overwrite([Path(path)])
             storage.write_file(Path(path), text.encode("ascii"))
         return text
 

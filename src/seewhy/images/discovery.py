@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from PIL import Image
 
+from seewhy import storage
 from seewhy.errors import ImageError
 from seewhy.images.files import FORMATS, READABLE, describe_error
 
@@ -43,6 +45,27 @@ def walk_images(folder: str, on_error: Callable[[OSError], None]) -> Iterator[st
         for name in sorted(files):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in image_suffixes():
                 yield os.path.join(parent, name)
+
+
+def skip_outputs(images: list[str], folder: str, out: Path) -> list[str]:
+    """Return the images found in `folder`, except those that earlier runs wrote below the output folder `out`.
+
+    Raises ImageError if there are no others.
+    """
+    home = Path(os.path.realpath(out))
+    if not home.is_relative_to(os.path.realpath(folder)):
+        return images
+    recorded_files = functools.cache(storage.read_recorded_files)
+
+    def is_output(image: str) -> bool:
+        path = Path(os.path.realpath(image))
+        above = (parent for parent in path.parents if parent.is_relative_to(home))
+        return any(path.relative_to(parent).as_posix() in recorded_files(parent) for parent in above)
+
+    others = [image for image in images if not is_output(image)]
+    if images and not others:
+        raise ImageError(folder, "contains only images that earlier runs of seewhy wrote")
+    return others
 
 
 def raise_listing_error(error: OSError) -> NoReturn:

@@ -1,0 +1,17 @@
+"""Fixtures of the tests of security and data loss."""
+
+from __future__ import annotations
+
+import pytest
+
+import seewhy
+
+# These bind `load_model` when they are imported, which must happen before a test replaces it.
+import seewhy.bulk.api
+import seewhy.engine.pipeline
+
+
+@pytest.fixture
+def one_load(embedded: seewhy.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load the embedded network once for all commands that run in this process."""
+    monkeypatch.setattr("seewhy.models.loading.load_model", lambda model, **_: embedded)
