@@ -1,4 +1,4 @@
-"""Writes docs/images/page.png, notebook.png and app.png: the page in its three homes. Needs playwright and Chromium."""
+"""Write docs/images/page.png, notebook.png and app.png: the report page in its three forms. Requires playwright, Chromium."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from seewhy.server import make_server
 
 OUT = Path(__file__).parent / "images"
 PANELS = """
-window.seewhy.change({target: 0, versus: -1}, true);
+window.seewhy.updatePanel({target: 0, versus: -1});
 document.getElementById("add").click();
-window.seewhy.change({target: 1, versus: -1}, true);
+window.seewhy.updatePanel({target: 1, versus: -1});
 document.getElementById("add").click();
-window.seewhy.change({target: 0, versus: 1}, true);
+window.seewhy.updatePanel({target: 0, versus: 1});
 """
 CELL = """<!doctype html><meta charset="utf-8"><style>
 body { font: 15px system-ui, sans-serif; margin: 1.5rem 2rem; background: #fff; color: #1c1d20; }
@@ -27,67 +27,70 @@ pre { background: #f4f4f2; border: 1px solid #dcdcd6; border-radius: 4px; paddin
 pre { font: 14px ui-monospace, monospace; } div > span { color: #767; padding-top: 1.6rem; }
 div { display: grid; grid-template-columns: 4rem minmax(0, 1fr); align-items: start; }
 </style><div><span>[1]</span><pre>import seewhy
-e = seewhy.explain(seewhy.load_model(), seewhy.sample("coffee"), layers="every", targets="top3", suggested=True)
+e = seewhy.explain(seewhy.load_model(), seewhy.sample("coffee"), layers="every", targets="top3", include_suggested=True)
 e</pre></div>
 """
 
 
 def main() -> None:
-    """The picture with two classes as a file, a cup in a notebook's cell, and a cat in the app."""
     model = seewhy.load_model()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = opened(browser, 1500, 760, "dark")
-        seewhy.explain(
-            model, seewhy.sample("cat_espresso"), methods=["gradcam", "hirescam", "layercam"], layers="every",
-            targets=["espresso", "Egyptian cat", "tabby", "espresso maker"], suggested=True, fit="squash",
-        ).report(f"{folder}/report.html")  # fmt: skip
-        page.goto(f"file://{folder}/report.html")
-        page.evaluate("window.seewhy.ready")
-        page.evaluate(PANELS)
-        hover(page.locator("#panels canvas").nth(0))
-        page.wait_for_timeout(600)
-        page.screenshot(path=OUT / "page.png")
-        notebook(browser, model, Path(folder))
-        app(browser, model)
+        capture_report(browser, model, Path(folder))
+        capture_notebook(browser, model, Path(folder))
+        capture_app(browser, model)
         browser.close()
 
 
-def notebook(browser: Any, model: seewhy.LoadedModel, folder: Path) -> None:
-    e = seewhy.explain(model, seewhy.sample("coffee"), layers="every", targets="top3", suggested=True)
+def capture_report(browser: Any, model: seewhy.LoadedModel, folder: Path) -> None:
+    """An image with two classes: three panels with a linked cursor."""
+    e = seewhy.explain(
+        model, seewhy.sample("cat_espresso"), methods=["gradcam", "hirescam", "layercam"], layers="every",
+        targets=["espresso", "Egyptian cat", "tabby", "espresso maker"], include_suggested=True, fit="squash",
+    )  # fmt: skip
+    e.report(folder / "report.html")
+    page = open_page(browser, 1500, 760, "dark")
+    page.goto((folder / "report.html").as_uri())
+    page.evaluate("window.seewhy.ready")
+    page.evaluate(PANELS)
+    canvas = page.locator("#panels canvas").nth(0)
+    frame = canvas.bounding_box()
+    canvas.hover(position={"x": frame["width"] * 0.75, "y": frame["height"] * 0.55})
+    page.wait_for_timeout(600)
+    page.screenshot(path=OUT / "page.png")
+
+
+def capture_notebook(browser: Any, model: seewhy.LoadedModel, folder: Path) -> None:
+    e = seewhy.explain(model, seewhy.sample("coffee"), layers="every", targets="top3", include_suggested=True)
     (folder / "notebook.html").write_text(f"{CELL}<div><span></span>{e._repr_mimebundle_()['text/html']}</div>")
-    page = opened(browser, 1300, 1000, "light")
+    page = open_page(browser, 1300, 1000, "light")
     page.goto((folder / "notebook.html").as_uri())
     page.frames[1].evaluate("window.seewhy.ready")
     page.wait_for_timeout(800)
     page.screenshot(path=OUT / "notebook.png")
 
 
-def app(browser: Any, model: seewhy.LoadedModel) -> None:
-    server, listening, address = make_server([model], port=0)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+def capture_app(browser: Any, model: seewhy.LoadedModel) -> None:
+    server, listener, address = make_server([model], port=0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    page = opened(browser, 1300, 860, "light")
+    page = open_page(browser, 1300, 860, "light")
     page.goto(address)
     page.evaluate("window.app.ready")
-    page.click("#asks")
+    page.click("#settings-button")
     page.get_by_label("layercam", exact=True).check()
-    page.click("#asks")
+    page.click("#settings-button")
     page.set_input_files("#file", seewhy.sample("chelsea"))
+    page.wait_for_selector("iframe")
     page.wait_for_timeout(2500)
     page.screenshot(path=OUT / "app.png")
     server.should_exit = True
     thread.join()
 
 
-def opened(browser: Any, width: int, height: int, scheme: str) -> Any:
+def open_page(browser: Any, width: int, height: int, scheme: str) -> Any:
     return browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-
-
-def hover(canvas: Any) -> None:
-    frame = canvas.bounding_box()
-    canvas.hover(position={"x": frame["width"] * 0.75, "y": frame["height"] * 0.55})
 
 
 if __name__ == "__main__":

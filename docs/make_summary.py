@@ -1,133 +1,140 @@
-"""Writes docs/summary.md from summary.in.md, and docs/images/summary.png. Needs the data folder and Chromium.
+"""Write docs/summary.md from summary.in.md, and docs/images/summary.png. Requires the data folder, playwright and Chromium.
 
 .venv/bin/python docs/make_summary.py [SEEDS]
 """
 
 from __future__ import annotations
 
-import csv
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from planted import COLOURS, CORNER, Colour, Kind, Planted, pictures, plant
-
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
 from seewhy.bulk.settings import BulkSettings, Execution
 from seewhy.models.loading import load_model
 from seewhy.summary import write_summary
-from seewhy.summary.document import Summary
 from seewhy.summary.outliers import EDGE
+from seewhy.summary.run_summary import RunSummary
+from support.planted_shortcut import COLORS, CORNER, Color, Experiment, Kind, plant_shortcut
 
 HERE = Path(__file__).parent
-TAGS: dict[str, tuple[str, tuple[Colour, Colour]]] = {
-    "yellow, red disc, bottom right": (CORNER, COLOURS),
-    "the same, top left": ("top left", COLOURS),
+TAGS: dict[str, tuple[str, tuple[Color, Color]]] = {
+    "yellow, red disc, bottom right": (CORNER, COLORS),
+    "yellow, red disc, top left": ("top left", COLORS),
     "white, blue disc, top left": ("top left", ((255, 255, 255), (0, 60, 220))),
-    "red, flat, top left": ("top left", ((220, 30, 30), (220, 30, 30))),
+    "red square, top left": ("top left", ((220, 30, 30), (220, 30, 30))),
 }
 HEADER = [
     "tag",
-    "kind",
-    "draws",
-    "goes by it",
-    "first 30 tagged",
-    "found",
-    "of a finding tagged",
-    "of the tagged found",
+    "task",
+    "seeds",
+    "changed predictions",
+    "tagged of first 30",
+    "seeds with a finding",
+    "precision",
+    "recall",
 ]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of one experiment; None where it is undefined."""
+
+    changed: float | None  # fraction of tagged images whose prediction changes if the tag is removed
+    outliers: float | None  # fraction of the first 30 outliers with the tag
+    is_found: bool
+    precision: float | None  # fraction of the images of the findings with the tag
+    recall: float | None  # fraction of the tagged images in the findings
 
 
 def main() -> None:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     rows = []
-    for number, (name, (corner, colours)) in enumerate(TAGS.items()):
+    for number, (name, (corner, colors)) in enumerate(TAGS.items()):
         kinds: tuple[Kind, ...] = ("tag", "clean", "easy") if number == 0 else ("tag",)
         for kind in kinds:
-            tries = [
-                one(seed, kind, corner, colours, keep=(seed, number, kind) == (0, 0, "tag")) for seed in range(seeds)
+            results = [
+                run_experiment(seed, kind, corner, colors, capture=(seed, number, kind) == (0, 0, "tag"))
+                for seed in range(seeds)
             ]
-            rows.append(row(name if kind != "clean" else "none", kind, tries))
+            rows.append(make_row(name if kind != "clean" else "none", kind, results))
             print(*rows[-1], sep=" | ", flush=True)
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (HEADER, ["---"] * len(HEADER), *rows))
     (HERE / "summary.md").write_text((HERE / "summary.in.md").read_text().replace("{table}", table))
 
 
-def one(seed: int, kind: Kind, corner: str, colours: tuple[Colour, Colour], *, keep: bool) -> dict[str, float | None]:
+def run_experiment(seed: int, kind: Kind, corner: str, colors: tuple[Color, Color], *, capture: bool) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        made = plant(home / "pictures", seed, kind, corner, colours)
-        with open(home / "pictures.csv", "w", newline="") as file:
-            rows = [(f"pictures/{name}", label) for name, label in zip(made.names, made.labels, strict=True)]
-            csv.writer(file).writerows([("path", "label"), *rows])
-        loaded = load_model(made.model, preprocess=made.preprocess, labels=["plain", "special"])
-        run_job(loaded, [str(home / "pictures.csv")], home / "run", BulkSettings(), Execution(batch_size=8), quiet=True)
-        found, page = write_summary(BulkRun.read(home / "run"))
-        if keep:
-            photograph(page)
-        return measured(made, found)
+        experiment = plant_shortcut(home / "images", seed, kind, corner, colors)
+        experiment.write_table(home / "images.csv")
+        loaded = load_model(experiment.model, preprocess=experiment.preprocess, labels=["plain", "special"])
+        run_job(
+            loaded,
+            [str(home / "images.csv")],
+            home / "run",
+            BulkSettings(),
+            Execution(workers=0, batch_size=8),
+            quiet=True,
+        )
+        summary, page = write_summary(BulkRun.read(home / "run"))
+        if capture:
+            capture_page(page)
+        return measure(experiment, summary)
 
 
-def measured(made: Planted, found: Summary) -> dict[str, float | None]:
-    def tagged(places: object) -> float:
-        names = [Path(name).name for name in found.ids(places)]  # type: ignore[arg-type]
-        return sum(name in made.tagged for name in names) / len(names)
+def measure(experiment: Experiment, summary: RunSummary) -> Result:
+    def tagged_fraction(rows: Iterable[int]) -> float:
+        return experiment.tagged_fraction(summary.ids(rows))
 
-    members = {Path(name).name for one in found.findings for name in found.ids(one.indices)}
-    known = bool(found.findings and made.tagged)
-    return {
-        "flips": flips(made) if made.tagged else None,
-        "first": tagged(found.outliers[EDGE].indices[:30]) if made.tagged else None,
-        "found": float(bool(found.findings)),
-        "precision": tagged([at for one in found.findings for at in one.indices]) if known else None,
-        "recall": len(members & made.tagged) / len(made.tagged) if known else None,
-    }
-
-
-def flips(made: Planted) -> float:
-    """The share of tagged pictures whose answer changes when the tag is taken away."""
-    plain = dict(zip(*pictures()[:2], strict=True))
-    names = sorted(made.tagged)
-    with_tag = made.inputs()[[made.names.index(name) for name in names]]
-    without = torch.cat([made.preprocess(plain[name])[0] for name in names])
-    with torch.inference_mode():
-        return float((made.model(with_tag).argmax(1) != made.model(without).argmax(1)).float().mean())
+    members = {Path(name).name for finding in summary.findings for name in summary.ids(finding.indices)}
+    has_tags = bool(experiment.tagged)
+    is_found = bool(summary.findings)
+    return Result(
+        changed=experiment.changed_fraction() if has_tags else None,
+        outliers=tagged_fraction(summary.outliers[EDGE].indices[:30]) if has_tags else None,
+        is_found=is_found,
+        precision=tagged_fraction([row for one in summary.findings for row in one.indices]) if is_found else None,
+        recall=len(members & experiment.tagged) / len(experiment.tagged) if is_found and has_tags else None,
+    )
 
 
-def row(name: str, kind: str, tries: list[dict[str, float | None]]) -> list[str]:
-    def spread(key: str) -> str:
-        values = [value for one in tries if (value := one[key]) is not None]
-        low, high = (min(values), max(values)) if values else (0.0, 0.0)
-        return "" if not values else f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+def make_row(name: str, kind: str, results: list[Result]) -> list[str]:
+    def format_range(values: Iterable[float | None]) -> str:
+        known = [value for value in values if value is not None]
+        if not known:
+            return ""
+        low, high = min(known), max(known)
+        return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
 
-    found = sum(int(one["found"] or 0) for one in tries)
     return [
         name,
         kind,
-        str(len(tries)),
-        spread("flips"),
-        spread("first"),
-        str(found),
-        spread("precision"),
-        spread("recall"),
+        str(len(results)),
+        format_range(result.changed for result in results),
+        format_range(result.outliers for result in results),
+        str(sum(result.is_found for result in results)),
+        format_range(result.precision for result in results),
+        format_range(result.recall for result in results),
     ]
 
 
-def photograph(page: Path) -> None:
+def capture_page(page: Path) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        shown = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="dark").new_page()
-        shown.goto(page.as_uri())
-        shown.evaluate("document.querySelector('#facts div:last-child').remove()")  # a folder for this picture only
-        shown.wait_for_timeout(500)
-        shown.screenshot(path=HERE / "images" / "summary.png")
+        tab = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="dark").new_page()
+        tab.goto(page.as_uri())
+        tab.evaluate("document.querySelector('#facts div:last-child').remove()")  # the temporary folder of the run
+        tab.wait_for_timeout(500)
+        tab.screenshot(path=HERE / "images" / "summary.png")
         browser.close()
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from seewhy import storage
 from seewhy.errors import UsageError
+from seewhy.paths import check_folders, check_overwrite
 
 if TYPE_CHECKING:
     from seewhy.bulk.bulk_run import BulkRun
@@ -25,13 +26,16 @@ def write_summary(
     layer: str | None = None,
 ) -> tuple[RunSummary, Path]:
     """Write the page and the CSV tables of a run to `out` (default: RUN/summary). Return the summary and the page's path."""
+    from seewhy.bulk.bulk_run import source_paths
     from seewhy.summary.csv_tables import build_csv_files
     from seewhy.summary.run_summary import summarize
     from seewhy.summary.summary_page import build_summary_data
     from seewhy.viewer import build_summary
 
-    summary = summarize(run, method, target, layer)
     folder = out or run.folder / FOLDER
+    check_folders([folder])
+    check_overwrite([folder / PAGE, *folder.glob("*.csv")], source_paths(run))
+    summary = summarize(run, method, target, layer)
     title = f"Summary of {len(summary.table):,} images"
     page = build_summary(build_summary_data(summary), title=title, model=str(run.model["model"]))
     for name, content in build_csv_files(summary).items():
@@ -49,15 +53,19 @@ def write_comparison(
     layer: str | None = None,
 ) -> tuple[Comparison, Path]:
     """Write the comparison page of two runs to `out` (default: SECOND/summary). Return the comparison and the page's path."""
+    from seewhy.bulk.bulk_run import source_paths
     from seewhy.summary.comparison import compare
     from seewhy.summary.comparison_page import build_comparison_data
     from seewhy.viewer import build_summary
 
+    folder = out or second.folder / FOLDER
+    check_folders([folder])
+    check_overwrite([folder / COMPARISON_PAGE], [*source_paths(first), *source_paths(second)])
     comparison = compare(first, second, method, target, layer)
     title = f"{first.folder} vs. {second.folder}: {len(comparison.rows[0]):,} images"
     models = dict.fromkeys(str(run.model["model"]) for run in comparison.runs)
     page = build_summary(build_comparison_data(comparison), title=title, model=" and ".join(models))
-    return comparison, write((out or second.folder / FOLDER) / COMPARISON_PAGE, page.encode("ascii"))
+    return comparison, write(folder / COMPARISON_PAGE, page.encode("ascii"))
 
 
 def write(path: Path, content: bytes) -> Path:

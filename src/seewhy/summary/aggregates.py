@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.bulk_run import BulkRun, decode_map
+from seewhy.bulk.bulk_run import BulkRun
+from seewhy.bulk.row_values import decode_map
 from seewhy.methods.catalog import LINEAR
 from seewhy.summary.map_table import STATISTICS, Maps, MapTable, resize_to_common_grid
 from seewhy.summary.normalization import normalize_to_sum

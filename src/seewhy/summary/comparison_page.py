@@ -27,11 +27,11 @@ def build_comparison_data(comparison: Comparison) -> Entry:
     thumbnails, pairs = Thumbnails(comparison.tables[0]), ThumbnailPairs(comparison)
     ranked, (changed, _) = comparison.ranked[:MAX_ROWS], comparison.changed
     description = f"The {len(ranked)} images whose maps differ most."
-    tables = [
-        pairs.build_table("lowest", "Lowest correlation", description, ranked),
-        pairs.build_table("changed", "Different predictions", f"{len(changed):,} images.", changed[:MAX_ROWS]),
-        means_table(comparison),
-    ]
+    tables = [pairs.build_table("lowest", "Lowest correlation", description, ranked)]
+    if len(changed):
+        count = f"{len(changed):,} images."
+        tables.append(pairs.build_table("changed", "Different predictions", count, changed[:MAX_ROWS]))
+    tables.append(means_table(comparison))
     return {
         "facts": comparison_facts(comparison), "findings": [], "no_findings": "",
         "statistics": comparison_entries(comparison, thumbnails), "first_statistic": "correlation", "tables": tables,

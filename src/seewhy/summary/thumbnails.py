@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage, tensors
-from seewhy.bulk.bulk_run import view_from_row
 from seewhy.bulk.dataset import path_text
 from seewhy.bulk.export import heatmap_on_photo
+from seewhy.bulk.row_values import view_from_row
 from seewhy.bulk.tars import is_tar
 from seewhy.errors import ImageError
 from seewhy.images.loading import load_image
