@@ -73,7 +73,10 @@ def throughput(home: Path, rounds: int) -> Report:
     rows = [
         [name, f"{200 / times.median(name):.1f}", str(times.ratio(name, "bare inference"))] for name in times.seconds
     ]
-    note = f"The same decoding, batches of {BATCH}, {WORKERS} decoder process; bulk also hashes files, computes statistics and writes Parquet."
+    note = (
+        f"The same decoding, batches of {BATCH}, {WORKERS} decoder process; bulk also hashes files, computes statistics and "
+        "writes Parquet."
+    )
     header = ["", "images per second", "time, x bare inference"]
     aims = [
         Aim("Bulk, suggested layer / bare inference (0.85x of its throughput)", one.median, 1 / 0.85),

@@ -19,9 +19,10 @@ from PIL import Image
 from pyarrow import parquet
 
 import seewhy
-from seewhy.bulk.bulk_run import LAYER_COLUMNS, BulkRun, decode_map, read_footer, view_from_row
+from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.export import export, run_lengths
 from seewhy.bulk.job import run_job
+from seewhy.bulk.row_values import LAYER_COLUMNS, decode_map, read_footer, view_from_row
 from seewhy.bulk.settings import BulkSettings, Execution
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.images.view import View

@@ -18,9 +18,9 @@ from PIL import Image
 
 import seewhy
 from seewhy.bulk import calibration, decoding, part_files
-from seewhy.bulk.bulk_run import decode_map, read_footer
 from seewhy.bulk.dataset import Item
 from seewhy.bulk.job import Outcome
+from seewhy.bulk.row_values import decode_map, read_footer
 from seewhy.bulk.settings import BulkSettings, parse_shard
 from seewhy.errors import UnknownName, UsageError
 from seewhy.models import provenance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,25 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.map_codec import decode_bytes
 from seewhy.bulk.plan import JOB, read_job
+from seewhy.bulk.row_values import LAYER_COLUMNS, MAP_COLUMNS, JobSettings, Row, decode_layer_map
 from seewhy.errors import UsageError
 from seewhy.explanation.selection import MethodChoice, choose, match_layers, match_method, match_text, only
-from seewhy.images.view import View
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow as pa
     from pyarrow import compute
     from pyarrow import dataset as arrow_dataset
-
-Row = dict[str, Any]  # a row of the table, by column name
-JobSettings = dict[str, Any]  # as in job.json
-
-MAP_COLUMNS = ("shapes", "lo", "hi", "maps")  # needed to decode a map
-LAYER_COLUMNS = (
-    *MAP_COLUMNS, "positive", "peak_x", "peak_y", "center_x", "center_y", "spread", "border", "corner", "inside", "flags"
-)  # fmt: skip
 
 
 @dataclass
@@ -282,29 +272,8 @@ def read_run(folder: str | os.PathLike[str]) -> BulkRun:
     return BulkRun.read(folder)
 
 
-def decode_map(row: Mapping[str, Any], layer: str, store: str) -> NDArray[np.float32]:
-    """Return the signed map (h, w) of a row of the table at a layer."""
-    index = row["layers"].index(layer)
-    return decode_layer_map({name: row[name][index] for name in MAP_COLUMNS}, store)
-
-
-def decode_layer_map(row: Mapping[str, Any], store: str) -> NDArray[np.float32]:
-    """Return the signed map (h, w) of a row of `BulkRun.rows`."""
-    height, width = row["shapes"]
-    return decode_bytes(row["maps"], (height, width), row["lo"], row["hi"], store)
-
-
-def view_from_row(row: Mapping[str, Any]) -> View:
-    """Return the model's view of the photo: the rectangle that the input shows."""
-    left, top, right, bottom = row["view"]
-    height, width = row["input"]
-    return View((row["height"], row["width"]), (height, width), (left, top, right, bottom))
-
-
-def read_footer(path: Path) -> JobSettings:
-    """Return the metadata of a part file: the job, and the package versions that wrote it."""
-    from pyarrow import parquet
-
-    from seewhy.bulk.part_files import JOB_KEY
-
-    return dict(json.loads(parquet.read_schema(path).metadata[JOB_KEY]))
+def source_paths(run: BulkRun) -> Iterator[str]:
+    """Yield the paths of the run's own files and of its images: what no output may overwrite."""
+    yield from map(str, [run.folder / JOB, *run.files])
+    for batch in run.batches(columns=["path"]):
+        yield from (path for path in batch["path"].to_pylist() if path)

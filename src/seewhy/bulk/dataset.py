@@ -23,9 +23,9 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of
 class Item:
     """One image: its `id`, unique in the dataset, the `path` to open, and its annotations.
 
-    `label` is the class as written in the dataset. `boxes` and `mask` (an image file; if `mask_value` is given, its pixels of
-    that value) locate the object in the photo. `data` is the content of the file if it is inside a tar file, `error` the
-    reason why it cannot be read. `has_folder_label` is True if the label is a folder name.
+    `label` is the class as written in the dataset; `has_folder_label` is True if it is a folder name. `boxes` and `mask`
+    locate the object in the photo: the object is where the mask image is nonzero, or has the value `mask_value`. `data` is
+    the content of the file if it is inside a tar file, `error` the reason why it cannot be read.
     """
 
     id: str

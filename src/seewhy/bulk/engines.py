@@ -59,8 +59,8 @@ class RayEngine:
             gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)) - SPARE)
             actors = max(1, min(self.actors or gpus or cpus, len(parts)))
             threads = max(1, cpus // actors)
-            share = f"one of {gpus} GPUs" if gpus else f"{threads} torch thread{'s' if threads > 1 else ''}"
-            log(f"Ray: {actors} actor{'s' if actors > 1 else ''}, each with {share}")
+            hardware = f"one of {gpus} GPUs" if gpus else f"{threads} torch thread{'s' if threads > 1 else ''}"
+            log(f"Ray: {actors} actor{'s' if actors > 1 else ''}, each with {hardware}")
             # The dataset may be a long list; an actor receives only the parts that it computes.
             actor_job = replace(job, out=job.out.absolute(), source=SinglePart(()))
             actor_job = with_readers(actor_job, cpus // actors - 1 if gpus else 1)
@@ -144,9 +144,9 @@ def cluster() -> Iterator[Any]:
         raise UsageError(f"--engine ray needs {error.name}: pip install 'seewhy[bulk,ray]'") from None
     own = not ray.is_initialized()
     if own:
-        here: dict[str, Any] = {"num_cpus": cpu_count() + SPARE, "include_dashboard": False}
-        given = {} if os.environ.get("RAY_ADDRESS") else here
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
+        local: dict[str, Any] = {"num_cpus": cpu_count() + SPARE, "include_dashboard": False}
+        settings = {} if os.environ.get("RAY_ADDRESS") else local
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage
-from seewhy.bulk.bulk_run import MAP_COLUMNS, BulkRun, Row, decode_layer_map, view_from_row
+from seewhy.bulk.bulk_run import BulkRun
+from seewhy.bulk.row_values import MAP_COLUMNS, Row, decode_layer_map, view_from_row
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.view import View
 from seewhy.paths import safe_name
