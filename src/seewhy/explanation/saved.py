@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import UnidentifiedImageError
 
 from seewhy import storage, tensors
 from seewhy.errors import UsageError
@@ -19,6 +19,8 @@ from seewhy.explanation.components import InputImage, LayerInfo, TargetResult, n
 from seewhy.explanation.data import ExplanationData, MapKey
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.target_matching import describe_spellings
+from seewhy.images.files import check_size, describe_error, open_binary, open_image
+from seewhy.images.loading import MAX_PIXELS
 from seewhy.images.view import View
 from seewhy.rendering.overlays import LONGEST, shrink
 from seewhy.targets.names import Labels
@@ -144,11 +146,18 @@ def read_input(folder: Path) -> torch.Tensor:
 
 
 def read_images(folder: Path, data: dict[str, Any]) -> tuple[InputImage, ...] | None:
-    """Read the stored photo; None if there is none."""
+    """Read the stored photo; None if there is none. Raises ValueError if it is not a JPEG within the pixel limit."""
     if not (folder / storage.PHOTO).exists():
         return None
-    with Image.open(folder / storage.PHOTO) as photo:
-        pixels = np.array(photo.convert("RGB"))
+    # Only JPEG, as it was written: Pillow opens an EPS file of this name with Ghostscript.
+    try:
+        with open_binary(folder / storage.PHOTO) as file, open_image(file, ("JPEG",)) as photo:
+            check_size(*photo.size, MAX_PIXELS)
+            pixels = np.array(photo.convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError(f"{storage.PHOTO} is not a JPEG") from None
+    except Exception as error:  # decoders raise almost any type
+        raise ValueError(f"{storage.PHOTO}: {describe_error(error)}") from None
     if data["view"] is None:  # a tensor was explained: the photo is the model's input
         view = View.identity(data["size"])
     else:

@@ -102,10 +102,10 @@ def pillow_without_limits() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def open_image(file: BinaryIO) -> Image.Image:
-    """Read the header of an image file; its pixels are decoded later."""
+def open_image(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Read the header of an image file in one of `formats` (default: all supported); its pixels are decoded later."""
     with pillow_without_limits():
-        return Image.open(file, formats=available_formats())
+        return Image.open(file, formats=formats or available_formats())
 
 
 @functools.cache

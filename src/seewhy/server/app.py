@@ -207,7 +207,7 @@ def list_choices(models: Sequence[LoadedModel], limits: Limits) -> dict[str, obj
 def make_sample_thumbnails() -> list[dict[str, str]]:
     thumbnails = []
     for name in SAMPLES:
-        with Image.open(sample(name)) as image:
+        with Image.open(sample(name), formats=("PNG",)) as image:
             image.thumbnail((240, 240))
             url = jpeg_data_url(storage.encode_jpeg(image.convert("RGB"), quality=80))
             thumbnails.append({"name": name, "thumbnail": url})
