@@ -297,5 +297,7 @@ def test_a_dense_output_of_a_signal() -> None:
     assert e.methods == ("hirescam",) and e.map().shape == (1, 40) and e.layers == ("3",)
     other = (winner + 1) % 3
     assert (
-        seewhy.explain(net, signal, targets=winner, versus=other).target_results[0].name.endswith(f"rather than class {other}")
+        seewhy.explain(net, signal, targets=winner, versus=other)
+        .target_results[0]
+        .name.endswith(f"rather than class {other}")
     )
