@@ -41,7 +41,7 @@ def test_outcome_and_exit_codes(images: Path, tmp_path: Path, capfd: Capture) ->
     }  # fmt: skip
     assert run(*command) == 1
     text = capfd.readouterr().out
-    assert "2 were finished before" in text and "1 images failed" in text
+    assert "2 were finished before" in text and "1 image failed" in text
     assert text.endswith(f"Wrote {out}/part-*.parquet. Next: seewhy summary {out}\n")
     assert run(*command, "--layers", "every") == 2
     assert "layers: suggested in the run, every now" in capfd.readouterr().err

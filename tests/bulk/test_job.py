@@ -432,7 +432,7 @@ WROTE = "Wrote my run/part-*.parquet."
             Outcome(4, 0, 1, 3, 2, 1.0),
             [
                 "4 images in 1 s, 4.0 per second",
-                "1 images failed; the reason is in the error column. --retry-failed tries them again.",
+                "1 image failed; see the error column. Use --retry-failed to compute their parts again.",
                 f"{WROTE} 2 of 3 parts are left to other shards.",
             ],
         ),

@@ -48,12 +48,12 @@ class Outcome:
     def summary(self, out: Path) -> str:
         """Return the outcome and the next step as text."""
         rate = f", {self.images / self.seconds:,.1f} per second" if self.images else ""
-        lines = [f"{self.images:,} images in {format_duration(self.seconds)}{rate}"]
+        lines = [f"{count_images(self.images)} in {format_duration(self.seconds)}{rate}"]
         if self.images_before:
             lines[0] += f"; {self.images_before:,} were finished before"
         if self.failed:
             lines.append(
-                f"{self.failed:,} images failed; the reason is in the error column. --retry-failed tries them again."
+                f"{count_images(self.failed)} failed; see the error column. Use --retry-failed to compute their parts again."
             )
         lines.append(f"Wrote {out}/part-*.parquet.")
         if self.parts_left:
@@ -61,6 +61,10 @@ class Outcome:
         else:
             lines[-1] += f" Next: {shlex.join(['seewhy', 'summary', str(out)])}"
         return "\n".join(lines)
+
+
+def count_images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
