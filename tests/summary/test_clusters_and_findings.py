@@ -42,12 +42,12 @@ def make_marked_maps(
     return np.concatenate([marks, others])
 
 
-def list_members(found: Clusters) -> list[list[int]]:
-    return [one.members.tolist() for one in found.clusters]
+def list_members(result: Clusters) -> list[list[int]]:
+    return [one.members.tolist() for one in result.clusters]
 
 
-def list_clustered(found: Clusters) -> list[int]:
-    return [row for one in found.clusters for row in one.members.tolist()]
+def list_clustered(result: Clusters) -> list[int]:
+    return [row for one in result.clusters for row in one.members.tolist()]
 
 
 # Outliers
@@ -55,11 +55,11 @@ def list_clustered(found: Clusters) -> list[int]:
 
 def test_outliers_are_ranked_by_robust_standard_deviations() -> None:
     values = np.array([1.0, 2, 3, 4, 100, -50, np.nan])
-    found = find_outliers({"spread": values})["spread"]
-    assert found.indices.tolist()[:2] == [4, 5]
+    outliers = find_outliers({"spread": values})["spread"]
+    assert outliers.indices.tolist()[:2] == [4, 5]
     # the median is 2.5, the absolute deviations .5 .5 1.5 1.5 52.5 97.5
-    assert np.allclose(found.scores[:2], np.array([97.5, -52.5]) / (1.4826 * 1.5))
-    assert found.count == 2 and 6 not in found.indices
+    assert np.allclose(outliers.scores[:2], np.array([97.5, -52.5]) / (1.4826 * 1.5))
+    assert outliers.count == 2 and 6 not in outliers.indices
 
 
 def test_one_huge_outlier_does_not_hide_another() -> None:
@@ -69,9 +69,9 @@ def test_one_huge_outlier_does_not_hide_another() -> None:
 
 @pytest.mark.parametrize("name", ["border", "corner"])
 def test_only_high_values_at_the_edge_are_outliers(name: str) -> None:
-    found = find_outliers({name: np.array([0.5, 0.52, 0.48, 0.51, 0.0, 0.9])})[name]
-    assert found.indices[0] == 5 and 4 not in found.indices
-    assert found.count == 1
+    outliers = find_outliers({name: np.array([0.5, 0.52, 0.48, 0.51, 0.0, 0.9])})[name]
+    assert outliers.indices[0] == 5 and 4 not in outliers.indices
+    assert outliers.count == 1
 
 
 def test_equal_scores_keep_the_order_of_the_rows() -> None:
@@ -80,17 +80,17 @@ def test_equal_scores_keep_the_order_of_the_rows() -> None:
 
 
 def test_outliers_among_mostly_equal_values() -> None:
-    found = find_outliers(
+    outliers = find_outliers(
         {"peak_x": np.array([0.5] * 20 + [0.9]), "peak_y": np.full(21, 0.5), "spread": np.full(21, np.nan)}
     )
-    assert found["peak_x"].indices.tolist() == [20] and found["peak_x"].count == 1
-    assert not len(found["peak_y"].indices) and not len(found["spread"].indices)
+    assert outliers["peak_x"].indices.tolist() == [20] and outliers["peak_x"].count == 1
+    assert not len(outliers["peak_y"].indices) and not len(outliers["spread"].indices)
 
 
 def test_edge_is_the_larger_score_of_border_and_corner() -> None:
     calm = np.linspace(0, 0.1, 10)
-    found = find_outliers({"border": np.r_[calm, 1.0, 0.05], "corner": np.r_[calm, 0.05, 0.9]})
-    assert found["edge"].indices.tolist()[:2] == [10, 11]
+    outliers = find_outliers({"border": np.r_[calm, 1.0, 0.05], "corner": np.r_[calm, 0.05, 0.9]})
+    assert outliers["edge"].indices.tolist()[:2] == [10, 11]
     assert "edge" not in find_outliers({"border": calm})
 
 
@@ -104,9 +104,9 @@ def test_empty_input_has_no_outliers() -> None:
 @pytest.mark.parametrize("side", [4, 7, 14, 56])
 def test_three_places_are_three_clusters(side: int) -> None:
     maps = make_blobs([(1, 1)] * 30 + [(1, 6)] * 25 + [(6, 3)] * 20, side, jitter=0.2)
-    found = find_clusters(maps, SIZE)
-    assert list_members(found) == [[*range(30)], [*range(30, 55)], [*range(55, 75)]]
-    assert all(one.separation > 0.95 for one in found.clusters)
+    result = find_clusters(maps, SIZE)
+    assert list_members(result) == [[*range(30)], [*range(30, 55)], [*range(55, 75)]]
+    assert all(one.separation > 0.95 for one in result.clusters)
 
 
 def test_one_place_is_one_cluster() -> None:
@@ -127,12 +127,12 @@ def test_scale_and_negative_evidence_do_not_change_clusters() -> None:
 def test_clusters_do_not_depend_on_the_order_of_the_rows(seed: int) -> None:
     maps = np.concatenate([make_marked_maps(seed), make_marked_maps(seed)[:40]])  # some of them twice
     order = np.random.default_rng(seed).permutation(len(maps))
-    found, again = find_clusters(maps, SIZE), find_clusters(maps[order], SIZE)
-    assert sorted(map(sorted, list_members(found))) == sorted(
-        sorted(order[one].tolist()) for one in map(np.array, list_members(again))
+    result, reordered = find_clusters(maps, SIZE), find_clusters(maps[order], SIZE)
+    assert sorted(map(sorted, list_members(result))) == sorted(
+        sorted(order[one].tolist()) for one in map(np.array, list_members(reordered))
     )
-    assert np.allclose(found.eigenvalues, again.eigenvalues)
-    assert list_members(found) == list_members(find_clusters(maps, SIZE))
+    assert np.allclose(result.eigenvalues, reordered.eigenvalues)
+    assert list_members(result) == list_members(find_clusters(maps, SIZE))
 
 
 def test_representatives_are_the_most_typical() -> None:
@@ -155,19 +155,19 @@ def test_cluster_has_its_mean_map_and_statistics() -> None:
 
 @pytest.mark.parametrize("count", range(12))
 def test_few_maps_are_one_cluster(count: int) -> None:
-    found = find_clusters(make_marked_maps(marked=6, plain=6)[:count], SIZE)
-    assert sorted(list_clustered(found)) == [*range(count)]
-    assert len(found.clusters) == (count > 0) or count >= 10
+    result = find_clusters(make_marked_maps(marked=6, plain=6)[:count], SIZE)
+    assert sorted(list_clustered(result)) == [*range(count)]
+    assert len(result.clusters) == (count > 0) or count >= 10
 
 
 def test_blank_and_non_finite_maps_are_in_no_cluster() -> None:
     maps = make_marked_maps()
     maps[3], maps[5], maps[8] = 0, -1, np.nan
     maps[12, 2, 2], maps[14, 0, 0] = np.nan, np.inf
-    found = find_clusters(maps, SIZE)
-    assert found.blank.tolist() == [3, 5, 8]
-    assert sorted(list_clustered(found)) == [row for row in range(100) if row not in (3, 5, 8)]
-    assert all(np.isfinite(one.mean).all() for one in found.clusters)
+    result = find_clusters(maps, SIZE)
+    assert result.blank.tolist() == [3, 5, 8]
+    assert sorted(list_clustered(result)) == [row for row in range(100) if row not in (3, 5, 8)]
+    assert all(np.isfinite(one.mean).all() for one in result.clusters)
     assert not find_clusters(np.zeros((20, 7, 7), np.float32), SIZE).clusters
 
 
@@ -177,10 +177,10 @@ def test_equal_maps_are_one_cluster() -> None:
 
 def test_too_many_maps_are_sampled(monkeypatch: Any) -> None:
     monkeypatch.setattr(clusters, "MAX_MAPS", 60)
-    found = find_clusters(make_marked_maps(), SIZE)
-    used = list_clustered(found)
-    assert len(used) == 60 and sorted(used + found.unsampled.tolist()) == [*range(100)]
-    assert any(max(one) < 30 for one in list_members(found))  # the corner is still a separate cluster
+    result = find_clusters(make_marked_maps(), SIZE)
+    used = list_clustered(result)
+    assert len(used) == 60 and sorted(used + result.unsampled.tolist()) == [*range(100)]
+    assert any(max(one) < 30 for one in list_members(result))  # the corner is still a separate cluster
 
 
 # Findings
@@ -192,24 +192,24 @@ def test_too_many_maps_are_sampled(monkeypatch: Any) -> None:
 def test_corner_shared_by_half_of_a_class_is_a_finding(corner: tuple[float, float], name: str) -> None:
     maps = make_marked_maps(corner=corner)
     predicted = np.array([1] * 60 + [0] * 40)
-    (found,) = find_shortcuts(maps, predicted, SIZE, names={0: "cat", 1: "dog"})
-    assert sorted(found.indices.tolist()) == [*range(30)]
-    assert (found.kind, found.class_index, found.location, found.total) == ("corner", 1, name, 60)
-    assert found.fraction > 0.5 and found.other_fraction < 0.1
-    assert found.sentence.startswith(
+    (finding,) = find_shortcuts(maps, predicted, SIZE, names={0: "cat", 1: "dog"})
+    assert sorted(finding.indices.tolist()) == [*range(30)]
+    assert (finding.kind, finding.class_index, finding.location, finding.total) == ("corner", 1, name, 60)
+    assert finding.fraction > 0.5 and finding.other_fraction < 0.1
+    assert finding.sentence.startswith(
         f'30 of 60 images predicted as "dog" form a separate cluster with its evidence in the {name} corner'
     )
 
 
 def test_corner_shared_by_a_full_class_is_a_finding() -> None:
-    (found,) = find_shortcuts(make_marked_maps(), np.array([1] * 30 + [0] * 70), SIZE)
-    assert found.class_index == 1 and len(found.indices) == found.total == 30
-    assert '30 of 30 images predicted as "class 1" form one cluster with its evidence' in found.sentence
+    (finding,) = find_shortcuts(make_marked_maps(), np.array([1] * 30 + [0] * 70), SIZE)
+    assert finding.class_index == 1 and len(finding.indices) == finding.total == 30
+    assert '30 of 30 images predicted as "class 1" form one cluster with its evidence' in finding.sentence
 
 
 def test_sentence_uses_the_relation_to_the_class() -> None:
-    (found,) = find_shortcuts(make_marked_maps(), np.array([1] * 30 + [0] * 70), SIZE, relation="labeled")
-    assert found.sentence.startswith('30 of 30 images labeled "class 1" form one cluster')
+    (finding,) = find_shortcuts(make_marked_maps(), np.array([1] * 30 + [0] * 70), SIZE, relation="labeled")
+    assert finding.sentence.startswith('30 of 30 images labeled "class 1" form one cluster')
 
 
 def test_unsampled_images_do_not_count_as_others(monkeypatch: Any) -> None:
@@ -218,17 +218,17 @@ def test_unsampled_images_do_not_count_as_others(monkeypatch: Any) -> None:
     maps, predicted = make_marked_maps(marked=60, plain=30), np.array([1] * 60 + [0] * 30)
     groups = find_groups(maps, predicted, SIZE)
     assert len(groups[1].unsampled) == 40
-    found = find_shortcuts(maps, predicted, SIZE, groups={1: groups[1]})[0]
+    finding = find_shortcuts(maps, predicted, SIZE, groups={1: groups[1]})[0]
     outside = statistics(normalize_to_sum(maps[60:]).mean(0, keepdims=True), SIZE)["corner"][0]
-    assert found.other_fraction == pytest.approx(outside, abs=1e-6)
-    assert found.sentence.startswith('20 of 20 sampled images predicted as "class 1"') and found.total == 60
+    assert finding.other_fraction == pytest.approx(outside, abs=1e-6)
+    assert finding.sentence.startswith('20 of 20 sampled images predicted as "class 1"') and finding.total == 60
 
 
 def test_others_are_all_images_except_the_members() -> None:
     maps, predicted = make_marked_maps(), np.array([1] * 60 + [0] * 40)
-    (found,) = find_shortcuts(maps, predicted, SIZE)
-    rest = np.delete(normalize_to_sum(maps), found.indices, axis=0).mean(0, keepdims=True)
-    assert found.other_fraction == pytest.approx(statistics(rest, SIZE)["corner"][0], abs=1e-6)
+    (finding,) = find_shortcuts(maps, predicted, SIZE)
+    rest = np.delete(normalize_to_sum(maps), finding.indices, axis=0).mean(0, keepdims=True)
+    assert finding.other_fraction == pytest.approx(statistics(rest, SIZE)["corner"][0], abs=1e-6)
     blank = np.concatenate([maps[:30], np.zeros((30, 7, 7), np.float32)])
     assert find_shortcuts(blank, np.array([1] * 30 + [0] * 30), SIZE)[0].other_fraction == 0
 
@@ -254,8 +254,8 @@ def test_many_equal_maps_are_fast() -> None:
 
 
 def test_small_classes_are_clustered_together() -> None:
-    (found,) = find_shortcuts(make_marked_maps(), np.arange(100), SIZE)
-    assert found.class_index is None and sorted(found.indices.tolist()) == [*range(30)]
+    (finding,) = find_shortcuts(make_marked_maps(), np.arange(100), SIZE)
+    assert finding.class_index is None and sorted(finding.indices.tolist()) == [*range(30)]
 
 
 def test_frame_along_the_border_is_a_finding() -> None:
@@ -264,8 +264,8 @@ def test_frame_along_the_border_is_a_finding() -> None:
     )
     frames[:, -1] += 1
     plain = make_blobs([(3.5, 3.5)] * 60, side=14, jitter=1)
-    (found,) = find_shortcuts(np.concatenate([frames, plain]), np.zeros(80, int), SIZE)
-    assert found.kind == "border" and sorted(found.indices.tolist()) == [*range(20)]
+    (finding,) = find_shortcuts(np.concatenate([frames, plain]), np.zeros(80, int), SIZE)
+    assert finding.kind == "border" and sorted(finding.indices.tolist()) == [*range(20)]
 
 
 def test_corner_of_all_images_is_no_finding() -> None:

@@ -116,11 +116,11 @@ class Available:
         """Return the pairs with this method and target; None matches all. Raises UsageError or UnknownName if none does."""
         if not self.last_layer:
             raise UsageError(f"{folder}: this run contains no explained image.")
-        wanted = (method, target)
-        pairs = [pair for pair in self.last_layer if all(a in (None, b) for a, b in zip(wanted, pair, strict=True))]
+        choice = (method, target)
+        pairs = [pair for pair in self.last_layer if all(a in (None, b) for a, b in zip(choice, pair, strict=True))]
         if not pairs:
             columns = zip(*self.last_layer, strict=True)
-            for kind, name, choices in zip(("method", "target"), wanted, columns, strict=True):
+            for kind, name, choices in zip(("method", "target"), choice, columns, strict=True):
                 if name is not None:
                     choose(kind, name, list(dict.fromkeys(choices)), "run")
             raise UsageError(

@@ -33,11 +33,11 @@ function drawChart() {
 }
 
 function showCorrelatedLayers(panel) {
-  const found = findCorrelatedLayers(panel);
-  $("first-correlated").hidden = found === null;
-  if (found === null) return;
+  const correlated = findCorrelatedLayers(panel);
+  $("first-correlated").hidden = correlated === null;
+  if (correlated === null) return;
   const makeButton = (layer) => make("button", { textContent: page.layers[layer].name, onclick: () => updatePanel({ layer }) });
-  const { first, lasting, reference } = found, { name, suggested } = page.layers[reference];
+  const { first, lasting, reference } = correlated, { name, suggested } = page.layers[reference];
   const start = `Correlation with ${name} (the ${suggested ? "suggested" : "last"} layer)`;
   $("first-correlated").replaceChildren(...(first === lasting
     ? [`${start} is at least ${CORRELATED} from `, makeButton(first), " on."]
