@@ -52,9 +52,10 @@ def escape_markup(app: Any, what: str, name: str, obj: Any, options: Any, lines:
     for index, line in enumerate(lines):
         if line.lstrip().startswith((">>>", "...", "..")):
             continue
-        parts = re.split(r"(`+[^`]*`+)", line)
+        bullet, text = re.match(r"(\s*(?:\* )?)(.*)", line, re.DOTALL).groups()
+        parts = re.split(r"(`+[^`]*`+)", text)
         parts[::2] = [re.sub(r"([*|\\]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
-        lines[index] = "".join(parts)
+        lines[index] = bullet + "".join(parts)
 
 
 def write_start_page(app: Any, error: Exception | None) -> None:
