@@ -1,6 +1,8 @@
-"""The suggested layer of networks whose output is a grid itself: what enters the head, found by watching."""
+"""The suggested layer of networks with a dense output: the layer before the head."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ import seewhy
 
 
 class Residual(nn.Module):
-    """A trunk, a residual block whose two branches hand the same gradient on, and a head of two 1x1 convolutions."""
+    """A trunk, a residual block whose two branches pass on the same gradient, and a head of 1x1 convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,12 +24,12 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.trunk(x)
         x = self.join(x + self.inner(x))
-        found: Tensor = nn.functional.interpolate(self.scores(x), scale_factor=2)
-        return found
+        scores: Tensor = nn.functional.interpolate(self.scores(x), scale_factor=2)
+        return scores
 
 
-class AttentionCall(nn.Module):
-    """Two heads on one trunk: neither sees all of the answer, the trunk does."""
+class TwoHeads(nn.Module):
+    """Two heads on one trunk: only the trunk affects all outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,20 +43,20 @@ class AttentionCall(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("net", "layer"),
+    ("network", "layer"),
     [
         (Residual, "join"),
-        (AttentionCall, "trunk"),
+        (TwoHeads, "trunk"),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Softmax(1)), "1"),
         (lambda: fcn_resnet50(weights=None, weights_backbone=None, num_classes=4), "classifier.2"),
     ],
 )  # fmt: skip
-def test_the_layer_before_the_head_is_suggested(net: type[nn.Module], layer: str) -> None:
+def test_layer_before_the_head(network: Callable[[], nn.Module], layer: str) -> None:
     torch.manual_seed(0)
-    found = seewhy.suggest(net().eval(), torch.rand(1, 3, 64, 64))
-    assert found.layer == layer and "the output is a grid: " in found.note
+    suggestion = seewhy.suggest(network().eval(), torch.rand(1, 3, 64, 64))
+    assert suggestion.layer == layer and "the output is a grid: " in suggestion.note
 
 
-def test_an_output_without_layers_before_it_gets_a_note() -> None:
-    found = seewhy.suggest(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(1, 3, 16, 16))
-    assert found.layer == "0" and "repeats the target" in found.note
+def test_output_without_a_layer_before_it() -> None:
+    suggestion = seewhy.suggest(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(1, 3, 16, 16))
+    assert suggestion.layer == "0" and "repeats the target" in suggestion.note

@@ -1,4 +1,4 @@
-"""Models of several inputs, extra arguments, and outputs of every shape: explained as if there were one of each."""
+"""Models with several inputs or extra arguments, and outputs of different types."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ import seewhy
 from seewhy.errors import UnknownName, UsageError
 from seewhy.tracing.single_input import SingleInputModel, has_batch_axis
 
-GRADIENT = ["gradcam", "hirescam", "layercam"]
-ASKING = ["scorecam", "ablationcam", "occlusion(window=0.4)", "smooth(samples=2)"]
+METHODS = ["gradcam", "hirescam", "layercam", "scorecam", "ablationcam", "occlusion(window=0.4)", "smooth(samples=2)"]
 
 
 class Gated(nn.Module):
-    """A picture and a vector that gates its channels: the maps depend on both."""
+    """An image and a vector that scales its channels: the maps depend on both."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,8 +28,8 @@ class Gated(nn.Module):
 
     def forward(self, image: Tensor, gate: Tensor, scale: float = 1.0, *, shift: Tensor | None = None) -> Tensor:
         features = self.conv(image).relu() * gate[:, :, None, None] * scale
-        found: Tensor = self.head(features.flatten(1))
-        return found if shift is None else found + shift
+        scores: Tensor = self.head(features.flatten(1))
+        return scores if shift is None else scores + shift
 
 
 @pytest.fixture
@@ -49,23 +48,25 @@ def gates() -> Tensor:
     return torch.tensor([[1.0, 0.0, 2.0, 0.5], [0.0, 1.0, 1.0, 3.0]], dtype=torch.float64)
 
 
-def closed(net: Gated, gate: Tensor, scale: float = 1.0) -> nn.Module:
-    """The same for one gate, as a user would have to write it by hand."""
+def bind_gate(net: Gated, gate: Tensor, scale: float = 1.0) -> nn.Module:
+    """Return a wrapper with one gate, as a user would write it by hand."""
 
-    class Closed(nn.Module):
+    class FixedGate(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.net = net
 
         def forward(self, image: Tensor) -> Tensor:
-            found: Tensor = self.net(image, gate.expand(len(image), -1), scale)
-            return found
+            scores: Tensor = self.net(image, gate.expand(len(image), -1), scale)
+            return scores
 
-    return Closed()
+    return FixedGate()
 
 
 @pytest.mark.parametrize("form", ["tuple", "dict", "arguments", "mixed"])
-def test_every_method_sees_the_other_inputs(gated: Gated, images: Tensor, gates: Tensor, form: str) -> None:
+def test_maps_equal_those_of_a_wrapper_with_bound_arguments(
+    gated: Gated, images: Tensor, gates: Tensor, form: str
+) -> None:
     extra: dict[str, Any] = {}
     inputs: Any = images
     match form:
@@ -77,20 +78,20 @@ def test_every_method_sees_the_other_inputs(gated: Gated, images: Tensor, gates:
             extra = {"arguments": {"gate": gates, "scale": 2.0}}
         case "mixed":
             inputs, extra = (images, gates), {"arguments": {"scale": 2.0}}
-    e = seewhy.explain(gated, inputs, methods=GRADIENT + ASKING, layers="conv", targets=1, **extra)
-    for picture in range(2):
-        alone = seewhy.explain(
-            closed(gated, gates[picture], 2.0), images[picture : picture + 1], methods=GRADIENT + ASKING,
+    e = seewhy.explain(gated, inputs, methods=METHODS, layers="conv", targets=1, **extra)
+    for index in range(2):
+        single = seewhy.explain(
+            bind_gate(gated, gates[index], 2.0), images[index : index + 1], methods=METHODS,
             layers="net.conv", targets=1,
         )  # fmt: skip
-        for method, other in zip(e.methods, alone.methods, strict=True):
+        for method, other in zip(e.methods, single.methods, strict=True):
             if method.startswith("smooth"):
-                continue  # noise is drawn for the batch
-            torch.testing.assert_close(e.map(method)[picture], alone.map(other)[0], msg=f"{method} {picture}")
+                continue  # its noise depends on the batch size
+            torch.testing.assert_close(e.map(method)[index], single.map(other)[0], msg=f"{method} {index}")
     assert any("other arguments: " in note for note in e.notes) == (form != "arguments")
 
 
-def test_suggestion_network_methods_and_the_model_itself(gated: Gated, images: Tensor, gates: Tensor) -> None:
+def test_suggestion_and_network_methods_leave_the_model_unchanged(gated: Gated, images: Tensor, gates: Tensor) -> None:
     before = {name: value.clone() for name, value in gated.state_dict().items()}
     e = seewhy.explain(gated, (images, gates), methods=["gradcam", "fullgrad", "rise(masks=4)"])
     assert e.layers[0] == "conv"
@@ -99,6 +100,8 @@ def test_suggestion_network_methods_and_the_model_itself(gated: Gated, images: T
 
 
 class Stereo(nn.Module):
+    """Two images of the same size, read by the same layer."""
+
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
@@ -107,7 +110,7 @@ class Stereo(nn.Module):
         return (self.conv(left) - 2 * self.conv(right).relu()).mean((2, 3))
 
 
-def test_of_two_pictures_one_must_be_named(images: Tensor) -> None:
+def test_main_selects_one_of_two_images(images: Tensor) -> None:
     net = Stereo().double()
     both = {"left": images, "right": images.flip(3)}
     with pytest.raises(UsageError, match="choose one, for example main='left'"):
@@ -121,7 +124,7 @@ def test_of_two_pictures_one_must_be_named(images: Tensor) -> None:
     torch.testing.assert_close(second.map(), right.map(layer="conv#2"))
 
 
-def test_wrong_inputs(gated: Gated, images: Tensor) -> None:
+def test_invalid_inputs(gated: Gated, images: Tensor) -> None:
     with pytest.raises(UsageError, match="there is only one input"):
         seewhy.explain(gated, images, main="image")
     with pytest.raises(UsageError, match="none is a float tensor"):
@@ -137,7 +140,7 @@ def test_a_list_of_tensors_is_a_batch() -> None:
     torch.testing.assert_close(e.map(), seewhy.explain(net, inputs, layers="0", targets=1).map())
 
 
-def test_rows_are_told_from_settings() -> None:
+def test_has_batch_axis() -> None:
     assert has_batch_axis(torch.zeros(3, 2), 3) and has_batch_axis(torch.zeros(3), 3)
     assert has_batch_axis(torch.zeros(1, dtype=torch.long), 1) and not has_batch_axis(torch.zeros(1), 1)
     assert not has_batch_axis(torch.tensor(1.0), 1) and not has_batch_axis(torch.zeros(2, 2), 3)
@@ -146,7 +149,7 @@ def test_rows_are_told_from_settings() -> None:
 
 
 @dataclass
-class Found:
+class Output:
     hidden: Tensor
     logits: Tensor
 
@@ -166,7 +169,7 @@ Pair = namedtuple("Pair", "scores extra")
         lambda y: {"nested": {"deep": (y,)}},
     ],
 )
-def test_outputs_of_every_shape(form: Any) -> None:
+def test_class_scores_are_found_in_nested_outputs(form: Any) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -182,19 +185,19 @@ def test_outputs_of_every_shape(form: Any) -> None:
     other = seewhy.explain(
         plain, inputs, methods=["gradcam", "scorecam", "ablationcam"], layers="0", targets=[0, "top1"]
     )
-    for mine, its in zip(e.maps.values(), other.maps.values(), strict=True):
-        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-6)
+    for maps, expected in zip(e.maps.values(), other.maps.values(), strict=True):
+        torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_dataclass_as_output() -> None:
+def test_dataclass_output() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 3)
 
-        def forward(self, x: Tensor) -> Found:
+        def forward(self, x: Tensor) -> Output:
             y = self.conv(x)
-            return Found(y, y.mean((2, 3)))
+            return Output(y, y.mean((2, 3)))
 
     e = seewhy.explain(Net(), torch.rand(1, 3, 8, 8), layers="conv", targets=lambda out: out.logits[:, 2])
     assert float(e.map().abs().sum()) > 0

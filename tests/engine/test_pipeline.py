@@ -1,4 +1,4 @@
-"""The engine is exact whatever the model does, and leaves no trace on it, also when something goes wrong."""
+"""Maps are exact for in-place layers, repeated modules, threads and frozen parts, and the model never changes."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ from support.networks import (
     tiny_network,
 )
 
-SIX = ["gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "gradcamelementwise"]
+METHODS = ["gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "gradcamelementwise"]
 
 
-def equal(one: Explanation, other: Explanation, **tolerance: float) -> None:
+def assert_equal_maps(one: Explanation, other: Explanation, **tolerance: float) -> None:
     assert one.maps.keys() == other.maps.keys()
     for key in one.maps:
         torch.testing.assert_close(one.maps[key], other.maps[key], **tolerance)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_any_gradient_mode(mode: type) -> None:
+def test_gradient_mode_of_the_caller_does_not_matter(mode: type) -> None:
     net, inputs = tiny_network(InplaceNet)
-    expected = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
+    expected = seewhy.explain(net, inputs, methods=METHODS, layers="every", targets=1)
     with mode():
-        e = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
-    equal(e, expected)
+        e = seewhy.explain(net, inputs, methods=METHODS, layers="every", targets=1)
+    assert_equal_maps(e, expected)
     with torch.inference_mode():
-        e = seewhy.explain(net, inputs.clone(), methods=SIX, layers="every", targets=1)
-    equal(e, expected)
+        e = seewhy.explain(net, inputs.clone(), methods=METHODS, layers="every", targets=1)
+    assert_equal_maps(e, expected)
 
 
-def test_train_mode_is_explained_in_eval_mode_and_kept() -> None:
+def test_model_in_train_mode_is_explained_in_eval_mode() -> None:
     model = small_network()
     inputs = torch.rand(4, 3, 16, 16)
     expected = seewhy.explain(model.eval(), inputs, layers="every", targets=1)
     before = snapshot_model(model.train())
-    equal(seewhy.explain(model, inputs, layers="every", targets=1), expected)
+    assert_equal_maps(seewhy.explain(model, inputs, layers="every", targets=1), expected)
     assert is_same(snapshot_model(model), before)
 
 
-def test_gradients_of_a_training_step_survive() -> None:
+def test_accumulated_gradients_are_kept() -> None:
     model = small_network().eval()
     inputs = torch.rand(2, 3, 16, 16)
     model(inputs).sum().backward()
@@ -68,19 +68,19 @@ def test_gradients_of_a_training_step_survive() -> None:
     assert is_same(snapshot_model(model), before)
 
 
-def test_inputs_that_require_grad_keep_their_own_graph() -> None:
+def test_graph_of_the_inputs_is_kept() -> None:
     model = small_network().eval()
     leaf = torch.rand(2, 3, 16, 16, requires_grad=True)
     (expected,) = torch.autograd.grad(model(leaf * 2).sum(), leaf)
     inputs = leaf * 2
     seewhy.explain(model, inputs, layers="every")
     assert leaf.grad is None
-    model(inputs).sum().backward()  # would fail if the graph had been used up
+    model(inputs).sum().backward()  # fails if the graph was freed
     assert torch.equal(leaf.grad, expected)
 
 
-class Overwrites(nn.Module):
-    """A model that normalises its input in place."""
+class NormalizesInPlace(nn.Module):
+    """A model that normalizes its input in place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,46 +93,46 @@ class Overwrites(nn.Module):
 def test_inputs_are_not_overwritten() -> None:
     inputs = torch.rand(2, 3, 16, 16)
     before = inputs.clone()
-    model = Overwrites().eval()
+    model = NormalizesInPlace().eval()
     for layers in ("every", None):
         seewhy.explain(model, inputs, layers=layers)
     assert torch.equal(inputs, before)
 
 
-def test_a_late_layer_alone_is_what_it_is_among_all() -> None:
+def test_single_layer_has_the_same_maps_as_among_all_layers() -> None:
     for kind in (InplaceNet, SkipOfInplaceNet, TwiceNet):
         net, inputs = tiny_network(kind, dtype=torch.float64)
-        every = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=2)
+        every = seewhy.explain(net, inputs, methods=METHODS, layers="every", targets=2)
         for layer in every.layers:
-            alone = seewhy.explain(net, inputs, methods=SIX, layers=layer, targets=2)
-            for method in SIX:
-                torch.testing.assert_close(alone.map(method=method), every.map(method=method, layer=layer))
+            single = seewhy.explain(net, inputs, methods=METHODS, layers=layer, targets=2)
+            for method in METHODS:
+                torch.testing.assert_close(single.map(method=method), every.map(method=method, layer=layer))
 
 
-def test_overwritten_layers_are_learnt_once() -> None:
+def test_overwritten_outputs_are_detected_in_the_first_call_only() -> None:
     calls: list[int] = []
     net, inputs = tiny_network(InplaceNet)
     net.register_forward_pre_hook(lambda *_: calls.append(1))
     first = seewhy.explain(net, inputs, layers="every", targets=1)
-    assert len(calls) == 2  # seen to be overwritten, and repeated with copies
-    equal(seewhy.explain(net, inputs, layers="every", targets=1), first)
+    assert len(calls) == 2  # the first pass detects overwritten outputs, the second copies them
+    assert_equal_maps(seewhy.explain(net, inputs, layers="every", targets=1), first)
     assert len(calls) == 3
 
 
-def test_targets_and_batches_do_not_mix() -> None:
+def test_several_targets_and_images_have_the_same_maps_as_single_calls() -> None:
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
-    together = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=[0, 3])
+    together = seewhy.explain(net, inputs, methods=METHODS, layers="every", targets=[0, 3])
     for target in (0, 3):
-        alone = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=target)
-        for method in SIX:
-            for layer in alone.layers:
+        single = seewhy.explain(net, inputs, methods=METHODS, layers="every", targets=target)
+        for method in METHODS:
+            for layer in single.layers:
                 torch.testing.assert_close(
-                    together.map(method=method, target=target, layer=layer), alone.map(method=method, layer=layer)
+                    together.map(method=method, target=target, layer=layer), single.map(method=method, layer=layer)
                 )
-    mixed = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=ClassScore(torch.tensor([0, 3])))
+    mixed = seewhy.explain(net, inputs, methods=METHODS, layers="every", targets=ClassScore(torch.tensor([0, 3])))
     for index, target in enumerate((0, 3)):
-        single = seewhy.explain(net, inputs[index : index + 1], methods=SIX, layers="every", targets=target)
-        for method in SIX:
+        single = seewhy.explain(net, inputs[index : index + 1], methods=METHODS, layers="every", targets=target)
+        for method in METHODS:
             for layer in single.layers:
                 torch.testing.assert_close(
                     mixed.map(method=method, layer=layer)[index], single.map(method=method, layer=layer)[0]
@@ -140,7 +140,7 @@ def test_targets_and_batches_do_not_mix() -> None:
         assert mixed[index].targets == (str(target),)
 
 
-def test_a_module_called_twice() -> None:
+def test_module_called_twice() -> None:
     net, inputs = tiny_network(TwiceNet)
     every = seewhy.explain(net, inputs, layers="every", targets=1)
     assert every.layers == ("first", "twice#1", "twice#2", "last")
@@ -164,36 +164,38 @@ def test_tuple_and_dict_outputs(kind: type[nn.Module]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "grids"), [(Conv1dNet, [(32,), (15,)]), (Conv3dNet, [(5, 8, 7), (3, 6, 5)])])
-def test_other_ranks(kind: type[nn.Module], grids: list[tuple[int, ...]]) -> None:
+def test_signals_and_volumes(kind: type[nn.Module], grids: list[tuple[int, ...]]) -> None:
     net, inputs = tiny_network(kind)
-    e = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
+    e = seewhy.explain(net, inputs, methods=METHODS, layers="every", targets=1)
     assert [info.grid for info in e.layer_info.values()] == grids
     assert e.heatmap(method="gradcam", layer="first").shape == inputs.shape[:1] + inputs.shape[2:]
 
 
-def test_threads_share_a_model() -> None:
+def test_threads_can_share_a_model() -> None:
     net, _ = tiny_network(InplaceNet)
-    pictures = torch.randn(8, 1, *net.shape)
+    images = torch.randn(8, 1, *net.shape)
     expected = [
-        seewhy.explain(net, picture, methods=SIX, layers="every", targets=k % 5) for k, picture in enumerate(pictures)
+        seewhy.explain(net, image, methods=METHODS, layers="every", targets=k % 5) for k, image in enumerate(images)
     ]
-    wrong: list[int] = []
+    failures: list[int] = []
     barrier = threading.Barrier(8)
 
     def work(index: int) -> None:
         barrier.wait()
         for step in range(10):
             k = (index + step) % 8
-            e = seewhy.explain(net, pictures[k], methods=SIX, layers="every", targets=k % 5)
+            e = seewhy.explain(net, images[k], methods=METHODS, layers="every", targets=k % 5)
             if any(not torch.allclose(e.maps[key], expected[k].maps[key], atol=1e-6) for key in e.maps):
-                wrong.append(k)
+                failures.append(k)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    assert not wrong
+    assert not failures
 
 
-class Stumbles(nn.Module):
+class FailsWhenArmed(nn.Module):
+    """Raises an error after five layers."""
+
     def __init__(self, error: BaseException) -> None:
         super().__init__()
         self.body, self.error, self.armed = small_network(), error, False
@@ -205,9 +207,9 @@ class Stumbles(nn.Module):
         return self.body[5:](x)
 
 
-@pytest.mark.parametrize("error", [IndexError("theirs"), KeyboardInterrupt()])
-def test_no_trace_after_an_exception(error: BaseException) -> None:
-    model = Stumbles(error)
+@pytest.mark.parametrize("error", [IndexError("in the model"), KeyboardInterrupt()])
+def test_model_is_unchanged_after_an_exception(error: BaseException) -> None:
+    model = FailsWhenArmed(error)
     model.armed = True
     before = snapshot_model(model)
     with pytest.raises(type(error)):
@@ -216,7 +218,7 @@ def test_no_trace_after_an_exception(error: BaseException) -> None:
     assert torch.is_grad_enabled()
 
 
-def test_an_error_in_a_method_comes_through() -> None:
+def test_errors_in_methods_are_not_wrapped() -> None:
     from dataclasses import dataclass
 
     @dataclass(frozen=True)
@@ -241,7 +243,7 @@ class Noisy(nn.Module):
         return self.body(x + torch.randn_like(x))
 
 
-def test_the_random_state_is_put_back() -> None:
+def test_random_state_is_restored() -> None:
     model, inputs = Noisy(), torch.rand(1, 3, 16, 16)
     before = torch.get_rng_state()
     seewhy.explain(model, inputs)
@@ -249,7 +251,7 @@ def test_the_random_state_is_put_back() -> None:
 
 
 class FrozenBackbone(nn.Module):
-    """The usual way to freeze a backbone: no_grad in the middle of the forward."""
+    """A common way to freeze a backbone: no_grad inside forward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -274,7 +276,7 @@ def test_no_grad_inside_the_model() -> None:
 
 
 class FrozenInplace(nn.Module):
-    """Both at once: gradients switched off, and a convolution whose output is overwritten there."""
+    """A convolution without gradients whose output is overwritten."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -288,11 +290,11 @@ class FrozenInplace(nn.Module):
         return self.head(x.square().mean((2, 3)))
 
 
-def test_no_grad_and_in_place_together() -> None:
+def test_no_grad_with_in_place_layers() -> None:
     model, inputs = FrozenInplace().eval(), torch.randn(2, 3, 12, 12)
-    first = seewhy.explain(model, inputs, methods=SIX, layers="every", targets=1)
+    first = seewhy.explain(model, inputs, methods=METHODS, layers="every", targets=1)
     model.frozen = False
-    equal(first, seewhy.explain(copy.deepcopy(model), inputs, methods=SIX, layers="every", targets=1))
+    assert_equal_maps(first, seewhy.explain(copy.deepcopy(model), inputs, methods=METHODS, layers="every", targets=1))
 
 
 class InferenceBackbone(FrozenBackbone):
@@ -302,12 +304,14 @@ class InferenceBackbone(FrozenBackbone):
         return self.head(x.clone())
 
 
-def test_inference_mode_inside_the_model_is_an_error() -> None:
+def test_inference_mode_inside_the_model_is_refused() -> None:
     with pytest.raises(LayerError, match="inference mode"):
         seewhy.explain(InferenceBackbone(), torch.rand(1, 3, 16, 16), layers="every")
 
 
 class TwoHeads(nn.Module):
+    """Two independent outputs."""
+
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.left, self.right = (nn.Conv2d(3, 3, 3) for _ in range(3))
@@ -317,7 +321,7 @@ class TwoHeads(nn.Module):
         return self.left(x).mean((2, 3)), self.right(x).mean((2, 3))
 
 
-def test_layers_that_the_target_does_not_depend_on() -> None:
+def test_layers_without_influence_on_the_target_are_skipped() -> None:
     model, inputs = TwoHeads(), torch.rand(2, 3, 8, 8)
     e = seewhy.explain(model, inputs, layers="every", targets=0)
     assert e.layers == ("stem", "left")
@@ -329,14 +333,14 @@ def test_layers_that_the_target_does_not_depend_on() -> None:
     assert ("gradcam", "0", "right") not in e.maps
 
 
-def test_a_gradient_of_zeros_is_flagged() -> None:
+def test_zero_gradient_is_flagged() -> None:
     model = small_network()
     nn.init.zeros_(model[8].weight)
     e = seewhy.explain(model, torch.rand(1, 3, 16, 16), layers="0", targets=1)[0]
     assert e.flags() == ("no_gradient",)
 
 
-def test_one_by_one_convolutions_have_no_grid() -> None:
+def test_convolution_after_global_pooling_has_no_grid() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Flatten())
     inputs = torch.rand(1, 3, 8, 8)
     assert seewhy.explain(model, inputs, layers="every").layers == ("0",)
@@ -345,7 +349,7 @@ def test_one_by_one_convolutions_have_no_grid() -> None:
 
 
 class ChannelAttention(nn.Module):
-    """ECA: a 1-D convolution along the channels, which is no place of the picture."""
+    """ECA: a 1-D convolution along the channels, whose axis is not a position in the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -356,7 +360,7 @@ class ChannelAttention(nn.Module):
         return (x * self.eca(x.mean((2, 3))[:, None])[:, 0, :, None, None].sigmoid()).mean((2, 3))
 
 
-def test_convolutions_along_channels_are_no_layers() -> None:
+def test_convolutions_along_channels_are_not_selected() -> None:
     inputs = torch.rand(2, 3, 8, 8)
     assert seewhy.explain(ChannelAttention(), inputs, layers="every").layers == ("conv",)
     with pytest.raises(LayerError, match="no grid"):
@@ -364,7 +368,7 @@ def test_convolutions_along_channels_are_no_layers() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_gives_float32_maps(dtype: torch.dtype) -> None:
+def test_half_precision_models_have_float32_maps(dtype: torch.dtype) -> None:
     net, inputs = tiny_network(InplaceNet)
     expected = seewhy.explain(net, inputs, layers="fourth", targets=1).map()
     half = seewhy.explain(net.to(dtype), inputs.to(dtype), layers="fourth", targets=1).map()
@@ -374,51 +378,51 @@ def test_half_precision_gives_float32_maps(dtype: torch.dtype) -> None:
 
 def test_autocast_and_channels_last() -> None:
     net, inputs = tiny_network(InplaceNet)
-    expected = seewhy.explain(net, inputs, methods=SIX, layers="every", targets=1)
-    last = seewhy.explain(net.to(memory_format=torch.channels_last), inputs, methods=SIX, layers="every", targets=1)
-    equal(last, expected, rtol=1e-4, atol=1e-5)
+    expected = seewhy.explain(net, inputs, methods=METHODS, layers="every", targets=1)
+    last = seewhy.explain(net.to(memory_format=torch.channels_last), inputs, methods=METHODS, layers="every", targets=1)
+    assert_equal_maps(last, expected, rtol=1e-4, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         e = seewhy.explain(net, inputs, layers="fourth", targets=1)
     assert (e.map() - expected.map("gradcam", layer="fourth")).abs().max() < 0.05 * e.map().abs().max()
 
 
-def test_nothing_is_left_in_memory() -> None:
-    """No graph outlives a call: everything is freed by reference counts, without waiting for the collector."""
+def test_no_tensors_are_leaked() -> None:
+    """The graph of a call is freed by reference counts, without the garbage collector."""
     net, inputs = tiny_network(InplaceNet)
-    seewhy.explain(net, inputs, methods=SIX, layers="every")
+    seewhy.explain(net, inputs, methods=METHODS, layers="every")
     gc.collect()
     gc.disable()
     try:
         before = sum(issubclass(type(item), Tensor) for item in gc.get_objects())
         for _ in range(20):
-            seewhy.explain(net, inputs, methods=SIX, layers="every")
+            seewhy.explain(net, inputs, methods=METHODS, layers="every")
         after = sum(issubclass(type(item), Tensor) for item in gc.get_objects())
     finally:
         gc.enable()
     assert after <= before
 
 
-def test_wrong_tensors() -> None:
+def test_invalid_tensors() -> None:
     net, _ = tiny_network(InplaceNet)
-    for wrong in (torch.zeros(3, 12, dtype=torch.float32), torch.zeros(1, 3, 12, 12, dtype=torch.uint8)):
+    for tensor in (torch.zeros(3, 12, dtype=torch.float32), torch.zeros(1, 3, 12, 12, dtype=torch.uint8)):
         with pytest.raises(UsageError, match="inputs of shape"):
-            seewhy.explain(net, wrong)
+            seewhy.explain(net, tensor)
     with pytest.raises(UsageError, match="has no preprocessing"):
         seewhy.explain(net, seewhy.sample("coffee"))
     with pytest.raises(TargetError, match="3 classes for 2 images"):
         seewhy.explain(net, torch.rand(2, *net.shape), targets=ClassScore(torch.tensor([1, 2, 3])))
 
 
-def test_methods_are_values() -> None:
-    for name in SIX:
+def test_methods_are_hashable_values() -> None:
+    for name in METHODS:
         (method,) = as_methods(name).values()
-        (again,) = as_methods(type(method).__name__).values()
-        assert method == again and hash(method) == hash(again)
+        (other,) = as_methods(type(method).__name__).values()
+        assert method == other and hash(method) == hash(other)
         assert eval(repr(method), {type(method).__name__: type(method)}) == method
 
 
-def test_functional_in_place_keeps_the_answer() -> None:
-    """The skip of SkipOfInplaceNet is rectified only because its ReLU works in place."""
+def test_functional_in_place_layers_keep_the_output() -> None:
+    """The skip connection of SkipOfInplaceNet is rectified only because its ReLU works in place."""
     net, inputs = tiny_network(SkipOfInplaceNet)
     with torch.no_grad():
         expected = net(inputs)

@@ -1,4 +1,4 @@
-"""Models in training, wrapped, compiled, in other precisions: explained like the bare one, and left as they were."""
+"""Models in training, wrapped, compiled or in other precisions have the maps of the plain model, and do not change."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import seewhy
 from seewhy.errors import ModelError
+from support.layers import is_same, snapshot_model
 
 METHODS = ["gradcam", "hirescam", "scorecam", "ablationcam"]
 
@@ -28,8 +29,8 @@ class Net(nn.Module):
         self.head = nn.Linear(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.head(self.drop(self.body(self.stem(x)).mean((2, 3))))
-        return found
+        scores: Tensor = self.head(self.drop(self.body(self.stem(x)).mean((2, 3))))
+        return scores
 
 
 class Checkpointed(Net):
@@ -38,8 +39,8 @@ class Checkpointed(Net):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         x = checkpoint(self.body, x, use_reentrant=self.reentrant)
-        found: Tensor = self.head(self.drop(x.mean((2, 3))))
-        return found
+        scores: Tensor = self.head(self.drop(x.mean((2, 3))))
+        return scores
 
 
 class LoRA(nn.Module):
@@ -52,19 +53,19 @@ class LoRA(nn.Module):
         self.up = nn.Conv2d(rank, base.out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.base(x) + self.up(self.down(x))
-        return found
+        outputs: Tensor = self.base(x) + self.up(self.down(x))
+        return outputs
 
 
 @pytest.fixture
 def net() -> Net:
     torch.manual_seed(0)
-    made = Net()
-    made.train()
+    network = Net()
+    network.train()
     with torch.no_grad():
         for _ in range(3):
-            made(torch.rand(8, 3, 16, 16))  # statistics worth having
-    return made
+            network(torch.rand(8, 3, 16, 16))  # updates the running statistics
+    return network
 
 
 @pytest.fixture
@@ -72,55 +73,42 @@ def inputs() -> Tensor:
     return torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
 
 
-def snapshot(model: nn.Module) -> dict[str, Any]:
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    grads = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
-    modes = {name: module.training for name, module in model.named_modules()}
-    wants = {name: p.requires_grad for name, p in model.named_parameters()}
-    hooks = {name: len(module._forward_hooks) for name, module in model.named_modules()}
-    return {"state": state, "grads": grads, "modes": modes, "wants": wants, "hooks": hooks}
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return torch.equal(one, other) if isinstance(one, Tensor) else one == other
-
-
-def bare(net: Net, inputs: Tensor) -> seewhy.Explanation:
+def explain_plain(net: Net, inputs: Tensor) -> seewhy.Explanation:
     return seewhy.explain(
         copy.deepcopy(net).eval(), inputs, methods=METHODS, layers=["stem.0", "body.0"], targets=[1, 2]
     )
 
 
-def check(model: nn.Module, net: Net, inputs: Tensor, tolerance: float = 1e-4) -> seewhy.Explanation:
-    """`model` gives the maps of the bare net, under the same names, and is as it was."""
-    before, drawn = snapshot(model), torch.get_rng_state()
+def check_same_maps(model: nn.Module, net: Net, inputs: Tensor, tolerance: float = 1e-4) -> None:
+    """Check that `model` has the maps of `net` under the same names, and that the call changes no state."""
+    before, random_state = snapshot_model(model), torch.get_rng_state()
     e = seewhy.explain(model, inputs, methods=METHODS, layers=["stem.0", "body.0"], targets=[1, 2])
-    assert same(snapshot(model), before)
-    assert torch.equal(torch.get_rng_state(), drawn)
-    expected = bare(net, inputs)
+    assert is_same(snapshot_model(model), before)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    expected = explain_plain(net, inputs)
     assert e.maps.keys() == expected.maps.keys()
     for key, maps in e.maps.items():
-        wanted = expected.maps[key]
         assert maps.dtype in (torch.float32, torch.float64)
-        torch.testing.assert_close(
-            maps.float(), wanted, rtol=0, atol=tolerance * float(wanted.abs().amax()), msg=str(key)
-        )
-    return e
+        assert_close_to_peak(maps, expected.maps[key], tolerance, str(key))
 
 
-def test_in_the_middle_of_training(net: Net, inputs: Tensor) -> None:
+def assert_close_to_peak(maps: Tensor, expected: Tensor, tolerance: float, message: str = "") -> None:
+    """Compare with a tolerance relative to the largest absolute value."""
+    atol = tolerance * float(expected.abs().amax())
+    torch.testing.assert_close(maps.float(), expected, rtol=0, atol=atol, msg=message or None)
+
+
+def test_between_backward_and_optimizer_step(net: Net, inputs: Tensor) -> None:
     optimizer = torch.optim.Adam(net.parameters())
     net(torch.rand(4, 3, 16, 16)).square().sum().backward()
-    check(net, net, inputs)
+    check_same_maps(net, net, inputs)
     optimizer.step()
-    check(net, net, inputs)
+    check_same_maps(net, net, inputs)
     with torch.no_grad():
-        check(net, net, inputs)
+        check_same_maps(net, net, inputs)
 
 
-def test_a_training_step_goes_on_as_if_nothing_had_been(net: Net, inputs: Tensor) -> None:
+def test_explaining_within_a_training_step_does_not_change_it(net: Net, inputs: Tensor) -> None:
     other = copy.deepcopy(net)
     batch = torch.rand(4, 3, 16, 16)
     for model, explained in ((net, True), (other, False)):
@@ -130,10 +118,11 @@ def test_a_training_step_goes_on_as_if_nothing_had_been(net: Net, inputs: Tensor
             seewhy.explain(model, inputs, layers="every")
         loss.backward()
         torch.optim.SGD(model.parameters(), lr=0.1).step()
-    assert same(snapshot(net), snapshot(other))
+    states = [{name: value for name, value in snapshot_model(model).items() if name != "ids"} for model in (net, other)]
+    assert is_same(*states)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's own, about compiling and about data parallel without a GPU
+@pytest.mark.filterwarnings("ignore")  # warnings of torch about compilation, and about DataParallel without a GPU
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -145,13 +134,13 @@ def test_a_training_step_goes_on_as_if_nothing_had_been(net: Net, inputs: Tensor
     ],
     ids=["DataParallel", "compiled", "both", "channels_last", "averaged"],
 )
-def test_wrapped(wrap: Callable[[nn.Module], nn.Module], net: Net, inputs: Tensor) -> None:
-    check(wrap(copy.deepcopy(net)), net, inputs)
+def test_wrapped_models(wrap: Callable[[nn.Module], nn.Module], net: Net, inputs: Tensor) -> None:
+    check_same_maps(wrap(copy.deepcopy(net)), net, inputs)
 
 
 @pytest.fixture
 def group(tmp_path: Any) -> Iterator[None]:
-    if not dist.is_available():  # torch can be built without it
+    if not dist.is_available():
         pytest.skip("this torch is built without torch.distributed")
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     yield
@@ -159,32 +148,31 @@ def group(tmp_path: Any) -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.skipif(os.name == "nt", reason="the file store of torch.distributed wants another path on Windows")
-def test_distributed(net: Net, inputs: Tensor, group: None) -> None:
-    check(nn.parallel.DistributedDataParallel(copy.deepcopy(net)), net, inputs)
+@pytest.mark.skipif(os.name == "nt", reason="the file store of torch.distributed needs another path format on Windows")
+def test_distributed_data_parallel(net: Net, inputs: Tensor, group: None) -> None:
+    check_same_maps(nn.parallel.DistributedDataParallel(copy.deepcopy(net)), net, inputs)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
-def test_checkpointed(reentrant: bool, net: Net, inputs: Tensor) -> None:
+def test_gradient_checkpointing(reentrant: bool, net: Net, inputs: Tensor) -> None:
     model = Checkpointed()
     model.reentrant = reentrant
     model.load_state_dict(net.state_dict())
     if not reentrant:
-        check(model, net, inputs)
+        check_same_maps(model, net, inputs)
         return
     with pytest.raises(ModelError, match="set use_reentrant=False"):
         seewhy.explain(model, inputs, layers="stem.0", targets=1)
 
 
-def test_adapters(net: Net, inputs: Tensor) -> None:
+def test_lora_adapters(net: Net, inputs: Tensor) -> None:
     model = copy.deepcopy(net)
     model.body[0] = LoRA(model.body[0])  # type: ignore[arg-type]
-    before = snapshot(model)
+    before = snapshot_model(model)
     e = seewhy.explain(model, inputs, methods=METHODS, layers=["body.0", "body.0.base"], targets=1)
-    assert same(snapshot(model), before) and not torch.equal(
-        e.map("gradcam", layer="body.0"), e.map("gradcam", layer="body.0.base")
-    )
+    assert is_same(snapshot_model(model), before)
+    assert not torch.equal(e.map("gradcam", layer="body.0"), e.map("gradcam", layer="body.0.base"))
     merged = copy.deepcopy(net).eval()
     adapter = model.body[0]
     assert isinstance(adapter, LoRA)
@@ -193,10 +181,7 @@ def test_adapters(net: Net, inputs: Tensor) -> None:
         merged.body[0].weight += extra
     expected = seewhy.explain(merged, inputs, methods=METHODS, layers="body.0", targets=1)
     for method in e.methods:
-        wanted = expected.map(method)
-        torch.testing.assert_close(
-            e.map(method, layer="body.0"), wanted, rtol=0, atol=1e-4 * float(wanted.abs().amax())
-        )
+        assert_close_to_peak(e.map(method, layer="body.0"), expected.map(method), 1e-4)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-4), (torch.bfloat16, 0.1), (torch.float16, 0.15)])
@@ -205,14 +190,12 @@ def test_precisions(dtype: torch.dtype, tolerance: float, net: Net, inputs: Tens
     e = seewhy.explain(
         model, inputs.to(dtype), methods=["gradcam", "hirescam"], layers=["stem.0", "body.0"], targets=[1, 2]
     )
+    expected = explain_plain(net, inputs)
     for key, maps in e.maps.items():
-        wanted = bare(net, inputs).maps[key]
-        torch.testing.assert_close(
-            maps.float(), wanted, rtol=0, atol=tolerance * float(wanted.abs().amax()), msg=str(key)
-        )
+        assert_close_to_peak(maps, expected.maps[key], tolerance, str(key))
 
 
-def test_under_autocast(net: Net, inputs: Tensor) -> None:
+def test_inside_autocast(net: Net, inputs: Tensor) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        check(net, net, inputs, tolerance=0.1)
+        check_same_maps(net, net, inputs, tolerance=0.1)
         assert torch.is_autocast_enabled("cpu")
