@@ -287,10 +287,10 @@ def parquet_table(where: Path, /, **values: list[Any]) -> list[Item]:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_headers_of_a_csv(header: str, fields: set[str], end: str, tmp_path: Path) -> None:
     names = next(csv.reader([header.removeprefix("\ufeff")]))
-    known = {name.strip().lower(): name for name in names}
-    label = next(known[n] for n in ("label", "class", "class_name", "category", "target") if n in known)
+    columns = {name.strip().lower(): name for name in names}
+    label = next(columns[n] for n in ("label", "class", "class_name", "category", "target") if n in columns)
     kinds = ("path", "file", "filename", "filepath", "image_path")
-    path = next(known[n] for n in kinds if n in known)
+    path = next(columns[n] for n in kinds if n in columns)
     cells = ["007" if name == label else "01" if name == path else "3" for name in names]
     (item,) = csv_table(tmp_path / "t.csv", f"{header}{end}{','.join(cells)}{end}".encode())
     assert (item.id, item.label, item.path) == ("01", "007", str(tmp_path / "01"))
@@ -536,27 +536,27 @@ def test_tar_files_with_the_same_name(tmp_path: Path) -> None:
 
 
 def test_truncated_tar_file_ends_with_an_error(tmp_path: Path) -> None:
-    whole = tar(tmp_path / "whole.tar", SMALL).read_bytes()
+    complete = tar(tmp_path / "complete.tar", SMALL).read_bytes()
     end = 512 * 12  # six members of one header and one block; zeros after that
-    assert whole[end:].count(0) == len(whole) - end
+    assert complete[end:].count(0) == len(complete) - end
     for cut in range(0, end, 256):
-        items = in_tar(put(tmp_path / "cut.tar", whole[:cut]))
+        items = in_tar(put(tmp_path / "cut.tar", complete[:cut]))
         assert items[-1].error and "this tar file cannot be read after image" in items[-1].error, cut
         good = items[:-1]
         # an image counts once another member follows: its label may still be missing
         assert [item.label for item in good] == ["3", "4", "5"][: max(0, (cut - 512) // 2048)], cut
         assert not any(item.error for item in good) and f"image {len(good)} (" in items[-1].error
-    for cut in (end + 512, len(whole)):  # a block of zeros is the end
-        assert [item.label for item in in_tar(put(tmp_path / "cut.tar", whole[:cut]))] == ["3", "4", "5"]
+    for cut in (end + 512, len(complete)):  # a block of zeros is the end
+        assert [item.label for item in in_tar(put(tmp_path / "cut.tar", complete[:cut]))] == ["3", "4", "5"]
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 def test_damaged_compressed_tar_file_ends_with_an_error(mode: str, tmp_path: Path) -> None:
     noise = random.Random(0).randbytes(300_000)
-    whole = tar(tmp_path / "whole.tar", [*SMALL, ("d.png", noise)], mode).read_bytes()
-    damaged = bytearray(whole)
-    damaged[len(whole) // 2 :] = bytes(len(whole) - len(whole) // 2)
-    for content in (whole[: len(whole) // 2], whole[:20], damaged):
+    complete = tar(tmp_path / "complete.tar", [*SMALL, ("d.png", noise)], mode).read_bytes()
+    damaged = bytearray(complete)
+    damaged[len(complete) // 2 :] = bytes(len(complete) - len(complete) // 2)
+    for content in (complete[: len(complete) // 2], complete[:20], damaged):
         items = in_tar(put(tmp_path / "bad.tar", bytes(content)))
         assert items[-1].error and "this tar file cannot be read" in items[-1].error
         assert all(item.error is None for item in items[:-1]) and "d" not in {item.id[-1] for item in items[:-1]}
@@ -578,11 +578,11 @@ def test_corrupt_images_in_a_tar_file_are_yielded(tmp_path: Path) -> None:
 
 
 def test_random_damage_never_raises(tmp_path: Path) -> None:
-    whole = tar(tmp_path / "x.tar", SMALL).read_bytes()
+    complete = tar(tmp_path / "x.tar", SMALL).read_bytes()
     generator = random.Random(1)
     damaged = 0
     for _ in range(200):
-        content = bytearray(whole)
+        content = bytearray(complete)
         for _ in range(generator.choice([1, 5])):
             content[generator.randrange(6144)] = generator.randrange(256)
         items = in_tar(put(tmp_path / "x.tar", bytes(content)))

@@ -37,7 +37,7 @@ VIEWS = {
     "pad": View((60, 90), (32, 32), (0.0, -15.0, 90.0, 75.0)),
     "squash": View((61, 33), (16, 40), (0.0, 0.0, 33.0, 61.0)),
     "beyond": View((10, 12), (9, 14), (-3.5, -2.25, 17.0, 11.5)),
-    "whole": View.identity((9, 13)),
+    "identity": View.identity((9, 13)),
     "larger": View((4, 5), (40, 30), (1.0, 0.5, 4.5, 3.75)),
 }
 
@@ -53,7 +53,7 @@ def drawn(signed: Floats, size: tuple[int, int]) -> Floats:
     positive = np.array(
         [[max(0.0, value) if math.isfinite(value) else 0.0 for value in row] for row in signed.tolist()]
     )
-    heat = np.zeros(size)
+    heatmap = np.zeros(size)
     for i in range(height):
         y = min(max((i + 0.5) * rows / height - 0.5, 0), rows - 1)
         top = int(y)
@@ -63,9 +63,9 @@ def drawn(signed: Floats, size: tuple[int, int]) -> Floats:
             left = int(x)
             right = min(left + 1, columns - 1)
             a, b = y - top, x - left
-            heat[i, j] = (1 - a) * ((1 - b) * positive[top, left] + b * positive[top, right])
-            heat[i, j] += a * ((1 - b) * positive[below, left] + b * positive[below, right])
-    return heat
+            heatmap[i, j] = (1 - a) * ((1 - b) * positive[top, left] + b * positive[top, right])
+            heatmap[i, j] += a * ((1 - b) * positive[below, left] + b * positive[below, right])
+    return heatmap
 
 
 def fraction(low: float, high: float, start: float, end: float) -> float:
@@ -77,28 +77,28 @@ def slow_statistics(signed: Floats, size: tuple[int, int]) -> dict[str, float]:
     """Return the statistics as documented in `statistics`, with positions as fractions of the sides."""
     height, width = size
     finite = np.where(np.isfinite(signed), signed, 0).astype(float)
-    known = {"positive": finite[finite > 0].sum() / abs(finite).sum() if finite.any() else math.nan}
-    heat = drawn(signed, size)
-    total = heat.sum()
+    expected_values = {"positive": finite[finite > 0].sum() / abs(finite).sum() if finite.any() else math.nan}
+    heatmap = drawn(signed, size)
+    total = heatmap.sum()
     if total == 0:
-        return {**dict.fromkeys(NAMES, math.nan), **known}
+        return {**dict.fromkeys(NAMES, math.nan), **expected_values}
     best = max(range(finite.size), key=lambda place: (finite.flat[place], -place))
-    known["peak_x"] = (best % signed.shape[1] + 0.5) / signed.shape[1]
-    known["peak_y"] = (best // signed.shape[1] + 0.5) / signed.shape[0]
+    expected_values["peak_x"] = (best % signed.shape[1] + 0.5) / signed.shape[1]
+    expected_values["peak_y"] = (best // signed.shape[1] + 0.5) / signed.shape[0]
     places = [(i, j, (j + 0.5) / width, (i + 0.5) / height) for i in range(height) for j in range(width)]
-    x = known["center_x"] = sum(heat[i, j] * x for i, j, x, _ in places) / total
-    y = known["center_y"] = sum(heat[i, j] * y for i, j, _, y in places) / total
-    far = sum(heat[i, j] * ((own_x - x) ** 2 + (own_y - y) ** 2) for i, j, own_x, own_y in places) / total
-    known["spread"] = math.sqrt(far)
+    x = expected_values["center_x"] = sum(heatmap[i, j] * x for i, j, x, _ in places) / total
+    y = expected_values["center_y"] = sum(heatmap[i, j] * y for i, j, _, y in places) / total
+    far = sum(heatmap[i, j] * ((own_x - x) ** 2 + (own_y - y) ** 2) for i, j, own_x, own_y in places) / total
+    expected_values["spread"] = math.sqrt(far)
     inner, corners = 0.0, [0.0] * 4
     for i, j, _, _ in places:
         across, down = (j / width, (j + 1) / width), (i / height, (i + 1) / height)
-        inner += heat[i, j] * fraction(*across, 0.125, 0.875) * fraction(*down, 0.125, 0.875)
+        inner += heatmap[i, j] * fraction(*across, 0.125, 0.875) * fraction(*down, 0.125, 0.875)
         for place, (left, top) in enumerate(((0, 0), (0.75, 0), (0, 0.75), (0.75, 0.75))):
-            corners[place] += heat[i, j] * fraction(*across, left, left + 0.25) * fraction(*down, top, top + 0.25)
-    known["border"] = 1 - inner / total
-    known["corner"] = max(corners) / total
-    return known
+            corners[place] += heatmap[i, j] * fraction(*across, left, left + 0.25) * fraction(*down, top, top + 0.25)
+    expected_values["border"] = 1 - inner / total
+    expected_values["corner"] = max(corners) / total
+    return expected_values
 
 
 def slow_region(boxes: list[tuple[float, ...]], view: View) -> Floats:
@@ -239,11 +239,13 @@ def test_fraction_inside_is_a_sum_over_the_heatmap(grid: tuple[int, int], size: 
     regions[1] = 1
     regions[2, : size[0] // 2] = 0
     found = fraction_inside(maps, regions)
-    heat = resize(torch.from_numpy(maps).double().clamp(min=0), size).numpy()
-    expected = (heat * regions).sum((1, 2)) / heat.sum((1, 2))
+    heatmap = resize(torch.from_numpy(maps).double().clamp(min=0), size).numpy()
+    expected = (heatmap * regions).sum((1, 2)) / heatmap.sum((1, 2))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert found[0] == 0 and found[1] == pytest.approx(1) and found.max() <= 1
-    assert drawn(maps[3], size) == pytest.approx(heat[3], rel=1e-6, abs=1e-7)  # the loops above give the same heatmap
+    assert drawn(maps[3], size) == pytest.approx(
+        heatmap[3], rel=1e-6, abs=1e-7
+    )  # the loops above give the same heatmap
 
 
 def test_fractions_of_a_region_and_its_complement_sum_to_one() -> None:
@@ -276,7 +278,7 @@ def test_region_without_boxes() -> None:
     assert not from_boxes([], VIEWS["crop"]).any()
 
 
-@pytest.mark.parametrize("view", [VIEWS[name] for name in ("beyond", "whole", "larger")])
+@pytest.mark.parametrize("view", [VIEWS[name] for name in ("beyond", "identity", "larger")])
 def test_regions_of_masks(view: View) -> None:
     mask = generator().random(view.photo_size) > 0.6
     found = from_mask(mask, view)
@@ -318,8 +320,8 @@ def test_overlaps_sum_to_the_total() -> None:
 
 
 def saved(path: Path, values: Any, mode: str | None = None) -> str:
-    picture = Image.fromarray(np.array(values))
-    (picture if mode is None else picture.convert(mode)).save(path)
+    image = Image.fromarray(np.array(values))
+    (image if mode is None else image.convert(mode)).save(path)
     return str(path)
 
 
@@ -346,11 +348,11 @@ def test_masks_of_every_mode(make: Callable[[Path], str], tmp_path: Path) -> Non
 
 
 def test_masks_with_palette_one_bit_and_colors(tmp_path: Path) -> None:
-    picture = Image.new("P", (3, 2))
-    picture.putpalette([255, 255, 255] * 256)  # only the palette indices differ
+    image = Image.new("P", (3, 2))
+    image.putpalette([255, 255, 255] * 256)  # only the palette indices differ
     for place, level in enumerate(np.ravel(LEVELS).tolist()):
-        picture.putpixel((place % 3, place // 3), level)
-    picture.save(tmp_path / "p.png")
+        image.putpixel((place % 3, place // 3), level)
+    image.save(tmp_path / "p.png")
     np.testing.assert_array_equal(read_mask(str(tmp_path / "p.png"), 2, (2, 3)), np.array(LEVELS) == 2)
     one_bit = saved(tmp_path / "one.png", np.array(LEVELS, np.uint8) > 1, "1")
     np.testing.assert_array_equal(read_mask(one_bit, None, (2, 3)), np.array(LEVELS) > 1)
