@@ -16,6 +16,7 @@ from PIL import Image
 Content = bytes | Callable[[IO[bytes]], Any]
 RECORD, MAPS, PHOTO, INPUT = "explanation.json", "maps.npz", "photo.jpg", "input.npz"
 REPORT, INDEX = "report.html", "index.html"
+UNENCODABLE = "backslashreplace"  # bytes of a file name that are not UTF-8 become "\\udcff", which JSON decodes again
 
 
 def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str, Content]) -> list[Path]:
@@ -27,7 +28,7 @@ def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str,
     old_files = read_recorded_files(folder)
     written = [write_file(folder / name, content) for name, content in files.items()]
     text = json.dumps({**record, "files": sorted(files)}, indent=1, ensure_ascii=False, allow_nan=False)
-    written.append(write_file(folder / RECORD, text.encode()))
+    written.append(write_file(folder / RECORD, text.encode("utf-8", UNENCODABLE)))
     for name in old_files - set(files):
         delete_file(folder, name)
     return written
@@ -39,7 +40,9 @@ def write_file(path: Path, content: Content, *, durable: bool = False) -> Path:
     With `durable`, the file also survives a power failure; this waits for the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = path.name.encode()[:80].decode("utf-8", "ignore")  # file systems limit names in bytes
+    prefix = path.name.encode("utf-8", "surrogateescape")[:80].decode(
+        "utf-8", "ignore"
+    )  # file systems limit names in bytes
     temporary = path.with_name(f".{prefix}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "xb") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -132,6 +134,24 @@ def printable(text: str) -> str:
     'a\\\\x1b[31m'
     """
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def encode_json(value: object) -> str:
+    """Encode a value as one line of JSON for stdout.
+
+    Non-ASCII characters stay readable, if stdout can encode them. Control characters are escaped.
+
+    >>> encode_json({"image": "caf\\udce9\\x9b31m.jpg"})
+    '{"image": "caf\\\\udce9\\\\u009b31m.jpg"}'
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
 
 
 def plain_table() -> Table:

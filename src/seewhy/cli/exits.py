@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from seewhy.errors import SeewhyError, one_line
+from seewhy.terminal import printable
 
 RENAMED = {"--site": "--read-at", "--question": "--target"}
 
@@ -17,13 +18,13 @@ STDERR = Console(stderr=True, highlight=False, emoji=False)
 
 
 def print_status(message: str) -> None:
-    """Print a message about work in progress to stderr."""
-    STDERR.print(escape(message), style="bright_black", soft_wrap=True)
+    """Print a message about work in progress to stderr, with control characters escaped."""
+    STDERR.print(escape(printable(message)), style="bright_black", soft_wrap=True)
 
 
 def print_error(message: str) -> int:
-    """Print one line to stderr and return exit code 2."""
-    STDERR.print(f"[red]seewhy:[/] {escape(message)}", soft_wrap=True)
+    """Print one line to stderr, with control characters escaped, and return exit code 2."""
+    STDERR.print(f"[red]seewhy:[/] {escape(printable(message))}", soft_wrap=True)
     return 2
 
 

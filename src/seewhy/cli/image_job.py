@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seewhy import storage, terminal
+from seewhy.bulk.dataset import path_text
 from seewhy.cli.drawings import FEATURES_SHEET, draw_all
 from seewhy.cli.output_checks import check_outputs, write_errors
 from seewhy.cli.printing import compare_label, print_explanation
@@ -112,7 +112,7 @@ class ImageJob:
         """Explain one image, write its folder, and print the result."""
         source = sys.stdin.buffer if image == "-" else image
         pixels = load_image(source, max_pixels=self.output.max_pixels)
-        name = "stdin" if image == "-" else image
+        name = "stdin" if image == "-" else path_text(image)
         with pass_progress(self.output, self.stderr) as progress:
             e = self.explainer.explain(NamedImage(name, pixels), progress=progress, command=self.command(image))
         files = draw_all(e, self.drawing, draw_features=bool(self.options.channels))
@@ -124,7 +124,7 @@ class ImageJob:
         label = compare_label(e, self.output.label)
         if self.output.json:
             record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, paths))}
-            print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+            print(terminal.encode_json(record), flush=True)
         elif not self.output.quiet:
             print_explanation(
                 self.stdout, e, name, folder, label=label, top=self.output.top, style=self.drawing.overlay_style,
@@ -150,11 +150,13 @@ class ImageJob:
 
     def report_failure(self, source: str, reason: str) -> None:
         """Print why an image failed, and add it to the index page."""
+        name = path_text(source)
         if self.output.json:
-            print(json.dumps({"image": source, "error": reason}, ensure_ascii=False), flush=True)
-        self.stderr.print(f"[red]{escape(source)}[/]: {escape(reason)}", soft_wrap=True)
+            print(terminal.encode_json({"image": name, "error": reason}), flush=True)
+        shown, why = (escape(terminal.printable(text)) for text in (name, reason))
+        self.stderr.print(f"[red]{shown}[/]: {why}", soft_wrap=True)
         self.failed += 1
-        self.rows.append(make_failed_row(source, reason))
+        self.rows.append(make_failed_row(name, reason))
 
     def write_index(self) -> None:
         """Write the page that lists all images of the run, if there are several."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, UsageError, one_
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.inspection import infer_input_layout
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.terminal import ACCENT, FAINT, make_console, plain_table
+from seewhy.terminal import ACCENT, FAINT, encode_json, make_console, plain_table
 from seewhy.tracing.grid import format_grid
 from seewhy.tracing.layer_selection import has_grid
 from seewhy.tracing.layer_specs import parse_layers
@@ -50,7 +49,7 @@ def print_layer_table(model: LoadedModel, *, include_all: bool, size: str | None
     shown = [entry for entry in entries if include_all or entry.every or entry.suggested]
     if as_json:
         record = {"model": model.uri, "input": list(noise.shape[1:]), "suggested": suggested or None, "reason": reason}
-        print(json.dumps({**record, "layers": [asdict(entry) for entry in shown]}, ensure_ascii=False))
+        print(encode_json({**record, "layers": [asdict(entry) for entry in shown]}))
     else:
         print_tree(shown, f"{model.uri}, input {format_grid(noise.shape[2:])}", reason)
     return 0

@@ -58,13 +58,12 @@ def methods(name: str | None = None, /, *, markdown: bool = False, json: bool = 
     json
         Print a JSON list.
     """
-    import json as writer
-
     from seewhy.methods import cards
+    from seewhy.terminal import encode_json
 
     found = cards.cards(name)
     if json:
-        print(writer.dumps([card.to_dict() for card in found], ensure_ascii=False))
+        print(encode_json([card.to_dict() for card in found]))
     elif markdown:
         print(cards.markdown(found))
     else:

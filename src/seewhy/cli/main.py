@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -137,5 +138,8 @@ def explain_images(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code. User errors print one line; they never print a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not end the run
+            stream.reconfigure(errors="backslashreplace")
     words = [STDIN if word == "-" else word for word in (sys.argv[1:] if arguments is None else arguments)]
     sys.exit(run_command(lambda: app(words, exit_on_error=False, print_error=False, result_action="return_value")))

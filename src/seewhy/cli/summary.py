@@ -49,7 +49,7 @@ def summary(
     require_packages("seewhy summary", "pyarrow", "sklearn")
     from seewhy.bulk.bulk_run import BulkRun
     from seewhy.summary import write_comparison, write_summary
-    from seewhy.terminal import printable
+    from seewhy.terminal import encode_json, printable
 
     loaded = [BulkRun.read(run) for run in runs]
     if len(loaded) == 2:
@@ -116,11 +116,3 @@ def list_outliers(summary: RunSummary) -> list[OutlierRow]:
         )
         for row, name, score in zip(rows, summary.ids(rows), edge.scores, strict=False)
     ]
-
-
-def encode_json(record: dict[str, object]) -> str:
-    """Encode as JSON with readable non-ASCII characters, but with control characters escaped for the terminal."""
-    from json import dumps
-
-    text = dumps(record, ensure_ascii=False)
-    return text if text.isprintable() else "".join(one if one.isprintable() else dumps(one)[1:-1] for one in text)

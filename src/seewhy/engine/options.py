@@ -8,6 +8,7 @@ Imports no torch: a misspelled option must fail before torch is loaded, which ta
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -216,4 +217,18 @@ def command_for(image: str, model: str, *flag_lists: Sequence[str], subcommand: 
     path = f"./{image}" if image.startswith("-") and image != "-" else image
     words = ["seewhy", *([subcommand] if subcommand else []), path]
     words += [] if model == "embedded" else ["--model", model]
-    return shlex.join([*words, *(word for flags_ in flag_lists for word in flags_)])
+    return " ".join(quote_word(word) for word in [*words, *(word for flags_ in flag_lists for word in flags_)])
+
+
+def quote_word(word: str) -> str:
+    """Quote a word for a shell on one printable line. bash, zsh and ksh read bytes that are not printable in $'...'.
+
+    >>> quote_word("my bus.jpg"), quote_word("caf\\udce9.jpg")
+    ("'my bus.jpg'", "$'caf\\\\xe9.jpg'")
+    """
+    if word.isprintable():
+        return shlex.quote(word)
+    characters = (
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in "'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word)
+    )
+    return f"$'{''.join(characters)}'"
