@@ -1,9 +1,9 @@
-"""`check_method`: whether a method of your own keeps the contract, in one line of a test."""
+"""`check_method`: test in one line that your own method keeps its contract."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -17,83 +17,96 @@ from seewhy.methods.parsing import as_methods
 from seewhy.targets import ClassScore
 from seewhy.tracing.torch_private import has_hooks
 
-TOLERANCE = 1e-4  # of a map's own maximum: sums in another order, in float32
-ROUNDING = 1e-6  # of scores of the size of 1
+TOLERANCE = 1e-4  # of a map's own maximum, for float32 sums in another order
+ROUNDING = 1e-6  # for scores of magnitude 1
 
 
-def check_method(method: Any, *, ordered_channels: bool = False) -> list[str]:
-    """Run a method on small networks and hold it to its contract; gives the names of what was checked.
+def check_method(
+    method: str | AnyMethod, *, supports: Collection[str] = (), ordered_channels: bool = False
+) -> list[str]:
+    """Run a method on small networks and check its contract.
 
-    `method` is a Method, SeveralMaps or NetworkMethod, or a name with settings. Checked: it is a frozen value that equals and
-    hashes as its copy; each map has shape (B, *grid), the activations' device, float32 or wider, and finite numbers; the same
-    again the second time; a batch is its pictures one by one, in any order; the model comes back bit for bit, in its mode,
-    without hooks or gradients, also if it is frozen; in-place operations, modules called twice and 1-D and 3-D grids are no
-    matter; the order of the channels is none (unless `ordered_channels` says that it is one). A network that the method says
-    it does not fit (MethodError) is left out; it must fit one at least.
+    The checks: the method is a frozen value that equals its copy. Maps have shape `(B, *grid)`, float32 or float64, and
+    finite values. Results are reproducible, and independent of the batch and of the order of images and channels. The
+    model is unchanged afterwards. The networks include in-place operations, a module that is called twice, 1-D and 3-D
+    grids, and a transformer. Networks for which the method raises MethodError are skipped; at least one must be supported.
 
-    Raises AssertionError that says which of these does not hold, on which network.
+    Args:
+        method: A `Method`, `MultiMapMethod` or `NetworkMethod`, or a name with settings.
+        supports: Names in `NETWORKS` that the method must support. Without it, a method that stops supporting a network
+            still passes if it supports another.
+        ordered_channels: The result depends on the order of the channels (groups of channels, random weights).
 
-    >>> from seewhy.testing import check_method
-    >>> "A batch is its pictures one by one" in check_method("gradcam")
-    True
+    Returns:
+        The descriptions of the checks that ran.
+
+    Raises:
+        AssertionError: A check failed; the message names the check and the network.
+
+    Example:
+        >>> from seewhy.testing import check_method
+        >>> "A batch gives the maps of its images" in check_method("gradcam", supports=["pooled", "volumes"])
+        True
     """
-    (found,) = as_methods(method).values()
-    checked: list[str] = []
-    is_value(found)
-    checked.append("a frozen value")
-    fitting = 0
+    (instance,) = as_methods(method).values()
+    unknown = set(supports) - set(NETWORKS)
+    assert not unknown, f"supports={sorted(unknown)}: the networks are {', '.join(NETWORKS)}"
+    check_is_value(instance)
+    descriptions = ["a frozen value"]
+    checks = (*CHECKS, *(() if ordered_channels else (channels_in_any_order,)))
+    reasons: dict[str, str] = {}
     for name, build in NETWORKS.items():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             net, inputs, layers = build()
         try:
-            e = run(found, net, inputs, layers)
-        except MethodError:
+            e = run(instance, net, inputs, layers)
+        except MethodError as error:
+            reasons[name] = error.reason
             continue
-        fitting += 1
-        for check in (*EVERYWHERE, *(() if ordered_channels else (channels_in_any_order,))):
+        for check in checks:
+            description = (check.__doc__ or "").strip(" .")
             try:
-                check(found, net, inputs, layers, e)
+                check(instance, net, inputs, layers, e)
             except AssertionError as error:
-                raise AssertionError(f"{found} on {name}: {said(check)}: {error}") from error
-            if said(check) not in checked:
-                checked.append(said(check))
-    assert fitting, f"{found}: it fits none of the networks {', '.join(NETWORKS)}"
-    return checked
+                raise AssertionError(f"{instance} on network '{name}': {description}: {error}") from error
+            if description not in descriptions:
+                descriptions.append(description)
+    for name in supports:
+        assert name not in reasons, f"{instance}: it must support network '{name}', but: {reasons[name]}"
+    assert len(reasons) < len(NETWORKS), f"{instance}: it supports no network: {reasons}"
+    return descriptions
 
 
 def run(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str]) -> Explanation:
     return explain(net, inputs, methods=method, layers=layers, targets=ClassScore(torch.arange(len(inputs)) % 3))
 
 
-def said(check: Callable[..., None]) -> str:
-    return (check.__doc__ or "").strip(" .")
-
-
-def is_value(method: AnyMethod) -> None:
+def check_is_value(method: AnyMethod) -> None:
+    """Check that a method is immutable, and equal to its copy."""
     other = copy.deepcopy(method)
-    assert method == other and hash(method) == hash(other), f"{method} does not equal its copy, or not its hash"
+    assert method == other and hash(method) == hash(other), f"{method} does not equal its copy, or has another hash"
     try:
         object.__getattribute__(type(method), "__setattr__")(method, "some_setting", 1)
     except AttributeError:
         pass
     else:
-        raise AssertionError(f"{method} can be changed: make it a frozen dataclass")
-    assert str(method) and "\n" not in str(method), "its string is one line"
+        raise AssertionError(f"{method} is mutable: make it a frozen dataclass")
+    assert str(method) and "\n" not in str(method), "its string must be one line"
 
 
-# What is checked on every network
+# Checks on every network
 
 
 def shape_and_type(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation) -> None:
     """Shape, type, device, finite numbers."""
-    assert e.maps, "it made no map"
+    assert e.maps, "it returned no map"
     for (_, _, layer), maps in e.maps.items():
-        assert len(maps) == len(inputs), f"{len(maps)} maps of {len(inputs)} pictures at {layer}"
+        assert len(maps) == len(inputs), f"{len(maps)} maps of {len(inputs)} images at {layer}"
         assert maps.dtype in (torch.float32, torch.float64), f"the map at {layer} is {maps.dtype}"
         assert maps.device == inputs.device, f"the map at {layer} is on {maps.device}"
-        assert not maps.requires_grad, f"the map at {layer} hangs on a graph"
-        assert bool(maps.isfinite().all()), f"the map at {layer} has numbers that are not finite"
+        assert not maps.requires_grad, f"the map at {layer} has a graph"
+        assert bool(maps.isfinite().all()), f"the map at {layer} has values that are not finite"
         if isinstance(method, (NetworkMethod, MultiMapMethod)):
             continue
         grid, size = e.layer_info[layer].grid, tuple(inputs.shape[2:])
@@ -101,46 +114,46 @@ def shape_and_type(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: li
 
 
 def same_again(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation) -> None:
-    """The same result twice, whatever the global random state."""
+    """The same result twice, independent of the global random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         again = run(method, net, inputs, layers)
     for key, maps in e.maps.items():
-        assert torch.equal(maps, again.maps[key]), f"another map at {key[2]} the second time"
+        assert torch.equal(maps, again.maps[key]), f"the map at {key[2]} differs the second time"
 
 
 def one_by_one(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation) -> None:
-    """A batch is its pictures one by one."""
+    """A batch gives the maps of its images."""
     for index in range(len(inputs)):
         target = ClassScore(index % 3)
-        alone = explain(net, inputs[index : index + 1], methods=method, layers=layers, targets=target)
+        single = explain(net, inputs[index : index + 1], methods=method, layers=layers, targets=target)
         for (name, _, layer), maps in e.maps.items():
-            near(alone.map(method=name, layer=layer)[0], maps[index], f"picture {index} at {layer}")
+            near(single.map(method=name, layer=layer)[0], maps[index], f"image {index} at {layer}")
 
 
 def in_any_order(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation) -> None:
-    """The order of the pictures is no matter."""
+    """The order of the images has no effect."""
     classes = torch.arange(len(inputs)) % 3
-    turned = explain(net, inputs.flip(0), methods=method, layers=layers, targets=ClassScore(classes.flip(0)))
+    reordered = explain(net, inputs.flip(0), methods=method, layers=layers, targets=ClassScore(classes.flip(0)))
     for (name, _, layer), maps in e.maps.items():
-        near(turned.map(method=name, layer=layer).flip(0), maps, f"the reversed batch at {layer}")
+        near(reordered.map(method=name, layer=layer).flip(0), maps, f"the reversed batch at {layer}")
 
 
 def model_untouched(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation) -> None:
-    """The model comes back bit for bit."""
+    """The model is unchanged, bit for bit."""
     net.train()
     net.requires_grad_(True)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     random = torch.get_rng_state()
-    given = inputs.clone()
+    original = inputs.clone()
     run(method, net, inputs, layers)
-    assert torch.equal(random, torch.get_rng_state()), "the global random state moved"
-    assert torch.equal(given, inputs), "the inputs were changed"
+    assert torch.equal(random, torch.get_rng_state()), "the global random state changed"
+    assert torch.equal(original, inputs), "the inputs were changed"
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, before[name]), f"{name} was changed"
     for name, module in net.named_modules():
-        assert module.training, f"{name or 'the model'} is no longer in training mode"
-        assert not has_hooks(module), f"a hook was left on {name}"
+        assert module.training, f"{name or 'the model'} left training mode"
+        assert not has_hooks(module), f"a hook remains on {name}"
     for name, parameter in net.named_parameters():
         assert parameter.grad is None, f"{name} got a gradient"
         assert parameter.requires_grad, f"{name} was frozen"
@@ -148,7 +161,7 @@ def model_untouched(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: l
 
 
 def frozen_model(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation) -> None:
-    """A frozen model, under no_grad, gives the same."""
+    """A frozen model under no_grad gives the same maps."""
     net.requires_grad_(False)
     with torch.no_grad():
         frozen = run(method, net, inputs, layers)
@@ -158,23 +171,23 @@ def frozen_model(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list
 
 
 def channels_in_any_order(method: AnyMethod, net: nn.Module, inputs: Tensor, layers: list[str], e: Explanation) -> None:
-    """The order of the channels is no matter."""
+    """The order of the channels has no effect."""
     if not isinstance(net, Plain):
         return
-    turned = run(method, net.with_channels_reversed(), inputs, layers)
+    reordered = run(method, net.with_channels_reversed(), inputs, layers)
     for key, maps in e.maps.items():
-        near(turned.maps[key], maps, f"the map with the channels reversed at {key[2]}")
+        near(reordered.maps[key], maps, f"the map with the channels reversed at {key[2]}")
 
 
-EVERYWHERE = (shape_and_type, same_again, one_by_one, in_any_order, model_untouched, frozen_model)
+CHECKS = (shape_and_type, same_again, one_by_one, in_any_order, model_untouched, frozen_model)
 
 
-def near(found: Tensor, expected: Tensor, what: str) -> None:
-    apart = float((found - expected).abs().amax())
-    assert apart <= TOLERANCE * float(expected.abs().amax()) + ROUNDING, f"{what} differs by {apart:.3g}"
+def near(actual: Tensor, expected: Tensor, name: str) -> None:
+    difference = float((actual - expected).abs().amax())
+    assert difference <= TOLERANCE * float(expected.abs().amax()) + ROUNDING, f"{name} differs by {difference:.3g}"
 
 
-# Networks: each with inputs, and the layers to explain
+# Networks, each with inputs and the layers to explain
 
 
 class Plain(nn.Module):
@@ -199,7 +212,7 @@ class Plain(nn.Module):
         return self.head(self.pool(x).flatten(1))  # type: ignore[no-any-return]
 
     def with_channels_reversed(self) -> nn.Module:
-        """The same function, with the channels of `last` in reverse."""
+        """Return the same function with the channels of `last` reversed."""
         other = copy.deepcopy(self)
         with torch.no_grad():
             other.last.weight.copy_(self.last.weight.flip(0))
@@ -242,7 +255,7 @@ def plain(dims: int, after: nn.Module | None = None) -> tuple[nn.Module, Tensor,
     net = Plain(dims, after).eval()
     net.norm.running_mean.add_(0.1 * torch.randn(6))
     inputs = torch.randn(3, 2, *[6] * dims)
-    # A bias of its own for each class, or a score may be near 0, by which some methods divide.
+    # Distinct biases keep the scores away from 0: some methods divide by them.
     with torch.no_grad():
         net.head.bias.add_(torch.tensor([2.0, 3.0, 4.0]))
     return net, inputs, ["twice", "last"]
@@ -258,10 +271,10 @@ def tokens() -> tuple[nn.Module, Tensor, list[str]]:
 
 
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor, list[str]]]] = {
-    "a network that ends in mean pooling": lambda: plain(2),
-    "its last layer": pooled_from_last,
-    "a network that ends in a flat layer": lambda: plain(2, nn.Tanh()),
-    "a network of signals in time": lambda: plain(1),
-    "a network of volumes": lambda: plain(3),
-    "a transformer": tokens,
+    "pooled": lambda: plain(2),  # mean pooling and a linear head
+    "last_layer": pooled_from_last,  # only the layer before the pooling
+    "flat": lambda: plain(2, nn.Tanh()),  # a linear head on all cells
+    "signals": lambda: plain(1),
+    "volumes": lambda: plain(3),
+    "transformer": tokens,
 }

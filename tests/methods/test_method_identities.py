@@ -1679,9 +1679,9 @@ class RaisesLater(VariantMethod):
     needs = Need.GRADIENTS | Need.EVALUATOR
 
     def passes(self, at: Signals) -> Generator[Variant, Signals, Tensor]:
-        from seewhy.methods.variants import Scaled
+        from seewhy.methods.variants import ScaledInputs
 
-        yield Bad() if self.bad else Scaled(0.5)
+        yield Bad() if self.bad else ScaledInputs(0.5)
         raise Stop
 
 

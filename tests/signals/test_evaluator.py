@@ -207,7 +207,7 @@ def test_a_function_that_counts_on_the_batch_is_an_error() -> None:
             seewhy.explain(net, inputs, methods=method, layers="last", targets=lambda o: o[rows, rows])
     with pytest.raises(UsageError, match="one score per row"):
         seewhy.explain(net, inputs, methods="occlusion", targets=lambda o: o[:1, 0].expand(2))
-    with pytest.raises(MethodError, match="needs a class as target"):
+    with pytest.raises(MethodError, match="needs a class as its target"):
         seewhy.explain(net, inputs, methods="rise(masks=4)", targets=lambda o: o[:, 0])
 
 
@@ -236,7 +236,7 @@ def test_inputs_made_under_inference_mode() -> None:
 @pytest.mark.parametrize("method", ["attentionrollout", "vitreciprocam"])
 def test_attention_that_is_not_of_all_tokens_is_refused(name: str, method: str) -> None:
     net = timm.create_model(name, num_classes=3).eval()
-    with pytest.raises(MethodError, match="take gradcam"):
+    with pytest.raises(MethodError, match="Use gradcam"):
         seewhy.explain(net, torch.randn(1, 3, 224, 224), methods=method, targets=0)
 
 
@@ -257,7 +257,7 @@ def test_memory_that_runs_out_is_not_called_a_wrong_size() -> None:
 
 def test_guided_backpropagation_is_refused_where_only_a_part_would_be_guided() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
-    with pytest.raises(MethodError, match="defined for ReLU, and this network has silu"):
+    with pytest.raises(MethodError, match="defined for ReLU networks, and this model has silu"):
         seewhy.explain(net, torch.rand(1, 3, 8, 8), methods="guidedgradcam", layers="2", targets=0)
 
 

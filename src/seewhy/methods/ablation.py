@@ -1,6 +1,6 @@
-"""Methods that change a layer's activations and ask the rest of the network again; nothing before the layer is repeated.
+"""Methods that change a layer's activations and run the rest of the model again. Nothing before the layer is repeated.
 
-Where only mean pooling and a linear layer follow, the answer is known in closed form, and nothing is run at all.
+Where only mean pooling and a linear layer follow, the result has a closed form and no forward pass runs.
 Notation: A (B, K, *grid), n cells, W and b of the linear layer, c the class, y the score.
 """
 
@@ -23,20 +23,26 @@ from seewhy.tensors import weighted_sum
 @final
 @dataclass(frozen=True)
 class AblationCAM(Weighted):
-    """Channels weighted by the share of the score that is lost without them: w_k = (y - y_k) / y, y_k with A_k = 0.
+    """Weight each channel by the fraction of the score lost without it: w_k = (y - y_k) / y, with y_k the score for A_k = 0.
 
-    Desai and Ramaswamy, WACV 2020. In closed form w_k = W_ck mean(A_k) / y. A channel that is 0 everywhere loses nothing
-    and is not asked. `batch_size` limits the rows of one forward (default: what fits the memory budget).
+    Before mean pooling and a linear head w_k = W_ck mean(A_k) / y, and no forward pass runs. A channel that is 0 everywhere
+    loses nothing and is skipped.
+
+    Args:
+        batch_size: Rows per forward pass, at least 1. None: as many as fit in the memory budget.
+
+    References:
+        Desai and Ramaswamy, "Ablation-CAM", WACV 2020, https://doi.org/10.1109/WACV45572.2020.9093360
     """
 
     batch_size: int | None = None
 
     card = MethodCard(
         "Desai & Ramaswamy, Ablation-CAM, WACV 2020", "Σₖ ((y − y₍A_k=0₎)/y) Aₖ",
-        "What the network would miss; needs no gradient.",
-        cost="K forwards of what comes after the layer; none before mean pooling and a linear head",
+        "Measures what the model loses without each channel; needs no gradient.",
+        cost="K forwards of what follows the layer; none before mean pooling and a linear head",
         source="The paper's formula as cited by XGrad-CAM and package grad-cam; the replacement value is 0.",
-        pitfalls="Divides by the score: where that is negative, the map turns its sign.",
+        pitfalls="Divides by the score: if that is negative, the map changes its sign.",
     )  # fmt: skip
     needs = Need.HEAD | Need.EVALUATOR
 
@@ -48,20 +54,21 @@ class AblationCAM(Weighted):
 
     def weights(self, signals: Signals) -> Tensor:
         scores = signals.scores.to(signals.activations.dtype)
-        lost = self.known(signals)
-        if lost is None:
-            lost = torch.stack([self.lost(signals, picture) for picture in range(len(scores))])
-        return lost / scores[:, None]
+        losses = self.closed_form(signals)
+        if losses is None:
+            losses = torch.stack([self.score_losses(signals, index) for index in range(len(scores))])
+        return losses / scores[:, None]
 
-    def known(self, signals: Signals) -> Tensor | None:
+    def closed_form(self, signals: Signals) -> Tensor | None:
+        """Return W_ck mean(A_k) `(B, K)`, or None without mean pooling and a linear head."""
         try:
             return signals.head_weights * signals.activations.flatten(2).mean(2)
         except MethodError:
             return None
 
-    def lost(self, signals: Signals, picture: int) -> Tensor:
-        """y - y_k for each channel (K,) of one picture."""
-        own = signals.activations[picture]
+    def score_losses(self, signals: Signals, index: int) -> Tensor:
+        """Return y - y_k for each channel `(K,)` of one image."""
+        own = signals.activations[index]
         alive = own.flatten(1).any(1).nonzero()[:, 0]
 
         def without(rows: slice) -> Tensor:
@@ -69,20 +76,27 @@ class AblationCAM(Weighted):
             changed[torch.arange(len(changed)), alive[rows]] = 0
             return changed
 
-        scores = signals.score_activations(picture, len(alive), without, batch_size=self.batch_size, shared=self)
-        lost = own.new_zeros(len(own))
-        lost[alive] = signals.scores[picture].to(own.dtype) - scores.to(own.dtype)
-        return lost
+        scores = signals.score_activations(index, len(alive), without, batch_size=self.batch_size, shared=self)
+        losses = own.new_zeros(len(own))
+        losses[alive] = signals.scores[index].to(own.dtype) - scores.to(own.dtype)
+        return losses
 
 
 @final
 @dataclass(frozen=True)
 class ReciproCAM(Method):
-    """The score when only one cell of the layer is left, for each cell: y(A * mask_ij).
+    """Compute the score when only one cell of the layer is kept, for each cell: y(A * mask_ij).
 
-    Byun and Lee, CVPRW 2024 (arXiv 2209.14074). `kernel` "point" keeps one cell, "gaussian" its neighbours too, weighted
-    by (1 2 1)/4 along each axis; tokens that stand for no place are kept. `score` is the class's "probability", as in the
-    authors' code, or its "logit". In closed form the logit is b_c + sum_k W_ck (mask * A)_k / n.
+    Before mean pooling and a linear head the logit is b_c + sum_k W_ck (mask * A)_k / n, and no forward pass runs. Prefix
+    tokens (class token, registers) are kept.
+
+    Args:
+        kernel: "point" keeps one cell; "gaussian" its neighbors too, weighted by (1 2 1)/4 along each axis.
+        score: "probability" of the class, as in the authors' code, or its "logit".
+        batch_size: Rows per forward pass, at least 1. None: as many as fit in the memory budget.
+
+    References:
+        Byun and Lee, "Recipro-CAM", CVPRW 2024, https://arxiv.org/abs/2209.14074
     """
 
     kernel: Literal["point", "gaussian"] = "point"
@@ -91,16 +105,16 @@ class ReciproCAM(Method):
 
     card = MethodCard(
         "Byun & Lee, Recipro-CAM, CVPRW 2024", "y(A ⊙ maskᵢⱼ)",
-        "What each place would say alone; needs no gradient.",
-        cost="n forwards of what comes after the layer; none before mean pooling and a linear head",
-        source="The authors' code; their 3x3 variant repeats the centre's values, here each neighbour keeps its own.",
-        pitfalls="Never negative for probabilities: places that speak against the class look like empty ones.",
+        "The score that each place gives alone; needs no gradient.",
+        cost="n forwards of what follows the layer; none before mean pooling and a linear head",
+        source="The authors' code; their 3x3 variant repeats the center's values, here each neighbor keeps its own.",
+        pitfalls="Never negative for probabilities: evidence against the class looks like an empty place.",
     )  # fmt: skip
     needs = Need.HEAD | Need.EVALUATOR
 
     def __post_init__(self) -> None:
-        self.check(self.kernel in ("point", "gaussian"), f"kernel={self.kernel!r}: give 'point' or 'gaussian'.")
-        self.check(self.score in ("probability", "logit"), f"score={self.score!r}: give 'probability' or 'logit'.")
+        self.check(self.kernel in ("point", "gaussian"), f"kernel={self.kernel!r}: must be 'point' or 'gaussian'.")
+        self.check(self.score in ("probability", "logit"), f"score={self.score!r}: must be 'probability' or 'logit'.")
         self.check_batch(self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
@@ -110,22 +124,22 @@ class ReciproCAM(Method):
         try:
             weight, bias = signals.head_table
         except MethodError:
-            return torch.stack([self.asked(signals, picture) for picture in range(len(signals.activations))])
-        return self.known(signals, weight, bias)
+            return torch.stack([self.evaluate(signals, index) for index in range(len(signals.activations))])
+        return self.closed_form(signals, weight, bias)
 
-    def known(self, signals: Signals, weight: Tensor, bias: Tensor) -> Tensor:
-        kept = self.blurred(signals.activations)
+    def closed_form(self, signals: Signals, weight: Tensor, bias: Tensor) -> Tensor:
+        kept = self.apply_kernel(signals.activations)
         batch, grid = len(kept), kept.shape[2:]
         if self.score == "logit":
             maps = weighted_sum(weight[signals.classes], kept) / grid.numel()
             return maps + bias[signals.classes].reshape(-1, *[1] * len(grid))
         logits = torch.einsum("ck,bkn->bnc", weight, kept.flatten(2)) / grid.numel() + bias
-        chances = probabilities(logits.flatten(0, 1), signals.target.multilabel).view_as(logits)
-        own = chances.gather(2, signals.classes[:, None, None].expand(batch, logits.shape[1], 1))
+        class_probabilities = probabilities(logits.flatten(0, 1), signals.target.multilabel).view_as(logits)
+        own = class_probabilities.gather(2, signals.classes[:, None, None].expand(batch, logits.shape[1], 1))
         return own.reshape(batch, *grid)
 
-    def blurred(self, activations: Tensor) -> Tensor:
-        """The sum of what the mask of each cell leaves: the activations, or their local weighted mean (zeros outside)."""
+    def apply_kernel(self, activations: Tensor) -> Tensor:
+        """Return the sum over each cell's mask: the activations, or their local weighted mean (zeros outside)."""
         if self.kernel == "point":
             return activations
         for axis in range(2, activations.dim()):
@@ -135,14 +149,15 @@ class ReciproCAM(Method):
             activations = lines.movedim(-1, axis)
         return activations
 
-    def asked(self, signals: Signals, picture: int) -> Tensor:
-        own = signals.activations[picture]
+    def evaluate(self, signals: Signals, index: int) -> Tensor:
+        """Run the model once per cell of one image."""
+        own = signals.activations[index]
         grid = own.shape[1:]
         masks = torch.eye(grid.numel(), dtype=own.dtype, device=own.device).reshape(-1, 1, *grid)
-        masks = self.blurred(masks)
+        masks = self.apply_kernel(masks)
         scoring = TargetScore() if self.score == "logit" else Probability()
         scores = signals.score_activations(
-            picture,
+            index,
             len(masks),
             lambda rows: own * masks[rows],
             scoring=scoring,

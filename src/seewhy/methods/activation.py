@@ -1,4 +1,4 @@
-"""Methods that look at a layer's activations A only. All but CAM know no class: they show what the layer holds.
+"""Methods that read only a layer's activations A. Except CAM they do not depend on the class.
 
 Notation: A (B, K, *grid); n the number of cells.
 """
@@ -23,22 +23,23 @@ from seewhy.tensors import (
     weighted_sum,
 )
 
-MOST_CELLS = 4096  # of each two of which kernel PCA makes one number
-CLASS_FREE = "Knows no class: the same map for every target."
+MAX_CELLS = 4096  # kernel PCA stores a number for each pair of cells
+CLASS_FREE = "Independent of the class: the same map for every target."
 
 
 @final
 @dataclass(frozen=True)
 class CAM(Weighted):
-    """Channels weighted by the linear head's weights for the class: sum_k W_ck A_k (without the bias).
+    """Weight each channel by the linear head's weight for the class: sum_k W_ck A_k, without the bias.
 
-    Zhou et al., CVPR 2016, equation 2. Only where the class scores come from the mean of this layer by one linear layer.
+    References:
+        Zhou et al., "CAM", CVPR 2016, equation 2, https://arxiv.org/abs/1512.04150
     """
 
     card = MethodCard(
         "Zhou et al., CAM, CVPR 2016", "Σₖ W_ck Aₖ",
-        "What the head reads; equal to Grad-CAM times the number of cells.",
-        cost="shared: 1 forward", works_on="networks that end in mean pooling and one linear layer, at the layer before",
+        "The evidence that the head sums up; equal to Grad-CAM times the number of cells.",
+        cost="shared: 1 forward", works_on="models that end in mean pooling and one linear layer, at the layer before",
     )  # fmt: skip
     needs = Need.HEAD
 
@@ -49,18 +50,24 @@ class CAM(Weighted):
 @final
 @dataclass(frozen=True)
 class EigenCAM(Method):
-    """The first principal component of the activations: cells projected on the first right singular vector.
+    """Compute the first principal component of the activations: project the cells on the first right singular vector.
 
-    Muhammad and Yeasin, IJCNN 2020. Not centred; the sign, which the paper leaves open, faces the sum of the activations.
+    The paper leaves the sign open; here it correlates positively with the sum of the activations.
+
+    Args:
+        centered: Subtract the mean of each channel first.
+
+    References:
+        Muhammad and Yeasin, "Eigen-CAM", IJCNN 2020, https://arxiv.org/abs/2008.00299
     """
 
     centered: bool = False
 
     card = MethodCard(
         "Muhammad & Yeasin, Eigen-CAM, IJCNN 2020", "first component of A",
-        "The main pattern of the layer: usually the most striking object.",
+        "The main pattern of the layer: usually the most salient object.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
-        source="Uncentred, as in the paper; package grad-cam centres and leaves the sign to chance.",
+        source="Not centered, as in the paper; package grad-cam centers and leaves the sign to chance.",
     )  # fmt: skip
     needs = Need.NOTHING
 
@@ -71,11 +78,19 @@ class EigenCAM(Method):
 @final
 @dataclass(frozen=True)
 class KPCACAM(Method):
-    """The first kernel principal component of the cells: sqrt(lambda) v, with the largest entry positive.
+    """Compute the first kernel principal component of the cells: sqrt(lambda) v, with the largest entry positive.
 
-    Karmani et al., MMSP 2024 (arXiv 2410.00267). Cells are vectors of K centred channels; kernels as in scikit-learn:
-    sigmoid tanh(gamma x.z + coef0), rbf exp(-gamma |x - z|^2), poly (gamma x.z + coef0)^degree, linear, cosine; `gamma`
-    None is 1 / K.
+    Cells are vectors of K centered channels; kernels are those of scikit-learn. At most 4,096 cells.
+
+    Args:
+        kernel: "sigmoid" tanh(gamma x.z + coef0), "rbf" exp(-gamma |x - z|^2), "poly" (gamma x.z + coef0)^degree, "linear"
+            or "cosine".
+        gamma: Scale of the kernel. None: 1 / K.
+        coef0: Offset of the kernels "sigmoid" and "poly".
+        degree: Exponent of "poly".
+
+    References:
+        Karmani et al., "KPCA-CAM", MMSP 2024, https://arxiv.org/abs/2410.00267
     """
 
     kernel: Literal["sigmoid", "rbf", "poly", "linear", "cosine"] = "sigmoid"
@@ -85,23 +100,23 @@ class KPCACAM(Method):
 
     card = MethodCard(
         "Karmani et al., KPCA-CAM, MMSP 2024", "first kernel component of A",
-        "Eigen-CAM with a bend: sharper where the channels are not linear in the object.",
+        "A nonlinear Eigen-CAM: sharper where the channels do not depend linearly on the object.",
         cost="shared: 1 forward, and the eigenvectors of a matrix of cells by cells",
-        source="The author's own version in the package grad-cam (sigmoid); the sign as scikit-learn fixes it.",
+        source="The author's own version in the package grad-cam (sigmoid); the sign convention is that of scikit-learn.",
         pitfalls=CLASS_FREE + " Slow for large grids.",
     )  # fmt: skip
     needs = Need.NOTHING
 
     def __post_init__(self) -> None:
-        known = ("sigmoid", "rbf", "poly", "linear", "cosine")
-        self.check(self.kernel in known, f"kernel={self.kernel!r}: give one of {', '.join(known)}.")
+        choices = ("sigmoid", "rbf", "poly", "linear", "cosine")
+        self.check(self.kernel in choices, f"kernel={self.kernel!r}: must be one of {', '.join(choices)}.")
 
     def __call__(self, signals: Signals) -> Tensor:
         cells = signals.activations.flatten(2).mT
-        if cells.shape[1] > MOST_CELLS:
+        if cells.shape[1] > MAX_CELLS:
             raise MethodError(
                 "",
-                f"it compares each cell with each: {cells.shape[1]:,} are too many (at most {MOST_CELLS:,}); take eigencam.",
+                f"it compares all pairs of cells: {cells.shape[1]:,} cells are too many (at most {MAX_CELLS:,}). Use eigencam.",
             )
         cells = cells - cells.mean(1, keepdim=True)
         kernel = self.products(cells)
@@ -131,16 +146,20 @@ class KPCACAM(Method):
 @final
 @dataclass(frozen=True)
 class FEM(Method):
-    """Where a channel is unusually active, weighted by its mean: sum_k mean(A_k) [A_k > mean + k std].
+    """Sum the masks of unusually high activations, weighted by channel means: sum_k mean(A_k) [A_k > mean + k std].
 
-    Fuad et al., IPTA 2020: k = 2, the standard deviation over the grid.
+    Args:
+        k: Threshold in standard deviations over the grid.
+
+    References:
+        Fuad et al., "FEM", IPTA 2020.
     """
 
     k: float = 2.0
 
     card = MethodCard(
         "Fuad et al., FEM, IPTA 2020", "Σₖ mean(Aₖ) [Aₖ > μₖ + 2σₖ]",
-        "Few, strong places; needs no gradient.",
+        "A few strong places; needs no gradient.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
         source="Two independent reimplementations agree; package grad-cam computes something else.",
     )  # fmt: skip
@@ -161,14 +180,15 @@ class FEM(Method):
 @final
 @dataclass(frozen=True)
 class LaFAM(Method):
-    """The mean activation of all channels: mean_k A_k.
+    """Compute the mean activation over all channels: mean_k A_k.
 
-    Karjauv and Albayrak, 2024 (arXiv 2407.06059).
+    References:
+        Karjauv and Albayrak, "LaFAM", 2024, https://arxiv.org/abs/2407.06059
     """
 
     card = MethodCard(
         "Karjauv & Albayrak, LaFAM, 2024", "meanₖ Aₖ",
-        "Where the layer is active at all: what every CAM must beat.",
+        "Where the layer is active at all: a baseline for every CAM.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
     )  # fmt: skip
     needs = Need.NOTHING
@@ -180,16 +200,22 @@ class LaFAM(Method):
 @final
 @dataclass(frozen=True)
 class RandomCAM(Weighted):
-    """Channels weighted at random, uniform in [-1, 1]: the control that a method must beat.
+    """Weight the channels at random, uniformly in [-1, 1]: a control for other methods.
 
-    Known from the package grad-cam. The weights depend on `seed` and the number of channels only.
+    The weights depend only on `seed` and the number of channels.
+
+    Args:
+        seed: Seed of the weights.
+
+    References:
+        No paper. Known from the package grad-cam.
     """
 
     seed: int = 0
 
     card = MethodCard(
-        "package grad-cam", "Σₖ rₖ Aₖ, r uniform in [−1, 1]",
-        "The control: a method that looks no better than this says nothing.",
+        "no paper: package grad-cam", "Σₖ rₖ Aₖ, r uniform in [−1, 1]",
+        "The control: a method whose maps look no better than these shows nothing.",
         cost="shared: 1 forward", pitfalls=CLASS_FREE,
     )  # fmt: skip
     needs = Need.NOTHING
@@ -204,11 +230,18 @@ class RandomCAM(Weighted):
 @final
 @dataclass(frozen=True)
 class DeepFeatureFactorization(MultiMapMethod):
-    """A few concepts whose sum is the layer: non-negative factors W H of relu(A), one map for each concept.
+    """Factorize a layer into a few concepts: non-negative factors W H of relu(A), one map per concept.
 
-    Collins et al., ECCV 2018. Lee and Seung's multiplicative updates of the squared error, from a random start; every
-    picture alone. A concept's map is its column of W times the length of its row of H; concepts come in order of their
-    share of the whole.
+    Lee and Seung's multiplicative updates of the squared error, from a random start, for each image separately. A concept's
+    map is its column of W times the norm of its row of H; concepts are sorted by the norm of their map.
+
+    Args:
+        concepts: Number of maps, at least 1.
+        iterations: Number of updates.
+        seed: Seed of the start.
+
+    References:
+        Collins et al., "Deep Feature Factorization", ECCV 2018, https://arxiv.org/abs/1806.10206
     """
 
     concepts: int = 4
@@ -218,22 +251,22 @@ class DeepFeatureFactorization(MultiMapMethod):
     card = MethodCard(
         "Collins et al., Deep Feature Factorization, ECCV 2018", "relu(A) ≈ W H, W ≥ 0, H ≥ 0",
         "Splits a layer into parts: legs, faces, sky.",
-        cost="shared: 1 forward, and some hundred products of matrices",
+        cost="shared: 1 forward, and some hundred matrix products",
         source="The authors' nmf.py; scale and order of the concepts are seewhy's, as the factors leave them open.",
-        pitfalls=CLASS_FREE + " Another seed may split otherwise.",
+        pitfalls=CLASS_FREE + " Another seed may give another split.",
     )  # fmt: skip
     needs = Need.NOTHING
 
     def __post_init__(self) -> None:
-        self.check(self.concepts >= 1, f"concepts={self.concepts}: give at least 1.")
+        self.check(self.concepts >= 1, f"concepts={self.concepts}: must be at least 1.")
 
     def __call__(self, signals: Signals) -> Tensor:
         cells = signals.activations.flatten(2).mT.clamp(min=0)
-        maps = torch.stack([self.factorize(picture) for picture in cells])
+        maps = torch.stack([self.factorize(image_cells) for image_cells in cells])
         return maps.reshape(len(maps), self.concepts, *signals.activations.shape[2:])
 
     def factorize(self, cells: Tensor) -> Tensor:
-        """The concept maps (concepts, n) of one picture's cells (n, K)."""
+        """Return the concept maps `(concepts, n)` of one image's cells `(n, K)`."""
         generator = torch.Generator().manual_seed(self.seed)
         scale = (cells.mean() / self.concepts).sqrt()
 

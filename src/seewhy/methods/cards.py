@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,7 @@ class MethodReference:
         parts = SECTION.split(self.doc)
         if title not in parts:
             return []
-        body = inspect.cleandoc(parts[parts.index(title) + 1])
+        body = textwrap.dedent(parts[parts.index(title) + 1]).strip()
         return [on_one_line(entry) for entry in re.split(r"\n(?=\S)", body)]
 
 

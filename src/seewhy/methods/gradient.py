@@ -1,4 +1,4 @@
-"""Methods that weight a layer's activations A by its gradients G: all of them, at every layer, share one backward pass.
+"""Methods that weight a layer's activations A by its gradients G. All of them share one backward pass.
 
 Notation: A, G (B, K, *grid); S_k the sum of A over the grid of channel k; n the number of cells; y the score.
 """
@@ -20,20 +20,24 @@ from seewhy.tensors import align_sign, broadcast_over_grid, first_component, rec
 @final
 @dataclass(frozen=True)
 class GradCAM(Weighted):
-    """Channels weighted by their mean gradient: sum_k mean(G_k) A_k.
+    """Weight each channel by its mean gradient: sum_k mean(G_k) A_k.
 
-    Selvaraju et al., ICCV 2017, equations 1 and 2 (without the ReLU, which comes later).
+    Without the ReLU of the paper's equation 2: maps are signed, and rendering rectifies them.
 
-    >>> import seewhy
-    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    >>> seewhy.explain(net, torch.rand(1, 3, 8, 8), methods=GradCAM(), layers="0").map().shape
-    torch.Size([1, 6, 6])
+    Example:
+        >>> import seewhy
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> seewhy.explain(net, torch.rand(1, 3, 8, 8), methods=GradCAM(), layers="0").map().shape
+        torch.Size([1, 6, 6])
+
+    References:
+        Selvaraju et al., "Grad-CAM", ICCV 2017, equations 1 and 2, https://doi.org/10.1109/ICCV.2017.74
     """
 
     card = MethodCard(
         "Selvaraju et al., Grad-CAM, ICCV 2017", "Σₖ mean(Gₖ) Aₖ",
-        "The classic: smooth and class-specific.",
-        pitfalls="Averages a channel's gradient over the grid, which blurs in early layers.",
+        "The standard method: smooth and class-specific.",
+        pitfalls="Averages a channel's gradient over the grid, which blurs maps of early layers.",
     )  # fmt: skip
 
     def weights(self, signals: Signals) -> Tensor:
@@ -43,15 +47,18 @@ class GradCAM(Weighted):
 @final
 @dataclass(frozen=True)
 class HiResCAM(Elementwise):
-    """Every cell weighted by its own gradient: sum_k G_k * A_k.
+    """Weight each cell by its own gradient: sum_k G_k * A_k.
 
-    Draelos and Carin, 2020, equation 3. Faithful by proof where one linear layer follows.
+    Provably faithful if one linear layer follows.
+
+    References:
+        Draelos and Carin, "HiResCAM", 2020, equation 3, https://arxiv.org/abs/2011.08891
     """
 
     card = MethodCard(
         "Draelos & Carin, HiResCAM, 2020", "Σₖ Gₖ ⊙ Aₖ",
-        "Shows exactly what the layer used, cell by cell; equal to Grad-CAM before mean pooling and a linear head.",
-        pitfalls="Exactly 0 right before a LayerNorm, to which the scale of its input does not matter.",
+        "Shows which cells of the layer the score uses; equals Grad-CAM before mean pooling and a linear head.",
+        pitfalls="Exactly 0 right before a LayerNorm, whose output does not change with the scale of its input.",
     )  # fmt: skip
 
     def terms(self, signals: Signals) -> Tensor:
@@ -61,23 +68,27 @@ class HiResCAM(Elementwise):
 @final
 @dataclass(frozen=True)
 class LayerCAM(Elementwise):
-    """Every cell weighted by its own gradient where that is positive: sum_k relu(G_k) * A_k.
+    """Weight each cell by its own gradient if that is positive: sum_k relu(G_k) * A_k.
 
-    Jiang et al., IEEE TIP 2021, equations 5 and 6. With `gamma` the map M becomes tanh(gamma M / max M), in [0, 1), as in
-    equation 9, where the paper takes gamma = 2 for shallow layers, to bring out what is weak.
+    Args:
+        gamma: Above 0, to scale the map M to tanh(gamma M / max M), in [0, 1), which brings out weak evidence. The paper uses
+            2 for shallow layers. None: no scaling.
+
+    References:
+        Jiang et al., "LayerCAM", IEEE TIP 2021, equations 5, 6 and 9, https://doi.org/10.1109/TIP.2021.3089943
     """
 
     gamma: float | None = None
 
     card = MethodCard(
         "Jiang et al., LayerCAM, IEEE TIP 2021", "Σₖ relu(Gₖ) ⊙ Aₖ",
-        "Fine detail in early layers; counts only cells whose gradient is positive.",
-        source="Equation 9 (tanh) as restated by two reimplementations; the authors' code holds no scaling.",
-        pitfalls="Right before a max-pooling only the winners have a gradient: a chequered map.",
+        "Fine detail in early layers; counts only cells with a positive gradient.",
+        source="Equation 9 (tanh) as in two reimplementations; the authors' code has no scaling.",
+        pitfalls="Right before max pooling only the maximum of each window has a gradient: a checkered map.",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        self.check(self.gamma is None or self.gamma > 0, f"gamma={self.gamma}: give a number above 0, or None.")
+        self.check(self.gamma is None or self.gamma > 0, f"gamma={self.gamma}: must be above 0, or None.")
 
     def terms(self, signals: Signals) -> Tensor:
         return signals.positive_gradients * signals.activations
@@ -94,11 +105,16 @@ class LayerCAM(Elementwise):
 @final
 @dataclass(frozen=True)
 class GradCAMPlusPlus(Weighted):
-    """Channels weighted by their positive gradients, each scaled by 1 / (2 + g S_k).
+    """Weight each channel by its positive gradients, each scaled by 1 / (2 + g S_k).
 
-    Chattopadhay et al., WACV 2018, equations 10 and 19, where alpha = g^2 / (2 g^2 + S_k g^3); that is 1 / (2 + g S_k)
-    wherever g is not 0, and needs no epsilon. Only positive gradients count, so the others need no alpha. With `alphas`
-    "normalized" the alphas of a channel sum to 1, as in the authors' code (not in the paper).
+    In the paper alpha = g^2 / (2 g^2 + S_k g^3). That equals 1 / (2 + g S_k) wherever g is not 0, and needs no epsilon. Only
+    positive gradients count, so the others need no alpha.
+
+    Args:
+        alphas: "paper", or "normalized": the alphas of a channel sum to 1, as in the authors' code.
+
+    References:
+        Chattopadhay et al., "Grad-CAM++", WACV 2018, equations 10 and 19, https://doi.org/10.1109/WACV.2018.00097
     """
 
     alphas: Literal["paper", "normalized"] = "paper"
@@ -107,11 +123,11 @@ class GradCAMPlusPlus(Weighted):
         "Chattopadhay et al., Grad-CAM++, WACV 2018", "Σₖ (Σ relu(g)/(2+g·Sₖ)) Aₖ",
         "Covers several objects of the class.",
         source="Equation 19. The authors' code also normalizes the alphas of each channel: alphas=normalized.",
-        pitfalls="Depends on the scale of the logits; has poles where g·Sₖ = -2, at bare convolutions.",
+        pitfalls="Depends on the scale of the logits; has poles where g·Sₖ = -2, in convolutions without a ReLU.",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        self.check(self.alphas in ("paper", "normalized"), f"alphas={self.alphas!r}: give 'paper' or 'normalized'.")
+        self.check(self.alphas in ("paper", "normalized"), f"alphas={self.alphas!r}: must be 'paper' or 'normalized'.")
 
     def weights(self, signals: Signals) -> Tensor:
         positive = signals.positive_gradients
@@ -126,15 +142,18 @@ class GradCAMPlusPlus(Weighted):
 @final
 @dataclass(frozen=True)
 class XGradCAM(Weighted):
-    """Channels weighted by their share of the score for each unit of activation: sum_k (sum(G_k * A_k) / S_k) A_k.
+    """Weight each channel by its contribution per unit of activation: sum_k (sum(G_k * A_k) / S_k) A_k.
 
-    Fu et al., BMVC 2020, equation 8. A channel whose activations sum to exactly 0 has no such weight and is left out.
+    A channel whose activations sum to exactly 0 has no such weight and is skipped.
+
+    References:
+        Fu et al., "Axiom-based Grad-CAM", BMVC 2020, equation 8, https://arxiv.org/abs/2008.02312
     """
 
     card = MethodCard(
         "Fu et al., Axiom-based Grad-CAM, BMVC 2020", "Σₖ (Σ(Gₖ⊙Aₖ)/Sₖ) Aₖ",
-        "Keeps the total of HiResCAM, spread as in Grad-CAM.",
-        pitfalls="Explodes where a channel's activations nearly cancel (bare convolutions).",
+        "The sum of HiResCAM, distributed as in Grad-CAM.",
+        pitfalls="Very large where a channel's activations nearly cancel (convolutions without a ReLU).",
     )  # fmt: skip
 
     def weights(self, signals: Signals) -> Tensor:
@@ -145,9 +164,12 @@ class XGradCAM(Weighted):
 @final
 @dataclass(frozen=True)
 class GradCAMElementwise(Elementwise):
-    """The positive contributions of every cell: sum_k relu(G_k * A_k).
+    """Sum the positive contributions of each cell: sum_k relu(G_k * A_k).
 
-    Pillai and Pirsiavash, AAAI 2021, as known from the package grad-cam; equal to LayerCAM wherever A >= 0.
+    Equal to LayerCAM wherever A >= 0.
+
+    References:
+        Pillai and Pirsiavash, AAAI 2021; the definition is that of the package grad-cam.
     """
 
     card = MethodCard(
@@ -162,17 +184,23 @@ class GradCAMElementwise(Elementwise):
 @final
 @dataclass(frozen=True)
 class EigenGradCAM(Method):
-    """The first principal component of the contributions G_k * A_k.
+    """Compute the first principal component of the contributions G_k * A_k.
 
-    Known from the package grad-cam (no paper), which leaves the sign open: here the map faces the sum of contributions.
+    The sign of a component is arbitrary; here it correlates positively with the sum of the contributions.
+
+    Args:
+        centered: Subtract the mean of each channel first.
+
+    References:
+        No paper. Known from the package grad-cam.
     """
 
     centered: bool = True
 
     card = MethodCard(
-        "package grad-cam, 2021", "first component of G ⊙ A",
+        "no paper: package grad-cam, 2021", "first component of G ⊙ A",
         "The main pattern of what the channels contribute; less noisy than HiResCAM.",
-        source="The package's definition (centred); the sign by seewhy: along Σₖ Gₖ ⊙ Aₖ.",
+        source="The package's definition (centered), which leaves the sign to chance; here it follows Σₖ Gₖ ⊙ Aₖ.",
     )  # fmt: skip
 
     def __call__(self, signals: Signals) -> Tensor:
@@ -182,17 +210,21 @@ class EigenGradCAM(Method):
 @final
 @dataclass(frozen=True)
 class SegEigenCAM(Method):
-    """The first principal component of |G_k| * A_k, turned so that its largest value is positive.
+    """Compute the first principal component of |G_k| * A_k, with its largest absolute value positive.
 
-    Chung and Ying, Applied Sciences 2025, equations 10 to 13.
+    Args:
+        centered: Subtract the mean of each channel first.
+
+    References:
+        Chung and Ying, "Seg-Eigen-CAM", Applied Sciences 2025, equations 10 to 13.
     """
 
     centered: bool = True
 
     card = MethodCard(
         "Chung & Ying, Seg-Eigen-CAM, Applied Sciences 2025", "first component of |G| ⊙ A",
-        "Eigen-CAM for segmentation: the gradient tells where the class is, not for or against it.",
-        source="The package grad-cam 1.5.7 (centred); whether the paper centres was not found.",
+        "Eigen-CAM for segmentation: gradients locate the class, but not whether a place is evidence for or against it.",
+        source="The package grad-cam 1.5.7 (centered); whether the paper centers is unknown.",
     )  # fmt: skip
 
     def __call__(self, signals: Signals) -> Tensor:
@@ -205,26 +237,31 @@ class SegEigenCAM(Method):
 @final
 @dataclass(frozen=True)
 class ShapleyCAM(Method):
-    """Channels weighted by their Shapley value to second order: sum_k mean(G_k - (HA)_k / 2) A_k, for z_c + log p_c.
+    """Weight each channel by its second-order Shapley value: sum_k mean(G_k - (HA)_k / 2) A_k, for z_c + log p_c.
 
-    Cai, 2025 (arXiv 2501.06261). H is the Hessian of the score at the layer. `variant` "elementwise" (-E) and "hires" (-H)
-    do not average over the grid, with and without a ReLU of each term. For a logit and a ReLU network H is 0 and this is
-    Grad-CAM, so the paper follows z_c + log p_c instead.
+    H is the Hessian of the score at the layer. For a logit of a ReLU network H is 0 and the result is Grad-CAM, so the paper
+    uses the score z_c + log p_c.
+
+    Args:
+        variant: "mean", or without the mean over the grid: "hires" (-H), and "elementwise" (-E) with a ReLU of each term.
+
+    References:
+        Cai, "ShapleyCAM", 2025, https://arxiv.org/abs/2501.06261
     """
 
     variant: Literal["mean", "elementwise", "hires"] = "mean"
 
     card = MethodCard(
         "Cai, ShapleyCAM, 2025", "Σₖ mean(Gₖ − ½(HA)ₖ) Aₖ",
-        "Grad-CAM that knows how sure the network is already.",
+        "Grad-CAM that takes the model's confidence into account.",
         cost="1 forward + 1 backward, and 1 more backward for every layer",
         source="The author's code: pytorch_grad_cam/shapley_cam_mean.py, and its -E and -H variants.",
     )  # fmt: skip
     needs = Need.GRADIENTS | Need.CURVATURE
 
     def __post_init__(self) -> None:
-        known = ("mean", "elementwise", "hires")
-        self.check(self.variant in known, f"variant={self.variant!r}: give one of {', '.join(known)}.")
+        choices = ("mean", "elementwise", "hires")
+        self.check(self.variant in choices, f"variant={self.variant!r}: must be one of {', '.join(choices)}.")
 
     @property
     def scoring(self) -> Scoring:

@@ -1,7 +1,7 @@
-"""Methods that look at their base through noise, along a path, or at mirrored, lighter and resized inputs.
+"""Methods that average a base over noise, along a path, or over mirrored, brighter and resized inputs.
 
-Each is a generator that yields the variants of the inputs it wants to see: every layer shares each pass, and methods that
-ask for the same variants share them too. Notation: x (B, C, *size) the inputs, A and G a layer's activations and gradients.
+Each is a generator of input variants: all layers share each pass, and methods that yield equal variants share them too.
+Notation: x (B, C, *size) the inputs, A and G a layer's activations and gradients.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.scoring import Scoring
 from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, rectify, resize, weighted_sum
 
-Passes = Generator[Variant, Signals, Tensor]
+VariantGenerator = Generator[Variant, Signals, Tensor]
 
 
 @dataclass(frozen=True)
 class Wrapper(VariantMethod):
-    """A method made of its `base`."""
+    """Base class of methods that wrap a `base`."""
 
     base: Method = field(default_factory=GradCAM)
 
@@ -44,8 +44,8 @@ class Wrapper(VariantMethod):
 
 @final
 @dataclass(frozen=True)
-class Noise(Variant):
-    """The inputs with Gaussian noise, `sigma` times the range of each picture; the same noise for each."""
+class NoisyInputs(Variant):
+    """The inputs with Gaussian noise, `sigma` times the range of each image; the same noise for all."""
 
     sigma: float
     seed: int
@@ -60,7 +60,7 @@ class Noise(Variant):
 
 @final
 @dataclass(frozen=True)
-class Scaled(Variant):
+class ScaledInputs(Variant):
     """The inputs times a `factor`."""
 
     factor: float
@@ -71,7 +71,7 @@ class Scaled(Variant):
 
 @final
 @dataclass(frozen=True)
-class Changed(Variant):
+class AugmentedInputs(Variant):
     """The inputs times a `factor`, their sides times `size`, mirrored along the last axis with `flip`."""
 
     flip: bool
@@ -89,9 +89,16 @@ class Changed(Variant):
 @final
 @dataclass(frozen=True)
 class Smooth(Wrapper):
-    """The mean of the base's maps over noisy inputs: mean_i base(x + noise_i).
+    """Average the base's maps over noisy inputs: mean_i base(x + noise_i).
 
-    Smilkov et al., SmoothGrad, 2017, for any method. Noise is Gaussian, with `sigma` times the range of each picture.
+    Args:
+        base: A method with one map per layer.
+        samples: Number of noisy inputs, at least 1.
+        sigma: Standard deviation of the Gaussian noise, as a fraction of each image's range, 0 or more.
+        seed: Seed of the noise.
+
+    References:
+        Smilkov et al., "SmoothGrad", 2017, https://arxiv.org/abs/1706.03825
     """
 
     samples: int = 16
@@ -100,23 +107,23 @@ class Smooth(Wrapper):
 
     card = MethodCard(
         "Smilkov et al., SmoothGrad, 2017", "meanᵢ base(x + noiseᵢ)",
-        "A calmer map: what stays when the picture is disturbed a little.",
+        "A smoother map: the part that small changes of the input keep.",
         cost="16 forwards + 16 backwards, shared by all layers", works_on="as its base",
         source="The paper: 10 to 20 % noise; signed maps are averaged, not their squares.",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check(self.samples >= 1, f"samples={self.samples}: give at least 1.")
-        self.check(self.sigma >= 0, f"sigma={self.sigma}: give 0 or more.")
+        self.check(self.samples >= 1, f"samples={self.samples}: must be at least 1.")
+        self.check(self.sigma >= 0, f"sigma={self.sigma}: must be 0 or more.")
 
     def forwards(self, channels: int, cells: int) -> int:
         return self.samples * (3 + self.base.forwards(channels, cells))
 
-    def passes(self, signals: Signals) -> Passes:
+    def passes(self, signals: Signals) -> VariantGenerator:
         total: Tensor | None = None
         for index in range(self.samples):
-            maps = self.base((yield noise(self.sigma, self.seed, index)))
+            maps = self.base((yield noisy_inputs(self.sigma, self.seed, index)))
             total = maps if total is None else total + maps
         assert total is not None
         return total / self.samples
@@ -125,9 +132,17 @@ class Smooth(Wrapper):
 @final
 @dataclass(frozen=True)
 class SmoothGradCAMPlusPlus(VariantMethod):
-    """Grad-CAM++ with its derivatives averaged over noisy inputs: alpha = D2 / (2 D2 + S_k D3), w_k = sum alpha relu(D1).
+    """Compute Grad-CAM++ with derivatives averaged over noisy inputs: alpha = D2 / (2 D2 + S_k D3), w_k = sum alpha relu(D1).
 
-    Omeiza et al., 2019 (arXiv 1908.01224). D1, D2, D3 are the means of g, g^2, g^3; A and S_k are those of the clean picture.
+    D1, D2, D3 are the means of g, g^2, g^3; A and S_k are those of the unchanged input.
+
+    Args:
+        samples: Number of noisy inputs, at least 1.
+        sigma: Standard deviation of the Gaussian noise, as a fraction of each image's range, 0 or more.
+        seed: Seed of the noise.
+
+    References:
+        Omeiza et al., "Smooth Grad-CAM++", 2019, https://arxiv.org/abs/1908.01224
     """
 
     samples: int = 16
@@ -136,9 +151,9 @@ class SmoothGradCAMPlusPlus(VariantMethod):
 
     card = MethodCard(
         "Omeiza et al., Smooth Grad-CAM++, 2019", "Σₖ (Σ D₂/(2D₂+Sₖ·D₃) relu(D₁)) Aₖ",
-        "Grad-CAM++, calmer.",
+        "A smoother Grad-CAM++.",
         cost="16 forwards + 16 backwards, shared by all layers",
-        source="Only D₂ above the line gives Grad-CAM++ back without noise; the paper, as quoted by torchcam, has D₁.",
+        source="Only D₂ in the numerator gives Grad-CAM++ without noise; the paper, as quoted by torchcam, has D₁.",
     )  # fmt: skip
     needs = Need.GRADIENTS | Need.EVALUATOR
 
@@ -148,10 +163,10 @@ class SmoothGradCAMPlusPlus(VariantMethod):
     def forwards(self, channels: int, cells: int) -> int:
         return 3 * self.samples
 
-    def passes(self, signals: Signals) -> Passes:
+    def passes(self, signals: Signals) -> VariantGenerator:
         one = two = three = torch.zeros_like(signals.activations)
         for index in range(self.samples):
-            gradients = (yield noise(self.sigma, self.seed, index)).gradients / self.samples
+            gradients = (yield noisy_inputs(self.sigma, self.seed, index)).gradients / self.samples
             scaled = gradients * self.samples
             one, two, three = one + gradients, two + gradients * scaled, three + gradients * scaled**2
         below = 2 * two + broadcast_over_grid(signals.activation_sums, three) * three
@@ -162,10 +177,18 @@ class SmoothGradCAMPlusPlus(VariantMethod):
 @final
 @dataclass(frozen=True)
 class Integrated(Wrapper):
-    """The mean of the base's maps on the way from a black input to the picture: mean_i relu(base(x i / steps)).
+    """Average the base's maps along a path from a black input to the image: mean_i relu(base(x i / steps)).
 
-    Sattarzadeh et al., Integrated Grad-CAM, ICASSP 2021. i = 0 ... steps - 1; `rectified`: the ReLU of each step. With
-    `difference` the activations at the start of the path are taken away from each step's.
+    i runs from 0 to steps - 1.
+
+    Args:
+        base: A method with one map per layer.
+        steps: Steps of the path, at least 1.
+        rectified: Apply the ReLU at each step.
+        difference: Subtract the activations at the start of the path from those of each step.
+
+    References:
+        Sattarzadeh et al., "Integrated Grad-CAM", ICASSP 2021, https://arxiv.org/abs/2102.07805
     """
 
     steps: int = 20
@@ -174,24 +197,24 @@ class Integrated(Wrapper):
 
     card = MethodCard(
         "Sattarzadeh et al., Integrated Grad-CAM, ICASSP 2021", "meanᵢ relu(base(x·i/m))",
-        "What the score is built from as the picture fades in; helps where gradients are saturated.",
+        "What builds the score up as the image fades in; helps where gradients are saturated.",
         cost="20 forwards + 20 backwards, shared by all layers", works_on="as its base",
         source="The authors' notebook: a path of inputs, ReLU at each step; the paper may subtract the start: difference.",
-        pitfalls="The path starts at 0 in the network's input space: the mean colour, for normalized inputs.",
+        pitfalls="The path starts at 0 in the model's input space: the mean color for normalized inputs.",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check(self.steps >= 1, f"steps={self.steps}: give at least 1.")
+        self.check(self.steps >= 1, f"steps={self.steps}: must be at least 1.")
 
     def forwards(self, channels: int, cells: int) -> int:
         return self.steps * (3 + self.base.forwards(channels, cells))
 
-    def passes(self, signals: Signals) -> Passes:
+    def passes(self, signals: Signals) -> VariantGenerator:
         total: Tensor | None = None
         start: Tensor | None = None
         for index in range(self.steps):
-            step = yield Scaled(index / self.steps)
+            step = yield ScaledInputs(index / self.steps)
             if start is None:
                 start = step.activations
             if self.difference:
@@ -206,10 +229,16 @@ class Integrated(Wrapper):
 @final
 @dataclass(frozen=True)
 class Augmented(Wrapper):
-    """The mean of the base's maps over mirrored, lighter, darker and resized inputs, each undone.
+    """Average the base's maps over mirrored, brighter, darker and resized inputs, each transformed back.
 
-    Known as test-time augmentation ("aug smooth") from the package grad-cam. `factors` multiply the network's inputs,
-    `sizes` their sides; `flip` mirrors the last axis.
+    Args:
+        base: A method with one map per layer.
+        flip: Also mirror the last axis.
+        factors: Factors of the input's values, above 0.
+        sizes: Factors of the input's sides, above 0.
+
+    References:
+        No paper. Known as test-time augmentation ("aug smooth") from the package grad-cam.
     """
 
     flip: bool = True
@@ -217,11 +246,11 @@ class Augmented(Wrapper):
     sizes: tuple[float, ...] = (1.0,)
 
     card = MethodCard(
-        "package grad-cam (test-time augmentation)", "mean of undone base(changed x)",
-        "A map that does not hang on how the picture happens to lie.",
+        "no paper: package grad-cam (test-time augmentation)", "mean of base(changed x), transformed back",
+        "A map that does not depend on mirroring and brightness.",
         cost="6 forwards + 6 backwards, shared by all layers", works_on="as its base",
-        source="The package averages maps after scaling each to [0, 1] and lets each picture choose its class; here raw "
-        "maps are averaged, for one class.",
+        source="The package averages maps after scaling each to [0, 1] and lets each image choose its class; here raw maps are "
+        "averaged, for one class.",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -230,16 +259,16 @@ class Augmented(Wrapper):
             value = getattr(self, name)
             numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
             object.__setattr__(self, name, tuple(map(float, numbers)))
-            self.check(bool(numbers) and min(numbers) > 0, f"{name}={value}: give numbers above 0.")
+            self.check(bool(numbers) and min(numbers) > 0, f"{name}={value}: must be numbers above 0.")
 
     def forwards(self, channels: int, cells: int) -> int:
         return len(self.variants()) * (3 + self.base.forwards(channels, cells))
 
-    def variants(self) -> list[Changed]:
+    def variants(self) -> list[AugmentedInputs]:
         flips = (False, True) if self.flip else (False,)
-        return [Changed(flip, factor, size) for size in self.sizes for factor in self.factors for flip in flips]
+        return [AugmentedInputs(flip, factor, size) for size in self.sizes for factor in self.factors for flip in flips]
 
-    def passes(self, signals: Signals) -> Passes:
+    def passes(self, signals: Signals) -> VariantGenerator:
         total: Tensor | None = None
         for variant in self.variants():
             maps = self.base((yield variant))
@@ -251,5 +280,5 @@ class Augmented(Wrapper):
         return total / len(self.variants())
 
 
-def noise(sigma: float, seed: int, index: int) -> Noise:
-    return Noise(sigma, seed * 100003 + index)
+def noisy_inputs(sigma: float, seed: int, index: int) -> NoisyInputs:
+    return NoisyInputs(sigma, seed * 100003 + index)

@@ -1,4 +1,4 @@
-"""Methods made of another method: for another question, through guided backpropagation, or its main pattern only."""
+"""Methods that wrap another method: for a contrast of classes, with guided backpropagation, or reduced to its main pattern."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ from seewhy.tensors import align_sign, first_component, rectify, resize
 @final
 @dataclass(frozen=True)
 class FinerCAM(Method):
-    """What tells a class from those most like it: `base` for z_c - gamma * mean(z_d) over the nearest classes d.
+    """Explain the difference to the most similar classes: `base` for z_c - gamma * mean(z_d).
 
-    Zhang et al., CVPR 2025 (arXiv 2501.11309), section 3.2: `references` classes with the closest logits, gamma 0.6. With
-    gamma 0 it is the base.
+    The classes d are those with the logits closest to that of c.
+
+    Args:
+        base: A method that uses the score's gradient.
+        references: Number of classes d, at least 1.
+        gamma: Weight of their mean. 0 gives the base.
+
+    References:
+        Zhang et al., "Finer-CAM", CVPR 2025, section 3.2, https://arxiv.org/abs/2501.11309
     """
 
     base: Method = field(default_factory=GradCAM)
@@ -29,17 +36,19 @@ class FinerCAM(Method):
 
     card = MethodCard(
         "Zhang et al., Finer-CAM, CVPR 2025", "base for z_c − γ·mean(z_d)",
-        "Shows what speaks for this class and not for the classes most like it.",
+        "Shows evidence for this class that is not evidence for the most similar classes.",
         cost="1 forward + 1 backward of its own",
         source="The paper (uniform mean, γ 0.6, 3 classes). The authors' current code weights by probability with γ 1.",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        self.check(self.references >= 1, f"references={self.references}: give at least 1.")
+        self.check(self.references >= 1, f"references={self.references}: must be at least 1.")
         self.check_base(self.base)
-        follows = bool(self.base.needs & Need.GRADIENTS) and self.base.scoring == TargetScore()
-        asks = bool(self.base.needs & Need.EVALUATOR) and not isinstance(self.base, VariantMethod)
-        self.check(follows and not asks, f"base={self.base} does not follow the score's gradient; take gradcam.")
+        uses_gradient = bool(self.base.needs & Need.GRADIENTS) and self.base.scoring == TargetScore()
+        runs_model = bool(self.base.needs & Need.EVALUATOR) and not isinstance(self.base, VariantMethod)
+        self.check(
+            uses_gradient and not runs_model, f"base={self.base} does not follow the score's gradient. Use gradcam."
+        )
 
     @property
     def needs(self) -> Need:  # type: ignore[override]
@@ -59,18 +68,25 @@ class FinerCAM(Method):
 @final
 @dataclass(frozen=True)
 class GuidedGradCAM(Method):
-    """Guided backpropagation where the base is positive: sum over colours of R * U(relu(base)), at the input's size.
+    """Multiply guided backpropagation by the rectified base: sum over colors of R * U(relu(base)), at the input's size.
 
-    Springenberg et al., 2015, and Selvaraju et al., ICCV 2017, section 3.3. U is bilinear.
+    U is bilinear.
+
+    Args:
+        base: A method with one map per layer.
+
+    References:
+        Springenberg et al., 2015, https://arxiv.org/abs/1412.6806
+        Selvaraju et al., "Grad-CAM", ICCV 2017, section 3.3, https://doi.org/10.1109/ICCV.2017.74
     """
 
     base: Method = field(default_factory=GradCAM)
 
     card = MethodCard(
-        "Springenberg et al., 2015; Selvaraju et al., ICCV 2017", "Σ_colours R ⊙ U(relu(base))",
+        "Springenberg et al., 2015; Selvaraju et al., ICCV 2017", "Σ_colors R ⊙ U(relu(base))",
         "Fine lines inside the region of the base map.",
         cost="1 forward + 1 backward of its own, for all layers",
-        works_on="networks whose activations are ReLU",
+        works_on="models whose activations are ReLU",
         source="The authors' Lua code: ReLU before upsampling, no scaling in between.",
         pitfalls="Guided backpropagation hardly depends on class and weights (Adebayo et al., 2018): it draws edges.",
     )  # fmt: skip
@@ -97,25 +113,32 @@ class GuidedGradCAM(Method):
 @final
 @dataclass(frozen=True)
 class EigenSmooth(Method):
-    """The first principal component of what the channels add to the base's map, turned to face their sum.
+    """Compute the first principal component of the terms that the channels add to the base's map.
 
-    Known as "eigen smooth" from the package grad-cam. The base must be a sum over channels.
+    Its sign correlates positively with the sum of the terms.
+
+    Args:
+        base: A method whose map is a sum over channels.
+        centered: Subtract the mean of each channel first.
+
+    References:
+        No paper. Known as "eigen smooth" from the package grad-cam.
     """
 
     base: Method = field(default_factory=GradCAM)
     centered: bool = True
 
     card = MethodCard(
-        "package grad-cam (eigen smooth)", "first component of base's terms",
+        "no paper: package grad-cam (eigen smooth)", "first component of base's terms",
         "The main pattern of a map, without its noise.",
         cost="as its base", works_on="as its base",
-        source="The package's definition (centred); it leaves the sign to chance.",
+        source="The package's definition (centered), which leaves the sign to chance.",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        sums = isinstance(self.base, (Weighted, Elementwise))
-        lifted = isinstance(self.base, LayerCAM) and self.base.gamma is not None
-        self.check(sums and not lifted, f"{self.base} is no sum over channels; take gradcam, hirescam or layercam.")
+        is_sum = isinstance(self.base, (Weighted, Elementwise))
+        has_tanh = isinstance(self.base, LayerCAM) and self.base.gamma is not None
+        self.check(is_sum and not has_tanh, f"{self.base} is no sum over channels. Use gradcam, hirescam or layercam.")
 
     @property
     def needs(self) -> Need:  # type: ignore[override]
