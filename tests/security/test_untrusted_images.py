@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from PIL import EpsImagePlugin, Image
 
 import seewhy
-from seewhy.errors import UsageError
+from seewhy.bulk.input_regions import read_mask
+from seewhy.errors import ImageError, UsageError
 from support.command import run
 from support.untrusted_files import make_network
 
@@ -46,6 +48,16 @@ def test_the_photo_of_a_saved_run_is_a_jpeg_of_limited_size(
         assert code == 2 and "photo.jpg" in err and len(err.splitlines()) == 1
     photo.write_bytes(valid)
     assert seewhy.load_explanation(tmp_path / "run").images
+
+
+def test_a_mask_with_one_huge_tile_is_not_decoded(tmp_path: Path) -> None:
+    """A TIFF tile is decoded at once, so its size counts and not only the size of the image."""
+    tags = {256: 32, 257: 32, 258: 8, 259: 1, 262: 1, 277: 1, 322: 60000, 323: 60000, 324: 200, 325: 1024}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "mask.tif").write_bytes(data.ljust(200, b"\0") + bytes(1024))
+    with pytest.raises(ImageError, match="tiles of 60000 x 60000 are over the limit"):
+        read_mask(str(tmp_path / "mask.tif"), None, (32, 32))
 
 
 def test_every_image_file_is_opened_with_a_list_of_formats() -> None:

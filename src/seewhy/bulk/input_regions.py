@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from seewhy.bulk.dataset import Box
 from seewhy.errors import ImageError
-from seewhy.images.files import UnreadableImage, describe_error, open_binary, open_image
+from seewhy.images.files import UnreadableImage, check_tiles, describe_error, open_binary, open_image
+from seewhy.images.loading import MAX_PIXELS
 from seewhy.images.view import View
 
 Floats = NDArray[np.float32]
@@ -61,6 +62,7 @@ def read_mask(path: str, value: int | None, photo: tuple[int, int]) -> NDArray[n
             if image.size != photo[::-1]:  # checked before decoding
                 size, expected = (f"{width} x {height}" for width, height in (image.size, photo[::-1]))
                 raise ImageError(path, f"the mask {path} is {size}, but the photo is {expected}")
+            check_tiles(image, max(MAX_PIXELS, photo[0] * photo[1]))  # a tile is decoded at once
             exact = image.mode in EXACT_MODES
             values = np.asarray(image) if exact else np.asarray(image.convert("RGB")).max(2)  # a dark color is not 0
     except ImageError:
