@@ -1,10 +1,8 @@
-"""Signals and volumes: maps of the right rank at the known place, their pictures, masks, boxes and files; one scale."""
+"""Signals and volumes: maps at known positions, boxes, masks, drawings and files. Shared scale of several targets."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,21 +16,13 @@ from seewhy.cli.run_options import DrawingOptions
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.images.regions import largest_box
 from seewhy.rendering import curves, slices
+from support.docs_scripts import load_docs_script
 from support.networks import Conv1dNet, Conv3dNet, tiny_network
-from support.paths import ROOT
 
 METHODS = ["gradcam", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam", "smooth(gradcam,samples=2)"]
 
 
-def made_here() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_dimensions", ROOT / "docs" / "make_dimensions.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-DATA = made_here()
+DATA = load_docs_script("make_dimensions")  # the data and networks of docs/other_dimensions.md
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +36,7 @@ def blob() -> seewhy.Explanation:
 
 
 class Tokens(nn.Module):
-    """A 1-D transformer: patches by a convolution, a class token where asked, and one attention block."""
+    """A 1-D transformer: patch convolution, `prefix` tokens before the grid, and one attention block."""
 
     def __init__(self, prefix: int) -> None:
         super().__init__()
@@ -72,21 +62,19 @@ def test_maps_have_the_rank_of_the_input(net: type[nn.Module], method: str) -> N
     e = seewhy.explain(model, inputs, methods=method, layers="every", targets=1)
     for layer in e.layers:
         assert e.map(layer=layer).shape == (len(inputs), *e.layer_info[layer].grid)
-        heat = e.heatmap(layer=layer)
-        assert heat.shape == (len(inputs), *inputs.shape[2:]) and heat.isfinite().all() and heat.max() <= 1
+        heatmap = e.heatmap(layer=layer)
+        assert heatmap.shape == (len(inputs), *inputs.shape[2:])
+        assert heatmap.isfinite().all() and heatmap.max() <= 1
 
 
 @pytest.mark.parametrize("layer", ["norm", "block", "block.linear1"])
-@pytest.mark.parametrize(
-    "prefix",
-    [0, 1],
-)
-def test_tokens_of_a_signal(prefix: int, layer: str) -> None:
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_token_maps_of_a_signal(prefix: int, layer: str) -> None:
     e = seewhy.explain(Tokens(prefix).eval(), torch.randn(1, 2, 128), layers=layer, targets=0)[0]
     assert e.map().shape == (16,) and e.heatmap().shape == (128,)
 
 
-def test_the_map_of_a_signal_peaks_at_the_beat_that_is_known(beat: seewhy.Explanation) -> None:
+def test_map_of_a_signal_peaks_at_the_ventricular_beat(beat: seewhy.Explanation) -> None:
     e = beat[0]
     assert abs(int(e.heatmap(target="ventricular").argmax()) - DATA.EARLY) < 25
     start, end = e.box(target="ventricular")
@@ -96,68 +84,70 @@ def test_the_map_of_a_signal_peaks_at_the_beat_that_is_known(beat: seewhy.Explan
     assert min(abs(normal - other) for other in DATA.BEATS if other != DATA.EARLY) < 10
 
 
-def test_the_map_of_a_volume_peaks_in_the_blob_that_is_known(blob: seewhy.Explanation) -> None:
+def test_map_of_a_volume_peaks_in_the_blob_of_the_target(blob: seewhy.Explanation) -> None:
     e = blob[0]
-    for target, centre in (("bright", DATA.BRIGHT), ("dark", DATA.DARK)):
-        heat = e.heatmap(target=target)
-        peak = np.unravel_index(int(heat.argmax()), heat.shape)
-        assert np.abs(np.subtract(peak, centre)).max() <= 2
+    for target, center in (("bright", DATA.BRIGHT), ("dark", DATA.DARK)):
+        heatmap = e.heatmap(target=target)
+        peak = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
+        assert np.abs(np.subtract(peak, center)).max() <= 2
         left, top, front, right, bottom, back = e.box(target=target)
-        assert front <= centre[0] < back and top <= centre[1] < bottom and left <= centre[2] < right
+        assert front <= center[0] < back and top <= center[1] < bottom and left <= center[2] < right
         assert e.mask(target=target).shape == (40, 64, 64)
 
 
 # Boxes
 
 
-def test_boxes_of_any_rank_by_a_slow_search() -> None:
+def test_largest_box_equals_an_exhaustive_search() -> None:
     generator = np.random.default_rng(0)
     for shape in ((17,), (7, 8), (4, 5, 6), (3, 1, 9), (1, 6, 1)):
-        for share in (0.0, 0.1, 0.2, 0.5, 1.0):
+        for fraction in (0.0, 0.1, 0.2, 0.5, 1.0):
             for _ in range(8):
-                mask = generator.random(shape) < share
-                assert largest_box(mask) == slow_box(mask)
+                mask = generator.random(shape) < fraction
+                assert largest_box(mask) == search_largest_box(mask)
 
 
-def test_corners_connect_in_a_volume() -> None:
+def test_cells_of_a_volume_are_connected_at_corners() -> None:
     mask = np.zeros((4, 4, 4), bool)
     mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 0, 2] = mask[3, 3, 0] = True
     assert largest_box(mask) == (0, 0, 0, 3, 2, 3)
 
 
-def slow_box(mask: np.ndarray) -> tuple[int, ...] | None:
-    left = {tuple(cell) for cell in np.argwhere(mask).tolist()}
+def search_largest_box(mask: np.ndarray) -> tuple[int, ...] | None:
+    """Return the box of the largest connected component, found by flood fill."""
+    unvisited = {tuple(cell) for cell in np.argwhere(mask).tolist()}
     best: list[tuple[int, ...]] = []
-    for start in sorted(left):
-        if start not in left:
+    for start in sorted(unvisited):
+        if start not in unvisited:
             continue
-        part, waiting = [], [start]
-        left.discard(start)
+        component, waiting = [], [start]
+        unvisited.discard(start)
         while waiting:
-            part.append(waiting.pop())
-            near = {tuple(np.add(part[-1], step).tolist()) for step in np.ndindex(*(3,) * mask.ndim)}
-            near = {tuple(axis - 1 for axis in cell) for cell in near} & left
-            left -= near
-            waiting += near
-        best = part if len(part) > len(best) else best
+            component.append(waiting.pop())
+            neighbors = {tuple(np.add(component[-1], step).tolist()) for step in np.ndindex(*(3,) * mask.ndim)}
+            neighbors = {tuple(axis - 1 for axis in cell) for cell in neighbors} & unvisited
+            unvisited -= neighbors
+            waiting += neighbors
+        best = component if len(component) > len(best) else best
     if not best:
         return None
     axes = list(zip(*best, strict=True))[::-1]
     return tuple(min(axis) for axis in axes) + tuple(max(axis) + 1 for axis in axes)
 
 
-# Pictures
+# Drawings
 
 
-def colorful(picture: Image.Image) -> np.ndarray:
-    pixels = np.asarray(picture).astype(int)
+def colorfulness(image: Image.Image) -> np.ndarray:
+    """Return the difference between the largest and the smallest channel of each pixel."""
+    pixels = np.asarray(image).astype(int)
     return pixels.max(2) - pixels.min(2)
 
 
-def test_the_beat_is_coloured_and_the_rest_is_not(beat: seewhy.Explanation) -> None:
-    picture = beat[0].overlay(target="ventricular")
-    assert picture.width == 1024
-    columns = colorful(picture)[20:200].mean(0)
+def test_only_the_ventricular_beat_is_colored(beat: seewhy.Explanation) -> None:
+    overlay = beat[0].overlay(target="ventricular")
+    assert overlay.width == 1024
+    columns = colorfulness(overlay)[20:200].mean(0)
     x = 64 + (DATA.EARLY + 0.5) / 1080 * (1024 - 64 - 10)
     assert columns[int(x)] > 25 and abs(int(columns.argmax()) - x) < 20
     assert columns[: int(x) - 60].max() < 12 and columns[int(x) + 60 :].max() < 12
@@ -165,22 +155,22 @@ def test_the_beat_is_coloured_and_the_rest_is_not(beat: seewhy.Explanation) -> N
 
 @pytest.mark.parametrize("length", [2, 3, 40, 1000, 100_000])
 @pytest.mark.parametrize("width", [60, 220, 1024])
-def test_a_signal_of_any_length_is_drawn(length: int, width: int) -> None:
+def test_drawings_of_signals_of_any_length(length: int, width: int) -> None:
     signal = np.sin(np.arange(length, dtype=np.float32) / 5)[None].repeat(2, 0)
     signal[1] = 3.0
-    heat = np.zeros(length, np.float32)
-    heat[length // 2] = 1
-    picture = curves.draw_signal(signal, heat, OverlayStyle(), width)
-    assert picture.width == width and picture.height > 40
-    assert colorful(picture).max() > 60  # one sample of 100,000 is still seen
-    assert (np.asarray(picture).min(2) > 180).any()
+    heatmap = np.zeros(length, np.float32)
+    heatmap[length // 2] = 1
+    drawing = curves.draw_signal(signal, heatmap, OverlayStyle(), width)
+    assert drawing.width == width and drawing.height > 40
+    assert colorfulness(drawing).max() > 60  # one sample of 100,000 is visible
+    assert (np.asarray(drawing).min(2) > 180).any()
 
 
-def test_a_spike_between_pixels_and_gaps_are_drawn() -> None:
+def test_curves_with_a_narrow_spike_or_gaps() -> None:
     values = np.zeros(50_000, np.float32)
     values[20_000] = 1
     mask = np.asarray(curves.draw_curve(values, 500, 100, 1.5))
-    assert mask[12, 200] > 60 and mask[80:95, 300].max() > 200  # up to the top there, and at the bottom elsewhere
+    assert mask[12, 200] > 60 and mask[80:95, 300].max() > 200  # the spike reaches the top; the rest is at the bottom
     for length in (100, 5000):
         gap = np.ones(length, np.float32)
         gap[length // 4 : length // 2] = np.nan
@@ -189,33 +179,33 @@ def test_a_spike_between_pixels_and_gaps_are_drawn() -> None:
     assert not np.asarray(curves.draw_curve(np.full(9, np.nan, np.float32), 50, 20, 1.5)).any()
 
 
-def test_many_channels_say_how_many_are_shown() -> None:
+def test_omitted_channels_are_counted_in_a_line_of_text() -> None:
     few, many = (curves.draw_signal(np.random.rand(n, 99), np.zeros(99), OverlayStyle(), 700) for n in (12, 64))
     assert many.height > few.height  # a line of text
 
 
-def test_slices_are_spread_and_hold_the_peak() -> None:
+def test_slices_are_evenly_spaced_and_include_the_peak() -> None:
     assert slices.choose_slices(100, 16, None) == [3, 9, 15, 21, 28, 34, 40, 46, 53, 59, 65, 71, 78, 84, 90, 96]
     for depth in (1, 2, 15, 16, 17, 33, 200):
         for peak in range(depth):
-            shown = slices.choose_slices(depth, 16, peak)
-            assert peak in shown and shown == sorted(set(shown)) and len(shown) == min(depth, 16)
+            chosen = slices.choose_slices(depth, 16, peak)
+            assert peak in chosen and chosen == sorted(set(chosen)) and len(chosen) == min(depth, 16)
 
 
-def test_the_blob_is_coloured_in_its_slices_only(blob: seewhy.Explanation) -> None:
-    picture = blob[0].overlay(target="bright", style=OverlayStyle(colors="viridis"), longest=884)
-    colors = colorful(picture)
-    shown = slices.choose_slices(40, 16, int(blob[0].heatmap(target="bright").amax((1, 2)).argmax()))
+def test_only_slices_through_the_blob_are_colored(blob: seewhy.Explanation) -> None:
+    overlay = blob[0].overlay(target="bright", style=OverlayStyle(colors="viridis"), longest=884)
+    colors = colorfulness(overlay)
+    chosen = slices.choose_slices(40, 16, int(blob[0].heatmap(target="bright").amax((1, 2)).argmax()))
     side = 220
-    for place, number in enumerate(shown):
-        x, y = 4 + place % 4 * side, 4 + place // 4 * side
-        part = colors[y + 24 : y + side - 10, x + 10 : x + side - 10]
-        away = abs(number - DATA.BRIGHT[0])
-        assert part.max() > 40 if away <= 2 else part.max() == 0 if away >= 9 else True, number
+    for position, number in enumerate(chosen):
+        x, y = 4 + position % 4 * side, 4 + position // 4 * side
+        tile = colors[y + 24 : y + side - 10, x + 10 : x + side - 10]
+        distance = abs(number - DATA.BRIGHT[0])
+        assert tile.max() > 40 if distance <= 2 else tile.max() == 0 if distance >= 9 else True, number
 
 
 @pytest.mark.parametrize("net", [Conv1dNet, Conv3dNet])
-def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
+def test_contact_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
     model, inputs = tiny_network(net)
     e = seewhy.explain(model, inputs, methods=["gradcam", "layercam"], layers="every", targets=[0, 1], channels=2)
     with pytest.raises(ChoiceError, match=r"use e\[0\]"):
@@ -237,20 +227,20 @@ def test_sheets_comparisons_and_features(net: type[nn.Module]) -> None:
 
 
 @pytest.mark.parametrize("net", [Conv1dNet, Conv3dNet])
-def test_saved_loaded_and_drawn_alike(net: type[nn.Module], tmp_path: Path) -> None:
+def test_a_loaded_explanation_equals_the_saved_one(net: type[nn.Module], tmp_path: Path) -> None:
     model, inputs = tiny_network(net)
     e = seewhy.explain(model, inputs[:1], layers="first", targets=1)[0]
     assert {path.name for path in e.save(tmp_path)} == {"maps.npz", "input.npz", "explanation.json"}
-    again = seewhy.load_explanation(tmp_path)
-    assert again.size == e.size and torch.equal(again.inputs, e.inputs.detach().float())
-    assert (np.asarray(again.overlay()) == np.asarray(e.overlay())).all() and again.box() == e.box()
-    assert {path.name for path in again.save(tmp_path)} == {"maps.npz", "input.npz", "explanation.json"}
+    loaded = seewhy.load_explanation(tmp_path)
+    assert loaded.size == e.size and torch.equal(loaded.inputs, e.inputs.detach().float())
+    assert (np.asarray(loaded.overlay()) == np.asarray(e.overlay())).all() and loaded.box() == e.box()
+    assert {path.name for path in loaded.save(tmp_path)} == {"maps.npz", "input.npz", "explanation.json"}
 
 
-# One scale for several targets
+# Shared scale
 
 
-def test_a_weak_answer_looks_weak_on_a_shared_scale() -> None:
+def test_a_weaker_target_has_a_lower_maximum_on_the_shared_scale() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
     net[0].weight.data.fill_(1.0)
     net[3].weight.data = torch.tensor([[4.0], [1.0]])
@@ -260,17 +250,19 @@ def test_a_weak_answer_looks_weak_on_a_shared_scale() -> None:
     assert e.heatmap(target=1).amax() == 1
     shared = [e.heatmap(target=target, scale="shared") for target in (0, 1)]
     torch.testing.assert_close(shared[0], e.heatmap(target=0))
-    torch.testing.assert_close(shared[1].flatten(1).amax(1), torch.tensor([0.25, 0.25]))  # of its own picture each
+    torch.testing.assert_close(shared[1].flatten(1).amax(1), torch.tensor([0.25, 0.25]))
     one = e[0]
     assert one.on_photo(target=1, scale="shared").max() == pytest.approx(0.25)
     assert one.mask(0.2, target=1, scale="shared").sum() == 9 and one.box(target=1, scale="shared") is None
-    weak, own = (colorful(one.overlay(target=1, style=OverlayStyle(scale=scale))).max() for scale in ("shared", "own"))
+    weak, own = (
+        colorfulness(one.overlay(target=1, style=OverlayStyle(scale=scale))).max() for scale in ("shared", "own")
+    )
     assert weak < own
     blank = seewhy.explain(net, -inputs, layers="0", targets=[0, 1])
     assert (blank.heatmap(target=1, scale="shared") == 0).all() and not blank[0].mask(target=0, scale="shared").any()
 
 
-def test_an_unknown_scale_is_named(beat: seewhy.Explanation) -> None:
+def test_unknown_scales_are_refused(beat: seewhy.Explanation) -> None:
     for call in (
         lambda: OverlayStyle(scale="shard"),
         lambda: beat.heatmap(target=0, scale="shard"),
@@ -284,7 +276,7 @@ def test_an_unknown_scale_is_named(beat: seewhy.Explanation) -> None:
         DrawingOptions(scale="shared", style="classic")
 
 
-def test_a_dense_output_of_a_signal() -> None:
+def test_dense_output_of_a_signal() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv1d(1, 6, 5, padding=2), nn.ReLU(), nn.Conv1d(6, 6, 5, padding=2), nn.ReLU(), nn.Conv1d(6, 3, 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
 from seewhy.errors import UnknownName, UsageError
@@ -12,6 +10,7 @@ from seewhy.methods.cards import cards
 from seewhy.methods.catalog import METHODS, MethodEntry
 from seewhy.methods.method_text import parse_method
 from seewhy.methods.parsing import as_methods
+from support.docs_scripts import load_docs_script
 from support.paths import ROOT
 
 
@@ -85,9 +84,6 @@ def test_every_method_has_a_complete_reference() -> None:
 
 
 def test_methods_page_is_generated_from_the_classes() -> None:
-    spec = importlib.util.spec_from_file_location("make_methods", ROOT / "docs" / "make_methods.py")
-    assert spec is not None and spec.loader is not None
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
+    script = load_docs_script("make_methods")
     page = (ROOT / "docs" / "methods.md").read_text("utf-8")
-    assert page == maker.page(), "update the page: python docs/make_methods.py"
+    assert page == script.page(), "update the page: python docs/make_methods.py"
