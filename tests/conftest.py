@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: the embedded network, a real photo where the data folder exists, a browser."""
+"""Fixtures for all tests: the embedded network, a photo from the optional data folder, and a browser."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def embedded() -> seewhy.LoadedModel:
 
 @pytest.fixture(scope="session")
 def bus() -> Path:
+    """A street photo with a minibus and three persons."""
     path = DATA / "pictures" / "bus.jpg"
     if not path.exists():
         pytest.skip(f"the data folder does not exist ({path.parent.parent}; set SEEWHY_DATA)")
@@ -31,11 +32,11 @@ def bus() -> Path:
 def browser() -> Iterator[Any]:
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with driver.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def fixed_seed() -> None:
     torch.manual_seed(0)
