@@ -7,9 +7,10 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, SupportsFloat
+from typing import IO, Any, BinaryIO, SupportsFloat
 
 from PIL import Image
 
@@ -60,10 +61,21 @@ def write_file(path: Path, content: Content, *, durable: bool = False) -> Path:
     return path
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. Raises OSError for a pipe or a device, which may never end."""
+    # With O_NONBLOCK, opening a pipe does not wait for a writer.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path.name} is not a regular file")
+    return file
+
+
 def read_recorded_files(folder: Path) -> set[str]:
     """Return the files that the record of an earlier run in `folder` lists; empty without a readable record."""
     try:
-        names = json.loads((folder / RECORD).read_text("utf-8"))["files"]
+        with open_regular(folder / RECORD) as file:
+            names = json.load(file)["files"]
         return {name for name in names if isinstance(name, str) and is_inside(name)}
     except (OSError, ValueError, KeyError, TypeError):
         return set()

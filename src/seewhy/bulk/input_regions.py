@@ -58,7 +58,7 @@ def read_mask(path: str, value: int | None, photo: tuple[int, int]) -> NDArray[n
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would block
             raise UnreadableImage("not a regular file")
-        with open_binary(path) as file, open_image(file) as image:
+        with open_binary(path, MAX_PIXELS) as file, open_image(file) as image:
             if image.size != photo[::-1]:  # checked before decoding
                 size, expected = (f"{width} x {height}" for width, height in (image.size, photo[::-1]))
                 raise ImageError(path, f"the mask {path} is {size}, but the photo is {expected}")

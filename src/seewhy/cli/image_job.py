@@ -24,7 +24,7 @@ from seewhy.engine.options import ModelOptions, Options, as_flags, command_for
 from seewhy.engine.pipeline import Explainer
 from seewhy.errors import ImageError, TargetError
 from seewhy.explanation.report import has_page, make_failed_row, make_index_row
-from seewhy.images.discovery import find_images, skip_outputs
+from seewhy.images.discovery import find_images, skip_outputs, split_regular
 from seewhy.images.loading import load_image
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import output_paths
@@ -89,7 +89,7 @@ class ImageJob:
         return 2 if self.without_target and not self.done else 1 if self.failed else 0
 
     def find(self, sources: Sequence[str]) -> tuple[list[str], list[ImageError]]:
-        """Return the image files that `sources` name, and an error for each folder without images.
+        """Return the image files that `sources` name, and an error for each folder without images and each pipe in a folder.
 
         Overlays that an earlier run wrote are skipped, so that a second `seewhy .` explains the same images.
         """
@@ -98,7 +98,10 @@ class ImageJob:
         for source in sources:
             try:
                 found = find_images([source])
-                images += skip_outputs(found, source, self.output.out) if os.path.isdir(source) else found
+                if os.path.isdir(source):
+                    found, skipped = split_regular(skip_outputs(found, source, self.output.out))
+                    errors += skipped
+                images += found
             except ImageError as error:
                 errors.append(error)
         return list(dict.fromkeys(images)), errors

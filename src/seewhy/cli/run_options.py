@@ -76,7 +76,11 @@ class OutputOptions:
     top: int = option(5, "Number of classes to print.", "number")
     json: bool = option(False, "Print one JSON object per image to stdout, and nothing else.", "switch")
     quiet: bool = option(False, "Print nothing but errors.", "switch", short="-q")
-    max_pixels: int = option(MAX_PIXELS, "Refuse larger images before decoding them.", "number")
+    max_pixels: int = option(
+        MAX_PIXELS,
+        "Refuse larger images before decoding them, and files with more than 8 bytes for each of these pixels plus 64 MB.",
+        "number",
+    )
 
     def __post_init__(self) -> None:
         if self.top < 1:

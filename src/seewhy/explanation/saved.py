@@ -102,8 +102,9 @@ def read_fields(folder: str | Path) -> dict[str, Any]:
     """Read the fields of an explanation from a folder written with `build_record` and `build_files`."""
     folder = Path(folder)
     try:
-        data = json.loads((folder / storage.RECORD).read_text("utf-8"))
-        with open(folder / storage.MAPS, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with storage.open_regular(folder / storage.RECORD) as file:
+            data = json.load(file)
+        with storage.open_regular(folder / storage.MAPS) as file, np.load(file, allow_pickle=False) as arrays:
             maps = {tuple(name.split("|")): torch.from_numpy(arrays[name])[None] for name in arrays.files}
         return fields_from(folder, data, maps)
     except FileNotFoundError as error:
@@ -141,7 +142,7 @@ def nan_if_none(value: float | None) -> float:
 
 def read_input(folder: Path) -> torch.Tensor:
     """Read the stored model input, with a batch axis."""
-    with open(folder / storage.INPUT, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with storage.open_regular(folder / storage.INPUT) as file, np.load(file, allow_pickle=False) as arrays:
         return torch.from_numpy(arrays["input"])[None]
 
 
@@ -151,7 +152,11 @@ def read_images(folder: Path, data: dict[str, Any]) -> tuple[InputImage, ...] | 
         return None
     # Only JPEG, as it was written: Pillow opens an EPS file of this name with Ghostscript.
     try:
-        with open_binary(folder / storage.PHOTO) as file, open_image(file, ("JPEG",)) as photo:
+        with (
+            storage.open_regular(folder / storage.PHOTO) as source,
+            open_binary(source, MAX_PIXELS) as file,
+            open_image(file, ("JPEG",)) as photo,
+        ):
             check_size(*photo.size, MAX_PIXELS)
             pixels = np.array(photo.convert("RGB"))
     except UnidentifiedImageError:

@@ -47,6 +47,18 @@ def walk_images(folder: str, on_error: Callable[[OSError], None]) -> Iterator[st
                 yield os.path.join(parent, name)
 
 
+def split_regular(images: Sequence[str]) -> tuple[list[str], list[ImageError]]:
+    """Return the regular files among images found in a folder, and an error for each other: a pipe may never end."""
+    files: list[str] = []
+    errors: list[ImageError] = []
+    for image in images:
+        if os.path.exists(image) and not os.path.isfile(image):
+            errors.append(ImageError(image, "skipped: not a regular file but a pipe, a socket or a device"))
+        else:
+            files.append(image)
+    return files, errors
+
+
 def skip_outputs(images: list[str], folder: str, out: Path) -> list[str]:
     """Return the images found in `folder`, except those that earlier runs wrote below the output folder `out`.
 

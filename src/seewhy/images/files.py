@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000
 READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PNM"
 
 TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323
+BYTES_PER_PIXEL, METADATA_BYTES = 8, 2**26  # of a file: uncompressed 16-bit RGBA, and room for profiles and EXIF data
 
 
 class UnreadableImage(Exception):
@@ -59,32 +61,51 @@ def describe_error(error: Exception) -> str:
 
 
 @contextmanager
-def open_binary(source: object) -> Iterator[BinaryIO]:
-    """Open a source as a seekable file of at least one byte."""
+def open_binary(source: object, max_pixels: int) -> Iterator[BinaryIO]:
+    """Open a source as a seekable file of at least one byte, and at most as many as an image of `max_pixels` needs.
+
+    Pipes and devices may never end, and Pillow reads WebP and AVIF files completely, so a sparse file could fill the memory.
+    """
+    limit = BYTES_PER_PIXEL * max_pixels + METADATA_BYTES
     if isinstance(source, str | os.PathLike):
         if "\0" in os.fspath(source):
             raise UnreadableImage("is not a valid file name")
         file: BinaryIO = open(source, "rb")  # noqa: SIM115 - closed below
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe, such as <(command) in a shell, is not seekable
+            with file:
+                file = io.BytesIO(read_all(file, limit))
     elif isinstance(source, bytes | bytearray | memoryview):
         file = io.BytesIO(source)
     elif hasattr(source, "read"):
-        file = io.BytesIO(read_all(source))
+        file = io.BytesIO(read_all(source, limit))
     else:
         raise UnreadableImage("not an image; pass a path, bytes, a binary file, a PIL image or a NumPy array")
     with file:
         if not file.read(1):
             raise UnreadableImage("the file is empty")
+        if isinstance(source, str | os.PathLike) and file.seek(0, os.SEEK_END) > limit:
+            raise too_long(limit)
         yield file
 
 
-def read_all(file: Any) -> bytes:
-    """Read a file object completely, from its beginning if it is seekable."""
+def read_all(file: Any, limit: int) -> bytes:
+    """Read a file object completely, from its beginning if it is seekable. Raises UnreadableImage above `limit` bytes."""
     if hasattr(file, "seekable") and file.seekable():
         file.seek(0)
-    data = file.read()
-    if not isinstance(data, bytes):
-        raise UnreadableImage("the file was opened in text mode; open it in binary mode ('rb')")
-    return data
+    data = bytearray()
+    while block := file.read(2**20):
+        if not isinstance(block, bytes):
+            raise UnreadableImage("the file was opened in text mode; open it in binary mode ('rb')")
+        if len(data) + len(block) > limit:
+            raise too_long(limit)
+        data += block
+    return bytes(data)
+
+
+def too_long(limit: int) -> UnreadableImage:
+    return UnreadableImage(
+        f"more than {limit >> 20} MB; a larger --max-pixels (in Python: max_pixels) also allows larger files"
+    )
 
 
 PILLOW_SETTINGS = threading.Lock()

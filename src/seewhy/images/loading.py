@@ -32,14 +32,15 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> ImageArr
     Args:
         source: A path, the bytes of a file, a file opened in binary mode (read from its beginning if seekable), a PIL
             image, or an array `(H, W)`, `(H, W, 3)` or `(H, W, 4)` of uint8, uint16 (full range) or floats in [0, 1].
-        max_pixels: Limit for width x height, checked before decoding.
+        max_pixels: Limit for width x height, checked before decoding. The file may have 8 bytes for each of these pixels
+            (uncompressed 16-bit RGBA) plus 64 MiB.
 
     Returns:
         uint8, shape `(H, W, 3)`. A `source` that is such an array is returned itself, not copied.
 
     Raises:
         ImageError: There is no such file, it is not an image in a supported format, it is corrupt or truncated, or it
-            has more than `max_pixels` pixels.
+            has more than `max_pixels` pixels or more bytes than these need.
 
     Example:
         >>> load_image(np.full((4, 6), 65535, np.uint16)).shape
@@ -50,7 +51,7 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> ImageArr
             return convert_array(source, max_pixels)
         if isinstance(source, Image.Image):
             return convert_image(source, max_pixels)
-        with open_binary(source) as file, open_image(file) as image:
+        with open_binary(source, max_pixels) as file, open_image(file) as image:
             return convert_image(image, max_pixels)
     except Exception as error:  # decoders raise almost any type for corrupt files
         raise ImageError(describe_source(source), describe_error(error)) from error
@@ -65,7 +66,7 @@ def check_image_header(data: bytes, max_pixels: int, name: str) -> None:
     try:
         if data.startswith(b"\x89PNG") and data.count(b"iCCP") > MAX_PNG_PROFILES:
             raise UnreadableImage("a PNG with many color profiles")
-        with open_binary(data) as file, open_image(file) as image:
+        with open_binary(data, max_pixels) as file, open_image(file) as image:
             check_size(*image.size, max_pixels)
             check_tiles(image, max_pixels)
             if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:

@@ -16,7 +16,7 @@ from seewhy import storage, tensors
 from seewhy.bulk.dataset import path_text
 from seewhy.bulk.export import heatmap_on_photo
 from seewhy.bulk.row_values import view_from_row
-from seewhy.bulk.tars import is_tar
+from seewhy.bulk.tars import MAX_MEMBER, is_tar
 from seewhy.errors import ImageError
 from seewhy.images.loading import load_image
 from seewhy.images.types import ImageArray
@@ -110,7 +110,7 @@ def read_tar_photos(path: str, names: Iterable[str]) -> Iterator[tuple[str, Imag
                 if name in remaining and member.isfile():
                     del remaining[name]
                     content = tar.extractfile(member)
-                    yield name, None if content is None else read_photo(content.read())
+                    yield name, None if content is None else read_photo(content.read(MAX_MEMBER))
                 if not remaining:
                     return
     except (OSError, EOFError, tarfile.TarError):
