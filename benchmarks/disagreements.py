@@ -247,7 +247,7 @@ class ChannelFullGrad(NetworkMethod):
         def consume(values: Tensor, gradient: Tensor) -> None:
             add(gradient * broadcast_over_grid(values[None], gradient))
 
-        add(model.each_bias(consume))
+        add(model.visit_biases(consume))
         return torch.stack(found).sum(0)
 
 

@@ -1,6 +1,6 @@
-"""Writes docs/methods.md: the cards of all methods from their classes, between the parts written by hand.
+"""Write docs/methods.md: the references of all methods, between the text of docs/methods.in.md.
 
-.venv/bin/python docs/make_methods.py
+Usage: .venv/bin/python docs/make_methods.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the full page."""
     text = (HERE / "methods.in.md").read_text("utf-8")
     differences = (HERE.parent / "benchmarks" / "DISAGREEMENTS.md").read_text("utf-8").partition("\n\n")[2]
     return text.replace("{{ methods }}\n", markdown(cards())).replace("{{ disagreements }}\n", differences)

@@ -159,9 +159,9 @@ def blurred(image: Tensor, width: int, sigma: float, border: str) -> Tensor:
     return torch.from_numpy(found)
 
 
-def jacobian(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+def jacobian(function: Callable[[Tensor], Tensor], signals: Tensor) -> Tensor:
     """The derivative (classes, *shape) of the logits of one picture (1, *shape)."""
-    return torch.autograd.functional.jacobian(function, at)[0, :, 0].detach()
+    return torch.autograd.functional.jacobian(function, signals)[0, :, 0].detach()
 
 
 # --- a mean over the cells and a linear layer -------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_cam_belongs_where_the_mean_is_taken() -> None:
     close(after, torch.einsum("bk,bkhw->bhw", weight[classes], activation.relu()))
     close(42 * maps_of(net, activation, GradCAM(), classes, "1"), after)
     assert float((42 * maps_of(net, activation, GradCAM(), classes) - after).abs().max()) > 0.1
-    with pytest.raises(MethodError, match="between them lies more"):
+    with pytest.raises(MethodError, match="other operations or layers lie in between"):
         maps_of(net, activation, CAM(), classes)
 
 
@@ -339,8 +339,8 @@ class SecondOrder(Method):
 
     needs = Need.GRADIENTS | Need.CURVATURE
 
-    def __call__(self, at: Signals) -> Tensor:
-        return ((at.gradients - at.curvature / 2) * at.activations).sum(1)
+    def __call__(self, signals: Signals) -> Tensor:
+        return ((signals.gradients - signals.curvature / 2) * signals.activations).sum(1)
 
 
 class Quadratic(nn.Module):
@@ -1026,13 +1026,13 @@ def test_sess_of_one_scale_is_the_map_of_the_picture_blurred(base: Method) -> No
 class Shares(NetworkMethod):
     """x dy/dx, and what each bias adds spread over all pixels: the pieces of FullGrad, without its scaling."""
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
+    def __call__(self, signals: ModelSignals) -> Tensor:
         found = list[Tensor]()
 
         def consume(bias: Tensor, gradient: Tensor) -> None:
             found.append((gradient.flatten(2).sum(2) * bias).sum(1))
 
-        pixels = whole.each_bias(consume).sum(1)
+        pixels = signals.visit_biases(consume).sum(1)
         return pixels + times(torch.stack(found).sum(0), torch.ones_like(pixels)) / pixels[0].numel()
 
 
@@ -1323,7 +1323,7 @@ def test_several_classes_are_a_loop(name: str) -> None:
     together = seewhy.explain(net, inputs, methods=method, layers=layers, targets=classes)
     for c in classes:
         alone = explained(net, inputs, method, layers, ClassScore(c))
-        alike({(m, at): maps for (m, t, at), maps in together.maps.items() if t == str(c)}, alone, 1e-11)
+        alike({(m, signals): maps for (m, t, signals), maps in together.maps.items() if t == str(c)}, alone, 1e-11)
 
 
 @pytest.mark.parametrize("names", [CONVOLUTIONAL, sorted(TRANSFORMERS)], ids=["convolutions", "attention"])
@@ -1647,20 +1647,20 @@ class Raises(Method):
             self.where, Need.GRADIENTS | Need.EVALUATOR
         )
 
-    def __call__(self, at: Signals) -> Tensor:
+    def __call__(self, signals: Signals) -> Tensor:
         def build(rows: slice) -> Tensor:
             raise Stop
 
         match self.where:
             case "in inputs":
-                at.score_inputs(0, 3, build)
+                signals.score_inputs(0, 3, build)
             case "in activations":
-                at.score_activations(0, 3, build)
+                signals.score_activations(0, 3, build)
             case "after guided":
-                assert at.guided.any()
+                assert signals.guided_gradients.any()
             case "after a score":
                 with torch.enable_grad():
-                    assert at.score(at.inputs.clone().requires_grad_(), 0).requires_grad
+                    assert signals.differentiable_scores(0, signals.inputs.clone().requires_grad_()).requires_grad
         raise Stop
 
 
@@ -1678,7 +1678,7 @@ class RaisesLater(VariantMethod):
     bad: bool = False
     needs = Need.GRADIENTS | Need.EVALUATOR
 
-    def passes(self, at: Signals) -> Generator[Variant, Signals, Tensor]:
+    def passes(self, signals: Signals) -> Generator[Variant, Signals, Tensor]:
         from seewhy.methods.variants import ScaledInputs
 
         yield Bad() if self.bad else ScaledInputs(0.5)
@@ -1689,11 +1689,11 @@ class RaisesLater(VariantMethod):
 class RaisesForAll(NetworkMethod):
     """Raises while biases are heard."""
 
-    def __call__(self, whole: ModelSignals) -> Tensor:
+    def __call__(self, signals: ModelSignals) -> Tensor:
         def consume(bias: Tensor, gradient: Tensor) -> None:
             raise Stop
 
-        return whole.each_bias(consume)
+        return signals.visit_biases(consume)
 
 
 def stopping(output: Tensor) -> Tensor:

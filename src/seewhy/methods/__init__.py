@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # one line per file, so that type checkers see the classes
     from seewhy.methods.base import VariantMethod as VariantMethod
     from seewhy.methods.gradient import *  # noqa: F403
     from seewhy.methods.masking import *  # noqa: F403
+    from seewhy.methods.mixtures import *  # noqa: F403
     from seewhy.methods.network import *  # noqa: F403
     from seewhy.methods.pixels import *  # noqa: F403
     from seewhy.methods.scales import *  # noqa: F403

@@ -75,13 +75,11 @@ FILES = (
     ),
     MethodFile(
         "masking", "Masking the input with a layer's channels", "Masking",
-        (
-            MethodEntry("ScoreCAM"),
-            MethodEntry("SSCAM"),
-            MethodEntry("ISCAM"),
-            MethodEntry("GroupCAM"),
-            MethodEntry("OptiCAM"),
-        ),
+        (MethodEntry("ScoreCAM"), MethodEntry("SSCAM"), MethodEntry("ISCAM")),
+    ),
+    MethodFile(
+        "mixtures", "Masking the input with mixtures of channels", "Masking",
+        (MethodEntry("GroupCAM"), MethodEntry("OptiCAM")),
     ),
     MethodFile(
         "ablation", "Changing a layer's activations", "Masking",
