@@ -136,18 +136,18 @@ class Uniform(nn.Module):
 class EpsGradCAMPlusPlus(Weighted):
     """grad-cam: alpha = g^2 / (2 g^2 + S g^3 + 1e-6)."""
 
-    def weights(self, at: Signals) -> Tensor:
-        g = at.gradients
-        alphas = g**2 / (2 * g**2 + broadcast_over_grid(at.activation_sums, g) * g**3 + 1e-6)
-        return (alphas * at.positive_gradients).flatten(2).sum(2)
+    def weights(self, signals: Signals) -> Tensor:
+        g = signals.gradients
+        alphas = g**2 / (2 * g**2 + broadcast_over_grid(signals.activation_sums, g) * g**3 + 1e-6)
+        return (alphas * signals.positive_gradients).flatten(2).sum(2)
 
 
 @dataclass(frozen=True)
 class CubedGradCAMPlusPlus(Weighted):
     """torchcam: `alpha[mask].div_()` divides a copy, so alpha stays g^2."""
 
-    def weights(self, at: Signals) -> Tensor:
-        return (at.positive_gradients**3).flatten(2).sum(2)
+    def weights(self, signals: Signals) -> Tensor:
+        return (signals.positive_gradients**3).flatten(2).sum(2)
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ class ShareFEM(Method):
 
     needs = Need.NOTHING
 
-    def __call__(self, at: Signals) -> Tensor:
-        cells = at.activations.flatten(2)
+    def __call__(self, signals: Signals) -> Tensor:
+        cells = signals.activations.flatten(2)
         limits = cells.mean(2) + 2 * cells.std(2, correction=0)
-        striking = at.activations > broadcast_over_grid(limits, at.activations)
-        return weighted_sum(striking.flatten(2).to(cells.dtype).mean(2), at.activations)
+        striking = signals.activations > broadcast_over_grid(limits, signals.activations)
+        return weighted_sum(striking.flatten(2).to(cells.dtype).mean(2), signals.activations)
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ class FarAblation(Weighted):
 
     needs = Need.EVALUATOR
 
-    def weights(self, at: Signals) -> Tensor:
-        own = at.activations[0]
+    def weights(self, signals: Signals) -> Tensor:
+        own = signals.activations[0]
 
         def without(rows: slice) -> Tensor:
             changed = own.expand(rows.stop - rows.start, *own.shape).clone()
@@ -178,8 +178,8 @@ class FarAblation(Weighted):
                 changed[row, rows.start + row] = changed.amin() - 1e7
             return changed
 
-        scores = at.score_activations(0, len(own), without, batch_size=32)
-        return ((at.scores[0] - scores) / at.scores[0])[None]
+        scores = signals.score_activations(0, len(own), without, batch_size=32)
+        return ((signals.scores[0] - scores) / signals.scores[0])[None]
 
 
 @dataclass(frozen=True)
@@ -188,11 +188,11 @@ class TorchcamISCAM(Weighted):
 
     needs = Need.EVALUATOR
 
-    def weights(self, at: Signals) -> Tensor:
-        image, masks = at.inputs[0], resize(normalize(at.activations[0]), at.inputs.shape[2:])
+    def weights(self, signals: Signals) -> Tensor:
+        image, masks = signals.inputs[0], resize(normalize(signals.activations[0]), signals.inputs.shape[2:])
 
         def scores(factor: float) -> Tensor:
-            return at.score_inputs(0, len(masks), lambda rows: image * masks[rows, None] * factor)
+            return signals.score_inputs(0, len(masks), lambda rows: image * masks[rows, None] * factor)
 
         mean = torch.stack([scores(i * (i + 1) / 20) for i in range(1, 11)]).mean(0)
         return mean.softmax(0)[None]
@@ -216,19 +216,19 @@ class LikelyFinerCAM(Weighted):
     def scoring(self) -> Scoring:
         return NearAndLikely()
 
-    def weights(self, at: Signals) -> Tensor:
-        return at.gradients.flatten(2).mean(2)
+    def weights(self, signals: Signals) -> Tensor:
+        return signals.gradients.flatten(2).mean(2)
 
 
 @dataclass(frozen=True)
 class Overwritten(Weighted):
     """Grad-CAM of the layer's output after an in-place ReLU overwrote it."""
 
-    def weights(self, at: Signals) -> Tensor:
-        return at.gradients.flatten(2).mean(2)
+    def weights(self, signals: Signals) -> Tensor:
+        return signals.gradients.flatten(2).mean(2)
 
-    def __call__(self, at: Signals) -> Tensor:
-        return weighted_sum(self.weights(at), rectify(at.activations))
+    def __call__(self, signals: Signals) -> Tensor:
+        return weighted_sum(self.weights(signals), rectify(signals.activations))
 
 
 @dataclass(frozen=True)
