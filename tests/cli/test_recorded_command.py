@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import seewhy
 from seewhy.targets import ClassScore
@@ -31,16 +29,10 @@ FLAGS = {
     "read at the activation": [COFFEE, "-l", "conv_head", "-l", "blocks.5.*", "--read-at", "activation"],
     "drawing": [COFFEE, "-l", "bn2", "--style", "blend", "--colors", "viridis", "--opacity", "0.4", "--size", "128"],
     "model": [
-        COFFEE, "-m", f"{__name__}:network", "--allow-code", "--num-classes", "7", "--labels", "a,b,c,d,e,f,g",
+        COFFEE, "-m", "support.factories:classifier", "--allow-code", "--num-classes", "7", "--labels", "a,b,c,d,e,f,g",
         "-t", "c", "--methods", "scorecam", "--multilabel", "--memory", "16", "--label", "b",
     ],
 }  # fmt: skip
-
-
-def network(num_classes: int = 5) -> nn.Sequential:
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 4, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(4, num_classes))
 
 
 @pytest.mark.parametrize("arguments", FLAGS.values(), ids=FLAGS)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 
-def classifier(channels: int = 3, axes: int = 2) -> nn.Sequential:
-    """Return a network with 5 classes for inputs `(B, channels, *size)` with 1, 2 or 3 axes of any size."""
+def classifier(channels: int = 3, axes: int = 2, num_classes: int = 5) -> nn.Sequential:
+    """Return a network for inputs `(B, channels, *size)` with 1, 2 or 3 axes of any size."""
     torch.manual_seed(0)
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](channels, 4, 3)
     pool = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[axes - 1](1)
-    return nn.Sequential(conv, nn.ReLU(), pool, nn.Flatten(), nn.Linear(4, 5))
+    return nn.Sequential(conv, nn.ReLU(), pool, nn.Flatten(), nn.Linear(4, num_classes))
 
 
 def fixed_size_classifier(side: int = 32) -> nn.Sequential:
