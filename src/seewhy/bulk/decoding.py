@@ -6,10 +6,11 @@ import hashlib
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.bulk.child_processes import SAFE_PATH, safe_path
 from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.bulk.input_regions import Floats, from_boxes, from_mask, read_mask
 from seewhy.errors import ImageError, one_line
@@ -24,6 +26,7 @@ from seewhy.images.loading import check_image_header, load_image
 from seewhy.images.preprocess import Preprocess
 from seewhy.images.resizing import ResizedCrop
 from seewhy.images.view import View
+from seewhy.models.permitted_code import permitted_folders
 
 MAX_BYTES = 1 << 29
 AHEAD = 2  # batches
@@ -80,11 +83,13 @@ def decode_image(item: Item, preprocess: Any, max_pixels: int) -> DecodedImage:
         return replace(decoded, error=name if message == name else f"{name}: {message}")
 
 
-def end_with(parent: int) -> None:
+def end_with(parent: int, folders: Sequence[str] = ()) -> None:
     """Initialize a decoder process: end when its parent has ended, and ignore Ctrl-C.
 
-    Ctrl-C reaches all processes of a terminal; the parent ends its decoders after it has handled it.
+    Ctrl-C reaches all processes of a terminal; the parent ends its decoders after it has handled it. Modules of the user's
+    own preprocessing are imported from `folders`.
     """
+    sys.path += folders
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -147,13 +152,19 @@ class Reader:
                     ProcessPoolExecutor,
                 )  # unlike multiprocessing, needs no `if __name__ == "__main__"` guard
 
-                self.pool = ProcessPoolExecutor(
-                    self.workers, timeout=None, initializer=end_with, initargs=(os.getpid(),)
-                )
+                with safe_path():  # for resource trackers, which inherit the environment
+                    self.pool = ProcessPoolExecutor(
+                        self.workers,
+                        timeout=None,
+                        initializer=end_with,
+                        initargs=(os.getpid(), tuple(permitted_folders)),
+                        env={SAFE_PATH: "1"},
+                    )
             else:
                 self.pool = ThreadPoolExecutor(1)
         try:
-            return self.pool.submit(decode_image, item, *self.settings)
+            with safe_path():  # the first call starts the processes
+                return self.pool.submit(decode_image, item, *self.settings)
         except BrokenExecutor as error:  # the pool broke since the last result; `stream` handles it
             refused: Future[DecodedImage] = Future()
             refused.set_exception(error)

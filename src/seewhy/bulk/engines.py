@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from seewhy.bulk.batch_explainer import Log
+from seewhy.bulk.child_processes import make_ray_config, safe_path
 from seewhy.bulk.dataset import SinglePart
 from seewhy.bulk.settings import EngineName
 from seewhy.bulk.worker import Job, PartResult, Worker
@@ -21,6 +22,8 @@ SPARE = 2  # CPUs for Ray's own tasks: if actors hold all CPUs, those tasks wait
 
 # No usage statistics are sent, and Ray logs errors only.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_LOG_LEVEL": "ERROR"}
+# Under `uv run` Ray would upload the current directory and import modules from it.
+NO_UPLOAD = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 
 class Engine(Protocol):
@@ -135,7 +138,7 @@ class Actor:
 @contextmanager
 def cluster() -> Iterator[Any]:
     """Yield the `ray` module, connected to the cluster of RAY_ADDRESS, or to a local one that is stopped afterwards."""
-    for name, value in QUIET.items():
+    for name, value in (QUIET | NO_UPLOAD).items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -146,7 +149,8 @@ def cluster() -> Iterator[Any]:
     if own:
         local: dict[str, Any] = {"num_cpus": cpu_count() + SPARE, "include_dashboard": False}
         settings = {} if os.environ.get("RAY_ADDRESS") else local
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
+        with safe_path():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, job_config=make_ray_config(), **settings)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

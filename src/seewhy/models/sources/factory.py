@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from seewhy.errors import ModelError, find_close_matches, shorten_error
+from seewhy.models.permitted_code import permitted_folders
 
 FACTORY_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 CONSTANTS = {"true": True, "false": False, "none": None}
@@ -28,6 +29,7 @@ def call_factory(name: str, options: Mapping[str, str], *, allow_code: bool) -> 
         raise ModelError(name, "runs code of that module; if you trust it, pass --allow-code, or allow_code=True")
     module_name, _, attribute = name.partition(":")
     folder = os.getcwd()
+    permitted_folders.append(folder)
     sys.path.insert(0, folder)  # console scripts, unlike `python`, do not search the current folder
     try:
         module = importlib.import_module(module_name)
