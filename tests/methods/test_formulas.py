@@ -41,7 +41,11 @@ class Case:
 @pytest.fixture(scope="module", params=[*TORCHVISION_NAMES, *KINDS])
 def case(request: pytest.FixtureRequest) -> Case:
     name = request.param
-    build = tiny_network(KINDS[name], dtype=torch.float64) if name in KINDS else calibrated_network(name, dtype=torch.float64)
+    build = (
+        tiny_network(KINDS[name], dtype=torch.float64)
+        if name in KINDS
+        else calibrated_network(name, dtype=torch.float64)
+    )
     net, inputs = build
     with torch.no_grad():
         classes = logits_of(net(inputs)).argmax(1)
@@ -92,7 +96,7 @@ def test_the_formulas_with_poles_are_not_near_one(case: Case) -> None:
         assert float((totals.abs() / sizes)[sizes > 0].min()) > 1e-6, layer
 
 
-# --- the reference: checked by itself ---------------------------------------------------------------------------------
+# --- the reference: checked alone ---------------------------------------------------------------------------------
 
 
 def test_the_reference_runs_the_same_net(case: Case) -> None:
@@ -106,14 +110,14 @@ def test_the_reference_runs_the_same_net(case: Case) -> None:
 
 
 def test_the_reference_gradients_are_slopes(case: Case) -> None:
-    """G against central differences: in each picture at the steepest cell and a random one, at three layers."""
+    """G against central differences: in each image at the steepest cell and a random one, at three layers."""
     random = torch.Generator().manual_seed(0)
     layers = case.slow.layers
     for layer in {layers[0], layers[len(layers) // 2], layers[-1]}:
         gradient = case.slow.gradient(layer)
-        for picture, own in enumerate(gradient):
+        for image, own in enumerate(gradient):
             flat = [int(own.abs().argmax()), int(torch.randint(own.numel(), (1,), generator=random))]
-            cells = [(picture, *(int(i) for i in torch.unravel_index(torch.tensor(i), own.shape))) for i in flat]
+            cells = [(image, *(int(i) for i in torch.unravel_index(torch.tensor(i), own.shape))) for i in flat]
             slopes = case.slow.slopes(layer, cells)
             expected = torch.stack([gradient[cell] for cell in cells])
             torch.testing.assert_close(slopes, expected, rtol=0, atol=1e-5 * float(own.abs().max()))
@@ -138,5 +142,5 @@ def test_an_inplace_operation_can_be_part_of_the_function() -> None:
 
 
 def peaks(maps: Tensor) -> Tensor:
-    """The maximum absolute value of each picture's map."""
+    """The maximum absolute value of each image's map."""
     return maps.flatten(1).abs().amax(1)

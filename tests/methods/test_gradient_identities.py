@@ -34,7 +34,7 @@ METHODS = ("gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "gradcame
 
 
 def maps_of(net: nn.Module, inputs: Tensor, classes: list[int], layer: str) -> dict[str, Tensor]:
-    """The signed maps (B, h, w) of all six methods at one layer, for one class per picture."""
+    """The signed maps (B, h, w) of all six methods at one layer, for one class per image."""
     targets = ClassScore(torch.tensor(classes))
     explanation = seewhy.explain(net, inputs, methods=list(METHODS), layers=[layer], targets=targets)
     return {method: explanation.map(method=method, layer=layer) for method in METHODS}
@@ -46,9 +46,9 @@ def maps_of(net: nn.Module, inputs: Tensor, classes: list[int], layer: str) -> d
 def test_two_blobs_and_two_classes() -> None:
     """Channel 0 has a blob top left, channel 1 one bottom right; each class is for one and against the other."""
     first, second = blob(1, 1, 3.0), blob(5, 5, 2.0)
-    picture = torch.stack([first, second])
+    image = torch.stack([first, second])
     weight = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
-    maps = maps_of(pooled(weight), torch.stack([picture, picture]), [0, 1], "0")
+    maps = maps_of(pooled(weight), torch.stack([image, image]), [0, 1], "0")
     n = 64
     difference = (first - second) / n
     for method in ("gradcam", "hirescam", "xgradcam"):
@@ -189,8 +189,8 @@ def test_with_biases_later_biases_are_what_is_missing(layer: str) -> None:
     net, inputs, classes = rectified(bias=True), random(2, 3, 12, 12), [1, 4]
     later = [p for name, p in net.named_parameters() if name.endswith("bias") and int(name.split(".")[0]) > int(layer)]
     missing = []
-    for picture, wanted in zip(inputs, classes, strict=True):  # a bias is shared by the batch: one picture at a time
-        gradients = torch.autograd.grad(net(picture[None])[0, wanted], later)
+    for image, wanted in zip(inputs, classes, strict=True):  # a bias is shared by the batch: one image at a time
+        gradients = torch.autograd.grad(net(image[None])[0, wanted], later)
         missing.append(sum((b * g).sum() for b, g in zip(later, gradients, strict=True)).detach())
     assert min(abs(float(part)) for part in missing) > 1e-3
     found = total(maps_of(net, inputs, classes, layer)["hirescam"])

@@ -104,14 +104,14 @@ def one_thread() -> Iterator[None]:
 
 
 def maps_of(net: nn.Module, inputs: Tensor, method: Any, target: Any, layers: Any = "0") -> Tensor:
-    """The signed maps (B, *grid) of one method at one layer, for a class of each picture, or a function of the logits."""
+    """The signed maps (B, *grid) of one method at one layer, for a class of each image, or a function of the logits."""
     target = ClassScore(torch.tensor(target)) if isinstance(target, list) else target
     (maps,) = seewhy.explain(net, inputs, methods=method, layers=layers, targets=target).maps.values()
     return maps
 
 
 def near(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
-    """Equal, each picture's map relative to its own largest value."""
+    """Equal, each image's map relative to its own largest value."""
     assert found.shape == expected.shape
     apart = (found - expected).flatten(1).abs().amax(1)
     assert bool((apart <= tolerance * expected.flatten(1).abs().amax(1)).all()), apart  # NaN is wrong too
@@ -125,7 +125,7 @@ def alike(found: dict[Any, Tensor], expected: dict[Any, Tensor], tolerance: floa
 
 
 def times(values: Tensor, maps: Tensor) -> Tensor:
-    """One value a picture, times its map."""
+    """One value a image, times its map."""
     return values.reshape(-1, *[1] * (maps.dim() - 1)) * maps
 
 
@@ -160,7 +160,7 @@ def blurred(image: Tensor, width: int, sigma: float, border: str) -> Tensor:
 
 
 def jacobian(function: Callable[[Tensor], Tensor], signals: Tensor) -> Tensor:
-    """The derivative (classes, *shape) of the logits of one picture (1, *shape)."""
+    """The derivative (classes, *shape) of the logits of one image (1, *shape)."""
     return torch.autograd.functional.jacobian(function, signals)[0, :, 0].detach()
 
 
@@ -439,10 +439,10 @@ def test_finer_is_the_map_less_those_of_the_nearest_classes(base: Method, refere
     classes = [int(c) for c in net(inputs).argsort(1)[:, 2]]  # in the middle: there are rivals on both sides
     each = torch.stack([maps_of(net, inputs, base, c, "third") for c in range(5)])
     expected = []
-    for picture, c in enumerate(classes):
-        z = net(inputs)[picture].tolist()
+    for image, c in enumerate(classes):
+        z = net(inputs)[image].tolist()
         others = sorted((d for d in range(5) if d != c), key=lambda d, z=z, c=c: abs(z[d] - z[c]))[:references]
-        expected.append(each[c, picture] - 0.7 * each[others, picture].mean(0))
+        expected.append(each[c, image] - 0.7 * each[others, image].mean(0))
     found = maps_of(net, inputs, FinerCAM(base, references=references, gamma=0.7), classes, "third")
     near(found, torch.stack(expected), 1e-11)
 
@@ -540,7 +540,7 @@ def test_channels_of_zeros_change_no_component_nor_which_matrix_is_smaller() -> 
 
 
 def test_components_of_one_pattern_are_that_pattern() -> None:
-    """Rank 1: A_k = a_k P gives |a| P, or |a| (P - mean P) centred, on the side of the sum of the a_k."""
+    """Rank 1: A_k = a_k P gives |a| P, or |a| (P - mean P) centered, on the side of the sum of the a_k."""
     pattern, strengths = random(6, 7), random(2, 5, seed=1)
     activation = strengths[:, :, None, None] * pattern
     sides = strengths.norm(dim=1) * strengths.sum(1).sign()
@@ -551,7 +551,7 @@ def test_components_of_one_pattern_are_that_pattern() -> None:
 
 
 def test_eigen_smoothing_of_one_pattern_is_the_base_but_for_its_length() -> None:
-    """Rank-1 terms w_k a_k P: the base is sum(w a) P, its main pattern |w a| P on the same side; centred, less its mean."""
+    """Rank-1 terms w_k a_k P: the base is sum(w a) P, its main pattern |w a| P on the same side; centered, less its mean."""
     pattern, strengths, weight = random(6, 7), random(2, 5, seed=1), random(3, 5, seed=2)
     activation, classes = strengths[:, :, None, None] * pattern, [2, 0]
     shares = weight[classes] * strengths / 42
@@ -583,13 +583,13 @@ def test_linear_kernel_components_are_eigencam_centred() -> None:
 
 
 def test_a_polynomial_of_degree_one_is_a_linear_kernel() -> None:
-    """A constant added to a kernel is centred away, a factor is a factor of its square root."""
+    """A constant added to a kernel is centered away, a factor is a factor of its square root."""
     activation, net = random(2, 5, 6, 7), pooled(random(3, 5))
     linear_map = maps_of(net, activation, KPCACAM("linear"), [0, 1])
     poly = maps_of(net, activation, KPCACAM("poly", gamma=4.0, coef0=7.0, degree=1), [0, 1])
     near(poly, 2 * linear_map, 1e-9)
     # A sigmoid and a Gaussian are straight where their argument is small: tanh(c) + (1 - tanh(c)^2) gamma x.z, and
-    # exp(-gamma |x - z|^2), whose double-centred part is 2 gamma x.z.
+    # exp(-gamma |x - z|^2), whose double-centered part is 2 gamma x.z.
     for kernel, slope in (("sigmoid", 1 - np.tanh(1.0) ** 2), ("rbf", 2.0)):
         found = maps_of(net, activation, KPCACAM(kernel, gamma=1e-8), [0, 1]) / (1e-8 * slope) ** 0.5
         near(found, linear_map, 1e-5)
@@ -597,7 +597,7 @@ def test_a_polynomial_of_degree_one_is_a_linear_kernel() -> None:
 
 @pytest.mark.parametrize("kernel", ["sigmoid", "rbf", "poly", "linear", "cosine"])
 def test_kernel_components_do_not_see_what_is_added_to_a_channel(kernel: Any) -> None:
-    """Cells are centred before the kernel bends."""
+    """Cells are centered before the kernel bends."""
     activation, net, shift = random(2, 5, 6, 7), pooled(random(3, 5)), 3 * random(5, 1, 1, seed=1)
     expected = maps_of(net, activation, KPCACAM(kernel), [0, 1])
     near(maps_of(net, activation + shift, KPCACAM(kernel), [0, 1]), expected, 1e-8)
@@ -649,14 +649,14 @@ class Straight(nn.Module):
 
 @cache
 def straight() -> tuple[Straight, Tensor, list[int], Tensor, Tensor]:
-    """The net, two pictures, their classes, J (classes, 2, 9, 12) and b."""
+    """The net, two images, their classes, J (classes, 2, 9, 12) and b."""
     net, inputs = Straight().eval(), random(2, 2, 9, 12, seed=9)
     j = jacobian(net, inputs[:1])
     return net, inputs, [2, 0], j, (net(inputs) - torch.einsum("cihw,bihw->bc", j, inputs))[0].detach()
 
 
 def logits_under(masks: Tensor, x: Tensor, j: Tensor, b: Tensor) -> Tensor:
-    """The logits (N, classes) of a picture x (2, h, w) behind masks (N, h, w)."""
+    """The logits (N, classes) of a image x (2, h, w) behind masks (N, h, w)."""
     return torch.einsum("nhw,cihw,ihw->nc", masks, j, x) + b
 
 
@@ -675,7 +675,7 @@ def test_scorecam_of_a_linear_net(variant: Any) -> None:
 
 
 def test_scorecam_of_one_channel_and_of_a_silent_one() -> None:
-    """A channel of zeros masks nothing: it is left out, or (as package grad-cam has it) takes its share of the softmax."""
+    """A channel of zeros masks nothing: it is skipped, or (as package grad-cam has it) takes its share of the softmax."""
     activation, weight = random(2, 3, 6, 7), random(2, 4, 6, 7, seed=1)
     both = torch.cat([activation, torch.zeros(2, 1, 6, 7)], 1)
     for variant in ("authors", "paper", "torchcam"):
@@ -686,7 +686,7 @@ def test_scorecam_of_one_channel_and_of_a_silent_one() -> None:
     net, classes = flattened(weight), [0, 1]
     masks = [activation[i][:, None] * 0 + both[i] * normalized(activation[i])[:, None] for i in range(2)]
     z = torch.stack([net(rows)[:, c].detach() for rows, c in zip(masks, classes, strict=True)])
-    share = z.exp() / (z.exp().sum(1, keepdim=True) + 1)  # the empty picture has the logit 0
+    share = z.exp() / (z.exp().sum(1, keepdim=True) + 1)  # the empty image has the logit 0
     expected = torch.einsum("bk,bkhw->bhw", share, activation)
     near(maps_of(net, both, ScoreCAM("gradcam"), classes), expected, 1e-10)
 
@@ -759,7 +759,7 @@ def test_groupcam_of_a_linear_net(groups: int, percentile: float | None) -> None
 
 
 def test_groupcam_gains_nothing_where_blurring_changes_nothing() -> None:
-    """A picture of one colour, or a blur of one pixel."""
+    """A image of one color, or a blur of one pixel."""
     net, inputs, classes, _, _ = straight()
     plain = torch.full_like(inputs, 0.7)
     assert float(net.conv(plain).detach()[0, 0].std()) > 0  # at the border: so there is something to mask with
@@ -788,7 +788,7 @@ def test_opticam_mixes_channels_with_weights_that_sum_to_one() -> None:
     close(maps_of(flattened(random(2, 3, 6, 7)), alike_channels, OptiCAM(steps=5), [0]), pattern[0])
     good, bad = blob(1, 1), blob(5, 5)
     weight = torch.stack([torch.stack([good - bad, good - bad]), torch.zeros(2, 8, 8)])
-    activation = torch.stack([good, bad])[None] + 0.5 * (good + bad)  # a picture with both; each channel prefers one
+    activation = torch.stack([good, bad])[None] + 0.5 * (good + bad)  # a image with both; each channel prefers one
     found = maps_of(flattened(weight), activation, OptiCAM(), [0])[0]
     assert float(found[1, 1]) > 1.45 and float(found[5, 5]) < 0.55
 
@@ -815,22 +815,22 @@ def test_occlusion_of_a_linear_net_is_the_sum_of_what_is_hidden(baseline: float)
         (Occlusion(1.0, 1.0, baseline), ([0], [0]), 12),
     ):
         found = maps_of(net, inputs, method, classes, None)
-        for picture in range(2):
+        for image in range(2):
             if starts is None:  # round(9 / 3) = 3 every round(1.5) = 2 rows; 4 every 2 columns; the last row's is whole
                 lost, seen = torch.zeros(9, 12).double(), torch.zeros(9, 12).double()
                 for top in (0, 2, 4, 6):
                     for left in (0, 2, 4, 6, 8):
                         here = (slice(top, top + 3), slice(left, left + 4))
-                        lost[here] += contributions[picture][here].sum()
+                        lost[here] += contributions[image][here].sum()
                         seen[here] += 1
                 expected = lost / seen
             else:
-                expected = occluded(net, contributions[picture], starts, window)
-            near(found[picture][None], expected[None], 1e-11)
+                expected = occluded(net, contributions[image], starts, window)
+            near(found[image][None], expected[None], 1e-11)
 
 
 def shown(net: nn.Module, inputs: Tensor, method: Any, classes: list[int]) -> tuple[Tensor, Tensor]:
-    """A method's maps, and every row that the network was shown of a picture (one picture, each in a batch of many)."""
+    """A method's maps, and every row that the network was shown of a image (one image, each in a batch of many)."""
     rows = list[Tensor]()
     hook = net.register_forward_pre_hook(lambda module, args: rows.append(args[0].detach().clone()))
     maps = maps_of(net, inputs, method, classes, None)
@@ -845,7 +845,7 @@ def test_rise_of_a_linear_net() -> None:
     maps, rows = shown(net, x, RISE(masks=50, grid=4, p=0.3), classes[:1])
     masks = rows[:, 0] / x[:, 0]
     assert len(masks) == 50 and float(masks.min()) >= 0 and float(masks.max()) <= 1 + 1e-12
-    close(rows[:, 1] / x[:, 1], masks, rtol=1e-9, atol=1e-12)  # one mask for all colours
+    close(rows[:, 1] / x[:, 1], masks, rtol=1e-9, atol=1e-12)  # one mask for all colors
     p = logits_under(masks, x[0], j, b).softmax(1)[:, classes[0]]
     near(maps, torch.einsum("n,nhw->hw", p, masks)[None] / (50 * 0.3), 1e-10)
 
@@ -853,12 +853,12 @@ def test_rise_of_a_linear_net() -> None:
 def test_rise_finds_the_pixels_that_count() -> None:
     """Of two classes p is 1/2 + z/4 for small z: less the map of a net without weights it is linear in them, and its
     expectation is highest where they are."""
-    picture = torch.ones(1, 1, 12, 12).double()
+    image = torch.ones(1, 1, 12, 12).double()
     method = RISE(masks=1500, grid=4)
 
     def slope(weight: Tensor) -> Tensor:
         net = flattened(torch.stack([weight, torch.zeros_like(weight)])[:, None])
-        return (maps_of(net, picture, method, [0], None) - maps_of(flattened(torch.zeros(2, 1, 12, 12)), picture,
+        return (maps_of(net, image, method, [0], None) - maps_of(flattened(torch.zeros(2, 1, 12, 12)), image,
                 method, [0], None))[0]  # fmt: skip
 
     first, second = 1e-5 * blob(1, 1, side=12), 1e-5 * blob(8, 7, side=12)
@@ -909,7 +909,7 @@ class GuidedReLU(nn.Module):
 
 @pytest.mark.parametrize("base", [GradCAM(), LayerCAM(), EigenCAM(), FinerCAM(GradCAM(), gamma=1.0)], ids=str)
 def test_guided_gradcam_is_a_product(base: Method) -> None:
-    """Guided backpropagation, summed over the colours, times the base's map rectified and resized."""
+    """Guided backpropagation, summed over the colors, times the base's map rectified and resized."""
     net, inputs, classes = rectified(bias=True), random(2, 3, 12, 12), [1, 4]
     twin = nn.Sequential(*(GuidedReLU() if isinstance(part, nn.ReLU) else part for part in net))
     leaf = inputs.clone().requires_grad_()
@@ -931,7 +931,7 @@ def test_what_changes_nothing_is_the_base(base: Method) -> None:
 
 
 def noise_of(inputs: Tensor, samples: int, sigma: float, seed: int) -> Tensor:
-    """The mean noise that `Smooth` adds to each picture."""
+    """The mean noise that `Smooth` adds to each image."""
     spread = inputs.flatten(1).amax(1) - inputs.flatten(1).amin(1)
     drawn = [random(1, *inputs.shape[1:], seed=seed * 100003 + i) for i in range(samples)]
     return sigma * spread[:, None, None, None] * torch.cat(drawn).mean(0)
@@ -948,7 +948,7 @@ def test_smooth_of_a_linear_net_is_the_map_of_the_mean_picture() -> None:
 
 
 def test_smooth_gradcam_plusplus_without_noise_and_before_a_linear_tail() -> None:
-    """Without noise, or where G does not hear of it, it is Grad-CAM++: S_k and A are those of the clean picture."""
+    """Without noise, or where G does not hear of it, it is Grad-CAM++: S_k and A are those of the clean image."""
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     expected = maps_of(net, inputs, GradCAMPlusPlus(), [1, 4], "third")
     near(maps_of(net, inputs, SmoothGradCAMPlusPlus(samples=3, sigma=0.0), [1, 4], "third"), expected, 1e-10)
@@ -972,12 +972,12 @@ def test_integrated_on_a_linear_net() -> None:
     grown = (net.conv(inputs) - net.conv.bias[:, None, None]).detach()
     found = maps_of(net, inputs, Integrated(HiResCAM(), 4, rectified=False, difference=True), classes, "conv")
     near(found, 0.375 * (gradient * grown).sum(1), 1e-11)
-    # Complete but for the last step, as the sum stops before the picture: 3/8 of y(x) - y(0).
+    # Complete but for the last step, as the sum stops before the image: 3/8 of y(x) - y(0).
     near(total(found)[:, None], 0.375 * torch.einsum("bihw,bihw->b", j[classes], inputs)[:, None], 1e-10)
 
 
 def test_augmented_by_factors_on_a_linear_net() -> None:
-    """Lighter and darker pictures give lighter and darker maps: their mean is the mean factor."""
+    """Lighter and darker images give lighter and darker maps: their mean is the mean factor."""
     weight, inputs, classes = random(3, 4, 5, 6, seed=4), random(2, 4, 5, 6), [0, 2]
     for base in (GradCAM(), HiResCAM(), LayerCAM()):
         expected = maps_of(flattened(weight), inputs, base, classes)
@@ -987,21 +987,21 @@ def test_augmented_by_factors_on_a_linear_net() -> None:
 
 @pytest.mark.parametrize("base", [GradCAM(), HiResCAM(), EigenCAM(), ScoreCAM()], ids=str)
 def test_augmented_is_mirrored_with_its_picture_by_any_net(base: Method) -> None:
-    """A picture and its mirror image are asked the same questions, whatever the net makes of left and right."""
+    """A image and its mirror image are asked the same targets, whatever the net makes of left and right."""
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
 
-    def ask(x: Tensor, method: Method) -> Tensor:
+    def score_function(x: Tensor, method: Method) -> Tensor:
         return maps_of(net, x, method, [1, 4], "second")
 
-    near(ask(inputs.flip(-1), Augmented(base)), ask(inputs, Augmented(base)).flip(-1), 1e-11)
-    plain = ask(inputs, base).flip(-1)
-    assert float((ask(inputs.flip(-1), base) - plain).abs().max() / plain.abs().max()) > 0.1
-    halves = (plain + ask(inputs.flip(-1), base)).flip(-1) / 2
-    near(ask(inputs, Augmented(base, factors=(1.0,))), halves, 1e-11)
+    near(score_function(inputs.flip(-1), Augmented(base)), score_function(inputs, Augmented(base)).flip(-1), 1e-11)
+    plain = score_function(inputs, base).flip(-1)
+    assert float((score_function(inputs.flip(-1), base) - plain).abs().max() / plain.abs().max()) > 0.1
+    halves = (plain + score_function(inputs.flip(-1), base)).flip(-1) / 2
+    near(score_function(inputs, Augmented(base, factors=(1.0,))), halves, 1e-11)
 
 
 def test_cameras_of_one_size() -> None:
-    """U(A) U(G) summed: HiResCAM where the layer has the picture's size, Grad-CAM resized where G is constant."""
+    """U(A) U(G) summed: HiResCAM where the layer has the image's size, Grad-CAM resized where G is constant."""
     weight, activation = random(3, 4, 5, 6, seed=4), random(2, 4, 5, 6)
     near(maps_of(flattened(weight), activation, CAMERAS(sizes=1), [0, 2]),
          maps_of(flattened(weight), activation, HiResCAM(), [0, 2]), 1e-11)  # fmt: skip
@@ -1013,13 +1013,13 @@ def test_cameras_of_one_size() -> None:
 
 @pytest.mark.parametrize("base", [GradCAM(), LayerCAM()], ids=str)
 def test_sess_of_one_scale_is_the_map_of_the_picture_blurred(base: Method) -> None:
-    """One window, the whole picture: p / max p is 1, and what is left are N(U(relu(base))) and the blur."""
+    """One window, the whole image: p / max p is 1, and what is left are N(U(relu(base))) and the blur."""
     net, inputs, classes, _, _ = straight()
     maps = normalized(resized(maps_of(net, inputs, base, classes, "conv").relu(), (9, 12)))
     near(maps_of(net, inputs, SESS(base, scales=1), classes, "conv"), blurred(maps, 11, 5.0, "edge"), 1e-10)
 
 
-# --- the whole network ------------------------------------------------------------------------------------------------
+# --- the full model ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -1056,7 +1056,7 @@ def test_full_gradients_of_the_library_are_complete() -> None:
 
 
 def test_fullgrad_of_a_linear_net_whose_bias_is_zero() -> None:
-    """Nothing but the pixels is left: |x dy/dx|, all colours together on [0, 1], summed."""
+    """Nothing but the pixels is left: |x dy/dx|, all colors together on [0, 1], summed."""
     net, inputs, classes, j, _ = straight()
     net = copy.deepcopy(net)
     with torch.no_grad():
@@ -1208,14 +1208,14 @@ def test_vit_reciprocam_of_one_head(score_of: Any) -> None:
     net, classes = OneHead(2, normed=True), [0, 2]
     one, head = net.seen(LOOKED_AT)[-1], net.head
     expected = torch.zeros(2, 6).double()
-    for picture, c in enumerate(classes):
-        q, k, v = (one[name][picture] for name in "qkv")
+    for image, c in enumerate(classes):
+        q, k, v = (one[name][image] for name in "qkv")
         raw = torch.exp(k @ q[0] / 2)
         for cell in range(6):
             kept = [0, cell + 1]
             o = (raw[kept, None] * v[kept]).sum(0) / (raw[kept].sum() + 5)
-            z = (head.weight @ (one["x"][picture, 0] + o) + head.bias).detach()
-            expected[picture, cell] = (z if score_of == "logit" else z.softmax(0))[c]
+            z = (head.weight @ (one["x"][image, 0] + o) + head.bias).detach()
+            expected[image, cell] = (z if score_of == "logit" else z.softmax(0))[c]
     found = maps_of(net, LOOKED_AT, ViTReciproCAM(-1, "point", score_of), classes, None)
     close(found, expected.reshape(2, 2, 3), rtol=1e-10)
 
@@ -1276,7 +1276,7 @@ CLASSES = [3, 0, 1]
 
 
 def stage(name: str) -> tuple[nn.Module, Tensor, list[str] | None]:
-    """A net for the method, three pictures of its size (one faint, one bright), and the layers to explain."""
+    """A net for the method, three images of its size (one faint, one bright), and the layers to explain."""
     sizes = torch.tensor([1.0, 0.05, 20.0], dtype=torch.float64)[:, None, None, None]
     if name in TRANSFORMERS:
         return OneHead(2, normed=True), random(3, 2, 6, 9, seed=1) * sizes.clamp(0.5, 2), None
@@ -1308,11 +1308,11 @@ def test_the_maps_below_say_something(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_is_its_pictures(name: str) -> None:
-    """A faint picture beside a bright one keeps its own map to the last digits."""
+    """A faint image beside a bright one keeps its own map to the last digits."""
     net, inputs, layers = stage(name)
-    for picture, c in enumerate(CLASSES):
-        alone = explained(net, inputs[picture : picture + 1], SETTINGS.get(name, name), layers, ClassScore(c))
-        alike(alone, {k: m[picture : picture + 1] for k, m in as_it_is(name).items()}, LOOSE.get(name, 1e-9))
+    for image, c in enumerate(CLASSES):
+        alone = explained(net, inputs[image : image + 1], SETTINGS.get(name, name), layers, ClassScore(c))
+        alike(alone, {k: m[image : image + 1] for k, m in as_it_is(name).items()}, LOOSE.get(name, 1e-9))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -1397,7 +1397,7 @@ def rescaled(net: Small, by: Tensor) -> Small:
     return other
 
 
-# Methods that take A by itself: its scale is that of the map (and the kernel of KPCA-CAM bends with it).
+# Methods that take A alone: its scale is that of the map (and the kernel of KPCA-CAM bends with it).
 OF_A = {
     "eigencam", "fem", "lafam", "randomcam", "deepfeaturefactorization", "scorecam", "sscam", "iscam", "opticam",
     "polycam", "ablationcam",
@@ -1544,7 +1544,7 @@ def test_a_picture_moved_by_the_stride_has_its_map_moved_by_a_cell(name: str) ->
         near(moved[method, layer], maps.roll(cells, (1, 2)), 1e-8)
 
 
-# --- pictures and layers that hold nothing ----------------------------------------------------------------------------
+# --- images and layers that hold nothing ----------------------------------------------------------------------------
 
 # Random masks and noise have places of their own, windows that are cut off at a border hide less.
 UNEVEN = {"rise", "smooth", "occlusion"}
@@ -1562,7 +1562,7 @@ def test_a_picture_of_one_colour_has_a_map_of_one_value(name: str, value: float)
     for maps in explained(net, plain, method, layers).values():
         assert bool(maps.isfinite().all())
         flat = maps.flatten(1)
-        # how one colour is shared out between concepts hangs on their start at random, cell by cell
+        # how one color is shared out between concepts hangs on their start at random, cell by cell
         if name not in UNEVEN | {"deepfeaturefactorization"}:
             assert bool((flat.amax(1) - flat.amin(1) <= 1e-9 * flat.abs().amax(1) + 1e-12).all())
 
@@ -1637,7 +1637,7 @@ class Stop(Exception):
 
 @dataclass(frozen=True)
 class Raises(Method):
-    """Raises at once, in the middle of the pass that others share, or while the network is asked again."""
+    """Raises at once, in the middle of the pass that others share, or while the network runs again."""
 
     where: str = "at once"
 
@@ -1687,7 +1687,7 @@ class RaisesLater(VariantMethod):
 
 @dataclass(frozen=True)
 class RaisesForAll(NetworkMethod):
-    """Raises while biases are heard."""
+    """Raises while biases are recorded."""
 
     def __call__(self, signals: ModelSignals) -> Tensor:
         def consume(bias: Tensor, gradient: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Every method of one layer that needs more than one run, or more than a sum over channels: equal to the slow reference.
 
-Two pictures of different classes in one batch; the reference takes each alone. The nets are small, but of every kind
+Two images of different classes in one batch; the reference takes each alone. The nets are small, but of every kind
 that has caught an error: in-place operations, a layer called twice, one and three axes, a channel that never changes.
 """
 
@@ -58,7 +58,7 @@ from seewhy.targets import ClassScore
 from support import reference as slow
 from support import reference_methods as ref
 from support.networks import Conv1dNet, Conv3dNet, FlattenNet, InplaceNet, SkipOfInplaceNet, TwiceNet, tiny_network
-from support.reference_methods import Map, Picture, of
+from support.reference_methods import Map, ReferenceImage, of
 
 
 class PooledNet(nn.Module):
@@ -237,8 +237,8 @@ def one_thread() -> Iterator[None]:
 
 
 @cache
-def built(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor, tuple[Picture, ...]]:
-    """A net, two pictures, their classes (the first of one, another of the other), and each for the reference.
+def built(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor, tuple[ReferenceImage, ...]]:
+    """A net, two images, their classes (the first of one, another of the other), and each for the reference.
 
     The head is made louder: so that probabilities are far from a fifth, and differ.
     """
@@ -247,7 +247,7 @@ def built(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor, tuple[Pictu
         net.head.weight *= 2 / (net(inputs) - net.head.bias).std()
         first, second = net(inputs).argsort(1, descending=True).tolist()
         classes = [first[0], next(c for c in second[1:] if c != first[0])]
-    pictures = [Picture(net, inputs[i : i + 1], c) for i, c in enumerate(classes)]
+    pictures = [ReferenceImage(net, inputs[i : i + 1], c) for i, c in enumerate(classes)]
     return net, inputs, torch.tensor(classes), tuple(pictures)
 
 
@@ -260,14 +260,14 @@ def expected(case: Case, kind: type[nn.Module]) -> dict[str, Tensor]:
     if key not in _expected:
         pictures = built(kind)[3]
         _expected[key] = {
-            layer: torch.from_numpy(np.stack([case.reference(picture, layer) for picture in pictures]))
+            layer: torch.from_numpy(np.stack([case.reference(image, layer) for image in pictures]))
             for layer in case.layers[kind]
         }
     return _expected[key]
 
 
 def peaks(maps: Tensor) -> Tensor:
-    """The maximum absolute value of each picture's map."""
+    """The maximum absolute value of each image's map."""
     return maps.flatten(1).abs().amax(1)
 
 
@@ -317,13 +317,13 @@ def test_all_methods_and_layers_together_are_each_alone(kind: type[nn.Module]) -
 
 @pytest.mark.parametrize("kind", ALL)
 def test_random_weights_are_those_of_the_seed(kind: type[nn.Module]) -> None:
-    """One weight in (-1, 1) for each channel, the same for each picture: had back from the map by least squares."""
+    """One weight in (-1, 1) for each channel, the same for each image: had back from the map by least squares."""
     found = {}
     for method in (RandomCAM(), RandomCAM(seed=1)):
         explanation = explained(method, kind, LAYERS[kind])
         for layer in LAYERS[kind]:
             maps, pictures = explanation.map(method=str(method), layer=layer), built(kind)[3]
-            cells = np.concatenate([ref.flat(picture.a(layer)) for picture in pictures])
+            cells = np.concatenate([ref.flat(image.a(layer)) for image in pictures])
             weights, *_ = np.linalg.lstsq(cells, maps.flatten().numpy(), rcond=None)
             assert np.abs(cells @ weights - maps.flatten().numpy()).max() < 1e-10
             assert np.abs(weights).max() < 1
@@ -340,8 +340,8 @@ def test_one_concept_is_the_first_singular_vector(kind: type[nn.Module]) -> None
     explanation = explained(method, kind, LAYERS[kind])
     for layer in LAYERS[kind]:
         found = explanation.map(method=f"{method}#1", layer=layer)
-        for picture, one in zip(built(kind)[3], found, strict=True):
-            u, s, _ = np.linalg.svd(ref.flat(ref.relu(picture.a(layer))), full_matrices=False)
+        for image, one in zip(built(kind)[3], found, strict=True):
+            u, s, _ = np.linalg.svd(ref.flat(ref.relu(image.a(layer))), full_matrices=False)
             # W is the one before the last update of H, so it lags by one step: 1e-9 after 200 steps of s2 / s1.
             np.testing.assert_allclose(one.flatten().numpy(), np.abs(s[0] * u[:, 0]), rtol=0, atol=1e-9 * s[0])
 
@@ -353,8 +353,8 @@ def test_concepts_are_a_factorisation_at_rest(kind: type[nn.Module]) -> None:
     explanation = explained(method, kind, LAYERS[kind])
     for layer in LAYERS[kind]:
         found = torch.stack([explanation.map(method=f"{method}#{j}", layer=layer) for j in (1, 2, 3)], 1)
-        for picture, maps in zip(built(kind)[3], found.flatten(2).numpy(), strict=True):
-            v = ref.flat(ref.relu(picture.a(layer)))
+        for image, maps in zip(built(kind)[3], found.flatten(2).numpy(), strict=True):
+            v = ref.flat(ref.relu(image.a(layer)))
             sizes = np.linalg.norm(maps, axis=1)
             assert (maps >= 0).all()
             assert (np.diff(sizes) <= 0).all()
@@ -381,15 +381,15 @@ def test_a_constant_channel_is_constant_at_any_value(method: Method, reference: 
         with torch.no_grad():
             net.middle.bias[2] = value
         cast = copy.deepcopy(net).to(dtype)
-        ask = partial(seewhy.explain, cast, methods=[method], layers=["middle"], targets=ClassScore(1))
-        found = ask(inputs.to(dtype)).map(method=str(method), layer="middle").double()
-        for picture, one in zip(inputs, found, strict=True):
-            there = torch.from_numpy(reference(Picture(net, picture[None], 1), "middle"))
+        score_function = partial(seewhy.explain, cast, methods=[method], layers=["middle"], targets=ClassScore(1))
+        found = score_function(inputs.to(dtype)).map(method=str(method), layer="middle").double()
+        for image, one in zip(inputs, found, strict=True):
+            there = torch.from_numpy(reference(ReferenceImage(net, image[None], 1), "middle"))
             assert float((one - there).abs().max() / there.abs().max()) < 1e-4, value
 
 
 class SilentNet(nn.Module):
-    """Without a bias: a picture of zeros is zeros at each layer."""
+    """Without a bias: a image of zeros is zeros at each layer."""
 
     shape = (3, 8, 8)
 
@@ -406,17 +406,17 @@ class SilentNet(nn.Module):
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_layer_of_zeros_has_a_map_of_zeros(case: Case) -> None:
-    """No channel that says anything, 0 / 0 in every mask; the other picture of the batch keeps its own map."""
+    """No channel that says anything, 0 / 0 in every mask; the other image of the batch keeps its own map."""
     net, inputs = tiny_network(SilentNet, dtype=torch.float64)
     inputs[0] = 0
-    ask = partial(seewhy.explain, net, methods=[case.method], layers=["last"])
-    both = ask(inputs, targets=ClassScore(torch.tensor([1, 3]))).map(method=str(case.method), layer="last")
+    score_function = partial(seewhy.explain, net, methods=[case.method], layers=["last"])
+    both = score_function(inputs, targets=ClassScore(torch.tensor([1, 3]))).map(method=str(case.method), layer="last")
     assert bool(both.isfinite().all())
     if isinstance(case.method, ReciproCAM):  # its map is a score, which the head's bias has without any cell
         assert float(both[0].max() - both[0].min()) < 1e-12
     elif not isinstance(case.method, Smooth | Integrated | Augmented | SmoothGradCAMPlusPlus | SESS | CAMERAS):
         assert not both[0].any()
-    alone = ask(inputs[1:], targets=ClassScore(3)).map(method=str(case.method), layer="last")[0]
+    alone = score_function(inputs[1:], targets=ClassScore(3)).map(method=str(case.method), layer="last")[0]
     assert float(alone.abs().max()) > 0
     torch.testing.assert_close(both[1], alone, rtol=0, atol=1e-9 * float(alone.abs().max()))
 
@@ -457,7 +457,7 @@ def test_settings_matter() -> None:
         assert max(apart, default=1.0) > 1e-4, (str(one.method), str(other.method))
 
 
-# --- the reference: checked by itself ---------------------------------------------------------------------------------
+# --- the reference: checked alone ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(12, 9), (5, 7), (3, 20), (4, 4)])
@@ -471,35 +471,35 @@ def test_the_reference_resizes_as_torch(size: tuple[int, int], corners: bool) ->
 @pytest.mark.parametrize("kind", [InplaceNet, TwiceNet, PooledNet])
 def test_the_reference_hessian_is_a_slope_of_gradients(kind: type[nn.Module]) -> None:
     for layer in SMALL[kind]:
-        picture, step = built(kind)[3][0], 1e-5
+        image, step = built(kind)[3][0], 1e-5
         slopes = []
         for sign in (1, -1):
-            leaf = (picture.activation(layer) * (1 + sign * step)).requires_grad_()
-            slopes.append(torch.autograd.grad(picture.asked(ref.rest).tail(layer, leaf).sum(), leaf)[0][0].numpy())
-        found, there = ref.hessian_times_a(picture, layer), (slopes[0] - slopes[1]) / (2 * step)
+            leaf = (image.activation(layer) * (1 + sign * step)).requires_grad_()
+            slopes.append(torch.autograd.grad(image.with_score(ref.rest).tail(layer, leaf).sum(), leaf)[0][0].numpy())
+        found, there = ref.hessian_times_a(image, layer), (slopes[0] - slopes[1]) / (2 * step)
         np.testing.assert_allclose(found, there, rtol=0, atol=1e-7 * np.abs(found).max())
 
 
 def test_the_reference_knows_the_closed_forms_before_a_mean() -> None:
     """METHODS 2.5, 2.6: with logits Ablation-CAM is W Abar / y and Recipro-CAM is b + CAM / n."""
     net, _, _, pictures = built(PooledNet)
-    for picture in pictures:
-        a, weight, bias = picture.a("last"), net.head.weight[picture.c].tolist(), net.head.bias[picture.c].item()
-        cam, count = ref.cam(picture, "last", "head"), a[0].size
-        y = picture.run(picture.x)
+    for image in pictures:
+        a, weight, bias = image.a("last"), net.head.weight[image.c].tolist(), net.head.bias[image.c].item()
+        cam, count = ref.cam(image, "last", "head"), a[0].size
+        y = image.run(image.x)
         ablated = ref.weighted([w * channel.mean() / y for w, channel in zip(weight, a, strict=True)], a)
-        np.testing.assert_allclose(ref.ablationcam(picture, "last"), ablated, rtol=0, atol=1e-12)
-        found = ref.reciprocam(picture, "last", score="logit")
+        np.testing.assert_allclose(ref.ablationcam(image, "last"), ablated, rtol=0, atol=1e-12)
+        found = ref.reciprocam(image, "last", score="logit")
         np.testing.assert_allclose(found, bias + cam / count, rtol=0, atol=1e-12)
 
 
 def test_wrappers_that_change_nothing_are_the_base() -> None:
-    for picture in built(InplaceNet)[3]:
+    for image in built(InplaceNet)[3]:
         for base in map(formula, slow.METHODS):
-            there = base(picture, "second")
+            there = base(image, "second")
             for found in (
-                ref.smooth(picture, "second", base, samples=2, sigma=0.0),
-                ref.augmented(picture, "second", base, flip=False, factors=(1.0,)),
-                ref.finercam(picture, "second", base, gamma=0.0),
+                ref.smooth(image, "second", base, samples=2, sigma=0.0),
+                ref.augmented(image, "second", base, flip=False, factors=(1.0,)),
+                ref.finercam(image, "second", base, gamma=0.0),
             ):
                 np.testing.assert_allclose(found, there, rtol=0, atol=1e-12 * np.abs(there).max())

@@ -1,4 +1,4 @@
-"""The methods that give one map for the whole network: pixels, several layers, attention: equal to the slow reference."""
+"""The methods that give one map for the full model: pixels, several layers, attention: equal to the slow reference."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from support.vit_networks import (
 )
 
 NETWORK = "network"  # the layer's name in the key of such a map
-CLASSES = torch.tensor([1, 3])  # of two pictures: two classes
+CLASSES = torch.tensor([1, 3])  # of two images: two classes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,7 +102,7 @@ TINY_NETWORKS = {kind.__name__: kind for kind in (Stages, InplaceNet, TwiceNet, 
 
 @cache
 def slow_of(name: str) -> Slow:
-    """A net, two pictures and a class for each, with the reference's A and G."""
+    """A net, two images and a class for each, with the reference's A and G."""
     if name in TINY_NETWORKS:
         return Slow(*decided(TINY_NETWORKS[name]))
     net, inputs = calibrated_network(name, dtype=torch.float64)
@@ -112,7 +112,7 @@ def slow_of(name: str) -> Slow:
 
 
 def decided(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor]:
-    """A tiny net that is sure of two pictures, each of another class, because of what is in them.
+    """A tiny net that is sure of two images, each of another class, because of what is in them.
 
     A fresh one answers much the same whatever it sees, and hiding a part then changes no probability.
     """
@@ -131,7 +131,7 @@ def decided(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def apart(found: Tensor, expected: Tensor) -> list[float]:
-    """For each picture the largest difference, relative to the largest value of the map."""
+    """For each image the largest difference, relative to the largest value of the map."""
     assert found.shape == expected.shape, (found.shape, expected.shape)
     assert found.dtype == expected.dtype
     return ((found - expected).flatten(1).abs().amax(1) / expected.flatten(1).abs().amax(1)).tolist()
@@ -142,7 +142,7 @@ def assert_equal(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> No
 
 
 def assert_healthy(maps: Tensor) -> None:
-    """Worth comparing: finite, not blank, not flat, and another map for each picture."""
+    """Worth comparing: finite, not blank, not flat, and another map for each image."""
     assert bool(maps.isfinite().all())
     peaks = maps.flatten(1).abs().amax(1)
     assert float(peaks.min()) > 1e-6
@@ -200,15 +200,15 @@ def method_of(name: str, settings: dict[str, Any]) -> Any:
 def reference(name: str, settings: dict[str, Any], slow: Slow, layers: list[str]) -> Tensor:
     settings = {key: value.lower() if key == "base" else value for key, value in settings.items()}
     maps = []
-    for picture, chosen in enumerate(slow.classes.tolist()):
-        x = slow.inputs[picture].numpy()
+    for image, chosen in enumerate(slow.classes.tolist()):
+        x = slow.inputs[image].numpy()
         by_layers = {
             "PolyCAM": slow_network.polycam,
             "RefineCAM": slow_network.refinecam,
             "LayerCAMFusion": slow_network.layercam_fusion,
         }
         if name in by_layers:
-            maps.append(by_layers[name](slow, picture, layers, **settings))
+            maps.append(by_layers[name](slow, image, layers, **settings))
         else:
             by_pixels = {
                 "Occlusion": slow_network.occlusion,
@@ -234,7 +234,7 @@ def test_only_the_chosen_layers_count() -> None:
     layers = ["second", "fourth", "sixth"]
     for name in ("PolyCAM", "RefineCAM", "LayerCAMFusion"):
         function = getattr(slow_network, {"LayerCAMFusion": "layercam_fusion"}.get(name, name.lower()))
-        expected = stacked([function(slow, picture, layers) for picture in range(2)])
+        expected = stacked([function(slow, image, layers) for image in range(2)])
         for order in (layers, layers[::-1]):
             assert_equal(found_map(slow.net, slow.inputs, method_of(name, {}), order, slow.classes), expected)
 
@@ -267,7 +267,7 @@ SLOW = {
 
 @dataclass(frozen=True)
 class Vit:
-    """A transformer in a real class, the same one by hand, two pictures, and the name of a layer in it."""
+    """A transformer in a real class, the same one by hand, two images, and the name of a layer in it."""
 
     net: nn.Module
     hand: ReferenceViT
@@ -382,7 +382,7 @@ def test_attention_is_not_found_in_a_convolutional_network(name: str) -> None:
 
 @pytest.mark.parametrize("name", ATTENTION[:4])
 def test_attention_within_windows_is_refused(name: str) -> None:
-    """In Swin a table is of one window: nothing follows from it for the picture."""
+    """In Swin a table is of one window: nothing follows from it for the image."""
     net = timm.models.swin_transformer.SwinTransformer(
         img_size=32, patch_size=4, window_size=4, embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=5
     )
@@ -464,7 +464,7 @@ def test_settings_that_make_no_sense(name: str, settings: dict[str, Any]) -> Non
             found_map(slow.net, slow.inputs, method, "every")
 
 
-# --- the reference: checked by itself ---------------------------------------------------------------------------------
+# --- the reference: checked alone ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("net", INSTALLED)
@@ -475,7 +475,7 @@ def test_the_transformer_by_hand_is_the_real_one(net: str) -> None:
 
 
 def test_the_reference_stretches_as_torch_does() -> None:
-    """The one formula that each map at the picture's size goes through."""
+    """The one formula that each map at the image's size goes through."""
     for grid, size, mode in [
         ((7,), (31,), "linear"),
         ((4, 7), (20, 9), "bilinear"),

@@ -1,4 +1,4 @@
-"""Asking a network again: layouts, dense and half-precision networks, targets that are functions, memory, resuming."""
+"""The evaluator: partial forward passes, memory layouts, dense and half-precision models, function targets, memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-ASKING = [
+EVALUATING_METHODS = [
     "scorecam",
     "occlusion(window=0.5,stride=0.5)",
     "rise(masks=6)",
@@ -39,8 +39,8 @@ ASKING = [
 # --- resuming at a layer ----------------------------------------------------------------------------------------------
 
 
-def answered(net: nn.Module, layer: str, inputs: Tensor, rows: Tensor) -> Tensor:
-    """The whole network run on as many inputs as there are rows, with the rows put in at the layer."""
+def full_forward(net: nn.Module, layer: str, inputs: Tensor, rows: Tensor) -> Tensor:
+    """Return the output of the full model with the output of a layer replaced by `rows`."""
     copy = make_twin(net)
 
     def put_in(module: nn.Module, args: object, output: object) -> object:
@@ -68,7 +68,7 @@ def answered(net: nn.Module, layer: str, inputs: Tensor, rows: Tensor) -> Tensor
         ("timm", "convnext_atto", "stages.3.blocks.1.conv_dw"),
     ],
 )
-def test_what_comes_after_a_layer_is_the_same_function(source: str, name: str, layer: str) -> None:
+def test_partial_forward_equals_the_full_model(source: str, name: str, layer: str) -> None:
     torch.manual_seed(0)
     net = (torchvision.models.get_model(name) if source == "torchvision" else timm.create_model(name)).eval()
     inputs = torch.randn(1, 3, 224 if "224" in name else 96, 224 if "224" in name else 96)
@@ -76,22 +76,22 @@ def test_what_comes_after_a_layer_is_the_same_function(source: str, name: str, l
     rows = tail.original * torch.rand(3, *[1] * (tail.original.dim() - 1))
     with torch.inference_mode():
         found = first_tensor(tail(rows))
-    expected = answered(net, layer, inputs, rows)
+    expected = full_forward(net, layer, inputs, rows)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("kind", TINY_NETWORKS)
-def test_it_is_the_same_function_on_nets_that_work_in_place(kind: type[nn.Module]) -> None:
+def test_partial_forward_of_in_place_networks(kind: type[nn.Module]) -> None:
     net, inputs = tiny_network(kind, dtype=torch.float64)
     for name, module in net.named_modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and name != "twice":
             tail = PartialForward(net, inputs[:1], name)
             rows = tail.original * torch.rand(4, *[1] * (tail.original.dim() - 1), dtype=torch.float64)
-            expected = answered(net, name, inputs[:1], rows)
+            expected = full_forward(net, name, inputs[:1], rows)
             torch.testing.assert_close(first_tensor(tail(rows)), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_nothing_before_the_layer_is_computed_again() -> None:
+def test_partial_forward_skips_earlier_layers() -> None:
     net = torchvision.models.resnet18(num_classes=5).eval()
     seen: list[tuple[str, int]] = []
     for name in ("conv1", "layer2", "layer3", "layer4"):
@@ -103,7 +103,7 @@ def test_nothing_before_the_layer_is_computed_again() -> None:
 
 
 class Random(nn.Module):
-    """Answers otherwise each time."""
+    """A model with random output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,15 +115,17 @@ class Random(nn.Module):
         return self.head(x) + torch.rand(1) * 10
 
 
-def test_a_network_that_cannot_be_resumed_is_an_error() -> None:
+def test_nondeterministic_model_raises() -> None:
     with pytest.raises(LayerError, match="the model does not reproduce its output"):
         PartialForward(Random(), torch.rand(1, 3, 8, 8), "conv")
-    with pytest.raises(MethodError, match="layer 'conv': resumed after this layer, the model does not reproduce its output"):
+    with pytest.raises(
+        MethodError, match="layer 'conv': resumed after this layer, the model does not reproduce its output"
+    ):
         seewhy.explain(Random(), torch.rand(1, 3, 8, 8), methods="ablationcam", layers="conv")
 
 
 class Asserting(nn.Module):
-    """Insists that what it adds has one shape, so that batch sizes 1 and N may not meet."""
+    """A model that asserts equal shapes, so that batch sizes 1 and N cannot be mixed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +139,7 @@ class Asserting(nn.Module):
         return {"loss": torch.zeros(()), "logits": self.head((x + y).relu().mean((2, 3)))}
 
 
-def test_a_network_that_checks_its_shapes_is_resumed_with_copies() -> None:
+def test_shape_checking_model_runs_with_repeated_tensors() -> None:
     net = Asserting().eval()
     assert PartialForward(net, torch.rand(1, 3, 8, 8), "second").repeats_outputs
     e = seewhy.explain(net, torch.rand(2, 3, 8, 8), methods="ablationcam", layers="second", targets=0)
@@ -148,7 +150,7 @@ def test_a_network_that_checks_its_shapes_is_resumed_with_copies() -> None:
 
 
 class Viewing(nn.Module):
-    """Flattens by `view`, which asks for one layout of memory."""
+    """A model that flattens with `view`, which requires one memory layout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,7 +161,7 @@ class Viewing(nn.Module):
         return self.head(torch.relu(self.conv(x)).view(-1, 6 * 8 * 8))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("method", ASKING)
+@pytest.mark.parametrize("method", EVALUATING_METHODS)
 def test_networks_that_flatten_by_view(method: str) -> None:
     e = seewhy.explain(Viewing().eval(), torch.rand(2, 3, 12, 12), methods=method, layers="conv", targets=1)
     assert bool(e.map().isfinite().all()) and float(e.map().abs().max()) > 0
@@ -185,8 +187,8 @@ def test_half_precision(dtype: torch.dtype) -> None:
     assert float(cosine) > 0.99
 
 
-def test_targets_that_are_functions_with_weights_of_their_own() -> None:
-    """As the text side of a CLIP: what is followed lies outside the model, and needs gradients."""
+def test_target_functions_with_parameters() -> None:
+    """As the text encoder of CLIP: parameters outside of the model, with gradients."""
     net, inputs = tiny_network(TwiceNet)
     head = nn.Linear(5, 1)
     e = seewhy.explain(
@@ -199,7 +201,7 @@ def test_targets_that_are_functions_with_weights_of_their_own() -> None:
     torch.testing.assert_close(e.map(method="ablationcam"), expected.map(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_function_that_counts_on_the_batch_is_an_error() -> None:
+def test_target_function_of_a_fixed_batch_raises() -> None:
     net, inputs = tiny_network(TwiceNet)
     rows = torch.arange(2)
     for method in ("ablationcam", "opticam(steps=2)"):
@@ -211,7 +213,7 @@ def test_a_function_that_counts_on_the_batch_is_an_error() -> None:
         seewhy.explain(net, inputs, methods="rise(masks=4)", targets=lambda o: o[:, 0])
 
 
-def test_two_questions_of_one_name_are_both_answered() -> None:
+def test_equal_target_names_get_numbers() -> None:
     net, inputs = tiny_network(TwiceNet, dtype=torch.float64)
     e = seewhy.explain(net, inputs, layers="last", targets=[lambda o: o[:, 1], lambda o: o[:, 2], 3, 3])
     assert e.targets == ("lambda", "lambda#2", "3")
@@ -221,7 +223,7 @@ def test_two_questions_of_one_name_are_both_answered() -> None:
     assert seewhy.explain(net, inputs, layers="last", targets=several).targets == ("classes", "classes#2")
 
 
-def test_inputs_made_under_inference_mode() -> None:
+def test_inputs_from_inference_mode() -> None:
     net, _ = tiny_network(TwiceNet)
     with torch.inference_mode():
         inputs = torch.randn(1, 3, 10, 10)
@@ -229,18 +231,18 @@ def test_inputs_made_under_inference_mode() -> None:
     assert len(e.methods) == 3
 
 
-# --- what does not fit, rightly named ---------------------------------------------------------------------------------
+# --- unsupported models and inputs ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["pvt_v2_b0", "swin_tiny_patch4_window7_224"])
 @pytest.mark.parametrize("method", ["attentionrollout", "vitreciprocam"])
-def test_attention_that_is_not_of_all_tokens_is_refused(name: str, method: str) -> None:
+def test_pooled_and_windowed_attention_raises(name: str, method: str) -> None:
     net = timm.create_model(name, num_classes=3).eval()
     with pytest.raises(MethodError, match="Use gradcam"):
         seewhy.explain(net, torch.randn(1, 3, 224, 224), methods=method, targets=0)
 
 
-def test_memory_that_runs_out_is_not_called_a_wrong_size() -> None:
+def test_out_of_memory_is_not_reported_as_input_size() -> None:
     class Hungry(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -255,13 +257,13 @@ def test_memory_that_runs_out_is_not_called_a_wrong_size() -> None:
         seewhy.explain(Hungry(), torch.rand(1, 3, 8, 8), methods="augmented(sizes=(1.5,))", layers="conv", targets=0)
 
 
-def test_guided_backpropagation_is_refused_where_only_a_part_would_be_guided() -> None:
+def test_guided_backpropagation_needs_relu_only() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
     with pytest.raises(MethodError, match="defined for ReLU networks, and this model has silu"):
         seewhy.explain(net, torch.rand(1, 3, 8, 8), methods="guidedgradcam", layers="2", targets=0)
 
 
-def test_a_pixel_that_is_no_number_is_flagged() -> None:
+def test_nan_pixel_is_flagged() -> None:
     net, inputs = tiny_network(TwiceNet)
     inputs[0, 0, 0, 0] = torch.nan
     e = seewhy.explain(net, inputs, methods=["eigencam", "eigengradcam", "gradcam"], layers="last", targets=0)
@@ -270,7 +272,7 @@ def test_a_pixel_that_is_no_number_is_flagged() -> None:
         assert "non_finite" not in e[1].flags(method=method)
 
 
-def test_a_picture_of_one_colour_has_no_noise_to_scale() -> None:
+def test_constant_image_has_no_noise() -> None:
     net, inputs = tiny_network(TwiceNet)
     e = seewhy.explain(
         net, inputs * 0, methods=["sscam(samples=2)", "integrated(sscam(samples=1),steps=2)"], layers="last"
@@ -278,7 +280,7 @@ def test_a_picture_of_one_colour_has_no_noise_to_scale() -> None:
     assert all(bool(maps.isfinite().all()) for maps in e.maps.values())
 
 
-def test_the_seed_reaches_the_methods_that_name_none() -> None:
+def test_seed_applies_to_methods_without_one() -> None:
     net, inputs = tiny_network(TwiceNet)
     one, other = (seewhy.explain(net, inputs, methods="randomcam", layers="last", seed=seed) for seed in (0, 7))
     assert other.methods == ("randomcam(seed=7)",)
@@ -289,7 +291,7 @@ def test_the_seed_reaches_the_methods_that_name_none() -> None:
     assert kept.methods == ("randomcam(seed=3)", "smooth(randomcam(seed=7),seed=7)", "gradcam")
 
 
-def test_a_misspelt_layer_is_an_error_even_where_no_method_looks_at_it() -> None:
+def test_unknown_layer_raises_without_layer_methods() -> None:
     net, inputs = tiny_network(TwiceNet)
     with pytest.raises(UsageError, match="no layer 'lsat'"):
         seewhy.explain(net, inputs, methods="rise(masks=4)", layers="lsat")

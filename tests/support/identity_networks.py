@@ -63,21 +63,21 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def score(net: nn.Module, inputs: Tensor, classes: list[int]) -> Tensor:
-    """The logit of each picture's class."""
+    """The logit of each image's class."""
     with torch.no_grad():
         return net(inputs)[torch.arange(len(inputs)), torch.tensor(classes)]
 
 
 def total(maps: Tensor) -> Tensor:
-    """The sum of each picture's map."""
+    """The sum of each image's map."""
     return maps.sum((1, 2))
 
 
 def blob(row: int, column: int, value: float = 1.0, side: int = 8) -> Tensor:
-    """A picture (side, side) with one 2x2 blob."""
-    picture = torch.zeros(side, side, dtype=torch.float64)
-    picture[row : row + 2, column : column + 2] = value
-    return picture
+    """A image (side, side) with one 2x2 blob."""
+    image = torch.zeros(side, side, dtype=torch.float64)
+    image[row : row + 2, column : column + 2] = value
+    return image
 
 
 def close(found: Tensor, expected: Tensor, rtol: float = 1e-12, atol: float = 1e-13) -> None:
@@ -85,5 +85,5 @@ def close(found: Tensor, expected: Tensor, rtol: float = 1e-12, atol: float = 1e
 
 
 def mean_head() -> tuple[Tensor, Tensor, Tensor, list[int]]:
-    """Weights (4, 5), biases, signed activations of two pictures, and their classes."""
+    """Weights (4, 5), biases, signed activations of two images, and their classes."""
     return random(4, 5, seed=1), random(4, seed=2), random(2, 5, 6, 7, seed=3), [2, 0]

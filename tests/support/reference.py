@@ -4,14 +4,14 @@ How A and G are had without hooks on a shared graph
 ---------------------------------------------------
 One layer at a time. The net is run with that layer answering not with its own output but with a leaf tensor that
 equals it (of a layer called more than once that one call: "name#1", "name#2"), and G is `autograd.grad(score, leaf)`.
-So G is the derivative of the score as a function of exactly what the layer hands on: no second layer's hook, no
+So G is the derivative of the score as a function of exactly what the layer returns: no second layer's hook, no
 shared graph, no gradient passing through anything else.
 
 Why a clone, and not `inplace=False`
 ------------------------------------
 An in-place operation may be part of what a net computes: in `y = relu_(x); return conv(y) + x` the skip is the
 rectified tensor, and making the ReLU out-of-place gives another function. So the net is left as it is, and the layer
-hands on `leaf.clone()`. Autograd defines in-place operations on a non-leaf exactly, the caller's tensor has the
+returns `leaf.clone()`. Autograd defines in-place operations on a non-leaf exactly, the caller's tensor has the
 layer's value and may be overwritten as before (modules, `out += identity` and `F.relu(x, inplace=True)` alike), and
 neither the recorded A nor the leaf can be: nothing else holds them.
 """
@@ -32,7 +32,7 @@ Array = np.ndarray
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-# --- the six formulas, one picture: A and G are (channels, *grid), the answer is (*grid) ------------------------------
+# --- the six formulas, one image: A and G are (channels, *grid), the answer is (*grid) ------------------------------
 
 
 def gradcam(a: Array, g: Array) -> Array:
@@ -112,7 +112,7 @@ def logits_of(output: Any) -> Tensor:
 
 
 class Slow:
-    """The reference for one net, one batch and one class per picture; the net itself is never touched."""
+    """The reference for one net, one batch and one class per image; the net itself is never touched."""
 
     def __init__(self, net: nn.Module, inputs: Tensor, classes: Tensor) -> None:
         self.net = copy.deepcopy(net).double().requires_grad_(False)
@@ -124,7 +124,7 @@ class Slow:
         self.gradients: dict[str, Tensor] = {}
 
     def scores(self) -> Tensor:
-        """The score of each picture's class, shape (B,)."""
+        """The score of each image's class, shape (B,)."""
         logits = logits_of(self.net(self.inputs))
         return logits[torch.arange(len(logits)), self.classes]
 
@@ -134,14 +134,14 @@ class Slow:
         return tuple(name for name, (_, out) in zip(self.names, self.calls, strict=True) if min(out.shape[2:]) >= 2)
 
     def activation(self, name: str) -> Tensor:
-        """A: what a layer hands on, (B, K, *grid)."""
+        """A: what a layer returns, (B, K, *grid)."""
         return self.calls[self.names.index(name)][1]
 
     def gradient(self, name: str) -> Tensor:
-        """G: the derivative of each picture's score by that picture's A, (B, K, *grid)."""
+        """G: the derivative of each image's score by that image's A, (B, K, *grid)."""
         if name not in self.gradients:
             leaf = self.activation(name).clone().requires_grad_()
-            # In eval mode a picture's score depends on that picture alone, so the sum gives each picture its own G.
+            # In eval mode a image's score depends on that image alone, so the sum gives each image its own G.
             (self.gradients[name],) = torch.autograd.grad(self.tail(name, leaf).sum(), leaf)
         return self.gradients[name]
 
@@ -167,7 +167,7 @@ class Slow:
         return torch.stack(found)
 
     def tail(self, name: str, value: Tensor) -> Tensor:
-        """The scores (B,) when a layer hands on `value` in place of its own output.
+        """The scores (B,) when a layer returns `value` in place of its own output.
 
         Convolutions called before it cannot depend on it: they hand on what they did when recorded, to save time.
         """

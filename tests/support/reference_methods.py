@@ -1,11 +1,11 @@
 """A slow, independent reference for the methods that need more than A and G of one run: float64, plain loops.
 
-One picture at a time, one channel, mask, sample or cell at a time: nothing is batched, nothing is shared between
+One image at a time, one channel, mask, sample or cell at a time: nothing is batched, nothing is shared between
 layers, and no run is resumed in the middle. A is (K, *grid), G = dy/dA, both of one call of one convolution, had as in
 `slow`. A map is signed, before any ReLU, on the layer's grid or (where said) at the size of the input.
 
 The letters are those of the papers: z a logit, p the softmax probability of the class, y the score that is explained,
-U linear resizing (pixel centres kept, as F.interpolate without align_corners), N min-max to [0, 1].
+U linear resizing (pixel centers kept, as F.interpolate without align_corners), N min-max to [0, 1].
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from support import reference as slow
 from support.reference import Array, Slow, logits_of
 
 Formula = Callable[[Array, Array], Array]  # of A and G
-Ask = Callable[[Tensor, int], Tensor]  # of the logits (1, classes) and the class, to the score (1,)
+ScoreFunction = Callable[[Tensor, int], Tensor]  # of the logits (1, classes) and the class, to the score (1,)
 
 
-# --- one picture ------------------------------------------------------------------------------------------------------
+# --- one image ------------------------------------------------------------------------------------------------------
 
 
 def logit(logits: Tensor, c: int) -> Tensor:
@@ -43,15 +43,15 @@ def everything(logits: Tensor, c: int) -> Tensor:
     return logits
 
 
-class Picture(Slow):
-    """One picture x (1, C, *size) of a net, its class c, and `ask`: what of the logits is the score."""
+class ReferenceImage(Slow):
+    """One image x (1, C, *size) of a net, its class c, and `score_function`: what of the logits is the score."""
 
-    def __init__(self, net: nn.Module, x: Tensor, c: int, ask: Ask = logit) -> None:
-        self.ask, self.c = ask, c
+    def __init__(self, net: nn.Module, x: Tensor, c: int, score_function: ScoreFunction = logit) -> None:
+        self.score_function, self.c = score_function, c
         super().__init__(net, x, torch.tensor([c]))
 
     def scores(self) -> Tensor:
-        return self.ask(logits_of(self.net(self.inputs)), self.c)
+        return self.score_function(logits_of(self.net(self.inputs)), self.c)
 
     @property
     def x(self) -> Tensor:
@@ -62,15 +62,15 @@ class Picture(Slow):
     def size(self) -> tuple[int, ...]:
         return tuple(self.x.shape[1:])
 
-    def asked(self, ask: Ask) -> Picture:
+    def with_score(self, score_function: ScoreFunction) -> ReferenceImage:
         """The same run, another score."""
         other = copy.copy(self)
-        other.ask, other.gradients = ask, {}
+        other.score_function, other.gradients = score_function, {}
         return other
 
-    def at(self, x: Tensor) -> Picture:
-        """The same net, class and score, another picture (C, *size): everything anew."""
-        return Picture(self.net, x[None], self.c, self.ask)
+    def at(self, x: Tensor) -> ReferenceImage:
+        """The same net, class and score, another image (C, *size): everything anew."""
+        return ReferenceImage(self.net, x[None], self.c, self.score_function)
 
     def a(self, layer: str) -> Array:
         return self.activation(layer)[0].numpy()
@@ -78,23 +78,23 @@ class Picture(Slow):
     def g(self, layer: str) -> Array:
         return self.gradient(layer)[0].numpy()
 
-    def run(self, x: Tensor, ask: Ask = logit) -> float:
-        """A score of the whole net for a picture (C, *size)."""
+    def run(self, x: Tensor, score_function: ScoreFunction = logit) -> float:
+        """A score of the full net for a image (C, *size)."""
         with torch.no_grad():
-            return float(ask(logits_of(self.net(x[None].clone())), self.c))
+            return float(score_function(logits_of(self.net(x[None].clone())), self.c))
 
-    def rerun(self, layer: str, a: Array, ask: Ask) -> float:
-        """A score of the net when the layer hands on `a`."""
+    def rerun(self, layer: str, a: Array, score_function: ScoreFunction) -> float:
+        """A score of the net when the layer returns `a`."""
         with torch.no_grad():
-            return float(self.asked(ask).tail(layer, torch.from_numpy(a)[None]))
+            return float(self.with_score(score_function).tail(layer, torch.from_numpy(a)[None]))
 
 
-Map = Callable[[Picture, str], Array]
+Map = Callable[[ReferenceImage, str], Array]
 
 
 def of(formula: Formula) -> Map:
-    """A formula of A and G as a map of a picture and a layer."""
-    return lambda picture, layer: formula(picture.a(layer), picture.g(layer))
+    """A formula of A and G as a map of a image and a layer."""
+    return lambda image, layer: formula(image.a(layer), image.g(layer))
 
 
 # --- small parts ------------------------------------------------------------------------------------------------------
@@ -220,35 +220,35 @@ def rest(logits: Tensor, c: int) -> Tensor:
     return logits[:, c] + logits.log_softmax(1)[:, c]
 
 
-_hessians: dict[tuple[int, str], tuple[Picture, Array]] = {}
+_hessians: dict[tuple[int, str], tuple[ReferenceImage, Array]] = {}
 
 
-def hessian_times_a(picture: Picture, layer: str) -> Array:
+def hessian_times_a(image: ReferenceImage, layer: str) -> Array:
     """H A with all of H = d2y/dA2 written out, row after row: (K n) x (K n) second derivatives."""
-    if (id(picture), layer) not in _hessians:
-        leaf = picture.activation(layer).clone().requires_grad_()
-        (g,) = torch.autograd.grad(picture.asked(rest).tail(layer, leaf).sum(), leaf, create_graph=True)
+    if (id(image), layer) not in _hessians:
+        leaf = image.activation(layer).clone().requires_grad_()
+        (g,) = torch.autograd.grad(image.with_score(rest).tail(layer, leaf).sum(), leaf, create_graph=True)
         rows = [torch.autograd.grad(one, leaf, retain_graph=True)[0].flatten() for one in g.flatten()]
         product = torch.stack(rows) @ leaf.detach().flatten()
-        # The picture is kept beside it, so that no other gets its id.
-        _hessians[id(picture), layer] = picture, product.reshape(leaf.shape[1:]).numpy()
-    return _hessians[id(picture), layer][1]
+        # The image is kept beside it, so that no other gets its id.
+        _hessians[id(image), layer] = image, product.reshape(leaf.shape[1:]).numpy()
+    return _hessians[id(image), layer][1]
 
 
-def shapleycam(picture: Picture, layer: str, variant: str = "mean") -> Array:
+def shapleycam(image: ReferenceImage, layer: str, variant: str = "mean") -> Array:
     """T = G - HA / 2 in place of Grad-CAM's, HiResCAM's or the elementwise Grad-CAM's G, for the score z + log p."""
-    t = picture.asked(rest).g(layer) - hessian_times_a(picture, layer) / 2
+    t = image.with_score(rest).g(layer) - hessian_times_a(image, layer) / 2
     formula = {"mean": slow.gradcam, "hires": slow.hirescam, "elementwise": slow.gradcam_elementwise}[variant]
-    return formula(picture.a(layer), t)
+    return formula(image.a(layer), t)
 
 
-def finercam(picture: Picture, layer: str, base: Map, references: int = 3, gamma: float = 0.6) -> Array:
+def finercam(image: ReferenceImage, layer: str, base: Map, references: int = 3, gamma: float = 0.6) -> Array:
     """The base for z_c - gamma times the mean of z_d, d the classes whose logits are nearest to that of c."""
     with torch.no_grad():
-        logits = logits_of(picture.net(picture.inputs))[0].tolist()
-    others = [d for d in range(len(logits)) if d != picture.c]
-    near = sorted(others, key=lambda d: abs(logits[d] - logits[picture.c]))[:references]
-    return base(picture.asked(lambda z, c: z[:, c] - gamma * z[:, near].mean(1)), layer)
+        logits = logits_of(image.net(image.inputs))[0].tolist()
+    others = [d for d in range(len(logits)) if d != image.c]
+    near = sorted(others, key=lambda d: abs(logits[d] - logits[image.c]))[:references]
+    return base(image.with_score(lambda z, c: z[:, c] - gamma * z[:, near].mean(1)), layer)
 
 
 class _GuidedReLU(torch.autograd.Function):
@@ -275,29 +275,29 @@ class _Guided(nn.Module):
         return _GuidedReLU.apply(x, self.inplace)
 
 
-def guided_backprop(picture: Picture) -> Array:
+def guided_backprop(image: ReferenceImage) -> Array:
     """dy/dx (C, *size) where each nn.ReLU of the net hands back only what is above 0."""
-    net = copy.deepcopy(picture.net)
+    net = copy.deepcopy(image.net)
     for parent in list(net.modules()):
         for name, module in list(parent.named_children()):
             if isinstance(module, nn.ReLU):
                 setattr(parent, name, _Guided(module.inplace))
-    x = picture.inputs.clone().requires_grad_()
-    return torch.autograd.grad(picture.ask(logits_of(net(x)), picture.c).sum(), x)[0][0].numpy()
+    x = image.inputs.clone().requires_grad_()
+    return torch.autograd.grad(image.score_function(logits_of(net(x)), image.c).sum(), x)[0][0].numpy()
 
 
-def guided_gradcam(picture: Picture, layer: str, base: Map) -> Array:
+def guided_gradcam(image: ReferenceImage, layer: str, base: Map) -> Array:
     """At the input's size: sum over the input's channels of guided backprop times U(relu(base))."""
-    cam = resized(relu(base(picture, layer)), picture.size)
-    return sum(channel * cam for channel in guided_backprop(picture))
+    cam = resized(relu(base(image, layer)), image.size)
+    return sum(channel * cam for channel in guided_backprop(image))
 
 
 # --- activation -------------------------------------------------------------------------------------------------------
 
 
-def cam(picture: Picture, layer: str, head: str) -> Array:
+def cam(image: ReferenceImage, layer: str, head: str) -> Array:
     """Sum over k of W[c, k] A_k, W the weight of the linear layer `head`; no bias."""
-    return weighted(picture.net.get_submodule(head).weight[picture.c].tolist(), picture.a(layer))
+    return weighted(image.net.get_submodule(head).weight[image.c].tolist(), image.a(layer))
 
 
 def eigencam(a: Array, g: Array, centered: bool = False) -> Array:
@@ -308,7 +308,7 @@ def eigencam(a: Array, g: Array, centered: bool = False) -> Array:
 def kpcacam(
     a: Array, g: Array, kernel: str = "sigmoid", gamma: float | None = None, coef0: float = 1.0, degree: int = 3
 ) -> Array:
-    """The first component of kernel PCA, as scikit-learn's KernelPCA, of the cells centred by channel."""
+    """The first component of kernel PCA, as scikit-learn's KernelPCA, of the cells centered by channel."""
     x = flat(a) - flat(a).mean(0)
     gamma = 1 / len(a) if gamma is None else gamma
 
@@ -377,67 +377,72 @@ def constant(channel: Array) -> bool:
     return channel.min() == channel.max()
 
 
-def scorecam(picture: Picture, layer: str, variant: str = "authors") -> Array:
-    a = picture.a(layer)
+def scorecam(image: ReferenceImage, layer: str, variant: str = "authors") -> Array:
+    a = image.a(layer)
     scores: dict[int, float] = {}
     for k, channel in enumerate(a):
         if constant(channel) and variant != "gradcam":
             continue
         if variant == "torchcam":
-            mask = resized(normalize(channel), picture.size)
+            mask = resized(normalize(channel), image.size)
         else:
-            mask = normalize(resized(channel, picture.size, corners=variant == "gradcam"))
+            mask = normalize(resized(channel, image.size, corners=variant == "gradcam"))
         if constant(channel):
-            mask = np.zeros(picture.size)
-        scores[k] = picture.run(masked(picture.x, mask), probability if variant == "authors" else logit)
+            mask = np.zeros(image.size)
+        scores[k] = image.run(masked(image.x, mask), probability if variant == "authors" else logit)
         if variant == "torchcam":
-            scores[k] -= picture.run(picture.x)
+            scores[k] -= image.run(image.x)
     found = list(scores.values()) if variant == "authors" else softmax(list(scores.values()))
     weights = dict(zip(scores, found, strict=True))
     return weighted([weights.get(k, 0.0) for k in range(len(a))], a)
 
 
 def sscam(
-    picture: Picture, layer: str, samples: int = 35, sigma: float = 2.0, on: str = "input", seed: int = 0
+    image: ReferenceImage, layer: str, samples: int = 35, sigma: float = 2.0, on: str = "input", seed: int = 0
 ) -> Array:
-    a, weights = picture.a(layer), []
+    a, weights = image.a(layer), []
     for k, channel in enumerate(a):
         if constant(channel):
             weights.append(0.0)
             continue
-        large = resized(channel, picture.size)
+        large = resized(channel, image.size)
         found = []
         if on == "input":
-            base = masked(picture.x, normalize(large))
+            base = masked(image.x, normalize(large))
             std = (sigma / float(base.max() - base.min())) ** 2
-            for one in noise(seed + k, (samples, *picture.x.shape)):
-                found.append(picture.run(base + std * one, probability))
+            for one in noise(seed + k, (samples, *image.x.shape)):
+                found.append(image.run(base + std * one, probability))
         else:
             std = (sigma / (large.max() - large.min())) ** 2
-            for one in noise(seed + k, (samples, 1, *picture.size)):
-                found.append(picture.run(picture.x * (torch.from_numpy(large) + std * one), probability))
+            for one in noise(seed + k, (samples, 1, *image.size)):
+                found.append(image.run(image.x * (torch.from_numpy(large) + std * one), probability))
         weights.append(sum(found) / samples)
     return weighted(weights, a)
 
 
-def iscam(picture: Picture, layer: str, steps: int = 10, schedule: str = "linear") -> Array:
-    a, weights = picture.a(layer), []
+def iscam(image: ReferenceImage, layer: str, steps: int = 10, schedule: str = "linear") -> Array:
+    a, weights = image.a(layer), []
     for channel in a:
         weight = 0.0
         for i in range(1, steps + 1) if not constant(channel) else ():
             share = i / steps if schedule == "linear" else sum(range(1, i + 1)) / steps
-            x = share * masked(picture.x, normalize(resized(channel, picture.size)))
-            weight += picture.run(x, probability) / steps
+            x = share * masked(image.x, normalize(resized(channel, image.size)))
+            weight += image.run(x, probability) / steps
         weights.append(weight)
     return weighted(weights, a)
 
 
 def groupcam(
-    picture: Picture, layer: str, groups: int = 32, percentile: float | None = 70, blur: int = 51, sigma: float = 50
+    image: ReferenceImage,
+    layer: str,
+    groups: int = 32,
+    percentile: float | None = 70,
+    blur: int = 51,
+    sigma: float = 50,
 ) -> Array:
-    a, g = picture.a(layer), picture.g(layer)
+    a, g = image.a(layer), image.g(layer)
     each = math.ceil(len(a) / groups)  # as torch.chunk
-    soft = torch.from_numpy(np.stack([blurred(channel, blur, sigma, "reflect") for channel in picture.x.numpy()]))
+    soft = torch.from_numpy(np.stack([blurred(channel, blur, sigma, "reflect") for channel in image.x.numpy()]))
     out = np.zeros(a.shape[1:])
     for start in range(0, len(a), each):
         m = relu(slow.gradcam(a[start : start + each], g[start : start + each]))
@@ -445,23 +450,23 @@ def groupcam(
             m = np.where(m > np.percentile(m, percentile), m, 0.0)
         if constant(m):
             continue
-        mask = torch.from_numpy(normalize(resized(m, picture.size)))
-        x = picture.x * mask + soft * (1 - mask)
-        out += (picture.run(x, probability) - picture.run(soft, probability)) * m
+        mask = torch.from_numpy(normalize(resized(m, image.size)))
+        x = image.x * mask + soft * (1 - mask)
+        out += (image.run(x, probability) - image.run(soft, probability)) * m
     return out
 
 
-def opticam(picture: Picture, layer: str, steps: int = 50, lr: float = 0.1) -> Array:
-    """Adam written out; its gradient by autograd through the whole net."""
-    f = torch.from_numpy(relu(picture.a(layer)))
+def opticam(image: ReferenceImage, layer: str, steps: int = 50, lr: float = 0.1) -> Array:
+    """Adam written out; its gradient by autograd through the full net."""
+    f = torch.from_numpy(relu(image.a(layer)))
     u = torch.full((len(f),), 0.5, dtype=torch.float64)
     first, second = torch.zeros_like(u), torch.zeros_like(u)
     for step in range(1, steps + 1):
         u = u.detach().requires_grad_()
-        large = resize(torch.tensordot(u.softmax(0), f, 1), picture.size)
+        large = resize(torch.tensordot(u.softmax(0), f, 1), image.size)
         mask = (large - large.min()) / (large.max() - large.min())
-        logits = logits_of(picture.net((picture.x * mask)[None]))
-        loss = picture.run(picture.x) - logit(logits, picture.c).sum()
+        logits = logits_of(image.net((image.x * mask)[None]))
+        loss = image.run(image.x) - logit(logits, image.c).sum()
         (slope,) = torch.autograd.grad(loss, u)
         first = 0.9 * first + 0.1 * slope
         second = 0.999 * second + 0.001 * slope**2
@@ -472,21 +477,21 @@ def opticam(picture: Picture, layer: str, steps: int = 50, lr: float = 0.1) -> A
 # --- ablation ---------------------------------------------------------------------------------------------------------
 
 
-def ablationcam(picture: Picture, layer: str) -> Array:
+def ablationcam(image: ReferenceImage, layer: str) -> Array:
     """w_k = (y - y_k) / y, y_k the score with channel k at zero."""
-    a, weights = picture.a(layer), []
-    y = picture.rerun(layer, a, picture.ask)
+    a, weights = image.a(layer), []
+    y = image.rerun(layer, a, image.score_function)
     for k in range(len(a)):
         without = a.copy()
         without[k] = 0
-        weights.append((y - picture.rerun(layer, without, picture.ask)) / y)
+        weights.append((y - image.rerun(layer, without, image.score_function)) / y)
     return weighted(weights, a)
 
 
-def reciprocam(picture: Picture, layer: str, kernel: str = "point", score: str = "probability") -> Array:
+def reciprocam(image: ReferenceImage, layer: str, kernel: str = "point", score: str = "probability") -> Array:
     """The score of the net that keeps of A one cell, or the cells around it weighted 1, 2, 1 quarters an axis."""
-    a = picture.a(layer)
-    ask = {"probability": probability, "logit": logit}[score]
+    a = image.a(layer)
+    score_function = {"probability": probability, "logit": logit}[score]
     out = np.zeros(a.shape[1:])
     for cell in np.ndindex(*out.shape):
         mask = np.zeros(out.shape)
@@ -496,29 +501,31 @@ def reciprocam(picture: Picture, layer: str, kernel: str = "point", score: str =
             for other in np.ndindex(*out.shape):
                 apart = [abs(i - j) for i, j in zip(cell, other, strict=True)]
                 mask[other] = math.prod({0: 0.5, 1: 0.25}.get(steps, 0.0) for steps in apart)
-        out[cell] = picture.rerun(layer, a * mask, ask)
+        out[cell] = image.rerun(layer, a * mask, score_function)
     return out
 
 
 # --- wrappers: the same on changed inputs -----------------------------------------------------------------------------
 
 
-def _noisy(picture: Picture, samples: int, sigma: float, seed: int) -> Iterator[Picture]:
-    std = sigma * float(picture.x.max() - picture.x.min())
+def _noisy(image: ReferenceImage, samples: int, sigma: float, seed: int) -> Iterator[ReferenceImage]:
+    std = sigma * float(image.x.max() - image.x.min())
     for i in range(samples):
-        yield picture.at(picture.x + std * noise(seed * 100003 + i, (1, *picture.x.shape))[0])
+        yield image.at(image.x + std * noise(seed * 100003 + i, (1, *image.x.shape))[0])
 
 
-def smooth(picture: Picture, layer: str, base: Map, samples: int = 16, sigma: float = 0.15, seed: int = 0) -> Array:
-    return sum(base(near, layer) for near in _noisy(picture, samples, sigma, seed)) / samples
+def smooth(
+    image: ReferenceImage, layer: str, base: Map, samples: int = 16, sigma: float = 0.15, seed: int = 0
+) -> Array:
+    return sum(base(near, layer) for near in _noisy(image, samples, sigma, seed)) / samples
 
 
 def smooth_gradcam_plusplus(
-    picture: Picture, layer: str, samples: int = 16, sigma: float = 0.15, seed: int = 0
+    image: ReferenceImage, layer: str, samples: int = 16, sigma: float = 0.15, seed: int = 0
 ) -> Array:
-    """alpha = D2 / (2 D2 + S_k D3), D1 to D3 the means of g, g^2 and g^3 over the samples; A of the clean picture."""
-    a = picture.a(layer)
-    slopes = [near.g(layer) for near in _noisy(picture, samples, sigma, seed)]
+    """alpha = D2 / (2 D2 + S_k D3), D1 to D3 the means of g, g^2 and g^3 over the samples; A of the clean image."""
+    a = image.a(layer)
+    slopes = [near.g(layer) for near in _noisy(image, samples, sigma, seed)]
     first, second, third = (sum(g**power for g in slopes) / samples for power in (1, 2, 3))
     weights = []
     for k, channel in enumerate(a):
@@ -529,31 +536,31 @@ def smooth_gradcam_plusplus(
 
 
 def integrated(
-    picture: Picture, layer: str, base: Formula, steps: int = 20, rectified: bool = True, difference: bool = False
+    image: ReferenceImage, layer: str, base: Formula, steps: int = 20, rectified: bool = True, difference: bool = False
 ) -> Array:
     """The mean of the rectified base over x i / steps, i = 0 to steps - 1; of A_i - A_0 where `difference`."""
-    start = picture.at(0 * picture.x).a(layer) if difference else 0.0
-    out = np.zeros(picture.a(layer).shape[1:])
+    start = image.at(0 * image.x).a(layer) if difference else 0.0
+    out = np.zeros(image.a(layer).shape[1:])
     for i in range(steps):
-        part = picture.at(picture.x * (i / steps))
+        part = image.at(image.x * (i / steps))
         m = base(part.a(layer) - start, part.g(layer))
         out += (relu(m) if rectified else m) / steps
     return out
 
 
 def augmented(
-    picture: Picture,
+    image: ReferenceImage,
     layer: str,
     base: Map,
     flip: bool = True,
     factors: Sequence[float] = (0.9, 1.0, 1.1),
     sizes: Sequence[float] = (1.0,),
 ) -> Array:
-    grid = picture.a(layer).shape[1:]
+    grid = image.a(layer).shape[1:]
     found = []
     for turned, factor, size in product((False, True) if flip else (False,), factors, sizes):
-        x = resize(factor * picture.x, [round(side * size) for side in picture.size])
-        m = base(picture.at(x.flip(-1) if turned else x), layer)
+        x = resize(factor * image.x, [round(side * size) for side in image.size])
+        m = base(image.at(x.flip(-1) if turned else x), layer)
         found.append(resized(m[..., ::-1] if turned else m, grid))
     return sum(found) / len(found)
 
@@ -577,41 +584,41 @@ def eigensmooth(a: Array, g: Array, base: str = "gradcam", centered: bool = True
     return with_the_sum(component(x, centered), x).reshape(a.shape[1:])
 
 
-def cameras(picture: Picture, layer: str, sizes: int = 8, step: float = 100 / 224) -> Array:
+def cameras(image: ReferenceImage, layer: str, sizes: int = 8, step: float = 100 / 224) -> Array:
     """At the input's size: sum over k of mean U(A) times mean U(G), the means over inputs of several sizes."""
     a = g = np.zeros(())
     for i in range(sizes):
-        size = [round(side * (1 + i * step)) for side in picture.size]
-        large = F.interpolate(picture.inputs, size, mode="bicubic", align_corners=False)[0] if i else picture.x
-        seen = picture.at(large)
-        a = a + resized(seen.a(layer), picture.size) / sizes
-        g = g + resized(seen.g(layer), picture.size) / sizes
+        size = [round(side * (1 + i * step)) for side in image.size]
+        large = F.interpolate(image.inputs, size, mode="bicubic", align_corners=False)[0] if i else image.x
+        seen = image.at(large)
+        a = a + resized(seen.a(layer), image.size) / sizes
+        g = g + resized(seen.g(layer), image.size) / sizes
     return slow.hirescam(a, g)
 
 
 def sess(
-    picture: Picture, layer: str, base: Map, scales: int = 12, step: float = 64 / 224, discard: float = 0.0
+    image: ReferenceImage, layer: str, base: Map, scales: int = 12, step: float = 64 / 224, discard: float = 0.0
 ) -> Array:
-    """At the input's size: the base of windows of enlarged pictures, each put back into its place."""
+    """At the input's size: the base of windows of enlarged images, each put back into its place."""
     windows = []
     for i in range(scales):
-        large = resize(picture.x, [round(side * (1 + i * step)) for side in picture.size])
+        large = resize(image.x, [round(side * (1 + i * step)) for side in image.size])
         starts = [
             [min(j * side, whole - side) for j in range(math.ceil(whole / side))]
-            for side, whole in zip(picture.size, large.shape[1:], strict=True)
+            for side, whole in zip(image.size, large.shape[1:], strict=True)
         ]
         for corner in product(*starts):
-            place = tuple(slice(start, start + side) for start, side in zip(corner, picture.size, strict=True))
+            place = tuple(slice(start, start + side) for start, side in zip(corner, image.size, strict=True))
             window = large[(slice(None), *place)]
-            windows.append((picture.run(window, probability), window, place, large.shape[1:]))
+            windows.append((image.run(window, probability), window, place, large.shape[1:]))
     windows.sort(key=lambda entry: entry[0])
     kept = windows[int(len(windows) * discard) :]
     best = kept[-1][0]
-    total, count = np.zeros(picture.size), np.zeros(picture.size)
+    total, count = np.zeros(image.size), np.zeros(image.size)
     for q, window, place, whole in kept:
         canvas = np.zeros(whole)
-        canvas[place] = normalize(resized(relu(base(picture.at(window), layer)), picture.size)) * q / best
-        part = resized(canvas, picture.size)
+        canvas[place] = normalize(resized(relu(base(image.at(window), layer)), image.size)) * q / best
+        part = resized(canvas, image.size)
         total += np.where(part > 0, part, 0)
         count += part > 0
     return blurred(np.where(count > 0, total / np.maximum(count, 1), 0), 11, 5, "edge")

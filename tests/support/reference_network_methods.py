@@ -1,6 +1,6 @@
 """A slow, independent reference for the methods that look at pixels, at several layers at once, or at attention.
 
-As in `slow`: plain loops, float64, one picture at a time, signed maps. A function here takes one picture x (C, *size) and
+As in `slow`: plain loops, float64, one image at a time, signed maps. A function here takes one image x (C, *size) and
 one class and gives one map. Pixels are changed by hand and the net is run on what comes out; what is wanted of layers
 is taken from `slow.Slow`, which asks one layer at a time; attention is that of `vit_networks.ReferenceViT`, which writes the
 transformer out, and its gradients are `autograd.grad` by the tensors that it keeps.
@@ -54,20 +54,20 @@ def relu(values: Array) -> Array:
 
 
 class Asker:
-    """Score and probability of one class for pictures, one forward each."""
+    """Score and probability of one class for images, one forward each."""
 
     def __init__(self, net: nn.Module, chosen: int) -> None:
         self.net, self.chosen = net, chosen
 
-    def score(self, picture: Array) -> float:
-        return float(self._logits(picture)[self.chosen])
+    def score(self, image: Array) -> float:
+        return float(self._logits(image)[self.chosen])
 
-    def chance(self, picture: Array) -> float:
-        return float(torch.softmax(self._logits(picture), 0)[self.chosen])
+    def chance(self, image: Array) -> float:
+        return float(torch.softmax(self._logits(image), 0)[self.chosen])
 
-    def _logits(self, picture: Array) -> Tensor:
+    def _logits(self, image: Array) -> Tensor:
         with torch.no_grad():
-            return logits_of(self.net(torch.from_numpy(picture)[None]))[0]
+            return logits_of(self.net(torch.from_numpy(image)[None]))[0]
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------
@@ -76,18 +76,18 @@ class Asker:
 def occlusion(
     net: nn.Module, x: Array, chosen: int, window: float = 2 / 7, stride: float = 1 / 28, baseline: float = 0.0
 ) -> Array:
-    """At each pixel the mean, over the windows that cover it, of what the score loses where they hide the picture."""
-    ask, size = Asker(net, chosen), x.shape[1:]
+    """At each pixel the mean, over the windows that cover it, of what the score loses where they hide the image."""
+    score_function, size = Asker(net, chosen), x.shape[1:]
     sides = [max(1, round(window * side)) for side in size]
     steps = [max(1, round(stride * side)) for side in size]
     counts = [math.ceil((size[d] - sides[d]) / steps[d]) + 1 for d in range(len(size))]
-    whole = ask.score(x)
+    whole = score_function.score(x)
     total, times = np.zeros(size), np.zeros(size)
     for corner in itertools.product(*(range(count) for count in counts)):
         place = tuple(slice(i * step, i * step + side) for i, step, side in zip(corner, steps, sides, strict=True))
         hidden = x.copy()
         hidden[(slice(None), *place)] = baseline
-        total[place] += whole - ask.score(hidden)
+        total[place] += whole - score_function.score(hidden)
         times[place] += 1
     return np.where(times > 0, total / np.maximum(times, 1), 0.0)
 
@@ -96,7 +96,7 @@ def rise(
     net: nn.Module, x: Array, chosen: int, masks: int = 4000, grid: int = 7, p: float = 0.5, seed: int = 0
 ) -> Array:
     """Random smooth masks, each weighted by the probability that it leaves, over their number and p."""
-    ask, size = Asker(net, chosen), x.shape[1:]
+    score_function, size = Asker(net, chosen), x.shape[1:]
     cells = [math.ceil(side / grid) for side in size]
     random = torch.Generator().manual_seed(seed)
     bits = (torch.rand(masks, *[grid] * len(size), generator=random, dtype=torch.float64) < p).double().numpy()
@@ -105,25 +105,29 @@ def rise(
     for i in range(masks):
         large = stretch(bits[i], [(grid + 1) * cell for cell in cells])
         crop = tuple(slice(shifts[d][i], shifts[d][i] + size[d]) for d in range(len(size)))
-        out += ask.chance(x * large[crop]) * large[crop]
+        out += score_function.chance(x * large[crop]) * large[crop]
     return out / (masks * p)
 
 
-def polycam(slow: Slow, picture: int, layers: Sequence[str], variant: str = "+") -> Array:
+def polycam(slow: Slow, image: int, layers: Sequence[str], variant: str = "+") -> Array:
     """From the coarsest layer to the finest: each layer's map, relative to its own coarse version, times the one before."""
-    ask, x, size = Asker(slow.net, int(slow.classes[picture])), slow.inputs[picture].numpy(), slow.inputs.shape[2:]
+    score_function, x, size = (
+        Asker(slow.net, int(slow.classes[image])),
+        slow.inputs[image].numpy(),
+        slow.inputs.shape[2:],
+    )
     last = {tuple(slow.activation(layer).shape[2:]): layer for layer in layers}  # a later layer takes the place
     fine_to_coarse = [last[grid] for grid in sorted(last, key=math.prod, reverse=True)]
-    whole = ask.chance(x)
+    whole = score_function.chance(x)
     so_far = None
     for layer in reversed(fine_to_coarse):
-        a = slow.activation(layer)[picture].numpy()
+        a = slow.activation(layer)[image].numpy()
         own = np.zeros(a.shape[1:])
         for channel in a:
             low, high = np.percentile(channel, [0.1, 99.9])
             mask = stretch(np.clip((channel - low) / max(high, 1e-12), 0, 1), size)
-            kept = ask.chance(x * mask) if variant != "-" else 0.0
-            lost = whole - ask.chance(x * (1 - mask)) if variant != "+" else 0.0
+            kept = score_function.chance(x * mask) if variant != "-" else 0.0
+            lost = whole - score_function.chance(x * (1 - mask)) if variant != "+" else 0.0
             own += max(kept + lost, 0.0) * channel  # the probability kept is never negative: "+" needs no ReLU
         own = relu(own)
         if so_far is None:
@@ -143,7 +147,7 @@ def full_gradients(
 ) -> tuple[Array, list[tuple[Array, Array]]]:
     """dy/dx, and for each call of a module of these kinds that adds a bias: b (C,) and dy/d(its output) (C, *grid).
 
-    Each such module hands on its output plus a zero of its own, and the gradient is the one by that zero.
+    Each such module returns its output plus a zero of its own, and the gradient is the one by that zero.
     """
     leaf = torch.from_numpy(x)[None].clone().requires_grad_()
     found: list[tuple[Tensor, Tensor]] = []
@@ -175,7 +179,7 @@ def implied_bias(module: nn.Module) -> Tensor | None:
 
 
 def fullgrad(net: nn.Module, x: Array, chosen: int, biases: bool = True) -> Array:
-    """psi of x dy/dx, and of b dy/d(output) of each convolution and BatchNorm, stretched to the picture's size."""
+    """psi of x dy/dx, and of b dy/d(output) of each convolution and BatchNorm, stretched to the image's size."""
     slope, found = full_gradients(net, x, chosen)
     out = psi(x * slope).sum(0)
     for bias, gradient in found:
@@ -191,21 +195,19 @@ def psi(values: Array) -> Array:
     return sizes / sizes.max() if sizes.max() > 0 else sizes
 
 
-def refinecam(slow: Slow, picture: int, layers: Sequence[str], base: str = "gradcam++") -> Array:
+def refinecam(slow: Slow, image: int, layers: Sequence[str], base: str = "gradcam++") -> Array:
     """The product of the layers' rectified maps, each from 0 to 1 before and after it is stretched."""
     out = np.ones(slow.inputs.shape[2:])
     for layer in layers:
-        out = out * unit(stretch(unit(relu(_base(slow, picture, layer, base))), out.shape))
+        out = out * unit(stretch(unit(relu(_base(slow, image, layer, base))), out.shape))
     return out
 
 
-def layercam_fusion(
-    slow: Slow, picture: int, layers: Sequence[str], gamma: float = 2.0, base: str = "layercam"
-) -> Array:
+def layercam_fusion(slow: Slow, image: int, layers: Sequence[str], gamma: float = 2.0, base: str = "layercam") -> Array:
     """At each pixel the highest of the layers' rectified maps over their maximum; tanh lifts all but the last layer's."""
     out = np.zeros(slow.inputs.shape[2:])
     for layer in layers:
-        own = relu(_base(slow, picture, layer, base))
+        own = relu(_base(slow, image, layer, base))
         if own.max() > 0:
             own = own / own.max()
         if layer != layers[-1]:
@@ -214,11 +216,11 @@ def layercam_fusion(
     return out
 
 
-def _base(slow: Slow, picture: int, layer: str, method: str) -> Array:
-    return FORMULAS[method](slow.activation(layer)[picture].numpy(), slow.gradient(layer)[picture].numpy())
+def _base(slow: Slow, image: int, layer: str, method: str) -> Array:
+    return FORMULAS[method](slow.activation(layer)[image].numpy(), slow.gradient(layer)[image].numpy())
 
 
-# --- transformers: `hand` is the net, x one picture (3, height, width), the map is on the grid of patches ------------
+# --- transformers: `hand` is the net, x one image (3, height, width), the map is on the grid of patches ------------
 
 
 def attention_rollout(hand: ReferenceViT, x: Tensor, chosen: int, heads: str = "mean", discard: float = 0.0) -> Array:
