@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage
-from seewhy.bulk.bulk_run import BulkRun
+from seewhy.bulk.bulk_run import BulkRun, source_paths
 from seewhy.bulk.row_values import MAP_COLUMNS, Row, decode_layer_map, view_from_row
 from seewhy.errors import UnknownName, UsageError
 from seewhy.images.view import View
-from seewhy.paths import safe_name
+from seewhy.paths import check_folders, check_overwrite, safe_name
 from seewhy.rendering.overlays import to_bytes
 
 MAX_PIXELS = 100_000_000  # of an exported heatmap
+NPZ, COCO, FIFTYONE, HEATMAPS = "maps.npz", "annotations.json", "samples.json", "maps"
+HEATMAP_KINDS = ("png", "fiftyone")  # write a file per image
 COLUMNS = (
     "id", "path", "width", "height", "view", "input", "label", "predicted_name", "confidence", "target_class", "target_name",
     "probability", *MAP_COLUMNS,
@@ -50,8 +52,19 @@ def export(
         raise UnknownName("kind of export", kind, KINDS, hint=f"There are {', '.join(KINDS)}.")
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold {threshold}: give a fraction of the maximum, above 0 and at most 1.")
-    rows = run.rows(*run.select(method, target, layer), COLUMNS)
+    selection = run.select(method, target, layer)
+    check_overwrite(output_files(run, out, kind, selection), source_paths(run))
+    check_folders([out / HEATMAPS if kind in HEATMAP_KINDS else out])
+    rows = run.rows(*selection, COLUMNS)
     return KINDS[kind](run, out, ((row, decode_layer_map(row, run.store)) for row in rows), threshold)
+
+
+def output_files(run: BulkRun, out: Path, kind: str, selection: tuple[str, str, str]) -> list[Path]:
+    """Return the paths that an export may write."""
+    used: set[str] = set()
+    rows = run.rows(*selection, ["id"]) if kind in HEATMAP_KINDS else ()
+    names = [png_name(str(row["id"]), used) for row in rows]
+    return [out, *(out / name for name in (NPZ, COCO, FIFTYONE)), *(out / HEATMAPS / name for name in names)]
 
 
 def write_npz(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
@@ -65,7 +78,7 @@ def write_npz(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
     def save(file: Any) -> None:
         np.savez_compressed(file, ids=np.array(ids), maps=np.stack(arrays))
 
-    storage.write_file(out / "maps.npz", save)
+    storage.write_file(out / NPZ, save)
     return len(ids)
 
 
@@ -85,7 +98,7 @@ def write_fiftyone(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int
         }
         for row, path in write_heatmaps(out, maps)
     ]
-    storage.write_file(out / "samples.json", json.dumps({"samples": samples}, indent=1, ensure_ascii=False).encode())
+    storage.write_file(out / FIFTYONE, json.dumps({"samples": samples}, indent=1, ensure_ascii=False).encode())
     return len(samples)
 
 
@@ -93,13 +106,19 @@ def write_heatmaps(out: Path, maps: Maps) -> Iterator[tuple[Row, Path]]:
     """Write maps/ID.png for each row (8 bits, at the size of the photo), and yield the row with the file."""
     names: set[str] = set()
     for row, signed in maps:
-        path = Path(*map(safe_name, str(row["id"]).split("/")))
-        path = path.with_name(path.name + ".png")
-        while path.as_posix().casefold() in names:
-            path = path.with_name(f"_{path.name}")
-        names.add(path.as_posix().casefold())
+        path = out / HEATMAPS / png_name(str(row["id"]), names)
         pixels = to_bytes(heatmap_on_photo(row, signed))
-        yield row, storage.write_file(out / "maps" / path, storage.encode_png(Image.fromarray(pixels)))
+        yield row, storage.write_file(path, storage.encode_png(Image.fromarray(pixels)))
+
+
+def png_name(name: str, used: set[str]) -> Path:
+    """Return the file of the image with the id `name`, different from all in `used`, and add it there."""
+    path = Path(*map(safe_name, name.split("/")))
+    path = path.with_name(path.name + ".png")
+    while path.as_posix().casefold() in used:
+        path = path.with_name(f"_{path.name}")
+    used.add(path.as_posix().casefold())
+    return path
 
 
 def write_coco(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
@@ -122,7 +141,7 @@ def write_coco(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
         "categories": [{"id": index, "name": name} for index, name in sorted(categories.items())],
         "annotations": annotations,
     }
-    storage.write_file(out / "annotations.json", json.dumps(document, ensure_ascii=False).encode())
+    storage.write_file(out / COCO, json.dumps(document, ensure_ascii=False).encode())
     return len(images)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.engines import make_engine
 from seewhy.bulk.job_log import EventLog, ProgressReporter, format_duration
 from seewhy.bulk.label_resolver import LabelResolver
-from seewhy.bulk.part_files import finished_parts, locked, parts_of_shard, remove_temporary_files
+from seewhy.bulk.part_files import finished_parts, locked, parts_of_shard, remove_temporary_files, run_files
 from seewhy.bulk.plan import Plan, changed_versions, make_plan, resume_plan
 from seewhy.bulk.settings import BulkSettings, Execution, parse_shard
 from seewhy.bulk.worker import Job, PartResult, Resources
@@ -26,8 +26,10 @@ from seewhy.engine.inputs import with_fit
 from seewhy.errors import UsageError
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
+from seewhy.paths import check_folders, check_overwrite
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+RUN_FILE_ENDINGS = (".json", ".jsonl", ".parquet", ".lock")
 DIM = "bright_black"
 
 
@@ -110,6 +112,7 @@ class BulkJob:
         """
         start = time.monotonic()
         dataset = find_dataset(self.inputs, self.execution.part_size)
+        check_overwrite(run_files(self.out), [*self.inputs, *inputs_named_like_run_files(dataset)])
         make_folder(self.out)
         plan = resume_plan(make_plan(self.loaded, dataset, self.settings, self.execution.part_size), self.out)
         with locked(self.out, self.shard):
@@ -216,7 +219,15 @@ def run_job(
     return BulkJob(loaded, inputs, out, settings, execution, quiet=quiet).run()
 
 
+def inputs_named_like_run_files(dataset: Dataset) -> Iterator[str]:
+    """Yield the images and masks with a name that a run's own files may have: of a million images, only these are compared."""
+    items = dataset.items if isinstance(dataset, ListDataset) else ()
+    paths = (path for item in items for path in (item.path, item.mask))
+    return (path for path in paths if path and path.endswith(RUN_FILE_ENDINGS))
+
+
 def make_folder(out: Path) -> None:
+    check_folders([out])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pyarrow import parquet
 
-from seewhy.bulk.plan import Plan
+from seewhy.bulk.plan import JOB, Plan
 from seewhy.bulk.rows import SCHEMA
 from seewhy.bulk.settings import Shard
 from seewhy.errors import UsageError
@@ -131,6 +131,11 @@ def remove_temporary_files(out: Path, plan: Plan, parts: Sequence[int]) -> None:
     for name in os.listdir(out):
         if name.endswith(SUFFIX) and name.startswith(".part-") and name[1:].rsplit(".", 2)[0] in names:
             (out / name).unlink(missing_ok=True)
+
+
+def run_files(out: Path) -> list[Path]:
+    """Return the files of runs in a folder, finished or not."""
+    return [path for pattern in (JOB, "part-*", "log-*", f"{LOCKS}/*") for path in out.glob(pattern)]
 
 
 def parts_of_shard(parts: int, shard: Shard) -> list[int]:

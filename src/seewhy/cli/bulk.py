@@ -54,6 +54,12 @@ def bulk(
         raise UsageError(f"no output folder. Give one: {shlex.join(['seewhy', 'bulk', *inputs])} --out run")
     settings = options.settings
     require_packages("seewhy bulk", "pyarrow", "loky", "filelock")
+    from seewhy.bulk.part_files import run_files
+    from seewhy.cli.output_checks import model_files
+    from seewhy.paths import check_folders, check_overwrite
+
+    check_overwrite(run_files(output.out), [*inputs, *model_files(model.uri or "", model.labels)])
+    check_folders([output.out])
     from seewhy.bulk.job import run_job
     from seewhy.models.loading import load_model
 

@@ -45,11 +45,15 @@ def output_files(folder: Path) -> list[Path]:
 
 def other_inputs(options: Options, model_options: ModelOptions, model: str) -> list[str]:
     """Return the files that a run reads in addition to its images: weights, labels, and images to compare with."""
-    weights, _, query = model.partition("?")
     texts = [*as_texts(options.targets), *as_texts(options.versus)]
     compared = [match[1].strip().strip("\"'") for text in texts if (match := COMPARED_IMAGE.fullmatch(text))]
-    files = [weights, model_options.labels or "", *parse_options(query).values()]
-    return [*map(os.path.expanduser, files), *compared]
+    return [*model_files(model, model_options.labels), *compared]
+
+
+def model_files(uri: str, labels: str | None) -> list[str]:
+    """Return the files that a model URI may name: its weights and its labels."""
+    weights, _, query = uri.partition("?")
+    return [os.path.expanduser(path) for path in (weights, labels or "", *parse_options(query).values())]
 
 
 def as_texts(targets: object) -> list[str]:
