@@ -26,6 +26,15 @@ def safe_name(text: str, limit: int = 80) -> str:
     return f"_{name}" if not name or RESERVED_ON_WINDOWS.fullmatch(name) else name
 
 
+def path_text(path: str) -> str:
+    """Return a path as valid text: bytes that are not UTF-8 become `\\xff`.
+
+    >>> path_text("caf\\udce9.jpg")
+    'caf\\\\xe9.jpg'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def output_paths(out: Path, images: Sequence[str]) -> list[Path]:
     """Return a folder below `out` for each image: its path below the common root, without the suffix.
 

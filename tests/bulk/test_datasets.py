@@ -21,13 +21,14 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from seewhy.bulk.dataset import Dataset, Item, ListDataset, path_text, with_unique_ids
+from seewhy.bulk.dataset import Dataset, Item, ListDataset, with_unique_ids
 from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.manifest import parse_boxes, read_table
 from seewhy.bulk.tars import TarDataset, expand_braces, members
 from seewhy.errors import ImageError, UnknownName, UsageError
 from seewhy.images.discovery import find_images, walk_images
+from seewhy.paths import path_text
 
 E_ACUTE = "é"
 BYTES = os.fsdecode(b"caf\xe9.jpg")  # a name that is not UTF-8

@@ -135,12 +135,3 @@ def with_unique_ids(items: Sequence[Item]) -> list[Item]:
         used.add(name)
         result.append(item if name == item.id else replace(item, id=name))
     return result
-
-
-def path_text(path: str) -> str:
-    """Return a path as valid text: bytes that are not UTF-8 become `\\xff`.
-
-    >>> path_text("caf\\udce9.jpg")
-    'caf\\\\xe9.jpg'
-    """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from seewhy.bulk.dataset import Dataset, Item, ListDataset, path_text, with_unique_ids
+from seewhy.bulk.dataset import Dataset, Item, ListDataset, with_unique_ids
 from seewhy.bulk.manifest import TABLES, read_table
 from seewhy.bulk.tars import TarDataset, expand_braces, is_tar
 from seewhy.errors import UsageError
 from seewhy.images.discovery import walk_images
 from seewhy.images.files import READABLE, describe_error
+from seewhy.paths import path_text
 
 LISTS = (".txt", ".lst")
 

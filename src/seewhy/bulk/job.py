@@ -19,7 +19,7 @@ from seewhy.bulk.engines import make_engine
 from seewhy.bulk.job_log import EventLog, ProgressReporter, format_duration
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import finished_parts, locked, parts_of_shard, remove_temporary_files, run_files
-from seewhy.bulk.plan import Plan, changed_versions, make_plan, resume_plan
+from seewhy.bulk.plan import Plan, changed_versions, check_folder_name, make_plan, resume_plan
 from seewhy.bulk.settings import BulkSettings, Execution, parse_shard
 from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
@@ -27,6 +27,7 @@ from seewhy.errors import UsageError
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import check_folders, check_overwrite
+from seewhy.terminal import printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RUN_FILE_ENDINGS = (".json", ".jsonl", ".parquet", ".lock")
@@ -203,7 +204,7 @@ class BulkJob:
 
     def print(self, message: str) -> None:
         if not self.quiet:
-            self.console.print(message, style=DIM, soft_wrap=True, markup=False)
+            self.console.print(printable(message), style=DIM, soft_wrap=True, markup=False)
 
 
 def run_job(
@@ -227,6 +228,7 @@ def inputs_named_like_run_files(dataset: Dataset) -> Iterator[str]:
 
 
 def make_folder(out: Path) -> None:
+    check_folder_name(out)
     check_folders([out])
     try:
         out.mkdir(parents=True, exist_ok=True)

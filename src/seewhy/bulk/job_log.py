@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seewhy.bulk.worker import PartResult
+from seewhy.storage import UNENCODABLE
 from seewhy.terminal import printable
 
 MAX_PRINTED = 10  # failed images
@@ -32,7 +33,7 @@ class EventLog:
         record = {"time": now, "event": event, "pid": os.getpid(), **fields}
         line = json.dumps(record, ensure_ascii=False, default=str)
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", errors=UNENCODABLE) as file:
                 file.write(("\n" if ends_within_line(self.path) else "") + line + "\n")
         except OSError:
             pass  # a full disk is reported by the part writer

@@ -57,7 +57,7 @@ def load_table(path: str) -> tuple[list[dict[str, Any]], list[str]]:
                 types = {name: pa.string() for name in reader.schema.names}  # text: a label may be "007"
             convert = csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
             table = csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except (OSError, pa.ArrowException, UnicodeError) as error:
         raise UsageError(f"{path}: this table cannot be read ({shorten_error(error)}).") from None
     return table.to_pylist(), table.column_names
 

@@ -23,6 +23,7 @@ from seewhy.bulk.plan import JOB, Plan
 from seewhy.bulk.rows import SCHEMA
 from seewhy.bulk.settings import Shard
 from seewhy.errors import UsageError
+from seewhy.storage import UNENCODABLE
 
 LOCK_TIMEOUT = 3.0  # seconds
 JOB_KEY, COUNTS_KEY = b"seewhy", b"seewhy.part"  # in the Parquet footer: the job, and the counts of the part
@@ -41,7 +42,8 @@ class PartWriter:
     def __init__(self, out: Path, name: str, footer: Mapping[str, Any]) -> None:
         self.final = out / name
         self.temporary = out / f".{name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-        self.schema = SCHEMA.with_metadata({JOB_KEY: json.dumps(footer, ensure_ascii=False, sort_keys=True).encode()})
+        text = json.dumps(footer, ensure_ascii=False, sort_keys=True).encode("utf-8", UNENCODABLE)
+        self.schema = SCHEMA.with_metadata({JOB_KEY: text})
         self.images = self.failed = 0
         self.pending: list[pa.Table] = []
         self.writer: parquet.ParquetWriter | None = None

@@ -17,6 +17,7 @@ from seewhy.bulk.settings import BulkSettings
 from seewhy.errors import UsageError
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.provenance import collect_provenance
+from seewhy.paths import path_text
 
 FORMAT = 2  # of job.json, and of the columns of part files
 JOB = "job.json"
@@ -135,7 +136,8 @@ def store_plan(plan: Plan, out: Path) -> Plan:
     if stored is not None and not stored["batch_size"] and stored["fingerprint"] == plan.fingerprint:
         (out / JOB).unlink(missing_ok=True)  # written before calibration
     text = json.dumps(plan.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    path = storage.write_file(out / f".{JOB}.{os.getpid()}-{secrets.token_hex(4)}", text.encode(), durable=True)
+    content = text.encode("utf-8", storage.UNENCODABLE)
+    path = storage.write_file(out / f".{JOB}.{os.getpid()}-{secrets.token_hex(4)}", content, durable=True)
     try:
         os.link(path, out / JOB)
     except FileExistsError:
@@ -147,8 +149,18 @@ def store_plan(plan: Plan, out: Path) -> Plan:
     return plan
 
 
+def check_folder_name(out: Path) -> None:
+    """Raise UsageError if the path of a run is not UTF-8, because pyarrow could not read it."""
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        name = path_text(str(out))
+        raise UsageError(f"{name}: the name of this run folder is not UTF-8. Choose another --out.") from None
+
+
 def read_job(out: Path) -> dict[str, Any] | None:
     """Return the content of job.json, or None if there is none. Raises UsageError if it cannot be read."""
+    check_folder_name(out)
     try:
         job = json.loads((out / JOB).read_text("utf-8"))
         if job["format"] != FORMAT:

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from seewhy.bulk.dataset import path_text
 from seewhy.bulk.decoding import DecodedImage
 from seewhy.bulk.map_codec import encode_maps
 from seewhy.bulk.statistics import NAMES, fraction_inside, statistics
 from seewhy.explanation.components import TargetResult
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
+from seewhy.paths import path_text
 from seewhy.targets.names import class_name
 
 STATISTICS = (*NAMES, "inside")  # one number per layer

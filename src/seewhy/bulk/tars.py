@@ -14,9 +14,10 @@ from functools import cached_property
 from tarfile import HeaderError, ReadError
 from typing import Any
 
-from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item, path_text
+from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.images.discovery import image_suffixes
 from seewhy.images.files import describe_error
+from seewhy.paths import path_text
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 LABELS = ("cls", "label.txt", "json")  # members with the class: an index or a name; in JSON under "label" or "cls"

@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seewhy import storage, terminal
-from seewhy.bulk.dataset import path_text
 from seewhy.cli.drawings import FEATURES_SHEET, draw_all
 from seewhy.cli.output_checks import check_outputs, write_errors
 from seewhy.cli.printing import compare_label, print_explanation
@@ -27,7 +26,7 @@ from seewhy.explanation.report import has_page, make_failed_row, make_index_row
 from seewhy.images.discovery import find_images, skip_outputs, split_regular
 from seewhy.images.loading import load_image
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.paths import output_paths
+from seewhy.paths import output_paths, path_text
 from seewhy.targets.names import as_number, find_class
 from seewhy.viewer import IndexRow, build_index
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy import storage, tensors
-from seewhy.bulk.dataset import path_text
 from seewhy.bulk.export import heatmap_on_photo
 from seewhy.bulk.row_values import view_from_row
 from seewhy.bulk.tars import MAX_MEMBER, is_tar
 from seewhy.errors import ImageError
 from seewhy.images.loading import load_image
 from seewhy.images.types import ImageArray
+from seewhy.paths import path_text
 from seewhy.rendering.overlays import OverlayStyle, colorize, draw_overlay, scale_photo, to_bytes
 from seewhy.summary.map_table import MapTable
 from seewhy.viewer import jpeg_data_url
