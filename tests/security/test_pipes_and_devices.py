@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import pytest
 from PIL import Image
 
 import seewhy
-from seewhy.errors import ImageError
+from seewhy.errors import ImageError, UsageError
 from seewhy.images.loading import load_image
 from support.command import run
-from support.untrusted_files import save_images
+from support.untrusted_files import make_network, save_images
 
 Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.usefixtures("one_load")
@@ -101,3 +102,30 @@ def test_a_saved_run_with_a_pipe_is_an_error(
     assert code == 2 and "is not a regular file" in err and len(err.splitlines()) == 1
     assert run(capsys, "0.png", "--layers", "bn2", "--quiet")[0] == 0
     assert seewhy.load_explanation("cam/0")
+
+
+def test_bulk_jobs_do_not_wait_for_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipes among tar files and in the folder of a run are reported."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(source: str, out: str) -> seewhy.BulkRun:
+        preprocess = seewhy.Preprocess.imagenet(32)
+        return seewhy.explain_all(make_network(), source, out, preprocess=preprocess, workers=0, quiet=True)
+
+    save_images(tmp_path / "photos", 1)
+    Path("tars").mkdir()
+    with tarfile.open("tars/a.tar", "w") as tar:
+        tar.add("photos/0.png", "0.png")
+    os.mkfifo("tars/b.tar")
+    bulk_run = start("tars", "run")
+    assert len(bulk_run) == 2 and [row["id"] for row in bulk_run.failed] == ["b.tar/"]
+    assert "it is not a regular file" in bulk_run.failed[0]["error"]
+    for name in ("job.json", "log-0-of-1.jsonl"):
+        Path("other").mkdir(exist_ok=True)
+        os.mkfifo(Path("other", name))
+        with pytest.raises(UsageError, match=f"other/{name} is not a regular file"):
+            start("photos", "other")
+        if name == "job.json":
+            with pytest.raises(UsageError, match=r"job\.json is not a regular file"):
+                seewhy.read_run("other")
+        Path("other", name).unlink()

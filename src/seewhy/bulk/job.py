@@ -113,7 +113,9 @@ class BulkJob:
         """
         start = time.monotonic()
         dataset = find_dataset(self.inputs, self.execution.part_size)
-        check_overwrite(run_files(self.out), [*self.inputs, *inputs_named_like_run_files(dataset)])
+        own_files = run_files(self.out)
+        check_regular(own_files)
+        check_overwrite(own_files, [*self.inputs, *inputs_named_like_run_files(dataset)])
         make_folder(self.out)
         plan = resume_plan(make_plan(self.loaded, dataset, self.settings, self.execution.part_size), self.out)
         with locked(self.out, self.shard):
@@ -225,6 +227,13 @@ def inputs_named_like_run_files(dataset: Dataset) -> Iterator[str]:
     items = dataset.items if isinstance(dataset, ListDataset) else ()
     paths = (path for item in items for path in (item.path, item.mask))
     return (path for path in paths if path and path.endswith(RUN_FILE_ENDINGS))
+
+
+def check_regular(files: Sequence[Path]) -> None:
+    """Raise UsageError if a file of the run is a pipe or a folder: opening it would block or fail."""
+    for path in files:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is not a regular file, and a run writes one there. Choose another --out.")
 
 
 def make_folder(out: Path) -> None:

@@ -162,7 +162,8 @@ def read_job(out: Path) -> dict[str, Any] | None:
     """Return the content of job.json, or None if there is none. Raises UsageError if it cannot be read."""
     check_folder_name(out)
     try:
-        job = json.loads((out / JOB).read_text("utf-8"))
+        with storage.open_regular(out / JOB) as file:
+            job = json.load(file)
         if job["format"] != FORMAT:
             raise UsageError(
                 f"{out} was written by another version of seewhy (format {job['format']}, this version reads {FORMAT}). "

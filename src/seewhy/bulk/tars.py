@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -144,6 +145,8 @@ def members(path: str, shard: str) -> Iterator[Item]:
 
 
 def member_groups(path: str) -> Iterator[MemberGroup]:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe may never end, and a part may be read twice
+        raise ReadError("it is not a regular file")
     group = MemberGroup()
     with tarfile.open(path, "r|*", tarinfo=StrictHeader) as tar:
         for member in tar:
