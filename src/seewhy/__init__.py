@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from seewhy import methods as methods
     from seewhy import targets as targets
     from seewhy import testing as testing
+    from seewhy.bulk.api import explain_all as explain_all
     from seewhy.bulk.bulk_run import BulkRun as BulkRun
     from seewhy.bulk.bulk_run import read_run as read_run
-    from seewhy.bulk.api import explain_all as explain_all
     from seewhy.engine.pipeline import explain as explain
     from seewhy.engine.suggestion import suggest as suggest
     from seewhy.errors import ImageError as ImageError

@@ -26,6 +26,7 @@ from seewhy.targets import (
     OutputScore,
     TopScore,
 )
+from support.parameters import stable_id
 
 LABELS = ("tench, Tinca tinca", "crane", "Egyptian cat", "dog")
 
@@ -83,7 +84,7 @@ def saved(e: Explanation, folder: Path) -> Explanation:
         ),
         (HiResCAM(), [HiResCAM(), "hirescam", "HiRes-CAM"]),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_methods_in_any_spelling(
     net: Reused, image: Tensor, requested: Any, answers: list[Any], tmp_path: Path
@@ -191,7 +192,7 @@ def test_the_selected_call_wins_over_the_other_call(net: Reused, image: Tensor, 
 @pytest.mark.parametrize(
     ("requested", "expected"),
     [("-1", "conv#2"), (-1, "conv#2"), (0, "stem"), ("stem*", "stem"), ("st?m", "stem"), ("Linear", None)],
-    ids=str,
+    ids=stable_id,
 )
 def test_layers_as_they_were_selected(
     net: Reused, image: Tensor, requested: Any, expected: str | None, tmp_path: Path
@@ -267,7 +268,7 @@ def margin(output: Tensor) -> Tensor:
         (ClassScore(2) - 0.5 * ClassScore(0), [ClassScore(2) - 0.5 * ClassScore(0), "2-0.5*0"]),
         (ClassScore([3]), [ClassScore([3]), ClassScore(torch.tensor([3])), ClassScore(range(3, 4)), 3]),
     ],
-    ids=str,
+    ids=stable_id,
 )  # fmt: skip
 def test_targets_in_any_form(net: Reused, image: Tensor, requested: Any, answers: list[Any], tmp_path: Path) -> None:
     (key,) = explain(net, image, targets=requested).targets
@@ -355,7 +356,7 @@ def test_duplicate_targets_are_all_accepted(net: Reused, image: Tensor) -> None:
         (torch.tensor([3, 0]), TargetError, "ambiguous"),
         (3.5, TargetError, "pass a class index"),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_targets_without_a_map(net: Reused, image: Tensor, target: Any, error: type[Exception], words: str) -> None:
     e = explain(net, image, targets=[3, 0])

@@ -87,6 +87,7 @@ from support.identity_networks import (
     total,
 )
 from support.networks import InplaceNet, tiny_network
+from support.parameters import stable_id
 
 LINEAR = (GradCAM(), HiResCAM(), XGradCAM())  # maps that are linear in the score
 BASES = (*LINEAR, LayerCAM(), GradCAMPlusPlus(), GradCAMElementwise(), EigenGradCAM(), SegEigenCAM())
@@ -422,7 +423,7 @@ def test_shapleycam_of_a_relu_net_bends_only_in_the_softmax(layer: str, variant:
 # --- Finer-CAM and the algebra of targets -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("base", BASES, ids=str)
+@pytest.mark.parametrize("base", BASES, ids=stable_id)
 def test_finer_without_gamma_is_the_base(base: Method) -> None:
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     expected = maps_of(net, inputs, base, [1, 4], "third")
@@ -432,7 +433,7 @@ def test_finer_without_gamma_is_the_base(base: Method) -> None:
 
 
 @pytest.mark.parametrize("references", [1, 2, 4, 9])
-@pytest.mark.parametrize("base", LINEAR, ids=str)
+@pytest.mark.parametrize("base", LINEAR, ids=stable_id)
 def test_finer_is_the_map_less_those_of_the_nearest_classes(base: Method, references: int) -> None:
     """2.13: linear methods are linear in the target; the nearest are those of the closest logits, above or below."""
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
@@ -447,7 +448,7 @@ def test_finer_is_the_map_less_those_of_the_nearest_classes(base: Method, refere
     near(found, torch.stack(expected), 1e-11)
 
 
-@pytest.mark.parametrize("base", LINEAR, ids=str)
+@pytest.mark.parametrize("base", LINEAR, ids=stable_id)
 def test_log_softmax_is_a_contrast_weighted_by_probability(base: Method) -> None:
     """2.13: log p_c = map_c - sum p_d map_d, which is 1 - p_c times a contrast; p_c itself is p_c times that."""
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
@@ -907,7 +908,7 @@ class GuidedReLU(nn.Module):
         return Guided.apply(x)
 
 
-@pytest.mark.parametrize("base", [GradCAM(), LayerCAM(), EigenCAM(), FinerCAM(GradCAM(), gamma=1.0)], ids=str)
+@pytest.mark.parametrize("base", [GradCAM(), LayerCAM(), EigenCAM(), FinerCAM(GradCAM(), gamma=1.0)], ids=stable_id)
 def test_guided_gradcam_is_a_product(base: Method) -> None:
     """Guided backpropagation, summed over the colors, times the base's map rectified and resized."""
     net, inputs, classes = rectified(bias=True), random(2, 3, 12, 12), [1, 4]
@@ -921,7 +922,9 @@ def test_guided_gradcam_is_a_product(base: Method) -> None:
         near(maps_of(net, inputs, GuidedGradCAM(base), classes, layer), guided.sum(1) * where, 1e-11)
 
 
-@pytest.mark.parametrize("base", [*BASES, EigenCAM(), ShapleyCAM(), FinerCAM(), AblationCAM(), ScoreCAM()], ids=str)
+@pytest.mark.parametrize(
+    "base", [*BASES, EigenCAM(), ShapleyCAM(), FinerCAM(), AblationCAM(), ScoreCAM()], ids=stable_id
+)
 def test_what_changes_nothing_is_the_base(base: Method) -> None:
     """No noise; no flip and a factor of 1."""
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
@@ -985,7 +988,7 @@ def test_augmented_by_factors_on_a_linear_net() -> None:
         near(found, 1.5 * expected, 1e-11)
 
 
-@pytest.mark.parametrize("base", [GradCAM(), HiResCAM(), EigenCAM(), ScoreCAM()], ids=str)
+@pytest.mark.parametrize("base", [GradCAM(), HiResCAM(), EigenCAM(), ScoreCAM()], ids=stable_id)
 def test_augmented_is_mirrored_with_its_picture_by_any_net(base: Method) -> None:
     """A image and its mirror image are asked the same targets, whatever the net makes of left and right."""
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
@@ -1011,7 +1014,7 @@ def test_cameras_of_one_size() -> None:
     near(maps_of(net, inputs, CAMERAS(sizes=1), [0, 2]), resized(gradcam, (11, 9)), 1e-10)
 
 
-@pytest.mark.parametrize("base", [GradCAM(), LayerCAM()], ids=str)
+@pytest.mark.parametrize("base", [GradCAM(), LayerCAM()], ids=stable_id)
 def test_sess_of_one_scale_is_the_map_of_the_picture_blurred(base: Method) -> None:
     """One window, the whole image: p / max p is 1, and what is left are N(U(relu(base))) and the blur."""
     net, inputs, classes, _, _ = straight()
@@ -1710,7 +1713,7 @@ BREAKING: list[tuple[Any, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "target"), BREAKING, ids=str)
+@pytest.mark.parametrize(("method", "target"), BREAKING, ids=stable_id)
 @pytest.mark.parametrize("frozen", [False, True])
 def test_nothing_is_left_of_a_method_that_raised(method: Any, target: Any, frozen: bool) -> None:
     """No hook, no gradient, no changed mode: the model trains on as if nothing had been asked."""

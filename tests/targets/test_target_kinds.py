@@ -34,6 +34,7 @@ from seewhy.targets import (
     as_targets,
 )
 from seewhy.targets.dense import sample_mask
+from support.parameters import stable_id
 
 LABELS = ["background", "cat", "dog"]
 SCORES = torch.tensor([[1.0, 3.0, -2.0], [0.5, -1.0, 4.0]])
@@ -62,7 +63,7 @@ def resolve(target: Target, output: Any, labels: Any = LABELS) -> Any:
         (-(ClassScore(1) - ClassScore(0) * 3), 3 * SCORES[:, 0] - SCORES[:, 1]),
         (2 * Contrast(0, 1) + ClassProbability(0), 2 * (SCORES[:, 0] - SCORES[:, 1]) + SCORES.softmax(1)[:, 0]),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_scores_computed_from_class_scores(target: Target, expected: Tensor) -> None:
     resolved = resolve(target, SCORES)
@@ -105,7 +106,7 @@ def test_names_and_keys_are_short() -> None:
         (Similarity(torch.zeros(1, 3)), "pass \\(D,\\)"),
         (Similarity(torch.zeros(5)), "has 3 numbers, and the vector 5"),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_targets_that_class_scores_do_not_contain(target: Target, message: str) -> None:
     with pytest.raises(TargetError, match=message):
@@ -184,7 +185,7 @@ def test_points_and_masks_are_in_photo_pixels(dense: Tensor) -> None:
         (RegionScore("cat", where=np.ones(4, bool)), "a mask of shape"),
         (TopScore(3), "classes win in any cell"),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_invalid_regions(target: Target, message: str, dense: Tensor) -> None:
     with pytest.raises(TargetError, match=re.escape(message)):
@@ -469,7 +470,7 @@ def test_the_best_boxes_by_rank_and_class() -> None:
         (BoxScore((0, 0, 9, 9), decode="detr"), TargetError, "cannot be read as detr"),
         (BoxScore((0, 0, 9, 9), decode=lambda output: (output, output)), TargetError, "it must return"),
     ],
-    ids=str,
+    ids=stable_id,
 )  # fmt: skip
 def test_boxes_that_do_not_match(target: Target, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

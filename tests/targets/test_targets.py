@@ -24,6 +24,7 @@ from seewhy.targets.base import is_equal
 from seewhy.targets.class_scores import logits
 from seewhy.targets.names import class_index
 from seewhy.targets.parsing import parse_rank
+from support.parameters import stable_id
 
 LABELS = ("tench, Tinca tinca", "crane", "great white shark, white shark", "crane", "Egyptian cat")
 OUTPUT = torch.tensor([[0.0, 1.0, 5.0, 3.0, 2.0], [9.0, 1.0, 5.0, 3.0, 2.0]])
@@ -52,7 +53,7 @@ def test_classes_by_index_and_name() -> None:
         [2, "tench"],
         np.array(["white shark", "tench"]),
     ],
-    ids=repr,
+    ids=stable_id,
 )
 def test_one_class_per_image(classes: Any) -> None:
     resolved = ClassScore(classes).resolve(OUTPUT, LABELS)
@@ -78,7 +79,7 @@ def test_a_list_means_several_targets_and_class_score_means_one_class_per_image(
 @pytest.mark.parametrize(
     "spec",
     [torch.tensor([3, 9]), np.array([3, 9]), [[3, 9]], [3, [9]], [np.array([3, 9])], [torch.tensor([3, 9]), 1]],
-    ids=repr,
+    ids=stable_id,
 )
 def test_ambiguous_specifications_name_both_spellings(spec: Any) -> None:
     with pytest.raises(TargetError, match=r"one class per image, pass ClassScore\(\[3, 9\]\); for several targets"):
@@ -124,7 +125,7 @@ def test_functions_of_the_output() -> None:
         (range(2), [ClassScore(0), ClassScore(1)]),
         ((1, "cat"), [ClassScore(1), ClassScore("cat")]),
     ],
-    ids=repr,
+    ids=stable_id,
 )
 def test_specifications(spec: Any, expected: list[Any]) -> None:
     assert is_equal(as_targets(spec), expected)
@@ -151,7 +152,7 @@ def test_specifications(spec: Any, expected: list[Any]) -> None:
         (ClassLogProbability([1, 2, 3]), TargetError, "3 classes for 2 images"),
         (TopScore(6), TargetError, "top6"),
     ],
-    ids=repr,
+    ids=stable_id,
 )
 def test_targets_that_the_output_does_not_contain(target: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
