@@ -32,21 +32,22 @@ def start(model: seewhy.LoadedModel, source: Path, out: Path) -> tuple[Outcome, 
 def test_names_of_images_folders_and_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of images, of their folder and of the model are written as text, or read back unchanged."""
     monkeypatch.chdir(tmp_path)
-    folder, out = Path(os.fsdecode(b"photos/d\xe9ta")), Path("run")
-    folder.parent.mkdir()
+    top, out = Path(os.fsdecode(b"t\xe9p")), Path("run")
+    folder = top / os.fsdecode(b"d\xe9ta")
+    top.mkdir()
     save_images(folder, 1)
     for name in NOT_UTF8:
         shutil.copy(folder / "0.png", os.path.join(os.fsencode(folder), name))
     (folder / os.fsdecode(NOT_UTF8[-1])).write_bytes(b"no image")
     model = seewhy.LoadedModel(make_network(), seewhy.Preprocess.imagenet(32), uri=os.fsdecode(b"w\xe9.pth"))
-    outcome, text = start(model, Path("photos"), out)
+    outcome, text = start(model, top, out)
     assert (outcome.images, outcome.failed) == (4, 1)
     assert "broken\\xe9.png" in text and all(line.isprintable() for line in text.splitlines())
     run = seewhy.read_run(out)
     assert run.model["model"] == model.uri
     assert "d\\xe9ta/caf\\xe9.png" in run.table["id"].to_pylist()
     assert [json.loads(line) for line in (out / "log-0-of-1.jsonl").read_text("utf-8").splitlines()]
-    assert start(model, Path("photos"), out)[0].images_before == 4
+    assert start(model, top, out)[0].images_before == 4
 
 
 def test_names_of_run_folders_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
