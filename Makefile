@@ -20,7 +20,7 @@ test: lint
 
 test-full: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "full or not full"
-	$(BIN)/python tests/support/kill_drill.py
+	$(BIN)/python tests/support/kill_drill.py --random 20 --ray 8
 
 lint: $(READY)
 	$(BIN)/ruff check .
