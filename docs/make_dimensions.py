@@ -16,11 +16,11 @@ from torch import Tensor, nn
 import seewhy
 
 BEATS, EARLY = (90, 270, 450, 555, 810, 990), 555  # samples of the beats; the early one is broad and inverted
-BRIGHT, DARK = (9, 20, 22), (30, 44, 40)  # centres of the blobs (slice, row, column)
+BRIGHT, DARK = (9, 20, 22), (30, 44, 40)  # centers of the blobs (slice, row, column)
 
 
-def bump(length: int, centre: float, width: float) -> Tensor:
-    return torch.exp(-(((torch.arange(length) - centre) / width) ** 2))
+def bump(length: int, center: float, width: float) -> Tensor:
+    return torch.exp(-(((torch.arange(length) - center) / width) ** 2))
 
 
 def ecg(length: int = 1080) -> Tensor:
@@ -54,8 +54,8 @@ def volume() -> Tensor:
     """Return a volume (1, 1, 40, 64, 64): an ellipsoid with soft tissue, a bright blob and a dark one."""
     depth, rows, columns = torch.meshgrid(*(torch.arange(size) for size in (40, 64, 64)), indexing="ij")
 
-    def ball(centre: tuple[int, ...], radii: tuple[float, ...]) -> Tensor:
-        parts = zip((depth, rows, columns), centre, radii, strict=True)
+    def ball(center: tuple[int, ...], radii: tuple[float, ...]) -> Tensor:
+        parts = zip((depth, rows, columns), center, radii, strict=True)
         return sum(((axis - at) / radius) ** 2 for axis, at, radius in parts).sqrt()
 
     body = torch.sigmoid(15 * (1 - ball((20, 32, 32), (19.0, 28.0, 24.0))))

@@ -22,7 +22,7 @@ from seewhy.tracing.trace import Trace
 def bind_targets(
     targets: Sequence[Target], inputs: Inputs, loaded: LoadedModel, *, multilabel: bool = False
 ) -> list[Target]:
-    """Translate what targets say about photos, texts and other images into terms of the model."""
+    """Translate photo coordinates, texts and other images of targets into terms of the model."""
     context = TargetContext(
         size=tuple(inputs.tensor.shape[2:]),
         views=[image.view for image in inputs.images] if inputs.images else None,

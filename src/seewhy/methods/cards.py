@@ -19,7 +19,7 @@ NEED_NAMES = {
     Need.GRADIENTS: "gradients",
     Need.CURVATURE: "second derivatives",
     Need.HEAD: "the linear head",
-    Need.EVALUATOR: "forward passes of its own",
+    Need.EVALUATOR: "extra forward passes",
 }
 SECTION = re.compile(r"^(Args|Example|References):\n", re.MULTILINE)
 

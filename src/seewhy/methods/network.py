@@ -36,7 +36,7 @@ class FullGrad(NetworkMethod):
     card = MethodCard(
         "Srinivas & Fleuret, FullGrad, NeurIPS 2019", "ψ(x ⊙ ∂y/∂x) + Σₗ U(ψ(bₗ ⊙ ∂y/∂bₗ))",
         "All layers in one fine map; shows sensitivity, not evidence for or against.",
-        cost="1 forward + 1 backward of its own",
+        cost="1 extra forward + backward",
         works_on="models with biases or BatchNorm",
         source="The authors' code. Package grad-cam scales each channel separately.",
         pitfalls="Complete only for ReLU networks; nearly empty for transformers, whose biases are in linear layers.",

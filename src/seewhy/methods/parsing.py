@@ -18,7 +18,7 @@ MethodSpec = str | AnyMethod | Sequence[str | AnyMethod] | None  # what `methods
 def as_methods(spec: MethodSpec) -> dict[str, AnyMethod]:
     """Return methods by their names. None is Grad-CAM.
 
-    "all" is every method of the catalog with default settings; "fast" those without many forward passes of their own.
+    "all" is every method of the catalog with default settings; "fast" those without many extra forward passes.
 
     Raises:
         UnknownName: A name is not in the catalog.

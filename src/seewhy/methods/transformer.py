@@ -43,7 +43,7 @@ class AttentionRollout(NetworkMethod):
     card = MethodCard(
         "Abnar & Zuidema, Attention rollout, ACL 2020", "Πₗ rownorm(mean_h Aₗ + I)",
         "Which tokens the information can come from.",
-        cost="1 forward of its own", works_on=TRANSFORMERS,
+        cost="1 extra forward", works_on=TRANSFORMERS,
         source="The authors' code; discard is from vit-explain, whose rows do not sum to 1 again afterwards.",
         pitfalls="Depends on neither class nor values: it shows how much is attended to, not what it contributes.",
     )  # fmt: skip
@@ -93,7 +93,7 @@ class AttentionRelevance(NetworkMethod):
     card = MethodCard(
         "Chefer et al., Generic attention explainability, ICCV 2021", "Πₗ (I + mean_h relu(dAₗ ⊙ Aₗ))",
         "A class-specific rollout.",
-        cost="1 forward + 1 backward of its own", works_on=TRANSFORMERS,
+        cost="1 extra forward + backward", works_on=TRANSFORMERS,
         source="The authors' notebook for ViT: no normalization, ReLU before the mean.",
     )  # fmt: skip
 
@@ -131,7 +131,7 @@ class LeGrad(NetworkMethod):
     card = MethodCard(
         "Bousselham et al., LeGrad, ICCV 2025", "Σₗ mean relu(∂sₗ/∂Aₗ)",
         "Sharp, class-specific maps of a transformer.",
-        cost="1 forward of its own, and 1 forward + 1 backward of one block for each block", works_on=TRANSFORMERS,
+        cost="1 extra forward, and 1 forward + 1 backward of one block for each block", works_on=TRANSFORMERS,
         source="The default is the authors' code for CLIP, not the paper: mean over all tokens, the last two blocks. The paper "
         "sums all layers (last=None).",
     )  # fmt: skip
@@ -176,7 +176,7 @@ class GradECLIP(NetworkMethod):
     card = MethodCard(
         "Zhao et al., Grad-ECLIP, ICML 2024", "λᵢ (∂y/∂o · vᵢ)",
         "Made for CLIP; replaces the attention's softmax, which is too sparse.",
-        cost="1 forward + 1 backward of its own", works_on=TRANSFORMERS + ", with a class token",
+        cost="1 extra forward + backward", works_on=TRANSFORMERS + ", with a class token",
         source="The authors' notebook; it recomputes the last block with one head, here the model keeps its heads.",
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ class FinerCAM(Method):
     card = MethodCard(
         "Zhang et al., Finer-CAM, CVPR 2025", "base for z_c − γ·mean(z_d)",
         "Shows evidence for this class that is not evidence for the most similar classes.",
-        cost="1 forward + 1 backward of its own",
+        cost="1 extra forward + backward",
         source="The paper (uniform mean, γ 0.6, 3 classes). The authors' current code weights by probability with γ 1.",
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ class GuidedGradCAM(Method):
     card = MethodCard(
         "Springenberg et al., 2015; Selvaraju et al., ICCV 2017", "Σ_colors R ⊙ U(relu(base))",
         "Fine lines inside the region of the base map.",
-        cost="1 forward + 1 backward of its own, for all layers",
+        cost="1 extra forward + backward, for all layers",
         works_on="models whose activations are ReLU",
         source="The authors' Lua code: ReLU before upsampling, no scaling in between.",
         pitfalls="Guided backpropagation hardly depends on class and weights (Adebayo et al., 2018): it draws edges.",

@@ -140,7 +140,7 @@ def candidate_score(
 ) -> ResolvedTarget:  # fmt: skip
     """Return the score, or a coordinate, of one candidate (row, class) per image, which is fixed for other outputs.
 
-    `target`: what was resolved, if it is not `box`, which says what to read.
+    `target` is the target that was resolved, if it is not `box`. `box` defines the value to read.
     """
     chosen = [(one.boxes[row].detach(), row, column) for one, (row, column) in zip(candidates, picks, strict=True)]
 
