@@ -64,16 +64,9 @@ class ExplanationData:
         """Return the number of images."""
         return len(self.target_results[0].scores)
 
-    def require_single_image(self, action: str) -> None:
-        """Raise ChoiceError if this explanation is of several images."""
-        if len(self) != 1:
-            raise ChoiceError(
-                f"{action} needs one image, and this explanation has {len(self)}: use e[0].", map(str, range(len(self)))
-            )
-
     @property
     def view(self) -> View:
-        """The rectangle of the photo that the model received."""
+        """The rectangle of the photo that the model received. Raises UsageError for signals and volumes."""
         if self.images is not None:
             return self.images[0].view
         if len(self.size) != 2:
@@ -93,45 +86,63 @@ class ExplanationData:
             raise UsageError("this model returns no class scores, so there are no probabilities.")
         return probabilities(self.logits.float(), self.multilabel)
 
-    # Helpers for the modules that draw, save and select
-
-    def most_likely(self, count: int) -> list[tuple[int, str, float]]:
-        """Return (index, name, probability) of the most likely classes of one image; empty without class scores."""
-        if self.logits is None:
-            return list(self.top_classes[:count])
-        chances = self.probabilities[0]
-        best = chances.topk(min(count, len(chances)))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [(index, class_name(index, self.labels), chance) for index, chance in pairs]
-
-    def heatmap_of(self, key: MapKey, scale: str) -> Heatmap:
-        """Return the heatmap of one map; `scale` "shared" divides by the maximum over all targets."""
-        maximum = None
-        if check_scale(scale) == "shared":
-            method, _, layer = key
-            keys = [(method, target, layer) for target in self.targets]
-            maximum = shared_maximum([self.maps[other] for other in keys if other in self.maps], self.size)
-        return Heatmap(self.maps[key], self.size, maximum)
-
     @cached_property
     def background(self) -> Background:
-        """What heatmaps of one image are drawn over."""
-        self.require_single_image("drawing")
+        """The photo, signal or volume that heatmaps of one image are drawn over."""
+        require_single_image(self, "drawing")
         if len(self.size) == 1:
-            return SignalBackground(self.input_array())
+            return SignalBackground(self._input_array())
         if len(self.size) == 3:
-            return VolumeBackground(self.input_array(), self.provenance.get("preprocess"))
+            return VolumeBackground(self._input_array(), self.provenance.get("preprocess"))
         if self.images is not None:
             return PhotoBackground(self.images[0].photo, self.images[0].view)
         return PhotoBackground(self.input_pixels(), self.view)
 
-    def input_array(self) -> NDArray[np.float32]:
-        """Return the model input (C, *size) of one image."""
+    def _input_array(self) -> NDArray[np.float32]:
+        """Return the model input (C, *size) of one image. Raises UsageError if it was not saved."""
         if self.inputs is None:
             raise UsageError("a loaded explanation does not contain the model's input: draw it with overlay().")
         numbers: NDArray[np.float32] = self.inputs[0].detach().float().cpu().numpy()
         return numbers
 
     def input_pixels(self) -> Bytes:
-        """Return the model input of one image as pixels (H, W, 3)."""
-        return input_pixels(self.input_array(), self.provenance.get("preprocess"))
+        """Return the model's input of one image as pixels.
+
+        Returns:
+            uint8 `(H, W, 3)`, RGB, with the normalization undone if the preprocessing is known.
+
+        Raises:
+            UsageError: The explanation was loaded, and the input is not saved with it.
+        """
+        return input_pixels(self._input_array(), self.provenance.get("preprocess"))
+
+
+# Helpers for the modules that draw, save and select
+
+
+def require_single_image(e: ExplanationData, action: str) -> None:
+    """Raise ChoiceError if an explanation is of several images."""
+    if len(e) != 1:
+        raise ChoiceError(
+            f"{action} needs one image, and this explanation has {len(e)}: use e[0].", map(str, range(len(e)))
+        )
+
+
+def most_likely(e: ExplanationData, count: int) -> list[tuple[int, str, float]]:
+    """Return (index, name, probability) of the most likely classes of one image; empty without class scores."""
+    if e.logits is None:
+        return list(e.top_classes[:count])
+    chances = e.probabilities[0]
+    best = chances.topk(min(count, len(chances)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(index, class_name(index, e.labels), chance) for index, chance in pairs]
+
+
+def heatmap_of(e: ExplanationData, key: MapKey, scale: str) -> Heatmap:
+    """Return the heatmap of one map; `scale` "shared" divides by the maximum over all targets."""
+    maximum = None
+    if check_scale(scale) == "shared":
+        method, _, layer = key
+        keys = [(method, target, layer) for target in e.targets]
+        maximum = shared_maximum([e.maps[other] for other in keys if other in e.maps], e.size)
+    return Heatmap(e.maps[key], e.size, maximum)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from seewhy import tensors
 from seewhy.errors import UsageError
-from seewhy.explanation.data import ExplanationData, MapKey
+from seewhy.explanation.data import ExplanationData, MapKey, heatmap_of, require_single_image
 from seewhy.explanation.selection import available_layer, find_key
 from seewhy.rendering.contact_sheets import Tile, comparison_sheet, features_sheet
 from seewhy.rendering.contact_sheets import contact_sheet as draw_contact_sheet
@@ -19,13 +19,13 @@ from seewhy.tracing.grid import format_grid
 
 def overlay(e: ExplanationData, key: MapKey, style: OverlayStyle, longest: int | None) -> Image.Image:
     """Draw one heatmap over the photo, the signal or the volume."""
-    e.require_single_image("overlay")
-    return e.background.draw_overlay(e.heatmap_of(key, style.scale), style, longest)
+    require_single_image(e, "overlay")
+    return e.background.draw_overlay(heatmap_of(e, key, style.scale), style, longest)
 
 
 def classic_overlay(e: ExplanationData, key: MapKey) -> Image.Image:
     """Draw one map as the Grad-CAM tutorials do: min-max scaled at low resolution, over the model's input."""
-    e.require_single_image("classic_overlay")
+    require_single_image(e, "classic_overlay")
     if len(e.size) != 2:
         raise UsageError(f"classic_overlay needs an image, and this input has {len(e.size)} axes: use overlay().")
     low = tensors.rectify(e.maps[key][:1]).float().cpu()
@@ -36,7 +36,7 @@ def classic_overlay(e: ExplanationData, key: MapKey) -> Image.Image:
 
 def contact_sheet(e: ExplanationData, keys: Sequence[MapKey], style: OverlayStyle, side: int) -> Image.Image:
     """Draw one overlay per layer of one method and target."""
-    e.require_single_image("contact_sheet")
+    require_single_image(e, "contact_sheet")
     tiles, side = [], e.background.tile_side(side)
     for number, key in enumerate(keys, 1):
         star = "  ·  suggested" if key[2] == e.suggested else ""
@@ -47,7 +47,7 @@ def contact_sheet(e: ExplanationData, keys: Sequence[MapKey], style: OverlayStyl
 
 def comparison(e: ExplanationData, layer: str | None, style: OverlayStyle, side: int) -> Image.Image:
     """Draw all methods and targets at one layer; a method without a map there at its last layer."""
-    e.require_single_image("comparison")
+    require_single_image(e, "comparison")
     tiles, side = [], e.background.tile_side(side)
     several = len(e.target_results) > 1
     for result in e.target_results:
@@ -63,7 +63,7 @@ def comparison(e: ExplanationData, layer: str | None, style: OverlayStyle, side:
 
 def channel_sheet(e: ExplanationData, keys: Sequence[MapKey], style: OverlayStyle, side: int) -> Image.Image:
     """Draw a row per layer: the class map, then the strongest channels, from black (minimum) to white (maximum)."""
-    e.require_single_image("features_sheet")
+    require_single_image(e, "features_sheet")
     rows, side = [], e.background.tile_side(side)
     for key in keys:
         features = e.channel_features[key[2]]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seewhy import tensors
 from seewhy.errors import UsageError
-from seewhy.explanation.data import ExplanationData, MapKey
+from seewhy.explanation.data import ExplanationData, MapKey, heatmap_of, most_likely, require_single_image
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.selection import LayerChoice, MethodChoice, TargetChoice, find_key, layers_of
 from seewhy.images.regions import largest_box
@@ -80,7 +80,7 @@ class ExplanationMaps(ExplanationData):
             ChoiceError: Several maps match.
             UnknownName: No map matches, or `scale` does not exist.
         """
-        heatmaps = self.heatmap_of(self.key(method, target, layer), scale).at_input()
+        heatmaps = heatmap_of(self, self.key(method, target, layer), scale).at_input()
         return heatmaps[0] if self.single else heatmaps
 
     def positive_evidence(
@@ -124,7 +124,7 @@ class ExplanationMaps(ExplanationData):
         Raises:
             UsageError: The input is a signal or a volume.
         """
-        self.require_single_image("on_photo")
+        require_single_image(self, "on_photo")
         return self._on_photo(self.key(method, target, layer), size, scale)
 
     def mask(
@@ -148,10 +148,10 @@ class ExplanationMaps(ExplanationData):
         Raises:
             UsageError: `threshold` is outside (0, 1].
         """
-        self.require_single_image("mask")
+        require_single_image(self, "mask")
         key = self.key(method, target, layer)
         is_image = len(self.size) == 2
-        heatmap = self._on_photo(key, None, scale) if is_image else self.heatmap_of(key, scale).array()
+        heatmap = self._on_photo(key, None, scale) if is_image else heatmap_of(self, key, scale).array()
         return threshold_mask(heatmap, threshold, own_maximum=scale == "own")
 
     def box(
@@ -177,21 +177,28 @@ class ExplanationMaps(ExplanationData):
         Raises:
             UsageError: `threshold` is outside (0, 1].
         """
-        self.require_single_image("box")
+        require_single_image(self, "box")
         return largest_box(self.mask(threshold, scale=scale, method=method, target=target, layer=layer))
 
     def _on_photo(self, key: MapKey, size: tuple[int, int] | None, scale: str) -> NDArray[np.float32]:
         if len(self.size) != 2:
             raise UsageError(f"on_photo needs an image; these maps have {len(self.size)} axes: use map() or heatmap().")
-        return self.heatmap_of(key, scale).on_photo(self.view, size or self.view.photo_size)
+        return heatmap_of(self, key, scale).on_photo(self.view, size or self.view.photo_size)
 
     def top(self, count: int = 5) -> list[tuple[int, str, float]]:
-        """Return the most likely classes of one image as (index, name, probability), best first.
+        """Return the most likely classes of one image, the most likely first.
+
+        Args:
+            count: Maximum number of classes. After `load`, only the saved classes are available.
+
+        Returns:
+            Triples (index, name, probability).
 
         Raises:
             UsageError: The model returns no class scores.
+            ChoiceError: The explanation has several images.
         """
-        self.require_single_image("top")
+        require_single_image(self, "top")
         if self.logits is None and not self.top_classes:
             raise UsageError("this model returns no class scores, so there are no top classes.")
-        return self.most_likely(count)
+        return most_likely(self, count)

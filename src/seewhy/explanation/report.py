@@ -12,7 +12,7 @@ from urllib.parse import quote
 from seewhy import storage
 from seewhy.errors import UsageError
 from seewhy.explanation import figures, saved
-from seewhy.explanation.data import ExplanationData
+from seewhy.explanation.data import ExplanationData, require_single_image
 from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.selection import available_layer
 from seewhy.methods.catalog import LINEAR
@@ -38,7 +38,7 @@ MAX_FRAME = 10_000_000  # characters in a notebook's cell, which are saved with 
 
 def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     """Return the page of one image as ASCII HTML. Raises UsageError for signals, volumes and many-channel inputs."""
-    e.require_single_image("report")
+    require_single_image(e, "report")
     if not has_page(e) or not isinstance(e.background, PhotoBackground):
         shape = tuple(e.size if e.inputs is None else e.inputs.shape[1:])
         raise UsageError(f"the page needs an image, and the input has shape {shape}: use overlay() or map().")

@@ -15,6 +15,7 @@ from seewhy import storage
 from seewhy.errors import UsageError
 from seewhy.explanation import figures, report, saved
 from seewhy.explanation.components import ChannelFeatures
+from seewhy.explanation.data import require_single_image
 from seewhy.explanation.maps import ExplanationMaps
 from seewhy.explanation.selection import (
     LayerChoice,
@@ -104,7 +105,15 @@ class Explanation(ExplanationMaps):
     def classic_overlay(
         self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None
     ) -> Image.Image:
-        """Draw the overlay of the Grad-CAM tutorials: min-max scaled before resizing, jet colors, 60:40 over the input."""
+        """Draw the overlay of the Grad-CAM tutorials: min-max scaled before resizing, jet colors, 60:40 over the input.
+
+        Returns:
+            An RGB image of the size of the input.
+
+        Raises:
+            ChoiceError: Several maps match, or the explanation has several images.
+            UsageError: The input is a signal or a volume, or was not saved with a loaded explanation.
+        """
         return figures.classic_overlay(self, self.key(method, target, layer))
 
     def contact_sheet(
@@ -180,7 +189,15 @@ class Explanation(ExplanationMaps):
     ) -> Image.Image:
         """Draw a row per layer: the class map, then the layer's strongest channels.
 
+        Args:
+            style: Colors, opacity and scale of the class maps.
+            side: Longer side of each cell in pixels.
+
+        Returns:
+            An RGB image.
+
         Raises:
+            ChoiceError: Several methods or targets match, or the explanation has several images.
             UsageError: No channels were recorded; pass `channels=8` to `explain`.
         """
         self.features(next(iter(self.channel_features), None))
@@ -206,7 +223,7 @@ class Explanation(ExplanationMaps):
         Raises:
             UsageError: A file would overwrite the image that was explained.
         """
-        self.require_single_image("save")
+        require_single_image(self, "save")
         files = {**saved.build_files(self), **(also or {})}
         self._check_overwrite([Path(folder) / name for name in (storage.RECORD, *files)])
         return storage.write_run(folder, saved.build_record(self), files)
@@ -231,7 +248,7 @@ class Explanation(ExplanationMaps):
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the arrays as JSON: provenance, view, targets, layers and the properties of each map."""
-        self.require_single_image("to_dict")
+        require_single_image(self, "to_dict")
         return saved.build_record(self)
 
     def report(self, path: str | Path | None = None, *, style: OverlayStyle | None = None) -> str:

@@ -16,7 +16,7 @@ from PIL import UnidentifiedImageError
 from seewhy import storage, tensors
 from seewhy.errors import UsageError
 from seewhy.explanation.components import InputImage, LayerInfo, TargetResult, non_finite_notes
-from seewhy.explanation.data import ExplanationData, MapKey
+from seewhy.explanation.data import ExplanationData, MapKey, most_likely
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.target_matching import describe_spellings
 from seewhy.images.files import check_size, describe_error, open_binary, open_image
@@ -31,7 +31,7 @@ RECORDED_CLASSES = 5  # in the record's "top"
 def build_record(e: ExplanationData) -> dict[str, Any]:
     """Return everything but the arrays as JSON. Numbers are in the units of the maps."""
     image = e.images[0] if e.images else None
-    top = e.most_likely(RECORDED_CLASSES)
+    top = most_likely(e, RECORDED_CLASSES)
     return {
         "image": image.source if image else None,
         "provenance": dict(e.provenance),

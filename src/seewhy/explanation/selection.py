@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ChoiceError, UnknownName, UsageError
 from seewhy.explanation.components import merge_results
-from seewhy.explanation.data import ExplanationData, MapKey
+from seewhy.explanation.data import ExplanationData, MapKey, most_likely
 from seewhy.explanation.target_matching import is_contrast_of, is_requested
 from seewhy.methods.base import AnyMethod
 from seewhy.methods.parsing import as_methods
@@ -208,7 +208,7 @@ def named_as(e: ExplanationData, text: str, passed: Target) -> list[str]:
         return matches
     index: int | None = None
     if isinstance(passed, TopScore) and len(e) == 1:
-        ranking = e.most_likely(passed.rank)
+        ranking = most_likely(e, passed.rank)
         index = ranking[-1][0] if len(ranking) == passed.rank else None
     elif isinstance(passed, ClassScore) and isinstance(passed.classes, int):
         index = passed.classes
