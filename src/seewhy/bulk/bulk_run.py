@@ -58,6 +58,9 @@ class BulkRun:
         Args:
             folder: The output folder of `seewhy bulk`.
 
+        Returns:
+            The run, with the part files that are finished at the time of each access.
+
         Raises:
             UsageError: The folder contains no run, or one of another version of seewhy.
         """

@@ -150,6 +150,9 @@ class Preprocess:
     def from_torchvision(cls, transforms: ClassificationPreset) -> Self:
         """Return the equivalent of `weights.transforms()` of a torchvision classifier, for PIL images.
 
+        Args:
+            transforms: The preset of the weights, an `ImageClassification` object.
+
         Raises:
             UsageError: The transforms are those of another task (detection, segmentation, video).
 
@@ -204,7 +207,12 @@ class Preprocess:
     def resize_and_crop(self, image: ImageArray) -> tuple[ResizedCrop, View]:
         """Return the resized and cropped 8-bit pixels and their `View`; `to_batch` normalizes them. Does not need torch.
 
-        Args and Raises: as for a call.
+        Args:
+            image: uint8, shape `(H, W, 3)`, as `load_image` returns it.
+
+        Raises:
+            UsageError: The array has another shape or type.
+            ImageError: The image is too thin to be resized and cropped.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise UsageError(
@@ -224,7 +232,7 @@ class Preprocess:
         view = View(shape, self.size, (box[0] * across, box[1] * down, box[2] * across, box[3] * down))
         if self.fit == "pad":  # the padding is 0 after normalization, which no 8-bit pixel may represent
             return ResizedCrop(np.array(resized), (-top, -left)), view
-        return ResizedCrop(np.array(self.crop(resized, box))), view
+        return ResizedCrop(np.array(self._crop(resized, box))), view
 
     def denormalize(self, inputs: Tensor) -> ImageArray:
         """Return the image that an input shows, the inverse of normalization.
@@ -244,7 +252,7 @@ class Preprocess:
         import torch
 
         values = inputs.detach().to("cpu", torch.float32) * to_column(self.std) + to_column(self.mean)
-        pixels = self.reorder_channels((values * 255).round().clamp(0, 255).to(torch.uint8))
+        pixels = self._reorder_channels((values * 255).round().clamp(0, 255).to(torch.uint8))
         return pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
 
     def get_resized_size(self, shape: Size) -> Size:
@@ -259,7 +267,7 @@ class Preprocess:
             return self.resize
         return (scale_to_cover if self.rule == "cover" else scale_to_contain)(shape, self.resize)
 
-    def crop(self, resized: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    def _crop(self, resized: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
         """Crop `box`, padded with black where it extends beyond the image, or with `mean` for rule "contain"."""
         cropped = resized.crop(box)
         if self.rule == "contain" and (box[0] < 0 or box[1] < 0):
@@ -270,29 +278,37 @@ class Preprocess:
         return cropped
 
     def to_batch(self, crops: Sequence[ResizedCrop], device: torch.device | str | None = None) -> Tensor:
-        """Normalize results of `resize_and_crop` into one batch, float32 `(B, C, height, width)`."""
+        """Normalize results of `resize_and_crop` into one batch.
+
+        Args:
+            crops: One result per image, without the views.
+            device: Where the batch is computed and stored. Default: the CPU.
+
+        Returns:
+            float32 `(B, C, height, width)`.
+        """
         import torch
 
         if all(crop.pixels.shape[:2] == self.size for crop in crops):
-            return self.normalize(torch.from_numpy(np.stack([crop.pixels for crop in crops])).to(device))
+            return self._normalize(torch.from_numpy(np.stack([crop.pixels for crop in crops])).to(device))
         batch = torch.zeros(len(crops), len(self.mean), *self.size, device=device)
         for inputs, crop in zip(batch, crops, strict=True):
             top, left = crop.corner
             height, width = crop.pixels.shape[:2]
             pixels = torch.from_numpy(crop.pixels).to(device)
-            inputs[:, top : top + height, left : left + width] = self.normalize(pixels[None])[0]
+            inputs[:, top : top + height, left : left + width] = self._normalize(pixels[None])[0]
         return batch
 
-    def normalize(self, pixels: Tensor) -> Tensor:
+    def _normalize(self, pixels: Tensor) -> Tensor:
         """Convert pixels, uint8 (B, height, width[, 3]), to normalized float32 (B, C, height, width)."""
         import torch
 
         channels = pixels.reshape(*pixels.shape[:3], len(self.mean)).permute(0, 3, 1, 2)
-        values = self.reorder_channels(channels).contiguous().to(torch.float32)
+        values = self._reorder_channels(channels).contiguous().to(torch.float32)
         mean, std = (to_column(numbers).to(pixels.device) for numbers in (self.mean, self.std))
         return values.div_(255).sub_(mean).div_(std)
 
-    def reorder_channels(self, values: Tensor) -> Tensor:
+    def _reorder_channels(self, values: Tensor) -> Tensor:
         """Convert (..., C, height, width) between RGB and the model's channel order, in either direction."""
         return values if self.channels == "RGB" else values.flip(-3)
 

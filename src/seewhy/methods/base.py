@@ -56,7 +56,15 @@ class BaseMethod:
         return TargetScore()
 
     def forwards(self, channels: int, cells: int) -> int:
-        """Estimate the rows that one image sends through the model, without the shared pass. For the progress bar."""
+        """Estimate the rows that one image sends through the model, without the shared pass. For the progress bar.
+
+        Args:
+            channels: Number of channels of the layer.
+            cells: Number of cells of its grid.
+
+        Returns:
+            The number of rows; 0 if the method does not run the model again.
+        """
         return 0
 
     def check(self, condition: bool, reason: str) -> None:
@@ -142,7 +150,11 @@ class VariantMethod(Method):
 
     @abstractmethod
     def passes(self, signals: Signals) -> Generator[Variant, Signals, Tensor]:
-        """Yield variants, receive this layer's signals for each, and return the signed maps `(B, *grid)`."""
+        """Yield variants, receive this layer's signals for each, and return the signed maps `(B, *grid)`.
+
+        Args:
+            signals: The signals of the original inputs at the layer.
+        """
 
     def __call__(self, signals: Signals) -> Tensor:
         passes = self.passes(signals)

@@ -70,7 +70,17 @@ class ResolvedTarget:
         return self._for_output(output, torch.full((rows,), image))
 
     def for_variants(self, output: object) -> ResolvedTarget:
-        """Rescore an output with one variant of each image: scores `(B,)`."""
+        """Rescore an output with one variant of each image.
+
+        Args:
+            output: The model's output for variants of all images of the batch, in order.
+
+        Returns:
+            The same target with scores `(B,)`.
+
+        Raises:
+            TargetError: A function target does not return one score per row.
+        """
         return self._for_output(output, torch.arange(len(self.scores)))
 
     def without_graph(self) -> ResolvedTarget:
@@ -78,7 +88,11 @@ class ResolvedTarget:
         return dataclasses.replace(self, scores=self.scores.detach())
 
     def is_same_target(self, other: ResolvedTarget) -> bool:
-        """Return True if both have the same score for every image."""
+        """Return True if both have the same score for every image.
+
+        Args:
+            other: A target that was resolved against the same output.
+        """
         if self.classes is not None and other.classes is not None:
             return torch.equal(self.classes, other.classes)
         return self.classes is other.classes and is_equal(self.target, other.target)
@@ -137,7 +151,17 @@ class Target(ABC):
         """
 
     def bind(self, context: TargetContext) -> Target:
-        """Return this target with photo coordinates, texts and other images translated to the model's terms."""
+        """Return this target with photo coordinates, texts and other images translated to the model's terms.
+
+        Args:
+            context: The size of the input, the views of the images, and the encoders of the model.
+
+        Returns:
+            A target that `resolve` can use. Most targets do not need the context and return themselves.
+
+        Raises:
+            TargetError: The model lacks what the target needs, such as a text encoder for a text.
+        """
         return self
 
     def __add__(self, other: Target) -> Target:
