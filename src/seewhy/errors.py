@@ -1,4 +1,4 @@
-"""Exceptions that seewhy raises on purpose, as one small tree.
+"""The exceptions of seewhy, in one hierarchy.
 
     SeewhyError
     ├── ImageError          an image cannot be read; the other images are still processed
@@ -18,14 +18,14 @@ Every message states what happened, what was given and what to do. The same data
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Exceptions that models raise for inputs of an unsupported size.
 INPUT_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, TypeError)
 
 
 class SeewhyError(Exception):
-    """Base class of all errors that seewhy raises on purpose. `str(error)` is one line.
+    """Base class of all exceptions of seewhy. `str(error)` is one line.
 
     Example:
         >>> try:
@@ -82,7 +82,7 @@ class UnknownName(UsageError):
         self.name = name
         self.choices = list(choices)
         self.close_matches = find_close_matches(name, self.choices)
-        guess = f" - did you mean {' or '.join(map(repr, self.close_matches))}?" if self.close_matches else "."
+        guess = f" - did you mean {join_choices(self.close_matches)}?" if self.close_matches else "."
         super().__init__(f"no {kind} '{name}'{guess}{' ' + hint if hint else ''}")
 
 
@@ -195,6 +195,16 @@ def find_close_matches(name: str, choices: Iterable[str], count: int = 3) -> lis
     for choice in choices:
         folded.setdefault(choice.casefold(), choice)
     return [folded[key] for key in difflib.get_close_matches(name.casefold(), folded, n=count, cutoff=0.6)]
+
+
+def join_choices(names: Sequence[str]) -> str:
+    """Return quoted names as a list in a sentence.
+
+    >>> join_choices(["a", "b", "c"]), join_choices(["a"])
+    ("'a', 'b' or 'c'", "'a'")
+    """
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def one_line(error: BaseException) -> str:

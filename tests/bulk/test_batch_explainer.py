@@ -99,7 +99,7 @@ def test_causes_of_errors_are_searched() -> None:
         ({"methods": "all"}, UsageError, '"all" and "fast" are not allowed'),
         ({"methods": ["gradcan"]}, UnknownName, "'gradcam'"),
         ({"targets": []}, UsageError, "no target"),
-        ({"targets": "point:espresso@1,2"}, UsageError, "a position in one image means nothing in another"),
+        ({"targets": "point:espresso@1,2"}, UsageError, "a position is valid for one image only"),
         ({"store": "int4"}, UnknownName, "uint8 or float16"),
         ({"read_at": "conv"}, UnknownName, "convolution"),
     ],

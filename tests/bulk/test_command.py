@@ -55,7 +55,7 @@ def test_outcome_and_exit_codes(images: Path, tmp_path: Path, capfd: Capture) ->
         (["--shard", "3"], "give i/n"),
         (["--methods", "gradcan"], "'gradcam'"),
         (["--methods", "all"], '"all" and "fast" are not allowed in bulk jobs'),
-        (["--targets", "point:espresso@1,2"], "a position in one image means nothing in another"),
+        (["--targets", "point:espresso@1,2"], "a position is valid for one image only"),
         (["--batch-size", "0"], "give at least 1"),
         (["--part-size", "0"], "give at least 1"),
         (["--engine", "rya"], "ray"),

@@ -32,7 +32,7 @@ ERRORS = {
     (COFFEE, "--top", "0"): (2, "--top 0"),
     (COFFEE, "--fit", "strech"): (2, "strech"),
     (COFFEE, "--modle", "x"): (2, "Did you mean --model?"),
-    (COFFEE, "--style", "classic", "--colors", "turbo"): (2, "--style classic reproduces the tutorial"),
+    (COFFEE, "--style", "classic", "--colors", "turbo"): (2, "--style classic has fixed settings"),
     (COFFEE, "--device", "warp"): (2, "warp"),
     (COFFEE, "--max-pixels", "1000"): (1, "--max-pixels 240000"),
     ("layers", "nosuch"): (2, "no model 'nosuch'"),

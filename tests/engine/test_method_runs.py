@@ -27,7 +27,7 @@ COFFEE = str(seewhy.sample("coffee"))
         ("cam", "the class scores must be one linear layer of this layer's mean, and other operations or layers lie in "
          "between. Use hirescam."),
         ("refinecam", "it combines layers, and 1 is selected. Select several, or layers='every'."),
-        ("guidedgradcam", "it is defined for ReLU networks, and this model has silu. Use gradcam."),
+        ("guidedgradcam", "it is defined for ReLU networks, but this model has silu. Use gradcam."),
         ("cameras", "the model does not accept inputs of size"),
     ],
 )  # fmt: skip

@@ -352,7 +352,7 @@ def test_duplicate_targets_are_all_accepted(net: Reused, image: Tensor) -> None:
         (2, UnknownName, "no target '2'.*This explanation has 3, 0"),
         ("Egyptian cat", UnknownName, "no target 'Egyptian cat'.*This explanation has 3, 0"),
         (ClassProbability(3), UnknownName, "no target"),
-        ([3, 0], ChoiceError, "a map has one target, and this is a list of 2"),
+        ([3, 0], ChoiceError, "a map has one target, but this is a list of 2"),
         (torch.tensor([3, 0]), TargetError, "ambiguous"),
         (3.5, TargetError, "pass a class index"),
     ],

@@ -1,1 +1,1 @@
-"""Bulk jobs: explain a dataset into Parquet files, on one machine or on Ray, and read the run."""
+"""Bulk jobs: explain a dataset and write Parquet files, on one machine or on Ray, and read the run."""

@@ -62,7 +62,7 @@ def explain_all(
         inputs: A folder, a list (.txt), a table (.csv, .tsv, .parquet), an image, tar files, or several of these.
         out: Folder of the run. It must be new, or contain a run with the same settings.
         methods: Names of methods, with settings. Groups ("all", "fast") are not supported. Default: Grad-CAM, or
-            HiResCAM for dense targets.
+            HiResCAM for targets that have a location.
         layers: Layer names, glob patterns, "every", or "suggested" (default): one layer for the entire dataset.
         read_at: Read convolutions at their own output ("convolution"), or at the "activation" after them.
         grid: Grid of the tokens where it cannot be inferred: "14x14".

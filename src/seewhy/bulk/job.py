@@ -40,7 +40,7 @@ class Outcome:
 
     images: int  # explained by this start
     images_before: int  # in parts that were already finished
-    failed: int  # of both
+    failed: int  # in both of the above
     parts: int  # of the job, all shards
     parts_left: int  # not finished, of all shards
     seconds: float
@@ -98,7 +98,9 @@ class BulkJob:
         quiet: bool = False,
     ) -> None:
         if loaded.preprocess is None:
-            raise UsageError(f"{loaded.uri or 'this model'} has no preprocessing, so it cannot read images: pass one.")
+            raise UsageError(
+                f"{loaded.uri or 'this model'} has no preprocessing, so it cannot read images; pass a Preprocess."
+            )
         self.loaded = loaded if settings.fit is None else with_fit(loaded, settings.fit)
         self.inputs, self.out, self.settings, self.execution = inputs, out, settings, execution
         self.console = console or Console(stderr=True, highlight=False, emoji=False)
@@ -160,7 +162,7 @@ class BulkJob:
         return dataclasses.replace(job, plan=calibrate(job, self.execution.batch_size, parts.todo, self.note))
 
     def compute(self, job: Job, parts: ShardParts, progress: ProgressReporter, start: float) -> Outcome:
-        """Compute the parts with the engine. The event log gets the end of the job, however it ends."""
+        """Compute the parts with the engine. The end of the job is logged in every case."""
         unwritten = set(parts.unwritten)
 
         def report(result: PartResult) -> None:

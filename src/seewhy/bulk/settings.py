@@ -56,7 +56,7 @@ class BulkSettings:
             raise UsageError("no target; omit --targets for the predicted class.")
         for target in self.targets:
             if LOCATED_TARGET.match(target):
-                raise UsageError(f"--targets {target}: a position in one image means nothing in another. Give classes.")
+                raise UsageError(f"--targets {target}: a position is valid for one image only. Pass classes.")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,11 +71,13 @@ class BulkOptions(Options):
         short="-l",
     )
     methods: str | Sequence[str] | None = option(
-        None, "Names from `seewhy methods`, with settings. Default: gradcam; hirescam for dense targets.", "names"
+        None,
+        "Names from `seewhy methods`, with settings. Default: gradcam; hirescam for targets that have a location.",
+        "names",
     )
     targets: str | Sequence[str] | None = option(
         None,
-        '"predicted" (default), "label" (the class of each image\'s own label), topK ("top3"), classes by index or name.',
+        '"predicted" (default), "label" (the class that each image is labeled with), topK ("top3"), classes by index or name.',
         "targets",
         short="-t",
     )
@@ -84,11 +86,11 @@ class BulkOptions(Options):
     store: Store = option(
         "uint8", "Format of maps: uint8 with a scale per map, or float16 (twice the size).", choices=STORES
     )
-    max_pixels: int = option(MAX_PIXELS, "Refuse larger images before decoding them.", "number")
+    max_pixels: int = option(MAX_PIXELS, "Reject images with more pixels before decoding them.", "number")
 
     @property
     def settings(self) -> BulkSettings:
-        """The validated settings. Raises UsageError for what a bulk job does not support."""
+        """The validated settings. Raises UsageError for values that bulk jobs do not support."""
         return BulkSettings(
             methods=as_tuple(self.methods), layers=as_tuple(self.layers) or (SUGGESTED,),
             targets=(PREDICTED,) if self.targets is None else as_tuple(self.targets), versus=as_tuple(self.versus),
@@ -117,7 +119,7 @@ class Execution:
     )
     actors: int | None = option(None, "Model copies on Ray. Default: one per GPU, or one per CPU.", "number")
     shard: str = option("0/1", "i/n: compute every n-th part, starting at i. For torchrun, Slurm and Kubernetes.")
-    retry_failed: bool = option(False, "Compute the parts again that contain failed images.", "switch")
+    retry_failed: bool = option(False, "Compute parts with failed images again.", "switch")
     memory: float = 256  # megabytes for one batch of changed images, in methods that run extra passes
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from seewhy.engine.options import ModelOptions, Options, option
 from seewhy.errors import UsageError
 
 ExportKind = Literal["npz", "png", "coco", "fiftyone"]
-EXECUTION = Group("How it runs", sort_key=3)
+EXECUTION = Group("Execution", sort_key=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class BulkOutput:
         None, "Folder of the run: job.json, part-*.parquet and an event log. Required.", "path", short="-o"
     )
     json: bool = option(False, "Print one JSON object at the end to stdout, and nothing else.", "switch")
-    quiet: bool = option(False, "Print nothing but errors.", "switch", short="-q")
+    quiet: bool = option(False, "Print only errors.", "switch", short="-q")
 
 
 @with_flags(
@@ -40,7 +40,7 @@ class BulkOutput:
 def bulk(
     inputs: tuple[str, ...], options: BulkOptions, model: ModelOptions, execution: Execution, output: BulkOutput
 ) -> int:
-    """Explain a dataset into Parquet files. After an interruption, run the same command again to resume.
+    """Explain a dataset and write the results to Parquet files. After an interruption, run the same command again to resume.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def export(
     method
         Method to export, if the run has several.
     target
-        Target to export, if the run has several: top1, label, or a class as it was given.
+        Target to export, if the run has several: top1, label, or a class as passed to seewhy bulk.
     layer
         Layer to export. Default: the last.
     threshold

@@ -62,7 +62,7 @@ def draw_overlay(e: Explanation, method: str, target: str, layer: str, drawing: 
 
 
 def overlay_name(method: str, number: int, layer: str, count: int, drawing: DrawingOptions) -> str:
-    if drawing.is_classic:  # the tutorial's names
+    if drawing.is_classic:  # file names as in many tutorials
         return f"{'grad_cam' if method == 'gradcam' else safe_name(method)}_conv{number}.jpg"
     return f"{number:0{max(2, len(str(count)))}}_{safe_name(layer)}.jpg"
 

@@ -35,7 +35,7 @@ def renamed_option(error: UnknownOptionError) -> str:
 
 
 def run_command(command: Callable[[], object]) -> int:
-    """Run a command and return its exit code: 0 done, 1 some images failed, 2 wrong usage, 130 interrupted."""
+    """Run a command and return its exit code: 0 success, 1 some images failed, 2 invalid usage, 130 interrupted."""
     try:
         result = command()
         sys.stdout.flush()

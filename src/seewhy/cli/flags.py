@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter
 from seewhy.engine.options import Flag, ModelOptions, Options, flag_name, flags
 from seewhy.methods.method_text import split_targets, split_values
 
-STDIN = "stdin:"  # replaces "-" on the command line, which the parser would take for an option
+STDIN = "stdin:"  # replaces "-" on the command line, which the parser would parse as an option
 
 GROUPS: dict[type, Group] = {
     Options: Group("What to explain", sort_key=1),
@@ -44,7 +44,7 @@ class FlagSet:
     defaults: tuple[tuple[str, Any], ...] = ()  # where a command differs from the class
 
     def parameters(self) -> list[inspect.Parameter]:
-        """Return one keyword parameter for each flag, in the form that cyclopts reads."""
+        """Return one keyword parameter for each flag, in the form that cyclopts expects."""
         group = self.group or GROUPS.get(self.options, OTHER)
         changed = dict(self.defaults)
         return [
@@ -59,7 +59,7 @@ class FlagSet:
         ]
 
     def build(self, values: dict[str, Any]) -> Any:
-        """Remove this set's values from `values` and return the options object made of them."""
+        """Remove this set's values from `values` and return the options object built from them."""
         given = dict(self.defaults)  # a flag that is not used is missing in `values`
         for name, _, flag in flags(self.options):
             if name in values:

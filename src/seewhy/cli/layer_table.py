@@ -41,7 +41,7 @@ def print_layer_table(model: LoadedModel, *, include_all: bool, size: str | None
     """Print the layers of a model as a tree or as one JSON object; return the exit code.
 
     Lists the layers of "every" (with `include_all`: all modules with a grid) and the suggested layer. `size` ("224",
-    "224x320") is the input size, if the model does not define one or another is wanted.
+    "224x320") is the input size; None: the size that the model defines.
     """
     noise = make_noise(model, size)
     suggested, reason = find_suggestion(model, noise)
@@ -74,7 +74,7 @@ def make_entry(call: LayerCall, every: bool, suggested: bool) -> LayerEntry:
 
 
 def print_tree(entries: Sequence[LayerEntry], heading: str, reason: str) -> None:
-    """Print layers as a tree: the part of a name that the line above has too is faint."""
+    """Print layers as a tree: the part of a name that is shared with the line above is faint."""
     console = make_console()
     table = plain_table()
     table.add_column("", justify="right", style=FAINT, no_wrap=True)
@@ -110,7 +110,7 @@ def split_names(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def make_noise(model: LoadedModel, size: str | None) -> Tensor:
-    """Return one input (1, C, *size) of Gaussian noise in the size that the model takes."""
+    """Return one input (1, C, *size) of Gaussian noise of the size that the model expects."""
     if isinstance(model.preprocess, Preprocess):
         channels, axes = len(model.preprocess.mean), 2
     else:

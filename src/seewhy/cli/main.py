@@ -27,7 +27,7 @@ from seewhy.errors import UsageError
 app = App(
     name="seewhy",
     help="Show where a vision model looks: a heatmap for every layer, from one forward and one backward pass.",
-    help_epilogue="Exit codes: 0 done, 1 some images failed, 2 wrong usage, 130 interrupted.",
+    help_epilogue="Exit codes: 0 success, 1 some images failed, 2 invalid usage, 130 interrupted.",
     version=__version__,
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,  # run_command handles it
@@ -35,7 +35,7 @@ app = App(
 for command in (layers, methods, models, report, serve, bulk, export, summary):
     app.command(command)
 
-LOOKS = Group("How it looks", sort_key=3)
+LOOKS = Group("Appearance", sort_key=3)
 FEATURE_FLAGS = ("layers", "targets", "fit", "channels")
 FEATURE_OUTPUT = ("out", "json", "quiet")
 
@@ -54,7 +54,7 @@ def explain(
     drawing: DrawingOptions,
     output: OutputOptions,
 ) -> int:
-    """Name the classes that a model predicts for IMAGES, and draw for every layer where it sees them.
+    """Print the classes that a model predicts for IMAGES, and draw a heatmap for every layer.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def explain(
         Image files and folders; "-" reads one image from stdin.
     """
     if not images:
-        raise UsageError("no image. Give image files or folders (seewhy bus.jpg), or try: seewhy demo")
+        raise UsageError("no image. Pass image files or folders (seewhy bus.jpg), or try: seewhy demo")
     return explain_images(images, options, model, drawing, output)
 
 
@@ -106,7 +106,7 @@ def features(images: tuple[str, ...], options: Options, model: ModelOptions, out
         Image files and folders; "-" reads one image from stdin.
     """
     if not images:
-        raise UsageError("no image. Give image files or folders: seewhy features bus.jpg")
+        raise UsageError("no image. Pass image files or folders: seewhy features bus.jpg")
     if options.channels < 1:
         raise UsageError(f"--channels {options.channels}: give at least 1.")
     return explain_images(images, options, model, DrawingOptions(), output)

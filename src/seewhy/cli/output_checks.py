@@ -1,4 +1,4 @@
-"""Checks that the outputs of a run replace no input, and that its folders can be written."""
+"""Checks that the outputs of a run do not overwrite its inputs, and that its folders can be written."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def as_texts(targets: object) -> list[str]:
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn an error of the disk, such as a full one or a missing permission, into a UsageError about `path`."""
+    """Convert a file system error, such as a full disk or a missing permission, to a UsageError about `path`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the main command prints about one image: predictions, layers, notes and where the files are."""
+"""The terminal output for one image: predictions, layers, notes and the location of the files."""
 
 from __future__ import annotations
 

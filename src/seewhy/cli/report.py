@@ -6,7 +6,7 @@ from seewhy.errors import UsageError
 
 
 def report(*runs: str) -> int:
-    """Write report.html of saved runs again.
+    """Rebuild report.html of saved runs.
 
     Parameters
     ----------

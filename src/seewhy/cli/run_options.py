@@ -13,7 +13,7 @@ from seewhy.rendering import colors as color_tables
 from seewhy.rendering.overlays import LONGEST, OverlayStyle, check_scale
 
 StyleName = Literal["fade", "blend", "classic"]
-CLASSIC_ONLY = "--style classic reproduces the tutorial (jet at opacity 0.4, each map on its own scale)"
+CLASSIC_ONLY = "--style classic has fixed settings (jet at opacity 0.4, each map on its own scale)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class DrawingOptions:
 
     style: StyleName = option(
         "fade",
-        '"fade": opacity follows the map; "blend": equal opacity; "classic": 224x224, jet, min-max scaling, as in the '
-        "tutorial.",
+        '"fade": opacity follows the map; "blend": equal opacity; "classic": 224x224, jet, min-max scaling, as in many '
+        "tutorials.",
         choices=get_args(StyleName),
     )
     colors: str | None = option(None, "viridis, inferno (default), magma, plasma, cividis, turbo, jet or gray.")
@@ -63,7 +63,7 @@ class DrawingOptions:
         return OverlayStyle(self.style, self.colors or color_tables.DEFAULT, opacity, self.scale)
 
     def default_fit(self, fit: Fit | None) -> Fit | None:
-        """Return the fit to use: the tutorial squashes photos unless `fit` says otherwise."""
+        """Return the fit to use: the classic style squashes photos by default."""
         return "squash" if self.is_classic and fit is None else fit
 
 
@@ -75,10 +75,10 @@ class OutputOptions:
     label: str | None = option(None, "The true class of the image (index or name): prints how the model ranks it.")
     top: int = option(5, "Number of classes to print.", "number")
     json: bool = option(False, "Print one JSON object per image to stdout, and nothing else.", "switch")
-    quiet: bool = option(False, "Print nothing but errors.", "switch", short="-q")
+    quiet: bool = option(False, "Print only errors.", "switch", short="-q")
     max_pixels: int = option(
         MAX_PIXELS,
-        "Refuse larger images before decoding them, and files with more than 8 bytes for each of these pixels plus 64 MB.",
+        "Reject images with more pixels before decoding them, and files above 64 MB plus 8 bytes per pixel of this limit.",
         "number",
     )
 

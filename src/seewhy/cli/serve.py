@@ -23,7 +23,7 @@ def serve(
     max_megabytes: int = 20,
     memory: int = 256,
 ) -> int:
-    """Start the page as a local app: drop an image into the browser to explain it.
+    """Start a local web app: drop an image into the browser to explain it.
 
     The app listens on 127.0.0.1 only, requires the token in the printed address, and writes no files. To use it from
     another machine: ssh -L 8642:127.0.0.1:8642 HOST
@@ -43,9 +43,9 @@ def serve(
     device
         auto, cpu, cuda, cuda:1 or mps.
     max_pixels
-        Refuse larger images before decoding them.
+        Reject images with more pixels before decoding them.
     max_megabytes
-        Refuse larger files.
+        Reject larger files.
     memory
         Megabytes for one batch of changed images, in methods that run extra passes.
     """

@@ -98,7 +98,7 @@ class Options:
         None,
         'Classes by index or name, or topK ("top3"). Default: the predicted class. Also "region:bus", "point:bus@120,200", '
         '"box:person@10,20,110,220" (pixels of the photo), "probability:bus", "logprobability:bus", "output:0", "text:a red '
-        'bus" and "like:other.jpg", for models with such outputs; these need one --targets each.',
+        'bus" and "like:other.jpg", for models with such outputs; use a separate --targets for each of these.',
         "targets",
         short="-t",
     )
@@ -114,11 +114,11 @@ class Options:
         "(entire image, borders added).",
         choices=get_args(Fit),
     )
-    seed: int = option(0, "Random seed of methods that draw random numbers and have no seed setting.", "number")
+    seed: int = option(0, "Random seed for methods that draw random numbers and whose own seed is not set.", "number")
     memory: float = option(
         256, "Megabytes for one batch of changed images, in methods that run extra passes.", "number"
     )
-    channels: int = option(0, "Number of strongest channels to keep of each layer.", "number")
+    channels: int = option(0, "Number of strongest channels per layer.", "number")
     include_suggested: bool = False  # add the suggested layer to the selected ones
 
     def __post_init__(self) -> None:
@@ -160,9 +160,9 @@ class ModelOptions:
         None, 'Class names: a text file with one name per line, or "cat,dog". For CLIP they are the classes.'
     )
     num_classes: int | None = option(
-        None, "Number of classes of the model, where neither its name nor its weights give it.", "number"
+        None, "Number of classes of the model, if neither its name nor its weights define it.", "number"
     )
-    allow_code: bool = option(False, "Allow running code that --model names as module:function.", "switch")
+    allow_code: bool = option(False, "Allow --model module:function, which runs code of that module.", "switch")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps.")
 
     @property

@@ -86,15 +86,15 @@ def explain(
             `(H, W, 3)`, bytes) or a list of images, which the model's preprocessing turns into one. For a model with
             several inputs: all of them, as a tuple or a dict.
         methods: Method names with settings, such as "scorecam(batch_size=64)", or `Method` instances, or a list. "all" and
-            "fast" select groups, of which methods that do not fit the model are skipped. Default: Grad-CAM, or HiResCAM
+            "fast" select groups of methods; those that do not fit the model are skipped. Default: Grad-CAM, or HiResCAM
             for targets that have a location.
         layers: Layer names, glob patterns, module classes, positions, "every", "convs", "blocks", "stages", "all", or
             "suggested" (default).
         read_at: Read convolutions at their own output ("convolution"), or at the "activation" after them.
-        grid: How tokens map to the image, where it cannot be inferred: `(14, 14)`, or "14x14+1" with one token before
+        grid: How tokens map to the image, if that cannot be inferred: `(14, 14)`, or "14x14+1" with one token before
             the grid.
         targets: Classes by index or name, "topK", texts such as "region:bus", `Target` instances, or functions of the
-            output that return one score per row. A list is a list of targets, each computed for every image. Default: the
+            output that return one score per row. Each entry of a list is one target, computed for every image. Default: the
             predicted class of each image.
         versus: Classes to subtract, to answer "why A and not B".
         multilabel: True if classes are not exclusive, so that each has its own sigmoid probability.
@@ -103,8 +103,8 @@ def explain(
         preprocess: Turns an image into a model input. Default: the preprocessing of the loaded model.
         labels: Class names, or a file with one name per line. Default: the labels of the loaded model.
         fit: How an image is fitted to the input size: "crop" (the model's own), "squash" (distorted) or "pad".
-        include_suggested: Also explain the suggested layer, and name it in the result.
-        channels: Number of strongest channels to keep of each layer, for `Explanation.features`.
+        include_suggested: Also explain the suggested layer, and store its name in `Explanation.suggested`.
+        channels: Number of strongest channels to keep per layer, for `Explanation.features`.
         seed: Seed of methods that draw random numbers and whose own seed is not set.
         memory: Megabytes for one batch of changed images, in methods that run extra passes.
         progress: Called with (rows done, rows in total) by methods that run extra passes.
@@ -170,7 +170,7 @@ class Explainer:
         progress: Progress | None = None,
         command: str | None = None,
     ) -> Explanation:
-        """Explain one batch of inputs. `command` is stored as the command that does this again. See `seewhy.explain`."""
+        """Explain one batch of inputs. `command` is stored in the provenance. See `seewhy.explain`."""
         options, loaded = self.options, self.model
         given = read_inputs(inputs, loaded, arguments, main)
         tensor, module = given.tensor, given.module
@@ -230,7 +230,7 @@ class Explainer:
         )
 
     def describe_layers(self, calls: Sequence[LayerCall], trace: Trace, choice: LayerChoice) -> dict[str, LayerInfo]:
-        """Return what is known about each recorded layer."""
+        """Return the `LayerInfo` of each recorded layer."""
         selected = {call.name for call in choice.selected.matching_calls(trace)}
         return {
             call.name: describe_layer(call, trace, self.options.read_at, requested=call.name in selected)
@@ -286,7 +286,7 @@ def layers_with_maps(
     names = {layer for _, _, layer in maps}
     kept = {name: info for name, info in layer_info.items() if name in names}
     if NETWORK in names:
-        kept.setdefault(NETWORK, entire)  # a module may have this name
+        kept.setdefault(NETWORK, entire)  # keep a module that has this name
     return kept
 
 
@@ -307,11 +307,11 @@ def in_order(
 
 def independent_notes(calls: Sequence[LayerCall]) -> list[str]:
     names = ", ".join(call.name for call in calls)
-    return [f"skipped, because no target depends on them: {names}"] if calls else []
+    return [f"layers skipped because no target depends on them: {names}"] if calls else []
 
 
 def unsupported_notes(unsupported: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Return one line per method that has no map somewhere, with the reason at the last layer."""
+    """Return one note per method that was skipped at some layers, with the reason at the last of them."""
     notes = []
     for name, reasons in unsupported.items():
         layer, reason = list(reasons.items())[-1]

@@ -19,7 +19,7 @@ from seewhy.rendering.heatmaps import threshold_mask
 
 @dataclass(frozen=True, eq=False)
 class ExplanationMaps(ExplanationData):
-    """The methods of `Explanation` that return numbers. See there."""
+    """The methods of `Explanation` that return numbers."""
 
     # Selecting
 

@@ -1,4 +1,4 @@
-"""Selecting one map of an explanation, or one image of its batch. Answers accept what `explain` accepts."""
+"""Select one map of an explanation, or one image of its batch, by the same values that `explain` accepts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LayerChoice = str | int | nn.Module | type[nn.Module] | None
 
 
 def find_key(e: ExplanationData, method: MethodChoice, target: TargetChoice, layer: LayerChoice) -> MapKey:
-    """Return the key of one map. What is None must have one value only."""
+    """Return the key of one map. None selects the only method, target or layer of the explanation."""
     name = find_method_name(e, method)
     key = choose("target", None, e.targets) if target is None else find_target_key(e, target)
     return name, key, find_layer(layers_of(e, name), e, layer)
@@ -51,7 +51,7 @@ def only(kind: str, choices: Sequence[str], text: str = "") -> str:
 
 
 def match_text(kind: str, names: Sequence[str], text: str | int | None, of: str) -> str:
-    """Return the one of `names` that equals `text`, or else does so in any letter case."""
+    """Return the name that equals `text`: exactly if possible, otherwise ignoring case."""
     if text is None or text in names:
         return choose(kind, None if text is None else str(text), names, of)
     folded = [name for name in names if name.casefold() == str(text).strip().casefold()]
@@ -80,7 +80,7 @@ def find_method_name(e: ExplanationData, method: MethodChoice) -> str:
 
 
 def match_method(names: Sequence[str], method: MethodChoice, of: str = "explanation") -> str:
-    """Return the one of `names` that a method matches, in any spelling. Raises ChoiceError or UnknownName.
+    """Return the one of `names` that `method` matches. Raises ChoiceError or UnknownName.
 
     A name matches if it has the settings that were passed, so "scorecam" also selects "scorecam(batch_size=64)" if that
     is the only Score-CAM. A method with several maps matches each of them.
@@ -108,13 +108,13 @@ def is_refinement(stored: str, passed: AnyMethod) -> bool:
     """Return True if the stored method is of the same class and has all settings that were passed."""
     try:
         (method,) = as_methods(stored.partition("#")[0]).values()
-    except (UsageError, ValueError):  # a class of the user's, which is not in the catalog
+    except (UsageError, ValueError):  # a method of the user, which is not in the catalog
         return False
     return includes_settings(method, passed)
 
 
 def includes_settings(method: AnyMethod, passed: AnyMethod) -> bool:
-    """Return True if `method` has every setting of `passed` that is not at its default; so do their base methods."""
+    """Return True if `method`, including its base method, has every non-default setting of `passed`."""
     if type(method) is not type(passed):
         return False
     for item in dataclasses.fields(passed):
@@ -146,7 +146,7 @@ def find_layer(names: Sequence[str], e: ExplanationData, layer: LayerChoice) -> 
 def match_layers(
     names: Sequence[str], layer: LayerChoice, selected: Mapping[str, Sequence[str]] | None = None
 ) -> list[str]:
-    """Return the names that match a layer: its name; what it selected in `explain`; all calls of a module; a pattern."""
+    """Return the first match: this name, the layers it selected in `explain`, all calls of a module, or a pattern."""
     text = layer_text(layer)
     if isinstance(layer, str) and layer in names:
         return [layer]
@@ -191,7 +191,7 @@ def parse_target(target: object) -> Target:
             raise
         return ClassScore(target)
     if len(targets) > 1:
-        raise ChoiceError(f"target={target!r}: a map has one target, and this is a list of {len(targets)}.", ())
+        raise ChoiceError(f"target={target!r}: a map has one target, but this is a list of {len(targets)}.", ())
     return targets[0]
 
 
@@ -222,7 +222,7 @@ def named_as(e: ExplanationData, text: str, passed: Target) -> list[str]:
 
 
 def contrasts_of(e: ExplanationData, passed: Target) -> list[str]:
-    """Return the keys of the contrasts whose first target was passed: explain(targets=passed, versus=...)."""
+    """Return the keys of the contrasts that have `passed` as first target: explain(targets=passed, versus=...)."""
     return [result.key for result in e.target_results if is_contrast_of(result.requested, passed, e.labels)]
 
 
@@ -230,7 +230,7 @@ def contrasts_of(e: ExplanationData, passed: Target) -> list[str]:
 
 
 def fields_for_image(e: ExplanationData, index: int) -> dict[str, Any]:
-    """Return the fields that differ in the explanation of image `index` alone."""
+    """Return the fields that change when the explanation is reduced to image `index`."""
     at = slice(index, index + 1)
     results = [result.for_image(index, e.labels) for result in e.target_results]
     keys = {result.key: new.key for result, new in zip(e.target_results, results, strict=True)}

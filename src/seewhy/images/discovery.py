@@ -18,9 +18,9 @@ from seewhy.images.files import FORMATS, READABLE, describe_error
 def find_images(paths: Sequence[str]) -> list[str]:
     """Return the image files of `paths` in the given order; folders are searched recursively, sorted by name.
 
-    In a folder only known image suffixes count. Hidden files and folders are skipped, and links to folders are not
-    followed. Other paths are returned unchanged, including "-" and missing files, for which `load_image` reports the
-    problem.
+    In folders, only files with a known image suffix are returned. Hidden files and folders are
+    skipped, and links to folders are not followed. Other paths are returned unchanged, including "-" and missing files,
+    for which `load_image` reports the problem.
 
     Raises ImageError for a folder that has no images or cannot be listed.
 
@@ -48,7 +48,7 @@ def walk_images(folder: str, on_error: Callable[[OSError], None]) -> Iterator[st
 
 
 def split_regular(images: Sequence[str]) -> tuple[list[str], list[ImageError]]:
-    """Return the regular files among images found in a folder, and an error for each other: a pipe may never end."""
+    """Return the regular files among `images`, and an error for each of the others: reading a pipe may block."""
     files: list[str] = []
     errors: list[ImageError] = []
     for image in images:

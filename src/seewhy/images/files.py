@@ -52,7 +52,7 @@ def describe_error(error: Exception) -> str:
         case PermissionError():
             return "permission denied"
         case UnidentifiedImageError():
-            return f"not an image that seewhy can read ({READABLE}), or corrupt at its beginning"
+            return f"not an image that seewhy can read ({READABLE}), or its beginning is corrupt"
         case MemoryError():
             return "not enough memory to decode it"
         case OSError() if error.errno and error.strerror:

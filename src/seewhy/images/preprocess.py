@@ -1,7 +1,7 @@
 """`Preprocess`: from an image to the model's input, and the `View` that maps results back to the photo.
 
-Resizing and cropping use Pillow on 8-bit pixels, like timm and torchvision. Resizing tensors gives other values, and so
-predictions that differ from those behind the published accuracy.
+Resizing and cropping use Pillow on 8-bit pixels, like timm and torchvision. Resizing tensors results in
+different values, and in other predictions than those that the published accuracy was measured on.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MAX_RESIZED_PIXELS = 50_000_000
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes the model's input.
+    """The conversion of an image to the model's input: resize, crop or pad, and normalize.
 
     Calling it with an image returns the input, float32 `(1, C, height, width)`, and a `View`.
 
@@ -63,8 +63,8 @@ class Preprocess:
             interprets. In pixels, at least 1.
         rule: For a `resize` with two numbers. "exact": resize to it, ignoring the aspect ratio. "cover" or "contain":
             keep the aspect ratio, and cover it or fit into it.
-        fit: "crop": the model's own evaluation preprocessing, which resizes and then crops the center to `size` (where
-            the crop is larger than the image, it is padded with black; with `mean` for rule "contain"). "squash": resize
+        fit: "crop": the model's own evaluation preprocessing, which resizes and then crops the center to `size`. Where the
+            crop extends beyond the image, it is padded with black (for rule "contain", with `mean`). "squash": resize
             the full image to `size`, ignoring the aspect ratio. "pad": fit the full image into `size`, centered, with
             `mean` (0 in the input) around it.
         channels: Channel order of the input, of `mean` and of `std`. "BGR" is for models trained on OpenCV images.
@@ -230,7 +230,7 @@ class Preprocess:
         box = (left, top, left + self.size[1], top + self.size[0])
         down, across = shape[0] / resized_size[0], shape[1] / resized_size[1]
         view = View(shape, self.size, (box[0] * across, box[1] * down, box[2] * across, box[3] * down))
-        if self.fit == "pad":  # the padding is 0 after normalization, which no 8-bit pixel may represent
+        if self.fit == "pad":  # the padding is 0 after normalization, which 8-bit pixels may be unable to represent
             return ResizedCrop(np.array(resized), (-top, -left)), view
         return ResizedCrop(np.array(self._crop(resized, box))), view
 

@@ -74,7 +74,8 @@ def load_model(
     * An `nn.Module`: wrapped, not modified (not even set to eval mode). A `LoadedModel`: returned, with the other
       arguments applied.
 
-    Names accept "?pretrained=false" (random weights), "&num_classes=7" with it, and "?labels=cat,dog" or a file.
+    Names accept options: "?pretrained=false" (random weights; then also "&num_classes=7"), and "?labels=cat,dog" or
+    "?labels=FILE".
 
     Args:
         model: The model, as listed above.
@@ -162,7 +163,7 @@ def load_from_library(name: str, log: Log, pretrained: bool, num_classes_option:
             raise
         hint = f"; for a folder with a config.json use 'local-dir:{name}'" if path.is_dir() else ""
         raise ModelError(
-            name, f"is not a weights file; their names end in {', '.join(WEIGHTS_SUFFIXES)}{hint}"
+            name, f"not a weights file (the name must end in {', '.join(WEIGHTS_SUFFIXES)}){hint}"
         ) from None
     published = architecture.num_classes
     num_classes = parse_num_classes(name, num_classes_option) if num_classes_option else published
@@ -209,7 +210,7 @@ def load_timm_folder(repository: Repository, path: Path, config: dict[str, Any],
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """List the URIs of all models with published weights in torchvision and timm, and the embedded model first.
+    """List model URIs: the embedded model, then all models of torchvision and timm with published weights.
 
     Args:
         pattern: A glob for the URI or for the name after its first slash, such as "resnet18*". Without `*`, `?` or

@@ -58,7 +58,7 @@ class PhotoBackground(Background):
     _scaled: dict[int | None, tuple[Image.Image, Box]] = field(default_factory=dict, repr=False)
 
     def scaled(self, longest: int | None) -> tuple[Image.Image, Box]:
-        """Return the dimmed photo at drawing size and the visible box in it; computed once per size."""
+        """Return the dimmed photo, scaled to `longest` pixels, and the visible box in it; computed once per size."""
         if longest not in self._scaled:
             self._scaled[longest] = scale_photo(self.pixels, self.view, longest)
         return self._scaled[longest]

@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 class Heatmap:
     """The heatmap of signed `maps` (B, *grid), which can be sampled at the input's size or at the pixels of a photo.
 
-    `size` is the input's. `maximum` (B,) is the value that becomes 1, in the units of the maps; None: each map's own.
+    `size` is the size of the input. `maximum` (B,) is the value that becomes 1, in the units of the maps; None: each map's own.
     """
 
     maps: Tensor
@@ -63,7 +63,7 @@ def resize_positive(maps: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def threshold_mask(heatmap: Floats, threshold: float, *, own_maximum: bool) -> NDArray[np.bool_]:
-    """Return where a heatmap reaches `threshold` times its own maximum, or times 1. All False where it is all zeros."""
+    """Return where a heatmap reaches `threshold`, or with `own_maximum` that fraction of its maximum. All zeros: all False."""
     if not 0 < threshold <= 1:
         raise UsageError(f"threshold={threshold!r}: pass a fraction of the map's maximum, above 0 and at most 1.")
     top = heatmap.max() if own_maximum else 1.0

@@ -1,4 +1,4 @@
-"""Run a model again: scores of changed inputs and changed activations, one image at a time, in batches that fit in memory."""
+"""Run a model again on changed inputs or activations of one image, in batches that fit in the memory budget."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class CallSite:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """`count` changed versions of one image, built a slice at a time, so that all of them never exist at once.
+    """`count` changed versions of one image, built one slice at a time, so that they never exist all at once.
 
     Attributes:
         image: Index of the image in the batch.
         build: Returns the rows of a slice: inputs `(n, C, *size)`, or activations `(n, K, *grid)` with a `site`.
         batch_size: Rows in one forward pass. None: as many as fit in the memory budget.
-        shared: A key that is equal only for equal rows, whatever the target, so that several targets share the forward passes.
+        shared: A key that is equal only for equal rows. Several targets share the forward passes of equal rows.
         site: Where the rows enter the model. None: they are inputs.
     """
 
@@ -75,7 +75,7 @@ class Evaluator:
         grid: The user's `grid` setting: how tokens map to the image.
         output: The model's output for `inputs`, detached.
         linear_calls: The calls of linear layers in that forward pass, if they were recorded.
-        has_several_targets: Whether caching outputs pays off.
+        has_several_targets: True if the call has several targets, so that caching outputs pays off.
     """
 
     module: nn.Module
@@ -110,7 +110,7 @@ class Evaluator:
                 scores.append(rows.scoring(target.for_image(output, rows.image, count), output))
                 if cached:
                     self.on_progress(count)
-        return torch.cat(scores).clone()  # a clone is no inference tensor, so callers may use it in a graph
+        return torch.cat(scores).clone()  # a clone is not an inference tensor, so callers may use it in a graph
 
     def _run(self, rows: Rows, key: Hashable) -> Iterator[OutputBatch]:
         """Run the rows in batches. The outputs are cached for the next target if all of them fit in the budget."""
@@ -141,7 +141,7 @@ class Evaluator:
         return True
 
     def partial_forward(self, image: int, module: str | None = None, number: int = 1) -> PartialForward:
-        """Return what follows one call of `module` (None: the full model) for one image. The last one is cached."""
+        """Return the part of the model after one call of `module` (None: the full model) for one image; cached."""
         key = (image, module, number)
         if self._partial is None or self._partial[0] != key:
             self._partial = None  # free its memory before the next one is recorded
@@ -181,7 +181,7 @@ class Evaluator:
             changed.keep_forward(trace)
             yield changed, trace
 
-    # Properties of the model that several methods and layers read
+    # Properties of the model that methods and layers share
 
     def guided_gradients(self, target: ResolvedTarget) -> Tensor:
         """Return guided backpropagation to the inputs `(B, C, *size)`: one forward and one backward pass per target."""
@@ -190,7 +190,7 @@ class Evaluator:
             with record_forward(self.module, self.inputs, request, from_input=True, guided=relus) as trace:
                 if relus.smooth_activations or not relus.relu_count:
                     names = ", ".join(sorted(relus.smooth_activations)) or "no ReLU"
-                    raise MethodError("", f"it is defined for ReLU networks, and this model has {names}. Use gradcam.")
+                    raise MethodError("", f"it is defined for ReLU networks, but this model has {names}. Use gradcam.")
                 scores = target.for_variants(trace.output).scores
                 self._guided[target.key] = torch.autograd.grad(scores.sum(), trace.inputs)[0]
         return self._guided[target.key]
@@ -199,7 +199,7 @@ class Evaluator:
         """Return the linear layer that maps the mean of `activations` `(B, K, *grid)` over the grid to the class scores.
 
         Raises:
-            MethodError: The target is no class, or anything else lies between this layer and the class scores.
+            MethodError: The target is not a class, or anything else lies between this layer and the class scores.
         """
         rule = "the class scores must be one linear layer of this layer's mean"
         if target.classes is None:
@@ -215,7 +215,7 @@ class Evaluator:
         return head
 
     def attention_trace(self) -> Trace:
-        """Return a forward pass with every attention computed step by step, and the outputs of the repeated blocks."""
+        """Return the trace of a forward pass with every attention computed step by step and the outputs of repeated blocks."""
         if self._attention is None:
             request = RecordingRequest(
                 find_blocks({"": self.module, **dict(named_modules(self.module))}), attention=True

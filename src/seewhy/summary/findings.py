@@ -31,11 +31,11 @@ Indices = NDArray[np.intp]
 Kind = Literal["corner", "border"]
 
 MIN_IMAGES = 5  # fewer images share a location by chance
-MIN_SEPARATION = 0.75  # three of four links to nearest neighbors stay inside
+MIN_SEPARATION = 0.75  # three of four links to nearest neighbors stay inside the cluster
 # Fraction of the mean map's evidence, relative to a constant map (1/16 and 0.44) and to the other images
 MIN_FRACTION: dict[Kind, float] = {"corner": 4 * UNIFORM["corner"], "border": 1.5 * UNIFORM["border"]}
 MIN_RATIO: dict[Kind, float] = {"corner": 2.0, "border": 1.5}
-MAX_REPEATED = 0.5  # of a cluster of all images that is already part of the findings of single classes
+MAX_REPEATED = 0.5  # fraction of a cluster of all images that may already be in findings of single classes
 LOCATIONS: dict[Kind, str] = {"corner": "in the {location} corner", "border": "along the border"}
 
 
@@ -81,8 +81,8 @@ def find_shortcuts(
 ) -> list[Finding]:
     """Return the findings for signed maps (N, h, w) of inputs with `size` (height, width) and the class of each map (N,).
 
-    Findings of single classes are first, by fraction. `names` and `relation` ("predicted as") are for the sentences; `groups`
-    is the result of `find_groups`, if already computed.
+    Findings of single classes come first, in class order; within a class, the largest fraction comes first. `names` and
+    `relation` ("predicted as") are for the sentences; `groups` is the result of `find_groups`, if already computed.
     """
     evidence = normalize_to_sum(maps)
     total_evidence = evidence.sum(0, dtype=np.float64)

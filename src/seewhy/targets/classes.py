@@ -42,7 +42,7 @@ class ClassScore(Target):
             for the second; two targets per image are `targets=[3, 9]`.
 
     Raises:
-        TargetError: From `resolve`: the model has no class scores, no such index, or another number of images.
+        TargetError: From `resolve`: the model has no class scores or no such class, or `classes` is not as long as the batch.
         UnknownName: From `resolve`: no class has this name.
 
     Example:
@@ -77,7 +77,7 @@ class ClassScore(Target):
 @final
 @dataclass(frozen=True)
 class TopScore(Target):
-    """The logit of each image's own class at a rank.
+    """The logit of the class that has this rank in the prediction of each image.
 
     For a dense output, it is the class that wins in the most cells, background excluded; for detections, the best box.
 
@@ -120,7 +120,8 @@ class ClassProbability(Target):
 
     Args:
         classes: As for `ClassScore`.
-        multilabel: False: softmax over the classes; True: the sigmoid of the class. A single logit has a sigmoid.
+        multilabel: False: softmax over the classes; True: the sigmoid of the class. For a single
+            logit, it is always the sigmoid.
 
     Raises:
         TargetError: From `resolve`: the model has no class scores.
@@ -182,7 +183,7 @@ class OutputScore(Target):
 
     Args:
         index: Position in the output, from 0. A model with one number per image, `(B,)` or `(B, 1)`, has only 0.
-        negative: True: the number times -1, whose map shows evidence against.
+        negative: True: the number times -1, so that the map shows evidence against it.
 
     Raises:
         TargetError: From `resolve`: the output has no such number.
@@ -270,7 +271,7 @@ class Contrast(Target):
 
 
 def resolve_rival(own: ResolvedTarget, rival: Target, output: object, labels: Labels) -> ResolvedTarget:
-    """Resolve what `own` is compared with; a class of a dense output over the cells of `own`."""
+    """Resolve a target that `own` is compared with. A class of a dense output is summed over the cells of `own`."""
     if own.region is None or not isinstance(rival, (ClassScore, TopScore)):
         return rival.resolve(output, labels)
     if isinstance(rival, TopScore):
@@ -308,7 +309,7 @@ def class_logits(output: object, classes: Tensor, labels: Labels, key: str, targ
 def transformed_score(
     transform: Transform, name: str, target: ClassProbability | ClassLogProbability, output: object, labels: Labels
 ) -> ResolvedTarget:
-    """Return an entry of a table computed from all class scores, such as the probabilities."""
+    """Return the score of one class after `transform`, which is applied to all class scores."""
     resolved = ClassScore(target.classes).resolve(output, labels)
     if resolved.classes is None:
         raise TargetError(target.classes, f"its {name} needs class scores (B, K) as the model's output.")

@@ -1,4 +1,4 @@
-"""Targets from what a user may write: an index, a name, "top5", "text:a red bus", a function, or a list of these."""
+"""Parse the targets of a user: an index, a name, "top5", "text:a red bus", a function, or a list of these."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def parse_rank(text: str) -> int | None:
     if match is None:
         return None
     if int(match[1]) == 0:
-        raise TargetError(text, "ranks start at 1: top1, top5.")
+        raise TargetError(text, "ranks start at 1, as in top1 or top5.")
     return int(match[1])
 
 
@@ -123,7 +123,7 @@ def parse_text(text: str) -> list[Target]:
             raise TargetError(text, f"nothing follows '{word.strip().lower()}:'; write for example {kind.example!r}.")
         return [kind.parse(rest.strip().strip("\"'"))]
     if re.fullmatch(r"\w+:\S.*", stripped):
-        # Class names may contain a colon; only a near miss of one of our kinds is an error.
+        # Class names may contain a colon; only a text that resembles a kind of target is an error.
         misspelled = UnknownName("kind of target", word, KINDS)
         if misspelled.close_matches:
             example = KINDS[misspelled.close_matches[0]].example

@@ -174,13 +174,13 @@ def check_unambiguous(call: LayerCall) -> None:
 
 
 def check_hint_used(hint: GridHint | None, calls: Sequence[LayerCall]) -> None:
-    """Raise LayerError if the grid that the user gave fits none of the layers."""
+    """Raise LayerError if the user's grid does not fit any of the layers."""
     grids = [call.grid for call in calls if call.grid is not None]
     if hint is None or not grids or any(grid.source == hint.source for grid in grids):
         return
     inferred = format_grid(grids[-1].shape, grids[-1].prefix)
     raise LayerError(
         calls[-1].name,
-        f"grid {hint} does not fit its output {tuple(calls[-1].output.shape)}, nor that of another selected layer; omit it "
-        f"(the inferred grid is {inferred}), or pass the cells and the tokens before them, as '14x14+1'.",
+        f"grid {hint} does not fit its output {tuple(calls[-1].output.shape)}, nor that of another selected layer; omit "
+        f"the grid (inferred: {inferred}), or pass one with the number of tokens before it, such as '14x14+1'.",
     )

@@ -2,8 +2,8 @@
 
 `record_forward` copies the model (`twin`), registers hooks on the copy (`recorder`) and runs it once. The recorded outputs keep
 their autograd graph, so all layers, methods and targets share this forward pass. The graph starts at the earliest
-requested layer, which saves the backward pass through everything before it. Two properties of a model spoil a first pass:
-an in-place operation that overwrites a recorded output, and layers that run under `torch.no_grad`. They are detected
+requested layer, which saves the backward pass through everything before it. Two properties of a model make a first pass
+unusable: an in-place operation that overwrites a recorded output, and layers that run under `torch.no_grad`. They are detected
 after the pass, cached for the model, and the pass is repeated with the matching correction.
 """
 
@@ -55,17 +55,17 @@ def record_forward(
         inputs: The main input.
         request: What to record.
         from_input: Start the graph at the input instead of the earliest requested call.
-        exact: Repeat the pass if an in-place operation overwrote a recorded output. Without it gradients are still
+        exact: Repeat the pass if an in-place operation overwrote a recorded output. If False, gradients are still
             correct, but the values of a call whose `is_overwritten` is True are not those that the layer returned.
         guided: Makes each ReLU pass only positive gradients back.
-        grid: The grid of the tokens as the user gave it.
+        grid: The `grid` setting of the user.
 
     Raises:
         ModelError: The model is of a kind that hooks do not support, or rejects the inputs.
         LayerError: A requested layer runs in inference mode.
     """
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
-        while True:  # a repeated pass can reveal another property; each pass only adds some, so this ends
+        while True:  # a repeated pass can reveal another property; properties are only added, so the loop ends
             trace, properties = _run(model, inputs, request, from_input, guided, grid)
             if properties is None:
                 break
@@ -79,7 +79,7 @@ def record_forward(
 
 
 def cached_properties(model: nn.Module) -> ModelProperties:
-    """Return what earlier passes found out about `model`."""
+    """Return the properties found in earlier passes through `model`."""
     return _properties.get(model, ModelProperties())
 
 
@@ -160,7 +160,7 @@ def explain_checkpointing(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def preserve_rng(device: torch.device) -> Iterator[None]:
-    """Restore the random state at the end, if the block changed it: other threads may be drawing numbers too."""
+    """Restore the random state at the end, but only if the block changed it: other threads may use it meanwhile."""
     before = torch.get_rng_state()
     gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:

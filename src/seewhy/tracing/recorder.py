@@ -36,15 +36,15 @@ from seewhy.tracing.trace import AttentionRecord, BiasTerm, GradientListener, La
 from seewhy.tracing.twin import named_modules
 
 GRID_SOURCES = (CONVOLUTION, MAX_POOLING, AVERAGE_POOLING)  # the grids of later layers are inferred from theirs
-CHANNELS_FIRST = (*GRID_SOURCES, *ADAPTIVE_POOLING)  # adaptive poolings choose their size, so they are no source
+CHANNELS_FIRST = (*GRID_SOURCES, *ADAPTIVE_POOLING)  # adaptive pooling sets its own output size, so it is not a source
 
 
 @dataclass(frozen=True)
 class ModelProperties:
     """Model properties found in the first forward pass and cached for later calls."""
 
-    overwritten_layers: frozenset[str] = frozenset()  # a later in-place operation changes their output: pass a copy on
-    grad_disabled: bool = False  # a requested layer runs under torch.no_grad inside the model: enable gradients again
+    overwritten_layers: frozenset[str] = frozenset()  # an in-place operation changes their output: a copy is passed on
+    grad_disabled: bool = False  # a requested layer runs under torch.no_grad in the model, so gradients are re-enabled
 
 
 class Recorder:
@@ -166,7 +166,7 @@ class Recorder:
     def spans_input(self, output: Tensor) -> bool:
         """Return True if `output` has the input's rank and batch size.
 
-        A convolution along channels (as in ECA) has another rank, one over patches another batch size.
+        A convolution along channels (as in ECA) has a different rank; one over patches has a different batch size.
         """
         return output.dim() == len(self.input_shape) and output.shape[0] == self.input_shape[0]
 
@@ -216,7 +216,7 @@ def enable_gradients(module: nn.Module, args: Any) -> None:
 class _StartGraph(torch.autograd.Function):
     """Start a graph at a tensor without one.
 
-    In place: nothing is copied, and the result is not a leaf, on which autograd would forbid later in-place operations.
+    It works in place, so the tensor is not copied. The result is not a leaf: autograd forbids in-place operations on leaves.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
 """Adapt a model with several inputs to one input: the main input varies, the other arguments stay fixed.
 
-Methods and targets only know `model(inputs)`. `SingleInputModel` stores the other arguments and adds them to each call.
+Methods and targets call `model(inputs)`. `SingleInputModel` stores the other arguments and adds them to each call.
 Arguments with one row per image follow the batch: `for_image` keeps the rows of one image, and `forward` expands them
 to any batch size.
 """

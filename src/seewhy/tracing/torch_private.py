@@ -28,8 +28,8 @@ BATCH_NORM = _BatchNorm
 INSTANCE_NORM = _InstanceNorm
 NORM_WITH_STATISTICS = _NormBase  # BatchNorm and InstanceNorm
 
-# Entries of a module's `__dict__`. `twin` builds modules without `__init__`, so it fills these tables itself. Those of hooks
-# are an OrderedDict each.
+# Entries of a module's `__dict__`. `twin` builds modules without `__init__`, so it fills these tables itself. Each hook
+# table is an OrderedDict.
 PARAMETERS, BUFFERS, CHILDREN = "_parameters", "_buffers", "_modules"
 FORWARD_HOOK_TABLES = (
     "_forward_hooks",
@@ -84,7 +84,7 @@ def call_module(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def disable_fused_encoder(state: dict[str, Any]) -> None:
-    """Turn off the fused path of an `nn.TransformerEncoderLayer`, given its `__dict__`: it never calls the modules inside."""
+    """Turn off the fused path, which calls no child modules, in the `__dict__` of an `nn.TransformerEncoderLayer`."""
     state[FUSED_ACTIVATION] = 0
 
 

@@ -16,12 +16,12 @@ REPORT_SCRIPTS = ("maps.js", "state.js", "layer_statistics.js", "panels.js", "la
 
 
 class ReportData(TypedDict):
-    """The choices of a report page. The texts are displayed as text, never as markup.
+    """The data of a report page, except its maps. All strings are displayed as text, never as markup.
 
     `methods` are {key, linear}, `targets` {key, name, score, probability}, `layers` {name, kind, grid, channels, note,
     suggested}, `top` {name, probability}; `view` is {photo_size, input_size, box}; `flags` maps names to descriptions; `style`
-    is {colors, opacity, fade}; `more_targets` tells how to explain more classes; `is_cropped` is True if part of the photo is
-    outside the model's input and therefore dimmed.
+    is {colors, opacity, fade}; `more_targets` is a hint on how to explain more classes; `is_cropped` is True if part of the
+    photo is outside the model's input and therefore dimmed.
     """
 
     methods: Sequence[Entry]
@@ -64,7 +64,7 @@ def build_report(
     notes: Sequence[str] = (),
     provenance: Mapping[str, str] | None = None,
 ) -> str:
-    """Build the explorable page of one image as ASCII HTML. `photo` is the full photo at drawing size, as JPEG."""
+    """Build the interactive page of one image as ASCII HTML. `photo` is the photo at the size of the overlays, as JPEG."""
     entries: list[list[object]] = []
     start = 0
     for one in maps:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from seewhy.errors import ModelError, find_close_matches, shorten_error
+from seewhy.errors import ModelError, find_close_matches, join_choices, shorten_error
 from seewhy.models.permitted_code import permitted_folders
 
 FACTORY_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -35,7 +35,7 @@ def call_factory(name: str, options: Mapping[str, str], *, allow_code: bool) -> 
         module = importlib.import_module(module_name)
         if not callable(function := getattr(module, attribute, None)):
             matches = find_close_matches(attribute, [key for key, value in vars(module).items() if callable(value)])
-            guess = f"did you mean {' or '.join(map(repr, matches))}?" if matches else "check the name"
+            guess = f"did you mean {join_choices(matches)}?" if matches else "check the name"
             raise ModelError(name, f"{module_name} has no function '{attribute}' - {guess}")
         model = function(**{key: parse_value(text) for key, text in options.items()})
     except ModelError:
