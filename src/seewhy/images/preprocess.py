@@ -176,6 +176,12 @@ class Preprocess:
     def with_fit(self, fit: Fit) -> Self:
         """Return a copy with another `fit`: "crop", "squash" or "pad".
 
+        Args:
+            fit: How an image is fitted to the input size, as for the attribute `fit`.
+
+        Raises:
+            UnknownName: `fit` has another value.
+
         Example:
             >>> Preprocess.imagenet().with_fit("squash").fit
             'squash'
@@ -222,7 +228,7 @@ class Preprocess:
         if len(self.mean) == 1:
             photo = photo.convert("L")
         shape = (photo.height, photo.width)
-        resized_size = self.get_resized_size(shape)
+        resized_size = self._get_resized_size(shape)
         if math.prod(resized_size) > max(MAX_RESIZED_PIXELS, math.prod(shape)):
             raise ImageError("image", f"{shape[1]} x {shape[0]} is too thin to crop; use fit 'pad' or 'squash'")
         top, left = (center_offset(length, crop) for length, crop in zip(resized_size, self.size, strict=True))
@@ -255,7 +261,7 @@ class Preprocess:
         pixels = self._reorder_channels((values * 255).round().clamp(0, 255).to(torch.uint8))
         return pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
 
-    def get_resized_size(self, shape: Size) -> Size:
+    def _get_resized_size(self, shape: Size) -> Size:
         """Return the height and width to which an image of `shape` is resized before the crop."""
         if self.fit == "squash":
             return self.size

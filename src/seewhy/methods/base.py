@@ -68,16 +68,38 @@ class BaseMethod:
         return 0
 
     def check(self, condition: bool, reason: str) -> None:
-        """Raise MethodError with `reason` unless `condition` holds. For `__post_init__`."""
+        """Raise an error about this method unless a condition holds. For `__post_init__`.
+
+        Args:
+            condition: True if the settings are valid.
+            reason: What is invalid, and what to use instead: "samples=0: must be at least 1."
+
+        Raises:
+            MethodError: The condition is false.
+        """
         if not condition:
             raise MethodError(name_of_class(type(self)), reason)
 
     def check_batch(self, size: int | None) -> None:
-        """Raise MethodError unless `size` is a positive number of rows, or None."""
+        """Check a setting `batch_size`. For `__post_init__`.
+
+        Args:
+            size: Number of rows, at least 1; None: as many as fit in memory.
+
+        Raises:
+            MethodError: The number is below 1.
+        """
         self.check(size is None or size >= 1, f"batch_size={size}: must be at least 1, or None.")
 
     def check_base(self, base: object) -> None:
-        """Raise MethodError unless `base` makes one map per layer."""
+        """Check the setting `base` of a method around another one. For `__post_init__`.
+
+        Args:
+            base: The setting.
+
+        Raises:
+            MethodError: It is not a method that returns one map per layer.
+        """
         self.check(isinstance(base, Method), f"base={base}: must be a method with one map per layer, such as gradcam.")
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError, one_line
+from seewhy.images.types import ImageSource
 from seewhy.images.view import View
 from seewhy.targets.names import Labels
 
@@ -120,7 +121,7 @@ class TargetContext:
     views: Sequence[View] | None = None
     embed_text: Callable[[Sequence[str]], Tensor] | None = None
     multilabel: bool = False
-    output_for: Callable[[Any], Any] | None = None
+    output_for: Callable[[ImageSource | Tensor], object] | None = None
 
 
 EMPTY_CONTEXT = TargetContext()

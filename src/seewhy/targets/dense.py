@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
@@ -59,7 +60,7 @@ class RegionScore(Target):
     """
 
     classes: ClassSpec
-    where: Literal["predicted"] | Tensor | np.ndarray[Any, Any] | Point | Sequence[Point] = "predicted"
+    where: Literal["predicted"] | Tensor | NDArray[np.generic] | Point | Sequence[Point] = "predicted"
     context: TargetContext = field(default=EMPTY_CONTEXT, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -40,7 +41,7 @@ class Similarity(Target):
         tensor([0.6000])
     """
 
-    to: Tensor | str | Path | Image.Image | np.ndarray[Any, Any]
+    to: Tensor | str | Path | Image.Image | NDArray[np.generic]
     title: str = ""
 
     def bind(self, context: TargetContext) -> Target:
