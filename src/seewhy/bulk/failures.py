@@ -1,4 +1,4 @@
-"""Tell failures of one image from failures of the device, the memory or the job."""
+"""Distinguish failures of one image from failures of the device, the memory or the job."""
 
 from __future__ import annotations
 

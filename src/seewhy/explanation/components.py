@@ -1,4 +1,4 @@
-"""The values in an explanation besides its maps: input images, target results, layer properties, channel features."""
+"""The values in an explanation other than its maps: input images, target results, layer properties, channel features."""
 
 from __future__ import annotations
 

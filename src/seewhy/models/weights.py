@@ -36,7 +36,7 @@ def read_weights(path: str | Path, hint: str = "check the file") -> tuple[Weight
     """Return the tensors of a `.safetensors` file or PyTorch checkpoint by name, and notes on how they were unpacked.
 
     No code in the file is executed: pickles are read with `weights_only=True`. Raises `ModelError` if the file is
-    missing, corrupt (`hint` says what to do then), in another format, or needs code to be read.
+    missing, corrupt (the message then ends with `hint`), in another format, or needs code to be read.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "weights.pth"

@@ -46,7 +46,7 @@ def draw_volume(volume: Bytes, heatmap: Floats, style: OverlayStyle, longest: in
 
 
 def choose_slices(depth: int, count: int, peak: int | None) -> list[int]:
-    """Return `count` slices of `depth`, the centers of equal parts; `peak` replaces the center of its own part.
+    """Return `count` slices of `depth`, the centers of equal parts; `peak` replaces the center of the part that contains it.
 
     >>> choose_slices(40, 4, 17), choose_slices(3, 16, 0)
     ([5, 17, 25, 35], [0, 1, 2])

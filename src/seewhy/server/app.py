@@ -116,7 +116,7 @@ class ExplainEndpoint:
         return EventStream(self.work_queue.submit(parsed.model, partial(self.build_page, parsed, data)))
 
     async def read_body(self, request: Request) -> bytes:
-        """Read the full body. The limits apply to the received bytes, whatever Content-Length says."""
+        """Read the full body. The limits apply to the received bytes, regardless of Content-Length."""
         chunks, size = [], 0
         try:
             async with asyncio.timeout(self.limits.upload_seconds):

@@ -24,7 +24,7 @@ class Need(Flag):
     GRADIENTS = auto()  # one backward pass, shared by all methods and layers
     CURVATURE = auto()  # a second derivative at each layer
     HEAD = auto()  # the linear layer behind the pooling
-    EVALUATOR = auto()  # forward passes of its own: score_inputs, score_activations, guided_gradients
+    EVALUATOR = auto()  # extra forward passes: score_inputs, score_activations, guided_gradients
 
 
 class Variant(ABC):

@@ -94,7 +94,7 @@ def read_photos(paths: Mapping[Key, str]) -> Iterator[tuple[Key, ImageArray | No
 
 
 def split_tar_path(path: str) -> tuple[str, str]:
-    """Return the tar file and the member name ("./a.png" stays as it is stored) of a path into a tar file, else ("", "")."""
+    """Return the tar file and the member name ("./a.png" is not normalized) of a path into a tar file, else ("", "")."""
     ends = [position for position, character in enumerate(path) if character in "/\\"]
     splits = ((path[:end], path[end + 1 :]) for end in ends)
     return next(((tar, member) for tar, member in splits if is_tar(tar) and Path(tar).is_file()), ("", ""))

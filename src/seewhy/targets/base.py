@@ -107,7 +107,7 @@ class ResolvedTarget:
 
 @dataclass(frozen=True)
 class TargetContext:
-    """What a target may need besides the model's output.
+    """The context in which a target is resolved, in addition to the model's output.
 
     Attributes:
         size: Size of the model's input without batch and channel axes.
