@@ -1,1 +1,1 @@
-"""Images: files to arrays."""
+"""Images: find and decode files, convert them to upright sRGB arrays, and preprocess them into model inputs."""
