@@ -1,1 +1,1 @@
-"""The command line: `seewhy IMAGES` and its subcommands. `main` is the entry point; flags are generated from options classes."""
+"""The command line: `seewhy IMAGES` and its subcommands. `main` is the entry point; flags come from options classes."""
