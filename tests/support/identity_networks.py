@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -87,3 +90,36 @@ def close(found: Tensor, expected: Tensor, rtol: float = 1e-12, atol: float = 1e
 def mean_head() -> tuple[Tensor, Tensor, Tensor, list[int]]:
     """Weights (4, 5), biases, signed activations of two images, and their classes."""
     return random(4, 5, seed=1), random(4, seed=2), random(2, 5, 6, 7, seed=3), [2, 0]
+
+
+def jacobian(function: Callable[[Tensor], Tensor], signals: Tensor) -> Tensor:
+    """The derivative (classes, *shape) of the logits of one image (1, *shape)."""
+    return torch.autograd.functional.jacobian(function, signals)[0, :, 0].detach()
+
+
+class Straight(nn.Module):
+    """Convolutions and a linear head without anything between: the logits are J x + b. The layer is "conv"."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, stride=2, padding=1).double()
+        self.head = nn.Linear(4 * 5 * 6, classes).double()
+        with torch.no_grad():
+            for i, parameter in enumerate(self.parameters()):
+                parameter.copy_(random(*parameter.shape, seed=20 + i) / max(1, parameter[0].numel()) ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).flatten(1))
+
+
+@cache
+def straight() -> tuple[Straight, Tensor, list[int], Tensor, Tensor]:
+    """The net, two images, their classes, J (classes, 2, 9, 12) and b."""
+    net, inputs = Straight().eval(), random(2, 2, 9, 12, seed=9)
+    j = jacobian(net, inputs[:1])
+    return net, inputs, [2, 0], j, (net(inputs) - torch.einsum("cihw,bihw->bc", j, inputs))[0].detach()
+
+
+def logits_under(masks: Tensor, x: Tensor, j: Tensor, b: Tensor) -> Tensor:
+    """The logits (N, classes) of a image x (2, h, w) behind masks (N, h, w)."""
+    return torch.einsum("nhw,cihw,ihw->nc", masks, j, x) + b

@@ -1,0 +1,201 @@
+"""Closed forms of methods before a mean over the cells and a linear layer.
+
+A is the output of a layer, G the gradient of the score with respect to A, n the number of cells;
+z is a logit, p its probability.
+Section numbers such as 2.6 refer to chapter 2 of METHODS.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seewhy.errors import MethodError
+from seewhy.methods import (
+    CAM,
+    AblationCAM,
+    GradCAM,
+    GradCAMPlusPlus,
+    HiResCAM,
+    LaFAM,
+    ReciproCAM,
+)
+from support.identity_maps import LINEAR, hidden, maps_of, times
+from support.identity_networks import (
+    close,
+    flattened,
+    mean_head,
+    pooled,
+    random,
+    score,
+    total,
+)
+
+
+def test_cam_is_gradcam_times_the_cells() -> None:
+    """2.1: and so are HiResCAM and XGrad-CAM; the bias is no part of it."""
+    weight, bias, activation, classes = mean_head()
+    net = pooled(weight, bias)
+    cam = maps_of(net, activation, CAM(), classes)
+    close(cam, torch.einsum("bk,bkhw->bhw", weight[classes], activation))
+    for method in LINEAR:
+        close(42 * maps_of(net, activation, method, classes), cam)
+
+
+@pytest.mark.parametrize(("conv", "pool", "grid"), [
+    (nn.Conv1d, nn.AdaptiveAvgPool1d, (9,)), (nn.Conv3d, nn.AdaptiveAvgPool3d, (3, 4, 2)),
+])  # fmt: skip
+def test_cam_is_gradcam_times_the_cells_in_other_ranks(conv: Any, pool: Any, grid: tuple[int, ...]) -> None:
+    net = nn.Sequential(conv(3, 5, 1), pool(1), nn.Flatten(), nn.Linear(5, 4)).double().eval()
+    inputs, n = random(2, 3, *grid), int(np.prod(grid))
+    cam = maps_of(net, inputs, CAM(), [1, 3])
+    for method in LINEAR:
+        close(n * maps_of(net, inputs, method, [1, 3]), cam, rtol=1e-10)
+    head, bias = net[3].weight[[1, 3]].detach(), net[3].bias[[1, 3]].detach()
+    close(cam, torch.einsum("bk,bk...->b...", head, net[0](inputs).detach()), rtol=1e-10)
+    recipro = maps_of(net, inputs, ReciproCAM(score="logit"), [1, 3])
+    close(recipro, times(bias, torch.ones_like(cam)) + cam / n, rtol=1e-10)
+
+
+def test_cam_belongs_where_the_mean_is_taken() -> None:
+    """2.1 holds at the tensor that enters the mean, after the ReLU: not at the bare convolution before it."""
+    weight, bias, activation, classes = mean_head()
+    net = pooled(weight, bias, nn.ReLU())
+    after = maps_of(net, activation, CAM(), classes, "1")
+    close(after, torch.einsum("bk,bkhw->bhw", weight[classes], activation.relu()))
+    close(42 * maps_of(net, activation, GradCAM(), classes, "1"), after)
+    assert float((42 * maps_of(net, activation, GradCAM(), classes) - after).abs().max()) > 0.1
+    with pytest.raises(MethodError, match="other operations or layers lie in between"):
+        maps_of(net, activation, CAM(), classes)
+
+
+def test_before_the_mean_every_linear_map_sums_to_the_score() -> None:
+    """2.2: CAM / n, Grad-CAM and XGrad-CAM as well as HiResCAM."""
+    weight, bias, activation, classes = mean_head()
+    net = pooled(weight, bias)
+    expected = score(net, activation, classes) - bias[classes]
+    for method in LINEAR:
+        close(total(maps_of(net, activation, method, classes)), expected)
+    close(total(maps_of(net, activation, CAM(), classes)) / 42, expected)
+
+
+def test_gradcam_plusplus_is_continuous_in_the_scale_of_the_logits() -> None:
+    """2.4: its weights grow from relu(w) / 2 to 1 / mean(A) without a jump, so no epsilon can be hidden in it."""
+    weight = torch.tensor([[0.7], [-0.2]], dtype=torch.float64)
+    activation = random(1, 1, 5, 6).abs() + 0.1
+    sizes = []
+    for scale in torch.logspace(-12, 12, 49, dtype=torch.float64).tolist():
+        here, there = (maps_of(pooled(s * weight), activation, GradCAMPlusPlus(), [0]) for s in (scale, 1.0001 * scale))
+        growth = float((there / here).amax())
+        assert 1 - 1e-12 <= growth <= 1.0001 + 1e-12
+        sizes.append(float((here / activation[:, 0]).mean()))
+    assert all(earlier < later * (1 + 1e-12) for earlier, later in pairwise(sizes))
+    assert sizes[0] / 0.7e-12 == pytest.approx(0.5, rel=1e-9)
+    assert sizes[-1] == pytest.approx(1 / float(activation.mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_normalized_gradcam_plusplus_is_cam_with_positive_weights(scale: float) -> None:
+    """Before a mean all alphas of a channel are equal: divided by their sum they are 1 / n at each scale of the logits."""
+    weight, bias, activation, classes = mean_head()
+    found = maps_of(pooled(scale * weight, bias), activation, GradCAMPlusPlus(alphas="normalized"), classes)
+    close(found / scale, torch.einsum("bk,bkhw->bhw", weight[classes].clamp(min=0), activation) / 42, rtol=1e-10)
+
+
+def test_ablation_in_closed_form_is_the_slow_path() -> None:
+    """2.5: w_k = W_ck mean(A_k) / y, whether the head is seen or each channel is taken away."""
+    weight, bias, activation, classes = mean_head()
+    y = score(pooled(weight, bias), activation, classes)
+    weights = weight[classes] * activation.mean((2, 3)) / y[:, None]
+    expected = torch.einsum("bk,bkhw->bhw", weights, activation)
+    for net in (pooled(weight, bias), hidden(weight, bias)):
+        for method in (AblationCAM(), AblationCAM(batch_size=2)):
+            close(maps_of(net, activation, method, classes), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_only_the_visible_head_is_asked_nothing() -> None:
+    """Both paths of the tests around are really two: rows of the tail are counted."""
+    weight, bias, activation, classes = mean_head()
+    for build, expected in ((pooled, 0), (hidden, 10)):
+        net, rows = build(weight, bias), list[int]()
+        net[4].register_forward_hook(lambda module, args, output, rows=rows: rows.append(len(output)))
+        maps_of(net, activation, AblationCAM(), classes)
+        assert sum(count for count in rows if count > 2) == expected
+
+
+def test_ablation_of_a_probability() -> None:
+    """2.5: for a softmax score y_k = softmax(z - W_k mean(A_k)): one table, no network."""
+    weight, bias, activation, _ = mean_head()
+    net = pooled(weight, bias)
+    means = activation.mean((2, 3))
+    z = means @ weight.T + bias
+    without = (z[:, None] - means[:, :, None] * weight.T[None]).softmax(2)[:, :, 1]
+    p = z.softmax(1)[:, 1, None]
+    expected = torch.einsum("bk,bkhw->bhw", (p - without) / p, activation)
+    close(maps_of(net, activation, AblationCAM(), lambda logits: logits.softmax(1)[:, 1]), expected, rtol=1e-10)
+
+
+def test_ablation_turns_its_sign_with_the_score() -> None:
+    """It is a share of the score: below 0, evidence against the class gets a positive share."""
+    weight, activation = torch.tensor([[-1.0, -2.0], [1.0, 2.0]]), random(1, 2, 5, 5).abs() + 0.1
+    against, in_favour = (maps_of(pooled(weight), activation, AblationCAM(), [c]) for c in (0, 1))
+    close(against, in_favour)
+    assert float(against.min()) > 0
+
+
+def smeared(maps: Tensor) -> Tensor:
+    """Each cell and its neighbours, by (1 2 1) / 4 along each axis, nothing beyond the border."""
+    kernel = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4
+    return F.conv2d(maps[:, None], torch.outer(kernel, kernel)[None, None], padding=1)[:, 0]
+
+
+@pytest.mark.parametrize("kernel", ["point", "gaussian"])
+def test_reciprocam_of_a_logit_is_cam(kernel: Any) -> None:
+    """2.6: b + CAM / n, or the CAM blurred; the same where each cell is really kept alone."""
+    weight, bias, activation, classes = mean_head()
+    cam = torch.einsum("bk,bkhw->bhw", weight[classes], activation) / 42
+    expected = times(bias[classes], torch.ones_like(cam)) + (cam if kernel == "point" else smeared(cam))
+    method = ReciproCAM(kernel=kernel, score="logit")
+    for net in (pooled(weight, bias), hidden(weight, bias)):
+        close(maps_of(net, activation, method, classes), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["point", "gaussian"])
+def test_reciprocam_of_a_probability_is_the_softmax_of_all_cams(kernel: Any) -> None:
+    """2.6: softmax_c(b + W A_ij / n), cell by cell."""
+    weight, bias, activation, classes = mean_head()
+    cams = torch.einsum("ck,bkhw->cbhw", weight, activation) / 42
+    cams = cams if kernel == "point" else torch.stack([smeared(cam) for cam in cams])
+    table = (bias[:, None, None, None] + cams).softmax(0)
+    expected = torch.stack([table[c, b] for b, c in enumerate(classes)])
+    for net in (pooled(weight, bias), hidden(weight, bias)):
+        close(maps_of(net, activation, ReciproCAM(kernel=kernel), classes), expected, rtol=1e-10)
+
+
+def test_a_linear_tail_one_cell_alone_is_hirescam() -> None:
+    """With weights of its own for each cell the logit of one cell is b + sum_k W_k,ij A_k,ij: HiResCAM and the bias."""
+    weight, activation = random(3, 4, 5, 6, seed=4), random(2, 4, 5, 6)
+    hires = maps_of(flattened(weight), activation, HiResCAM(), [0, 2])
+    close(maps_of(flattened(weight), activation, ReciproCAM(score="logit"), [0, 2]), hires)
+
+
+def test_a_linear_tail_ablation_is_the_sum_of_contributions() -> None:
+    """y - y_k is the sum over the cells of G_k A_k: XGrad-CAM's weight times S_k / y."""
+    weight, activation = random(3, 4, 5, 6, seed=4), random(2, 4, 5, 6)
+    net, classes = flattened(weight), [0, 2]
+    lost = (weight[classes] * activation).sum((2, 3)) / score(net, activation, classes)[:, None]
+    close(maps_of(net, activation, AblationCAM(), classes), torch.einsum("bk,bkhw->bhw", lost, activation), rtol=1e-10)
+
+
+def test_the_mean_of_the_channels_is_a_class_with_equal_weights() -> None:
+    """LaFAM = CAM / K for weights of 1; Grad-CAM of that class is LaFAM K / n."""
+    activation = random(2, 5, 6, 7)
+    net = pooled(torch.ones(2, 5))
+    for method, factor in ((LaFAM(), 5.0), (CAM(), 1.0), (GradCAM(), 42.0)):
+        close(factor * maps_of(net, activation, method, [0, 1]), activation.sum(1))
