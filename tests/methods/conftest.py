@@ -10,7 +10,10 @@ import torch
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Use one thread: these networks are so small that distributing each operation costs more than it saves."""
+    """Use one thread: distributing the operations of such small networks costs more than it saves.
+
+    In float64, depthwise convolutions run channel by channel, and threads cost ten times as much as the work itself.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -16,15 +15,6 @@ from support.networks import TINY_NETWORKS, TORCHVISION_NAMES, SkipOfInplaceNet,
 from support.reference import METHODS, Slow, logits_of
 
 KINDS = {kind.__name__: kind for kind in TINY_NETWORKS}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """float64 depthwise convolutions run channel by channel: handing each to threads costs ten times its work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
