@@ -24,9 +24,9 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__fi
 
 
 def start_process(photos: Path, out: Path, workers: int, **options: Any) -> subprocess.Popen[str]:
-    """Start a job over 400 images in a new session, and wait for its first part file."""
+    """Start a job over 2000 images (half a minute) in a new session, and wait for its first part file."""
     sizes = ["--part-size", "4", "--batch-size", "4", "--workers", str(workers)]
-    command = [*SEEWHY, "bulk", str(copies(photos, 400)), "--out", str(out), *sizes, *MODEL]
+    command = [*SEEWHY, "bulk", str(copies(photos, 2000)), "--out", str(out), *sizes, *MODEL]
     child = subprocess.Popen(command, text=True, start_new_session=True, env=ENVIRONMENT, **options)
     end = time.monotonic() + 120
     while not part_contents(out) and child.poll() is None and time.monotonic() < end:
@@ -42,7 +42,7 @@ def test_ctrl_c_ends_the_job_and_names_the_next_step(photos: Path, tmp_path: Pat
     assert child.returncode == 130, errors
     assert "Traceback" not in errors and "run the same command again to resume" in errors
     finished = len(part_contents(out))
-    assert 0 < finished < 100 and not temporary_files(out)
+    assert 0 < finished < 500 and not temporary_files(out)
     events = read_events(out)
     assert (events[-1]["event"], events[-1]["how"]) == ("ended", "interrupted")
     assert sum(event["event"] == "part" for event in events) == finished

@@ -112,5 +112,5 @@ def copies(photos: Path, count: int) -> Path:
     folder = photos.parent / "copies"
     folder.mkdir()
     for number in range(count):
-        shutil.copy(photos / "ant" / "1.png", folder / f"{number:03d}.png")
+        shutil.copy(photos / "ant" / "1.png", folder / f"{number:04d}.png")
     return folder
