@@ -56,19 +56,16 @@ class BaseMethod:
         return TargetScore()
 
     def forwards(self, channels: int, cells: int) -> int:
-        """Estimate the rows that one image sends through the model, without the shared pass. For the progress bar.
+        """Return an estimate of the extra rows that one image sends through the model, for the progress bar.
 
         Args:
             channels: Number of channels of the layer.
             cells: Number of cells of its grid.
-
-        Returns:
-            The number of rows; 0 if the method does not run the model again.
         """
         return 0
 
     def check(self, condition: bool, reason: str) -> None:
-        """Raise an error about this method unless a condition holds. For `__post_init__`.
+        """Check a condition on the settings, in `__post_init__`.
 
         Args:
             condition: True if the settings are valid.
@@ -81,24 +78,18 @@ class BaseMethod:
             raise MethodError(name_of_class(type(self)), reason)
 
     def check_batch(self, size: int | None) -> None:
-        """Check a setting `batch_size`. For `__post_init__`.
+        """Raise MethodError if a setting `batch_size` is invalid.
 
         Args:
             size: Number of rows, at least 1; None: as many as fit in memory.
-
-        Raises:
-            MethodError: The number is below 1.
         """
         self.check(size is None or size >= 1, f"batch_size={size}: must be at least 1, or None.")
 
     def check_base(self, base: object) -> None:
-        """Check the setting `base` of a method around another one. For `__post_init__`.
+        """Raise MethodError if the setting `base` of a wrapper is invalid.
 
         Args:
-            base: The setting.
-
-        Raises:
-            MethodError: It is not a method that returns one map per layer.
+            base: The setting; must be a method that returns one map per layer.
         """
         self.check(isinstance(base, Method), f"base={base}: must be a method with one map per layer, such as gradcam.")
 
