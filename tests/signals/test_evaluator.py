@@ -259,7 +259,7 @@ def test_out_of_memory_is_not_reported_as_input_size() -> None:
 
 def test_guided_backpropagation_needs_relu_only() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
-    with pytest.raises(MethodError, match="defined for ReLU networks, and this model has silu"):
+    with pytest.raises(MethodError, match="defined for ReLU networks, but this model has silu"):
         seewhy.explain(net, torch.rand(1, 3, 8, 8), methods="guidedgradcam", layers="2", targets=0)
 
 
