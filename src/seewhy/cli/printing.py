@@ -72,6 +72,9 @@ def print_explanation(
     console.print()
     rows = [layer_row(e, method, target, layer) for layer in e.layers_of(method)]
     terminal.print_layers(console, rows, e.target_results[0].name, method)
+    if (count := len(e.methods) * len(e.targets)) > 1:
+        text = f"The table shows the first of {count} combinations of method and target; sheet.jpg compares them."
+        console.print(text, style=terminal.FAINT)
     for note in [*e.notes, *non_finite_notes(e.target_results)]:
         if note not in known_notes:
             console.print(f"note: {escape(note)}", style=terminal.FAINT)
