@@ -11,7 +11,7 @@ from torch import Tensor
 from seewhy.engine.inputs import Inputs, output_for
 from seewhy.errors import UsageError
 from seewhy.explanation.components import TargetResult
-from seewhy.methods.base import AnyMethod, weights_channels
+from seewhy.methods.base import AnyMethod, Weighted
 from seewhy.methods.gradient import GradCAM, HiResCAM
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.targets import ResolvedTarget, Target, TargetContext
@@ -108,3 +108,8 @@ def target_result(target: ResolvedTarget, scores: Tensor | None, multilabel: boo
     return TargetResult(
         target.key, target.name, target.scores.detach(), target.classes, chosen, requested=target.requested
     )
+
+
+def weights_channels(method: AnyMethod) -> bool:
+    """Return True if a method, or its base, gives each channel one weight, so that it cannot separate places."""
+    return isinstance(getattr(method, "base", method), Weighted)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seewhy.errors import MethodError
 from seewhy.methods.base import Method, MethodCard, Weighted
+from seewhy.methods.setting_checks import check_batch
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import Probability, TargetScore
 from seewhy.targets.class_scores import probabilities
@@ -47,7 +48,7 @@ class AblationCAM(Weighted):
     needs = Need.HEAD | Need.EVALUATOR
 
     def __post_init__(self) -> None:
-        self.check_batch(self.batch_size)
+        check_batch(self, self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return channels
@@ -115,7 +116,7 @@ class ReciproCAM(Method):
     def __post_init__(self) -> None:
         self.check(self.kernel in ("point", "gaussian"), f"kernel={self.kernel!r}: must be 'point' or 'gaussian'.")
         self.check(self.score in ("probability", "logit"), f"score={self.score!r}: must be 'probability' or 'logit'.")
-        self.check_batch(self.batch_size)
+        check_batch(self, self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return cells

@@ -77,22 +77,6 @@ class BaseMethod:
         if not condition:
             raise MethodError(name_of_class(type(self)), reason)
 
-    def check_batch(self, size: int | None) -> None:
-        """Raise MethodError if a setting `batch_size` is invalid.
-
-        Args:
-            size: Number of rows, at least 1; None: as many as fit in memory.
-        """
-        self.check(size is None or size >= 1, f"batch_size={size}: must be at least 1, or None.")
-
-    def check_base(self, base: object) -> None:
-        """Raise MethodError if the setting `base` of a wrapper is invalid.
-
-        Args:
-            base: The setting; must be a method that returns one map per layer.
-        """
-        self.check(isinstance(base, Method), f"base={base}: must be a method with one map per layer, such as gradcam.")
-
     def __str__(self) -> str:
         """The name as users type it, with the settings that are not defaults: "scorecam(batch_size=64)"."""
         settings = []
@@ -211,8 +195,3 @@ class NetworkMethod(BaseMethod, ABC):
 
 
 AnyMethod = Method | MultiMapMethod | NetworkMethod
-
-
-def weights_channels(method: AnyMethod) -> bool:
-    """Return True if a method, or its base, gives each channel one weight, so that it cannot separate places."""
-    return isinstance(getattr(method, "base", method), Weighted)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seewhy.methods.base import MethodCard, Weighted
+from seewhy.methods.setting_checks import check_batch
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import Probability, Scoring, TargetScore
 from seewhy.tensors import (
@@ -72,7 +73,7 @@ class ScoreCAM(Masking):
     def __post_init__(self) -> None:
         choices = ("authors", "paper", "gradcam", "torchcam")
         self.check(self.variant in choices, f"variant={self.variant!r}: must be one of {', '.join(choices)}.")
-        self.check_batch(self.batch_size)
+        check_batch(self, self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return channels
@@ -142,7 +143,7 @@ class SSCAM(Masking):
         self.check(self.samples >= 1, f"samples={self.samples}: must be at least 1.")
         self.check(self.sigma >= 0, f"sigma={self.sigma}: must be 0 or more.")
         self.check(self.on in ("input", "map"), f"on={self.on!r}: must be 'input' or 'map'.")
-        self.check_batch(self.batch_size)
+        check_batch(self, self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return channels * self.samples
@@ -200,7 +201,7 @@ class ISCAM(Masking):
         self.check(self.steps >= 1, f"steps={self.steps}: must be at least 1.")
         choices = ("linear", "cumulative")
         self.check(self.schedule in choices, f"schedule={self.schedule!r}: must be 'linear' or 'cumulative'.")
-        self.check_batch(self.batch_size)
+        check_batch(self, self.batch_size)
 
     def forwards(self, channels: int, cells: int) -> int:
         return channels * self.steps

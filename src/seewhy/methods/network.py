@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from seewhy.errors import MethodError
 from seewhy.methods.base import Method, MethodCard, NetworkMethod
 from seewhy.methods.gradient import GradCAMPlusPlus, LayerCAM
+from seewhy.methods.setting_checks import check_base
 from seewhy.signals.model import ModelSignals
 from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, divide_by_max, normalize_minmax, rectify, resize
 
@@ -87,7 +88,7 @@ class RefineCAM(NetworkMethod):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        self.check_base(self.base)
+        check_base(self, self.base)
 
     @property
     def base_method(self) -> Method:
@@ -130,7 +131,7 @@ class LayerCAMFusion(NetworkMethod):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        self.check_base(self.base)
+        check_base(self, self.base)
         self.check(self.gamma > 0, f"gamma={self.gamma}: must be above 0.")
 
     @property

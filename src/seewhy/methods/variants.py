@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from seewhy.methods.base import Method, MethodCard, VariantMethod
 from seewhy.methods.gradient import GradCAM
+from seewhy.methods.setting_checks import check_base
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.scoring import Scoring
 from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, rectify, resize, weighted_sum
@@ -31,7 +32,7 @@ class Wrapper(VariantMethod):
     base: Method = field(default_factory=GradCAM)
 
     def __post_init__(self) -> None:
-        self.check_base(self.base)
+        check_base(self, self.base)
 
     @property
     def needs(self) -> Need:  # type: ignore[override]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seewhy.methods.base import Elementwise, Method, MethodCard, VariantMethod, Weighted
 from seewhy.methods.gradient import GradCAM, LayerCAM
+from seewhy.methods.setting_checks import check_base
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import AgainstNearest, Scoring, TargetScore
 from seewhy.tensors import align_sign, first_component, rectify, resize
@@ -43,7 +44,7 @@ class FinerCAM(Method):
 
     def __post_init__(self) -> None:
         self.check(self.references >= 1, f"references={self.references}: must be at least 1.")
-        self.check_base(self.base)
+        check_base(self, self.base)
         uses_gradient = bool(self.base.needs & Need.GRADIENTS) and self.base.scoring == TargetScore()
         runs_model = bool(self.base.needs & Need.EVALUATOR) and not isinstance(self.base, VariantMethod)
         self.check(
@@ -92,7 +93,7 @@ class GuidedGradCAM(Method):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        self.check_base(self.base)
+        check_base(self, self.base)
 
     @property
     def needs(self) -> Need:  # type: ignore[override]
