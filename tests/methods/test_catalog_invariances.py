@@ -15,28 +15,28 @@ from seewhy.methods import (
     ReciproCAM,
 )
 from support.catalog_networks import (
+    CHANNEL_ORDER_DEPENDENT,
     CLASSES,
-    CONVOLUTIONAL,
-    LOOSE,
+    CONVOLUTIONAL_METHODS,
     NAMES,
-    ORDERED,
     SETTINGS,
-    TRANSFORMERS,
-    Small,
-    as_it_is,
-    explained,
-    stage,
+    TOLERANCES,
+    TRANSFORMER_METHODS,
+    SmallConvNet,
+    example_for,
+    explain_maps,
+    maps_of_example,
 )
-from support.identity_maps import alike, maps_of, near, times
+from support.identity_maps import assert_all_maps_close, assert_maps_close, maps_of, scale_maps
 from support.identity_networks import (
-    close,
-    random,
-    score,
+    assert_close,
+    class_scores,
+    random_normal,
 )
 
 
-def permuted(net: Small) -> Small:
-    """The same function, with the channels of both layers in another order."""
+def permute_channels(net: SmallConvNet) -> SmallConvNet:
+    """Return the same function with the channels of both layers in another order."""
     other, first, second = copy.deepcopy(net), [4, 0, 5, 2, 1, 3], [6, 2, 0, 5, 3, 1, 4]
     with torch.no_grad():
         other.first.weight.copy_(net.first.weight[first])
@@ -47,16 +47,16 @@ def permuted(net: Small) -> Small:
     return other
 
 
-@pytest.mark.parametrize("name", [name for name in CONVOLUTIONAL if name not in ORDERED])
-def test_channels_have_no_order(name: str) -> None:
-    net, inputs, layers = stage(name)
-    assert isinstance(net, Small)
-    found = explained(permuted(net), inputs, SETTINGS.get(name, name), layers)
-    alike(found, as_it_is(name), LOOSE.get(name, 1e-8))
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONAL_METHODS if name not in CHANNEL_ORDER_DEPENDENT])
+def test_channel_order_does_not_change_the_map(name: str) -> None:
+    net, inputs, layers = example_for(name)
+    assert isinstance(net, SmallConvNet)
+    actual = explain_maps(permute_channels(net), inputs, SETTINGS.get(name, name), layers)
+    assert_all_maps_close(actual, maps_of_example(name), TOLERANCES.get(name, 1e-8))
 
 
-def rescaled(net: Small, by: Tensor) -> Small:
-    """The same function, with each channel k of both layers divided by s_k and the next weights multiplied by it."""
+def rescale_channels(net: SmallConvNet, by: Tensor) -> SmallConvNet:
+    """Return the same function with channel k of both layers divided by s_k and the following weights multiplied by s_k."""
     other = copy.deepcopy(net)
     with torch.no_grad():
         for conv, s in ((other.first, by[:6]), (other.second, by[:7])):
@@ -67,53 +67,55 @@ def rescaled(net: Small, by: Tensor) -> Small:
     return other
 
 
-# Methods that take A alone: its scale is that of the map (and the kernel of KPCA-CAM bends with it).
-OF_A = {
+# Methods that read only A: the map scales with A (not that of KPCA-CAM, because its kernel is not linear).
+ACTIVATION_ONLY = {
     "eigencam", "fem", "lafam", "randomcam", "deepfeaturefactorization", "scorecam", "sscam", "iscam", "opticam",
     "polycam", "ablationcam",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in CONVOLUTIONAL if name not in OF_A | {"kpcacam"}])
-def test_the_units_of_a_channel_are_no_matter(name: str) -> None:
-    """A_k / s_k with the next weights times s_k: the net is the same, and so is each map made of G times A.
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONAL_METHODS if name not in ACTIVATION_ONLY | {"kpcacam"}])
+def test_channel_scale_does_not_change_the_map(name: str) -> None:
+    """Dividing A_k by s_k and multiplying the next weights by s_k changes neither the function nor products of G and A.
 
-    Grad-CAM++ too: g S_k has no units, and g A_k neither.
+    Includes Grad-CAM++: g S_k and g A_k do not depend on s_k.
     """
-    net, inputs, layers = stage(name)
-    assert isinstance(net, Small)
-    other = rescaled(net, torch.tensor([0.3, 5.0, 1.0, 2.0, 0.7, 9.0, 0.1], dtype=torch.float64))
-    close(other(inputs), net(inputs), rtol=1e-10)
-    alike(explained(other, inputs, SETTINGS.get(name, name), layers), as_it_is(name), LOOSE.get(name, 1e-8))
+    net, inputs, layers = example_for(name)
+    assert isinstance(net, SmallConvNet)
+    other = rescale_channels(net, torch.tensor([0.3, 5.0, 1.0, 2.0, 0.7, 9.0, 0.1], dtype=torch.float64))
+    assert_close(other(inputs), net(inputs), rtol=1e-10)
+    assert_all_maps_close(
+        explain_maps(other, inputs, SETTINGS.get(name, name), layers), maps_of_example(name), TOLERANCES.get(name, 1e-8)
+    )
 
 
-@pytest.mark.parametrize("name", sorted(OF_A))
-def test_the_units_of_a_layer_are_those_of_its_map(name: str) -> None:
-    """All channels divided by 4: the masks and their scores are the same, and what is summed up is a quarter.
+@pytest.mark.parametrize("name", sorted(ACTIVATION_ONLY))
+def test_layer_scale_scales_activation_only_maps(name: str) -> None:
+    """Dividing all channels by 4 keeps masks and scores, and the sum of the channels becomes a quarter.
 
-    Ablation-CAM too: its weights are shares of the score.
+    Includes Ablation-CAM: its weights are fractions of the score.
     """
-    net, inputs, layers = stage(name)
-    assert isinstance(net, Small)
-    found = explained(rescaled(net, torch.full((7,), 4.0)), inputs, SETTINGS.get(name, name), layers)
-    alike(found, as_it_is(name), LOOSE.get(name, 1e-8), scale=0.25)
+    net, inputs, layers = example_for(name)
+    assert isinstance(net, SmallConvNet)
+    actual = explain_maps(rescale_channels(net, torch.full((7,), 4.0)), inputs, SETTINGS.get(name, name), layers)
+    assert_all_maps_close(actual, maps_of_example(name), TOLERANCES.get(name, 1e-8), scale=0.25)
 
 
-# How many times the logit's scale is in a map.
-DEGREES = {
+# The exponent of the scale of the logits in the scale of the map.
+LOGIT_SCALE_EXPONENTS = {
     **dict.fromkeys(["gradcam", "hirescam", "layercam", "xgradcam", "gradcamelementwise", "eigengradcam"], 1),
     **dict.fromkeys(["segeigencam", "finercam", "cam", "smooth", "integrated", "augmented", "eigensmooth"], 1),
     **dict.fromkeys(["cameras", "occlusion", "gradeclip"], 1),
     "guidedgradcam": 2,  # a gradient in both factors
-    **dict.fromkeys(["ablationcam", "fullgrad", "layercamfusion"], 0),  # shares
+    **dict.fromkeys(["ablationcam", "fullgrad", "layercamfusion"], 0),  # fractions
     **dict.fromkeys(["eigencam", "kpcacam", "fem", "lafam", "randomcam", "deepfeaturefactorization"], 0),
     "attentionrollout": 0,
     "legrad": 1,
 }
 
 
-def louder(net: Any, by: float) -> nn.Module:
-    """The logits times a number."""
+def scale_logits(net: Any, by: float) -> nn.Module:
+    """Return the network with its logits multiplied by a number."""
     other = copy.deepcopy(net)
     with torch.no_grad():
         other.head.weight *= by
@@ -121,94 +123,98 @@ def louder(net: Any, by: float) -> nn.Module:
     return other
 
 
-@pytest.mark.parametrize("name", list(DEGREES))
-def test_the_scale_of_the_logits_is_a_factor(name: str) -> None:
-    net, inputs, layers = stage(name)
-    found = explained(louder(net, 3.0), inputs, SETTINGS.get(name, name), layers)
-    alike(found, as_it_is(name), 1e-9, scale=3.0 ** DEGREES[name])
+@pytest.mark.parametrize("name", list(LOGIT_SCALE_EXPONENTS))
+def test_logit_scale_is_a_factor_of_the_map(name: str) -> None:
+    net, inputs, layers = example_for(name)
+    actual = explain_maps(scale_logits(net, 3.0), inputs, SETTINGS.get(name, name), layers)
+    assert_all_maps_close(actual, maps_of_example(name), 1e-9, scale=3.0 ** LOGIT_SCALE_EXPONENTS[name])
 
 
-def test_the_scale_of_the_logits_is_a_factor_for_normalized_alphas() -> None:
-    net, inputs, layers = stage("gradcam++")
+def test_logit_scale_is_a_factor_for_normalized_alphas() -> None:
+    net, inputs, layers = example_for("gradcam++")
     method = GradCAMPlusPlus(alphas="normalized")
-    plain = explained(net, inputs, method, ["end"])
-    for by in (1e-4, 1e4):  # before the mean the gradient is one value, and g S_k then cancels
-        alike(explained(louder(net, by), inputs, method, ["end"]), plain, 1e-9, scale=by)
+    plain = explain_maps(net, inputs, method, ["end"])
+    for by in (1e-4, 1e4):  # before the mean the gradient is constant, so g S_k cancels
+        assert_all_maps_close(explain_maps(scale_logits(net, by), inputs, method, ["end"]), plain, 1e-9, scale=by)
     assert layers == ["first", "end"]
 
 
-SCALED = {
+NONLINEAR_IN_LOGIT_SCALE = {
     "gradcam++", "smoothgradcam++", "refinecam", "shapleycam", "scorecam", "sscam", "iscam", "groupcam", "reciprocam",
     "polycam", "rise", "sess", "attentionrelevance", "vitreciprocam",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(SCALED))
-def test_the_scale_of_the_logits_changes_these(name: str) -> None:
-    """Probabilities, 1 / (2 + g S), products of layers: no factor takes the map back."""
-    net, inputs, layers = stage(name)
-    found = explained(louder(net, 3.0), inputs, SETTINGS.get(name, name), layers)
-    apart = []
-    for key, maps in as_it_is(name).items():
-        one, other = maps.flatten(1), found[key].flatten(1)
+@pytest.mark.parametrize("name", sorted(NONLINEAR_IN_LOGIT_SCALE))
+def test_logit_scale_changes_nonlinear_methods(name: str) -> None:
+    """Probabilities, 1 / (2 + g S) and products of layers: the scaled map is not a multiple of the original."""
+    net, inputs, layers = example_for(name)
+    actual = explain_maps(scale_logits(net, 3.0), inputs, SETTINGS.get(name, name), layers)
+    difference = []
+    for key, maps in maps_of_example(name).items():
+        one, other = maps.flatten(1), actual[key].flatten(1)
         factor = (one * other).sum(1) / (one * one).sum(1).clamp(min=1e-300)
-        apart.append(float(((other - factor[:, None] * one).abs().amax(1) / other.abs().amax(1)).nan_to_num(0).amax()))
-    assert max(apart) > 1e-4
+        difference.append(
+            float(((other - factor[:, None] * one).abs().amax(1) / other.abs().amax(1)).nan_to_num(0).amax())
+        )
+    assert max(difference) > 1e-4
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "ablationcam"])
-def test_a_constant_added_to_all_logits_is_no_evidence(name: str) -> None:
-    """Neither gradients nor probabilities nor differences see it; only Ablation-CAM divides by the score."""
-    net, inputs, layers = stage(name)
+def test_constant_added_to_all_logits_does_not_change_the_map(name: str) -> None:
+    """Gradients, probabilities and differences do not change; only Ablation-CAM divides by the score."""
+    net, inputs, layers = example_for(name)
     other = copy.deepcopy(net)
     with torch.no_grad():
         other.head.bias += 2.5
-    alike(explained(other, inputs, SETTINGS.get(name, name), layers), as_it_is(name), LOOSE.get(name, 1e-9))
+    assert_all_maps_close(
+        explain_maps(other, inputs, SETTINGS.get(name, name), layers), maps_of_example(name), TOLERANCES.get(name, 1e-9)
+    )
 
 
-def test_a_constant_added_to_all_logits_where_it_is_seen() -> None:
-    """Ablation-CAM times y is unchanged; Recipro-CAM of a logit moves by the constant."""
-    net, inputs, layers = stage("ablationcam")
+def test_constant_added_to_all_logits_in_ablation_and_reciprocam() -> None:
+    """Ablation-CAM times y does not change; Recipro-CAM of a logit increases by the constant."""
+    net, inputs, layers = example_for("ablationcam")
     other = copy.deepcopy(net)
     with torch.no_grad():
         other.head.bias += 2.5
-    y = score(net, inputs, CLASSES)
+    y = class_scores(net, inputs, CLASSES)
     for layer in layers or ():
         before, after = (maps_of(which, inputs, AblationCAM(), CLASSES, layer) for which in (net, other))
-        near(times(y + 2.5, after), times(y, before), 1e-8)
+        assert_maps_close(scale_maps(y + 2.5, after), scale_maps(y, before), 1e-8)
         before, after = (maps_of(which, inputs, ReciproCAM(score="logit"), CLASSES, layer) for which in (net, other))
-        close(after - before, torch.full_like(before, 2.5), rtol=1e-9)
+        assert_close(after - before, torch.full_like(before, 2.5), rtol=1e-9)
 
 
-# Noise and random masks know left from right, a random start cells.
-SIDED = {"rise", "smooth", "smoothgradcam++", "sscam", "deepfeaturefactorization"}
+# Noise, random masks and random initial values are not symmetric.
+NOT_REFLECTION_EQUIVARIANT = {"rise", "smooth", "smoothgradcam++", "sscam", "deepfeaturefactorization"}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in SIDED])
-def test_a_mirrored_picture_has_a_mirrored_map(name: str) -> None:
-    """For kernels whose left is as their right (or none, in attention without places)."""
-    net, inputs, layers = stage(name)
-    if name in TRANSFORMERS:
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_REFLECTION_EQUIVARIANT])
+def test_map_of_a_reflected_image_is_reflected(name: str) -> None:
+    """The kernels are symmetric, and attention has no position embedding."""
+    net, inputs, layers = example_for(name)
+    if name in TRANSFORMER_METHODS:
         with torch.no_grad():
             net.patches.weight.copy_((net.patches.weight + net.patches.weight.flip(-1)) / 2)
-    plain, mirrored = (explained(net, x, SETTINGS.get(name, name), layers) for x in (inputs, inputs.flip(-1)))
-    alike({key: maps.flip(-1) for key, maps in mirrored.items()}, plain, LOOSE.get(name, 1e-8))
+    plain, mirrored = (explain_maps(net, x, SETTINGS.get(name, name), layers) for x in (inputs, inputs.flip(-1)))
+    assert_all_maps_close({key: maps.flip(-1) for key, maps in mirrored.items()}, plain, TOLERANCES.get(name, 1e-8))
 
 
-# Methods that resize no mask and ask for no window: what they do to one cell they do to all.
-SHIFTED = [
+# Methods without resized masks and windows: they treat all cells equally.
+TRANSLATION_EQUIVARIANT = [
     "gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "gradcamelementwise", "eigengradcam", "segeigencam",
     "shapleycam", "finercam", "eigencam", "kpcacam", "fem", "lafam", "randomcam", "ablationcam", "reciprocam",
     "integrated", "eigensmooth",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SHIFTED)
-def test_a_picture_moved_by_the_stride_has_its_map_moved_by_a_cell(name: str) -> None:
-    """On a torus, where nothing gets lost at a border."""
-    net = Small(border="circular")
-    inputs = random(3, 2, 8, 12, seed=1) + 0.3
-    plain, moved = (explained(net, x, name, ["first", "end"]) for x in (inputs, inputs.roll((2, 4), (2, 3))))
+@pytest.mark.parametrize("name", TRANSLATION_EQUIVARIANT)
+def test_map_of_an_image_shifted_by_the_stride_shifts_by_one_cell(name: str) -> None:
+    """Padding is circular, so nothing is lost at a border."""
+    net = SmallConvNet(border="circular")
+    inputs = random_normal(3, 2, 8, 12, seed=1) + 0.3
+    plain, moved = (explain_maps(net, x, name, ["first", "end"]) for x in (inputs, inputs.roll((2, 4), (2, 3))))
     for (method, layer), maps in plain.items():
         cells = (2, 4) if layer == "first" else (1, 2)
-        near(moved[method, layer], maps.roll(cells, (1, 2)), 1e-8)
+        assert_maps_close(moved[method, layer], maps.roll(cells, (1, 2)), 1e-8)

@@ -14,64 +14,68 @@ from seewhy.methods import (
 )
 from seewhy.methods.parsing import as_methods
 from support.catalog_networks import (
-    CONVOLUTIONAL,
+    CHANNEL_ORDER_DEPENDENT,
+    CONVOLUTIONAL_METHODS,
     NAMES,
-    ORDERED,
     SETTINGS,
-    TRANSFORMERS,
-    Small,
-    as_it_is,
-    explained,
-    stage,
+    TRANSFORMER_METHODS,
+    SmallConvNet,
+    example_for,
+    explain_maps,
+    maps_of_example,
 )
-from support.identity_maps import alike, near
+from support.identity_maps import assert_all_maps_close, assert_maps_close
 from support.identity_networks import (
-    close,
-    linear,
-    passing,
-    pooled,
-    random,
+    assert_close,
+    identity_convolution,
+    linear_layer,
+    pooled_network,
+    random_normal,
 )
 
-# Random masks and noise have places of their own, windows that are cut off at a border hide less.
-UNEVEN = {"rise", "smooth", "occlusion"}
+# Random masks and noise depend on the position; windows that are cut off at a border hide less.
+POSITION_DEPENDENT = {"rise", "smooth", "occlusion"}
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7, -1.3])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_picture_of_one_colour_has_a_map_of_one_value(name: str, value: float) -> None:
-    """Convolutions of one cell, attention without places: no cell knows where it is. And 0 / 0 is nowhere."""
-    net, inputs, layers = stage(name)
-    if name not in TRANSFORMERS:
-        net = Small(1, stride=2 if name == "polycam" else 1)  # which needs two grids, but no gradient
+def test_constant_image_has_a_constant_map(name: str, value: float) -> None:
+    """Convolutions are 1x1 and attention has no position embedding, so all cells are equal, and no map has a NaN."""
+    net, inputs, layers = example_for(name)
+    if name not in TRANSFORMER_METHODS:
+        net = SmallConvNet(1, stride=2 if name == "polycam" else 1)  # PolyCAM requires two grids
     plain = torch.full_like(inputs, value)
-    method = SETTINGS.get(name, name).replace("block=-1", "block=-1,kernel=point")  # a wider one is cut at the border
-    for maps in explained(net, plain, method, layers).values():
+    method = SETTINGS.get(name, name).replace(
+        "block=-1", "block=-1,kernel=point"
+    )  # a wider kernel is cut at the border
+    for maps in explain_maps(net, plain, method, layers).values():
         assert bool(maps.isfinite().all())
         flat = maps.flatten(1)
-        # how one color is shared out between concepts hangs on their start at random, cell by cell
-        if name not in UNEVEN | {"deepfeaturefactorization"}:
+        # how concepts divide a constant depends on their random initial values in each cell
+        if name not in POSITION_DEPENDENT | {"deepfeaturefactorization"}:
             assert bool((flat.amax(1) - flat.amin(1) <= 1e-9 * flat.abs().amax(1) + 1e-12).all())
 
 
-def test_the_concepts_of_one_colour_add_up_to_one_value() -> None:
-    net, inputs, layers = Small(1), torch.full((1, 2, 9, 13), 0.7).double(), ["end"]
-    (maps,) = explained(net, inputs, DeepFeatureFactorization(concepts=1), layers).values()
-    near(maps, maps.mean((1, 2), keepdim=True).expand_as(maps), 1e-9)
+def test_single_concept_of_a_constant_image_is_constant() -> None:
+    net, inputs, layers = SmallConvNet(1), torch.full((1, 2, 9, 13), 0.7).double(), ["end"]
+    (maps,) = explain_maps(net, inputs, DeepFeatureFactorization(concepts=1), layers).values()
+    assert_maps_close(maps, maps.mean((1, 2), keepdim=True).expand_as(maps), 1e-9)
     assert float(maps.min()) > 0
 
 
-AGAINST = ("gradcam", "hirescam", "xgradcam", "cam", "smooth", "integrated(rectified=false)", "augmented", "layercam",
-           "gradcam++", "gradcamelementwise", "eigensmooth(centered=False)", "eigengradcam(centered=False)",
-           "guidedgradcam", "smoothgradcam++")  # fmt: skip
+METHODS_WITHOUT_POSITIVE_EVIDENCE = (
+    "gradcam", "hirescam", "xgradcam", "cam", "smooth", "integrated(rectified=false)", "augmented", "layercam",
+    "gradcam++", "gradcamelementwise", "eigensmooth(centered=False)", "eigengradcam(centered=False)",
+    "guidedgradcam", "smoothgradcam++",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("text", AGAINST)
-def test_what_speaks_only_against_the_class_is_flagged(text: str) -> None:
-    """Weights below 0 on activations above 0: nothing is positive, the heat map is blank, and it says so."""
-    net = nn.Sequential(nn.ReLU(), passing(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                        linear(torch.tensor([[-1.0, -2.0], [1.0, 1.0]]))).eval()  # fmt: skip
-    inputs = random(1, 2, 6, 7).abs() + 5
+@pytest.mark.parametrize("text", METHODS_WITHOUT_POSITIVE_EVIDENCE)
+def test_map_without_positive_evidence_is_flagged(text: str) -> None:
+    """Negative weights on positive activations: no positive evidence, an empty heatmap, and a flag."""
+    net = nn.Sequential(nn.ReLU(), identity_convolution(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                        linear_layer(torch.tensor([[-1.0, -2.0], [1.0, 1.0]]))).eval()  # fmt: skip
+    inputs = random_normal(1, 2, 6, 7).abs() + 5
     (method,) = as_methods(text.replace("false", "False")).values()
     e = seewhy.explain(net, inputs, methods=method, layers="1", targets=0)
     assert "no_evidence" in e.flags()[0] and not e.heatmap().any()
@@ -80,21 +84,23 @@ def test_what_speaks_only_against_the_class_is_flagged(text: str) -> None:
     assert "no_evidence" not in turned.flags()[0] and float(turned.heatmap().amax()) == pytest.approx(1)
 
 
-def test_methods_together_flag_each_for_itself() -> None:
-    """A blank map of one method is no matter to another at the same layer."""
-    net, activation = pooled(torch.tensor([[-1.0, -2.0], [1.0, 1.0]])), random(2, 2, 5, 5).abs() + 0.1
+def test_flags_are_independent_between_methods() -> None:
+    """A map without evidence does not change the flags of another method at the same layer."""
+    net, activation = pooled_network(torch.tensor([[-1.0, -2.0], [1.0, 1.0]])), random_normal(2, 2, 5, 5).abs() + 0.1
     e = seewhy.explain(net, activation, methods=["gradcam", "layercam", "eigencam"], layers="0", targets=[0, 1])
     flags = {(m, t): e.flags(method=m, target=t)[0] for m in ("gradcam", "layercam", "eigencam") for t in ("0", "1")}
     assert flags["gradcam", "0"] == ("no_evidence",)
     assert flags["layercam", "0"] == ("no_evidence", "constant")
-    assert all(not found for key, found in flags.items() if key[1] == "1" or key[0] == "eigencam")
+    assert all(not actual for key, actual in flags.items() if key[1] == "1" or key[0] == "eigencam")
 
 
-@pytest.mark.parametrize("name", [name for name in CONVOLUTIONAL if name not in ORDERED | {"lafam", "kpcacam"}])
-def test_a_channel_of_zeros_says_nothing(name: str) -> None:
-    """One more channel in both layers, 0 everywhere but with weights after it: no map changes (0 / 0 is no weight)."""
-    net, inputs, layers = stage(name)
-    assert isinstance(net, Small)
+@pytest.mark.parametrize(
+    "name", [name for name in CONVOLUTIONAL_METHODS if name not in CHANNEL_ORDER_DEPENDENT | {"lafam", "kpcacam"}]
+)
+def test_zero_channel_does_not_change_the_map(name: str) -> None:
+    """An additional channel that is 0 everywhere and has nonzero following weights changes no map (0 / 0 is weight 0)."""
+    net, inputs, layers = example_for(name)
+    assert isinstance(net, SmallConvNet)
     wider = copy.deepcopy(net)
     wider.first, wider.second, wider.head = nn.Conv2d(2, 7, 3, padding=1), nn.Conv2d(7, 8, 3, 2, 1), nn.Linear(8, 4)
     wider.double()
@@ -107,9 +113,9 @@ def test_a_channel_of_zeros_says_nothing(name: str) -> None:
         wider.second.weight[:7, 6] = 1.7
         wider.head.weight[:, :7], wider.head.weight[:, 7] = net.head.weight, 2.3
         wider.head.bias.copy_(net.head.bias)
-    close(wider(inputs), net(inputs), rtol=1e-12)
-    found, expected = explained(wider, inputs, SETTINGS.get(name, name), layers), as_it_is(name)
-    if name == "opticam":  # the softmax shares with it; what is left is in the same proportions at the first step only
-        assert all(bool(maps.isfinite().all()) for maps in found.values())
+    assert_close(wider(inputs), net(inputs), rtol=1e-12)
+    actual, expected = explain_maps(wider, inputs, SETTINGS.get(name, name), layers), maps_of_example(name)
+    if name == "opticam":  # the softmax includes the channel, so later steps of the optimizer differ
+        assert all(bool(maps.isfinite().all()) for maps in actual.values())
         return
-    alike(found, expected, 1e-9)
+    assert_all_maps_close(actual, expected, 1e-9)

@@ -14,21 +14,21 @@ from seewhy.methods.base import Method, NetworkMethod, VariantMethod
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.model import ModelSignals
 from support.catalog_networks import (
-    as_it_is,
-    explained,
-    stage,
+    example_for,
+    explain_maps,
+    maps_of_example,
 )
-from support.identity_maps import alike
+from support.identity_maps import assert_all_maps_close
 from support.parameters import stable_id
 
 
-class Stop(Exception):
-    """Nothing that seewhy raises or expects."""
+class PlannedError(Exception):
+    """An exception that seewhy neither raises nor handles."""
 
 
 @dataclass(frozen=True)
-class Raises(Method):
-    """Raises at once, in the middle of the pass that others share, or while the network runs again."""
+class RaisingMethod(Method):
+    """A method that raises immediately, in the shared backward pass, or during another forward pass."""
 
     where: str = "at once"
 
@@ -40,7 +40,7 @@ class Raises(Method):
 
     def __call__(self, signals: Signals) -> Tensor:
         def build(rows: slice) -> Tensor:
-            raise Stop
+            raise PlannedError
 
         match self.where:
             case "in inputs":
@@ -52,19 +52,19 @@ class Raises(Method):
             case "after a score":
                 with torch.enable_grad():
                     assert signals.differentiable_scores(0, signals.inputs.clone().requires_grad_()).requires_grad
-        raise Stop
+        raise PlannedError
 
 
-class Bad(Variant):
-    """A variant that cannot be made."""
+class RaisingVariant(Variant):
+    """A variant that raises when its inputs are computed."""
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        raise Stop
+        raise PlannedError
 
 
 @dataclass(frozen=True)
-class RaisesLater(VariantMethod):
-    """Raises after the first variant, or with a variant that cannot be made."""
+class RaisingVariantMethod(VariantMethod):
+    """A method that raises after the first variant, or whose variant raises."""
 
     bad: bool = False
     needs = Need.GRADIENTS | Need.EVALUATOR
@@ -72,48 +72,49 @@ class RaisesLater(VariantMethod):
     def passes(self, signals: Signals) -> Generator[Variant, Signals, Tensor]:
         from seewhy.methods.variants import ScaledInputs
 
-        yield Bad() if self.bad else ScaledInputs(0.5)
-        raise Stop
+        yield RaisingVariant() if self.bad else ScaledInputs(0.5)
+        raise PlannedError
 
 
 @dataclass(frozen=True)
-class RaisesForAll(NetworkMethod):
-    """Raises while biases are recorded."""
+class RaisingNetworkMethod(NetworkMethod):
+    """A method that raises while it visits the biases."""
 
     def __call__(self, signals: ModelSignals) -> Tensor:
         def consume(bias: Tensor, gradient: Tensor) -> None:
-            raise Stop
+            raise PlannedError
 
         return signals.visit_biases(consume)
 
 
-def stopping(output: Tensor) -> Tensor:
-    """A target that answers the recorded forward only."""
+def raise_without_gradient(output: Tensor) -> Tensor:
+    """Return the score in the recorded forward pass; raise in passes without gradient."""
     if not output.requires_grad:
-        raise Stop
+        raise PlannedError
     return output[:, 0]
 
 
-BREAKING: list[tuple[Any, Any]] = [
-    *((Raises(where), 1) for where in ("at once", "in curvature", "in inputs", "in activations", "after guided")),
-    (Raises("after a score"), 1), (RaisesLater(), 1), (RaisesLater(bad=True), 1), (RaisesForAll(), 1),
-    ("ablationcam", stopping),
+RAISING_CASES: list[tuple[Any, Any]] = [
+    *((RaisingMethod(where), 1) for where in ("at once", "in curvature", "in inputs", "in activations", "after guided")),
+    (RaisingMethod("after a score"), 1), (RaisingVariantMethod(), 1), (RaisingVariantMethod(bad=True), 1),
+    (RaisingNetworkMethod(), 1),
+    ("ablationcam", raise_without_gradient),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "target"), BREAKING, ids=stable_id)
+@pytest.mark.parametrize(("method", "target"), RAISING_CASES, ids=stable_id)
 @pytest.mark.parametrize("frozen", [False, True])
-def test_nothing_is_left_of_a_method_that_raised(method: Any, target: Any, frozen: bool) -> None:
-    """No hook, no gradient, no changed mode: the model trains on as if nothing had been asked."""
-    net, inputs, _ = stage("gradcam")
+def test_model_is_unchanged_after_a_method_raises(method: Any, target: Any, frozen: bool) -> None:
+    """No hook, gradient or mode remains changed, and the next call returns the same maps."""
+    net, inputs, _ = example_for("gradcam")
     net.train()
     net.second.eval()
     net.first.weight.grad = torch.ones_like(net.first.weight)
     net.second.requires_grad_(not frozen)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     dicts = {name: set(module.__dict__) for name, module in net.named_modules()}
-    with pytest.raises(Stop):
-        explained(net, inputs, ["gradcam", method, "smooth(samples=2)"], ["first", "second"], target)
+    with pytest.raises(PlannedError):
+        explain_maps(net, inputs, ["gradcam", method, "smooth(samples=2)"], ["first", "second"], target)
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     for name, module in net.named_modules():
         assert module.training == (name != "second")
@@ -124,4 +125,4 @@ def test_nothing_is_left_of_a_method_that_raised(method: Any, target: Any, froze
         assert (parameter.grad is None) == (name != "first.weight")
     assert bool((net.first.weight.grad == 1).all())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    alike(explained(net, inputs, "gradcam", ["first", "end"]), as_it_is("gradcam"), 1e-12)
+    assert_all_maps_close(explain_maps(net, inputs, "gradcam", ["first", "end"]), maps_of_example("gradcam"), 1e-12)

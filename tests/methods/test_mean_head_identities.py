@@ -26,72 +26,74 @@ from seewhy.methods import (
     LaFAM,
     ReciproCAM,
 )
-from support.identity_maps import LINEAR, hidden, maps_of, times
+from support.identity_maps import LINEAR, maps_of, pooled_network_with_hidden_head, scale_maps
 from support.identity_networks import (
-    close,
-    flattened,
-    mean_head,
-    pooled,
-    random,
-    score,
-    total,
+    assert_close,
+    class_scores,
+    flattened_network,
+    mean_head_example,
+    pooled_network,
+    random_normal,
+    sum_maps,
 )
 
 
-def test_cam_is_gradcam_times_the_cells() -> None:
-    """2.1: and so are HiResCAM and XGrad-CAM; the bias is no part of it."""
-    weight, bias, activation, classes = mean_head()
-    net = pooled(weight, bias)
+def test_cam_is_gradcam_times_the_number_of_cells() -> None:
+    """2.1: the same holds for HiResCAM and XGrad-CAM; the bias is not included."""
+    weight, bias, activation, classes = mean_head_example()
+    net = pooled_network(weight, bias)
     cam = maps_of(net, activation, CAM(), classes)
-    close(cam, torch.einsum("bk,bkhw->bhw", weight[classes], activation))
+    assert_close(cam, torch.einsum("bk,bkhw->bhw", weight[classes], activation))
     for method in LINEAR:
-        close(42 * maps_of(net, activation, method, classes), cam)
+        assert_close(42 * maps_of(net, activation, method, classes), cam)
 
 
 @pytest.mark.parametrize(("conv", "pool", "grid"), [
     (nn.Conv1d, nn.AdaptiveAvgPool1d, (9,)), (nn.Conv3d, nn.AdaptiveAvgPool3d, (3, 4, 2)),
 ])  # fmt: skip
-def test_cam_is_gradcam_times_the_cells_in_other_ranks(conv: Any, pool: Any, grid: tuple[int, ...]) -> None:
+def test_cam_is_gradcam_times_the_number_of_cells_in_1d_and_3d(conv: Any, pool: Any, grid: tuple[int, ...]) -> None:
     net = nn.Sequential(conv(3, 5, 1), pool(1), nn.Flatten(), nn.Linear(5, 4)).double().eval()
-    inputs, n = random(2, 3, *grid), int(np.prod(grid))
+    inputs, n = random_normal(2, 3, *grid), int(np.prod(grid))
     cam = maps_of(net, inputs, CAM(), [1, 3])
     for method in LINEAR:
-        close(n * maps_of(net, inputs, method, [1, 3]), cam, rtol=1e-10)
+        assert_close(n * maps_of(net, inputs, method, [1, 3]), cam, rtol=1e-10)
     head, bias = net[3].weight[[1, 3]].detach(), net[3].bias[[1, 3]].detach()
-    close(cam, torch.einsum("bk,bk...->b...", head, net[0](inputs).detach()), rtol=1e-10)
+    assert_close(cam, torch.einsum("bk,bk...->b...", head, net[0](inputs).detach()), rtol=1e-10)
     recipro = maps_of(net, inputs, ReciproCAM(score="logit"), [1, 3])
-    close(recipro, times(bias, torch.ones_like(cam)) + cam / n, rtol=1e-10)
+    assert_close(recipro, scale_maps(bias, torch.ones_like(cam)) + cam / n, rtol=1e-10)
 
 
-def test_cam_belongs_where_the_mean_is_taken() -> None:
+def test_cam_requires_the_layer_that_enters_the_mean() -> None:
     """2.1 holds at the tensor that enters the mean, after the ReLU: not at the bare convolution before it."""
-    weight, bias, activation, classes = mean_head()
-    net = pooled(weight, bias, nn.ReLU())
+    weight, bias, activation, classes = mean_head_example()
+    net = pooled_network(weight, bias, nn.ReLU())
     after = maps_of(net, activation, CAM(), classes, "1")
-    close(after, torch.einsum("bk,bkhw->bhw", weight[classes], activation.relu()))
-    close(42 * maps_of(net, activation, GradCAM(), classes, "1"), after)
+    assert_close(after, torch.einsum("bk,bkhw->bhw", weight[classes], activation.relu()))
+    assert_close(42 * maps_of(net, activation, GradCAM(), classes, "1"), after)
     assert float((42 * maps_of(net, activation, GradCAM(), classes) - after).abs().max()) > 0.1
     with pytest.raises(MethodError, match="other operations or layers lie in between"):
         maps_of(net, activation, CAM(), classes)
 
 
-def test_before_the_mean_every_linear_map_sums_to_the_score() -> None:
+def test_linear_methods_sum_to_the_score_before_the_mean() -> None:
     """2.2: CAM / n, Grad-CAM and XGrad-CAM as well as HiResCAM."""
-    weight, bias, activation, classes = mean_head()
-    net = pooled(weight, bias)
-    expected = score(net, activation, classes) - bias[classes]
+    weight, bias, activation, classes = mean_head_example()
+    net = pooled_network(weight, bias)
+    expected = class_scores(net, activation, classes) - bias[classes]
     for method in LINEAR:
-        close(total(maps_of(net, activation, method, classes)), expected)
-    close(total(maps_of(net, activation, CAM(), classes)) / 42, expected)
+        assert_close(sum_maps(maps_of(net, activation, method, classes)), expected)
+    assert_close(sum_maps(maps_of(net, activation, CAM(), classes)) / 42, expected)
 
 
 def test_gradcam_plusplus_is_continuous_in_the_scale_of_the_logits() -> None:
-    """2.4: its weights grow from relu(w) / 2 to 1 / mean(A) without a jump, so no epsilon can be hidden in it."""
+    """2.4: its weights grow from relu(w) / 2 to 1 / mean(A) continuously, so the formula contains no epsilon."""
     weight = torch.tensor([[0.7], [-0.2]], dtype=torch.float64)
-    activation = random(1, 1, 5, 6).abs() + 0.1
+    activation = random_normal(1, 1, 5, 6).abs() + 0.1
     sizes = []
     for scale in torch.logspace(-12, 12, 49, dtype=torch.float64).tolist():
-        here, there = (maps_of(pooled(s * weight), activation, GradCAMPlusPlus(), [0]) for s in (scale, 1.0001 * scale))
+        here, there = (
+            maps_of(pooled_network(s * weight), activation, GradCAMPlusPlus(), [0]) for s in (scale, 1.0001 * scale)
+        )
         growth = float((there / here).amax())
         assert 1 - 1e-12 <= growth <= 1.0001 + 1e-12
         sizes.append(float((here / activation[:, 0]).mean()))
@@ -102,27 +104,29 @@ def test_gradcam_plusplus_is_continuous_in_the_scale_of_the_logits() -> None:
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_normalized_gradcam_plusplus_is_cam_with_positive_weights(scale: float) -> None:
-    """Before a mean all alphas of a channel are equal: divided by their sum they are 1 / n at each scale of the logits."""
-    weight, bias, activation, classes = mean_head()
-    found = maps_of(pooled(scale * weight, bias), activation, GradCAMPlusPlus(alphas="normalized"), classes)
-    close(found / scale, torch.einsum("bk,bkhw->bhw", weight[classes].clamp(min=0), activation) / 42, rtol=1e-10)
+    """Before a mean all alphas of a channel are equal, so after normalization they are 1 / n at each scale of the logits."""
+    weight, bias, activation, classes = mean_head_example()
+    actual = maps_of(pooled_network(scale * weight, bias), activation, GradCAMPlusPlus(alphas="normalized"), classes)
+    assert_close(
+        actual / scale, torch.einsum("bk,bkhw->bhw", weight[classes].clamp(min=0), activation) / 42, rtol=1e-10
+    )
 
 
-def test_ablation_in_closed_form_is_the_slow_path() -> None:
-    """2.5: w_k = W_ck mean(A_k) / y, whether the head is seen or each channel is taken away."""
-    weight, bias, activation, classes = mean_head()
-    y = score(pooled(weight, bias), activation, classes)
+def test_ablation_in_closed_form_equals_channel_ablation() -> None:
+    """2.5: w_k = W_ck mean(A_k) / y, computed from the weights of the head or by ablating each channel."""
+    weight, bias, activation, classes = mean_head_example()
+    y = class_scores(pooled_network(weight, bias), activation, classes)
     weights = weight[classes] * activation.mean((2, 3)) / y[:, None]
     expected = torch.einsum("bk,bkhw->bhw", weights, activation)
-    for net in (pooled(weight, bias), hidden(weight, bias)):
+    for net in (pooled_network(weight, bias), pooled_network_with_hidden_head(weight, bias)):
         for method in (AblationCAM(), AblationCAM(batch_size=2)):
-            close(maps_of(net, activation, method, classes), expected, rtol=1e-10, atol=1e-12)
+            assert_close(maps_of(net, activation, method, classes), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_only_the_visible_head_is_asked_nothing() -> None:
-    """Both paths of the tests around are really two: rows of the tail are counted."""
-    weight, bias, activation, classes = mean_head()
-    for build, expected in ((pooled, 0), (hidden, 10)):
+def test_closed_form_of_ablation_runs_no_forward_pass() -> None:
+    """Count the rows that the tail processes, to confirm that the neighboring tests use both code paths."""
+    weight, bias, activation, classes = mean_head_example()
+    for build, expected in ((pooled_network, 0), (pooled_network_with_hidden_head, 10)):
         net, rows = build(weight, bias), list[int]()
         net[4].register_forward_hook(lambda module, args, output, rows=rows: rows.append(len(output)))
         maps_of(net, activation, AblationCAM(), classes)
@@ -130,72 +134,74 @@ def test_only_the_visible_head_is_asked_nothing() -> None:
 
 
 def test_ablation_of_a_probability() -> None:
-    """2.5: for a softmax score y_k = softmax(z - W_k mean(A_k)): one table, no network."""
-    weight, bias, activation, _ = mean_head()
-    net = pooled(weight, bias)
+    """2.5: for a softmax score y_k = softmax(z - W_k mean(A_k)): a closed form without a forward pass."""
+    weight, bias, activation, _ = mean_head_example()
+    net = pooled_network(weight, bias)
     means = activation.mean((2, 3))
     z = means @ weight.T + bias
     without = (z[:, None] - means[:, :, None] * weight.T[None]).softmax(2)[:, :, 1]
     p = z.softmax(1)[:, 1, None]
     expected = torch.einsum("bk,bkhw->bhw", (p - without) / p, activation)
-    close(maps_of(net, activation, AblationCAM(), lambda logits: logits.softmax(1)[:, 1]), expected, rtol=1e-10)
+    assert_close(maps_of(net, activation, AblationCAM(), lambda logits: logits.softmax(1)[:, 1]), expected, rtol=1e-10)
 
 
-def test_ablation_turns_its_sign_with_the_score() -> None:
-    """It is a share of the score: below 0, evidence against the class gets a positive share."""
-    weight, activation = torch.tensor([[-1.0, -2.0], [1.0, 2.0]]), random(1, 2, 5, 5).abs() + 0.1
-    against, in_favour = (maps_of(pooled(weight), activation, AblationCAM(), [c]) for c in (0, 1))
-    close(against, in_favour)
+def test_ablation_changes_sign_with_the_score() -> None:
+    """The weights are fractions of the score, so a negative score turns negative evidence positive."""
+    weight, activation = torch.tensor([[-1.0, -2.0], [1.0, 2.0]]), random_normal(1, 2, 5, 5).abs() + 0.1
+    against, in_favour = (maps_of(pooled_network(weight), activation, AblationCAM(), [c]) for c in (0, 1))
+    assert_close(against, in_favour)
     assert float(against.min()) > 0
 
 
-def smeared(maps: Tensor) -> Tensor:
-    """Each cell and its neighbours, by (1 2 1) / 4 along each axis, nothing beyond the border."""
+def smooth_cells(maps: Tensor) -> Tensor:
+    """Smooth each cell with its neighbors by (1 2 1) / 4 along each axis, with zeros beyond the border."""
     kernel = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4
     return F.conv2d(maps[:, None], torch.outer(kernel, kernel)[None, None], padding=1)[:, 0]
 
 
 @pytest.mark.parametrize("kernel", ["point", "gaussian"])
-def test_reciprocam_of_a_logit_is_cam(kernel: Any) -> None:
-    """2.6: b + CAM / n, or the CAM blurred; the same where each cell is really kept alone."""
-    weight, bias, activation, classes = mean_head()
+def test_reciprocam_of_a_logit_equals_cam(kernel: Any) -> None:
+    """2.6: b + CAM / n, or the smoothed CAM, from the closed form and from one forward pass per cell."""
+    weight, bias, activation, classes = mean_head_example()
     cam = torch.einsum("bk,bkhw->bhw", weight[classes], activation) / 42
-    expected = times(bias[classes], torch.ones_like(cam)) + (cam if kernel == "point" else smeared(cam))
+    expected = scale_maps(bias[classes], torch.ones_like(cam)) + (cam if kernel == "point" else smooth_cells(cam))
     method = ReciproCAM(kernel=kernel, score="logit")
-    for net in (pooled(weight, bias), hidden(weight, bias)):
-        close(maps_of(net, activation, method, classes), expected, rtol=1e-10, atol=1e-12)
+    for net in (pooled_network(weight, bias), pooled_network_with_hidden_head(weight, bias)):
+        assert_close(maps_of(net, activation, method, classes), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("kernel", ["point", "gaussian"])
 def test_reciprocam_of_a_probability_is_the_softmax_of_all_cams(kernel: Any) -> None:
     """2.6: softmax_c(b + W A_ij / n), cell by cell."""
-    weight, bias, activation, classes = mean_head()
+    weight, bias, activation, classes = mean_head_example()
     cams = torch.einsum("ck,bkhw->cbhw", weight, activation) / 42
-    cams = cams if kernel == "point" else torch.stack([smeared(cam) for cam in cams])
+    cams = cams if kernel == "point" else torch.stack([smooth_cells(cam) for cam in cams])
     table = (bias[:, None, None, None] + cams).softmax(0)
     expected = torch.stack([table[c, b] for b, c in enumerate(classes)])
-    for net in (pooled(weight, bias), hidden(weight, bias)):
-        close(maps_of(net, activation, ReciproCAM(kernel=kernel), classes), expected, rtol=1e-10)
+    for net in (pooled_network(weight, bias), pooled_network_with_hidden_head(weight, bias)):
+        assert_close(maps_of(net, activation, ReciproCAM(kernel=kernel), classes), expected, rtol=1e-10)
 
 
-def test_a_linear_tail_one_cell_alone_is_hirescam() -> None:
-    """With weights of its own for each cell the logit of one cell is b + sum_k W_k,ij A_k,ij: HiResCAM and the bias."""
-    weight, activation = random(3, 4, 5, 6, seed=4), random(2, 4, 5, 6)
-    hires = maps_of(flattened(weight), activation, HiResCAM(), [0, 2])
-    close(maps_of(flattened(weight), activation, ReciproCAM(score="logit"), [0, 2]), hires)
+def test_reciprocam_before_a_linear_tail_equals_hirescam() -> None:
+    """With separate weights per cell the logit of one cell is b + sum_k W_k,ij A_k,ij, which is HiResCAM plus the bias."""
+    weight, activation = random_normal(3, 4, 5, 6, seed=4), random_normal(2, 4, 5, 6)
+    hires = maps_of(flattened_network(weight), activation, HiResCAM(), [0, 2])
+    assert_close(maps_of(flattened_network(weight), activation, ReciproCAM(score="logit"), [0, 2]), hires)
 
 
-def test_a_linear_tail_ablation_is_the_sum_of_contributions() -> None:
+def test_ablation_before_a_linear_tail_is_the_sum_of_contributions() -> None:
     """y - y_k is the sum over the cells of G_k A_k: XGrad-CAM's weight times S_k / y."""
-    weight, activation = random(3, 4, 5, 6, seed=4), random(2, 4, 5, 6)
-    net, classes = flattened(weight), [0, 2]
-    lost = (weight[classes] * activation).sum((2, 3)) / score(net, activation, classes)[:, None]
-    close(maps_of(net, activation, AblationCAM(), classes), torch.einsum("bk,bkhw->bhw", lost, activation), rtol=1e-10)
+    weight, activation = random_normal(3, 4, 5, 6, seed=4), random_normal(2, 4, 5, 6)
+    net, classes = flattened_network(weight), [0, 2]
+    lost = (weight[classes] * activation).sum((2, 3)) / class_scores(net, activation, classes)[:, None]
+    assert_close(
+        maps_of(net, activation, AblationCAM(), classes), torch.einsum("bk,bkhw->bhw", lost, activation), rtol=1e-10
+    )
 
 
-def test_the_mean_of_the_channels_is_a_class_with_equal_weights() -> None:
+def test_lafam_equals_cam_of_a_class_with_equal_weights() -> None:
     """LaFAM = CAM / K for weights of 1; Grad-CAM of that class is LaFAM K / n."""
-    activation = random(2, 5, 6, 7)
-    net = pooled(torch.ones(2, 5))
+    activation = random_normal(2, 5, 6, 7)
+    net = pooled_network(torch.ones(2, 5))
     for method, factor in ((LaFAM(), 5.0), (CAM(), 1.0), (GradCAM(), 42.0)):
-        close(factor * maps_of(net, activation, method, [0, 1]), activation.sum(1))
+        assert_close(factor * maps_of(net, activation, method, [0, 1]), activation.sum(1))

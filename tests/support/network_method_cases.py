@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import seewhy
 from seewhy import methods
 from seewhy.targets import ClassScore
-from support import reference_network_methods as slow_network
+from support import reference_network_methods as network_references
 from support.networks import Conv1dNet, Conv3dNet, InplaceNet, TwiceNet, calibrated_network, tiny_network, top_classes
-from support.reference import Slow
+from support.reference import ReferenceNetwork
 from support.vit_networks import (
     SQUARE_CONFIG,
     VIT_CONFIGS,
@@ -29,14 +29,14 @@ from support.vit_networks import (
     random_inputs,
 )
 
-NETWORK = "network"  # the layer's name in the key of such a map
+NETWORK = "network"  # the layer name of maps of the entire model
 
 
-CLASSES = torch.tensor([1, 3])  # of two images: two classes
+CLASSES = torch.tensor([1, 3])  # one class per image
 
 
-class Stages(nn.Module):
-    """Three grids with two convolutions each; biases, none, BatchNorm after both, without weights too; a skip, in place."""
+class ThreeGridNet(nn.Module):
+    """A network with three grids, convolutions with and without bias, three kinds of BatchNorm and an in-place skip."""
 
     shape = (3, 20, 28)
 
@@ -58,7 +58,7 @@ class Stages(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.normal_(module.bias, std=0.3)
-            elif isinstance(module, slow_network.NORMS):
+            elif isinstance(module, network_references.NORMS):
                 nn.init.normal_(module.running_mean, std=0.5)
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
                 if module.affine:
@@ -74,24 +74,24 @@ class Stages(nn.Module):
         return self.head(self.relu(self.sixth(self.fifth(y))).mean((2, 3)))
 
 
-TINY_NETWORKS = {kind.__name__: kind for kind in (Stages, InplaceNet, TwiceNet, Conv1dNet, Conv3dNet)}
+TINY_NETWORKS = {kind.__name__: kind for kind in (ThreeGridNet, InplaceNet, TwiceNet, Conv1dNet, Conv3dNet)}
 
 
 @cache
-def slow_of(name: str) -> Slow:
-    """A net, two images and a class for each, with the reference's A and G."""
+def reference_network_for(name: str) -> ReferenceNetwork:
+    """Return the reference of a network for two images with one class each."""
     if name in TINY_NETWORKS:
-        return Slow(*decided(TINY_NETWORKS[name]))
+        return ReferenceNetwork(*confident_network(TINY_NETWORKS[name]))
     net, inputs = calibrated_network(name, dtype=torch.float64)
     classes = top_classes(net, inputs)
     classes[1] = (classes[1] + int(classes[0] == classes[1])) % 1000
-    return Slow(net, inputs, classes)
+    return ReferenceNetwork(net, inputs, classes)
 
 
-def decided(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor]:
-    """A tiny net that is sure of two images, each of another class, because of what is in them.
+def confident_network(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a tiny network and two images of different classes with high probability.
 
-    A fresh one answers much the same whatever it sees, and hiding a part then changes no probability.
+    The output of a network with initial weights hardly depends on the image, so masks would not change it.
     """
     net, _ = tiny_network(kind, dtype=torch.float64)
     random = torch.Generator().manual_seed(1)
@@ -101,49 +101,50 @@ def decided(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor]:
         scale = 2 / logits.std(0)
         net.head.bias.copy_((net.head.bias - logits.mean(0)) * scale)
         net.head.weight.mul_(scale[:, None])
-        chances, classes = net(many).softmax(1).max(1)
-    first = int(chances.argmax())
-    second = int((chances * (classes != classes[first])).argmax())
+        probabilities, classes = net(many).softmax(1).max(1)
+    first = int(probabilities.argmax())
+    second = int((probabilities * (classes != classes[first])).argmax())
     return net, many[[first, second]], classes[[first, second]]
 
 
-def apart(found: Tensor, expected: Tensor) -> list[float]:
-    """For each image the largest difference, relative to the largest value of the map."""
-    assert found.shape == expected.shape, (found.shape, expected.shape)
-    assert found.dtype == expected.dtype
-    return ((found - expected).flatten(1).abs().amax(1) / expected.flatten(1).abs().amax(1)).tolist()
+def relative_errors(actual: Tensor, expected: Tensor) -> list[float]:
+    """Return the maximum difference of each map, relative to its maximum absolute value."""
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    assert actual.dtype == expected.dtype
+    return ((actual - expected).flatten(1).abs().amax(1) / expected.flatten(1).abs().amax(1)).tolist()
 
 
-def assert_equal(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
-    assert all(far <= tolerance for far in apart(found, expected)), apart(found, expected)  # NaN is wrong too
+def assert_maps_equal(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
+    errors = relative_errors(actual, expected)
+    assert all(error <= tolerance for error in errors), errors  # NaN fails as well
 
 
-def assert_healthy(maps: Tensor) -> None:
-    """Worth comparing: finite, not blank, not flat, and another map for each image."""
+def assert_informative(maps: Tensor) -> None:
+    """Assert that maps are finite, not zero, not constant, and different for each image."""
     assert bool(maps.isfinite().all())
     peaks = maps.flatten(1).abs().amax(1)
     assert float(peaks.min()) > 1e-6
     spreads = maps.flatten(1).amax(1) - maps.flatten(1).amin(1)
     assert float((spreads / peaks).min()) > 1e-3
-    assert min(apart(maps[:1] / peaks[0], maps[1:] / peaks[1])) > 1e-3
+    assert min(relative_errors(maps[:1] / peaks[0], maps[1:] / peaks[1])) > 1e-3
 
 
-def stacked(maps: list[np.ndarray]) -> Tensor:
+def stack_maps(maps: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(maps))
 
 
-def found_map(net: nn.Module, inputs: Tensor, method: Any, layers: Any, classes: Tensor = CLASSES) -> Tensor:
+def explain_network(net: nn.Module, inputs: Tensor, method: Any, layers: Any, classes: Tensor = CLASSES) -> Tensor:
     e = seewhy.explain(net, inputs, methods=[method], layers=layers, targets=ClassScore(classes))
     return e.map(method=str(method), layer=NETWORK)
 
 
 def method_of(name: str, settings: dict[str, Any]) -> Any:
-    """The library's method; a base is written as the name of its class."""
+    """Return a method of the library; a base is given as a class name."""
     made = {key: getattr(methods, value)() if key == "base" else value for key, value in settings.items()}
     return getattr(methods, name)(**made)
 
 
-TRANSFORMER: list[tuple[str, dict[str, Any]]] = [
+TRANSFORMER_SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("AttentionRollout", {}),
     ("AttentionRollout", {"heads": "max"}),
     ("AttentionRollout", {"heads": "min"}),
@@ -160,60 +161,73 @@ TRANSFORMER: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-SLOW = {
-    "AttentionRollout": slow_network.attention_rollout,
-    "AttentionRelevance": slow_network.attention_relevance,
-    "LeGrad": slow_network.legrad,
-    "GradECLIP": slow_network.grad_eclip,
-    "ViTReciproCAM": slow_network.vit_reciprocam,
+ATTENTION_REFERENCES = {
+    "AttentionRollout": network_references.attention_rollout,
+    "AttentionRelevance": network_references.attention_relevance,
+    "LeGrad": network_references.legrad,
+    "GradECLIP": network_references.grad_eclip,
+    "ViTReciproCAM": network_references.vit_reciprocam,
 }
 
 
 @dataclass(frozen=True)
-class Vit:
-    """A transformer in a real class, the same one by hand, two images, and the name of a layer in it."""
+class TransformerCase:
+    """A transformer of a library, its reference implementation, two images, and the name of a layer."""
 
     net: nn.Module
-    hand: ReferenceViT
+    reference_vit: ReferenceViT
     inputs: Tensor
     layer: str
     tolerance: float = 1e-9
 
     def expected(self, name: str, settings: dict[str, Any]) -> Tensor:
         chosen = CLASSES.tolist()
-        return stacked([SLOW[name](self.hand, x, c, **settings) for x, c in zip(self.inputs, chosen, strict=True)])
+        return stack_maps(
+            [
+                ATTENTION_REFERENCES[name](self.reference_vit, x, c, **settings)
+                for x, c in zip(self.inputs, chosen, strict=True)
+            ]
+        )
 
 
-# At this seed a token before the patches has the key most like the query: what counts patches alone must leave it out.
+# At this seed a prefix token has the key most similar to the query; methods that read only patches must ignore it.
 SEEDS = {"registers": 1}
 
 
 @cache
-def vit(name: str) -> Vit:
+def transformer_case(name: str) -> TransformerCase:
     library, _, kind = name.partition(" ")
     shape = kind.split()[0]
     config, seed = VIT_CONFIGS.get(shape, SQUARE_CONFIG), SEEDS.get(shape, 0)
     weights, inputs = draw_weights(config, seed), random_inputs(config, seed)
-    hand = ReferenceViT(config, weights)
+    reference_vit = ReferenceViT(config, weights)
     if library == "timm":
-        return Vit(as_timm(config, weights, fused="fused" in kind), hand, inputs, f"blocks.{config.depth - 1}.norm1")
+        return TransformerCase(
+            as_timm(config, weights, fused="fused" in kind), reference_vit, inputs, f"blocks.{config.depth - 1}.norm1"
+        )
     if library == "torchvision":
         layer = f"encoder.layers.encoder_layer_{config.depth - 1}.ln_1"
-        return Vit(as_torchvision(config, weights), hand, inputs, layer)
+        return TransformerCase(as_torchvision(config, weights), reference_vit, inputs, layer)
     if library == "torch":
-        return Vit(as_encoder(config, weights), hand, inputs, f"encoder.layers.{config.depth - 1}.norm1")
+        return TransformerCase(
+            as_encoder(config, weights), reference_vit, inputs, f"encoder.layers.{config.depth - 1}.norm1"
+        )
     attention = kind.split()[-1]
     net = as_huggingface(config, weights, attention)
-    # Eager attention there takes the softmax in float32, whatever the network's dtype.
-    return Vit(
-        net, hand, inputs, f"vit.layers.{config.depth - 1}.layernorm_before", 1e-5 if attention == "eager" else 1e-9
+    # Eager attention of transformers computes the softmax in float32, whatever the network's dtype.
+    return TransformerCase(
+        net,
+        reference_vit,
+        inputs,
+        f"vit.layers.{config.depth - 1}.layernorm_before",
+        1e-5 if attention == "eager" else 1e-9,
     )
 
 
-INSTALLED = [f"timm {config} {how}" for config in VIT_CONFIGS for how in ("fused", "plain")]
+TRANSFORMER_NAMES = [f"timm {config} {how}" for config in VIT_CONFIGS for how in ("fused", "plain")]
 
 
-INSTALLED += ["torchvision square", "torch class"]
+TRANSFORMER_NAMES += ["torchvision square", "torch class"]
 
 
 ATTENTION = ("AttentionRollout", "AttentionRelevance", "LeGrad", "GradECLIP", "ViTReciproCAM")

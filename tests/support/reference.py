@@ -1,19 +1,18 @@
-"""A slow, independent reference for six methods: plain loops from the papers, float64, signed maps before any ReLU.
+"""Independent float64 references for six methods, written from the papers as plain loops. Maps are signed.
 
-How A and G are had without hooks on a shared graph
----------------------------------------------------
-One layer at a time. The net is run with that layer answering not with its own output but with a leaf tensor that
-equals it (of a layer called more than once that one call: "name#1", "name#2"), and G is `autograd.grad(score, leaf)`.
-So G is the derivative of the score as a function of exactly what the layer returns: no second layer's hook, no
-shared graph, no gradient passing through anything else.
+How A and G are computed without hooks on a shared graph
+--------------------------------------------------------
+The references process one layer at a time. The network runs with the output of that layer replaced by a leaf tensor of
+equal values (for a layer that is called more than once, one call: "name#1", "name#2"), and G is
+`autograd.grad(score, leaf)`. So G is the gradient with respect to exactly the tensor that the layer returns, without
+hooks of other layers and without a shared graph.
 
 Why a clone, and not `inplace=False`
 ------------------------------------
-An in-place operation may be part of what a net computes: in `y = relu_(x); return conv(y) + x` the skip is the
-rectified tensor, and making the ReLU out-of-place gives another function. So the net is left as it is, and the layer
-returns `leaf.clone()`. Autograd defines in-place operations on a non-leaf exactly, the caller's tensor has the
-layer's value and may be overwritten as before (modules, `out += identity` and `F.relu(x, inplace=True)` alike), and
-neither the recorded A nor the leaf can be: nothing else holds them.
+An in-place operation may be part of the function: in `y = relu_(x); return conv(y) + x` the skip connection is the
+rectified tensor, so an out-of-place ReLU computes another function. Therefore the network is not modified, and the
+layer returns `leaf.clone()`. Autograd supports in-place operations on non-leaf tensors; the network may overwrite the
+clone (modules, `out += identity` and `F.relu(x, inplace=True)`), but neither the recorded A nor the leaf.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Array = np.ndarray
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-# --- the six formulas, one image: A and G are (channels, *grid), the answer is (*grid) ------------------------------
+# --- the six formulas, one image: A and G are (channels, *grid), the map is (*grid) ------------------------------
 
 
 def gradcam(a: Array, g: Array) -> Array:
@@ -103,7 +102,7 @@ METHODS = tuple(FORMULAS)
 
 
 def logits_of(output: Any) -> Tensor:
-    """The class scores in what a net answers: the tensor, a tuple's first entry, or a dict's "logits" or "out"."""
+    """Return the class scores in an output: the tensor, the first entry of a tuple, or "logits" or "out" of a dict."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, dict):
@@ -111,8 +110,8 @@ def logits_of(output: Any) -> Tensor:
     return logits_of(output[0])
 
 
-class Slow:
-    """The reference for one net, one batch and one class per image; the net itself is never touched."""
+class ReferenceNetwork:
+    """Activations and gradients of one network, one batch and one class per image, computed on a copy of the network."""
 
     def __init__(self, net: nn.Module, inputs: Tensor, classes: Tensor) -> None:
         self.net = copy.deepcopy(net).double().requires_grad_(False)
@@ -124,38 +123,38 @@ class Slow:
         self.gradients: dict[str, Tensor] = {}
 
     def scores(self) -> Tensor:
-        """The score of each image's class, shape (B,)."""
+        """Return the score of the class of each image, shape (B,)."""
         logits = logits_of(self.net(self.inputs))
         return logits[torch.arange(len(logits)), self.classes]
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Every call of a convolution with a grid of at least two cells along each axis, in order."""
+        """The names of all calls of convolutions with at least two cells along each axis, in order."""
         return tuple(name for name, (_, out) in zip(self.names, self.calls, strict=True) if min(out.shape[2:]) >= 2)
 
     def activation(self, name: str) -> Tensor:
-        """A: what a layer returns, (B, K, *grid)."""
+        """Return A, the output (B, K, *grid) of a layer."""
         return self.calls[self.names.index(name)][1]
 
     def gradient(self, name: str) -> Tensor:
-        """G: the derivative of each image's score by that image's A, (B, K, *grid)."""
+        """Return G, the gradient (B, K, *grid) of the score of each image with respect to its A."""
         if name not in self.gradients:
             leaf = self.activation(name).clone().requires_grad_()
-            # In eval mode a image's score depends on that image alone, so the sum gives each image its own G.
+            # In eval mode the score of an image depends only on that image, so the gradient of the sum is G of each image.
             (self.gradients[name],) = torch.autograd.grad(self.tail(name, leaf).sum(), leaf)
         return self.gradients[name]
 
     def maps(self, name: str) -> dict[str, Tensor]:
-        """The signed map (B, *grid) of each method at one layer."""
+        """Return the signed maps (B, *grid) of each method at one layer."""
         pairs = list(zip(self.activation(name).numpy(), self.gradient(name).numpy(), strict=True))
         return {
             method: torch.from_numpy(np.stack([formula(a, g) for a, g in pairs]))
             for method, formula in FORMULAS.items()
         }
 
-    def slopes(self, name: str, cells: list[tuple[int, ...]], step: float = 1e-6) -> Tensor:
-        """G at some cells (b, k, *grid) by central differences: no autograd at all. The check of this reference."""
-        found = []
+    def central_differences(self, name: str, cells: list[tuple[int, ...]], step: float = 1e-6) -> Tensor:
+        """Return G at cells (b, k, *grid) from central differences, without autograd, to check `gradient`."""
+        differences = []
         for cell in cells:
             ends = []
             for sign in (1, -1):
@@ -163,43 +162,45 @@ class Slow:
                 moved[cell] += sign * step
                 with torch.no_grad():
                     ends.append(self.tail(name, moved)[cell[0]])
-            found.append((ends[0] - ends[1]) / (2 * step))
-        return torch.stack(found)
+            differences.append((ends[0] - ends[1]) / (2 * step))
+        return torch.stack(differences)
 
     def tail(self, name: str, value: Tensor) -> Tensor:
-        """The scores (B,) when a layer returns `value` in place of its own output.
+        """Return the scores (B,) with the output of a layer replaced by `value`.
 
-        Convolutions called before it cannot depend on it: they hand on what they did when recorded, to save time.
+        Earlier convolutions cannot depend on it, so they return their recorded outputs to save time.
         """
         place, count = self.names.index(name), 0
 
-        def answer(module: nn.Module, layer: str, *args: Any, **kwargs: Any) -> Tensor:
+        def forward(module: nn.Module, layer: str, *args: Any, **kwargs: Any) -> Tensor:
             nonlocal count
             count += 1
             if count - 1 > place:
                 return type(module).forward(module, *args, **kwargs)
-            assert self.calls[count - 1][0] == layer, "the net calls its layers in another order than when recorded"
-            # The rest of the net may overwrite the clone: never the leaf, never the record.
+            assert self.calls[count - 1][0] == layer, (
+                "the network calls its layers in another order than in the recorded pass"
+            )
+            # The network may overwrite the clone, but not the leaf or the record.
             return value.clone() if count - 1 == place else self.calls[count - 1][1].clone()
 
-        with self._answering(answer):
+        with self._replaced_forward(forward):
             return self.scores()
 
     def _record(self) -> list[tuple[str, Tensor]]:
-        """Each call of each convolution in one run: its name and output, cloned before anything can overwrite it."""
+        """Return the name and output of each call of a convolution, cloned before in-place operations."""
         calls: list[tuple[str, Tensor]] = []
 
-        def answer(module: nn.Module, name: str, *args: Any, **kwargs: Any) -> Tensor:
+        def forward(module: nn.Module, name: str, *args: Any, **kwargs: Any) -> Tensor:
             out = type(module).forward(module, *args, **kwargs)
             calls.append((name, out.clone()))
             return out
 
-        with torch.no_grad(), self._answering(answer):
+        with torch.no_grad(), self._replaced_forward(forward):
             self.net(self.inputs)
         return calls
 
     def _name_calls(self) -> list[str]:
-        """A name for each call: the layer's, and "#1", "#2" after it where the layer is called more than once."""
+        """Return the name of each call: the layer name, followed by "#1", "#2" if the layer is called more than once."""
         called = [name for name, _ in self.calls]
         return [
             name if called.count(name) == 1 else f"{name}#{called[: place + 1].count(name)}"
@@ -207,10 +208,10 @@ class Slow:
         ]
 
     @contextmanager
-    def _answering(self, answer: Callable[..., Tensor]) -> Iterator[None]:
-        """Within, each convolution runs `answer(module, name, ...)`, and stays where it is with its name and weight."""
+    def _replaced_forward(self, forward: Callable[..., Tensor]) -> Iterator[None]:
+        """Replace the forward of each convolution by `forward(module, name, ...)` within the context."""
         for name, module in self.convolutions.items():
-            module.forward = partial(answer, module, name)  # of this instance: its class is not touched
+            module.forward = partial(forward, module, name)  # on the instance, not on the class
         try:
             yield
         finally:
