@@ -96,8 +96,8 @@ def test_eigensmooth_of_a_rank_one_layer_is_a_multiple_of_the_base() -> None:
     length = contributions.norm(dim=1) / contributions.sum(1).abs()
     plain = maps_of(net, activation, EigenSmooth(GradCAM(), centered=False), classes)
     assert_close(plain, scale_maps(length, base), rtol=1e-10)
-    centred = maps_of(net, activation, EigenSmooth(GradCAM()), classes)
-    assert_close(centred, scale_maps(length, base - base.mean((1, 2), keepdim=True)), rtol=1e-9)
+    centered = maps_of(net, activation, EigenSmooth(GradCAM()), classes)
+    assert_close(centered, scale_maps(length, base - base.mean((1, 2), keepdim=True)), rtol=1e-9)
 
 
 def test_eigencam_of_positive_activations_is_positive() -> None:

@@ -73,20 +73,20 @@ def test_maps_equal_the_reference(case: Case, kind: type[nn.Module]) -> None:
 @pytest.mark.parametrize("kind", ALL)
 def test_all_methods_and_layers_in_one_call_equal_the_reference(kind: type[nn.Module]) -> None:
     """Passes and signals that methods and layers share change no map."""
-    chosen = [case for case in CASES.values() if kind in case.nets and not isinstance(case.method, CAM | SESS)]
+    cases = [case for case in CASES.values() if kind in case.nets and not isinstance(case.method, CAM | SESS)]
     net, inputs, classes, _ = network_with_references(kind)
-    methods = [case.method for case in chosen]
+    methods = [case.method for case in cases]
     explanation = seewhy.explain(
         net, inputs, methods=methods, layers=list(LAYERS[kind]), targets=[ClassScore(int(c)) for c in classes]
     )
     wrong = {}
-    for case in chosen:
+    for case in cases:
         for layer, maps in expected_maps(case, kind).items():
-            for place, c in enumerate(classes.tolist()):
+            for index, c in enumerate(classes.tolist()):
                 if layer not in LAYERS[kind]:
                     continue
-                actual = explanation.map(method=str(case.method), layer=layer, target=str(c))[place]
-                errors = float((actual - maps[place]).abs().max() / maps[place].abs().max())
+                actual = explanation.map(method=str(case.method), layer=layer, target=str(c))[index]
+                errors = float((actual - maps[index]).abs().max() / maps[index].abs().max())
                 if not errors <= case.tolerance:
                     wrong[str(case.method), layer, c] = errors
     assert wrong == {}

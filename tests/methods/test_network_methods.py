@@ -75,7 +75,7 @@ def layers_of(net: str) -> list[str]:
 def reference(name: str, settings: dict[str, Any], reference_network: ReferenceNetwork, layers: list[str]) -> Tensor:
     settings = {key: value.lower() if key == "base" else value for key, value in settings.items()}
     maps = []
-    for image, chosen in enumerate(reference_network.classes.tolist()):
+    for image, class_index in enumerate(reference_network.classes.tolist()):
         x = reference_network.inputs[image].numpy()
         by_layers = {
             "PolyCAM": network_references.polycam,
@@ -90,7 +90,7 @@ def reference(name: str, settings: dict[str, Any], reference_network: ReferenceN
                 "RISE": network_references.rise,
                 "FullGrad": network_references.fullgrad,
             }
-            maps.append(by_pixels[name](reference_network.net, x, chosen, **settings))
+            maps.append(by_pixels[name](reference_network.net, x, class_index, **settings))
     return stack_maps(maps)
 
 

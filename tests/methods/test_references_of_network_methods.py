@@ -54,10 +54,10 @@ def test_reference_full_gradients_are_complete(net: str) -> None:
     reference_network = reference_network_for(net)
     scores = reference_network.scores().tolist()
     kinds = (*CONVOLUTIONS, *network_references.NORMS, nn.Linear)
-    for x, chosen, score in zip(
+    for x, class_index, score in zip(
         reference_network.inputs.numpy(), reference_network.classes.tolist(), scores, strict=True
     ):
-        gradient, bias_gradients = network_references.full_gradients(reference_network.net, x, chosen, kinds)
+        gradient, bias_gradients = network_references.full_gradients(reference_network.net, x, class_index, kinds)
         shares = [(gradient * bias.reshape(-1, *[1] * (gradient.ndim - 1))).sum() for bias, gradient in bias_gradients]
         assert len(bias_gradients) == sum(
             isinstance(m, kinds) and network_references.implied_bias(m) is not None
