@@ -105,7 +105,7 @@ def test_a_given_grid_takes_precedence_over_an_inferred_one() -> None:
 
 
 def test_a_grid_that_fits_no_layer_is_an_error() -> None:
-    with pytest.raises(LayerError, match=r"grid 5x5 does not fit its output \(1, 16, 8\).*the inferred grid is 4x4"):
+    with pytest.raises(LayerError, match=r"grid 5x5 does not fit its output \(1, 16, 8\).*inferred: 4x4"):
         seewhy.explain(Tokens(), IMAGE, layers="first", targets=1, grid="5x5")
 
 
