@@ -1,4 +1,4 @@
-"""Six methods at every convolution of torchvision and tiny networks, compared with independent float64 references."""
+"""The methods of `FORMULAS` at every convolution of torchvision and tiny networks, compared with float64 references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Independent float64 references for six methods, written from the papers as plain loops. Maps are signed.
+"""Independent float64 references for methods of A and G, written from the papers as plain loops. Maps are signed.
 
 How A and G are computed without hooks on a shared graph
 --------------------------------------------------------

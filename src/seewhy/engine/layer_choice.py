@@ -21,11 +21,13 @@ SUGGESTED = "suggested"
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """Attributes:
-    selected: The layers that the user selected.
-    recorded: The same, and the suggested layer if it is added.
-    suggestion: The suggested layer, if it was looked for and found.
-    notes: Why there is no suggestion, or what is uncertain about it.
+    """The layers of one call.
+
+    Attributes:
+        selected: The layers that the user selected.
+        recorded: The same, and the suggested layer if it is added.
+        suggestion: The suggested layer; None if it is not needed, or if the model has none.
+        notes: Why there is no suggestion, or what is uncertain about it.
     """
 
     selected: LayerSelection

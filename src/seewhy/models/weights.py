@@ -46,7 +46,7 @@ def read_weights(path: str | Path, hint: str = "check the file") -> tuple[Weight
     """
     path = Path(path)
     if not path.exists():
-        raise ModelError(str(path), "no such file")
+        raise ModelError(str(path), "no such file; check the path")
     if path.is_dir():
         raise ModelError(str(path), f"is a folder, not a weights file; name the file: {path / 'NAME.safetensors'}")
     if path.name.endswith(".index.json"):
