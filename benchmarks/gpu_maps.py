@@ -76,7 +76,7 @@ def networks(quick: bool) -> dict[str, Network]:
     # Two blocks before the last: closer to the head, HiRes-CAM is zero apart from rounding, because of the LayerNorm.
     chosen = {
         "in-place": Network(lambda _: NETS["tiny"](), 32, ["0", "2", "3"]),
-        "ViT (timm)": Network(timm_vit, 64, ["blocks.0", "blocks.1"]),
+        "ViT (timm)": Network(timm_vit, 48 if quick else 64, ["blocks.0", "blocks.1"]),
         "ViT (torchvision)": Network(
             torchvision_vit, 64, [f"encoder.layers.encoder_layer_{block}" for block in (0, 1)]
         ),
