@@ -204,7 +204,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Check and measure seewhy on a GPU.")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="small inputs, few rounds, one thread")
-    parser.add_argument("--out", type=Path, help="also write the tables to this Markdown file, each when it is complete")
+    parser.add_argument(
+        "--out", type=Path, help="also write the tables to this Markdown file, each when it is complete"
+    )
     arguments = parser.parse_args()
     device, quick = torch.device(arguments.device), arguments.quick
     if device.type == "cuda" and not torch.cuda.is_available():

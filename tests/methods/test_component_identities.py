@@ -2,7 +2,6 @@
 
 A is the output of a layer, G the gradient of the score with respect to A, n the number of cells;
 z is a logit, p its probability.
-Section numbers such as 2.6 refer to chapter 2 of METHODS.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def first_component(terms: Tensor, centered: bool) -> Tensor:
 @pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize(("channels", "grid"), [(5, (6, 7)), (42, (6, 7)), (60, (3, 4)), (1, (4, 5)), (9, (1, 3))])
 def test_components_equal_a_full_svd(channels: int, grid: tuple[int, int], centered: bool) -> None:
-    """2.14: computed from the smaller Gram matrix, with the sign of the sum of the terms."""
+    """Computed from the smaller Gram matrix, with the sign of the sum of the terms."""
     activation, weight = random_normal(2, channels, *grid), random_normal(3, channels, *grid, seed=1)
     net, gradient = flattened_network(weight), weight[[0, 2]]
     cases = (
@@ -101,7 +100,7 @@ def test_eigensmooth_of_a_rank_one_layer_is_a_multiple_of_the_base() -> None:
 
 
 def test_eigencam_of_positive_activations_is_positive() -> None:
-    """2.14: by the Perron-Frobenius theorem the first component has no change of sign."""
+    """By the Perron-Frobenius theorem the first component has no change of sign."""
     for seed in range(5):
         activation = random_normal(2, 6, 5, 7, seed=seed).abs()
         actual = maps_of(pooled_network(random_normal(3, 6)), activation, EigenCAM(), [0, 1])

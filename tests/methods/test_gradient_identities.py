@@ -124,7 +124,7 @@ def test_constant_activation_has_a_constant_map(method: str) -> None:
 
 
 def test_three_methods_equal_cam_before_the_mean() -> None:
-    """METHODS 2.1: G = w / n, so Grad-CAM = HiResCAM = XGrad-CAM = CAM / n, for signed A."""
+    """G = w / n, so Grad-CAM = HiResCAM = XGrad-CAM = CAM / n, for signed A."""
     weight, bias, activation, classes = mean_head_example()
     cam = torch.einsum("bk,bkhw->bhw", weight[classes], activation)
     maps = maps_of(pooled_network(weight, bias), activation, classes, "0")
@@ -133,7 +133,7 @@ def test_three_methods_equal_cam_before_the_mean() -> None:
 
 
 def test_hirescam_sums_to_the_score_before_the_mean() -> None:
-    """METHODS 2.2: the sum of G A is the logit minus the bias."""
+    """The sum of G A is the logit minus the bias."""
     weight, bias, activation, classes = mean_head_example()
     net = pooled_network(weight, bias)
     maps = maps_of(net, activation, classes, "0")
@@ -141,7 +141,7 @@ def test_hirescam_sums_to_the_score_before_the_mean() -> None:
 
 
 def test_layercam_equals_cam_with_positive_weights_before_the_mean() -> None:
-    """METHODS 2.3: for signed A; the elementwise map is the same where A is nowhere negative."""
+    """For signed A; the elementwise map is the same where A is nowhere negative."""
     weight, bias, activation, classes = mean_head_example()
     positive = weight[classes].clamp(min=0)
     maps = maps_of(pooled_network(weight, bias), activation, classes, "0")
@@ -152,7 +152,7 @@ def test_layercam_equals_cam_with_positive_weights_before_the_mean() -> None:
 
 @pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 30.0])
 def test_gradcam_plusplus_in_closed_form_before_the_mean(scale: float) -> None:
-    """METHODS 2.4: the sum over k of relu(w_k) / (2 + w_k mean(A_k)) A_k, at each scale of the logits."""
+    """The sum over k of relu(w_k) / (2 + w_k mean(A_k)) A_k, at each scale of the logits."""
     weight, bias, activation, classes = mean_head_example()
     weight = scale * weight
     chosen, means = weight[classes], activation.mean((2, 3))
@@ -163,7 +163,7 @@ def test_gradcam_plusplus_in_closed_form_before_the_mean(scale: float) -> None:
 
 
 def test_limits_of_gradcam_plusplus_for_small_and_large_logits() -> None:
-    """METHODS 2.4: the weights approach relu(w) / 2 for small logits and 1 / mean(A) for large ones."""
+    """The weights approach relu(w) / 2 for small logits and 1 / mean(A) for large ones."""
     weight, _, activation, classes = mean_head_example()
     activation = activation.abs() + 0.1
     chosen = weight[classes].clamp(min=0)
@@ -178,7 +178,7 @@ def test_limits_of_gradcam_plusplus_for_small_and_large_logits() -> None:
 
 @pytest.mark.parametrize("layer", CONVOLUTIONS)
 def test_hirescam_sums_to_the_score_without_biases(layer: str) -> None:
-    """METHODS 2.8, Euler: the sum of G A is the logit at every layer of a homogeneous net."""
+    """Euler: the sum of G A is the logit at every layer of a homogeneous net."""
     net, inputs, classes = relu_network(bias=False), random_normal(2, 3, 12, 12), [1, 4]
     expected = class_scores(net, inputs, classes)
     assert float(expected.abs().min()) > 1e-3
@@ -187,7 +187,7 @@ def test_hirescam_sums_to_the_score_without_biases(layer: str) -> None:
 
 @pytest.mark.parametrize("layer", CONVOLUTIONS)
 def test_hirescam_differs_from_the_score_by_the_later_biases(layer: str) -> None:
-    """METHODS 2.8: logit - sum of G A = sum over the biases after the layer of bias times gradient."""
+    """Logit - sum of G A = sum over the biases after the layer of bias times gradient."""
     net, inputs, classes = relu_network(bias=True), random_normal(2, 3, 12, 12), [1, 4]
     later = [p for name, p in net.named_parameters() if name.endswith("bias") and int(name.split(".")[0]) > int(layer)]
     missing = []
@@ -203,7 +203,7 @@ def test_hirescam_differs_from_the_score_by_the_later_biases(layer: str) -> None
 
 @pytest.mark.parametrize("layer", ["first", "second", "third", "fourth"])
 def test_xgradcam_and_hirescam_have_the_same_sum(layer: str) -> None:
-    """METHODS 2.9: sum of (sum G A / S) A = sum of G A, at any layer of any net with S_k not 0."""
+    """Sum of (sum G A / S) A = sum of G A, at any layer of any net with S_k not 0."""
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     maps = maps_of(net, inputs, [1, 4], layer)
     assert float((maps["xgradcam"] - maps["hirescam"]).abs().max()) > 1e-3  # otherwise equal sums would be trivial
@@ -211,7 +211,7 @@ def test_xgradcam_and_hirescam_have_the_same_sum(layer: str) -> None:
 
 
 def test_hirescam_minus_gradcam_sums_to_the_covariance() -> None:
-    """METHODS 2.9: the two sums differ by n times the covariance over cells of G and A, summed over channels."""
+    """The two sums differ by n times the covariance over cells of G and A, summed over channels."""
     net, inputs = tiny_network(FlattenNet, dtype=torch.float64)
     classes = [1, 4]
     with torch.no_grad():
@@ -226,7 +226,7 @@ def test_hirescam_minus_gradcam_sums_to_the_covariance() -> None:
 
 
 def test_layercam_equals_elementwise_for_nonnegative_activations() -> None:
-    """METHODS 2.10, with gradients of both signs that differ between cells."""
+    """LayerCAM at a ReLU, with gradients of both signs that differ between cells."""
     weight = random_normal(3, 4, 5, 5, seed=4)
     maps = maps_of(flattened_network(weight, nn.Tanh()), random_normal(2, 4, 5, 5).abs(), [0, 2], "0")
     assert float(maps["layercam"].max()) > 0
@@ -235,7 +235,7 @@ def test_layercam_equals_elementwise_for_nonnegative_activations() -> None:
 
 @pytest.mark.parametrize("inplace", [False, True])
 def test_layercam_equals_elementwise_before_a_relu(inplace: bool) -> None:
-    """METHODS 2.10: at a convolution followed by ReLU, G is 0 where A is negative: with A signed the two are equal."""
+    """At a convolution followed by ReLU, G is 0 where A is negative: with A signed the two are equal."""
     weight = random_normal(3, 4, 5, 5, seed=4)
     maps = maps_of(flattened_network(weight, nn.ReLU(inplace)), random_normal(2, 4, 5, 5), [0, 2], "0")
     assert float(maps["layercam"].max()) > 0
@@ -243,7 +243,7 @@ def test_layercam_equals_elementwise_before_a_relu(inplace: bool) -> None:
 
 
 def test_layercam_differs_from_elementwise_for_signed_activations() -> None:
-    """In contrast to METHODS 2.10, negative A contribute to LayerCAM before a tanh."""
+    """Negative A contribute to LayerCAM before a tanh."""
     weight = random_normal(3, 4, 5, 5, seed=4)
     maps = maps_of(flattened_network(weight, nn.Tanh()), random_normal(2, 4, 5, 5), [0, 2], "0")
     assert float((maps["layercam"] - maps["gradcamelementwise"]).abs().max()) > 0.1
@@ -251,7 +251,7 @@ def test_layercam_differs_from_elementwise_for_signed_activations() -> None:
 
 
 def test_activation_is_recorded_before_an_in_place_relu() -> None:
-    """METHODS 2.17: Grad-CAM at a convolution before an in-place ReLU reads signed A, not the rectified values."""
+    """Grad-CAM at a convolution before an in-place ReLU reads signed A, not the rectified values."""
     weight, activation = random_normal(3, 4, 5, 5, seed=4), random_normal(2, 4, 5, 5)
     maps = [
         maps_of(flattened_network(weight, nn.ReLU(inplace)), activation.clone(), [0, 2], "0")

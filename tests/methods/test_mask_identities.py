@@ -2,7 +2,6 @@
 
 A is the output of a layer, G the gradient of the score with respect to A, n the number of cells;
 z is a logit, p its probability.
-Section numbers such as 2.6 refer to chapter 2 of METHODS.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from support.networks import InplaceNet, tiny_network
 
 @pytest.mark.parametrize("variant", ["authors", "paper", "gradcam", "torchcam"])
 def test_scorecam_of_a_linear_network(variant: Any) -> None:
-    """2.15: z(x M) = <M, x dz/dx> + b, so every weight is known without a forward pass."""
+    """z(x M) = <M, x dz/dx> + b, so every weight is known without a forward pass."""
     net, inputs, classes, j, b = linear_example()
     activation, expected = net.conv(inputs).detach(), []
     for a, x, c in zip(activation, inputs, classes, strict=True):

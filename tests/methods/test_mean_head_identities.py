@@ -2,7 +2,6 @@
 
 A is the output of a layer, G the gradient of the score with respect to A, n the number of cells;
 z is a logit, p its probability.
-Section numbers such as 2.6 refer to chapter 2 of METHODS.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from support.identity_networks import (
 
 
 def test_cam_is_gradcam_times_the_number_of_cells() -> None:
-    """2.1: the same holds for HiResCAM and XGrad-CAM; the bias is not included."""
+    """The same holds for HiResCAM and XGrad-CAM; the bias is not included."""
     weight, bias, activation, classes = mean_head_example()
     net = pooled_network(weight, bias)
     cam = maps_of(net, activation, CAM(), classes)
@@ -64,7 +63,7 @@ def test_cam_is_gradcam_times_the_number_of_cells_in_1d_and_3d(conv: Any, pool: 
 
 
 def test_cam_requires_the_layer_that_enters_the_mean() -> None:
-    """2.1 holds at the tensor that enters the mean, after the ReLU: not at the bare convolution before it."""
+    """The identity holds at the tensor that enters the mean, after the ReLU: not at the bare convolution before it."""
     weight, bias, activation, classes = mean_head_example()
     net = pooled_network(weight, bias, nn.ReLU())
     after = maps_of(net, activation, CAM(), classes, "1")
@@ -76,7 +75,7 @@ def test_cam_requires_the_layer_that_enters_the_mean() -> None:
 
 
 def test_linear_methods_sum_to_the_score_before_the_mean() -> None:
-    """2.2: CAM / n, Grad-CAM and XGrad-CAM as well as HiResCAM."""
+    """CAM / n, Grad-CAM and XGrad-CAM as well as HiResCAM."""
     weight, bias, activation, classes = mean_head_example()
     net = pooled_network(weight, bias)
     expected = class_scores(net, activation, classes) - bias[classes]
@@ -86,7 +85,7 @@ def test_linear_methods_sum_to_the_score_before_the_mean() -> None:
 
 
 def test_gradcam_plusplus_is_continuous_in_the_scale_of_the_logits() -> None:
-    """2.4: its weights grow from relu(w) / 2 to 1 / mean(A) continuously, so the formula contains no epsilon."""
+    """Its weights grow from relu(w) / 2 to 1 / mean(A) continuously, so the formula contains no epsilon."""
     weight = torch.tensor([[0.7], [-0.2]], dtype=torch.float64)
     activation = random_normal(1, 1, 5, 6).abs() + 0.1
     sizes = []
@@ -113,7 +112,7 @@ def test_normalized_gradcam_plusplus_is_cam_with_positive_weights(scale: float) 
 
 
 def test_ablation_in_closed_form_equals_channel_ablation() -> None:
-    """2.5: w_k = W_ck mean(A_k) / y, computed from the weights of the head or by ablating each channel."""
+    """w_k = W_ck mean(A_k) / y, computed from the weights of the head or by ablating each channel."""
     weight, bias, activation, classes = mean_head_example()
     y = class_scores(pooled_network(weight, bias), activation, classes)
     weights = weight[classes] * activation.mean((2, 3)) / y[:, None]
@@ -134,7 +133,7 @@ def test_closed_form_of_ablation_runs_no_forward_pass() -> None:
 
 
 def test_ablation_of_a_probability() -> None:
-    """2.5: for a softmax score y_k = softmax(z - W_k mean(A_k)): a closed form without a forward pass."""
+    """For a softmax score y_k = softmax(z - W_k mean(A_k)): a closed form without a forward pass."""
     weight, bias, activation, _ = mean_head_example()
     net = pooled_network(weight, bias)
     means = activation.mean((2, 3))
@@ -161,7 +160,7 @@ def smooth_cells(maps: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kernel", ["point", "gaussian"])
 def test_reciprocam_of_a_logit_equals_cam(kernel: Any) -> None:
-    """2.6: b + CAM / n, or the smoothed CAM, from the closed form and from one forward pass per cell."""
+    """b + CAM / n, or the smoothed CAM, from the closed form and from one forward pass per cell."""
     weight, bias, activation, classes = mean_head_example()
     cam = torch.einsum("bk,bkhw->bhw", weight[classes], activation) / 42
     expected = scale_maps(bias[classes], torch.ones_like(cam)) + (cam if kernel == "point" else smooth_cells(cam))
@@ -172,7 +171,7 @@ def test_reciprocam_of_a_logit_equals_cam(kernel: Any) -> None:
 
 @pytest.mark.parametrize("kernel", ["point", "gaussian"])
 def test_reciprocam_of_a_probability_is_the_softmax_of_all_cams(kernel: Any) -> None:
-    """2.6: softmax_c(b + W A_ij / n), cell by cell."""
+    """softmax_c(b + W A_ij / n), cell by cell."""
     weight, bias, activation, classes = mean_head_example()
     cams = torch.einsum("ck,bkhw->cbhw", weight, activation) / 42
     cams = cams if kernel == "point" else torch.stack([smooth_cells(cam) for cam in cams])

@@ -50,6 +50,8 @@ def test_text_of_a_method_with_settings_parses_to_an_equal_method(text: str) -> 
         ("scorecam(variant=best)", "scorecam: variant='best': must be one of authors, paper, gradcam, torchcam."),
         ("scorecam(batch_size=many)", "method scorecam: batch_size=many: must be an integer."),
         ("gradcam(1)", "method gradcam: it has 0 settings, but 1 values were passed."),
+        ("layercam(gamma=1, gamma=2)", "method layercam: the setting gamma is given twice."),
+        ("layercam(1, gamma=2)", "method layercam: the setting gamma is given twice."),
         ("cam(x=1)", "method cam: it has no setting 'x'."),
         ("smooth(layercam", "a bracket is not closed"),
         ("smooth(samples=few)", "method smooth: samples=few: must be an integer."),

@@ -2,7 +2,6 @@
 
 A is the output of a layer, G the gradient of the score with respect to A, n the number of cells;
 z is a logit, p its probability.
-Section numbers such as 2.6 refer to chapter 2 of METHODS.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class Quadratic(nn.Module):
 
 
 def test_second_order_map_of_a_quadratic_score_is_complete() -> None:
-    """2.11: the sum of G A - A HA / 2 is y(A) - y(0); each cell is sum_k (b + QA / 2) A."""
+    """The sum of G A - A HA / 2 is y(A) - y(0); each cell is sum_k (b + QA / 2) A."""
     net, activation, classes = Quadratic((2, 3, 4)).eval(), random_normal(2, 2, 3, 4), [2, 0]
     maps = maps_of(net, activation, SecondOrder(), classes, "conv")
     assert_close(sum_maps(maps), class_scores(net, activation, classes) - net.c[classes], rtol=1e-10)
@@ -81,7 +80,7 @@ def test_second_order_map_of_a_quadratic_score_is_complete() -> None:
 
 @pytest.mark.parametrize("layer", CONVOLUTIONS)
 def test_logit_of_a_relu_network_has_no_curvature(layer: str) -> None:
-    """2.7: ShapleyCAM of a logit would equal Grad-CAM, and second-order contributions equal HiResCAM."""
+    """ShapleyCAM of a logit would equal Grad-CAM, and second-order contributions equal HiResCAM."""
     net, inputs = relu_network(bias=True), random_normal(2, 3, 12, 12)
     assert_close(
         maps_of(net, inputs, SecondOrder(), [1, 4], layer), maps_of(net, inputs, HiResCAM(), [1, 4], layer), atol=0
@@ -141,7 +140,7 @@ def test_finercam_with_gamma_zero_equals_the_base(base: Method) -> None:
 @pytest.mark.parametrize("references", [1, 2, 4, 9])
 @pytest.mark.parametrize("base", LINEAR, ids=stable_id)
 def test_finercam_subtracts_the_maps_of_the_nearest_classes(base: Method, references: int) -> None:
-    """2.13: these methods are linear in the target; the nearest classes have the closest logits, above or below."""
+    """These methods are linear in the target; the nearest classes have the closest logits, above or below."""
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     classes = [int(c) for c in net(inputs).argsort(1)[:, 2]]  # the median class, with closest classes above and below
     each = torch.stack([maps_of(net, inputs, base, c, "third") for c in range(5)])
@@ -156,7 +155,7 @@ def test_finercam_subtracts_the_maps_of_the_nearest_classes(base: Method, refere
 
 @pytest.mark.parametrize("base", LINEAR, ids=stable_id)
 def test_map_of_log_softmax_is_a_contrast_weighted_by_probability(base: Method) -> None:
-    """2.13: log p_c = map_c - sum p_d map_d, which is 1 - p_c times a contrast; the map of p_c is p_c times that."""
+    """log p_c = map_c - sum p_d map_d, which is 1 - p_c times a contrast; the map of p_c is p_c times that."""
     net, inputs = tiny_network(InplaceNet, dtype=torch.float64)
     each = torch.stack([maps_of(net, inputs, base, c, "third") for c in range(5)])
     p = net(inputs).softmax(1).detach()
@@ -170,7 +169,7 @@ def test_map_of_log_softmax_is_a_contrast_weighted_by_probability(base: Method) 
 
 
 def test_map_of_log_softmax_of_two_classes_equals_finercam() -> None:
-    """2.13: log p_0 = p_1 (map_0 - map_1), and the only reference class of 0 is 1."""
+    """log p_0 = p_1 (map_0 - map_1), and the only reference class of 0 is 1."""
     weight, activation = random_normal(2, 4, 5, 6, seed=4) / 5, random_normal(2, 4, 5, 6)
     net = flattened_network(weight)
     p = net(activation).softmax(1).detach()
@@ -183,7 +182,7 @@ def test_map_of_log_softmax_of_two_classes_equals_finercam() -> None:
 
 
 def test_batchnorm_changes_a_map_by_its_shift() -> None:
-    """2.12: A' = s A + t, so Grad-CAM' = Grad-CAM + sum mean(G_k) t_k / s_k, and the same holds for HiResCAM cell by cell."""
+    """A' = s A + t, so Grad-CAM' = Grad-CAM + sum mean(G_k) t_k / s_k, and the same holds for HiResCAM cell by cell."""
     norm = nn.BatchNorm2d(4).double()
     with torch.no_grad():
         norm.running_mean.copy_(random_normal(4, seed=1))

@@ -2,7 +2,6 @@
 
 A is the output of a layer, G the gradient of the score with respect to A, n the number of cells;
 z is a logit, p its probability.
-Section numbers such as 2.6 refer to chapter 2 of METHODS.
 """
 
 from __future__ import annotations

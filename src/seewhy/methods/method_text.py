@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import MethodError, UnknownName, UsageError
 from seewhy.methods.catalog import MethodEntry, find_method
 
 # A quoted string or a bare word, and the bracket or equals sign after it.
@@ -34,6 +34,7 @@ def parse_method(text: str) -> MethodText:
     Raises:
         UnknownName: The name is not in the catalog.
         UsageError: The text is not a name, or a name with settings in brackets.
+        MethodError: A setting is given twice.
 
     >>> parsed = parse_method("smooth(gradcam++, samples=16)")
     >>> parsed.entry.name, parsed.arguments[0].entry.name, parsed.settings
@@ -85,7 +86,12 @@ def _convert(node: ast.expr) -> Any:
     match node:
         case ast.Call(ast.Call(ast.Name("_"), [ast.Constant(str() as word)])):
             arguments = tuple(map(_convert, node.args))
-            settings = {str(keyword.arg): _convert(keyword.value) for keyword in node.keywords}
+            settings: dict[str, Any] = {}
+            for keyword in node.keywords:
+                name = str(keyword.arg)
+                if name in settings:
+                    raise MethodError(word, f"the setting {name} is given twice.")
+                settings[name] = _convert(keyword.value)
             return MethodText(find_method(word), arguments, settings, word)
         case ast.Constant(str() as word):
             try:

@@ -86,8 +86,11 @@ def build_method(text: MethodText) -> AnyMethod:
             raise MethodError(name, f"it has no setting '{setting}'{guess}")
     if len(text.arguments) > len(fields):
         raise MethodError(name, f"it has {len(fields)} settings, but {len(text.arguments)} values were passed.")
+    positional = dict(zip(fields, text.arguments, strict=False))
+    if twice := positional.keys() & text.settings:
+        raise MethodError(name, f"the setting {min(twice)} is given twice.")
     settings = {}
-    for key, value in (dict(zip(fields, text.arguments, strict=False)) | text.settings).items():
+    for key, value in (positional | text.settings).items():
         item = fields[key]
         default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
         if isinstance(value, MethodText):
