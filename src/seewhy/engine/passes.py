@@ -103,8 +103,8 @@ class Passes:
         """Free the outputs of all layers: nothing after the backward passes reads them."""
         self.trace.output, self.trace.calls = None, []
         for call in self.calls:
-            if "output" in call.__dict__:
-                del call.output
+            if "output" in call.__dict__:  # the backward passes release what they have used
+                call.release()
 
     # 1. Backward passes
 
@@ -158,10 +158,9 @@ class Passes:
             with_curvature=bool(item.needs & Need.CURVATURE),
         )
         for call in unreached:
-            if not self.collector.skip_unsupported and (
-                self.selection.names_explicitly(call) or len(unreached) == len(self.calls)
-            ):
-                raise LayerError(call.name, f"target {target.name!r} does not depend on it: no gradient reaches it.")
+            is_named = self.selection.names_explicitly(call) and not call.has_no_grad
+            if not self.collector.skip_unsupported and (is_named or len(unreached) == len(self.calls)):
+                raise LayerError(call.name, no_gradient_reason(call, target))
         return [call for call in self.calls if call not in unreached]
 
     def scores_of(self, item: Round) -> Tensor | None:
@@ -208,3 +207,9 @@ class Passes:
         result = self.collector.attempt(name, NETWORK, lambda: method(signals), is_required=True)
         if result is not None:
             self.collector.maps[name, target.key, NETWORK] = result
+
+
+def no_gradient_reason(call: LayerCall, target: ResolvedTarget) -> str:
+    if call.has_no_grad:
+        return "the model runs it under torch.no_grad, so it has no gradient. Use a method without gradients, as eigencam."
+    return f"target {target.name!r} does not depend on it: no gradient reaches it."

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 
 from torch import nn
 
-from seewhy.engine.inputs import InputSpec, NamedImage, read_inputs, with_fit
+from seewhy.engine.inputs import Inputs, InputSpec, NamedImage, read_inputs, with_fit
 from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.layer_choice import LayerChoice, choose_layers, split_suggested
 from seewhy.engine.map_collector import NETWORK, Key, MapCollector
@@ -42,7 +42,7 @@ from seewhy.targets.parsing import TargetSpec
 from seewhy.tracing.grid import GridSpec, parse_grid
 from seewhy.tracing.layer_selection import check_hint_used
 from seewhy.tracing.layer_specs import LayerSpec
-from seewhy.tracing.record import record_forward
+from seewhy.tracing.record import record_forward, retry_with_copies
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.trace import LayerCall, Trace
 
@@ -171,8 +171,12 @@ class Explainer:
         command: str | None = None,
     ) -> Explanation:
         """Explain one batch of inputs. `command` is stored in the provenance. See `seewhy.explain`."""
+        given = read_inputs(inputs, self.model, arguments, main)
+        return retry_with_copies(given.module, partial(self.explain_inputs, given, progress, command))
+
+    def explain_inputs(self, given: Inputs, progress: Progress | None, command: str | None) -> Explanation:
+        """Explain prepared inputs."""
         options, loaded = self.options, self.model
-        given = read_inputs(inputs, loaded, arguments, main)
         tensor, module = given.tensor, given.module
         targets = bind_targets(self.targets, given, loaded, multilabel=options.multilabel)
         choice = choose_layers(options, self.methods, module, tensor, self.grid)
@@ -254,7 +258,7 @@ def with_bases(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:
 
 def strongest_channels(call: LayerCall, count: int) -> ChannelFeatures:
     assert call.grid is not None
-    return ChannelFeatures.strongest(call.grid.channels_first(call.output.detach()), count)
+    return ChannelFeatures.strongest(call.grid.channels_first(call.value), count)
 
 
 def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested: bool) -> LayerInfo:
@@ -306,8 +310,13 @@ def in_order(
 
 
 def independent_notes(calls: Sequence[LayerCall]) -> list[str]:
-    names = ", ".join(call.name for call in calls)
-    return [f"layers skipped because no target depends on them: {names}"] if calls else []
+    """Return notes about the layers that no gradient reached."""
+    constant = ", ".join(call.name for call in calls if call.has_no_grad)
+    others = ", ".join(call.name for call in calls if not call.has_no_grad)
+    notes = [f"layers skipped because no target depends on them: {others}"] if others else []
+    if constant:
+        notes.append(f"layers without gradients, because the model runs them under torch.no_grad: {constant}")
+    return notes
 
 
 def unsupported_notes(unsupported: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -18,7 +18,7 @@ from seewhy.nested import first_tensor
 from seewhy.targets.dense import is_dense
 from seewhy.tracing.grid import TOKEN_LAYOUTS, GridHint, GridSpec, parse_grid
 from seewhy.tracing.layer_selection import GROUP_NAMES, LIST_LAYERS, check_unambiguous, has_grid
-from seewhy.tracing.record import record_forward
+from seewhy.tracing.record import model_of, record_forward, retry_with_copies
 from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.torch_private import has_own_parameters
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
@@ -72,19 +72,22 @@ def suggest(model: nn.Module, inputs: Tensor, grid: GridSpec = None) -> Suggesti
         >>> suggest(net, torch.rand(1, 3, 8, 8)).layer
         '1'
     """
-    cached = _cache.setdefault(model, {})
+    cached = _cache.setdefault(model_of(model), {})
     hint = None if grid is None else parse_grid(grid)
     key = tuple(inputs.shape[1:]), hint
     suggestion = cached.get(key)
     if suggestion is None or find_module(model, suggestion.layer) is None:  # the layer may have been removed since
-        for_one = for_image(model, 0)
-        request = RecordingRequest()
-        with record_forward(for_one, inputs[:1], request, from_input=True, exact=False, grid=hint) as trace:
-            has_other_inputs = isinstance(model, SingleInputModel)
-            suggestion = observe(trace, modules_with_weights(model), hint, has_other_inputs=has_other_inputs)
+        suggestion = retry_with_copies(model, partial(find_suggestion, model, inputs, hint))
         if suggestion.note != ZERO_HEAD:  # training changes that
             cached[key] = suggestion
     return suggestion
+
+
+def find_suggestion(model: nn.Module, inputs: Tensor, hint: GridHint | None) -> Suggestion:
+    request = RecordingRequest()
+    with record_forward(for_image(model, 0), inputs[:1], request, from_input=True, exact=False, grid=hint) as trace:
+        has_other_inputs = isinstance(model, SingleInputModel)
+        return observe(trace, modules_with_weights(model), hint, has_other_inputs=has_other_inputs)
 
 
 def modules_with_weights(model: nn.Module) -> frozenset[str]:

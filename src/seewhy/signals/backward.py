@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -41,12 +41,15 @@ def differentiate(
         unreached.pop(call, None)
         consume(call, gradient, None)  # autograd has disabled gradients here
         if not retain_graph:
-            del call.output  # the rest of the backward pass can use its memory
+            call.release()  # the rest of the backward pass can use its memory
 
     try:
         for call in calls:
             call.listener.on_gradient = partial(on_gradient, call)
-        torch.autograd.grad(scores.sum(), trace.leaves, retain_graph=retain_graph, allow_unused=True)
+        # With one call, the backward pass can end there. With several, it runs through all of them and keeps no gradient.
+        only = calls[0].edge if len(calls) == 1 else None
+        ends = trace.leaves if only is None else [only]
+        torch.autograd.grad(scores.sum(), ends, retain_graph=retain_graph, allow_unused=True)
     finally:
         for call in calls:
             call.listener.on_gradient = None
@@ -55,19 +58,21 @@ def differentiate(
 
 def _differentiate_twice(scores: Tensor, calls: Sequence[LayerCall], consume: Consume) -> list[LayerCall]:
     """Compute G, and for each call the Hessian of the scores times A: the gradient of <G, A> with A held fixed."""
-    outputs = [call.output for call in calls]
-    gradients: Sequence[Tensor | None] = cast(
-        Any, torch.autograd.grad(scores.sum(), outputs, create_graph=True, allow_unused=True)
+    edges = [call.edge for call in calls if call.edge is not None]
+    gradients: Iterator[Tensor | None] = iter(
+        cast(Any, torch.autograd.grad(scores.sum(), edges, create_graph=True, allow_unused=True))
     )
     unreached = []
-    for call, gradient in zip(calls, gradients, strict=True):
-        if gradient is None:
+    for call in calls:
+        edge = call.edge
+        gradient = None if edge is None else next(gradients)
+        if edge is None or gradient is None:
             unreached.append(call)
             continue
         curvature = None
         if gradient.requires_grad:
-            product = (gradient * call.output.detach()).sum()
-            curvature = torch.autograd.grad(product, call.output, retain_graph=True, allow_unused=True)[0]
+            product = (gradient * call.value).sum()
+            curvature = torch.autograd.grad(product, [edge], retain_graph=True, allow_unused=True)[0]
         if curvature is None:
             curvature = torch.zeros_like(gradient)
         with torch.no_grad():

@@ -38,7 +38,7 @@ def signals_at(
         scoring,
         call.name,
         CallSite(call.module, call.number, call.grid),
-        _channels_first(call.grid, call.output.detach()),
+        _channels_first(call.grid, call.value),
         None if gradient is None else _channels_first(call.grid, gradient),
         None if curvature is None else _channels_first(call.grid, curvature),
     )

@@ -2,8 +2,8 @@
 
 Hooks see modules only. A `TorchFunctionMode` intercepts every call of a torch function in its own thread while its
 `with` block is active, so nothing is replaced in any library and nothing needs to be restored. `CaptureAttention`
-reports attention weights, `CaptureBias` the biases of convolutions and BatchNorm, and `GuidedReLU` changes the gradient
-of ReLU.
+reports attention weights, `CaptureBias` the biases of convolutions and BatchNorm, `GuidedReLU` changes the gradient of ReLU,
+and `KeepGradients` ignores `torch.no_grad`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from seewhy.tracing.torch_private import attention_forward_with
+from seewhy.tracing.torch_private import attention_forward_with, disables_gradients
 
 MIN_TOKENS = 4  # a smaller softmax is not taken for attention
 SOFTMAX_FUNCTIONS = (F.softmax, torch.softmax, Tensor.softmax)
@@ -162,6 +162,13 @@ def batch_norm_bias(
         return None
     scale = (running_var + eps).rsqrt() if weight is None else weight * (running_var + eps).rsqrt()
     return -running_mean * scale if bias is None else bias - running_mean * scale
+
+
+class KeepGradients(TorchFunctionMode):
+    """Make `torch.no_grad()` without effect in the code of a model."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return None if disables_gradients(func, args) else func(*args, **(kwargs or {}))
 
 
 class GuidedReLU(TorchFunctionMode):

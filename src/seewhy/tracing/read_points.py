@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
+from torch.autograd.graph import Node
 from torch.nn.modules import activation
 
 from seewhy.tracing.layer_groups import find_convolutions
@@ -82,8 +83,8 @@ class FollowingActivation(LayerSelector):
         Walks the autograd graph back from `late` and looks for another convolution or activation.
         """
         names = self.convolutions | self.activations
-        others = {call.output.grad_fn for call in trace.calls if call.module in names and call not in (late, early)}
-        visited, queue = {late.output.grad_fn, early.output.grad_fn}, [late.output.grad_fn]
+        others = {node_of(call) for call in trace.calls if call.module in names and call not in (late, early)}
+        visited, queue = {node_of(late), node_of(early)}, [node_of(late)]
         while queue and (node := queue.pop()) is not None:
             for source, _ in node.next_functions:
                 if source in others:
@@ -92,6 +93,11 @@ class FollowingActivation(LayerSelector):
                     visited.add(source)
                     queue.append(source)
         return True
+
+
+def node_of(call: LayerCall) -> Node | None:
+    """Return the node of the autograd graph that computed the output of a call."""
+    return None if call.edge is None else call.edge.node
 
 
 def is_activation(module: nn.Module) -> bool:

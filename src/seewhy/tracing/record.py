@@ -2,24 +2,27 @@
 
 `record_forward` copies the model (`twin`), registers hooks on the copy (`recorder`) and runs it once. The recorded outputs keep
 their autograd graph, so all layers, methods and targets share this forward pass. The graph starts at the earliest
-requested layer, which saves the backward pass through everything before it. Two properties of a model make a first pass
-unusable: an in-place operation that overwrites a recorded output, and layers that run under `torch.no_grad`. They are detected
-after the pass, cached for the model, and the pass is repeated with the matching correction.
+requested layer (`graph_start`), which saves the backward pass through everything before it. Some properties of a model make a
+first pass unusable (`ModelProperties`). They are detected during the pass and cached for the model, and the pass is repeated
+with the matching correction.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from seewhy.errors import INPUT_ERRORS, ModelError, SeewhyError, shorten_error
-from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU
+from seewhy.nested import tensors_in
+from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
+from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
 from seewhy.tracing.recorder import ModelProperties, Recorder
 from seewhy.tracing.single_input import SingleInputModel
@@ -31,6 +34,8 @@ from seewhy.tracing.twin import make_twin
 REJECTED_INPUT: dict[type[Exception], Any] = {
     kind: type("RejectedInput", (ModelError, kind), {}) for kind in INPUT_ERRORS
 }
+
+OVERWRITTEN = "modified by an inplace operation"  # in PyTorch's error message
 
 _properties: weakref.WeakKeyDictionary[nn.Module, ModelProperties] = weakref.WeakKeyDictionary()
 
@@ -66,33 +71,73 @@ def record_forward(
     """
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
         while True:  # a repeated pass can reveal another property; properties are only added, so the loop ends
-            trace, properties = _run(model, inputs, request, from_input, guided, grid)
-            if properties is None:
+            known = cached_properties(model)
+            trace, start, properties = _run(model, inputs, request, known, from_input, guided, grid)
+            if properties == known:
                 break
-            needs_gradients = properties.grad_disabled and not cached_properties(model).grad_disabled
-            _properties[model] = properties
-            if not (exact or needs_gradients):
+            _properties[model_of(model)] = properties
+            if not exact and properties == replace(known, overwritten=properties.overwritten):
                 break
+            start.remove_marks()
             del trace
-        with explain_checkpointing(model):
-            yield trace
+        try:
+            with explain_checkpointing(model):
+                yield trace
+        finally:
+            start.remove_marks()
+
+
+def model_of(model: nn.Module) -> nn.Module:
+    """Return the user's module: a `SingleInputModel` exists for one call only."""
+    return model.model if isinstance(model, SingleInputModel) else model
 
 
 def cached_properties(model: nn.Module) -> ModelProperties:
     """Return the properties found in earlier passes through `model`."""
-    return _properties.get(model, ModelProperties())
+    return _properties.get(model_of(model), ModelProperties())
+
+
+Result = TypeVar("Result")
+
+
+def retry_with_copies(model: nn.Module, function: Callable[[], Result]) -> Result:
+    """Return what `function` returns. It is called again if its backward pass failed because of in-place operations.
+
+    PyTorch cannot differentiate if an operation overwrites a value that the backward pass reads. Then the model is
+    recorded again with a copy of every such value.
+
+    Raises:
+        ModelError: The backward pass fails in any case.
+    """
+    try:
+        return function()
+    except RuntimeError as error:
+        if OVERWRITTEN not in str(error):
+            raise
+    _properties[model_of(model)] = replace(cached_properties(model), saves_copies=True)
+    try:
+        return function()
+    except RuntimeError as error:
+        if OVERWRITTEN not in str(error):
+            raise
+        raise ModelError(
+            type(model_of(model)).__name__,
+            "PyTorch cannot differentiate it: an in-place operation overwrites a value that the gradient needs. Replace that "
+            "operation, such as x += y, by one that is not in place (x = x + y).",
+        ) from None
 
 
 def _run(
     model: nn.Module,
     inputs: Tensor,
     request: RecordingRequest,
+    known: ModelProperties,
     from_input: bool,
     guided: GuidedReLU | None,
     grid: GridHint | None,
-) -> tuple[Trace, ModelProperties | None]:
-    """Run one forward pass. Return its trace, and the updated properties if it revealed new ones."""
-    known = cached_properties(model)
+) -> tuple[Trace, GraphStart, ModelProperties]:
+    """Run one forward pass. Return its trace, its graph start, and the known properties with those that it revealed."""
+    from_input = from_input or not known.aliases.isdisjoint(request.names or ())
     leaf = inputs.detach().clone().requires_grad_(from_input)
     twin = make_twin(model)
     recorder = Recorder(leaf, request, known, twin, grid)
@@ -102,28 +147,41 @@ def _run(
         attention if request.attention else nullcontext(),
         CaptureBias(recorder.record_bias) if request.bias_terms else nullcontext(),
         guided or nullcontext(),
+        KeepGradients() if known.ignores_no_grad else nullcontext(),
+        saved_tensors_hooks(torch.clone, lambda saved: saved) if known.saves_copies else nullcontext(),
         explain_rejected_input(model, inputs),
     ):
         output = twin(leaf.clone() if from_input else leaf)  # autograd forbids in-place operations on a leaf
     recorder.finish()
-    properties = known
-    if recorder.grad_disabled:
-        properties = replace(properties, grad_disabled=True)
-    overwritten = {call.module for call in recorder.calls if call.is_overwritten}
-    if overwritten:
-        properties = replace(properties, overwritten_layers=known.overwritten_layers | overwritten)
     trace = Trace(
         inputs=leaf,
         output=output,
         calls=recorder.calls,
-        leaves=(recorder.graph_start, leaf) if from_input else (recorder.graph_start,),
+        leaves=(recorder.start.anchor, leaf) if from_input else (recorder.start.anchor,),
         call_counts=recorder.call_counts,
         attentions=recorder.attentions,
         linear_calls=recorder.linear_calls,
         bias_terms=recorder.bias_terms,
         has_cross_attention=attention.has_cross_attention,
     )
-    return trace, None if properties == known else properties
+    overwritten = known.overwritten.union(call.module for call in recorder.calls if call.is_overwritten)
+    aliases = known.aliases if from_input else known.aliases | recorder.start.unsafe
+    ignores_no_grad = known.ignores_no_grad
+    if ignores_no_grad is None and (recorder.grad_disabled or not has_graph(output)):
+        ignores_no_grad = not follows_input(model, inputs)
+    return trace, recorder.start, replace(
+        known, overwritten=overwritten, aliases=aliases, ignores_no_grad=ignores_no_grad
+    )  # fmt: skip
+
+
+def follows_input(model: nn.Module, inputs: Tensor) -> bool:
+    """Return True if a graph leads from the input to the output, so that `torch.no_grad` in the model hides a part at most."""
+    with explain_rejected_input(model, inputs):
+        return has_graph(make_twin(model)(inputs.detach().clone().requires_grad_().clone()))
+
+
+def has_graph(output: Any) -> bool:
+    return any(tensor.requires_grad for tensor in tensors_in(output))
 
 
 @contextmanager
@@ -134,7 +192,7 @@ def explain_rejected_input(model: nn.Module, inputs: Tensor) -> Iterator[None]:
     except (SeewhyError, torch.OutOfMemoryError):
         raise
     except INPUT_ERRORS as error:
-        network = model.model if isinstance(model, SingleInputModel) else model
+        network = model_of(model)
         convolution = next((module for module in network.modules() if isinstance(module, CONVOLUTION)), None)
         is_unbatched = convolution is not None and inputs.dim() == len(convolution.kernel_size) + 1
         advice = "add the batch axis: x[None]" if is_unbatched else "pass inputs that the model accepts"

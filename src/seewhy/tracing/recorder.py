@@ -1,8 +1,8 @@
 """The hooks of one recorded forward pass. They are registered on a twin only, never on the user's model.
 
 A forward hook on each requested module stores its output as a `LayerCall`, together with the grid of that output (`grid`).
-Hooks on convolutions and poolings collect the grids seen so far, from which the grids of other layers are inferred. If no
-graph exists yet at a requested output, `_StartGraph` starts one there: gradients then stop at the earliest requested layer.
+Hooks on convolutions and poolings collect the grids seen so far, from which the grids of other layers are inferred. The
+hooks pass every output on unchanged: a value that is overwritten later is saved as a snapshot.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor, replace_first
 from seewhy.tracing.function_modes import AttentionCall
+from seewhy.tracing.graph_start import GraphStart, returns_new_tensor
 from seewhy.tracing.grid import Grid, GridHint
 from seewhy.tracing.grid_inference import find_grid
 from seewhy.tracing.token_hints import token_grid_hint
@@ -28,8 +30,6 @@ from seewhy.tracing.torch_private import (
     AVERAGE_POOLING,
     CONVOLUTION,
     MAX_POOLING,
-    enable_grad_until_restored,
-    is_view,
     version_of,
 )
 from seewhy.tracing.trace import AttentionRecord, BiasTerm, GradientListener, LayerCall, LinearCall, RecordingRequest
@@ -41,10 +41,20 @@ CHANNELS_FIRST = (*GRID_SOURCES, *ADAPTIVE_POOLING)  # adaptive pooling sets its
 
 @dataclass(frozen=True)
 class ModelProperties:
-    """Model properties found in the first forward pass and cached for later calls."""
+    """Properties of a model that its first forward passes show, cached for later calls.
 
-    overwritten_layers: frozenset[str] = frozenset()  # an in-place operation changes their output: a copy is passed on
-    grad_disabled: bool = False  # a requested layer runs under torch.no_grad in the model, so gradients are re-enabled
+    Attributes:
+        overwritten: Layers whose output an in-place operation changes, so that a snapshot is needed.
+        aliases: Layers that need a graph from the input (see `graph_start`).
+        ignores_no_grad: True if the model cuts its input off with `torch.no_grad`, so gradients are enabled there. None:
+            unknown.
+        saves_copies: True if in-place operations overwrite values that the backward pass reads.
+    """
+
+    overwritten: frozenset[str] = frozenset()
+    aliases: frozenset[str] = frozenset()
+    ignores_no_grad: bool | None = None
+    saves_copies: bool = False
 
 
 class Recorder:
@@ -66,8 +76,8 @@ class Recorder:
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
         self.grids: list[tuple[int, ...]] = []  # of convolutions and poolings, latest first
-        self.graph_start = torch.zeros((), dtype=inputs.dtype, device=inputs.device, requires_grad=True)
-        self.grad_disabled = False
+        self.start = GraphStart(inputs, model)
+        self.grad_disabled = False  # a requested layer runs under torch.no_grad
         self.is_recording = True
         self.attentions: list[AttentionRecord] = []
         self.linear_calls: list[LinearCall] = []
@@ -80,6 +90,8 @@ class Recorder:
         names = self.request.names
         requested = modules if names is None else {name: modules[name] for name in names}
         for name, module in requested.items():
+            if not returns_new_tensor(module):
+                module.register_forward_pre_hook(self.start.hook_before(name), with_kwargs=True)
             module.register_forward_hook(self.recording_hook(name, module))
         if not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
             for name, module in modules.items():
@@ -93,15 +105,11 @@ class Recorder:
             for name, module in modules.items():
                 module.register_forward_pre_hook(self.entering_hook(name))
                 module.register_forward_hook(self.leave)
-        if self.properties.grad_disabled:
-            for module in modules.values():
-                module.register_forward_pre_hook(enable_gradients)
 
     def recording_hook(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:
         """Return the hook that stores the output of `module` as a `LayerCall`."""
-        is_overwritten = name in self.properties.overwritten_layers
-        is_source, is_convolution = isinstance(module, GRID_SOURCES), isinstance(module, CONVOLUTION)
-        is_channels_first = isinstance(module, CHANNELS_FIRST)
+        is_overwritten = name in self.properties.overwritten
+        is_source, is_channels_first = isinstance(module, GRID_SOURCES), isinstance(module, CHANNELS_FIRST)
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             if self.is_recording:
@@ -118,17 +126,15 @@ class Recorder:
                 raise LayerError(
                     name, "the model runs this layer in inference mode; remove torch.inference_mode from its forward."
                 )
-            if not torch.is_grad_enabled():
-                self.grad_disabled = True
-                return None
             recorded = tensor
-            if not recorded.requires_grad:
-                # Only the output of a convolution is certain to be a new tensor: nn.Identity returns its input.
-                is_new = is_convolution and not is_view(recorded)
-                recorded = _StartGraph.apply(recorded if is_new else recorded.clone(), self.graph_start)
+            if torch.is_grad_enabled():
+                recorded = self.start.start_at(name, tensor)
+            else:
+                self.grad_disabled = True
             if self.is_recording:
                 listener = GradientListener()
-                recorded.register_hook(listener)  # type: ignore[no-untyped-call]
+                if recorded.requires_grad:
+                    recorded.register_hook(listener)  # type: ignore[no-untyped-call]
                 self.calls.append(
                     LayerCall(
                         module=name,
@@ -138,12 +144,13 @@ class Recorder:
                         grid=grid,
                         version=version_of(recorded),
                         listener=listener,
+                        edge=get_gradient_edge(recorded) if recorded.requires_grad else None,
+                        snapshot=recorded.detach().clone() if is_overwritten else None,
                         linear_input=args[0] if isinstance(module, nn.Linear) and args else None,
+                        has_no_grad=not torch.is_grad_enabled(),
                         is_sole_output=isinstance(output, Tensor),
                     )
                 )
-            if is_overwritten:
-                return replace_first(output, recorded.clone())
             return None if recorded is tensor else replace_first(output, recorded)
 
         return hook
@@ -151,6 +158,7 @@ class Recorder:
     def finish(self) -> None:
         """Stop recording, and name the calls."""
         self.is_recording = False  # checkpointed modules are called again in the backward pass
+        self.start.check_copies()
         for call in self.calls:
             is_repeated = self.call_counts[call.module] > 1
             call.name = f"{call.module}#{call.number}" if is_repeated else call.module
@@ -206,24 +214,3 @@ class Recorder:
             bias = BiasTerm(values, GradientListener())
             output.register_hook(bias.listener)  # type: ignore[no-untyped-call]
             self.bias_terms.append(bias)
-
-
-def enable_gradients(module: nn.Module, args: Any) -> None:
-    """Forward pre-hook: undo a `torch.no_grad()` of the model, which restores the mode itself when it exits."""
-    enable_grad_until_restored()
-
-
-class _StartGraph(torch.autograd.Function):
-    """Start a graph at a tensor without one.
-
-    It works in place, so the tensor is not copied. The result is not a leaf: autograd forbids in-place operations on leaves.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, graph_start: Tensor) -> Tensor:
-        ctx.mark_dirty(output)
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, gradient.new_zeros(())

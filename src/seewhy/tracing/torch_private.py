@@ -103,13 +103,9 @@ def is_view(tensor: Tensor) -> bool:
     return tensor._is_view()
 
 
-def enable_grad_until_restored() -> None:
-    """Turn gradients on in this thread, without a context manager.
-
-    A hook cannot keep `torch.enable_grad()` open for the forward pass that follows it. A `torch.no_grad()` of the model
-    restores the mode when it exits.
-    """
-    torch._C._set_grad_enabled(True)
+def disables_gradients(function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    """Return True for the call by which `torch.no_grad()` and its kin turn gradients off in this thread."""
+    return function is torch._C._set_grad_enabled and not args[0]
 
 
 def attention_forward_with(attend: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor | None]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.grid import Grid
@@ -59,7 +60,10 @@ class LayerCall:
     grid: Grid | None
     version: int  # version counter of `output` right after the call
     listener: GradientListener
+    edge: GradientEdge | None = None  # where gradients arrive; None: the model computed it without a graph
+    snapshot: Tensor | None = None  # the value of `output` right after the call, if it is overwritten later
     linear_input: Tensor | None = None  # the input of an nn.Linear
+    has_no_grad: bool = False  # it ran under torch.no_grad
     is_sole_output: bool = True  # False if the module returned this tensor in a tuple, mapping or dataclass
     name: str = ""  # "relu", or "relu#2" if the module was called more than once
 
@@ -67,6 +71,16 @@ class LayerCall:
     def is_overwritten(self) -> bool:
         """Whether an in-place operation changed `output` after the call."""
         return version_of(self.output) != self.version
+
+    @property
+    def value(self) -> Tensor:
+        """The output right after the call, without its graph."""
+        return self.output.detach() if self.snapshot is None else self.snapshot
+
+    def release(self) -> None:
+        """Free the output and its graph. The call cannot be read afterwards."""
+        del self.output
+        self.edge = self.snapshot = None
 
 
 @dataclass(eq=False)
