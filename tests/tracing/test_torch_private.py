@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from seewhy.tracing import torch_private
 from seewhy.tracing.function_modes import CaptureAttention
@@ -154,12 +155,20 @@ def test_the_version_counter_counts_in_place_operations() -> None:
     assert torch_private.is_view(view) and not torch_private.is_view(tensor)
 
 
-def test_gradients_stay_on_until_the_models_own_no_grad_ends() -> None:
-    with torch.no_grad():
-        torch_private.enable_grad_until_restored()
-        assert torch.is_grad_enabled(), f"the grad mode cannot be set without a context manager in {VERSION}"
-    assert torch.is_grad_enabled()
-    torch.set_grad_enabled(True)
+class SeenCalls(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.disabling: list[bool] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.disabling.append(torch_private.disables_gradients(func, args))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_function_mode_sees_where_gradients_are_turned_off() -> None:
+    with SeenCalls() as seen, torch.no_grad():
+        torch.ones(1)
+    assert seen.disabling == [True, False, False], f"no_grad is no longer a torch function in {VERSION}"
 
 
 def test_the_attention_copy_calls_the_replacement_and_leaves_pytorch_alone() -> None:

@@ -18,7 +18,7 @@ from seewhy.models.inspection import infer_input_layout
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.terminal import ACCENT, FAINT, encode_json, make_console, plain_table
 from seewhy.tracing.grid import format_grid
-from seewhy.tracing.layer_selection import has_grid
+from seewhy.tracing.layer_selection import calls_with_grid
 from seewhy.tracing.layer_specs import parse_layers
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.trace import LayerCall, RecordingRequest
@@ -62,7 +62,8 @@ def observe_layers(model: LoadedModel, noise: Tensor, suggested: str) -> list[La
             every = set(parse_layers("every", model.module).matching_calls(trace))
         except LayerError:
             every = set()
-        return [make_entry(call, call in every, call.name == suggested) for call in trace.calls if has_grid(call)]
+        calls = calls_with_grid(trace.calls)
+        return [make_entry(call, call in every, call.name == suggested) for call in calls]
 
 
 def make_entry(call: LayerCall, every: bool, suggested: bool) -> LayerEntry:

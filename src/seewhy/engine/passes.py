@@ -158,7 +158,7 @@ class Passes:
             with_curvature=bool(item.needs & Need.CURVATURE),
         )
         for call in unreached:
-            is_named = self.selection.names_explicitly(call) and not call.has_no_grad
+            is_named = self.selection.names_explicitly(call) and not call.obstacle
             if not self.collector.skip_unsupported and (is_named or len(unreached) == len(self.calls)):
                 raise LayerError(call.name, no_gradient_reason(call, target))
         return [call for call in self.calls if call not in unreached]
@@ -210,6 +210,6 @@ class Passes:
 
 
 def no_gradient_reason(call: LayerCall, target: ResolvedTarget) -> str:
-    if call.has_no_grad:
-        return "the model runs it under torch.no_grad, so it has no gradient. Use a method without gradients, as eigencam."
+    if call.obstacle:
+        return f"{call.obstacle}, so it has no gradient. Use a method without gradients (eigencam), or another layer."
     return f"target {target.name!r} does not depend on it: no gradient reaches it."

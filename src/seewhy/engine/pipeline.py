@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial, reduce
+from itertools import groupby
 from operator import or_
 
 from torch import nn
@@ -42,7 +43,8 @@ from seewhy.targets.parsing import TargetSpec
 from seewhy.tracing.grid import GridSpec, parse_grid
 from seewhy.tracing.layer_selection import check_hint_used
 from seewhy.tracing.layer_specs import LayerSpec
-from seewhy.tracing.record import record_forward, retry_with_copies
+from seewhy.tracing.model_errors import retry_with_copies
+from seewhy.tracing.record import record_forward
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.trace import LayerCall, Trace
 
@@ -311,11 +313,11 @@ def in_order(
 
 def independent_notes(calls: Sequence[LayerCall]) -> list[str]:
     """Return notes about the layers that no gradient reached."""
-    constant = ", ".join(call.name for call in calls if call.has_no_grad)
-    others = ", ".join(call.name for call in calls if not call.has_no_grad)
-    notes = [f"layers skipped because no target depends on them: {others}"] if others else []
-    if constant:
-        notes.append(f"layers without gradients, because the model runs them under torch.no_grad: {constant}")
+    notes = []
+    for obstacle, group in groupby(sorted(calls, key=lambda call: call.obstacle), key=lambda call: call.obstacle):
+        names = ", ".join(call.name for call in group)
+        reason = f"without a gradient, because {obstacle}" if obstacle else "skipped because no target depends on them"
+        notes.append(f"layers {reason}: {names}")
     return notes
 
 

@@ -17,8 +17,10 @@ from seewhy.errors import LayerError
 from seewhy.nested import first_tensor
 from seewhy.targets.dense import is_dense
 from seewhy.tracing.grid import TOKEN_LAYOUTS, GridHint, GridSpec, parse_grid
-from seewhy.tracing.layer_selection import GROUP_NAMES, LIST_LAYERS, check_unambiguous, has_grid
-from seewhy.tracing.record import model_of, record_forward, retry_with_copies
+from seewhy.tracing.layer_selection import GROUP_NAMES, LIST_LAYERS, calls_with_grid, check_unambiguous
+from seewhy.tracing.model_errors import retry_with_copies
+from seewhy.tracing.model_properties import model_of
+from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.torch_private import has_own_parameters
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
@@ -97,7 +99,7 @@ def modules_with_weights(model: nn.Module) -> frozenset[str]:
 def observe(trace: Trace, with_weights: frozenset[str], hint: GridHint | None, *, has_other_inputs: bool) -> Suggestion:
     """Return the suggestion from one forward pass. `hint` is the user's grid."""
     generator = torch.Generator().manual_seed(0)
-    calls = [call for call in trace.calls if has_grid(call) and not issubclass(call.module_class, nn.Linear)]
+    calls = [call for call in calls_with_grid(trace.calls) if not issubclass(call.module_class, nn.Linear)]
     reached = reached_by(first_tensor(trace.output), calls, trace, generator)
     note = ""
     if not reached:  # a head of zeros: use its input instead

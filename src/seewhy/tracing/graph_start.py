@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import LayerError
 from seewhy.nested import tensors_in
+from seewhy.tracing.memory_format import LayoutFix
 from seewhy.tracing.torch_private import (
     AVERAGE_POOLING,
     BATCH_NORM,
@@ -120,7 +121,7 @@ class GraphStart:
 def returns_new_tensor(module: nn.Module) -> bool:
     """Return True if a module certainly computes a new tensor that nothing has used when its forward ends."""
     is_own_forward = type(module).forward.__module__.startswith("torch.nn.modules.")
-    return isinstance(module, NEW_TENSOR) and is_own_forward and not has_hooks(module)
+    return isinstance(module, NEW_TENSOR) and is_own_forward and not has_hooks(module, except_of=LayoutFix)
 
 
 class _StartGraph(torch.autograd.Function):

@@ -128,20 +128,18 @@ def with_halves(shapes: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Return each shape followed by its halves (rounded up) down to a length of 2, without repetitions."""
     result: list[tuple[int, ...]] = []
     for shape in shapes:
-        while min(shape) >= 2:
-            if shape not in result:
-                result.append(shape)
+        if max(shape, default=0) >= 2 and shape not in result:
+            result.append(shape)
+        while min(shape, default=0) >= 3:
             shape = tuple(-(-length // 2) for length in shape)
             if shape in result:
                 break
+            result.append(shape)
     return result
 
 
 def has_input_aspect(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
-    """Return True if a grid has the input's aspect ratio up to one cell, and no more cells than the input has pixels."""
+    """Return True if a grid has the input's aspect ratio up to one cell. Upsampled grids have more cells than the input."""
     if len(shape) != len(size) or min(shape) < 2:
         return False
-    return all(
-        length <= full and abs(length - shape[-1] * full / size[-1]) <= 1
-        for length, full in zip(shape, size, strict=True)
-    )
+    return all(abs(length - shape[-1] * full / size[-1]) <= 1 for length, full in zip(shape, size, strict=True))

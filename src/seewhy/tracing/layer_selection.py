@@ -36,7 +36,7 @@ class LayerSelector(ABC):
 
 @dataclass(frozen=True)
 class ModuleGroup(LayerSelector):
-    """Every call of the modules in `names` whose grid has at least two cells per axis. `text` is the user's entry."""
+    """Every call of the modules in `names` that has a grid (`calls_with_grid`). `text` is the user's entry."""
 
     names: frozenset[str]
     text: str
@@ -46,7 +46,7 @@ class ModuleGroup(LayerSelector):
         return self.names
 
     def select(self, trace: Trace) -> list[LayerCall]:
-        calls = [call for call in trace.calls if call.module in self.names and has_grid(call)]
+        calls = [call for call in calls_with_grid(trace.calls) if call.module in self.names]
         # Drop calls with an ambiguous grid: the group is useful without them. If all are ambiguous, keep them for the error.
         calls = [call for call in calls if not (call.grid and call.grid.alternatives)] or calls
         if not calls:
@@ -158,8 +158,22 @@ class LayerSelection:
         return any(isinstance(selector, NamedLayer) and selector.name == call.module for selector in self.selectors)
 
 
-def has_grid(call: LayerCall) -> bool:
-    return call.grid is not None and min(call.grid.shape) >= 2
+def calls_with_grid(calls: Sequence[LayerCall]) -> list[LayerCall]:
+    """Return the calls whose grid has at least two cells on each axis.
+
+    An axis of length 1 is allowed if no later call has more cells on it: networks for electrode recordings combine all
+    electrodes early, and all their later maps are a single row. A gate that averages one axis is left out.
+    """
+    result = []
+    later: set[int] = set()  # axes with several cells in a later call
+    for call in reversed(calls):
+        if call.grid is None:
+            continue
+        long = {axis for axis, length in enumerate(call.grid.shape) if length >= 2}
+        if long and long >= later:
+            result.append(call)
+        later |= long
+    return result[::-1]
 
 
 def check_unambiguous(call: LayerCall) -> None:

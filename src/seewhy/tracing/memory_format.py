@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seewhy.tracing.torch_private import INSTANCE_NORM
+from seewhy.tracing.torch_private import INSTANCE_NORM, is_view
 
 
 def fix_gradient_layout(norm: nn.Module) -> None:
@@ -27,18 +27,28 @@ def fix_gradient_layout(norm: nn.Module) -> None:
     >>> bool((cells.grad.flatten(2).transpose(1, 2) - tokens).abs().max() < 1e-4)  # its weights are 1
     True
     """
-    # InstanceNorm is a BatchNorm of a batch of one, with B * K channels.
-    fix_gradient = contiguous_copy if isinstance(norm, INSTANCE_NORM) else plain_copy
+    norm.register_forward_hook(LayoutFix(is_instance_norm=isinstance(norm, INSTANCE_NORM)))
 
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+
+class LayoutFix:
+    """The forward hook. `tracing` ignores it where it asks whether the user's code has hooks on a module."""
+
+    def __init__(self, *, is_instance_norm: bool) -> None:
+        self.is_instance_norm = is_instance_norm
+        # InstanceNorm is a BatchNorm of a batch of one, with B * K channels.
+        self.fix_gradient = contiguous_copy if is_instance_norm else plain_copy
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         plain_input = plain_copy(args[0]) if args else None
         if plain_input is not None:  # rare, so the forward of the norm is simply repeated
             output = module.forward(plain_input, *args[1:])
+        # InstanceNorm returns a view of that BatchNorm's output. PyTorch forgets the gradient of a view that is overwritten.
+        is_copied = self.is_instance_norm and isinstance(output, Tensor) and is_view(output)
+        if is_copied:
+            output = output.clone()
         if isinstance(output, Tensor) and output.requires_grad:
-            output.register_hook(fix_gradient)  # type: ignore[no-untyped-call]
-        return None if plain_input is None else output
-
-    norm.register_forward_hook(hook)
+            output.register_hook(self.fix_gradient)  # type: ignore[no-untyped-call]
+        return None if plain_input is None and not is_copied else output
 
 
 def plain_copy(tensor: Tensor) -> Tensor | None:

@@ -9,35 +9,27 @@ with the matching correction.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from seewhy.errors import INPUT_ERRORS, ModelError, SeewhyError, shorten_error
-from seewhy.nested import tensors_in
+from seewhy.errors import ModelError
+from seewhy.nested import first_tensor, replace_first, tensors_in
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
-from seewhy.tracing.recorder import ModelProperties, Recorder
-from seewhy.tracing.single_input import SingleInputModel
-from seewhy.tracing.torch_private import CONVOLUTION
+from seewhy.tracing.model_errors import explain_checkpointing, explain_rejected_input
+from seewhy.tracing.model_properties import ModelProperties, cache_properties, cached_properties
+from seewhy.tracing.recorder import Recorder
 from seewhy.tracing.trace import RecordingRequest, Trace
-from seewhy.tracing.twin import make_twin
+from seewhy.tracing.twin import find_module, make_twin
 
-# ModelErrors that are also of the original type: callers may catch the type that their model raises.
-REJECTED_INPUT: dict[type[Exception], Any] = {
-    kind: type("RejectedInput", (ModelError, kind), {}) for kind in INPUT_ERRORS
-}
-
-OVERWRITTEN = "modified by an inplace operation"  # in PyTorch's error message
-
-_properties: weakref.WeakKeyDictionary[nn.Module, ModelProperties] = weakref.WeakKeyDictionary()
+SAME_OUTPUT = 1e-5  # relative difference of outputs, from another memory layout at most
 
 
 @contextmanager
@@ -72,10 +64,17 @@ def record_forward(
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
         while True:  # a repeated pass can reveal another property; properties are only added, so the loop ends
             known = cached_properties(model)
-            trace, start, properties = _run(model, inputs, request, known, from_input, guided, grid)
+            try:
+                trace, start, properties = _run(model, inputs, request, known, from_input, guided, grid)
+            except ModelError as error:
+                # PyTorch rejects some in-place operations on views if the graph starts at another view of the same tensor.
+                from_input = not from_input and "in-place operation" in str(error)
+                if from_input:
+                    continue
+                raise
             if properties == known:
                 break
-            _properties[model_of(model)] = properties
+            cache_properties(model, properties)
             if not exact and properties == replace(known, overwritten=properties.overwritten):
                 break
             start.remove_marks()
@@ -85,46 +84,6 @@ def record_forward(
                 yield trace
         finally:
             start.remove_marks()
-
-
-def model_of(model: nn.Module) -> nn.Module:
-    """Return the user's module: a `SingleInputModel` exists for one call only."""
-    return model.model if isinstance(model, SingleInputModel) else model
-
-
-def cached_properties(model: nn.Module) -> ModelProperties:
-    """Return the properties found in earlier passes through `model`."""
-    return _properties.get(model_of(model), ModelProperties())
-
-
-Result = TypeVar("Result")
-
-
-def retry_with_copies(model: nn.Module, function: Callable[[], Result]) -> Result:
-    """Return what `function` returns. It is called again if its backward pass failed because of in-place operations.
-
-    PyTorch cannot differentiate if an operation overwrites a value that the backward pass reads. Then the model is
-    recorded again with a copy of every such value.
-
-    Raises:
-        ModelError: The backward pass fails in any case.
-    """
-    try:
-        return function()
-    except RuntimeError as error:
-        if OVERWRITTEN not in str(error):
-            raise
-    _properties[model_of(model)] = replace(cached_properties(model), saves_copies=True)
-    try:
-        return function()
-    except RuntimeError as error:
-        if OVERWRITTEN not in str(error):
-            raise
-        raise ModelError(
-            type(model_of(model)).__name__,
-            "PyTorch cannot differentiate it: an in-place operation overwrites a value that the gradient needs. Replace that "
-            "operation, such as x += y, by one that is not in place (x = x + y).",
-        ) from None
 
 
 def _run(
@@ -164,14 +123,60 @@ def _run(
         bias_terms=recorder.bias_terms,
         has_cross_attention=attention.has_cross_attention,
     )
-    overwritten = known.overwritten.union(call.module for call in recorder.calls if call.is_overwritten)
-    aliases = known.aliases if from_input else known.aliases | recorder.start.unsafe
+    return trace, recorder.start, learned_from(recorder, trace, model, known, is_from_input=from_input)
+
+
+def learned_from(
+    recorder: Recorder, trace: Trace, model: nn.Module, known: ModelProperties, *, is_from_input: bool
+) -> ModelProperties:
+    """Return the known properties with those that a pass revealed."""
+    overwritten = {call.module: call for call in trace.calls if call.is_overwritten}
+    views = {name for name, call in overwritten.items() if call.is_view} - known.views - known.shared_views
+    shared = {name for name in views if overwritten[name].is_input}
+    if views - shared:
+        shared |= shared_views(model, trace, views - shared)
     ignores_no_grad = known.ignores_no_grad
-    if ignores_no_grad is None and (recorder.grad_disabled or not has_graph(output)):
-        ignores_no_grad = not follows_input(model, inputs)
-    return trace, recorder.start, replace(
-        known, overwritten=overwritten, aliases=aliases, ignores_no_grad=ignores_no_grad
-    )  # fmt: skip
+    if ignores_no_grad is None and (recorder.grad_disabled or not has_graph(trace.output)):
+        ignores_no_grad = not follows_input(model, trace.inputs)
+    return replace(
+        known,
+        overwritten=known.overwritten | overwritten.keys(),
+        views=known.views | (views - shared),
+        shared_views=known.shared_views | shared,
+        aliases=known.aliases if is_from_input else known.aliases | recorder.start.unsafe,
+        ignores_no_grad=ignores_no_grad,
+    )
+
+
+def shared_views(model: nn.Module, trace: Trace, names: Iterable[str]) -> set[str]:
+    """Return the layers of `names` that change the model's output if they return a copy."""
+
+    def is_changed_by(copied: Iterable[str]) -> bool:
+        twin = make_twin(model)
+        for name in copied:
+            module = find_module(twin, name)
+            assert module is not None
+            module.register_forward_hook(pass_on_copy)
+        with torch.no_grad():
+            output = twin(trace.inputs.detach().clone())
+        pairs = zip(tensors_in(output), tensors_in(trace.output), strict=True)
+        return not all(is_close(new, old.detach()) for new, old in pairs)
+
+    names = set(names)
+    return {name for name in names if is_changed_by([name])} if is_changed_by(names) else set()
+
+
+def pass_on_copy(module: nn.Module, args: Any, output: Any) -> Any:
+    tensor = first_tensor(output)
+    return None if tensor is None else replace_first(output, tensor.clone())
+
+
+def is_close(new: Tensor, old: Tensor) -> bool:
+    if not old.is_floating_point():
+        return torch.equal(new, old)
+    tolerance = max(SAME_OUTPUT, 8 * torch.finfo(old.dtype).eps)
+    new, old = new.nan_to_num(0, 0, 0), old.nan_to_num(0, 0, 0)
+    return bool((new - old).abs().max() <= tolerance * old.abs().max()) if old.numel() else True
 
 
 def follows_input(model: nn.Module, inputs: Tensor) -> bool:
@@ -182,38 +187,6 @@ def follows_input(model: nn.Module, inputs: Tensor) -> bool:
 
 def has_graph(output: Any) -> bool:
     return any(tensor.requires_grad for tensor in tensors_in(output))
-
-
-@contextmanager
-def explain_rejected_input(model: nn.Module, inputs: Tensor) -> Iterator[None]:
-    """Re-raise a model's exception as a one-line `ModelError` that also subclasses the original type."""
-    try:
-        yield
-    except (SeewhyError, torch.OutOfMemoryError):
-        raise
-    except INPUT_ERRORS as error:
-        network = model_of(model)
-        convolution = next((module for module in network.modules() if isinstance(module, CONVOLUTION)), None)
-        is_unbatched = convolution is not None and inputs.dim() == len(convolution.kernel_size) + 1
-        advice = "add the batch axis: x[None]" if is_unbatched else "pass inputs that the model accepts"
-        reason = f"its forward fails on inputs of shape {tuple(inputs.shape)} ({shorten_error(error)}); {advice}."
-        kind = next(kind for kind in INPUT_ERRORS if isinstance(error, kind))
-        raise REJECTED_INPUT[kind](type(network).__name__, reason) from error
-
-
-@contextmanager
-def explain_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Re-raise PyTorch's error about reentrant checkpointing as a `ModelError` that says how to fix it."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "use_reentrant=True" not in str(error):
-            raise
-        raise ModelError(
-            type(model).__name__,
-            "it recomputes layers with checkpoint(use_reentrant=True), which hides them from autograd; set "
-            "use_reentrant=False, as PyTorch recommends, or disable checkpointing while explaining.",
-        ) from None
 
 
 @contextmanager

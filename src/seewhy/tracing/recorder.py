@@ -2,7 +2,8 @@
 
 A forward hook on each requested module stores its output as a `LayerCall`, together with the grid of that output (`grid`).
 Hooks on convolutions and poolings collect the grids seen so far, from which the grids of other layers are inferred. The
-hooks pass every output on unchanged: a value that is overwritten later is saved as a snapshot.
+hooks pass every output on unchanged: a value that is overwritten later is saved as a snapshot. The only exceptions are
+overwritten views, of which a copy is passed on if that does not change the output of the network (`record` compares them).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,37 +24,23 @@ from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor
 from seewhy.tracing.grid import Grid, GridHint
 from seewhy.tracing.grid_inference import find_grid
+from seewhy.tracing.model_properties import ModelProperties
 from seewhy.tracing.token_hints import token_grid_hint
 from seewhy.tracing.torch_private import (
     ADAPTIVE_POOLING,
     AVERAGE_POOLING,
     CONVOLUTION,
     MAX_POOLING,
+    is_view,
     version_of,
 )
 from seewhy.tracing.trace import AttentionRecord, BiasTerm, GradientListener, LayerCall, LinearCall, RecordingRequest
 from seewhy.tracing.twin import named_modules
 
 GRID_SOURCES = (CONVOLUTION, MAX_POOLING, AVERAGE_POOLING)  # the grids of later layers are inferred from theirs
+UNDER_NO_GRAD = "the model runs it under torch.no_grad"
+SHARED_VIEW = "its output is part of a tensor that the model changes in place later"
 CHANNELS_FIRST = (*GRID_SOURCES, *ADAPTIVE_POOLING)  # adaptive pooling sets its own output size, so it is not a source
-
-
-@dataclass(frozen=True)
-class ModelProperties:
-    """Properties of a model that its first forward passes show, cached for later calls.
-
-    Attributes:
-        overwritten: Layers whose output an in-place operation changes, so that a snapshot is needed.
-        aliases: Layers that need a graph from the input (see `graph_start`).
-        ignores_no_grad: True if the model cuts its input off with `torch.no_grad`, so gradients are enabled there. None:
-            unknown.
-        saves_copies: True if in-place operations overwrite values that the backward pass reads.
-    """
-
-    overwritten: frozenset[str] = frozenset()
-    aliases: frozenset[str] = frozenset()
-    ignores_no_grad: bool | None = None
-    saves_copies: bool = False
 
 
 class Recorder:
@@ -109,6 +95,7 @@ class Recorder:
     def recording_hook(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:
         """Return the hook that stores the output of `module` as a `LayerCall`."""
         is_overwritten = name in self.properties.overwritten
+        is_copied = name in self.properties.views
         is_source, is_channels_first = isinstance(module, GRID_SOURCES), isinstance(module, CHANNELS_FIRST)
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -120,20 +107,23 @@ class Recorder:
             if tensor is None or not tensor.is_floating_point():
                 return None
             grid = self.grid_of(tensor, is_channels_first)
-            if self.request.only_with_grid and (grid is None or not grid.shape or min(grid.shape) < 2):
+            if self.request.only_with_grid and (grid is None or not grid.shape or max(grid.shape) < 2):
                 return None
             if tensor.is_inference():
                 raise LayerError(
                     name, "the model runs this layer in inference mode; remove torch.inference_mode from its forward."
                 )
-            recorded = tensor
+            recorded, obstacle = tensor, SHARED_VIEW if name in self.properties.shared_views else ""
             if torch.is_grad_enabled():
                 recorded = self.start.start_at(name, tensor)
             else:
-                self.grad_disabled = True
+                self.grad_disabled, obstacle = True, UNDER_NO_GRAD
+            passed_on = recorded.clone() if is_copied else recorded
             if self.is_recording:
                 listener = GradientListener()
-                if recorded.requires_grad:
+                # Reading grad_fn is not redundant: without it, PyTorch 2.14 crashes in register_hook on some views.
+                has_gradient = recorded.grad_fn is not None and not obstacle
+                if has_gradient:
                     recorded.register_hook(listener)  # type: ignore[no-untyped-call]
                 self.calls.append(
                     LayerCall(
@@ -144,14 +134,16 @@ class Recorder:
                         grid=grid,
                         version=version_of(recorded),
                         listener=listener,
-                        edge=get_gradient_edge(recorded) if recorded.requires_grad else None,
-                        snapshot=recorded.detach().clone() if is_overwritten else None,
+                        edge=get_gradient_edge(recorded) if has_gradient else None,
+                        snapshot=recorded.detach().clone() if is_overwritten and not is_copied else None,
                         linear_input=args[0] if isinstance(module, nn.Linear) and args else None,
-                        has_no_grad=not torch.is_grad_enabled(),
+                        is_view=is_view(recorded),
+                        is_input=any(item is tensor for item in args),
+                        obstacle=obstacle,
                         is_sole_output=isinstance(output, Tensor),
                     )
                 )
-            return None if recorded is tensor else replace_first(output, recorded)
+            return None if passed_on is tensor else replace_first(output, passed_on)
 
         return hook
 

@@ -38,6 +38,7 @@ FORWARD_HOOK_TABLES = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
 )
+HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 BACKWARD_HOOK_TABLES = ("_backward_hooks", "_backward_pre_hooks")
 STATE_DICT_TABLES = (
     "_non_persistent_buffers_set",
@@ -88,9 +89,10 @@ def disable_fused_encoder(state: dict[str, Any]) -> None:
     state[FUSED_ACTIVATION] = 0
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Return True if a forward or backward hook is registered on `module`."""
-    return any(module.__dict__[name] for name in (*FORWARD_HOOK_TABLES, *BACKWARD_HOOK_TABLES))
+def has_hooks(module: nn.Module, *, except_of: type | tuple[type, ...] = ()) -> bool:
+    """Return True if a forward or backward hook is registered on `module`, other than instances of `except_of`."""
+    hooks = (hook for name in HOOK_TABLES for hook in module.__dict__[name].values())
+    return any(callable(hook) and not isinstance(hook, except_of) for hook in hooks)
 
 
 def version_of(tensor: Tensor) -> int:

@@ -22,8 +22,8 @@ from seewhy.tracing.torch_private import version_of
 class RecordingRequest:
     """What to record in one forward pass.
 
-    Calls of the modules in `names` (None: of all modules); `only_with_grid` drops calls without at least two cells per
-    grid axis. `attention` also records every attention call, `linear_calls` the inputs and outputs of each `nn.Linear`,
+    Calls of the modules in `names` (None: of all modules); `only_with_grid` drops calls whose grid is missing or has a
+    single cell. `attention` also records every attention call, `linear_calls` the inputs and outputs of each `nn.Linear`,
     and `bias_terms` the biases that convolutions and BatchNorm add.
     """
 
@@ -63,7 +63,9 @@ class LayerCall:
     edge: GradientEdge | None = None  # where gradients arrive; None: the model computed it without a graph
     snapshot: Tensor | None = None  # the value of `output` right after the call, if it is overwritten later
     linear_input: Tensor | None = None  # the input of an nn.Linear
-    has_no_grad: bool = False  # it ran under torch.no_grad
+    is_view: bool = False  # `output` shares memory with another tensor
+    is_input: bool = False  # the module returned one of its inputs
+    obstacle: str = ""  # why it has no gradient, although the score may depend on it
     is_sole_output: bool = True  # False if the module returned this tensor in a tuple, mapping or dataclass
     name: str = ""  # "relu", or "relu#2" if the module was called more than once
 

@@ -1,0 +1,50 @@
+"""What the first forward passes through a model showed about it, cached as long as the model exists."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+from torch import nn
+
+from seewhy.tracing.single_input import SingleInputModel
+
+
+@dataclass(frozen=True)
+class ModelProperties:
+    """Properties of a model that its first forward passes show, cached for later calls.
+
+    Attributes:
+        overwritten: Layers whose output an in-place operation changes, so that a snapshot is needed.
+        views: Those of them that return a view. PyTorch forgets the gradient of an overwritten view, so a copy is passed on.
+        shared_views: Other overwritten views: a copy would change the model's output, or the layer returned its input.
+        aliases: Layers that need a graph from the input (see `graph_start`).
+        ignores_no_grad: True if the model cuts its input off with `torch.no_grad`, so gradients are enabled there. None:
+            unknown.
+        saves_copies: True if in-place operations overwrite values that the backward pass reads.
+    """
+
+    overwritten: frozenset[str] = frozenset()
+    views: frozenset[str] = frozenset()
+    shared_views: frozenset[str] = frozenset()
+    aliases: frozenset[str] = frozenset()
+    ignores_no_grad: bool | None = None
+    saves_copies: bool = False
+
+
+_properties: weakref.WeakKeyDictionary[nn.Module, ModelProperties] = weakref.WeakKeyDictionary()
+
+
+def model_of(model: nn.Module) -> nn.Module:
+    """Return the user's module: a `SingleInputModel` exists for one call only."""
+    return model.model if isinstance(model, SingleInputModel) else model
+
+
+def cached_properties(model: nn.Module) -> ModelProperties:
+    """Return the properties found in earlier passes through `model`."""
+    return _properties.get(model_of(model), ModelProperties())
+
+
+def cache_properties(model: nn.Module, properties: ModelProperties) -> None:
+    """Store what a pass through `model` showed."""
+    _properties[model_of(model)] = properties

@@ -1,0 +1,47 @@
+"""Random networks: the answer and every map are those of references without hooks, for every selection of layers.
+
+A failure names the seed and the smallest list of steps that still fails.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from support.random_network_check import find_problem
+from support.random_networks import Step, random_network, shrink
+
+SHORT, CHUNK = 200, 20
+LONG = 2000
+
+
+def check(seeds: range) -> None:
+    problems = {seed: find_problem(*random_network(seed), seed) for seed in seeds}
+    for seed, problem in problems.items():
+        if problem:
+            steps, head = random_network(seed)
+
+            def fails_alike(
+                fewer: tuple[Step, ...], head: int = head, seed: int = seed, start: str = problem[:12]
+            ) -> bool:
+                return find_problem(fewer, head, seed).startswith(start)
+
+            smallest = shrink(steps, fails_alike)
+            pytest.fail(f"seed {seed}: {find_problem(smallest, head, seed)}\nhead {head}, steps {smallest}")
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("start", range(0, SHORT, CHUNK))
+def test_random_networks(start: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(range(start, start + CHUNK))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("start", range(SHORT, LONG, 8 * CHUNK))
+def test_many_random_networks(start: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(range(start, min(LONG, start + 8 * CHUNK)))
