@@ -132,6 +132,19 @@ def test_closed_form_of_ablation_runs_no_forward_pass() -> None:
         assert sum(count for count in rows if count > 2) == expected
 
 
+def test_a_pointwise_convolution_before_the_mean_is_a_linear_head() -> None:
+    """The mean of W A + b is W mean(A) + b: CAM is W_c A, and the closed forms equal the definitions."""
+    weight, bias, activation, classes = mean_head_example()
+    head = nn.Conv2d(weight.shape[1], len(weight), 1).double()
+    head.load_state_dict({"weight": weight[:, :, None, None], "bias": bias})
+    net = nn.Sequential(nn.Identity(), head, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    expected = torch.einsum("bk,bkhw->bhw", weight[classes], activation)
+    assert_close(maps_of(net, activation, CAM(), classes), expected, rtol=1e-12)
+    for method in (AblationCAM(), ReciproCAM(score="logit")):
+        pooled = maps_of(pooled_network(weight, bias), activation, method, classes)
+        assert_close(maps_of(net, activation, method, classes), pooled, rtol=1e-10)
+
+
 def test_ablation_of_a_probability() -> None:
     """For a softmax score y_k = softmax(z - W_k mean(A_k)): a closed form without a forward pass."""
     weight, bias, activation, _ = mean_head_example()

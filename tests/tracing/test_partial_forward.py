@@ -47,3 +47,38 @@ def test_errors_of_a_single_row_are_raised() -> None:
     forward.twin.broken = True
     with pytest.raises(RuntimeError, match="no such row"):
         forward(torch.rand(3, 3, 8, 8))
+
+
+class WritesToView(nn.Module):
+    """Sets some pixels to 0 through a view of its input. Channels-last memory has no such view, only a copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 5, 3), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.reshape(len(x), -1)[:, :30] = 0
+        return self.fc(self.conv(x).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class ChangesInputAndRejectsBatches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 5, 3), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.sub_(0.5)
+        if len(x) > 1:
+            raise RuntimeError("one image at a time")
+        return self.fc(self.conv(x).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("net_class", [WritesToView, ChangesInputAndRejectsBatches])
+def test_inputs_that_the_model_changes(net_class: type[nn.Module]) -> None:
+    net, inputs = net_class().eval().double(), torch.rand(5, 3, 12, 12, dtype=torch.float64)
+    with torch.no_grad():
+        expected = torch.cat([net(image.clone()) for image in inputs.split(1)])
+    rest = PartialForward(net, inputs[:1])
+    for _ in range(2):
+        with torch.no_grad():
+            torch.testing.assert_close(rest.run_channels_last(inputs.clone()), expected)

@@ -201,18 +201,18 @@ class Evaluator:
         Raises:
             MethodError: The target is not a class, or anything else lies between this layer and the class scores.
         """
+        # The mean over the grid may come before the head, or after it if the head is a 1x1 convolution.
         rule = "the class scores must be one linear layer of this layer's mean"
         if target.classes is None:
             raise MethodError("", "it needs a class as its target.")
         if not self.linear_calls:
             raise MethodError("", f"{rule}, and the model has no linear layer on a vector. Use hirescam.")
-        head = self.linear_calls[-1]
-        tolerance = max(HEAD_TOLERANCE, 4 * torch.finfo(head.inputs.dtype).eps)
-        means, inputs = activations.flatten(2).mean(2), head.inputs.to(activations.dtype)
-        is_mean = inputs.shape == means.shape and bool((inputs - means).abs().amax() <= tolerance * means.abs().amax())
-        if not is_mean or not torch.equal(head.output, logits(self.output)):
-            raise MethodError("", f"{rule}, and other operations or layers lie in between. Use hirescam.")
-        return head
+        scores, means = logits(self.output), activations.flatten(2).mean(2)
+        heads = {head.is_pointwise: head for head in self.linear_calls}  # the last of each kind
+        for head in heads.values():
+            if is_equal(head.output, scores) and is_equal(head.inputs, means):
+                return head
+        raise MethodError("", f"{rule}, and other operations or layers lie in between. Use hirescam.")
 
     def attention_trace(self) -> Trace:
         """Return the trace of a forward pass with every attention computed step by step and the outputs of repeated blocks."""
@@ -223,3 +223,12 @@ class Evaluator:
             with record_forward(self.module, self.inputs, request, from_input=True, grid=self.grid) as trace:
                 self._attention = trace
         return self._attention
+
+
+def is_equal(values: Tensor, expected: Tensor) -> bool:
+    """Return True if two tensors are equal up to rounding."""
+    if values.shape != expected.shape:
+        return False
+    tolerance = max(HEAD_TOLERANCE, 4 * torch.finfo(values.dtype).eps)
+    values = values.to(expected.dtype)
+    return bool((values - expected).abs().amax() <= tolerance * expected.abs().amax())

@@ -123,21 +123,21 @@ def _run(
         bias_terms=recorder.bias_terms,
         has_cross_attention=attention.has_cross_attention,
     )
-    return trace, recorder.start, learned_from(recorder, trace, model, known, is_from_input=from_input)
+    return trace, recorder.start, learned_from(recorder, trace, model, inputs, known, is_from_input=from_input)
 
 
 def learned_from(
-    recorder: Recorder, trace: Trace, model: nn.Module, known: ModelProperties, *, is_from_input: bool
+    recorder: Recorder, trace: Trace, model: nn.Module, inputs: Tensor, known: ModelProperties, *, is_from_input: bool
 ) -> ModelProperties:
     """Return the known properties with those that a pass revealed."""
     overwritten = {call.module: call for call in trace.calls if call.is_overwritten}
     views = {name for name, call in overwritten.items() if call.is_view} - known.views - known.shared_views
     shared = {name for name in views if overwritten[name].is_input}
     if views - shared:
-        shared |= shared_views(model, trace, views - shared)
+        shared |= shared_views(model, inputs, trace.output, views - shared)
     ignores_no_grad = known.ignores_no_grad
     if ignores_no_grad is None and (recorder.grad_disabled or not has_graph(trace.output)):
-        ignores_no_grad = not follows_input(model, trace.inputs)
+        ignores_no_grad = not follows_input(model, inputs)
     return replace(
         known,
         overwritten=known.overwritten | overwritten.keys(),
@@ -148,7 +148,7 @@ def learned_from(
     )
 
 
-def shared_views(model: nn.Module, trace: Trace, names: Iterable[str]) -> set[str]:
+def shared_views(model: nn.Module, inputs: Tensor, output: Any, names: Iterable[str]) -> set[str]:
     """Return the layers of `names` that change the model's output if they return a copy."""
 
     def is_changed_by(copied: Iterable[str]) -> bool:
@@ -158,8 +158,8 @@ def shared_views(model: nn.Module, trace: Trace, names: Iterable[str]) -> set[st
             assert module is not None
             module.register_forward_hook(pass_on_copy)
         with torch.no_grad():
-            output = twin(trace.inputs.detach().clone())
-        pairs = zip(tensors_in(output), tensors_in(trace.output), strict=True)
+            changed = twin(inputs.detach().clone())
+        pairs = zip(tensors_in(changed), tensors_in(output), strict=True)
         return not all(is_close(new, old.detach()) for new, old in pairs)
 
     names = set(names)

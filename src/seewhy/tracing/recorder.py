@@ -67,6 +67,7 @@ class Recorder:
         self.is_recording = True
         self.attentions: list[AttentionRecord] = []
         self.linear_calls: list[LinearCall] = []
+        self.pointwise: tuple[nn.Module, Tensor, Tensor, tuple[int, int]] | None = None
         self.bias_terms: list[BiasTerm] = []
         self.running: list[str] = []  # modules that are being called, outermost first; maintained for attention only
 
@@ -87,6 +88,8 @@ class Recorder:
             for module in modules.values():
                 if isinstance(module, nn.Linear):
                     module.register_forward_hook(self.record_linear)
+                elif isinstance(module, CONVOLUTION) and is_pointwise(module):
+                    module.register_forward_hook(self.record_pointwise)
         if self.request.attention:
             for name, module in modules.items():
                 module.register_forward_pre_hook(self.entering_hook(name))
@@ -151,6 +154,8 @@ class Recorder:
         """Stop recording, and name the calls."""
         self.is_recording = False  # checkpointed modules are called again in the backward pass
         self.start.check_copies()
+        self.linear_calls += self.pointwise_head()
+        self.pointwise = None
         for call in self.calls:
             is_repeated = self.call_counts[call.module] > 1
             call.name = f"{call.module}#{call.number}" if is_repeated else call.module
@@ -201,8 +206,28 @@ class Recorder:
         if args and args[0].dim() == 2:
             self.linear_calls.append(LinearCall(module.weight, module.bias, args[0].detach(), output))
 
+    def record_pointwise(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Keep the last 1x1 convolution: if the mean of its output is the class scores, it is a linear head."""
+        if args and self.is_recording:
+            self.pointwise = module, args[0].detach(), output.detach(), (version_of(args[0]), version_of(output))
+
+    def pointwise_head(self) -> list[LinearCall]:
+        if self.pointwise is None:
+            return []
+        module, inputs, output, versions = self.pointwise
+        if (version_of(inputs), version_of(output)) != versions:
+            return []
+        assert isinstance(module, CONVOLUTION)
+        means = (tensor.flatten(2).mean(2) for tensor in (inputs, output))
+        return [LinearCall(module.weight.flatten(1), module.bias, *means, is_pointwise=True)]
+
     def record_bias(self, values: Tensor, output: Tensor) -> None:
         if output.requires_grad:
             bias = BiasTerm(values, GradientListener())
             output.register_hook(bias.listener)  # type: ignore[no-untyped-call]
             self.bias_terms.append(bias)
+
+
+def is_pointwise(module: Any) -> bool:
+    """Return True for a convolution that is a linear layer at each cell."""
+    return set(module.kernel_size) == {1} and set(module.stride) == {1} and module.groups == 1 and not module.transposed

@@ -72,8 +72,8 @@ class PartialForward:
         for name, child in named_modules(self.twin):
             if name in self.plans:
                 set_interceptor(child, partial(self.intercept, name))
-        self.accepts_channels_last = True
-        self.repeats_outputs = self.runs_one_by_one = False
+        self.accepts_channels_last: bool | None = None  # None: unknown
+        self.accepts_batches = self.repeats_outputs = self.runs_one_by_one = False
         if module is None or self.reproduces_output():
             return
         self.repeats_outputs = True
@@ -83,11 +83,12 @@ class PartialForward:
         if not self.reproduces_output():
             raise LayerError(str(module), "resumed after this layer, the model does not reproduce its output.")
 
-    def reproduces_output(self) -> bool:
+    def reproduces_output(self, memory_format: torch.memory_format = torch.preserve_format) -> bool:
         """Return True if the model returns the recorded output for `original`, with another row in the same batch."""
+        batch = torch.cat([self.original, self.original / 2], self.batch_axis)
         try:
             with torch.no_grad():
-                output = self(torch.cat([self.original, self.original / 2], self.batch_axis))
+                output = self(batch.clone(memory_format=memory_format))
         except torch.OutOfMemoryError:
             raise
         except INPUT_ERRORS:
@@ -101,32 +102,30 @@ class PartialForward:
     def run_channels_last(self, rows: Tensor) -> Any:
         """Like calling the object, but pass full images in channels-last memory, which makes convolutions a quarter faster.
 
-        Models whose code requires another memory format get the rows unchanged.
+        Models whose code requires another memory format, or answers differently, get the rows unchanged.
         """
-        if self.module is not None or rows.dim() != 4 or not self.accepts_channels_last:
+        if self.module is not None or rows.dim() != 4 or len(rows) == 1:
             return self(rows)
-        try:
-            return self(rows.contiguous(memory_format=torch.channels_last))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
-            self.accepts_channels_last = False
-            return self(rows)
+        if self.accepts_channels_last is None:
+            self.accepts_channels_last = self.reproduces_output(torch.channels_last)
+        return self(rows.contiguous(memory_format=torch.channels_last) if self.accepts_channels_last else rows)
 
     def __call__(self, rows: Tensor) -> Any:
         """Return the model's output for each of `rows` (N, ...), which replace the output of the module."""
         if self.runs_one_by_one and rows.shape[self.batch_axis] > 1:
             return concatenate_outputs([self(row) for row in torch.split(rows, 1, self.batch_axis)])
         if self.module is None:
-            try:
+            if len(rows) == 1 or self.accepts_batches:
                 return self.twin(rows)
+            try:
+                output = self.twin(rows.clone())  # a model that changes its input in place may fail after that
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:
-                if self.runs_one_by_one or len(rows) == 1:
-                    raise
                 self.runs_one_by_one = True
                 return self(rows)
+            self.accepts_batches = True
+            return output
         self.rows, self.is_intercepting = rows, True
         self.call_counts = dict.fromkeys(self.plans, 0)
         return self.twin(self.writable_copy(self.inputs))

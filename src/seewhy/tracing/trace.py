@@ -104,12 +104,16 @@ class BiasTerm:
 
 @dataclass(eq=False)
 class LinearCall:
-    """One call of an `nn.Linear`: `weight` (classes, K), `bias` (classes,), `inputs` (B, K) and `output` (B, classes)."""
+    """One call of an `nn.Linear`: `weight` (classes, K), `bias` (classes,), `inputs` (B, K) and `output` (B, classes).
+
+    A 1x1 convolution counts as one, with the means of its input and output over the cells.
+    """
 
     weight: Tensor
     bias: Tensor | None
     inputs: Tensor
     output: Tensor
+    is_pointwise: bool = False
 
 
 @dataclass(eq=False)
