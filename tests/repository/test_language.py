@@ -62,7 +62,6 @@ ALLOWED: dict[tuple[str, str], int] = {
     ("src/seewhy/nested.py", "nothing is"): 1,
     ("src/seewhy/server/work_queue.py", "as it is"): 1,
     ("src/seewhy/tracing/function_modes.py", "nothing is"): 1,
-    ("src/seewhy/tracing/record.py", "says"): 1,
     ("src/seewhy/tracing/torch_private.py", "of its own"): 1,
     ("src/seewhy/viewer/maps.js", "nothing is"): 1,
     ("src/seewhy/viewer/summary.js", "nothing is"): 1,

@@ -615,7 +615,8 @@ def test_similarity_to_an_image_and_a_text(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="no text encoder"):
         seewhy.explain(model, seewhy.sample("coffee"), targets="text:a red bus")
     with pytest.raises(TargetError, match="requires a model with preprocessing"):
-        seewhy.explain(nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8), targets=f"like:{other}", layers=nn.Conv2d)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3))
+        seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=f"like:{other}", layers=nn.Conv2d)
 
 
 def test_multilabel_probabilities() -> None:

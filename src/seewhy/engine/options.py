@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ReadAt = Literal["convolution", "activation"]
 Fit = Literal["crop", "squash", "pad"]
+Scores = Literal["logits", "probabilities"]
 Kind = Literal["names", "targets", "text", "number", "decimal", "switch", "path"]
 
 
@@ -107,6 +108,11 @@ class Options:
         "Explain why the targets and not these classes: indices or names (--targets 654 --versus 829).",
         "targets",
     )
+    scores: Scores | None = option(
+        None,
+        "What the class scores of the model are, if that is not recognized: logits or probabilities.",
+        choices=get_args(Scores),
+    )
     multilabel: bool = option(False, "Classes are not exclusive: each has its own (sigmoid) probability.", "switch")
     fit: Fit | None = option(
         None,
@@ -125,7 +131,8 @@ class Options:
         for name in self.method_names:
             if name not in GROUPS:
                 parse_method(name)
-        for name, value, choices in (("read_at", self.read_at, get_args(ReadAt)), ("fit", self.fit, get_args(Fit))):
+        for name, kind in (("read_at", ReadAt), ("fit", Fit), ("scores", Scores)):
+            value, choices = getattr(self, name), get_args(kind)
             if value is not None and value not in choices:
                 raise UnknownName(name, str(value), choices, hint=f"Use {' or '.join(choices)}.")
         if self.memory <= 0:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial, reduce
-from itertools import groupby
 from operator import or_
 
-from torch import nn
+from torch import Tensor, nn
 
 from seewhy.engine.inputs import Inputs, InputSpec, NamedImage, read_inputs, with_fit
 from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.layer_choice import LayerChoice, choose_layers, split_suggested
 from seewhy.engine.map_collector import NETWORK, Key, MapCollector
-from seewhy.engine.options import Fit, Options, ReadAt
+from seewhy.engine.notes import independent_notes, unsupported_notes
+from seewhy.engine.options import Fit, Options, ReadAt, Scores
+from seewhy.engine.output_kind import probability_note
 from seewhy.engine.passes import Passes
 from seewhy.engine.progress import Progress, counter, estimate_rows
 from seewhy.engine.target_resolution import (
     bind_targets,
-    class_logits,
     default_methods,
     resolve_targets,
     target_notes,
@@ -39,6 +39,7 @@ from seewhy.signals.evaluator import Evaluator
 from seewhy.signals.layer import Need
 from seewhy.signals.recorded import request_for
 from seewhy.targets import ResolvedTarget, as_targets
+from seewhy.targets.class_scores import class_scores
 from seewhy.targets.parsing import TargetSpec
 from seewhy.tracing.grid import GridSpec, parse_grid
 from seewhy.tracing.layer_selection import check_hint_used
@@ -65,6 +66,7 @@ def explain(
     grid: GridSpec = None,
     targets: TargetSpec = None,
     versus: TargetSpec = None,
+    scores: Scores | None = None,
     multilabel: bool = False,
     arguments: Mapping[str, object] | None = None,
     main: str | int | None = None,
@@ -99,6 +101,8 @@ def explain(
             output that return one score per row. Each entry of a list is one target, computed for every image. Default: the
             predicted class of each image.
         versus: Classes to subtract, to answer "why A and not B".
+        scores: What the class scores of the model are: "logits" or "probabilities". Default: probabilities if they lie in
+            [0, 1] for any input, as after a softmax or sigmoid; else logits.
         multilabel: True if classes are not exclusive, so that each has its own sigmoid probability.
         arguments: Keyword arguments for the model, in addition to `inputs`.
         main: Which of several inputs is explained: a name or a position.
@@ -136,6 +140,7 @@ def explain(
         grid=grid,
         targets=targets,
         versus=versus,
+        scores=scores,
         multilabel=multilabel,
         fit=fit,
         include_suggested=include_suggested,
@@ -180,7 +185,6 @@ class Explainer:
         """Explain prepared inputs."""
         options, loaded = self.options, self.model
         tensor, module = given.tensor, given.module
-        targets = bind_targets(self.targets, given, loaded, multilabel=options.multilabel)
         choice = choose_layers(options, self.methods, module, tensor, self.grid)
         evaluator = Evaluator(module, tensor, int(options.memory * MEGABYTE), grid=self.grid)
         needs = reduce(or_, (method.needs for method in with_bases(self.methods)), Need.NOTHING)
@@ -190,12 +194,15 @@ class Explainer:
             layer_info = self.describe_layers(calls, trace, choice)
             selected_layers = self.find_selected(trace, choice)
             trace.calls = calls  # frees the outputs of all other calls
-            resolved = resolve_targets(
-                targets, trace, loaded.labels, requested=self.targets, multilabel=options.multilabel
-            )
+            scores = class_scores(trace.output)
+            output_note = self.describe_scores(module, tensor, scores)
+            logits = None if scores is None else scores.detach()
+            del scores  # it would keep the graph alive
+            meaning = {"multilabel": options.multilabel, "normalized": bool(output_note)}
+            targets = bind_targets(self.targets, given, loaded, **meaning)
+            resolved = resolve_targets(targets, trace, loaded.labels, requested=self.targets, **meaning)
             # Both defaults need gradients only, so the same recording serves either.
             methods = default_methods(resolved) if options.methods is None else self.methods
-            logits = class_logits(trace)
             if loaded.labels is not None and logits is not None and any(t.classes is not None for t in resolved):
                 check_labels(loaded.labels, logits.shape[1])
             if progress is not None:
@@ -211,7 +218,7 @@ class Explainer:
         provenance = collect_provenance(loaded, hash_weights=self.hash_weights)
         return Explanation(
             maps={key: maps[key] for key in in_order(maps, list(methods), resolved, list(layer_info))},
-            target_results=tuple(target_result(target, logits, options.multilabel) for target in resolved),
+            target_results=tuple(target_result(target, logits) for target in resolved),
             layer_info=layer_info,
             has_gradient=collector.has_gradient,
             size=tuple(tensor.shape[2:]),
@@ -222,10 +229,12 @@ class Explainer:
             suggested=suggested if suggested in layer_info else None,
             single=given.is_single,
             multilabel=options.multilabel,
+            normalized=bool(output_note),
             notes=(
                 *loaded.notes,
                 *choice.notes,
                 *given.notes,
+                *filter(None, [output_note]),
                 *target_notes(resolved, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
                 *unsupported_notes(collector.unsupported),
@@ -234,6 +243,15 @@ class Explainer:
             provenance=provenance if command is None else {**provenance, "command": command},
             selected_layers=selected_layers,
         )
+
+    def describe_scores(self, module: nn.Module, inputs: Tensor, scores: Tensor | None) -> str:
+        """Return a note if the class scores are probabilities already, else ""."""
+        match self.options.scores:
+            case "logits":
+                return ""
+            case "probabilities":
+                return "the class scores are shown as probabilities, as requested"
+        return probability_note(module, inputs, scores)
 
     def describe_layers(self, calls: Sequence[LayerCall], trace: Trace, choice: LayerChoice) -> dict[str, LayerInfo]:
         """Return the `LayerInfo` of each recorded layer."""
@@ -309,23 +327,3 @@ def in_order(
     target_rank = {target.key: rank for rank, target in enumerate(targets)}
     layer_rank = {name: rank for rank, name in enumerate(layers)}
     return sorted(keys, key=lambda key: (method_rank[key[0]], target_rank[key[1]], layer_rank[key[2]]))
-
-
-def independent_notes(calls: Sequence[LayerCall]) -> list[str]:
-    """Return notes about the layers that no gradient reached."""
-    notes = []
-    for obstacle, group in groupby(sorted(calls, key=lambda call: call.obstacle), key=lambda call: call.obstacle):
-        names = ", ".join(call.name for call in group)
-        reason = f"without a gradient, because {obstacle}" if obstacle else "skipped because no target depends on them"
-        notes.append(f"layers {reason}: {names}")
-    return notes
-
-
-def unsupported_notes(unsupported: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Return one note per method that was skipped at some layers, with the reason at the last of them."""
-    notes = []
-    for name, reasons in unsupported.items():
-        layer, reason = list(reasons.items())[-1]
-        where = f" at {len(reasons)} layers" if len(reasons) > 1 else f" at {layer}" if layer != NETWORK else ""
-        notes.append(f"{name} is skipped{where}: {reason}")
-    return notes

@@ -9,18 +9,22 @@ from functools import partial
 from torch import Tensor
 
 from seewhy.engine.inputs import Inputs, output_for
-from seewhy.errors import UsageError
 from seewhy.explanation.components import TargetResult
 from seewhy.methods.base import AnyMethod, Weighted
 from seewhy.methods.gradient import GradCAM, HiResCAM
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.targets import ResolvedTarget, Target, TargetContext
-from seewhy.targets.class_scores import logits, probabilities
+from seewhy.targets.class_scores import probabilities
 from seewhy.tracing.trace import Trace
 
 
 def bind_targets(
-    targets: Sequence[Target], inputs: Inputs, loaded: LoadedModel, *, multilabel: bool = False
+    targets: Sequence[Target],
+    inputs: Inputs,
+    loaded: LoadedModel,
+    *,
+    multilabel: bool = False,
+    normalized: bool = False,
 ) -> list[Target]:
     """Translate photo coordinates, texts and other images of targets into terms of the model."""
     context = TargetContext(
@@ -28,6 +32,7 @@ def bind_targets(
         views=[image.view for image in inputs.images] if inputs.images else None,
         embed_text=loaded.embed_text,
         multilabel=multilabel,
+        normalized=normalized,
         output_for=partial(output_for, loaded=loaded) if loaded.preprocess is not None else None,
     )
     return [target.bind(context) for target in targets]
@@ -40,6 +45,7 @@ def resolve_targets(
     *,
     requested: Sequence[Target],
     multilabel: bool = False,
+    normalized: bool = False,
 ) -> list[ResolvedTarget]:
     """Resolve each target against the output. Duplicates ("minibus" after 654) are merged; equal keys are numbered.
 
@@ -50,7 +56,11 @@ def resolve_targets(
         new = target.resolve(trace.output, labels)
         # "|" separates method, target and layer in saved files.
         new = dataclasses.replace(
-            new, multilabel=multilabel, key=new.key.replace("|", "/"), requested=(*new.requested, request)
+            new,
+            multilabel=multilabel,
+            normalized=normalized,
+            key=new.key.replace("|", "/"),
+            requested=(*new.requested, request),
         )
         same_key = [other for other in resolved if other.key.partition("#")[0] == new.key]
         duplicate = next((other for other in same_key if new.is_same_target(other)), None)
@@ -92,19 +102,13 @@ def target_notes(
     return notes
 
 
-def class_logits(trace: Trace) -> Tensor | None:
-    """Return the class scores (B, K) of the output; None if it has none."""
-    try:
-        return logits(trace.output).detach()
-    except UsageError:
-        return None
-
-
-def target_result(target: ResolvedTarget, scores: Tensor | None, multilabel: bool) -> TargetResult:
+def target_result(target: ResolvedTarget, scores: Tensor | None) -> TargetResult:
     """Return the key, name, score and, for a class, the probability of a target."""
     chosen = None
     if target.classes is not None and scores is not None:
-        chosen = probabilities(scores.float(), multilabel).gather(1, target.classes[:, None])[:, 0]
+        chosen = probabilities(scores.float(), target.multilabel, normalized=target.normalized).gather(
+            1, target.classes[:, None]
+        )[:, 0]
     return TargetResult(
         target.key, target.name, target.scores.detach(), target.classes, chosen, requested=target.requested
     )

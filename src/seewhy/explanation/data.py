@@ -39,6 +39,7 @@ class ExplanationData:
     suggested: str | None = None
     single: bool = False
     multilabel: bool = False
+    normalized: bool = False
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     channel_features: Mapping[str, ChannelFeatures] = field(default_factory=dict)
@@ -80,11 +81,12 @@ class ExplanationData:
     def probabilities(self) -> Tensor:
         """The probability of each class, shape (B, K).
 
-        Softmax; sigmoid for `multilabel` models and for a single logit. Raises UsageError if the model has no class scores.
+        Softmax; sigmoid for `multilabel` models and for a single logit; the scores themselves if they are `normalized`.
+        Raises UsageError if the model has no class scores.
         """
         if self.logits is None:
             raise UsageError("this model returns no class scores, so there are no probabilities.")
-        return probabilities(self.logits.float(), self.multilabel)
+        return probabilities(self.logits.float(), self.multilabel, normalized=self.normalized)
 
     @cached_property
     def background(self) -> Background:

@@ -52,6 +52,7 @@ class Explanation(ExplanationMaps):
         suggested: Name of the suggested layer, if it was requested.
         single: True for one image: results have no batch axis then.
         multilabel: True if each class has an independent probability (sigmoid).
+        normalized: True if the class scores are probabilities already, because the model ends in its own softmax or sigmoid.
         notes: What was inferred, or could not be computed.
         provenance: Model, weights, versions, preprocessing.
         channel_features: The strongest channels of each layer, if `channels` was set.

@@ -135,7 +135,9 @@ class ReciproCAM(Method):
             maps = weighted_sum(weight[signals.classes], kept) / grid.numel()
             return maps + bias[signals.classes].reshape(-1, *[1] * len(grid))
         logits = torch.einsum("ck,bkn->bnc", weight, kept.flatten(2)) / grid.numel() + bias
-        class_probabilities = probabilities(logits.flatten(0, 1), signals.target.multilabel).view_as(logits)
+        class_probabilities = probabilities(
+            logits.flatten(0, 1), signals.target.multilabel, normalized=signals.target.normalized
+        ).view_as(logits)
         own = class_probabilities.gather(2, signals.classes[:, None, None].expand(batch, logits.shape[1], 1))
         return own.reshape(batch, *grid)
 

@@ -42,7 +42,7 @@ class Probability(Scoring):
             raise MethodError(
                 "", "it uses a probability, so it needs a class as its target. scorecam(variant=paper) does not."
             )
-        return of_classes(target, probabilities(logits(output), target.multilabel))
+        return of_classes(target, probabilities(logits(output), target.multilabel, normalized=target.normalized))
 
 
 @final
@@ -53,7 +53,9 @@ class LogitPlusLogProbability(Scoring):
     def __call__(self, target: ResolvedTarget, output: Any) -> Tensor:
         check_class(target)
         scores = logits(output)
-        return of_classes(target, scores) + of_classes(target, log_probabilities(scores, target.multilabel))
+        return of_classes(target, scores) + of_classes(
+            target, log_probabilities(scores, target.multilabel, normalized=target.normalized)
+        )
 
 
 @final

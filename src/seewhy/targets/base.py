@@ -39,6 +39,7 @@ class ResolvedTarget:
         notes: What was inferred.
         region: `(B, *grid)` bool, if the score is a class over some cells of a dense output.
         multilabel: True if each class has an independent probability.
+        normalized: True if the class scores are probabilities already.
         requested: The targets as the user passed them, before they were bound; duplicates included.
     """
 
@@ -52,6 +53,7 @@ class ResolvedTarget:
     notes: tuple[str, ...] = ()
     region: Tensor | None = None
     multilabel: bool = False
+    normalized: bool = False
     requested: tuple[Target, ...] = ()
 
     def for_image(self, output: object, image: int, rows: int) -> ResolvedTarget:
@@ -114,6 +116,7 @@ class TargetContext:
         views: For each image, the part of the photo that the model received; None for tensors.
         embed_text: Text encoder of the model, texts to `(N, D)`; None if it has none.
         multilabel: True if each class has an independent probability.
+        normalized: True if the class scores are probabilities already.
         output_for: Runs the model on another image; None if the model has no preprocessing.
     """
 
@@ -121,6 +124,7 @@ class TargetContext:
     views: Sequence[View] | None = None
     embed_text: Callable[[Sequence[str]], Tensor] | None = None
     multilabel: bool = False
+    normalized: bool = False
     output_for: Callable[[ImageSource | Tensor], object] | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from seewhy.errors import TargetError
@@ -52,12 +53,21 @@ def logits(output: object, target: object = None) -> Tensor:
     return scores
 
 
-def probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
+def class_scores(output: object) -> Tensor | None:
+    """Return the class scores `(B, K)` of an output; None if it has none."""
+    try:
+        return logits(output)
+    except TargetError:
+        return None
+
+
+def probabilities(scores: Tensor, multilabel: bool = False, *, normalized: bool = False) -> Tensor:
     """Convert class scores to probabilities.
 
     Args:
         scores: Class scores `(N, K)`.
         multilabel: True: sigmoids, because each class has an independent probability. A single logit has a sigmoid too.
+        normalized: True: the scores are probabilities already.
 
     Returns:
         Probabilities `(N, K)` in [0, 1]; softmax by default.
@@ -67,15 +77,17 @@ def probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
         >>> probabilities(torch.tensor([[0.0, 0.0]]))
         tensor([[0.5000, 0.5000]])
     """
+    if normalized:
+        return scores
     return scores.sigmoid() if multilabel or scores.shape[1] == 1 else scores.softmax(1)
 
 
-def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
+def log_probabilities(scores: Tensor, multilabel: bool = False, *, normalized: bool = False) -> Tensor:
     """Return the logarithms of `probabilities`, accurate where those round to 0 or 1.
 
     Args:
         scores: Class scores `(N, K)`.
-        multilabel: As for `probabilities`.
+        multilabel, normalized: As for `probabilities`.
 
     Returns:
         Log probabilities `(N, K)`, at most 0.
@@ -85,6 +97,8 @@ def log_probabilities(scores: Tensor, multilabel: bool = False) -> Tensor:
         >>> log_probabilities(torch.tensor([[0.0, 0.0]]))
         tensor([[-0.6931, -0.6931]])
     """
+    if normalized:
+        return scores.clamp(min=torch.finfo(scores.dtype).tiny).log()
     return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
 
 

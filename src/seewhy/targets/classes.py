@@ -122,6 +122,7 @@ class ClassProbability(Target):
         classes: As for `ClassScore`.
         multilabel: False: softmax over the classes; True: the sigmoid of the class. For a single
             logit, it is always the sigmoid.
+        normalized: True: the class scores are probabilities already. `explain` observes that.
 
     Raises:
         TargetError: From `resolve`: the model has no class scores.
@@ -133,15 +134,20 @@ class ClassProbability(Target):
 
     classes: ClassSpec
     multilabel: bool = False
+    normalized: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", normalize_classes(self.classes))
 
     def bind(self, context: TargetContext) -> Target:
-        return replace(self, multilabel=self.multilabel or context.multilabel)
+        return replace(
+            self,
+            multilabel=self.multilabel or context.multilabel,
+            normalized=self.normalized or context.normalized,
+        )
 
     def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
-        transform = partial(probabilities, multilabel=self.multilabel)
+        transform = partial(probabilities, multilabel=self.multilabel, normalized=self.normalized)
         return transformed_score(transform, "probability", self, output, labels)
 
 
@@ -152,7 +158,7 @@ class ClassLogProbability(Target):
 
     Args:
         classes: As for `ClassScore`.
-        multilabel: As for `ClassProbability`.
+        multilabel, normalized: As for `ClassProbability`.
 
     Raises:
         TargetError: From `resolve`: the model has no class scores.
@@ -164,15 +170,20 @@ class ClassLogProbability(Target):
 
     classes: ClassSpec
     multilabel: bool = False
+    normalized: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", normalize_classes(self.classes))
 
     def bind(self, context: TargetContext) -> Target:
-        return replace(self, multilabel=self.multilabel or context.multilabel)
+        return replace(
+            self,
+            multilabel=self.multilabel or context.multilabel,
+            normalized=self.normalized or context.normalized,
+        )
 
     def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
-        transform = partial(log_probabilities, multilabel=self.multilabel)
+        transform = partial(log_probabilities, multilabel=self.multilabel, normalized=self.normalized)
         return transformed_score(transform, "log probability", self, output, labels)
 
 

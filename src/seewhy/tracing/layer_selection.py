@@ -162,7 +162,7 @@ def calls_with_grid(calls: Sequence[LayerCall]) -> list[LayerCall]:
     """Return the calls whose grid has at least two cells on each axis.
 
     An axis of length 1 is allowed if no later call has more cells on it: networks for electrode recordings combine all
-    electrodes early, and all their later maps are a single row. A gate that averages one axis is left out.
+    electrodes early, and all their later maps are a single row. A gate that averages one axis is skipped.
     """
     result = []
     later: set[int] = set()  # axes with several cells in a later call

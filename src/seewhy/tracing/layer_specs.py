@@ -81,7 +81,7 @@ def parse_entry(entry: Any, modules: Modules) -> LayerSelector:
         case int():
             return LayerAtPosition(every_layer(modules), entry)
         case type() if issubclass(entry, nn.Module):
-            names = frozenset(name for name, module in modules.items() if isinstance(module, entry))
+            names = frozenset(name for name, module in modules.items() if name and isinstance(module, entry))
             return non_empty_group(names, entry.__name__, modules)
         case nn.Module():
             for name, module in modules.items():
@@ -105,10 +105,10 @@ def parse_text(entry: str, modules: Modules) -> LayerSelector:
             raise UsageError(f"layer '{entry}': the text after '#' must be the number of a call, as in 'name#2'.")
         return NamedLayer(name, int(number) if number else None)
     if any(sign in entry for sign in "*?["):
-        return non_empty_group(frozenset(name for name in modules if fnmatchcase(name, entry)), entry, modules)
+        return non_empty_group(frozenset(name for name in modules if name and fnmatchcase(name, entry)), entry, modules)
     if re.fullmatch(r"-?\d+", entry):
         return LayerAtPosition(every_layer(modules), int(entry))
-    instances = frozenset(name for name, module in modules.items() if type(module).__name__ == entry)
+    instances = frozenset(name for name, module in modules.items() if name and type(module).__name__ == entry)
     return non_empty_group(instances, entry, modules)
 
 

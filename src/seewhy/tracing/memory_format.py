@@ -31,7 +31,7 @@ def fix_gradient_layout(norm: nn.Module) -> None:
 
 
 class LayoutFix:
-    """The forward hook. `tracing` ignores it where it asks whether the user's code has hooks on a module."""
+    """The forward hook. `graph_start` ignores it where it looks for hooks of the user's code."""
 
     def __init__(self, *, is_instance_norm: bool) -> None:
         self.is_instance_norm = is_instance_norm
@@ -42,7 +42,7 @@ class LayoutFix:
         plain_input = plain_copy(args[0]) if args else None
         if plain_input is not None:  # rare, so the forward of the norm is simply repeated
             output = module.forward(plain_input, *args[1:])
-        # InstanceNorm returns a view of that BatchNorm's output. PyTorch forgets the gradient of a view that is overwritten.
+        # InstanceNorm returns a view of that BatchNorm's output. PyTorch has no gradient for a view that is overwritten.
         is_copied = self.is_instance_norm and isinstance(output, Tensor) and is_view(output)
         if is_copied:
             output = output.clone()

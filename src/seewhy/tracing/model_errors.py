@@ -1,4 +1,4 @@
-"""Errors of a model in its forward or backward pass, as one line that says what to do."""
+"""Errors of a model in its forward or backward pass, as one line with advice."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def explain_rejected_input(model: nn.Module, inputs: Tensor) -> Iterator[None]:
 
 @contextmanager
 def explain_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Re-raise PyTorch's error about reentrant checkpointing as a `ModelError` that says how to fix it."""
+    """Re-raise PyTorch's error about reentrant checkpointing as a `ModelError` with advice."""
     try:
         yield
     except RuntimeError as error:

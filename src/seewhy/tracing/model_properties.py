@@ -16,7 +16,7 @@ class ModelProperties:
 
     Attributes:
         overwritten: Layers whose output an in-place operation changes, so that a snapshot is needed.
-        views: Those of them that return a view. PyTorch forgets the gradient of an overwritten view, so a copy is passed on.
+        views: Those of them that return a view. PyTorch has no gradient for an overwritten view, so a copy is passed on.
         shared_views: Other overwritten views: a copy would change the model's output, or the layer returned its input.
         aliases: Layers that need a graph from the input (see `graph_start`).
         ignores_no_grad: True if the model cuts its input off with `torch.no_grad`, so gradients are enabled there. None:

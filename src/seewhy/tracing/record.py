@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from seewhy.errors import ModelError
-from seewhy.nested import first_tensor, replace_first, tensors_in
+from seewhy.nested import tensors_in
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
 from seewhy.tracing.model_errors import explain_checkpointing, explain_rejected_input
 from seewhy.tracing.model_properties import ModelProperties, cache_properties, cached_properties
-from seewhy.tracing.recorder import Recorder
+from seewhy.tracing.recorder import Recorder, pass_on_copies
 from seewhy.tracing.trace import RecordingRequest, Trace
-from seewhy.tracing.twin import find_module, make_twin
+from seewhy.tracing.twin import make_twin
 
 SAME_OUTPUT = 1e-5  # relative difference of outputs, from another memory layout at most
 
@@ -153,10 +153,7 @@ def shared_views(model: nn.Module, inputs: Tensor, output: Any, names: Iterable[
 
     def is_changed_by(copied: Iterable[str]) -> bool:
         twin = make_twin(model)
-        for name in copied:
-            module = find_module(twin, name)
-            assert module is not None
-            module.register_forward_hook(pass_on_copy)
+        pass_on_copies(twin, copied)
         with torch.no_grad():
             changed = twin(inputs.detach().clone())
         pairs = zip(tensors_in(changed), tensors_in(output), strict=True)
@@ -164,11 +161,6 @@ def shared_views(model: nn.Module, inputs: Tensor, output: Any, names: Iterable[
 
     names = set(names)
     return {name for name in names if is_changed_by([name])} if is_changed_by(names) else set()
-
-
-def pass_on_copy(module: nn.Module, args: Any, output: Any) -> Any:
-    tensor = first_tensor(output)
-    return None if tensor is None else replace_first(output, tensor.clone())
 
 
 def is_close(new: Tensor, old: Tensor) -> bool:

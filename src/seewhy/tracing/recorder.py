@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -35,7 +35,7 @@ from seewhy.tracing.torch_private import (
     version_of,
 )
 from seewhy.tracing.trace import AttentionRecord, BiasTerm, GradientListener, LayerCall, LinearCall, RecordingRequest
-from seewhy.tracing.twin import named_modules
+from seewhy.tracing.twin import find_module, named_modules
 
 GRID_SOURCES = (CONVOLUTION, MAX_POOLING, AVERAGE_POOLING)  # the grids of later layers are inferred from theirs
 UNDER_NO_GRAD = "the model runs it under torch.no_grad"
@@ -218,8 +218,8 @@ class Recorder:
         if (version_of(inputs), version_of(output)) != versions:
             return []
         assert isinstance(module, CONVOLUTION)
-        means = (tensor.flatten(2).mean(2) for tensor in (inputs, output))
-        return [LinearCall(module.weight.flatten(1), module.bias, *means, is_pointwise=True)]
+        inputs, output = inputs.flatten(2).mean(2), output.flatten(2).mean(2)
+        return [LinearCall(module.weight.flatten(1), module.bias, inputs, output, is_pointwise=True)]
 
     def record_bias(self, values: Tensor, output: Tensor) -> None:
         if output.requires_grad:
@@ -231,3 +231,16 @@ class Recorder:
 def is_pointwise(module: Any) -> bool:
     """Return True for a convolution that is a linear layer at each cell."""
     return set(module.kernel_size) == {1} and set(module.stride) == {1} and module.groups == 1 and not module.transposed
+
+
+def pass_on_copies(twin: nn.Module, names: Iterable[str]) -> None:
+    """Make modules of a twin return copies of their first output tensor."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        tensor = first_tensor(output)
+        return None if tensor is None else replace_first(output, tensor.clone())
+
+    for name in names:
+        module = find_module(twin, name)
+        assert module is not None
+        module.register_forward_hook(hook)

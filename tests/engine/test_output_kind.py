@@ -1,0 +1,113 @@
+"""Class scores that are probabilities already are recognized, and not normalized a second time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import seewhy
+from seewhy.targets import ClassLogProbability, ClassProbability
+
+
+class Scores(nn.Module):
+    """A small network with the given last layer."""
+
+    def __init__(self, last: nn.Module, classes: int = 6) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.fc, self.last = nn.Linear(8, classes), last
+        with torch.no_grad():
+            self.fc.weight.mul_(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.fc(self.body(x).mean((2, 3))))  # type: ignore[no-any-return]
+
+
+class Ensemble(nn.Module):
+    """The mean of the probabilities of several networks, and a temperature: no softmax is the last operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.members = nn.ModuleList([Scores(nn.Softmax(1)), Scores(nn.Softmax(-1))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([member(x) for member in self.members]).mean(0)
+
+
+class Spherical(nn.Module):
+    """Hyperspherical scores: squares that sum to 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.normalize(x, dim=1).square()
+
+
+INPUTS = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Scores(nn.Softmax(1)), Scores(nn.Sigmoid()), Scores(nn.Sigmoid(), classes=1), Ensemble(), Scores(Spherical()),
+        Scores(nn.Sequential(nn.Softmax(1), nn.Identity())), Scores(nn.Hardsigmoid()),
+    ],
+    ids=["softmax", "sigmoid", "one sigmoid", "ensemble", "squares", "softmax and identity", "hardsigmoid"],
+)  # fmt: skip
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_probabilities_are_those_of_the_network(net: nn.Module, multilabel: bool) -> None:
+    own = net.eval()(INPUTS).detach()
+    e = seewhy.explain(net, INPUTS, layers="every", targets=0, multilabel=multilabel)
+    assert torch.equal(e.probabilities, own) and e.normalized
+    assert e.target_results[0].probabilities is not None
+    assert torch.equal(e.target_results[0].probabilities, own[:, 0])
+    assert any("shown as probabilities" in note for note in e.notes)
+
+
+@pytest.mark.parametrize("last", [nn.Identity(), nn.LogSoftmax(1), nn.Tanh(), nn.ReLU(), nn.Softplus()])
+def test_other_scores_are_logits(last: nn.Module) -> None:
+    net = Scores(last).eval()
+    e = seewhy.explain(net, INPUTS, layers="every", targets=0)
+    assert not e.normalized and torch.allclose(e.probabilities, net(INPUTS).softmax(1))
+
+
+def test_logits_that_happen_to_lie_in_the_unit_interval() -> None:
+    net = Scores(nn.Identity()).eval()
+    with torch.no_grad():
+        net.fc.weight.mul_(1e-3)
+        net.fc.bias.uniform_(0.3, 0.6)
+    assert not seewhy.explain(net, INPUTS, layers="every").normalized
+
+
+def test_targets_and_methods_use_the_networks_own_probabilities() -> None:
+    """A Score-CAM of probabilities weights with them; a second softmax would give other weights."""
+    logits, softmax = Scores(nn.Identity()).eval(), Scores(nn.Softmax(1)).eval()
+    softmax.load_state_dict(logits.state_dict())
+    for method in ("scorecam", "reciprocam"):
+        expected = seewhy.explain(logits, INPUTS, methods=method, layers="body.1", targets=2).map()
+        torch.testing.assert_close(
+            seewhy.explain(softmax, INPUTS, methods=method, layers="body.1", targets=2).map(), expected
+        )
+    for target in (ClassProbability(2), ClassLogProbability(2)):
+        e, other = (seewhy.explain(net, INPUTS, layers="body.1", targets=target) for net in (softmax, logits))
+        torch.testing.assert_close(e.target_results[0].scores, other.target_results[0].scores)
+        torch.testing.assert_close(e.map(), other.map(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_meaning_of_scores_can_be_overridden() -> None:
+    net = Scores(nn.Softmax(1)).eval()
+    e = seewhy.explain(net, INPUTS, layers="every", scores="logits")
+    assert not e.normalized and torch.allclose(e.probabilities, net(INPUTS).softmax(1))
+    net = Scores(nn.Identity()).eval()
+    assert seewhy.explain(net, INPUTS, layers="every", scores="probabilities").normalized
+    with pytest.raises(seewhy.UsageError, match="scores"):
+        seewhy.explain(net, INPUTS, scores="logit")  # type: ignore[arg-type]
+
+
+def test_the_check_runs_once_per_model() -> None:
+    net, calls = Scores(nn.Softmax(1)).eval(), list[int]()
+    net.register_forward_pre_hook(lambda *_: calls.append(1))
+    seewhy.explain(net, INPUTS, layers="every")
+    first = len(calls)
+    seewhy.explain(net, INPUTS, layers="every")
+    assert len(calls) == first + 1
