@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from seewhy.engine.branches import is_spread, parallel_layers, strongest
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor
 from seewhy.targets.dense import is_dense
@@ -28,7 +29,6 @@ from seewhy.tracing.twin import find_module, named_modules
 
 CHECKED_CELLS = 4  # cells of a token grid whose location is checked
 VAGUE = 1.5  # a cell whose strongest location is below this multiple of the mean has no location
-MIN_REACHED = 0.5  # fraction of cells that a gradient must reach
 MAX_TRIED = 16  # layers before the head of a dense output that are tried
 
 ZERO_HEAD = "the head passes no gradient (are its weights still zero?), so the gradient of its input was used"
@@ -54,9 +54,11 @@ def suggest(model: nn.Module, inputs: Tensor, grid: GridSpec = None) -> Suggesti
     """Suggest the layer of a model whose map shows most about its output.
 
     Of all modules whose output is a grid over the image with at least 2 cells per axis, this is the last in execution order
-    where a random direction of the model's output sends a gradient to at least half of the cells. Of modules with equal
-    outputs, the outermost is taken. If the head is all zeros (just initialized), the input of the last linear layer
-    replaces the output. Costs one forward and one backward pass for the first call; later calls use the cached result.
+    where a random direction of the model's output sends a gradient to at least half of the cells, or to other cells for each
+    channel, as before a global maximum. Of modules with equal outputs, the outermost is taken. Of parallel branches, as in
+    an ensemble, it is the one with the strongest evidence; the note names the others. If the head is all zeros (just
+    initialized), the input of the last linear layer replaces the output. Costs one forward and a few backward passes for the
+    first call; later calls use the cached result.
 
     Args:
         model: Any module that `seewhy.explain` accepts.
@@ -113,32 +115,39 @@ def observe(trace: Trace, with_weights: frozenset[str], hint: GridHint | None, *
         reached.pop()
         if not reached:
             raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_LAYERS}")
-    last = reached[-1]
+    last, branches = reached[-1], list[LayerCall]()
+    output = first_tensor(trace.output)
     if is_dense(trace.output, trace.inputs.dim() - 2):
         last, note = layer_before_head(reached, trace, with_weights, generator)
-    equal = [call for call in reached if has_equal_output(call, last)]
-    # A module that returns several tensors may pass on others than this one, for example after pooling it.
-    best = min(equal, key=lambda call: (not call.is_sole_output, is_awkward_name(call), call.name.count(".")))
+    elif not note and output is not None:
+        branches = [last, *parallel_layers(last, output, calls, generator)]
+        last = strongest(branches, output, generator)
+    best = outermost_equal(last, reached)
     assert best.grid is not None
     check_unambiguous(best)
     if best.grid.layout in TOKEN_LAYOUTS and not (hint and best.grid.source == hint.source):
         note = "; ".join(filter(None, (note, check_token_order(best, trace, generator))))
+    others = [outermost_equal(call, reached).name for call in branches if call is not last]
+    if others:
+        branch_note = (
+            f"the output also depends on branches parallel to this layer, which has the strongest evidence: "
+            f"{', '.join(others)}; their maps are not part of this one, so select these layers too"
+        )
+        note = "; ".join(filter(None, (note, branch_note)))
     return Suggestion(best.name, note)
 
 
 def reached_by(
     output: Tensor | None, calls: list[LayerCall], trace: Trace, generator: torch.Generator
 ) -> list[LayerCall]:
-    """Return the calls where a random direction of `output` sends a finite gradient to at least half of the cells."""
+    """Return the calls where a random direction of `output` sends a finite gradient to the cells (`is_spread`)."""
     is_reached: dict[LayerCall, bool] = {}
     if output is None or not output.requires_grad:
         return []
 
     def observe_gradient(call: LayerCall, gradient: Tensor) -> None:
         assert call.grid is not None
-        cells = call.grid.channels_first(gradient).abs().sum(1)
-        fraction = float((cells > 0).float().mean())
-        is_reached[call] = bool(torch.isfinite(cells).all()) and fraction >= MIN_REACHED
+        is_reached[call] = bool(torch.isfinite(gradient).all()) and is_spread(call.grid.channels_first(gradient))
 
     for call in calls:
         call.listener.on_gradient = partial(observe_gradient, call)
@@ -147,6 +156,13 @@ def reached_by(
     for call in calls:
         call.listener.on_gradient = None
     return [call for call in calls if is_reached.get(call)]
+
+
+def outermost_equal(last: LayerCall, calls: list[LayerCall]) -> LayerCall:
+    """Return the outermost of the calls whose output equals that of `last`."""
+    equal = [call for call in calls if has_equal_output(call, last)]
+    # A module that returns several tensors may pass on others than this one, for example after pooling it.
+    return min(equal, key=lambda call: (not call.is_sole_output, is_awkward_name(call), call.name.count(".")))
 
 
 def layer_before_head(

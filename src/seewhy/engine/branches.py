@@ -1,0 +1,77 @@
+"""Which cells of a layer the output depends on, and whether the output depends on other branches beside a layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seewhy.tracing.trace import LayerCall
+
+MIN_REACHED = 0.5  # fraction of cells that a gradient must reach
+MIN_DIFFERENT = 1.5  # before a maximum, all channels together reach this many times the cells of one channel
+MAX_BRANCHES = 16
+
+
+def is_spread(gradient: Tensor) -> bool:
+    """Return True if a gradient (1, K, *grid) shows which cells matter.
+
+    It reaches at least half of the cells; or each channel has its own few cells, as before a maximum over the grid, where the
+    winners differ between channels. In the last block of a ViT, it reaches the class token and no cell at all.
+    """
+    reached = gradient[0].flatten(1) != 0  # (K, cells)
+    cells = int(reached.any(0).sum())
+    if cells >= MIN_REACHED * reached.shape[1]:
+        return True
+    per_channel = reached.sum(1)
+    used = per_channel[per_channel > 0].float()
+    return len(used) > 1 and cells > MIN_DIFFERENT * float(used.mean())
+
+
+def parallel_layers(
+    main: LayerCall, output: Tensor, calls: list[LayerCall], generator: torch.Generator
+) -> list[LayerCall]:
+    """Return the last layers of all branches that run beside `main`, as in an ensemble; empty if there is one path.
+
+    The gradient of the layers found so far is set to zero. If a gradient still reaches the input, the last layer that it
+    reaches is the end of another branch, unless a known layer depends on it: that is a skip connection.
+    """
+    branches = [main]
+    direction = torch.randn(output.shape, generator=generator).to(output)
+    while len(branches) <= MAX_BRANCHES:
+        for call in branches:
+            call.listener.on_gradient = torch.zeros_like
+        others = {call: call.edge for call in calls if call not in branches and call.edge is not None}
+        if not others:
+            break
+        gradients = torch.autograd.grad(
+            (output * direction).sum(), list(others.values()), retain_graph=True, allow_unused=True
+        )
+        for call in branches:
+            call.listener.on_gradient = None
+        open_ends = [
+            call
+            for call, gradient in zip(others, gradients, strict=True)
+            if gradient is not None and call.grid is not None and is_spread(call.grid.channels_first(gradient))
+        ]
+        if not open_ends or any(depends_on(known, open_ends[-1]) for known in branches):
+            break
+        last = open_ends[-1]
+        branches.append(last)
+    return branches[1:]
+
+
+def depends_on(call: LayerCall, earlier: LayerCall) -> bool:
+    """Return True if the output of a layer depends on that of another one."""
+    if earlier.edge is None:
+        return False
+    (gradient,) = torch.autograd.grad(call.output.sum(), [earlier.edge], retain_graph=True, allow_unused=True)
+    return gradient is not None
+
+
+def strongest(branches: list[LayerCall], output: Tensor, generator: torch.Generator) -> LayerCall:
+    """Return the branch with the largest sum of |gradient times activation| for a random direction of the output."""
+    direction = torch.randn(output.shape, generator=generator).to(output)
+    edges = [call.edge for call in branches if call.edge is not None]
+    gradients = torch.autograd.grad((output * direction).sum(), edges, retain_graph=True)
+    shares = [float((gradient * call.value).abs().sum()) for call, gradient in zip(branches, gradients, strict=True)]
+    return branches[shares.index(max(shares))]
