@@ -54,7 +54,6 @@ ALLOWED: dict[tuple[str, str], int] = {
     ("src/seewhy/cli/serve.py", "listen"): 1,
     ("src/seewhy/cli/serve.py", "listens"): 1,
     ("src/seewhy/engine/inputs.py", "made from"): 2,
-    ("src/seewhy/engine/suggestion.py", "on their own"): 1,
     ("src/seewhy/explanation/maps.py", "as they are"): 1,
     ("src/seewhy/explanation/result.py", "made from"): 1,
     ("src/seewhy/images/loading.py", "nothing is"): 1,

@@ -1,4 +1,4 @@
-"""Which cells of a layer the output depends on, and whether the output depends on other branches beside a layer."""
+"""Which cells of a layer the output depends on, and whether the output depends on other branches than that of a layer."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def is_spread(gradient: Tensor) -> bool:
 
 
 def parallel_layers(
-    main: LayerCall, output: Tensor, calls: list[LayerCall], generator: torch.Generator
+    main: LayerCall, output: Tensor, calls: list[LayerCall], inputs: Tensor, generator: torch.Generator
 ) -> list[LayerCall]:
-    """Return the last layers of all branches that run beside `main`, as in an ensemble; empty if there is one path.
+    """Return the last layers of all branches parallel to `main`, as in an ensemble; empty if there is one path.
 
     The gradient of the layers found so far is set to zero. If a gradient still reaches the input, the last layer that it
     reaches is the end of another branch, unless a known layer depends on it: that is a skip connection.
@@ -53,11 +53,19 @@ def parallel_layers(
             for call, gradient in zip(others, gradients, strict=True)
             if gradient is not None and call.grid is not None and is_spread(call.grid.channels_first(gradient))
         ]
+        while open_ends and not depends_on_input(open_ends[-1], inputs):  # for example, layers of a text encoder
+            open_ends.pop()
         if not open_ends or any(depends_on(known, open_ends[-1]) for known in branches):
             break
         last = open_ends[-1]
         branches.append(last)
     return branches[1:]
+
+
+def depends_on_input(call: LayerCall, inputs: Tensor) -> bool:
+    """Return True if the output of a layer depends on the explained input."""
+    (gradient,) = torch.autograd.grad(call.output.sum(), inputs, retain_graph=True, allow_unused=True)
+    return gradient is not None
 
 
 def depends_on(call: LayerCall, earlier: LayerCall) -> bool:

@@ -17,6 +17,7 @@ from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.images.types import ImageArray, ImageSource
 from seewhy.models.inspection import infer_input_layout
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
+from seewhy.tracing.axis_order import AxisOrder, find_axis_order
 from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.twin import make_twin
 
@@ -75,10 +76,30 @@ def read_inputs(
             result = replace(result, module=model)
     if isinstance(result.module, SingleInputModel) and (names := result.module.per_image_arguments()):
         result = replace(result, notes=(*result.notes, f"assumed to hold one row per image: {', '.join(names)}"))
+    if result.images is None:
+        result = with_usual_axes(result)
     if result.tensor.is_inference():  # an inference tensor cannot be part of a graph
         with torch.inference_mode(False):
             result = replace(result, tensor=result.tensor.clone())
     return result
+
+
+def with_usual_axes(inputs: Inputs) -> Inputs:
+    """Return inputs (B, C, *size), and a module that takes them, for a model that takes another order of axes."""
+    if inputs.tensor.dim() == 2:
+        order: AxisOrder | None = AxisOrder(None, (1,))
+    else:
+        order = find_axis_order(inputs.module, inputs.tensor)
+    if order is None:
+        return inputs
+    module = inputs.module
+    if not isinstance(module, SingleInputModel):
+        module = SingleInputModel(module, (None,), {}, 0, len(inputs.tensor))
+    tensor = order.to_channels_first(inputs.tensor)
+    note = (
+        f"axes of the input {tuple(inputs.tensor.shape)}: {order}; maps and inputs are in the order (B, C, *positions)"
+    )
+    return replace(inputs, tensor=tensor, module=module.with_restore(order.restore), notes=(*inputs.notes, note))
 
 
 def read_arguments(
@@ -91,6 +112,7 @@ def read_arguments(
     pairs = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs)
     named: dict[str | int, object] = dict(pairs)
     tensors = {place: value for place, value in named.items() if isinstance(value, Tensor) and is_explainable(value)}
+    tensors = {place: value for place, value in tensors.items() if value.dim() > 2} or tensors
     place = choose_main(named, list(tensors), main)
     others = [str(name) for name in named if name != place]
     notes = (f"explained input: {place!r}; other arguments: {', '.join(others)}",) if others else ()
@@ -120,7 +142,8 @@ def choose_main(named: Mapping[str | int, object], usable: Sequence[str | int], 
 
 
 def is_explainable(tensor: Tensor) -> bool:
-    return tensor.dim() >= 3 and tensor.is_floating_point()
+    """Return True for a float tensor with a batch axis and at least one more."""
+    return tensor.dim() >= 2 and tensor.is_floating_point()
 
 
 def describe(value: object) -> str:

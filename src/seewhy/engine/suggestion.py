@@ -13,12 +13,20 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from seewhy.engine.branches import is_spread, parallel_layers, strongest
+from seewhy.engine.branches import depends_on_input, is_spread, parallel_layers, strongest
+from seewhy.engine.token_order import check_token_order
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor
 from seewhy.targets.dense import is_dense
 from seewhy.tracing.grid import TOKEN_LAYOUTS, GridHint, GridSpec, parse_grid
-from seewhy.tracing.layer_selection import GROUP_NAMES, LIST_LAYERS, calls_with_grid, check_unambiguous
+from seewhy.tracing.layer_selection import (
+    GROUP_NAMES,
+    LIST_LAYERS,
+    calls_with_grid,
+    check_unambiguous,
+    folded_calls,
+    folded_reason,
+)
 from seewhy.tracing.model_errors import retry_with_copies
 from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.record import record_forward
@@ -27,8 +35,6 @@ from seewhy.tracing.torch_private import has_own_parameters
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 from seewhy.tracing.twin import find_module, named_modules
 
-CHECKED_CELLS = 4  # cells of a token grid whose location is checked
-VAGUE = 1.5  # a cell whose strongest location is below this multiple of the mean has no location
 MAX_TRIED = 16  # layers before the head of a dense output that are tried
 
 ZERO_HEAD = "the head passes no gradient (are its weights still zero?), so the gradient of its input was used"
@@ -109,9 +115,11 @@ def observe(trace: Trace, with_weights: frozenset[str], hint: GridHint | None, *
         if head_inputs:
             reached = reached_by(head_inputs[-1], calls, trace, generator)
             note = ZERO_HEAD
+    if not reached and (folded := folded_calls(trace)):
+        raise LayerError("suggested", folded_reason(folded[-1], trace))
     if not reached:
         raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_LAYERS}")
-    while has_other_inputs and not depends_on_input(reached[-1], trace):  # for example, layers of a text encoder
+    while has_other_inputs and not depends_on_input(reached[-1], trace.inputs):  # for example, layers of a text encoder
         reached.pop()
         if not reached:
             raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_LAYERS}")
@@ -120,7 +128,7 @@ def observe(trace: Trace, with_weights: frozenset[str], hint: GridHint | None, *
     if is_dense(trace.output, trace.inputs.dim() - 2):
         last, note = layer_before_head(reached, trace, with_weights, generator)
     elif not note and output is not None:
-        branches = [last, *parallel_layers(last, output, calls, generator)]
+        branches = [last, *parallel_layers(last, output, reached, trace.inputs, generator)]
         last = strongest(branches, output, generator)
     best = outermost_equal(last, reached)
     assert best.grid is not None
@@ -195,12 +203,6 @@ def layer_before_head(
     return before[-1], "the output is a grid: this is the input of its last layer, although other paths bypass it"
 
 
-def depends_on_input(call: LayerCall, trace: Trace) -> bool:
-    """Return True if the output of a layer depends on the explained input."""
-    gradient = torch.autograd.grad(call.output.sum(), trace.inputs, retain_graph=True, allow_unused=True)
-    return gradient[0] is not None
-
-
 def is_awkward_name(call: LayerCall) -> bool:
     """Return True for a name that is also a group name, so that it cannot be passed on, and for an Identity."""
     return call.name in GROUP_NAMES or issubclass(call.module_class, nn.Identity)
@@ -212,32 +214,3 @@ def has_equal_output(call: LayerCall, other: LayerCall) -> bool:
     if call.is_overwritten or other.is_overwritten:
         return False
     return call.output.shape == other.output.shape and torch.equal(call.output, other.output)
-
-
-def check_token_order(call: LayerCall, trace: Trace, generator: torch.Generator) -> str:
-    """Check that a few random cells of a token grid depend mostly on their own location in the image.
-
-    Returns a note if a cell depends on all locations alike, so that the order cannot be checked; otherwise "".
-
-    Raises:
-        LayerError: A cell depends mostly on another location.
-    """
-    assert call.grid is not None
-    tokens = call.grid.channels_first(call.output).flatten(2)
-    rows, columns = call.grid.shape
-    is_vague = False
-    for cell in torch.randperm(call.grid.cell_count, generator=generator)[:CHECKED_CELLS].tolist():
-        direction = torch.randn(tokens.shape[:2], generator=generator).to(tokens)
-        gradient = torch.autograd.grad((tokens[:, :, cell] * direction).sum(), trace.inputs, retain_graph=True)[0]
-        influence = nn.functional.adaptive_avg_pool2d(gradient.abs().sum(1, keepdim=True), (rows, columns)).flatten()
-        peak = int(influence.argmax())
-        if influence[peak] < VAGUE * influence.mean():
-            is_vague = True
-        elif max(abs(peak // columns - cell // columns), abs(peak % columns - cell % columns)) > 1:
-            raise LayerError(
-                call.name,
-                f"its tokens were read as a {call.grid} grid, but they are not in that order. Select a layer before they "
-                f"are shuffled, or give the grid: grid='{call.grid}'. {LIST_LAYERS}",
-            )
-    note = "each of its tokens depends on the entire image alike, so their order could not be checked; row order is assumed"
-    return note if is_vague else ""

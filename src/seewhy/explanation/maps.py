@@ -83,6 +83,8 @@ class ExplanationMaps(ExplanationData):
         heatmaps = heatmap_of(self, self.key(method, target, layer), scale).at_input()
         return heatmaps[0] if self.single else heatmaps
 
+    heat = heatmap  # its name in scripts that were written for earlier versions
+
     def positive_evidence(
         self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None
     ) -> float | list[float]:

@@ -14,8 +14,10 @@ from itertools import groupby
 
 from seewhy.errors import LayerError
 from seewhy.tracing.grid import GridHint, format_grid
+from seewhy.tracing.torch_private import ADAPTIVE_POOLING, AVERAGE_POOLING, CONVOLUTION, MAX_POOLING
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 
+CHANNELS_FIRST = (CONVOLUTION, MAX_POOLING, AVERAGE_POOLING, *ADAPTIVE_POOLING)
 GROUP_NAMES = ("every", "convs", "blocks", "stages", "all")
 LIST_LAYERS = "List them: seewhy layers MODEL"
 QUARTERS = 4  # stages of a network with a single grid size
@@ -122,6 +124,8 @@ class NamedLayer(LayerSelector):
             raise LayerError(self.name, "its output contains no floating-point tensor.")
         if calls[0].grid is None:
             shape = tuple(calls[0].output.shape)
+            if is_folded(calls[0], trace):
+                raise LayerError(self.name, folded_reason(calls[0], trace))
             advice = " If these are tokens, pass their grid, for example grid='14x14+1'." if len(shape) == 3 else ""
             raise LayerError(self.name, f"its output {shape} has no grid.{advice} {LIST_LAYERS}")
         return calls
@@ -174,6 +178,31 @@ def calls_with_grid(calls: Sequence[LayerCall]) -> list[LayerCall]:
             result.append(call)
         later |= long
     return result[::-1]
+
+
+def is_folded(call: LayerCall, trace: Trace) -> bool:
+    """Return True if a layer has several rows per input: frames, patches, crops or windows in its batch axis."""
+    shape, images = call.output.shape, len(trace.inputs)
+    has_batch_second = len(shape) == 3 and shape[1] == images
+    return (
+        call.grid is None and len(shape) >= 3 and shape[0] > images and not shape[0] % images and not has_batch_second
+    )
+
+
+def folded_calls(trace: Trace) -> list[LayerCall]:
+    """Return the convolutions and poolings with several rows per input and several cells."""
+    calls = [call for call in trace.calls if issubclass(call.module_class, CHANNELS_FIRST) and is_folded(call, trace)]
+    return [call for call in calls if max(call.output.shape[2:]) >= 2]
+
+
+def folded_reason(call: LayerCall, trace: Trace) -> str:
+    """Return why a layer with several rows per input has no map."""
+    shape, size, images = tuple(call.output.shape), tuple(trace.inputs.shape[1:]), len(trace.inputs)
+    return (
+        f"the output {shape} of '{call.module}' has {shape[0] // images} rows for each input of shape {size}: frames, patches, "
+        "crops or windows in its batch axis, which have no common grid. Explain the part of the model that takes one of them, "
+        "or one frame at a time."
+    )
 
 
 def check_unambiguous(call: LayerCall) -> None:

@@ -244,3 +244,10 @@ def pass_on_copies(twin: nn.Module, names: Iterable[str]) -> None:
         module = find_module(twin, name)
         assert module is not None
         module.register_forward_hook(hook)
+
+
+def call_before_convolutions(twin: nn.Module, hook: Callable[[nn.Module, Any], None]) -> None:
+    """Call `hook` with the inputs of each convolution of a twin."""
+    for _, module in named_modules(twin):
+        if isinstance(module, CONVOLUTION):
+            module.register_forward_pre_hook(hook)

@@ -24,6 +24,7 @@ class SingleInputModel(nn.Module):
         kwargs: The keyword arguments.
         main: The position of the main input in `args`, or its name in `kwargs`.
         batch: The number of images. Tensors whose first axis has this length have one row per image.
+        restore: Returns the main input (B, C, *size) in the order of axes that the model takes. None: the same.
 
     >>> import torch
     >>> net = nn.Bilinear(2, 2, 1)
@@ -33,11 +34,18 @@ class SingleInputModel(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], main: int | str, batch: int
+        self,
+        model: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        main: int | str,
+        batch: int,
+        restore: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.args, self.kwargs, self.main, self.batch = args, dict(kwargs), main, batch
+        self.restore = restore
 
     def forward(self, inputs: Tensor) -> Any:
         count = len(inputs)
@@ -48,6 +56,8 @@ class SingleInputModel(nn.Module):
             return tensor
 
         args, kwargs = self.map_arguments(expand)
+        if self.restore is not None:
+            inputs = self.restore(inputs)
         if isinstance(self.main, str):
             return self.model(*args, **{**kwargs, self.main: inputs})
         return self.model(*args[: self.main], inputs, *args[self.main + 1 :], **kwargs)
@@ -59,7 +69,11 @@ class SingleInputModel(nn.Module):
             return tensor[index : index + 1] if has_batch_axis(tensor, self.batch) else tensor
 
         args, kwargs = self.map_arguments(select_row)
-        return SingleInputModel(self.model, args, kwargs, self.main, 1)
+        return SingleInputModel(self.model, args, kwargs, self.main, 1, self.restore)
+
+    def with_restore(self, restore: Callable[[Tensor], Tensor]) -> SingleInputModel:
+        """Return the model with another order of the main input's axes."""
+        return SingleInputModel(self.model, self.args, self.kwargs, self.main, self.batch, restore)
 
     def per_image_arguments(self) -> list[str]:
         """Return the names or positions of the other arguments that have one row per image, if there are several images."""
