@@ -111,7 +111,8 @@ def observe(trace: Trace, with_weights: frozenset[str], hint: GridHint | None, *
     reached = reached_by(first_tensor(trace.output), calls, trace, generator)
     note = ""
     if not reached:  # a head of zeros: use its input instead
-        head_inputs = [call.linear_input for call in trace.calls if call.linear_input is not None]
+        linear = [call for call in trace.calls if issubclass(call.module_class, nn.Linear)]
+        head_inputs = [call.input for call in linear if call.input is not None]
         if head_inputs:
             reached = reached_by(head_inputs[-1], calls, trace, generator)
             note = ZERO_HEAD

@@ -15,10 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seewhy.errors import LayerError
+from seewhy.tracing.grid import Grid
 from seewhy.tracing.layer_selection import LIST_LAYERS
 from seewhy.tracing.trace import LayerCall, Trace
 
-CHECKED_CELLS = 12  # cells of a token grid whose location is checked; the first and the last are among them
+CHECKED_CELLS = 12  # random cells whose exact location is checked, in addition to the first and the last one
+CHECKED_LATER = 4  # of these, cells whose rough location is checked in the layer itself
+TRIED_LAYERS = 4  # the first layers with the tokens: one of them must see patches
 VAGUE = 1.5  # a cell whose strongest location is below this multiple of the mean has no location
 LOCAL = 0.6  # a token that sees less than this fraction of each axis has an exact location
 MAX_SHIFT = 0.75  # distance of that location from the cell's center, in cells
@@ -39,37 +42,55 @@ def check_token_order(call: LayerCall, trace: Trace, generator: torch.Generator)
     grid = call.grid
     assert grid is not None
     size = tuple(trace.inputs.shape[2:])
-    first = next(other for other in trace.calls if other.grid == grid)
-    last_cell = grid.cell_count - 1
-    cells = torch.randperm(grid.cell_count, generator=generator)[: CHECKED_CELLS - 2].tolist()
+    cells = torch.randperm(grid.cell_count, generator=generator)[:CHECKED_CELLS].tolist()
     is_known = False
-    for layer in dict.fromkeys((first, call)):
-        for cell in (0, last_cell, *cells) if layer is first else cells[:4]:
-            influence = influence_of(layer, cell, trace, generator)
-            place = exact_place(influence, size, grid.shape)
-            expected = unravel(cell, grid.shape)
-            if place is not None and layer is first:
-                is_known = True
-                is_wrong = any(abs(own - (index + 0.5)) > MAX_SHIFT for own, index in zip(place, expected, strict=True))
-            else:
-                place = rough_place(influence, grid.shape)
-                if place is None:
-                    continue
-                is_known = True
-                is_wrong = any(abs(own - index) > 1 for own, index in zip(place, expected, strict=True))
-            if is_wrong:
-                raise LayerError(
-                    call.name,
-                    f"its tokens were read as a {grid} grid, but they are not in that order. Select a layer before they "
-                    f"are shuffled, or give the grid: grid='{grid}'. {LIST_LAYERS}",
-                )
+    local = local_tokens(grid, trace, generator)
+    for cell in (0, grid.cell_count - 1, *cells) if local is not None else ():
+        influence = influence_of(local, grid, cell, trace, generator)
+        place = exact_place(influence, size, grid.shape)
+        if not influence.any():  # a class token where a patch should be
+            check_distance(float("inf"), MAX_SHIFT, call)
+        if place is not None:
+            is_known = True
+            distances = (abs(own - index - 0.5) for own, index in zip(place, unravel(cell, grid.shape), strict=True))
+            check_distance(max(distances), MAX_SHIFT, call)
+    for cell in cells[:CHECKED_LATER]:
+        peak = rough_place(influence_of(call.output, grid, cell, trace, generator), grid.shape)
+        if peak is not None:
+            is_known = True
+            distances = (abs(own - index) for own, index in zip(peak, unravel(cell, grid.shape), strict=True))
+            check_distance(max(distances), 1, call)
     return "" if is_known else UNCHECKED
 
 
-def influence_of(call: LayerCall, cell: int, trace: Trace, generator: torch.Generator) -> Tensor:
+def check_distance(distance: float, allowed: float, call: LayerCall) -> None:
+    """Raise LayerError if a token lies too many cells away from its cell."""
+    if distance > allowed:
+        raise LayerError(
+            call.name,
+            f"its tokens were read as a {call.grid} grid, but they are not in that order. Select a layer before they are "
+            f"shuffled, or give the grid: grid='{call.grid}'. {LIST_LAYERS}",
+        )
+
+
+def local_tokens(grid: Grid, trace: Trace, generator: torch.Generator) -> Tensor | None:
+    """Return the first tokens with this grid of which each sees a part of the input only; None without any."""
+    size = tuple(trace.inputs.shape[2:])
+    alike = [call for call in trace.calls if call.grid == grid][:TRIED_LAYERS]
+    for call in alike:
+        for tokens in (call.input, call.output):
+            is_usable = tokens is not None and tokens.shape == call.output.shape and tokens.requires_grad
+            if tokens is None or not is_usable:
+                continue
+            if exact_place(influence_of(tokens, grid, 0, trace, generator), size, grid.shape) is not None:
+                return tokens
+    return None
+
+
+def influence_of(output: Tensor | None, grid: Grid, cell: int, trace: Trace, generator: torch.Generator) -> Tensor:
     """Return how much each position of the input (*size) changes a token, for a random direction of its channels."""
-    assert call.grid is not None
-    tokens = call.grid.channels_first(call.output).flatten(2)
+    assert output is not None
+    tokens = grid.channels_first(output).flatten(2)
     direction = torch.randn(tokens.shape[:2], generator=generator).to(tokens)
     score = (tokens[:, :, cell] * direction).sum()
     (gradient,) = torch.autograd.grad(score, trace.inputs, retain_graph=True, allow_unused=True)

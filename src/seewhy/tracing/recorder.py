@@ -139,7 +139,7 @@ class Recorder:
                         listener=listener,
                         edge=get_gradient_edge(recorded) if has_gradient else None,
                         snapshot=recorded.detach().clone() if is_overwritten and not is_copied else None,
-                        linear_input=args[0] if isinstance(module, nn.Linear) and args else None,
+                        input=args[0] if self.request.names is None and args and isinstance(args[0], Tensor) else None,
                         is_view=is_view(recorded),
                         is_input=any(item is tensor for item in args),
                         obstacle=obstacle,

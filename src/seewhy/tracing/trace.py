@@ -62,7 +62,7 @@ class LayerCall:
     listener: GradientListener
     edge: GradientEdge | None = None  # where gradients arrive; None: the model computed it without a graph
     snapshot: Tensor | None = None  # the value of `output` right after the call, if it is overwritten later
-    linear_input: Tensor | None = None  # the input of an nn.Linear
+    input: Tensor | None = None  # the first argument, if all modules are recorded
     is_view: bool = False  # `output` shares memory with another tensor
     is_input: bool = False  # the module returned one of its inputs
     obstacle: str = ""  # why it has no gradient, although the score may depend on it

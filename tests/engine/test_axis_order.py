@@ -1,0 +1,138 @@
+"""Inputs with another order of axes than (B, C, *size): the order is observed, and maps lie on the right axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import seewhy
+from seewhy.errors import LayerError
+from seewhy.tracing.axis_order import AxisOrder, find_axis_order
+
+
+class Reordered(nn.Module):
+    """A convolutional network that changes the order of its input's axes first."""
+
+    def __init__(self, reorder: Callable[[Tensor], Tensor], channels: int, rank: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[rank]
+        self.reorder = reorder
+        self.body = nn.Sequential(conv(channels, 6, 3, 2, 1), nn.ReLU(), conv(6, 8, 3, 1, 1), nn.ReLU())
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(self.reorder(x)).flatten(2).mean(2))  # type: ignore[no-any-return]
+
+
+CASES = {
+    "clips (B, T, C, H, W)": ((8, 3, 16, 12), lambda x: x.transpose(1, 2), 3, AxisOrder(2, (1, 3, 4))),
+    "three frames": ((3, 3, 16, 12), lambda x: x.transpose(1, 2), 3, AxisOrder(2, (1, 3, 4))),
+    "clips with channels last": ((8, 16, 12, 3), lambda x: x.permute(0, 4, 1, 2, 3), 3, AxisOrder(4, (1, 2, 3))),
+    "images with channels last": ((16, 12, 3), lambda x: x.permute(0, 3, 1, 2), 3, AxisOrder(3, (1, 2))),
+    "normalized images with channels last": (
+        (16, 12, 3), lambda x: ((x - x.mean((1, 2), keepdim=True)) / 0.3).movedim(-1, 1).contiguous(), 3, AxisOrder(3, (1, 2)),
+    ),
+    "spectrograms (B, time, mel)": ((40, 16), lambda x: x[:, None], 1, AxisOrder(None, (1, 2))),
+    "spectrograms, transposed": ((40, 16), lambda x: x[:, None].transpose(2, 3), 1, AxisOrder(None, (2, 1))),
+    "signals with channels last": ((50, 5), lambda x: x.transpose(1, 2), 5, AxisOrder(2, (1,))),
+    "waveforms (B, time)": ((200,), lambda x: x[:, None], 1, AxisOrder(None, (1,))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_maps_are_those_of_the_network_with_the_usual_order(case: str) -> None:
+    shape, reorder, channels, order = CASES[case]
+    rank = len(order.positions)
+    net = Reordered(reorder, channels, rank).double().eval()
+    inputs = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    usual = Reordered(lambda x: x, channels, rank).double().eval()
+    usual.load_state_dict(net.state_dict())
+    methods = ["gradcam", "layercam", "ablationcam", "scorecam", "occlusion", "smooth(samples=2)"]
+    e = seewhy.explain(net, inputs, methods=methods, targets=1)
+    expected = seewhy.explain(usual, reorder(inputs), methods=methods, layers="body", targets=1)
+    assert e.logits is not None and torch.allclose(e.logits, net(inputs))
+    for method in methods[:3]:
+        torch.testing.assert_close(e.map(method=method), expected.map(method=method))
+    # Positions are in the order in which the convolutions see them.
+    size = tuple(shape[axis - 1] for axis in order.positions)
+    assert e.size == size and tuple(e.heatmap(method="gradcam").shape[1:]) == size
+    assert any(str(order) in note for note in e.notes)
+    if "normalized" not in case:  # those methods change the input, and its mean is not that of the changed one
+        for method in methods[3:]:
+            torch.testing.assert_close(e.map(method=method), expected.map(method=method))
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "rank"),
+    [((3, 16, 12), 3, 2), ((3, 3, 12), 3, 2), ((1, 16, 12), 1, 2), ((4, 50), 4, 1), ((3, 8, 9, 10), 3, 3)],
+)  # fmt: skip
+def test_the_usual_order_is_not_changed(shape: tuple[int, ...], channels: int, rank: int) -> None:
+    net = Reordered(lambda x: x, channels, rank).eval()
+    inputs = torch.randn(1, *shape)
+    assert find_axis_order(net, inputs) is None
+    assert not any("axes" in note for note in seewhy.explain(net, inputs).notes)
+
+
+class Gait(nn.Module):
+    """A network for frames, and a recurrent network over the frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.rnn, self.fc = nn.LSTM(8, 12, batch_first=True), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.cnn(x.flatten(0, 1)).mean((2, 3)).unflatten(0, x.shape[:2])
+        return self.fc(self.rnn(features)[0][:, -1])  # type: ignore[no-any-return]
+
+
+class Bag(nn.Module):
+    """Multiple instance learning: the maximum over a bag of patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.fc(self.cnn(x.flatten(0, 1)).mean((2, 3)))
+        return scores.unflatten(0, x.shape[:2]).amax(1)  # type: ignore[no-any-return]
+
+
+class Crops(nn.Module):
+    """The mean over four crops of each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        crops = torch.cat([x[..., :12, :12], x[..., 4:, :12], x[..., :12, 4:], x[..., 4:, 4:]])
+        return self.fc(self.cnn(crops).mean((2, 3))).unflatten(0, (4, -1)).mean(0)  # type: ignore[no-any-return]
+
+
+class Views(nn.Module):
+    """An image and its mirror image as one batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.cnn(torch.stack([x, x.flip(-1)], 1).flatten(0, 1)).mean((2, 3))
+        return self.fc(features.unflatten(0, (-1, 2)).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("layers", ["suggested", "cnn", "cnn.0", ["cnn", "cnn.0"]])
+@pytest.mark.parametrize(
+    ("net_class", "shape"), [(Gait, (6, 3, 16, 12)), (Bag, (5, 3, 9, 9)), (Crops, (3, 16, 16)), (Views, (3, 16, 16))]
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_rows_that_are_no_inputs_are_named(
+    net_class: type[nn.Module], shape: tuple[int, ...], layers: object, batch: int
+) -> None:
+    with pytest.raises(LayerError, match=r"rows for each input .*frames, patches, crops"):
+        seewhy.explain(net_class().eval(), torch.randn(batch, *shape), layers=layers)
