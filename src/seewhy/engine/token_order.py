@@ -82,7 +82,8 @@ def local_tokens(grid: Grid, trace: Trace, generator: torch.Generator) -> Tensor
             is_usable = tokens is not None and tokens.shape == call.output.shape and tokens.requires_grad
             if tokens is None or not is_usable:
                 continue
-            if exact_place(influence_of(tokens, grid, 0, trace, generator), size, grid.shape) is not None:
+            ends = (influence_of(tokens, grid, cell, trace, generator) for cell in (grid.cell_count - 1, 0))
+            if any(exact_place(influence, size, grid.shape) is not None for influence in ends):
                 return tokens
     return None
 
