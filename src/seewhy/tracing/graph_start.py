@@ -26,6 +26,7 @@ from seewhy.tracing.torch_private import (
     BATCH_NORM,
     CONVOLUTION,
     MAX_POOLING,
+    child_table,
     has_hooks,
     is_view,
     version_of,
@@ -116,6 +117,17 @@ class GraphStart:
             owned = [*model.parameters(), *model.buffers()]
             self._shared = {value.untyped_storage().data_ptr() for value in owned}
         return tensor.untyped_storage().data_ptr() in self._shared
+
+
+def source_of(module: nn.Module) -> nn.Module:
+    """Return the module that computes the output of `module`: the last one of an `nn.Sequential`, at any depth."""
+    while type(module).forward is nn.Sequential.forward and not has_hooks(module) and (last := last_child(module)):
+        module = last
+    return module
+
+
+def last_child(module: nn.Module) -> nn.Module | None:
+    return next(reversed([child for child in child_table(module).values() if child is not None]), None)
 
 
 def returns_new_tensor(module: nn.Module) -> bool:

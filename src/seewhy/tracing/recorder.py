@@ -21,7 +21,7 @@ from torch.autograd.graph import get_gradient_edge
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor, replace_first
 from seewhy.tracing.function_modes import AttentionCall
-from seewhy.tracing.graph_start import GraphStart, returns_new_tensor
+from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
 from seewhy.tracing.grid_inference import find_grid
 from seewhy.tracing.model_properties import ModelProperties
@@ -77,8 +77,9 @@ class Recorder:
         names = self.request.names
         requested = modules if names is None else {name: modules[name] for name in names}
         for name, module in requested.items():
-            if not returns_new_tensor(module):
-                module.register_forward_pre_hook(self.start.hook_before(name), with_kwargs=True)
+            source = source_of(module)
+            if not returns_new_tensor(source):
+                source.register_forward_pre_hook(self.start.hook_before(name), with_kwargs=True)
             module.register_forward_hook(self.recording_hook(name, module))
         if not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
             for name, module in modules.items():
