@@ -50,6 +50,21 @@ def broadcast_over_grid(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(*values.shape, *[1] * (like.dim() - 2))
 
 
+def nearly_equal(values: Tensor, expected: Tensor, tolerance: float, rounding: int = 8) -> bool:
+    """Return True if two tensors differ by rounding at most. Values that are not finite are ignored.
+
+    The allowed difference is the larger of `tolerance` and `rounding` units of the type of `values`, times the maximum of
+    `expected`.
+    """
+    if values.shape != expected.shape:
+        return False
+    if not values.is_floating_point() or not values.numel():
+        return torch.equal(values, expected)
+    allowed = max(tolerance, rounding * torch.finfo(values.dtype).eps)
+    values, expected = values.to(expected.dtype).nan_to_num(0, 0, 0), expected.nan_to_num(0, 0, 0)
+    return bool((values - expected).abs().amax() <= allowed * expected.abs().amax())
+
+
 def is_not_constant(maps: Tensor) -> Tensor:
     """Return for each map (B, *grid) whether its values differ by more than rounding: bool (B,)."""
     flat = maps.flatten(1)

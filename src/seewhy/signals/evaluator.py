@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from seewhy.nested import map_tensors, tensors_in
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.targets.class_scores import logits
+from seewhy.tensors import nearly_equal
 from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.tracing.grid import Grid, GridHint, format_grid
 from seewhy.tracing.layer_groups import find_blocks
@@ -210,7 +212,8 @@ class Evaluator:
         scores, means = logits(self.output), activations.flatten(2).mean(2)
         heads = {head.is_pointwise: head for head in self.linear_calls}  # the last of each kind
         for head in heads.values():
-            if is_equal(head.output, scores) and is_equal(head.inputs, means):
+            is_output = partial(nearly_equal, tolerance=HEAD_TOLERANCE) if head.is_pointwise else torch.equal
+            if is_output(head.output, scores) and nearly_equal(head.inputs, means, HEAD_TOLERANCE, rounding=4):
                 return head
         raise MethodError("", f"{rule}, and other operations or layers lie in between. Use hirescam.")
 
@@ -223,12 +226,3 @@ class Evaluator:
             with record_forward(self.module, self.inputs, request, from_input=True, grid=self.grid) as trace:
                 self._attention = trace
         return self._attention
-
-
-def is_equal(values: Tensor, expected: Tensor) -> bool:
-    """Return True if two tensors are equal up to rounding."""
-    if values.shape != expected.shape:
-        return False
-    tolerance = max(HEAD_TOLERANCE, 4 * torch.finfo(values.dtype).eps)
-    values = values.to(expected.dtype)
-    return bool((values - expected).abs().amax() <= tolerance * expected.abs().amax())

@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from seewhy.errors import ModelError
 from seewhy.nested import tensors_in
+from seewhy.tensors import nearly_equal
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
@@ -157,18 +158,10 @@ def shared_views(model: nn.Module, inputs: Tensor, output: Any, names: Iterable[
         with torch.no_grad():
             changed = twin(inputs.detach().clone())
         pairs = zip(tensors_in(changed), tensors_in(output), strict=True)
-        return not all(is_close(new, old.detach()) for new, old in pairs)
+        return not all(nearly_equal(new, old.detach(), SAME_OUTPUT) for new, old in pairs)
 
     names = set(names)
     return {name for name in names if is_changed_by([name])} if is_changed_by(names) else set()
-
-
-def is_close(new: Tensor, old: Tensor) -> bool:
-    if not old.is_floating_point():
-        return torch.equal(new, old)
-    tolerance = max(SAME_OUTPUT, 8 * torch.finfo(old.dtype).eps)
-    new, old = new.nan_to_num(0, 0, 0), old.nan_to_num(0, 0, 0)
-    return bool((new - old).abs().max() <= tolerance * old.abs().max()) if old.numel() else True
 
 
 def follows_input(model: nn.Module, inputs: Tensor) -> bool:

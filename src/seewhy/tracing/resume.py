@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, LayerError
 from seewhy.nested import first_tensor, map_tensors, replace_first, tensors_in
+from seewhy.tensors import nearly_equal
 from seewhy.tracing.torch_private import call_module, set_call_wrapper, version_of
 from seewhy.tracing.twin import make_twin, named_modules
 
@@ -97,7 +98,7 @@ class PartialForward:
         rows = [(new, old) for new, old in pairs if old.is_floating_point() and old.dim()]
         # A tensor that does not depend on the layer keeps its single row; at least one must depend on it.
         is_dependent = any(new.dim() and len(new) == 2 * len(old) for new, old in rows)
-        return is_dependent and all(is_close(new[: len(old)], old) for new, old in rows)
+        return is_dependent and all(nearly_equal(new[: len(old)], old, TOLERANCE) for new, old in rows)
 
     def run_channels_last(self, rows: Tensor) -> Any:
         """Like calling the object, but pass full images in channels-last memory, which makes convolutions a quarter faster.
@@ -273,10 +274,3 @@ def concatenate_outputs(outputs: list[Any]) -> Any:
 
 def detached_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().clone()
-
-
-def is_close(new: Tensor, old: Tensor) -> bool:
-    """Return True if two outputs are equal up to rounding. Values that are not finite are ignored."""
-    tolerance = max(TOLERANCE, 8 * torch.finfo(old.dtype).eps)
-    new, old = new.nan_to_num(0, 0, 0), old.nan_to_num(0, 0, 0)
-    return new.shape == old.shape and bool((new - old).abs().amax() <= tolerance * old.abs().amax())
