@@ -14,6 +14,7 @@ from seewhy.bulk.decoding import DecodedImage
 from seewhy.bulk.map_codec import encode_maps
 from seewhy.bulk.statistics import NAMES, fraction_inside, statistics
 from seewhy.explanation.components import TargetResult
+from seewhy.explanation.data import placed_maps
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
 from seewhy.paths import path_text
@@ -149,7 +150,7 @@ def map_columns(
     flags: list[list[tuple[str, ...]]] = []
     numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in ("lo", "hi", *STATISTICS)}
     for layer in layers:
-        tensor = e.maps[method, target, layer].float().cpu()
+        tensor = placed_maps(e, (method, target, layer)).float().cpu()
         maps = tensor.numpy()
         content, lo, hi = encode_maps(maps, store)
         contents.append(content)

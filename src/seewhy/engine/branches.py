@@ -13,12 +13,16 @@ MAX_BRANCHES = 16
 
 
 def is_spread(gradient: Tensor) -> bool:
-    """Return True if a gradient (1, K, *grid) shows which cells matter.
+    """Return True if a gradient (parts, K, *grid) shows which cells matter, in at least one part.
 
     It reaches at least half of the cells; or each channel has its own few cells, as before a maximum over the grid, where the
     winners differ between channels. In the last block of a ViT, it reaches the class token and no cell at all.
     """
-    reached = gradient[0].flatten(1) != 0  # (K, cells)
+    return any(is_spread_in_part(part.flatten(1) != 0) for part in gradient)
+
+
+def is_spread_in_part(reached: Tensor) -> bool:
+    """Return True if a gradient reaches enough cells. `reached` is (K, cells)."""
     cells = int(reached.any(0).sum())
     if cells >= MIN_REACHED * reached.shape[1]:
         return True

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from seewhy.errors import LayerError, MethodError, UsageError
 from seewhy.methods.base import Method, MultiMapMethod
+from seewhy.parts import place_parts
 from seewhy.targets import ResolvedTarget
+from seewhy.tracing.trace import LayerCall
 
 Key = tuple[str, str, str]  # method, target, layer
 NETWORK = "network"  # the layer name of maps that belong to the entire model
@@ -35,25 +37,35 @@ class MapCollector:
     """Collects maps. With `skip_unsupported`, a method that does not fit is skipped and never an error.
 
     Attributes:
-        maps: The maps `(B, *grid)`.
+        size: The size of the input.
+        maps: The maps `(B, *grid)`, or `(B, parts, *grid)` at a layer with several rows per input.
         base_maps: The maps of base methods, by network method and target, then by layer.
         has_gradient: For blank maps, by target and layer: whether any gradient reached the layer, per image `(B,)`.
         unsupported: By method and layer, why there is no map.
     """
 
     skip_unsupported: bool
+    size: tuple[int, ...] = ()
     maps: dict[Key, Tensor] = field(default_factory=dict)
     base_maps: dict[tuple[str, str], dict[str, Tensor]] = field(default_factory=dict)
     has_gradient: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     unsupported: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def add(self, job: Job, layer: str, maps: Tensor) -> None:
-        """Store the maps of a job: `(B, *grid)`, or `(B, count, *grid)` for a method with several maps."""
+    def add(self, job: Job, call: LayerCall, maps: Tensor) -> None:
+        """Store the maps of a job: `(B, *grid)`, or `(B, count, *grid)` for a method with several maps.
+
+        At a layer with several rows per input, maps are `(B * parts, ...)`; they are stored as `(B, parts, *grid)`.
+        """
+        assert call.grid is not None
+        layer, maps = call.name, call.grid.split_parts(maps)
         if job.is_base:
+            if call.grid.parts is not None:
+                maps = place_parts(maps, call.grid.parts.places, self.size)
             self.base_maps.setdefault((job.name, job.target.key), {})[layer] = maps
         elif isinstance(job.method, MultiMapMethod):
-            for index in range(maps.shape[1]):
-                self.maps[f"{job.name}#{index + 1}", job.target.key, layer] = maps[:, index]
+            axis = 1 if call.grid.parts is None else 2
+            for index in range(maps.shape[axis]):
+                self.maps[f"{job.name}#{index + 1}", job.target.key, layer] = maps.select(axis, index)
         else:
             self.maps[job.name, job.target.key, layer] = maps
 

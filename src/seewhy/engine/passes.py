@@ -190,11 +190,13 @@ class Passes:
         maps = self.collector.attempt(job.name, call.name, lambda: job.method(signals), is_required=is_required)
         if maps is None:
             return
-        self.collector.add(job, call.name, maps)
-        is_blank = not (maps.any() if len(maps) == 1 else maps.flatten(1).any(1).all())
+        self.collector.add(job, call, maps)
+        assert call.grid is not None
+        is_blank = not (maps.any() if len(maps) == 1 else call.grid.split_parts(maps).flatten(1).any(1).all())
         if signals.stored_gradients is not None and is_blank:
             # Reading all gradients costs time, so it is done only where it can explain a blank map.
-            self.collector.has_gradient[job.target.key, call.name] = signals.gradients.flatten(1).any(1)
+            has_gradient = call.grid.split_parts(signals.gradients).flatten(1).any(1)
+            self.collector.has_gradient[job.target.key, call.name] = has_gradient
 
     # 4. The entire model
 

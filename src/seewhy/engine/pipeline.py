@@ -35,6 +35,7 @@ from seewhy.models.labels import check_labels
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
 from seewhy.models.loading import load_model
 from seewhy.models.provenance import collect_provenance
+from seewhy.parts import describe_parts, place_parts
 from seewhy.signals.evaluator import Evaluator
 from seewhy.signals.layer import Need
 from seewhy.signals.recorded import request_for
@@ -208,8 +209,10 @@ class Explainer:
             if progress is not None:
                 rows = estimate_rows(methods, layer_info.values(), len(tensor) * len(resolved))
                 evaluator.on_progress = counter(progress, rows)
-            features = {call.name: strongest_channels(call, options.channels) for call in calls if options.channels}
-            collector = MapCollector(skip_unsupported=options.selects_group)
+            features = {
+                call.name: strongest_channels(call, trace, options.channels) for call in calls if options.channels
+            }
+            collector = MapCollector(options.selects_group, tuple(tensor.shape[2:]))
             passes = Passes(evaluator, trace, calls, methods, choice.selected, collector)
             passes.run(resolved)
         maps = collector.maps
@@ -276,9 +279,14 @@ def with_bases(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:
             yield method.base_method
 
 
-def strongest_channels(call: LayerCall, count: int) -> ChannelFeatures:
+def strongest_channels(call: LayerCall, trace: Trace, count: int) -> ChannelFeatures:
     assert call.grid is not None
-    return ChannelFeatures.strongest(call.grid.channels_first(call.value), count)
+    activations = call.grid.channels_first(call.value)
+    if call.grid.parts is not None:
+        channels = call.grid.split_parts(activations).transpose(1, 2).flatten(0, 1)  # (B * K, parts, *grid)
+        placed = place_parts(channels, call.grid.parts.places, tuple(trace.inputs.shape[2:]))
+        activations = placed.reshape(len(trace.inputs), -1, *placed.shape[1:])
+    return ChannelFeatures.strongest(activations, count)
 
 
 def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested: bool) -> LayerInfo:
@@ -295,8 +303,12 @@ def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested:
         notes.append(f"its first {call.grid.prefix} tokens have no location")
     if (times := trace.call_counts[call.module]) > 1:
         notes.append(f"call {call.number} of {times}")
-    channels = call.grid.channels_first(call.output).shape[1]
-    return LayerInfo(call.module_class.__name__, call.grid.shape, channels, "; ".join(notes), requested)
+    channels, grid, parts = call.grid.channels_first(call.output).shape[1], call.grid.shape, call.grid.parts
+    if parts is not None:
+        notes.append(f"{len(parts)} rows per input: one {call.grid} map for each {describe_parts(parts)}")
+    places = () if parts is None else parts.places
+    shape = grid if parts is None else (len(parts), *grid)
+    return LayerInfo(call.module_class.__name__, shape, channels, "; ".join(notes), requested, places)
 
 
 def model_as_layer(module: nn.Module, size: tuple[int, ...]) -> LayerInfo:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from seewhy import storage
 from seewhy.images.view import View
+from seewhy.parts import Part
 from seewhy.targets import Target
 from seewhy.targets.names import class_name
 
@@ -104,9 +105,15 @@ def non_finite_notes(results: Sequence[TargetResult]) -> list[str]:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """A layer as it was recorded: its module's class name, `grid` and `channels`, and a `note` if something was inferred.
+    """A layer as it was recorded.
 
-    `requested` is False for the suggested layer if it was added without being selected.
+    Attributes:
+        kind: The class name of its module.
+        grid: The lengths of the axes of its maps. With `parts`, the first one is their number.
+        channels: Number of channels.
+        note: What was inferred, or "".
+        requested: False for the suggested layer if it was added without being selected.
+        parts: For a layer with several rows per input: the frames, patches or crops of the input that the rows are.
     """
 
     kind: str
@@ -114,6 +121,16 @@ class LayerInfo:
     channels: int
     note: str = ""
     requested: bool = True
+    parts: tuple[Part, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `dataclasses.asdict` wrote."""
+        parts = tuple(
+            Part(tuple((start, stop) for start, stop in part["box"]), tuple(part["mirrored"]))
+            for part in data.get("parts", ())
+        )
+        return cls(**{**data, "grid": tuple(data["grid"]), "parts": parts})
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from seewhy import storage
 from seewhy.errors import UsageError
 from seewhy.explanation import figures, saved
-from seewhy.explanation.data import ExplanationData, require_single_image
+from seewhy.explanation.data import ExplanationData, placed_maps, require_single_image
 from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.selection import available_layer
 from seewhy.methods.catalog import LINEAR
@@ -48,9 +48,9 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     names = {"method": e.methods, "target": e.targets, "layer": e.layers}
     positions = {kind: {name: number for number, name in enumerate(values)} for kind, values in names.items()}
     maps = []
-    for entry, values in zip(record["maps"], e.maps.values(), strict=True):
+    for entry, key in zip(record["maps"], e.maps, strict=True):
         indices = {kind: position[entry[kind]] for kind, position in positions.items()}
-        packed = pack(values[0].detach().float().cpu().numpy())
+        packed = pack(placed_maps(e, key)[0].detach().float().cpu().numpy())
         maps.append(
             PageMap(**indices, values=packed, positive_evidence=entry["positive_evidence"], flags=entry["flags"])
         )

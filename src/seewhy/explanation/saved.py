@@ -116,7 +116,7 @@ def read_fields(folder: str | Path) -> dict[str, Any]:
 def fields_from(folder: Path, data: dict[str, Any], maps: dict[Any, torch.Tensor]) -> dict[str, Any]:
     """Convert a record and its maps to the fields of an explanation."""
     blank = {(entry["target"], entry["layer"]) for entry in data["maps"] if "no_gradient" in entry["flags"]}
-    layers = {name: LayerInfo(**{**info, "grid": tuple(info["grid"])}) for name, info in data["layers"].items()}
+    layers = {name: LayerInfo.from_dict(info) for name, info in data["layers"].items()}
     requested = data.get("requested", {"targets": {}, "layers": {}})
     targets = [{**entry, "requested": requested["targets"].get(entry["key"], ())} for entry in data["targets"]]
     return {

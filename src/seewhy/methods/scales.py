@@ -25,6 +25,10 @@ class ResizedInputs(Variant):
 
     sides: tuple[int, ...]
 
+    @property
+    def moves_content(self) -> bool:
+        return True
+
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.sides == tuple(inputs.shape[2:]):
             return inputs
@@ -39,6 +43,10 @@ class InputWindow(Variant):
 
     sides: tuple[int, ...]
     start: tuple[int, ...]
+
+    @property
+    def moves_content(self) -> bool:
+        return True
 
     def place(self, size: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
         """Return the index of the window in the resized inputs."""

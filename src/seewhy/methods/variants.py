@@ -79,6 +79,10 @@ class AugmentedInputs(Variant):
     factor: float
     size: float
 
+    @property
+    def moves_content(self) -> bool:
+        return self.flip or self.size != 1
+
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.size != 1:
             sides = [max(1, round(side * self.size)) for side in inputs.shape[2:]]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, MethodError, one_line
 from seewhy.nested import map_tensors, tensors_in
+from seewhy.parts import Parts
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.targets.class_scores import logits
@@ -36,11 +37,21 @@ OutputBatch = tuple[Any, int]  # the model's output, and its number of rows
 
 @dataclass(frozen=True)
 class CallSite:
-    """One call of one module, and the grid of its output: where changed activations enter the model."""
+    """One call of one module, and the grid of its output: where changed activations enter the model.
+
+    `part`: which of several rows per input is changed.
+    """
 
     module: str
     number: int
     grid: Grid
+    part: int | None = None
+
+    def restore(self, values: Tensor, original: Tensor) -> Tensor:
+        """Return activations `(n, K, *grid)` as an output of the module; `original` is that of one input."""
+        if self.part is None:
+            return self.grid.restore(values, original)
+        return self.grid.restore_part(values, original, self.part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,16 +127,20 @@ class Evaluator:
 
     def _run(self, rows: Rows, key: Hashable) -> Iterator[OutputBatch]:
         """Run the rows in batches. The outputs are cached for the next target if all of them fit in the budget."""
-        place = (rows.site.module, rows.site.number) if rows.site else ()
-        partial = self.partial_forward(rows.image, *place)
+        site = rows.site
+        partial = (
+            self.partial_forward(rows.image, site.module, site.number, site.grid.parts)
+            if site
+            else (self.partial_forward(rows.image))
+        )
         size = rows.batch_size or max(1, min(rows.count, self.memory // partial.row_bytes))
         kept: list[OutputBatch] = []
         is_kept = rows.shared is not None and self.has_several_targets
         for start in range(0, rows.count, size):
             batch = rows.build(slice(start, min(start + size, rows.count)))
             if rows.site is not None:
-                batch = rows.site.grid.restore(batch.to(partial.original.dtype), partial.original)
-            count, output = batch.shape[partial.batch_axis], partial.run_channels_last(batch)
+                batch = rows.site.restore(batch.to(partial.original.dtype), partial.original)
+            count, output = partial.count(batch), partial.run_channels_last(batch)
             self.on_progress(count)
             is_kept = is_kept and self._reserve(output)
             if is_kept:
@@ -142,13 +157,15 @@ class Evaluator:
         self._output_bytes += size
         return True
 
-    def partial_forward(self, image: int, module: str | None = None, number: int = 1) -> PartialForward:
+    def partial_forward(
+        self, image: int, module: str | None = None, number: int = 1, parts: Parts | None = None
+    ) -> PartialForward:
         """Return the part of the model after one call of `module` (None: the full model) for one image; cached."""
         key = (image, module, number)
         if self._partial is None or self._partial[0] != key:
             self._partial = None  # free its memory before the next one is recorded
             model = for_image(self.module, image)
-            self._partial = key, PartialForward(model, self.inputs[image : image + 1], module, number)
+            self._partial = key, PartialForward(model, self.inputs[image : image + 1], module, number, parts)
         return self._partial[1]
 
     def differentiable_scores(self, target: ResolvedTarget, inputs: Tensor, image: int, scoring: Scoring) -> Tensor:

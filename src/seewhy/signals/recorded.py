@@ -10,11 +10,14 @@ from seewhy.errors import MethodError
 from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import CallSite, Evaluator
 from seewhy.signals.layer import Need, Signals, Variant
+from seewhy.signals.part_layer import PartSignals
 from seewhy.signals.scoring import Scoring
 from seewhy.targets import ResolvedTarget
 from seewhy.tensors import to_float32
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.trace import LayerCall, RecordingRequest
+
+MOVED_PARTS = "it moves or resizes the input, and this layer has several rows per input, whose places would change."
 
 
 def request_for(needs: Need, request: RecordingRequest) -> RecordingRequest:
@@ -32,7 +35,8 @@ def signals_at(
 ) -> Signals:
     """Return the signals of a recorded call, channels first and in float32 or float64."""
     assert call.grid is not None
-    return Signals(
+    of_layer = Signals if call.grid.parts is None else PartSignals
+    return of_layer(
         evaluator,
         target,
         scoring,
@@ -59,9 +63,11 @@ def signals_for_variant(original: Signals, variant: Variant) -> Signals:
     Raises:
         MethodError: The model does not accept their size, or no gradient reaches the layer.
     """
+    if variant.moves_content and original.site.grid.parts is not None:
+        raise MethodError("", MOVED_PARTS)
     with_curvature, results = original.stored_curvature is not None, list[Signals]()
     request = RecordingRequest(frozenset({original.site.module}), linear_calls=True, attention=with_curvature)
-    with original.evaluator.run_changed(variant(original.inputs), request) as (changed, trace):
+    with original.evaluator.run_changed(variant(original.evaluator.inputs), request) as (changed, trace):
         calls = [call for call in trace.calls if call.number == original.site.number]
         target = original.target.for_variants(trace.output)
 

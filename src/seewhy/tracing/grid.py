@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import UsageError
+from seewhy.parts import Parts
 
 Layout = Literal["channels_first", "channels_last", "tokens", "tokens_last", "batch_second"]
 TOKEN_LAYOUTS = ("tokens", "tokens_last", "batch_second")
@@ -33,6 +34,7 @@ class Grid:
         layout: "channels_first" (B, K, *shape), "channels_last" (B, *shape, K), "tokens" (B, N, K), "tokens_last" (B, K, N)
             or "batch_second" (N, B, K), with N = prefix + cells tokens.
         prefix: The number of tokens before the first cell. They have no position.
+        parts: The parts of each input that the rows are, if there are several rows per input. `shape` is then the grid of one.
         is_confirmed: False if nothing in the network distinguishes channels from cells, so channels first was assumed.
         source: How the grid was determined, in words.
         alternatives: Other grids that fit the output equally well.
@@ -45,12 +47,18 @@ class Grid:
     shape: tuple[int, ...]
     layout: Layout = "channels_first"
     prefix: int = 0
+    parts: Parts | None = None
     is_confirmed: bool = True
     source: str = field(default="", compare=False)
     alternatives: tuple[Grid, ...] = field(default=(), compare=False)
 
     def channels_first(self, output: Tensor) -> Tensor:
-        """Return the layer's output, or its gradient, as (B, K, *shape): a view wherever possible."""
+        """Return the layer's output, or its gradient, as (B, K, *shape): a view wherever possible.
+
+        With parts, the first axis is (B * parts), the parts of an input next to each other.
+        """
+        if self.parts is not None:
+            output = self.parts.image_major(output)
         match self.layout:
             case "channels_first":
                 return output
@@ -81,6 +89,14 @@ class Grid:
                 return tokens.permute(2, 0, 1)
         return tokens
 
+    def restore_part(self, values: Tensor, original: Tensor, number: int) -> Tensor:
+        """Return `values` (R, K, *shape) of one part, next to the other parts of `original`, as rows (R * parts, ...)."""
+        assert self.parts is not None
+        rows = self.parts.image_major(original)
+        result = rows.to(values.dtype).repeat(len(values), *[1] * (rows.dim() - 1))
+        result[number :: len(self.parts)] = self.restore(values, rows[number : number + 1])
+        return self.parts.model_order(result)
+
     def _tokens_last(self, output: Tensor) -> Tensor:
         """Return an output in one of the token layouts as (B, K, N)."""
         match self.layout:
@@ -96,6 +112,14 @@ class Grid:
 
     def __str__(self) -> str:
         return format_grid(self.shape)
+
+    @property
+    def part_count(self) -> int:
+        return 1 if self.parts is None else len(self.parts)
+
+    def split_parts(self, maps: Tensor) -> Tensor:
+        """Return maps (B * parts, ...) as (B, parts, ...); without parts unchanged."""
+        return maps if self.parts is None else maps.reshape(-1, len(self.parts), *maps.shape[1:])
 
 
 @dataclass(frozen=True)

@@ -169,11 +169,12 @@ def calls_with_grid(calls: Sequence[LayerCall]) -> list[LayerCall]:
     electrodes early, and all their later maps are a single row. A gate that averages one axis is skipped.
     """
     result = []
-    later: set[int] = set()  # axes with several cells in a later call
+    later_axes: dict[int, set[int]] = {}  # by number of axes: those with several cells in a later call
     for call in reversed(calls):
         if call.grid is None:
             continue
         long = {axis for axis, length in enumerate(call.grid.shape) if length >= 2}
+        later = later_axes.setdefault(len(call.grid.shape), set())
         if long and long >= later:
             result.append(call)
         later |= long

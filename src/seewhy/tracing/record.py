@@ -9,7 +9,7 @@ with the matching correction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -20,12 +20,14 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from seewhy.errors import ModelError
 from seewhy.nested import tensors_in
+from seewhy.parts import Parts
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
 from seewhy.tracing.model_errors import explain_checkpointing, explain_rejected_input
 from seewhy.tracing.model_properties import ModelProperties, cache_properties, cached_properties
+from seewhy.tracing.part_places import find_parts, known_parts
 from seewhy.tracing.recorder import Recorder, pass_on_copies
 from seewhy.tracing.trace import RecordingRequest, Trace
 from seewhy.tracing.twin import make_twin
@@ -64,19 +66,22 @@ def record_forward(
     """
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
         while True:  # a repeated pass can reveal another property; properties are only added, so the loop ends
-            known = cached_properties(model)
+            known, parts = cached_properties(model), known_parts(model, inputs)
             try:
-                trace, start, properties = _run(model, inputs, request, known, from_input, guided, grid)
+                trace, start, properties, has_parts = _run(
+                    model, inputs, request, known, parts or {}, from_input, guided, grid
+                )
             except ModelError as error:
                 # PyTorch rejects some in-place operations on views if the graph starts at another view of the same tensor.
                 from_input = not from_input and "in-place operation" in str(error)
                 if from_input:
                     continue
                 raise
-            if properties == known:
+            is_new = has_parts and parts is None and bool(find_parts(model, inputs))
+            if properties == known and not is_new:
                 break
             cache_properties(model, properties)
-            if not exact and properties == replace(known, overwritten=properties.overwritten):
+            if not exact and not is_new and properties == replace(known, overwritten=properties.overwritten):
                 break
             start.remove_marks()
             del trace
@@ -92,15 +97,20 @@ def _run(
     inputs: Tensor,
     request: RecordingRequest,
     known: ModelProperties,
+    parts: Mapping[int, Parts],
     from_input: bool,
     guided: GuidedReLU | None,
     grid: GridHint | None,
-) -> tuple[Trace, GraphStart, ModelProperties]:
-    """Run one forward pass. Return its trace, its graph start, and the known properties with those that it revealed."""
+) -> tuple[Trace, GraphStart, ModelProperties, bool]:
+    """Run one forward pass.
+
+    Return its trace, its graph start, the known properties with those that it revealed, and whether a convolution had several
+    rows per input that are not in `parts`.
+    """
     from_input = from_input or not known.aliases.isdisjoint(request.names or ())
     leaf = inputs.detach().clone().requires_grad_(from_input)
     twin = make_twin(model)
-    recorder = Recorder(leaf, request, known, twin, grid)
+    recorder = Recorder(leaf, request, known, twin, grid, parts)
     recorder.attach(twin)
     attention = CaptureAttention(recorder.record_attention)
     with (
@@ -124,7 +134,8 @@ def _run(
         bias_terms=recorder.bias_terms,
         has_cross_attention=attention.has_cross_attention,
     )
-    return trace, recorder.start, learned_from(recorder, trace, model, inputs, known, is_from_input=from_input)
+    properties = learned_from(recorder, trace, model, inputs, known, is_from_input=from_input)
+    return trace, recorder.start, properties, recorder.has_unknown_parts
 
 
 def learned_from(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor, replace_first
+from seewhy.parts import Parts
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
@@ -53,6 +54,7 @@ class Recorder:
         properties: ModelProperties,
         model: nn.Module,
         grid: GridHint | None = None,
+        parts: Mapping[int, Parts] | None = None,
     ) -> None:
         self.input_shape = inputs.shape
         self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
@@ -61,7 +63,12 @@ class Recorder:
         self.properties = properties
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
-        self.grids: list[tuple[int, ...]] = []  # of convolutions and poolings, latest first
+        self.parts = parts or {}  # by their number per input
+        self.has_unknown_parts = False
+        self.grids: dict[
+            int, list[tuple[int, ...]]
+        ] = {}  # by that number: grids of convolutions and poolings, latest first
+        self._hints: dict[tuple[int, ...], list[GridHint]] = {}
         self.start = GraphStart(inputs, model)
         self.grad_disabled = False  # a requested layer runs under torch.no_grad
         self.is_recording = True
@@ -164,29 +171,48 @@ class Recorder:
     # Grids
 
     def record_grid(self, module: nn.Module, args: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and self.spans_input(output):
-            grid = tuple(output.shape[2:])
-            if grid not in self.grids[:1]:
-                self.grids.insert(0, grid)
+        if not isinstance(output, Tensor):
+            return
+        count = self.part_count(output)
+        self.has_unknown_parts |= count > 1 and count not in self.parts
+        if self.spans_input(output, self.part_of(output)[1]):
+            grid, grids = tuple(output.shape[2:]), self.grids.setdefault(count, [])
+            if grid not in grids[:1]:
+                grids.insert(0, grid)
 
-    def spans_input(self, output: Tensor) -> bool:
-        """Return True if `output` has the input's rank and batch size.
+    def part_count(self, output: Tensor) -> int:
+        """Return the number of rows per input; 1 if it is not a whole number."""
+        count, rest = divmod(len(output), self.input_shape[0]) if output.dim() else (1, 0)
+        return 1 if rest or not count else count
 
-        A convolution along channels (as in ECA) has a different rank; one over patches has a different batch size.
+    def part_of(self, output: Tensor) -> tuple[Parts | None, Sequence[int]]:
+        """Return the parts that the rows of an output are, and the shape (rows, C, *size) of what the network sees of them."""
+        parts = self.parts.get(self.part_count(output))
+        return parts, self.input_shape if parts is None else (len(output), self.input_shape[1], *parts.size)
+
+    def spans_input(self, output: Tensor, seen_shape: Sequence[int]) -> bool:
+        """Return True if `output` has the rank and the rows of the input, or of its parts.
+
+        A convolution along channels (as in ECA) has a different rank.
         """
-        return output.dim() == len(self.input_shape) and output.shape[0] == self.input_shape[0]
+        return output.dim() == len(seen_shape) and output.shape[0] == seen_shape[0]
 
-    @cached_property
-    def hints(self) -> list[GridHint]:
-        """The known grids of the tokens: from the user, then from the model."""
-        model = self.model()
-        model_hint = None if model is None else token_grid_hint(model.modules(), self.input_shape[2:])
-        return [hint for hint in (self.user_hint, model_hint) if hint is not None]
+    def hints(self, size: Sequence[int]) -> list[GridHint]:
+        """The known grids of the tokens of an input of `size`: from the user, then from the model."""
+        if tuple(size) not in self._hints:
+            model = self.model()
+            model_hint = None if model is None else token_grid_hint(model.modules(), size)
+            self._hints[tuple(size)] = [hint for hint in (self.user_hint, model_hint) if hint is not None]
+        return self._hints[tuple(size)]
 
     def grid_of(self, output: Tensor, is_channels_first: bool) -> Grid | None:
-        if not is_channels_first:
-            return find_grid(output, self.input_shape, self.grids, self.hints)
-        return Grid(tuple(output.shape[2:])) if self.spans_input(output) else None
+        parts, shape = self.part_of(output)
+        if is_channels_first:
+            grid = Grid(tuple(output.shape[2:])) if self.spans_input(output, shape) else None
+        else:
+            grids = self.grids.get(1 if parts is None else len(parts), [])
+            grid = find_grid(output, shape, grids, self.hints(shape[2:]))
+        return grid if grid is None or parts is None else replace(grid, parts=parts)
 
     # Attention, linear layers, biases
 

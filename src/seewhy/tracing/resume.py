@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, LayerError
 from seewhy.nested import first_tensor, map_tensors, replace_first, tensors_in
+from seewhy.parts import Parts
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.torch_private import call_module, set_call_wrapper, version_of
 from seewhy.tracing.twin import make_twin, named_modules
@@ -39,6 +40,7 @@ class PartialForward:
         inputs: One input (1, C, *size).
         module: The name of the module to resume after, or None for the entire model; the rows are inputs then.
         number: Which call of the module, counted from 1.
+        parts: The parts of the input that the rows of the module are, if it has several per input.
 
     Attributes:
         original: The output of the module (its first tensor) for `inputs`.
@@ -55,8 +57,15 @@ class PartialForward:
     True
     """
 
-    def __init__(self, model: nn.Module, inputs: Tensor, module: str | None = None, number: int = 1) -> None:
-        self.twin, self.inputs, self.module = make_twin(model), inputs.detach(), module
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        module: str | None = None,
+        number: int = 1,
+        parts: Parts | None = None,
+    ) -> None:
+        self.twin, self.inputs, self.module, self.parts = make_twin(model), inputs.detach(), module, parts
         recording = _CallRecorder(self.twin, self.inputs, module, number)
         self.output, self.module_output = recording.output, recording.module_output
         self.row_bytes = LIVE_TENSORS * recording.largest_bytes
@@ -86,7 +95,8 @@ class PartialForward:
 
     def reproduces_output(self, memory_format: torch.memory_format = torch.preserve_format) -> bool:
         """Return True if the model returns the recorded output for `original`, with another row in the same batch."""
-        batch = torch.cat([self.original, self.original / 2], self.batch_axis)
+        batch = torch.cat([self.image_major(self.original), self.image_major(self.original) / 2], self.batch_axis)
+        batch = batch if self.parts is None else self.parts.model_order(batch)
         try:
             with torch.no_grad():
                 output = self(batch.clone(memory_format=memory_format))
@@ -113,8 +123,11 @@ class PartialForward:
 
     def __call__(self, rows: Tensor) -> Any:
         """Return the model's output for each of `rows` (N, ...), which replace the output of the module."""
-        if self.runs_one_by_one and rows.shape[self.batch_axis] > 1:
-            return concatenate_outputs([self(row) for row in torch.split(rows, 1, self.batch_axis)])
+        if self.runs_one_by_one and self.count(rows) > 1:
+            each = 1 if self.parts is None else len(self.parts)
+            return concatenate_outputs(
+                [self(row) for row in torch.split(self.image_major(rows), each, self.batch_axis)]
+            )
         if self.module is None:
             if len(rows) == 1 or self.accepts_batches:
                 return self.twin(rows)
@@ -154,8 +167,18 @@ class PartialForward:
     def writable_copy(self, tensor: Tensor) -> Tensor:
         """Return a copy of a recorded tensor, which later in-place operations may overwrite."""
         if self.repeats_outputs and tensor.dim() and len(tensor) == 1:
-            return tensor.repeat(self.rows.shape[self.batch_axis], *[1] * (tensor.dim() - 1))
+            return tensor.repeat(self.count(self.rows), *[1] * (tensor.dim() - 1))
+        if self.repeats_outputs and self.parts is not None and tensor.dim() and len(tensor) == len(self.parts):
+            return self.parts.model_order(tensor.repeat(self.count(self.rows), *[1] * (tensor.dim() - 1)))
         return tensor.clone()
+
+    def count(self, rows: Tensor) -> int:
+        """Return the number of changed versions of the image in `rows`."""
+        return rows.shape[self.batch_axis] // (1 if self.parts is None else len(self.parts))
+
+    def image_major(self, rows: Tensor) -> Tensor:
+        """Return rows in the order of the model with the parts of a version next to each other."""
+        return rows if self.parts is None else self.parts.image_major(rows)
 
 
 # Plans: what happens to a module call when the model is resumed
