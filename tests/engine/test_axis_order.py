@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import seewhy
-from seewhy.errors import LayerError
 from seewhy.tracing.axis_order import AxisOrder, find_axis_order
 
 
@@ -75,64 +74,3 @@ def test_the_usual_order_is_not_changed(shape: tuple[int, ...], channels: int, r
     inputs = torch.randn(1, *shape)
     assert find_axis_order(net, inputs) is None
     assert not any("axes" in note for note in seewhy.explain(net, inputs).notes)
-
-
-class Gait(nn.Module):
-    """A network for frames, and a recurrent network over the frames."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cnn = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
-        self.rnn, self.fc = nn.LSTM(8, 12, batch_first=True), nn.Linear(12, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.cnn(x.flatten(0, 1)).mean((2, 3)).unflatten(0, x.shape[:2])
-        return self.fc(self.rnn(features)[0][:, -1])  # type: ignore[no-any-return]
-
-
-class Bag(nn.Module):
-    """Multiple instance learning: the maximum over a bag of patches."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cnn, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores = self.fc(self.cnn(x.flatten(0, 1)).mean((2, 3)))
-        return scores.unflatten(0, x.shape[:2]).amax(1)  # type: ignore[no-any-return]
-
-
-class Crops(nn.Module):
-    """The mean over four crops of each image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cnn, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        crops = torch.cat([x[..., :12, :12], x[..., 4:, :12], x[..., :12, 4:], x[..., 4:, 4:]])
-        return self.fc(self.cnn(crops).mean((2, 3))).unflatten(0, (4, -1)).mean(0)  # type: ignore[no-any-return]
-
-
-class Views(nn.Module):
-    """An image and its mirror image as one batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cnn, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.cnn(torch.stack([x, x.flip(-1)], 1).flatten(0, 1)).mean((2, 3))
-        return self.fc(features.unflatten(0, (-1, 2)).flatten(1))  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("layers", ["suggested", "cnn", "cnn.0", ["cnn", "cnn.0"]])
-@pytest.mark.parametrize(
-    ("net_class", "shape"), [(Gait, (6, 3, 16, 12)), (Bag, (5, 3, 9, 9)), (Crops, (3, 16, 16)), (Views, (3, 16, 16))]
-)
-@pytest.mark.parametrize("batch", [1, 2])
-def test_rows_that_are_no_inputs_are_named(
-    net_class: type[nn.Module], shape: tuple[int, ...], layers: object, batch: int
-) -> None:
-    with pytest.raises(LayerError, match=r"rows for each input .*frames, patches, crops"):
-        seewhy.explain(net_class().eval(), torch.randn(batch, *shape), layers=layers)

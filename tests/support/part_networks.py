@@ -18,8 +18,11 @@ class PartNetwork(nn.Module):
         super().__init__()
         conv = {1: nn.Conv1d, 2: nn.Conv2d}[axes]
         self.cnn = nn.Sequential(
-            conv(channels, 6, 3, padding=1), nn.ReLU(), conv(6, 8, 3, stride=2, padding=1), nn.BatchNorm1d(8) if axes == 1 else
-            nn.BatchNorm2d(8), nn.ReLU()
+            conv(channels, 6, 3, padding=1),
+            nn.ReLU(),
+            conv(6, 8, 3, stride=2, padding=1),
+            nn.BatchNorm1d(8) if axes == 1 else nn.BatchNorm2d(8),
+            nn.ReLU(),
         )
         self.fc = nn.Linear(8, CLASSES)
 

@@ -70,7 +70,7 @@ def find_problem(steps: Sequence[Step], head: int, seed: int) -> str:
 
 def is_usable(pair: Pair) -> bool:
     activation, gradient = pair
-    return gradient is not None and activation.shape[0] == 2 and min(activation.shape[2:]) >= 2
+    return gradient is not None and activation.shape[0] % 2 == 0 and min(activation.shape[2:]) >= 2
 
 
 def has_maps(e: Any, layer: str, pair: Pair) -> bool:
@@ -81,12 +81,15 @@ def has_maps(e: Any, layer: str, pair: Pair) -> bool:
     for method, formula in FORMULAS.items():
         maps = e.map(method=method, layer=layer).double().numpy()
         reference = apply_formula(formula, activation, gradient)
+        if len(reference) > 2:  # folded channels: several rows for each of two images
+            reference = reference.reshape(2, -1, *reference.shape[1:])
         if maps.shape != reference.shape:
             return False
         if not np.allclose(maps, reference, rtol=1e-6, atol=tolerance(reference)):
             # XGrad-CAM and Grad-CAM++ divide by sums that can be close to 0. Then a change in the last digit changes the map.
             noise = torch.randn(activation.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
             moved = apply_formula(formula, activation + 1e-12 * activation.abs().max() * noise, gradient)
+            moved = moved.reshape(reference.shape)
             if not np.allclose(maps, reference, rtol=1e-6, atol=1e3 * np.abs(moved - reference).max()):
                 return False
     return True

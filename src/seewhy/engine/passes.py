@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seewhy.engine.map_collector import NETWORK, Job, MapCollector
 from seewhy.engine.variant_passes import VariantPasses
-from seewhy.errors import LayerError
+from seewhy.errors import LayerError, MethodError
 from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod, VariantMethod
 from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import Evaluator
@@ -206,7 +206,14 @@ class Passes:
         base_maps = self.collector.base_maps.get((name, target.key), {})
         maps = {call.name: base_maps[call.name] for call in self.calls if call.name in base_maps}
         signals = ModelSignals(self.evaluator, target, method.scoring, maps, layer_signals)
-        result = self.collector.attempt(name, NETWORK, lambda: method(signals), is_required=True)
+
+        def run() -> Tensor:
+            split = [layer for layer, own in layer_signals.items() if own.site.grid.parts is not None]
+            if split:
+                raise MethodError("", f"it combines layers, and '{split[0]}' has several rows per input.")
+            return method(signals)
+
+        result = self.collector.attempt(name, NETWORK, run, is_required=True)
         if result is not None:
             self.collector.maps[name, target.key, NETWORK] = result
 

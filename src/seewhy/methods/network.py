@@ -46,15 +46,21 @@ class FullGrad(NetworkMethod):
     def __call__(self, signals: ModelSignals) -> Tensor:
         size = signals.inputs.shape[2:]
         bias_maps: list[Tensor] = []
+        row_counts: set[int] = set()
 
         def consume(values: Tensor, gradient: Tensor) -> None:
             terms = gradient * broadcast_over_grid(values[None], gradient) if self.biases else gradient
+            row_counts.add(len(terms))
             if terms.dim() == len(size) + 2 and len(terms) == len(signals.inputs):
                 mode = INTERPOLATION_MODES[len(size)]
                 low = scale_magnitude(terms).sum(1, keepdim=True)
                 bias_maps.append(F.interpolate(low, size=tuple(size), mode=mode, align_corners=True)[:, 0])
 
         pixels = scale_magnitude(signals.visit_biases(consume)).sum(1)
+        if any(count > len(signals.inputs) for count in row_counts):
+            raise MethodError(
+                "", "its convolutions have several rows per input (frames, patches or crops). Use gradcam."
+            )
         if not bias_maps:
             raise MethodError("", "this model has no convolution with a bias and no BatchNorm. Use gradcam.")
         return torch.stack([pixels, *bias_maps]).sum(0)

@@ -24,10 +24,7 @@ class ResizedInputs(Variant):
     """The inputs resized to `sides`: bicubic for images, linear otherwise."""
 
     sides: tuple[int, ...]
-
-    @property
-    def moves_content(self) -> bool:
-        return True
+    moves_content = True
 
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.sides == tuple(inputs.shape[2:]):
@@ -43,10 +40,7 @@ class InputWindow(Variant):
 
     sides: tuple[int, ...]
     start: tuple[int, ...]
-
-    @property
-    def moves_content(self) -> bool:
-        return True
+    moves_content = True
 
     def place(self, size: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
         """Return the index of the window in the resized inputs."""

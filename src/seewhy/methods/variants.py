@@ -80,7 +80,7 @@ class AugmentedInputs(Variant):
     size: float
 
     @property
-    def moves_content(self) -> bool:
+    def moves_content(self) -> bool:  # type: ignore[override]
         return self.flip or self.size != 1
 
     def __call__(self, inputs: Tensor) -> Tensor:

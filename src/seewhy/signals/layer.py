@@ -30,10 +30,7 @@ class Need(Flag):
 class Variant(ABC):
     """A change of the inputs. Instances are frozen values: equal variants run once for all methods and layers."""
 
-    @property
-    def moves_content(self) -> bool:
-        """Whether the content of the inputs gets other positions, as after a flip."""
-        return False
+    moves_content = False  # whether the content gets other positions, as after a flip
 
     @abstractmethod
     def __call__(self, inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The signals of a layer with several rows per input: every frame, patch or crop counts as an image of its own.
+"""The signals of a layer with several rows per input: every frame, patch or crop counts as an image.
 
 Methods see a batch of parts `(B * parts, ...)` and need no code for them. What they change, an activation or a part of the
 input, is put back next to the other parts of the same input, which keep their values.
@@ -48,7 +48,7 @@ class PartSignals(Signals):
     def head_table(self) -> tuple[Tensor, Tensor]:
         """Not available: the head sees all parts of an input."""
         raise MethodError(
-            "", f"the {len(self.parts)} rows per input of '{self.layer}' have no linear layer of their own."
+            "", f"the {len(self.parts)} rows per input of '{self.layer}' are not read by a linear layer directly."
         )
 
     @property
@@ -72,11 +72,11 @@ class PartSignals(Signals):
     ) -> Tensor:
         """Return the scores `(count,)` of inputs with changed versions of one part. See `Signals.score_inputs`."""
         parts, (image, number) = self._exact_parts(), divmod(image, len(self.parts))
-        whole = self.evaluator.inputs[image : image + 1]
+        unchanged = self.evaluator.inputs[image : image + 1]
         rows = Rows(
             image,
             count,
-            lambda at: parts.paste(whole, number, build(at)),
+            lambda at: parts.paste(unchanged, number, build(at)),
             scoring or TargetScore(),
             batch_size,
             self._part_key(shared, number),

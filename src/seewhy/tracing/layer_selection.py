@@ -200,9 +200,9 @@ def folded_reason(call: LayerCall, trace: Trace) -> str:
     """Return why a layer with several rows per input has no map."""
     shape, size, images = tuple(call.output.shape), tuple(trace.inputs.shape[1:]), len(trace.inputs)
     return (
-        f"the output {shape} of '{call.module}' has {shape[0] // images} rows for each input of shape {size}: frames, patches, "
-        "crops or windows in its batch axis, which have no common grid. Explain the part of the model that takes one of them, "
-        "or one frame at a time."
+        f"the output {shape} of '{call.module}' has {shape[0] // images} rows for each input of shape {size} (frames, patches, "
+        "crops or windows), and where in the input they are could not be observed. Explain the part of the model that takes "
+        "one of them."
     )
 
 

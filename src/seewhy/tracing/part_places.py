@@ -1,7 +1,10 @@
 """Which rows of a network's batch axis are parts of which input, and where in the input: observed with gradients.
 
-`find_parts` runs one forward pass, and follows the corners of each row of a convolution's input back to the model's input. It
-runs only for models that have more rows than inputs in some convolution, once per model and input shape.
+`find_parts` runs one forward pass, and follows each row of a convolution's input back to the model's input. It runs only for
+models that have more rows than inputs in some convolution, once per model and input shape.
+
+Rows that are copies of a box of the input, or are resized from one, have an exact place: that of their corners. Rows that were
+computed from the input in another way are placed if they see one position of an axis only, such as a frame, or all of it.
 """
 
 from __future__ import annotations
@@ -11,16 +14,17 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
-from seewhy.parts import Part, Parts
+from seewhy.parts import Part, Parts, swap
 from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.recorder import call_before_convolutions
+from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.twin import make_twin
 
 MAX_FOLLOWED = 256  # rows that are followed one by one
+NEAR = 0.45  # the center of what the first half of a row sees, as a fraction of an axis, if the row sees all of it
 
-Seen = tuple[GradientEdge, torch.Size]
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Mapping[int, Parts]]] = weakref.WeakKeyDictionary()
 
 
@@ -39,18 +43,16 @@ def find_parts(model: nn.Module, inputs: Tensor) -> Mapping[int, Parts]:
     cached = _cache.setdefault(model_of(model), {})
     key = cache_key(inputs)
     if key not in cached:
-        cached[key] = observe(model, inputs[:2] if not has_row_arguments(model) else inputs)
+        has_other_inputs = isinstance(model, SingleInputModel) and bool(model.per_image_arguments())
+        cached[key] = observe(model, inputs if has_other_inputs else inputs[:2])
     return cached[key]
-
-
-def has_row_arguments(model: nn.Module) -> bool:
-    return bool(getattr(model, "args", ()) or getattr(model, "kwargs", ()))
 
 
 def observe(model: nn.Module, inputs: Tensor) -> dict[int, Parts]:
     """Observe the parts at the first convolution that has them."""
     twin, images = make_twin(model), len(inputs)
-    seen: dict[int, Seen] = {}
+    leaf = inputs.detach().clone().requires_grad_()
+    seen: dict[int, SeenRows] = {}
 
     def hook(module: nn.Module, args: tuple[object, ...]) -> None:
         rows = args[0] if args else None
@@ -58,49 +60,148 @@ def observe(model: nn.Module, inputs: Tensor) -> dict[int, Parts]:
             return
         count, rest = divmod(len(rows), images)
         if count > 1 and not rest and count not in seen:
-            seen[count] = get_gradient_edge(rows), rows.shape
+            seen[count] = SeenRows(get_gradient_edge(rows), rows.shape, leaf)
 
     call_before_convolutions(twin, hook)
-    leaf = inputs.detach().clone().requires_grad_()
     try:
-        twin(leaf.clone())
-        found = {count: follow(*where, leaf, count) for count, where in seen.items()}
+        with saved_tensors_hooks(torch.clone, lambda saved: saved):  # in-place operations may overwrite saved values
+            twin(leaf.clone())
+        found = {count: rows.follow(count) for count, rows in seen.items()}
     except Exception:  # the model rejects the input, which the recorded pass reports, or has no gradient there
         return {}
     return {count: parts for count, parts in found.items() if parts is not None}
 
 
-def follow(edge: GradientEdge, shape: torch.Size, leaf: Tensor, count: int) -> Parts | None:
-    """Return the parts that rows of `shape` (B * count, C, *size) are; None if they are no boxes of the input."""
-    size = tuple(shape[2:])
-    first = sources(edge, shape, leaf, tuple(0 for _ in size))
-    last = sources(edge, shape, leaf, tuple(length - 1 for length in size))
-    if first is None or last is None:
-        return None
-    images, order = len(leaf), torch.arange(shape[0])
-    is_image_major = torch.equal(first[:, 0], order // count)
-    if not is_image_major and not torch.equal(first[:, 0], order % images):
-        return None
-    axes = []
-    for axis, length in enumerate(size):
-        if length == 1:
+class SeenRows:
+    """The rows `shape` (B * count, C, *size) that a convolution sees of a model's input `leaf` (B, channels, *input size)."""
+
+    def __init__(self, edge: GradientEdge, shape: torch.Size, leaf: Tensor) -> None:
+        self.edge, self.shape, self.leaf = edge, shape, leaf
+        self.size, self.input_size = tuple(shape[2:]), tuple(leaf.shape[2:])
+        self.generator = torch.Generator().manual_seed(0)
+
+    def follow(self, count: int) -> Parts | None:
+        """Return the parts that the rows are; None if they have no place in the input."""
+        found = self.from_corners() or self.from_blocks()
+        if found is None:
             return None
-        moved = sources(edge, shape, leaf, tuple((length - 1) * (own == axis) for own in range(len(size))))
-        changed = None if moved is None else (moved[:, 1:] != first[:, 1:])
-        if changed is None or (changed != changed[0]).any() or changed[0].sum() != 1:
+        images, rows, axes = found
+        order, batch = torch.arange(self.shape[0]), len(self.leaf)
+        is_image_major = torch.equal(images, order // count)
+        if not is_image_major and not torch.equal(images, order % batch):
             return None
-        axes.append(int(changed[0].nonzero()))
-    if axes != sorted(set(axes)):
-        return None
-    rows = torch.stack([first[:, 1:], last[:, 1:]], 1)  # (rows, 2, axes of the input)
-    rows = Parts((Part(()),) * count, (), (), is_image_major).image_major(rows)
-    rows = rows.reshape(images, count, 2, -1)
-    if (rows != rows[0]).any():  # other places for other images, such as random crops
-        return None
-    places = [place_between(start.tolist(), stop.tolist()) for start, stop in rows[0]]
-    lengths = [tuple(stop - start for start, stop in part.box) for part in places]
-    expected = tuple(size[axes.index(axis)] if axis in axes else 1 for axis in range(leaf.dim() - 2))
-    return Parts(tuple(places), tuple(axes), size, is_image_major, all(own == expected for own in lengths))
+        if not is_image_major:
+            rows = [rows[number] for number in swap(order, count, batch)]
+        places = rows[:count]
+        if any(rows[start : start + count] != places for start in range(0, len(rows), count)):
+            return None  # other places for other images, such as random crops
+        lengths = (tuple(stop - start for start, stop in part.box) for part in places)
+        expected = tuple(self.size[axes.index(axis)] if axis in axes else 1 for axis in range(len(self.input_size)))
+        is_exact = self.are_copies and all(own == expected for own in lengths)
+        return Parts(tuple(places), axes, self.size, is_image_major, is_exact)
+
+    # Rows that are copies of a box, or resized from one
+
+    def from_corners(self) -> tuple[Tensor, list[Part], tuple[int, ...]] | None:
+        """Return image, place and axes of each row from its corners; None if a value is not one of the input, or a mean."""
+        first = self.sources(tuple(0 for _ in self.size))
+        last = self.sources(tuple(length - 1 for length in self.size))
+        if first is None or last is None or min(self.size) < 2:
+            return None
+        axes = []
+        for axis, length in enumerate(self.size):
+            moved = self.sources(tuple((length - 1) * (own == axis) for own in range(len(self.size))))
+            changed = None if moved is None else moved[:, 1:] != first[:, 1:]
+            if changed is None or (changed != changed[0]).any() or changed[0].sum() != 1:
+                return None
+            axes.append(int(changed[0].nonzero()))
+        if axes != sorted(set(axes)):
+            return None
+        pairs = zip(first[:, 1:].tolist(), last[:, 1:].tolist(), strict=True)
+        return first[:, 0], [place_between(*pair) for pair in pairs], tuple(axes)
+
+    def sources(self, place: tuple[int, ...]) -> Tensor | None:
+        """Return for each row which image and position (rows, 1 + axes) its first channel at `place` comes from."""
+        rows = self.shape[0]
+        at: tuple[slice | int, ...] = (slice(None), 0, *place)
+        one = self.gradient(at, torch.ones(rows))
+        found = one.nonzero()
+        self.are_copies = len(found) == rows
+        if self.are_copies:  # two passes follow all rows
+            numbered = self.gradient(at, torch.arange(1.0, rows + 1))
+            where = tuple(found.T)
+            numbers = (numbered[where] / one[where]).round().long().cpu() - 1
+            if torch.equal(numbers.sort().values, torch.arange(rows)):
+                return found.cpu()[numbers.argsort()][:, [0, *range(2, self.leaf.dim())]]
+        if rows > MAX_FOLLOWED:
+            return None
+        places = []
+        for row in range(rows):
+            influence = self.gradient(at, torch.eye(rows)[row])
+            channels = influence.abs().amax([axis for axis in range(influence.dim()) if axis != 1]).nonzero()
+            if len(channels) != 1 or (influence.amin() < 0 < influence.amax()):
+                return None  # neither a copy nor a mean of neighbors
+            self.are_copies &= int(influence.count_nonzero()) == 1
+            peak = influence[:, int(channels[0])].abs()
+            places.append(torch.stack(torch.unravel_index(peak.argmax(), peak.shape)))
+        return torch.stack(places).cpu()
+
+    # Rows that were computed from the input
+
+    def from_blocks(self) -> tuple[Tensor, list[Part], tuple[int, ...]] | None:
+        """Return image, place and axes of each row from what its first and last half see; None without a clear place."""
+        self.are_copies = False
+        if self.shape[0] > MAX_FOLLOWED or len(self.size) > len(self.input_size):
+            return None
+        images, places, axes = list[int](), list[Part](), set[tuple[int, ...]]()
+        for row in range(self.shape[0]):
+            first, last = (self.influence_of_half(row, is_last=is_last) for is_last in (False, True))
+            seen = [int(image) for image in (first + last).flatten(1).any(1).nonzero()]
+            if len(seen) != 1 or not first.any() or not last.any():
+                return None
+            images.append(seen[0])
+            box = [self.span(first[seen[0]], last[seen[0]], axis) for axis in range(len(self.input_size))]
+            spans = [span for span in box if span is not None]
+            if len(spans) < len(box):
+                return None
+            places.append(Part(tuple(spans)))
+            axes.add(tuple(axis for axis, (start, stop) in enumerate(spans) if stop - start > 1))
+        if len(axes) != 1 or len(own := axes.pop()) != len(self.size):
+            return None
+        return torch.tensor(images), places, own
+
+    def influence_of_half(self, row: int, *, is_last: bool) -> Tensor:
+        """Return how much the first or last half of a row, along all axes, depends on each position (B, *input size)."""
+        halves = [max(1, length // 2) for length in self.size]
+        ends = (slice(-own, None) if is_last else slice(own) for own in halves)
+        direction = self.leaf.new_zeros(self.shape)
+        block = direction[(row, slice(None), *ends)]
+        block.copy_(torch.randn(block.shape, generator=self.generator))
+        return self.pull_back(direction).square().sum(1)
+
+    def span(self, first: Tensor, last: Tensor, axis: int) -> tuple[int, int] | None:
+        """Return the part of an axis that a row sees: one position, or all of them in their order; None otherwise."""
+        length = self.input_size[axis]
+        others = [own for own in range(first.dim()) if own != axis]
+        early, late = (one.sum(others) if others else one for one in (first, last))
+        used = (early + late).nonzero().flatten()
+        if len(used) == 1:
+            return int(used[0]), int(used[0]) + 1
+        positions = (torch.arange(length) + 0.5).to(early) / length
+        centers = [float((one * positions).sum() / one.sum()) for one in (early, late)]
+        return (0, length) if centers[0] < NEAR and centers[1] > 1 - NEAR else None
+
+    # Gradients
+
+    def gradient(self, at: tuple[slice | int, ...], weights: Tensor) -> Tensor:
+        """Return the gradient of the values at an index of all rows, times `weights`, with respect to the input."""
+        direction = self.leaf.new_zeros(self.shape)
+        direction[at] = weights.to(self.leaf)
+        return self.pull_back(direction)
+
+    def pull_back(self, direction: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad([self.edge], [self.leaf], [direction], retain_graph=True, allow_unused=True)
+        return torch.zeros_like(self.leaf) if gradient is None else gradient
 
 
 def place_between(first: list[int], last: list[int]) -> Part:
@@ -111,35 +212,3 @@ def place_between(first: list[int], last: list[int]) -> Part:
     """
     box = tuple((min(pair), max(pair) + 1) for pair in zip(first, last, strict=True))
     return Part(box, tuple(axis for axis, (a, b) in enumerate(zip(first, last, strict=True)) if a > b))
-
-
-def sources(edge: GradientEdge, shape: torch.Size, leaf: Tensor, place: tuple[int, ...]) -> Tensor | None:
-    """Return for each row which image and position (rows, 1 + axes) its value at `place` comes from; None if it has none."""
-    one = gradient_at(edge, shape, leaf, place, torch.ones(shape[0]))
-    found = one.nonzero()
-    if len(found) == shape[0]:  # each row is the copy of one value: two passes follow all rows
-        numbered = gradient_at(edge, shape, leaf, place, torch.arange(1.0, shape[0] + 1))
-        at = tuple(found.T)
-        rows = (numbered[at] / one[at]).round().long().cpu() - 1
-        if torch.equal(rows.sort().values, torch.arange(shape[0])):
-            return found.cpu()[rows.argsort()][:, [0, *range(2, leaf.dim())]]
-    if shape[0] > MAX_FOLLOWED:
-        return None
-    places = []
-    for row in range(shape[0]):
-        weights = torch.zeros(shape[0])
-        weights[row] = 1
-        influence = gradient_at(edge, shape, leaf, place, weights).abs().sum(1)
-        if not influence.any():
-            return None
-        places.append(torch.stack(torch.unravel_index(influence.argmax(), influence.shape)))
-    return torch.stack(places).cpu()
-
-
-def gradient_at(edge: GradientEdge, shape: torch.Size, leaf: Tensor, place: tuple[int, ...], weights: Tensor) -> Tensor:
-    """Return the gradient of the first channel at `place` of all rows, times `weights`, with respect to the input."""
-    direction = leaf.new_zeros(shape)
-    at: tuple[slice | int, ...] = (slice(None), 0, *place)
-    direction[at] = weights.to(leaf)
-    (gradient,) = torch.autograd.grad([edge], [leaf], [direction], retain_graph=True, allow_unused=True)
-    return torch.zeros_like(leaf) if gradient is None else gradient

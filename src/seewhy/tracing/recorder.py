@@ -181,7 +181,7 @@ class Recorder:
                 grids.insert(0, grid)
 
     def part_count(self, output: Tensor) -> int:
-        """Return the number of rows per input; 1 if it is not a whole number."""
+        """Return the number of rows per input; 1 if that is not an integer."""
         count, rest = divmod(len(output), self.input_shape[0]) if output.dim() else (1, 0)
         return 1 if rest or not count else count
 

@@ -1,0 +1,61 @@
+"""What an explanation states about its layers: grid, channels, parts, notes, and the strongest channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+
+from seewhy.engine.map_collector import NETWORK, Key
+from seewhy.engine.options import ReadAt
+from seewhy.explanation.components import ChannelFeatures, LayerInfo
+from seewhy.parts import describe_parts, place_parts
+from seewhy.tracing.torch_private import CONVOLUTION
+from seewhy.tracing.trace import LayerCall, Trace
+
+
+def strongest_channels(call: LayerCall, trace: Trace, count: int) -> ChannelFeatures:
+    assert call.grid is not None
+    activations = call.grid.channels_first(call.value)
+    if call.grid.parts is not None:
+        channels = call.grid.split_parts(activations).transpose(1, 2).flatten(0, 1)  # (B * K, parts, *grid)
+        placed = place_parts(channels, call.grid.parts.places, tuple(trace.inputs.shape[2:]))
+        activations = placed.reshape(len(trace.inputs), -1, *placed.shape[1:])
+    return ChannelFeatures.strongest(activations, count)
+
+
+def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested: bool) -> LayerInfo:
+    """Return module class, grid and channels of a layer, and a note about what was inferred."""
+    assert call.grid is not None
+    notes = []
+    if read_at == "activation" and issubclass(call.module_class, CONVOLUTION):
+        notes.append("no activation module follows it: read at the convolution itself")
+    if not call.grid.is_confirmed:
+        notes.append("its axes are assumed to be channels first; no convolution confirms that")
+    if call.grid.source:
+        notes.append(f"read as a {call.grid} grid, {call.grid.source}")
+    if call.grid.prefix:
+        notes.append(f"its first {call.grid.prefix} tokens have no location")
+    if (times := trace.call_counts[call.module]) > 1:
+        notes.append(f"call {call.number} of {times}")
+    channels, grid, parts = call.grid.channels_first(call.output).shape[1], call.grid.shape, call.grid.parts
+    if parts is not None:
+        notes.append(f"{len(parts)} rows per input: one {call.grid} map for each {describe_parts(parts)}")
+    places = () if parts is None else parts.places
+    shape = grid if parts is None else (len(parts), *grid)
+    return LayerInfo(call.module_class.__name__, shape, channels, "; ".join(notes), requested, places)
+
+
+def model_as_layer(module: nn.Module, size: tuple[int, ...]) -> LayerInfo:
+    return LayerInfo(type(module).__name__, size, 0, "the entire model")
+
+
+def layers_with_maps(
+    layer_info: Mapping[str, LayerInfo], maps: Iterable[Key], *, entire: LayerInfo
+) -> dict[str, LayerInfo]:
+    """Return the layers that have maps; maps of the entire model are listed under NETWORK."""
+    names = {layer for _, _, layer in maps}
+    kept = {name: info for name, info in layer_info.items() if name in names}
+    if NETWORK in names:
+        kept.setdefault(NETWORK, entire)  # keep a module that has this name
+    return kept

@@ -1,0 +1,195 @@
+"""Layers with several rows per input: one map for each frame, patch or crop, in its place."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import seewhy
+from seewhy.errors import MethodError
+from support.part_networks import CASES, make, reference, rows_of
+
+NAMES = list(CASES)
+CLASSES = torch.tensor([1, 3])
+
+
+def explain(name, images, **options):
+    network, inputs = make(name, images)
+    return network, inputs, seewhy.explain(network, inputs, targets="0" if images == 1 else None, **options)
+
+
+def same(got, want, tolerance=1e-6):
+    assert got.shape == want.shape
+    assert torch.allclose(got.double(), want, rtol=tolerance, atol=tolerance * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_each_part_has_its_own_map(name, images):
+    network, inputs = make(name, images)
+    classes = network(inputs).argmax(1)
+    activations, gradients = reference(name, network, inputs, classes)
+    grid_axes = tuple(range(3, activations.dim()))
+    gradcam = (gradients.mean(grid_axes, keepdim=True) * activations).sum(2)
+    hirescam = (gradients * activations).sum(2)
+    for layers in ("suggested", "cnn", "all"):
+        e = seewhy.explain(network, inputs, layers=layers, methods=["gradcam", "hirescam"])
+        assert e.layers[-1] == "cnn" or layers == "all"
+        same(e.map(method="gradcam", layer="cnn"), gradcam)
+        same(e.map(method="hirescam", layer="cnn"), hirescam)
+        assert len(e) == images
+        assert e.layer_info["cnn"].grid == gradcam.shape[1:]
+        assert tuple(part.box for part in e.layer_info["cnn"].parts) == CASES[name].boxes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_heat_lies_in_the_place_of_its_part(name):
+    """Each part is painted into its box by hand; where parts overlap, their maps are averaged."""
+    network, inputs = make(name, 1)
+    e = seewhy.explain(network, inputs, targets=1, methods="hirescam")
+    activations, gradients = reference(name, network, inputs, torch.tensor([1]))
+    parts = (gradients * activations).sum(2)[0]
+    size = inputs.shape[2:] if name not in ("recurrent", "time major", "bag", "maximum") else (
+        inputs.shape[1], *inputs.shape[3:]
+    )  # fmt: skip
+    cells = torch.zeros(size, dtype=torch.float64)
+    count = torch.zeros(size)
+    is_tiled = name in ("tiles", "zooms", "windows")
+    for number, (part, box) in enumerate(zip(parts, CASES[name].boxes, strict=True)):
+        part = part.flip(-1) if name == "flips" and number == 1 else part
+        lengths = [stop - start for start, stop in box if stop - start > 1]
+        at = tuple(slice(*ends) if ends[1] - ends[0] > 1 else ends[0] for ends in box)
+        mode = "linear" if part.dim() == 1 else "bilinear"
+        cells[at] += F.interpolate(part[None, None], lengths, mode=mode)[0, 0]
+        count[at] += 1
+    assert (count > 0).all() or name == "crops"
+    want = (cells / count.clamp(min=1)).clamp(min=0)
+    got = e.heatmap()[0].double()
+    assert got.shape == size
+    if is_tiled:  # interpolated across the borders of tiles, so only their inner part is equal
+        assert torch.corrcoef(torch.stack([got.flatten(), want.flatten()]))[0, 1] > 0.8
+    elif name in ("crops", "flips"):
+        same(got, want / want.max())
+    else:
+        frames = torch.stack(
+            [F.interpolate(one.clamp(min=0)[None, None], size[1:], mode="bilinear")[0, 0] for one in parts]
+        )
+        same(got, frames / frames.max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_methods_that_change_activations_change_one_part(name):
+    network, inputs = make(name, 2)
+    activations, _ = reference(name, network, inputs, CLASSES)
+    e = seewhy.explain(
+        network, inputs, layers="cnn", targets=1, methods=["ablationcam(batch_size=3)", "reciprocam(score=logit)"]
+    )
+    parts, channels = activations.shape[1:3]
+
+    def score_with(image, part, changed):
+        rows = activations.clone()
+        rows[image, part] = changed
+        flat = rows.transpose(0, 1).flatten(0, 1) if CASES[name].is_part_major else rows.flatten(0, 1)
+        return network.join(flat, inputs)[image, 1]
+
+    with torch.no_grad():
+        own = network(inputs)[:, 1]
+        for image, part in ((0, 0), (1, parts - 1), (1, 1)):
+            values = activations[image, part]
+            weights = []
+            for channel in range(channels):
+                changed = values.clone()
+                changed[channel] = 0
+                weights.append((own[image] - score_with(image, part, changed)) / own[image])
+            cam = (torch.stack(weights).reshape(-1, *[1] * (values.dim() - 1)) * values).sum(0)
+            same(e.map(method="ablationcam")[image, part], cam, 1e-5)
+            kept = torch.zeros_like(values)
+            place = tuple(length // 2 for length in values.shape[1:])
+            kept[(slice(None), *place)] = values[(slice(None), *place)]
+            got = e.map(method="reciprocam")[image, part][place]
+            assert float(got) == pytest.approx(float(score_with(image, part, kept)), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if CASES[name].is_exact])
+def test_methods_that_mask_the_input_mask_one_part(name):
+    network, inputs = make(name, 2)
+    activations, _ = reference(name, network, inputs, CLASSES)
+    seen = rows_of(name, network.split(inputs), 2)
+    e = seewhy.explain(network, inputs, layers="cnn", targets=1, methods="scorecam(batch_size=4)")
+    is_sequence = name in ("recurrent", "time major", "bag", "maximum")
+    image, part = 1, seen.shape[1] - 1
+    values, weights = activations[image, part], []
+    with torch.no_grad():
+        for channel in values:
+            mode = "linear" if channel.dim() == 1 else "bilinear"
+            mask = F.interpolate(channel[None, None], seen.shape[3:], mode=mode)[0]
+            mask = (mask - mask.min()) / (mask.max() - mask.min())
+            masked = inputs[image : image + 1].clone()
+            own = mask.flip(-1) if name == "flips" else mask
+            box = CASES[name].boxes[part]
+            if is_sequence:
+                masked[0, part] *= own
+            elif name == "slices":
+                masked[0, :, part] *= own
+            else:
+                masked[(0, slice(None), *(slice(*ends) for ends in box))] *= own
+            weights.append(network(masked).softmax(1)[0, 1])
+    cam = (torch.stack(weights).reshape(-1, *[1] * (values.dim() - 1)) * values).sum(0)
+    same(e.map()[image, part], cam, 1e-5)
+
+
+def test_resized_parts_are_not_masked():
+    network, inputs = make("zooms", 1)
+    with pytest.raises(MethodError, match="4 rows per input of 'cnn' are resized parts"):
+        seewhy.explain(network, inputs, layers="cnn", methods="scorecam")
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("cam", "are not read by a linear layer"),
+        ("fullgrad", "have several rows per input"),
+        ("augmented", "moves or resizes the input"),
+        ("cameras", "moves or resizes the input"),
+        ("polycam", "several rows per input"),
+    ],
+)
+def test_methods_that_do_not_fit_say_why(method, reason):
+    network, inputs = make("recurrent", 1)
+    with pytest.raises(MethodError, match=reason):
+        seewhy.explain(network, inputs, layers="every", methods=method)
+
+
+def test_smoothed_maps_keep_parts_apart():
+    network, inputs = make("time major", 2)
+    e = seewhy.explain(network, inputs, layers="cnn", targets=1, methods=["gradcam", "smooth(sigma=0,samples=2)"])
+    same(e.map(method="smooth(sigma=0.0,samples=2)"), e.map(method="gradcam"))
+
+
+@pytest.mark.parametrize("name", ["recurrent", "tiles", "crops", "windows", "flips"])
+def test_save_and_load_keep_parts(name, tmp_path):
+    network, inputs = make(name, 1)
+    e = seewhy.explain(network, inputs, targets=1, channels=2)
+    e.save(tmp_path)
+    loaded = seewhy.load_explanation(tmp_path)
+    assert loaded.layer_info == e.layer_info
+    same(loaded.map(), e.map()[0].double(), 1e-5)
+    same(loaded.heatmap(), e.heatmap()[0].double(), 1e-5)
+    assert e.overlay().size == loaded.overlay().size
+    assert e.features_sheet().width > 0
+
+
+def test_rows_that_are_no_parts_are_refused():
+    """Rows that depend on the values of the input, such as sorted patches, have no place of their own."""
+
+    class Shuffled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cnn, self.fc = torch.nn.Conv2d(3, 6, 3), torch.nn.Linear(6, 4)
+
+        def forward(self, x):
+            mixed = torch.cat([x + x.roll(1, 0), x - x.flip(0)])
+            return self.fc(self.cnn(mixed).mean((2, 3)).unflatten(0, (2, -1)).sum(0))
+
+    torch.manual_seed(0)
+    with pytest.raises(seewhy.SeewhyError, match="has 2 rows for each input"):
+        seewhy.explain(Shuffled().eval(), torch.randn(2, 3, 12, 12), layers="cnn")
