@@ -7,8 +7,8 @@ each part lies. `place_parts` draws the maps of all parts on one grid over the i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from types import EllipsisType
 
@@ -90,6 +90,22 @@ class Parts:
         values = values.flip([axis + 2 for axis in part.mirrored]) if part.mirrored else values
         result[part.index] = values
         return result
+
+
+@dataclass(frozen=True)
+class PartsOfModel:
+    """The parts that a network makes of each input.
+
+    Attributes:
+        by_count: Those in one batch, by their number per input.
+        by_call: Those that its layers process in a loop, call by call.
+    """
+
+    by_count: Mapping[int, Parts] = field(default_factory=dict)
+    by_call: tuple[Parts, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.by_count or self.by_call)
 
 
 def swap(rows: Tensor, outer: int, inner: int) -> Tensor:

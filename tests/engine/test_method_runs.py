@@ -82,6 +82,7 @@ def test_several_targets_share_the_forward_passes() -> None:
     net.first.register_forward_hook(lambda module, args, output: batch_sizes.append(len(output)))
     methods = ["scorecam", "iscam(steps=2)", "sscam(samples=2)", "rise(masks=8)", "occlusion(window=0.5,stride=0.25)"]
     rows: list[int] = []
+    seewhy.explain(net, inputs)  # the first call checks that rows do not depend on each other
     for targets in ([0], [0, 1, 2]):
         batch_sizes.clear()
         e = seewhy.explain(net, inputs, methods=methods, layers="last", targets=targets)

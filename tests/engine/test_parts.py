@@ -193,3 +193,131 @@ def test_rows_that_are_no_parts_are_refused():
     torch.manual_seed(0)
     with pytest.raises(seewhy.SeewhyError, match="has 2 rows for each input"):
         seewhy.explain(Shuffled().eval(), torch.randn(2, 3, 12, 12), layers="cnn")
+
+
+class BagAsBatch(torch.nn.Module):
+    """Patches (N, C, H, W) of one bag as the batch; one row of scores."""
+
+    def __init__(self, is_flat=False):
+        super().__init__()
+        self.cnn = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+        self.attention, self.fc, self.is_flat = torch.nn.Linear(8, 1), torch.nn.Linear(8, 4), is_flat
+
+    def forward(self, x):
+        return self.head(self.cnn(x))
+
+    def head(self, features):
+        pooled = features.mean((2, 3))
+        scores = self.fc((self.attention(pooled).softmax(0) * pooled).sum(0, keepdim=True))
+        return scores[0] if self.is_flat else scores
+
+
+class Segments(BagAsBatch):
+    """Three frames of each clip, next to each other in the batch (B * 3, C, H, W)."""
+
+    def head(self, features):
+        return self.fc(features.mean((2, 3)) ** 2).unflatten(0, (-1, 3)).mean(1)
+
+
+class FrameLoop(BagAsBatch):
+    """Frames (B, T, C, H, W), one call of the CNN for each."""
+
+    def forward(self, x):
+        self.rows = [self.cnn(x[:, number]) for number in range(x.shape[1])]
+        return self.fc(torch.stack([rows.mean((2, 3)) for rows in self.rows], 1).cumsum(1).tanh().mean(1))
+
+
+def parts_of_batch(net, inputs, target, outputs):
+    features = net.cnn(inputs).detach().requires_grad_()
+    scores = net.head(features).reshape(outputs, -1)[:, target]
+    (gradient,) = torch.autograd.grad(scores.sum(), features)
+    return (gradient.mean((2, 3), keepdim=True) * features).sum(1).detach().unflatten(0, (outputs, -1))
+
+
+@pytest.mark.parametrize("method", ["gradcam", "scorecam", "ablationcam", "occlusion"])
+@pytest.mark.parametrize(
+    ("net_class", "rows", "outputs"), [(BagAsBatch, 5, 1), (BagAsBatch, 4, 1), (Segments, 6, 2), (Segments, 3, 1)]
+)
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_rows_that_make_one_output_are_parts_of_one_input(net_class, rows, outputs, is_flat, method):
+    torch.manual_seed(0)
+    net = net_class(is_flat).double().eval()
+    inputs = torch.randn(rows, 3, 12, 12, dtype=torch.float64)
+    for layers in ("suggested", "cnn"):
+        e = seewhy.explain(net, inputs, targets=2, layers=layers, methods=method)
+        assert len(e) == outputs and e.logits.shape == (outputs, 4)
+        assert any(f"one output for {rows // outputs} rows of its input" in note for note in e.notes)
+        assert e.map().shape[:2] == (outputs, rows // outputs)
+        if method == "gradcam":
+            same(e.map(), parts_of_batch(net, inputs, 2, outputs))
+
+
+def test_an_output_without_batch_axis_is_one_row():
+    torch.manual_seed(0)
+    net = BagAsBatch(is_flat=True).double().eval()
+    inputs = torch.randn(1, 3, 12, 12, dtype=torch.float64)
+    e = seewhy.explain(net, inputs, targets=2)
+    assert len(e) == 1 and e.logits.shape == (1, 4)
+    assert "the output has no batch axis; one was added" in e.notes
+    same(e.map(), parts_of_batch(net, inputs, 2, 1)[:, 0])
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_parts_in_a_loop_have_one_call_each(images):
+    torch.manual_seed(0)
+    net = FrameLoop().double().eval()
+    clips = torch.randn(images, 4, 3, 12, 12, dtype=torch.float64)
+    e = seewhy.explain(
+        net, clips, targets=2, layers=["cnn#1", "cnn#2", "cnn#3", "cnn#4"], methods=["gradcam", "scorecam"]
+    )
+    scores = net(clips)[:, 2].sum()
+    gradients = torch.autograd.grad(scores, net.rows)
+    for number, (rows, gradient) in enumerate(zip(net.rows, gradients, strict=True)):
+        want = (gradient.mean((2, 3), keepdim=True) * rows).sum(1).detach()
+        layer = f"cnn#{number + 1}"
+        same(e.map(layer=layer, method="gradcam")[:, 0], want)
+        heat = e.heatmap(layer=layer, method="gradcam")
+        assert heat.shape == (images, 4, 12, 12)
+        assert not heat[:, [other for other in range(4) if other != number]].any()
+        assert e.layer_info[layer].parts[0].box == ((number, number + 1), (0, 12), (0, 12))
+    e = seewhy.explain(net, clips)
+    assert all(f"cnn#{number}" in " ".join([*e.layers, *e.notes]) for number in (1, 2, 3, 4))
+
+
+class MixesBatch(torch.nn.Module):
+    """Normalizes with the statistics of the batch, also in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.cnn = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8, track_running_stats=False))
+        self.fc = torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.fc(self.cnn(x).relu().mean((2, 3)))
+
+
+def test_a_batch_whose_rows_depend_on_each_other_is_refused():
+    torch.manual_seed(0)
+    net, inputs = MixesBatch().eval(), torch.randn(3, 3, 12, 12)
+    for layers in ("suggested", "cnn"):
+        with pytest.raises(seewhy.errors.ModelError, match="depends on the other inputs of the batch"):
+            seewhy.explain(net, inputs, layers=layers)
+    assert len(seewhy.explain(net, inputs[:1])) == 1
+
+
+@pytest.mark.parametrize("method", ["scorecam", "occlusion", "ablationcam"])
+def test_changed_versions_do_not_depend_on_each_other(method):
+    """Where the rows of a batch do, changed versions of an image run one by one."""
+    torch.manual_seed(0)
+    net, image = MixesBatch().double().eval(), torch.randn(1, 3, 12, 12, dtype=torch.float64)
+    e = seewhy.explain(net, image, layers="cnn.0", targets=1, methods=method)
+    alone = seewhy.explain(net, image, layers="cnn.0", targets=1, methods=method, memory=1e-6)  # one row at a time
+    same(e.map(), alone.map().double())
+
+
+def test_random_models_are_not_mistaken_for_mixing_ones():
+    class Noisy(MixesBatch):
+        def forward(self, x):
+            return self.fc(self.cnn[0](x).relu().mean((2, 3)) + torch.randn(len(x), 8))
+
+    assert len(seewhy.explain(Noisy().eval(), torch.randn(3, 3, 12, 12))) == 3

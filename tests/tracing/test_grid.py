@@ -211,7 +211,7 @@ def test_channels_last_has_a_grid_and_windows_have_none() -> None:
     ).eval()  # fmt: skip
     e = seewhy.explain(net, IMAGE, targets=1)
     assert e.layer_info[e.suggested].grid == (8, 8)
-    with pytest.raises(LayerError, match="windows in its batch axis"):  # the tokens of windows, not of the image
+    with pytest.raises(LayerError, match="16 rows for each input"):  # the tokens of windows, not of the image
         seewhy.explain(net, IMAGE, layers="layers.0.blocks.0.attn", targets=1)
 
 

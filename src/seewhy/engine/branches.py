@@ -44,7 +44,8 @@ def parallel_layers(
     while len(branches) <= MAX_BRANCHES:
         for call in branches:
             call.listener.on_gradient = torch.zeros_like
-        others = {call: call.edge for call in calls if call not in branches and call.edge is not None}
+        known = {call.edge for call in branches}  # several modules may return the same tensor
+        others = {call: call.edge for call in calls if call.edge is not None and call.edge not in known}
         if not others:
             break
         gradients = torch.autograd.grad(
@@ -59,7 +60,7 @@ def parallel_layers(
         ]
         while open_ends and not depends_on_input(open_ends[-1], inputs):  # for example, layers of a text encoder
             open_ends.pop()
-        if not open_ends or any(depends_on(known, open_ends[-1]) for known in branches):
+        if not open_ends or any(depends_on(branch, open_ends[-1]) for branch in branches):
             break
         last = open_ends[-1]
         branches.append(last)

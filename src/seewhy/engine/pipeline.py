@@ -9,6 +9,7 @@ from operator import or_
 
 from torch import Tensor, nn
 
+from seewhy.engine.input_groups import check_rows, with_row_groups
 from seewhy.engine.inputs import Inputs, InputSpec, NamedImage, read_inputs, with_fit
 from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.layer_choice import LayerChoice, choose_layers, split_suggested
@@ -179,7 +180,8 @@ class Explainer:
     ) -> Explanation:
         """Explain one batch of inputs. `command` is stored in the provenance. See `seewhy.explain`."""
         given = read_inputs(inputs, self.model, arguments, main)
-        return retry_with_copies(given.module, partial(self.explain_inputs, given, progress, command))
+        explain_given = partial(with_row_groups, partial(self.explain_inputs, progress=progress, command=command))
+        return retry_with_copies(given.module, partial(explain_given, given))
 
     def explain_inputs(self, given: Inputs, progress: Progress | None, command: str | None) -> Explanation:
         """Explain prepared inputs."""
@@ -194,6 +196,7 @@ class Explainer:
             layer_info = self.describe_layers(calls, trace, choice)
             selected_layers = self.find_selected(trace, choice)
             trace.calls = calls  # frees the outputs of all other calls
+            check_rows(module, tensor, trace.output)
             scores = class_scores(trace.output)
             output_note = self.describe_scores(module, tensor, scores)
             logits = None if scores is None else scores.detach()

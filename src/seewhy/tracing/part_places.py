@@ -10,25 +10,25 @@ computed from the input in another way are placed if they see one position of an
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
-from seewhy.parts import Part, Parts, swap
+from seewhy.parts import Part, Parts, PartsOfModel, swap
 from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.recorder import call_before_convolutions
 from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.twin import make_twin
 
 MAX_FOLLOWED = 256  # rows that are followed one by one
-NEAR = 0.45  # the center of what the first half of a row sees, as a fraction of an axis, if the row sees all of it
+ENTIRE = 0.9  # a row that sees this fraction of an axis sees all of it
+APART = 0.05  # distance between what its first and its last half see, as a fraction of the axis
 
-_cache: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Mapping[int, Parts]]] = weakref.WeakKeyDictionary()
+_cache: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], PartsOfModel]] = weakref.WeakKeyDictionary()
 
 
-def known_parts(model: nn.Module, inputs: Tensor) -> Mapping[int, Parts] | None:
+def known_parts(model: nn.Module, inputs: Tensor) -> PartsOfModel | None:
     """Return what `find_parts` found earlier; None if it has not run for this model and shape."""
     return _cache.get(model_of(model), {}).get(cache_key(inputs))
 
@@ -38,8 +38,8 @@ def cache_key(inputs: Tensor) -> tuple[int, ...]:
     return min(len(inputs), 2), *inputs.shape[1:]
 
 
-def find_parts(model: nn.Module, inputs: Tensor) -> Mapping[int, Parts]:
-    """Return the parts by their number per input; without those whose places could not be observed."""
+def find_parts(model: nn.Module, inputs: Tensor) -> PartsOfModel:
+    """Return the parts of a model, without those whose places could not be observed."""
     cached = _cache.setdefault(model_of(model), {})
     key = cache_key(inputs)
     if key not in cached:
@@ -48,17 +48,23 @@ def find_parts(model: nn.Module, inputs: Tensor) -> Mapping[int, Parts]:
     return cached[key]
 
 
-def observe(model: nn.Module, inputs: Tensor) -> dict[int, Parts]:
+def observe(model: nn.Module, inputs: Tensor) -> PartsOfModel:
     """Observe the parts at the first convolution that has them."""
     twin, images = make_twin(model), len(inputs)
     leaf = inputs.detach().clone().requires_grad_()
     seen: dict[int, SeenRows] = {}
+    looped: dict[nn.Module, list[SeenRows]] = {}  # convolutions of fewer axes than the input, before any of all axes
+    spans_input = False
 
     def hook(module: nn.Module, args: tuple[object, ...]) -> None:
+        nonlocal spans_input
         rows = args[0] if args else None
         if not isinstance(rows, Tensor) or rows.dim() < 3 or not rows.requires_grad:
             return
         count, rest = divmod(len(rows), images)
+        spans_input |= count == 1 and rows.dim() == leaf.dim()
+        if count == 1 and not rest and not spans_input and rows.dim() < leaf.dim():
+            looped.setdefault(module, []).append(SeenRows(get_gradient_edge(rows), rows.shape, leaf))
         if count > 1 and not rest and count not in seen:
             seen[count] = SeenRows(get_gradient_edge(rows), rows.shape, leaf)
 
@@ -67,9 +73,13 @@ def observe(model: nn.Module, inputs: Tensor) -> dict[int, Parts]:
         with saved_tensors_hooks(torch.clone, lambda saved: saved):  # in-place operations may overwrite saved values
             twin(leaf.clone())
         found = {count: rows.follow(count) for count, rows in seen.items()}
+        calls = [rows.follow(1) for rows in next(iter(looped.values()), [])]
     except Exception:  # the model rejects the input, which the recorded pass reports, or has no gradient there
-        return {}
-    return {count: parts for count, parts in found.items() if parts is not None}
+        return PartsOfModel()
+    by_call = tuple(parts for parts in calls if parts is not None)
+    if len(set(by_call)) < len(calls):  # without a place, or in the same place twice
+        by_call = ()
+    return PartsOfModel({count: parts for count, parts in found.items() if parts is not None}, by_call)
 
 
 class SeenRows:
@@ -189,7 +199,8 @@ class SeenRows:
             return int(used[0]), int(used[0]) + 1
         positions = (torch.arange(length) + 0.5).to(early) / length
         centers = [float((one * positions).sum() / one.sum()) for one in (early, late)]
-        return (0, length) if centers[0] < NEAR and centers[1] > 1 - NEAR else None
+        extent = int(used[-1]) + 1 - int(used[0])
+        return (0, length) if extent >= ENTIRE * length and centers[1] - centers[0] > APART else None
 
     # Gradients
 

@@ -9,7 +9,7 @@ with the matching correction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from seewhy.errors import ModelError
 from seewhy.nested import tensors_in
-from seewhy.parts import Parts
+from seewhy.parts import PartsOfModel
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
@@ -69,7 +69,7 @@ def record_forward(
             known, parts = cached_properties(model), known_parts(model, inputs)
             try:
                 trace, start, properties, has_parts = _run(
-                    model, inputs, request, known, parts or {}, from_input, guided, grid
+                    model, inputs, request, known, parts or PartsOfModel(), from_input, guided, grid
                 )
             except ModelError as error:
                 # PyTorch rejects some in-place operations on views if the graph starts at another view of the same tensor.
@@ -97,7 +97,7 @@ def _run(
     inputs: Tensor,
     request: RecordingRequest,
     known: ModelProperties,
-    parts: Mapping[int, Parts],
+    parts: PartsOfModel,
     from_input: bool,
     guided: GuidedReLU | None,
     grid: GridHint | None,

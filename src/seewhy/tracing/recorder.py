@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor, replace_first
-from seewhy.parts import Parts
+from seewhy.parts import Parts, PartsOfModel
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
@@ -54,7 +54,7 @@ class Recorder:
         properties: ModelProperties,
         model: nn.Module,
         grid: GridHint | None = None,
-        parts: Mapping[int, Parts] | None = None,
+        parts: PartsOfModel | None = None,
     ) -> None:
         self.input_shape = inputs.shape
         self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
@@ -63,11 +63,11 @@ class Recorder:
         self.properties = properties
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
-        self.parts = parts or {}  # by their number per input
+        self.parts = parts or PartsOfModel()
         self.has_unknown_parts = False
-        self.grids: dict[
-            int, list[tuple[int, ...]]
-        ] = {}  # by that number: grids of convolutions and poolings, latest first
+        # Of convolutions and poolings, latest first, by the parts that they see; None: the entire input.
+        self.grids: dict[Parts | None, list[tuple[int, ...]]] = {}
+        self.source_calls: Counter[int] = Counter()  # by the id of the module: a reference would be a cycle
         self._hints: dict[tuple[int, ...], list[GridHint]] = {}
         self.start = GraphStart(inputs, model)
         self.grad_disabled = False  # a requested layer runs under torch.no_grad
@@ -117,7 +117,7 @@ class Recorder:
             tensor = first_tensor(output)
             if tensor is None or not tensor.is_floating_point():
                 return None
-            grid = self.grid_of(tensor, is_channels_first)
+            grid = self.grid_of(tensor, is_channels_first, self.call_counts[name])
             if self.request.only_with_grid and (grid is None or not grid.shape or max(grid.shape) < 2):
                 return None
             if tensor.is_inference():
@@ -173,10 +173,12 @@ class Recorder:
     def record_grid(self, module: nn.Module, args: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
             return
-        count = self.part_count(output)
-        self.has_unknown_parts |= count > 1 and count not in self.parts
-        if self.spans_input(output, self.part_of(output)[1]):
-            grid, grids = tuple(output.shape[2:]), self.grids.setdefault(count, [])
+        self.source_calls[id(module)] += 1
+        parts, shape = self.part_of(output, self.source_calls[id(module)])
+        is_looped = output.dim() < len(self.input_shape) and not self.grids
+        self.has_unknown_parts |= parts is None and (self.part_count(output) > 1 or is_looped)
+        if self.spans_input(output, shape):
+            grid, grids = tuple(output.shape[2:]), self.grids.setdefault(parts, [])
             if grid not in grids[:1]:
                 grids.insert(0, grid)
 
@@ -185,9 +187,15 @@ class Recorder:
         count, rest = divmod(len(output), self.input_shape[0]) if output.dim() else (1, 0)
         return 1 if rest or not count else count
 
-    def part_of(self, output: Tensor) -> tuple[Parts | None, Sequence[int]]:
-        """Return the parts that the rows of an output are, and the shape (rows, C, *size) of what the network sees of them."""
-        parts = self.parts.get(self.part_count(output))
+    def part_of(self, output: Tensor, number: int) -> tuple[Parts | None, Sequence[int]]:
+        """Return the parts that the rows of an output are, and the shape (rows, C, *size) of what the network sees of them.
+
+        `number` counts the calls of the module from 1.
+        """
+        count, by_call = self.part_count(output), self.parts.by_call
+        parts = self.parts.by_count.get(count)
+        if count == 1 and 0 < number <= len(by_call) and output.dim() == len(by_call[0].size) + 2:
+            parts = by_call[number - 1]
         return parts, self.input_shape if parts is None else (len(output), self.input_shape[1], *parts.size)
 
     def spans_input(self, output: Tensor, seen_shape: Sequence[int]) -> bool:
@@ -205,13 +213,12 @@ class Recorder:
             self._hints[tuple(size)] = [hint for hint in (self.user_hint, model_hint) if hint is not None]
         return self._hints[tuple(size)]
 
-    def grid_of(self, output: Tensor, is_channels_first: bool) -> Grid | None:
-        parts, shape = self.part_of(output)
+    def grid_of(self, output: Tensor, is_channels_first: bool, number: int = 0) -> Grid | None:
+        parts, shape = self.part_of(output, number)
         if is_channels_first:
             grid = Grid(tuple(output.shape[2:])) if self.spans_input(output, shape) else None
         else:
-            grids = self.grids.get(1 if parts is None else len(parts), [])
-            grid = find_grid(output, shape, grids, self.hints(shape[2:]))
+            grid = find_grid(output, shape, self.grids.get(parts, []), self.hints(shape[2:]))
         return grid if grid is None or parts is None else replace(grid, parts=parts)
 
     # Attention, linear layers, biases

@@ -25,6 +25,7 @@ from seewhy.errors import INPUT_ERRORS, LayerError
 from seewhy.nested import first_tensor, map_tensors, replace_first, tensors_in
 from seewhy.parts import Parts
 from seewhy.tensors import nearly_equal
+from seewhy.tracing.single_input import concatenate_rows
 from seewhy.tracing.torch_private import call_module, set_call_wrapper, version_of
 from seewhy.tracing.twin import make_twin, named_modules
 
@@ -125,9 +126,7 @@ class PartialForward:
         """Return the model's output for each of `rows` (N, ...), which replace the output of the module."""
         if self.runs_one_by_one and self.count(rows) > 1:
             each = 1 if self.parts is None else len(self.parts)
-            return concatenate_outputs(
-                [self(row) for row in torch.split(self.image_major(rows), each, self.batch_axis)]
-            )
+            return concatenate_rows([self(row) for row in torch.split(self.image_major(rows), each, self.batch_axis)])
         if self.module is None:
             if len(rows) == 1 or self.accepts_batches:
                 return self.twin(rows)
@@ -136,6 +135,8 @@ class PartialForward:
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:
+                output = None
+            if output is None or not self.is_first_row(output, rows):
                 self.runs_one_by_one = True
                 return self(rows)
             self.accepts_batches = True
@@ -143,6 +144,17 @@ class PartialForward:
         self.rows, self.is_intercepting = rows, True
         self.call_counts = dict.fromkeys(self.plans, 0)
         return self.twin(self.writable_copy(self.inputs))
+
+    def is_first_row(self, output: Any, rows: Tensor) -> bool:
+        """Return True if the first row alone has the same output, so that the rows of a batch do not depend on each other."""
+        with torch.no_grad():
+            alone = self.twin(rows[:1].clone())
+        pairs = zip(tensors_in(output), tensors_in(alone), strict=False)
+        return all(
+            new.dim() > 0 and new.shape[1:] == old.shape[1:] and nearly_equal(new[: len(old)], old, TOLERANCE)
+            for new, old in pairs
+            if old.is_floating_point() and old.dim()
+        )
 
     def intercept(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Carry out the plan for the next call of the module `name`."""
@@ -282,17 +294,6 @@ class _CallRecorder:
 def set_interceptor(module: nn.Module, function: Callable[[nn.Module, Any, Any], Any] | None) -> None:
     """Make calls of a twin's module go to `function(module, args, kwargs)`; None restores the default."""
     set_call_wrapper(module, None if function is None else lambda *args, **kwargs: function(module, args, kwargs))
-
-
-def concatenate_outputs(outputs: list[Any]) -> Any:
-    """Concatenate model outputs of one row each.
-
-    >>> concatenate_outputs([{"logits": torch.zeros(1, 2)}, {"logits": torch.ones(1, 2)}])["logits"].tolist()
-    [[0.0, 0.0], [1.0, 1.0]]
-    """
-    columns = zip(*map(tensors_in, outputs), strict=True)
-    rows = iter([torch.cat(column) if column[0].dim() else column[0] for column in columns])
-    return map_tensors(outputs[0], lambda _: next(rows))
 
 
 def detached_copy(tensor: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from seewhy.nested import map_tensors, tensors_in
+from seewhy.nested import first_tensor, map_tensors, tensors_in
 
 
 class SingleInputModel(nn.Module):
@@ -25,6 +26,7 @@ class SingleInputModel(nn.Module):
         main: The position of the main input in `args`, or its name in `kwargs`.
         batch: The number of images. Tensors whose first axis has this length have one row per image.
         restore: Returns the main input (B, C, *size) in the order of axes that the model takes. None: the same.
+        is_grouped: True if `restore` returns several rows per input, of which the model makes one output.
 
     >>> import torch
     >>> net = nn.Bilinear(2, 2, 1)
@@ -41,11 +43,13 @@ class SingleInputModel(nn.Module):
         main: int | str,
         batch: int,
         restore: Callable[[Tensor], Tensor] | None = None,
+        *,
+        is_grouped: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.args, self.kwargs, self.main, self.batch = args, dict(kwargs), main, batch
-        self.restore = restore
+        self.restore, self.is_grouped = restore, is_grouped
 
     def forward(self, inputs: Tensor) -> Any:
         count = len(inputs)
@@ -56,11 +60,19 @@ class SingleInputModel(nn.Module):
             return tensor
 
         args, kwargs = self.map_arguments(expand)
-        if self.restore is not None:
-            inputs = self.restore(inputs)
-        if isinstance(self.main, str):
-            return self.model(*args, **{**kwargs, self.main: inputs})
-        return self.model(*args[: self.main], inputs, *args[self.main + 1 :], **kwargs)
+
+        def call(inputs: Tensor) -> Any:
+            inputs = inputs if self.restore is None else self.restore(inputs)
+            if isinstance(self.main, str):
+                return self.model(*args, **{**kwargs, self.main: inputs})
+            return self.model(*args[: self.main], inputs, *args[self.main + 1 :], **kwargs)
+
+        if not self.is_grouped:
+            return call(inputs)
+        output = with_row_axis(call(inputs), count)
+        if count_rows(output) == count:
+            return output
+        return concatenate_rows([with_row_axis(call(one), 1) for one in torch.split(inputs, 1)])
 
     def for_image(self, index: int) -> SingleInputModel:
         """Return the model with the other arguments of one image, for any number of variants of that image."""
@@ -69,11 +81,29 @@ class SingleInputModel(nn.Module):
             return tensor[index : index + 1] if has_batch_axis(tensor, self.batch) else tensor
 
         args, kwargs = self.map_arguments(select_row)
-        return SingleInputModel(self.model, args, kwargs, self.main, 1, self.restore)
+        return SingleInputModel(self.model, args, kwargs, self.main, 1, self.restore, is_grouped=self.is_grouped)
 
     def with_restore(self, restore: Callable[[Tensor], Tensor]) -> SingleInputModel:
         """Return the model with another order of the main input's axes."""
-        return SingleInputModel(self.model, self.args, self.kwargs, self.main, self.batch, restore)
+        return SingleInputModel(
+            self.model, self.args, self.kwargs, self.main, self.batch, restore, is_grouped=self.is_grouped
+        )
+
+    def with_row_axis(self) -> SingleInputModel:
+        """Return the model with a batch axis added to outputs without one."""
+        return SingleInputModel(
+            self.model, self.args, self.kwargs, self.main, self.batch, self.restore, is_grouped=True
+        )
+
+    def with_groups(self, count: int) -> SingleInputModel:
+        """Return the model for `count` inputs (count, C, rows, *size), whose rows it takes as a batch."""
+        own = self.restore
+
+        def restore(inputs: Tensor) -> Tensor:
+            rows = inputs.movedim(2, 1).flatten(0, 1)
+            return rows if own is None else own(rows)
+
+        return SingleInputModel(self.model, self.args, self.kwargs, self.main, count, restore, is_grouped=True)
 
     def per_image_arguments(self) -> list[str]:
         """Return the names or positions of the other arguments that have one row per image, if there are several images."""
@@ -90,6 +120,31 @@ class SingleInputModel(nn.Module):
         """Return the arguments with `function` applied to each tensor in them."""
         args, kwargs = map_tensors((list(self.args), self.kwargs), function)
         return tuple(args), kwargs
+
+
+def count_rows(output: Any) -> int:
+    first = first_tensor(output)
+    return 0 if first is None or not first.dim() else len(first)
+
+
+def with_row_axis(output: Any, rows: int) -> Any:
+    """Return an output of one row with a row axis: class scores (K,) as (1, K)."""
+    first = first_tensor(output)
+    if rows > 1 or first is None or (first.dim() > 1 and len(first) == 1) or first.shape == (1,):
+        return output
+    return map_tensors(output, lambda tensor: tensor[None])
+
+
+def concatenate_rows(outputs: list[Any]) -> Any:
+    """Concatenate model outputs of one row each.
+
+    >>> import torch
+    >>> concatenate_rows([{"logits": torch.zeros(1, 2)}, {"logits": torch.ones(1, 2)}])["logits"].tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
+    """
+    columns = zip(*map(tensors_in, outputs), strict=True)
+    rows = iter([torch.cat(column) if column[0].dim() else column[0] for column in columns])
+    return map_tensors(outputs[0], lambda _: next(rows))
 
 
 def for_image(module: nn.Module, index: int) -> nn.Module:

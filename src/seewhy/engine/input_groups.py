@@ -1,0 +1,156 @@
+"""Models whose output does not have one row for each row of the input batch.
+
+A network may take the patches of a bag, or the frames of a clip, as its batch (N, C, H, W), and return one row of scores. The
+batch is then one input with N parts: the model gets inputs (B, C, N, H, W), so that everything else sees one row per input.
+
+A model can also mix the rows of a batch and still return one output per row. Its answer to an image depends on the other
+images then, and so would the map: `check_rows` raises an error.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from seewhy.engine.inputs import Inputs
+from seewhy.errors import INPUT_ERRORS, ModelError
+from seewhy.nested import first_tensor, named_tensor, tensors_in
+from seewhy.targets.class_scores import NAMED
+from seewhy.tensors import nearly_equal
+from seewhy.tracing.model_properties import model_of
+from seewhy.tracing.record import preserve_rng
+from seewhy.tracing.single_input import SingleInputModel, for_image
+from seewhy.tracing.twin import make_twin
+
+SAME_ROW = {torch.float16: 3e-2, torch.bfloat16: 1e-1}  # relative difference of one output in batches of other sizes
+SAME_ROW_FLOAT = 1e-3
+
+_independent: weakref.WeakKeyDictionary[nn.Module, set[tuple[int, ...]]] = weakref.WeakKeyDictionary()
+
+Result = TypeVar("Result")
+
+
+class OtherRows(Exception):
+    """The output has other rows than the input: `size` rows of the input belong to one of the output."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
+def with_row_groups(function: Callable[[Inputs], Result], given: Inputs) -> Result:
+    """Return `function(given)`; if the model combines rows of its input, with these rows as one input."""
+    try:
+        return function(given)
+    except OtherRows as rows:
+        return function(as_groups(given, rows.size))
+    except ModelError:  # a model that takes several rows only may reject the first one alone
+        size = group_size(run(given.module, given.tensor), given.tensor)
+        if size < 2:
+            raise
+        return function(as_groups(given, size))
+
+
+def check_rows(module: nn.Module, inputs: Tensor, output: Any) -> None:
+    """Check that a model returns one row for each row of its input, which depends on this row only.
+
+    Raises:
+        OtherRows: It has fewer rows.
+        ModelError: The first row depends on others.
+    """
+    size = group_size(output, inputs)
+    if size > 1 or (len(inputs) == 1 and lacks_row_axis(output)):
+        raise OtherRows(size)
+    cached = _independent.setdefault(model_of(module), set())
+    if len(inputs) < 2 or tuple(inputs.shape[1:]) in cached:
+        return
+    alone = run(for_image(module, 0), inputs[:1])
+    if lacks_row_axis(alone):
+        raise OtherRows(len(inputs))
+    if depends_on_others(module, inputs, output, alone):
+        raise ModelError(
+            type(model_of(module)).__name__,
+            "its output for an input depends on the other inputs of the batch: explain them one at a time, x[:1].",
+        )
+    cached.add(tuple(inputs.shape[1:]))
+
+
+def lacks_row_axis(output: Any) -> bool:
+    """Return True if the output for one input is the class scores (K,) without a batch axis."""
+    scores = named_tensor(output, NAMED)
+    is_scores = isinstance(output, Tensor) or scores is not first_tensor(output)
+    return is_scores and scores is not None and scores.is_floating_point() and scores.dim() == 1 and len(scores) > 1
+
+
+def depends_on_others(module: nn.Module, inputs: Tensor, output: Any, alone: Any) -> bool:
+    """Return True if the first row of the output is another one than if the first input is passed `alone`."""
+    if alone is None or is_list_of_images(output, inputs) or is_same_row(output, alone, len(inputs)):
+        return False
+    again = run(module, inputs)  # the output of a model with random numbers differs each time
+    return all(
+        nearly_equal(new, old.detach(), tolerance(old))
+        for new, old in zip(tensors_in(again), tensors_in(output), strict=False)
+    )
+
+
+def is_same_row(output: Any, alone: Any, images: int) -> bool:
+    pairs = [
+        (batch, own)
+        for batch, own in zip(tensors_in(output), tensors_in(alone), strict=False)
+        if own.is_floating_point() and own.dim() and len(own) == 1 and batch.dim() and len(batch) == images
+    ]
+    return all(
+        batch.shape[1:] == own.shape[1:] and nearly_equal(batch[:1].detach(), own, tolerance(own))
+        for batch, own in pairs
+    )
+
+
+def tolerance(tensor: Tensor) -> float:
+    return SAME_ROW.get(tensor.dtype, SAME_ROW_FLOAT)
+
+
+def group_size(output: Any, inputs: Tensor) -> int:
+    """Return how many rows of the input belong to one row of the output; 1 for an ordinary model."""
+    first = first_tensor(output)
+    if first is None or not first.dim() or len(inputs) < 2 or is_list_of_images(output, inputs):
+        return 1
+    rows = 1 if first.dim() == 1 and len(first) != len(inputs) else len(first)
+    return len(inputs) // rows if rows < len(inputs) and not len(inputs) % rows else 1
+
+
+def is_list_of_images(output: Any, inputs: Tensor) -> bool:
+    """Return True if an output is a list with one entry per input, as of detectors."""
+    return isinstance(output, (list, tuple)) and len(output) == len(inputs)
+
+
+def run(module: nn.Module, inputs: Tensor) -> Any:
+    """Return the output of a model; None if it rejects the inputs."""
+    with torch.inference_mode(False), torch.no_grad(), preserve_rng(inputs.device):
+        try:
+            return make_twin(module)(inputs.detach().clone())
+        except torch.OutOfMemoryError:
+            raise
+        except INPUT_ERRORS:
+            return None
+
+
+def as_groups(given: Inputs, size: int) -> Inputs:
+    """Return inputs (B / size, C, size, *input size), one for each row of the output."""
+    tensor, module, note = given.tensor, given.module, "the output has no batch axis; one was added"
+    if not isinstance(module, SingleInputModel):
+        module = SingleInputModel(module, (None,), {}, 0, len(tensor))
+    if size == 1:
+        return replace(given, module=module.with_row_axis(), notes=(*given.notes, note))
+    note = (
+        f"the model returns one output for {size} rows of its input {tuple(tensor.shape)}: they are explained together, as "
+        "parts of one input"
+    )
+    groups = tensor.reshape(-1, size, *tensor.shape[1:]).movedim(1, 2)
+    return replace(
+        given, tensor=groups, module=module.with_groups(len(groups)), images=None, notes=(*given.notes, note)
+    )
