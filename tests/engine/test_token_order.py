@@ -82,17 +82,81 @@ def test_tokens_row_by_row(place: int | None, patch: int, stride: int) -> None:
 
 @pytest.mark.parametrize("arrange", [by_columns, reversed_rows, there_and_back, shifted, in_windows, shuffled])
 def test_other_orders_are_refused(arrange: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(LayerError, match="not in that order"):
-        seewhy.explain(Tokens(arrange).eval(), INPUTS)
+    net = Tokens(arrange).eval()
+    e = seewhy.explain(net, INPUTS)
+    assert e.layers == ("embed",)  # the last layer with cells in the order of the input
+    assert any("later layers, such as 'norm', have no tokens in the order of the input" in note for note in e.notes)
+    for layer in ("block", "norm"):
+        with pytest.raises(LayerError, match="not in that order"):
+            seewhy.explain(Tokens(arrange).eval(), INPUTS, layers=layer)
+    assert "block" not in seewhy.explain(net, INPUTS, layers="all").layers
+    given = seewhy.explain(net, INPUTS, layers="block", grid="5x6")  # what the user states is not checked
+    assert given.layer_info["block"].grid == (5, 6)
 
 
-@pytest.mark.parametrize("place", [CELLS // 2, CELLS // 2 + 3, 1, CELLS])
-def test_a_class_token_in_the_middle_or_at_the_end_shifts_nothing_silently(place: int) -> None:
-    """As in Vision Mamba. Read as a first token, it would move half of the cells, or all, by one."""
-    net = Tokens(by_rows).eval()
+@pytest.mark.parametrize("layers", ["suggested", "norm", "all"])
+@pytest.mark.parametrize("place", [0, CELLS // 2, CELLS // 2 + 3, 1, CELLS])
+def test_a_class_token_before_between_or_after_the_patches(place: int, layers: str) -> None:
+    """Vision Mamba has it in the middle. Read as a first token, it would move half of the cells, or all, by one."""
+    net = Tokens(by_rows).double().eval()
     net.place = place
-    with pytest.raises(LayerError, match="not in that order"):
-        seewhy.explain(net, INPUTS)
+    inputs = INPUTS.double()
+    e = seewhy.explain(
+        net, inputs, layers=layers, targets=2, methods=["gradcam", "hirescam", "ablationcam", "reciprocam"]
+    )
+    tokens = net.norm(net.block(net.with_token(by_rows(net.embed(inputs)), place))).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.fc(tokens.mean(1))[0, 2], tokens)
+    cells = [number for number in range(CELLS + 1) if number != place]
+    a, g = tokens[0, cells].detach(), gradient[0, cells]
+    assert torch.allclose(e.map(layer="norm", method="hirescam")[0], (a * g).sum(1).reshape(5, 6), atol=1e-12)
+    assert torch.allclose(e.map(layer="norm", method="gradcam")[0], (a * g.mean(0)).sum(1).reshape(5, 6), atol=1e-12)
+    ablated = tokens.detach().repeat(16, 1, 1)
+    for channel in range(16):
+        ablated[channel, cells, channel] = 0
+    with torch.no_grad():
+        score = net.fc(tokens.mean(1))[0, 2]
+        weights = (score - net.fc(ablated.mean(1))[:, 2]) / score
+    assert torch.allclose(e.map(layer="norm", method="ablationcam")[0], (a * weights).sum(1).reshape(5, 6), atol=1e-9)
+
+
+class Caption(Tokens):
+    """Text tokens and patches in one sequence, and a text branch that sees no patch."""
+
+    def __init__(self, texts: int) -> None:
+        super().__init__(by_rows)
+        self.words, self.texts = nn.Embedding(50, 16), texts
+        self.reader = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+
+    def forward(self, x: Tensor, ids: Tensor) -> Tensor:
+        words = self.words(ids)
+        read = self.reader(words)
+        before, after = words[:, : self.texts], words[:, self.texts :]
+        tokens = self.block(torch.cat([before, by_rows(self.embed(x)), after], 1))
+        return self.fc(self.norm(tokens).mean(1) + read.mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("texts", [0, 3, 7])
+def test_text_around_the_patches_is_no_part_of_the_map(texts: int) -> None:
+    net = Caption(texts).double().eval()
+    inputs, ids = INPUTS.double(), torch.arange(7)[None]
+    e = seewhy.explain(
+        net, {"x": inputs, "ids": ids}, targets=1, layers=["norm", "suggested"], grid=None, methods="hirescam"
+    )
+    words = net.words(ids)
+    tokens = torch.cat([words[:, :texts], by_rows(net.embed(inputs)), words[:, texts:]], 1)
+    tokens = net.norm(net.block(tokens)).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.fc(tokens.mean(1))[0, 1], tokens)
+    want = (tokens * gradient).sum(2)[0, texts : texts + CELLS].reshape(5, 6).detach()
+    assert torch.allclose(e.map(layer="norm")[0], want, atol=1e-12)
+
+
+def test_as_many_words_as_patches_are_not_laid_over_the_image() -> None:
+    net = Caption(0).eval()
+    ids = torch.arange(CELLS)[None]
+    e = seewhy.explain(net, {"x": INPUTS, "ids": ids}, targets=1, layers="all")
+    assert "reader" not in e.layers and "words" not in e.layers
+    with pytest.raises(LayerError, match="not in that order, or not patches of the input"):
+        seewhy.explain(net, {"x": INPUTS, "ids": ids}, targets=1, layers="reader")
 
 
 class Video(nn.Module):
@@ -115,5 +179,7 @@ def test_tokens_of_clips() -> None:
     clip = torch.randn(1, 3, 6, 32, 40)
     e = seewhy.explain(Video(time_last=False).eval(), clip)
     assert tuple(e.map().shape[1:]) == (3, 4, 5) and tuple(e.heatmap().shape[1:]) == (6, 32, 40)
+    net = Video(time_last=True).eval()
+    assert seewhy.explain(net, clip).layers == ("embed",)
     with pytest.raises(LayerError, match="not in that order"):
-        seewhy.explain(Video(time_last=True).eval(), clip)
+        seewhy.explain(net, clip, layers="block")

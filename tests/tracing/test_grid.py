@@ -95,7 +95,8 @@ def test_an_invalid_grid_is_an_error_with_the_valid_notations(value: object) -> 
 def test_a_given_grid_takes_precedence_over_an_inferred_one() -> None:
     torch.manual_seed(0)
     net = Tokens((8, 32))  # 8 rows of 2 patches; 4x4 would be inferred
-    assert seewhy.explain(net, IMAGE, layers="first", targets=1).layer_info["first"].grid == (4, 4)
+    with pytest.raises(LayerError, match="read as a 4x4 grid, but they are not in that order"):
+        seewhy.explain(net, IMAGE, layers="first", targets=1)
     for grid in ("8x2", (8, 2), Grid((8, 2), "tokens")):
         e = seewhy.explain(net, IMAGE, targets=1, grid=grid)
         assert [info.grid for info in e.layer_info.values()] == [(8, 2)]

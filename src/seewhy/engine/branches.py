@@ -31,16 +31,13 @@ def is_spread_in_part(reached: Tensor) -> bool:
     return len(used) > 1 and cells > MIN_DIFFERENT * float(used.mean())
 
 
-def parallel_layers(
-    main: LayerCall, output: Tensor, calls: list[LayerCall], inputs: Tensor, generator: torch.Generator
-) -> list[LayerCall]:
+def parallel_layers(main: LayerCall, score: Tensor, calls: list[LayerCall], inputs: Tensor) -> list[LayerCall]:
     """Return the last layers of all branches parallel to `main`, as in an ensemble; empty if there is one path.
 
     The gradient of the layers found so far is set to zero. If a gradient still reaches the input, the last layer that it
     reaches is the end of another branch, unless a known layer depends on it: that is a skip connection.
     """
     branches = [main]
-    direction = torch.randn(output.shape, generator=generator).to(output)
     while len(branches) <= MAX_BRANCHES:
         for call in branches:
             call.listener.on_gradient = torch.zeros_like
@@ -48,9 +45,7 @@ def parallel_layers(
         others = {call: call.edge for call in calls if call.edge is not None and call.edge not in known}
         if not others:
             break
-        gradients = torch.autograd.grad(
-            (output * direction).sum(), list(others.values()), retain_graph=True, allow_unused=True
-        )
+        gradients = torch.autograd.grad(score, list(others.values()), retain_graph=True, allow_unused=True)
         for call in branches:
             call.listener.on_gradient = None
         open_ends = [
@@ -81,10 +76,9 @@ def depends_on(call: LayerCall, earlier: LayerCall) -> bool:
     return gradient is not None
 
 
-def strongest(branches: list[LayerCall], output: Tensor, generator: torch.Generator) -> LayerCall:
-    """Return the branch with the largest sum of |gradient times activation| for a random direction of the output."""
-    direction = torch.randn(output.shape, generator=generator).to(output)
+def strongest(branches: list[LayerCall], score: Tensor) -> LayerCall:
+    """Return the branch with the largest sum of |gradient times activation|."""
     edges = [call.edge for call in branches if call.edge is not None]
-    gradients = torch.autograd.grad((output * direction).sum(), edges, retain_graph=True)
+    gradients = torch.autograd.grad(score, edges, retain_graph=True)
     shares = [float((gradient * call.value).abs().sum()) for call, gradient in zip(branches, gradients, strict=True)]
     return branches[shares.index(max(shares))]

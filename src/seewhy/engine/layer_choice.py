@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -11,6 +12,8 @@ from seewhy.engine.options import Options
 from seewhy.engine.suggestion import Suggestion, suggest
 from seewhy.errors import LayerError
 from seewhy.methods.base import AnyMethod, NetworkMethod
+from seewhy.targets import Target
+from seewhy.targets.names import Labels
 from seewhy.tracing.grid import GridHint
 from seewhy.tracing.layer_selection import LayerSelection
 from seewhy.tracing.layer_specs import LayerSpec, OneLayer, parse_layers
@@ -37,9 +40,15 @@ class LayerChoice:
 
 
 def choose_layers(
-    options: Options, methods: Mapping[str, AnyMethod], module: nn.Module, inputs: Tensor, grid: GridHint | None
+    options: Options,
+    methods: Mapping[str, AnyMethod],
+    module: nn.Module,
+    inputs: Tensor,
+    grid: GridHint | None,
+    targets: Sequence[Target] = (),
+    labels: Labels = None,
 ) -> LayerChoice:
-    """Resolve the layers of `options` against the model.
+    """Resolve the layers of `options` against the model. The suggested layer depends on `targets`.
 
     Raises:
         UnknownName: A layer name matches nothing.
@@ -53,7 +62,9 @@ def choose_layers(
     suggestion: Suggestion | None = None
     notes: tuple[str, ...] = ()
     if is_suggested or options.include_suggested:
-        suggestion, notes = find_suggestion(module, inputs, grid, is_required=is_suggested)
+        suggestion, notes = find_suggestion(
+            partial(suggest, module, inputs, grid, targets=targets, labels=labels), is_required=is_suggested
+        )
     selected = parse_layers(others, module) if others or not is_suggested else LayerSelection(())
     if suggestion and is_suggested:
         # Added by its exact name: as a specification, a module called "stages" would mean a group.
@@ -75,12 +86,10 @@ def split_suggested(layers: LayerSpec) -> tuple[bool, list[OneLayer]]:
     return len(others) < len(entries), others
 
 
-def find_suggestion(
-    module: nn.Module, inputs: Tensor, grid: GridHint | None, *, is_required: bool
-) -> tuple[Suggestion | None, tuple[str, ...]]:
+def find_suggestion(find: Callable[[], Suggestion], *, is_required: bool) -> tuple[Suggestion | None, tuple[str, ...]]:
     """Return the suggested layer and notes about it. Only if it `is_required`, having none is an error."""
     try:
-        suggestion = suggest(module, inputs, grid)
+        suggestion = find()
     except LayerError as error:
         if is_required:
             raise

@@ -8,6 +8,7 @@ from torch import nn
 
 from seewhy.engine.map_collector import NETWORK, Key
 from seewhy.engine.options import ReadAt
+from seewhy.engine.suggestion import UNCHECKED
 from seewhy.explanation.components import ChannelFeatures, LayerInfo
 from seewhy.parts import describe_parts, place_parts
 from seewhy.tracing.torch_private import CONVOLUTION
@@ -34,8 +35,13 @@ def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested:
         notes.append("its axes are assumed to be channels first; no convolution confirms that")
     if call.grid.source:
         notes.append(f"read as a {call.grid} grid, {call.grid.source}")
-    if call.grid.prefix:
+    if call.grid.cells is not None:
+        others = call.grid.all_tokens(call.output).shape[2] - call.grid.cell_count
+        notes.append(f"{others} tokens before, between or after those of the grid have no location")
+    elif call.grid.prefix:
         notes.append(f"its first {call.grid.prefix} tokens have no location")
+    if call.has_unknown_order:
+        notes.append(UNCHECKED)
     if (times := trace.call_counts[call.module]) > 1:
         notes.append(f"call {call.number} of {times}")
     channels, grid, parts = call.grid.channels_first(call.output).shape[1], call.grid.shape, call.grid.parts

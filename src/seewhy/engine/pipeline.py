@@ -48,6 +48,7 @@ from seewhy.tracing.layer_selection import check_hint_used
 from seewhy.tracing.layer_specs import LayerSpec
 from seewhy.tracing.model_errors import retry_with_copies
 from seewhy.tracing.record import record_forward
+from seewhy.tracing.token_places import TokensPlaced, check_tokens
 from seewhy.tracing.trace import LayerCall, Trace
 
 MEGABYTE = 2**20
@@ -185,14 +186,24 @@ class Explainer:
 
     def explain_inputs(self, given: Inputs, progress: Progress | None, command: str | None) -> Explanation:
         """Explain prepared inputs."""
+        while True:
+            try:
+                return self.explain_once(given, progress, command)
+            except TokensPlaced:  # from now on they are known
+                continue
+
+    def explain_once(self, given: Inputs, progress: Progress | None, command: str | None) -> Explanation:
+        """Explain prepared inputs. Raises TokensPlaced if a layer's tokens have other places than those that were recorded."""
         options, loaded = self.options, self.model
         tensor, module = given.tensor, given.module
-        choice = choose_layers(options, self.methods, module, tensor, self.grid)
+        targets = bind_targets(self.targets, given, loaded, multilabel=options.multilabel)
+        choice = choose_layers(options, self.methods, module, tensor, self.grid, targets, loaded.labels)
         evaluator = Evaluator(module, tensor, int(options.memory * MEGABYTE), grid=self.grid)
         needs = reduce(or_, (method.needs for method in with_bases(self.methods)), Need.NOTHING)
         with record_forward(module, tensor, request_for(needs, choice.recorded.request), grid=self.grid) as trace:
             calls = choice.recorded.matching_calls(trace)
             check_hint_used(self.grid, calls)
+            check_tokens(module, tensor, calls, self.grid)
             layer_info = self.describe_layers(calls, trace, choice)
             selected_layers = self.find_selected(trace, choice)
             trace.calls = calls  # frees the outputs of all other calls

@@ -7,18 +7,22 @@ shows which of them the output depends on. The result is cached per model and in
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seewhy.engine.branches import depends_on_input, is_spread, parallel_layers, strongest
-from seewhy.engine.token_order import check_token_order
-from seewhy.errors import LayerError
+from seewhy.errors import LayerError, SeewhyError
 from seewhy.nested import first_tensor
+from seewhy.targets import ClassScore, Target, TopScore
+from seewhy.targets.class_scores import class_scores
 from seewhy.targets.dense import is_dense
-from seewhy.tracing.grid import TOKEN_LAYOUTS, GridHint, GridSpec, parse_grid
+from seewhy.targets.names import Labels
+from seewhy.tracing.grid import GridHint, GridSpec, parse_grid
 from seewhy.tracing.layer_selection import (
     GROUP_NAMES,
     LIST_LAYERS,
@@ -26,20 +30,29 @@ from seewhy.tracing.layer_selection import (
     check_unambiguous,
     folded_calls,
     folded_reason,
+    wrong_order,
 )
 from seewhy.tracing.model_errors import retry_with_copies
 from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.record import record_forward
-from seewhy.tracing.single_input import SingleInputModel, for_image
+from seewhy.tracing.single_input import for_image
+from seewhy.tracing.token_cache import Placement
+from seewhy.tracing.token_places import key_of, needs_placing, place_tokens
 from seewhy.tracing.torch_private import has_own_parameters
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 from seewhy.tracing.twin import find_module, named_modules
 
 MAX_TRIED = 16  # layers before the head of a dense output that are tried
+MAX_CACHED = 64  # targets per model
+PLACED_TOGETHER = 8  # layers with tokens that are checked in the same passes
 
 ZERO_HEAD = "the head passes no gradient (are its weights still zero?), so the gradient of its input was used"
+UNCHECKED = (
+    "each of its tokens depends on the entire image alike, so their order could not be checked; row order is assumed"
+)
 
-Key = tuple[tuple[int, ...], GridHint | None]  # input shape, and the user's grid
+# The shape of the input, the user's grid, and the targets that are not classes
+Key = tuple[tuple[int, ...], GridHint | None, tuple[str, ...]]
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Key, Suggestion]] = weakref.WeakKeyDictionary()
 
 
@@ -56,20 +69,30 @@ class Suggestion:
     note: str = ""
 
 
-def suggest(model: nn.Module, inputs: Tensor, grid: GridSpec = None) -> Suggestion:
+def suggest(
+    model: nn.Module,
+    inputs: Tensor,
+    grid: GridSpec = None,
+    *,
+    targets: Sequence[Target] = (),
+    labels: Labels = None,
+) -> Suggestion:
     """Suggest the layer of a model whose map shows most about its output.
 
     Of all modules whose output is a grid over the image with at least 2 cells per axis, this is the last in execution order
-    where a random direction of the model's output sends a gradient to at least half of the cells, or to other cells for each
-    channel, as before a global maximum. Of modules with equal outputs, the outermost is taken. Of parallel branches, as in
-    an ensemble, it is the one with the strongest evidence; the note names the others. If the head is all zeros (just
-    initialized), the input of the last linear layer replaces the output. Costs one forward and a few backward passes for the
-    first call; later calls use the cached result.
+    where the score has a gradient in at least half of the cells, or in other cells for each channel, as before a global
+    maximum. For classes, the score is a random direction of all class scores, so that the layer is the same for all of them.
+    Of modules with equal outputs, the outermost is taken. Layers whose tokens are not in the order of the input are skipped. Of
+    parallel branches, as in an ensemble, it is the one with the strongest evidence; the note names the others. If the head is
+    all zeros (just initialized), the input of the last linear layer replaces the output. The first call costs one forward and a
+    few backward passes; later calls use the cached result, except for targets with a location.
 
     Args:
         model: Any module that `seewhy.explain` accepts.
         inputs: A float tensor `(B, C, *size)`; only the first image is used.
         grid: As in `seewhy.explain`.
+        targets: What is explained. Default: the class scores, or the first tensor of the output.
+        labels: Class names of the model.
 
     Returns:
         The layer's name and a note about what was inferred.
@@ -84,74 +107,156 @@ def suggest(model: nn.Module, inputs: Tensor, grid: GridSpec = None) -> Suggesti
     """
     cached = _cache.setdefault(model_of(model), {})
     hint = None if grid is None else parse_grid(grid)
-    key = tuple(inputs.shape[1:]), hint
+    others = tuple(repr(target) for target in targets if not isinstance(target, (ClassScore, TopScore)))
+    # The default target is a class, unless the output shows otherwise: then `Finder` finds a location, and nothing is cached.
+    key = tuple(inputs.shape[1:]), hint, others
     suggestion = cached.get(key)
     if suggestion is None or find_module(model, suggestion.layer) is None:  # the layer may have been removed since
-        suggestion = retry_with_copies(model, partial(find_suggestion, model, inputs, hint))
-        if suggestion.note != ZERO_HEAD:  # training changes that
+        finder = Finder(model, inputs, hint, tuple(targets), labels)
+        suggestion = retry_with_copies(model, finder.find)
+        if (
+            suggestion.note != ZERO_HEAD and not finder.has_location
+        ):  # training changes that; each image has other locations
+            if len(cached) >= MAX_CACHED:
+                del cached[next(iter(cached))]
             cached[key] = suggestion
     return suggestion
 
 
-def find_suggestion(model: nn.Module, inputs: Tensor, hint: GridHint | None) -> Suggestion:
-    request = RecordingRequest()
-    with record_forward(for_image(model, 0), inputs[:1], request, from_input=True, exact=False, grid=hint) as trace:
-        has_other_inputs = isinstance(model, SingleInputModel)
-        return observe(trace, modules_with_weights(model), hint, has_other_inputs=has_other_inputs)
+@dataclass(eq=False)
+class Finder:
+    """Finds the suggested layer of one model, input and list of targets. `hint` is the user's grid."""
+
+    model: nn.Module
+    inputs: Tensor
+    hint: GridHint | None
+    targets: tuple[Target, ...]
+    labels: Labels
+    has_location: bool = False
+    has_skipped: bool = False  # a layer was checked before, and skipped
+
+    def find(self) -> Suggestion:
+        model, request = for_image(self.model, 0), RecordingRequest()
+        with record_forward(model, self.inputs[:1], request, from_input=True, exact=False, grid=self.hint) as trace:
+            return self.observe(trace)
+
+    def observe(self, trace: Trace) -> Suggestion:
+        """Return the suggestion from one forward pass."""
+        calls = [call for call in calls_with_grid(trace.calls) if not issubclass(call.module_class, nn.Linear)]
+        score, note = self.score_of(trace.output), ""
+        reached = reached_by(score, calls, trace)
+        if not reached and not self.has_location:  # a head of zeros: use its input instead
+            linear = [call for call in trace.calls if issubclass(call.module_class, nn.Linear)]
+            head_inputs = [call.input for call in linear if call.input is not None]
+            if head_inputs:
+                score, note = random_direction(head_inputs[-1]), ZERO_HEAD
+                reached = reached_by(score, calls, trace)
+        if not reached and (folded := folded_calls(trace)):
+            raise LayerError("suggested", folded_reason(folded[-1], trace))
+        if not reached or score is None:
+            raise LayerError(
+                "suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_LAYERS}"
+            )
+        reached = without_constants(reached, trace)
+        if not reached:
+            raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_LAYERS}")
+        return self.choose(reached, trace, score, note)
+
+    def score_of(self, output: Any) -> Tensor | None:
+        """Return the number whose gradient shows what the targets depend on; None without a graph."""
+        terms = []
+        for target in self.targets:
+            try:
+                resolved = target.resolve(output, self.labels)
+            except SeewhyError:  # it fits no single image, or not this output, which is an error later
+                continue
+            if resolved.classes is None and resolved.region is None:
+                terms.append(resolved.scores.sum())
+                self.has_location |= resolved.has_location
+        if len(terms) < max(1, len(self.targets)):
+            tensor = class_scores(output)
+            tensor = first_tensor(output) if tensor is None else tensor
+            terms += [] if tensor is None else [random_direction(tensor)]
+        score = sum(terms[1:], terms[0]) if terms else None
+        return score if score is not None and score.requires_grad else None
+
+    def choose(self, reached: list[LayerCall], trace: Trace, score: Tensor, note: str) -> Suggestion:
+        """Return the last of the reached calls that shows where in the input it looks."""
+        modules = modules_with_weights(self.model)
+        skipped, unchecked = list[LayerCall](), list[Suggestion]()
+        while reached:
+            last, branches, remark = reached[-1], list[LayerCall](), note
+            if is_dense(trace.output, trace.inputs.dim() - 2) and not self.has_location:
+                last, remark = layer_before_head(reached, trace, modules, score)
+            elif not note:
+                branches = [last, *parallel_layers(last, score, reached, trace.inputs)]
+                last = strongest(branches, score)
+            best = outermost_equal(last, reached)
+            check_unambiguous(best)
+            others = [outermost_equal(call, reached).name for call in branches if call is not last]
+            placement = self.place(best, reached)
+            notes = [remark, *branch_notes(others), *skipped_notes(skipped)]
+            if placement.grid is not None:
+                suggestion = Suggestion(best.name, "; ".join(filter(None, notes)))
+                if placement.is_known:
+                    return suggestion
+                unchecked.append(replace(suggestion, note="; ".join(filter(None, [*notes, UNCHECKED]))))
+            else:
+                skipped.append(best)
+            reached = [call for call in reached if call is not last and not has_equal_output(call, last)]
+            reached = without_constants(reached, trace)
+        if unchecked:
+            return unchecked[0]
+        assert skipped[0].grid is not None
+        raise LayerError(skipped[0].name, wrong_order(skipped[0].grid))
+
+    def place(self, best: LayerCall, reached: Sequence[LayerCall]) -> Placement:
+        """Return where the cells of a call lie. Tokens are checked together with those of a few earlier calls."""
+        if not needs_placing(best, self.hint):
+            return Placement(best.grid, is_known=True)
+        earlier = [call for call in reached if call is not best and needs_placing(call, self.hint)]
+        together = [best, *earlier[-PLACED_TOGETHER:]] if self.has_skipped else [best]
+        self.has_skipped = True
+        placements = place_tokens(self.model, self.inputs, together, self.hint)
+        return placements[key_of(best)]
+
+
+def without_constants(calls: list[LayerCall], trace: Trace) -> list[LayerCall]:
+    """Return calls up to the last one that depends on the input, which layers of a text encoder or positions do not."""
+    while calls and not depends_on_input(calls[-1], trace.inputs):
+        calls = calls[:-1]
+    return calls
+
+
+def branch_notes(others: Sequence[str]) -> list[str]:
+    if not others:
+        return []
+    return [
+        "the output also depends on branches parallel to this layer, which has the strongest evidence: "
+        f"{', '.join(others)}; their maps are not part of this one, so select these layers too"
+    ]
+
+
+def skipped_notes(skipped: Sequence[LayerCall]) -> list[str]:
+    if not skipped:
+        return []
+    return [f"later layers, such as '{skipped[0].name}', have no tokens in the order of the input"]
 
 
 def modules_with_weights(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name, module in named_modules(model) if has_own_parameters(module))
 
 
-def observe(trace: Trace, with_weights: frozenset[str], hint: GridHint | None, *, has_other_inputs: bool) -> Suggestion:
-    """Return the suggestion from one forward pass. `hint` is the user's grid."""
+def random_direction(tensor: Tensor) -> Tensor:
+    """Return the sum of a tensor's values times fixed random numbers, on which all of them have an influence."""
     generator = torch.Generator().manual_seed(0)
-    calls = [call for call in calls_with_grid(trace.calls) if not issubclass(call.module_class, nn.Linear)]
-    reached = reached_by(first_tensor(trace.output), calls, trace, generator)
-    note = ""
-    if not reached:  # a head of zeros: use its input instead
-        linear = [call for call in trace.calls if issubclass(call.module_class, nn.Linear)]
-        head_inputs = [call.input for call in linear if call.input is not None]
-        if head_inputs:
-            reached = reached_by(head_inputs[-1], calls, trace, generator)
-            note = ZERO_HEAD
-    if not reached and (folded := folded_calls(trace)):
-        raise LayerError("suggested", folded_reason(folded[-1], trace))
-    if not reached:
-        raise LayerError("suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_LAYERS}")
-    while has_other_inputs and not depends_on_input(reached[-1], trace.inputs):  # for example, layers of a text encoder
-        reached.pop()
-        if not reached:
-            raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_LAYERS}")
-    last, branches = reached[-1], list[LayerCall]()
-    output = first_tensor(trace.output)
-    if is_dense(trace.output, trace.inputs.dim() - 2):
-        last, note = layer_before_head(reached, trace, with_weights, generator)
-    elif not note and output is not None:
-        branches = [last, *parallel_layers(last, output, reached, trace.inputs, generator)]
-        last = strongest(branches, output, generator)
-    best = outermost_equal(last, reached)
-    assert best.grid is not None
-    check_unambiguous(best)
-    if best.grid.layout in TOKEN_LAYOUTS and not (hint and best.grid.source == hint.source):
-        note = "; ".join(filter(None, (note, check_token_order(best, trace, generator))))
-    others = [outermost_equal(call, reached).name for call in branches if call is not last]
-    if others:
-        branch_note = (
-            f"the output also depends on branches parallel to this layer, which has the strongest evidence: "
-            f"{', '.join(others)}; their maps are not part of this one, so select these layers too"
-        )
-        note = "; ".join(filter(None, (note, branch_note)))
-    return Suggestion(best.name, note)
+    return (tensor * torch.randn(tensor.shape, generator=generator).to(tensor)).sum()
 
 
-def reached_by(
-    output: Tensor | None, calls: list[LayerCall], trace: Trace, generator: torch.Generator
-) -> list[LayerCall]:
-    """Return the calls where a random direction of `output` sends a finite gradient to the cells (`is_spread`)."""
+def reached_by(score: Tensor | None, calls: list[LayerCall], trace: Trace) -> list[LayerCall]:
+    """Return the calls where a score sends a finite gradient to the cells (`is_spread`)."""
     is_reached: dict[LayerCall, bool] = {}
-    if output is None or not output.requires_grad:
+    if score is None or not score.requires_grad:
         return []
 
     def observe_gradient(call: LayerCall, gradient: Tensor) -> None:
@@ -160,8 +265,7 @@ def reached_by(
 
     for call in calls:
         call.listener.on_gradient = partial(observe_gradient, call)
-    direction = torch.randn(output.shape, generator=generator).to(output)
-    torch.autograd.grad((output * direction).sum(), trace.leaves, retain_graph=True, allow_unused=True)
+    torch.autograd.grad(score, trace.leaves, retain_graph=True, allow_unused=True)
     for call in calls:
         call.listener.on_gradient = None
     return [call for call in calls if is_reached.get(call)]
@@ -175,15 +279,13 @@ def outermost_equal(last: LayerCall, calls: list[LayerCall]) -> LayerCall:
 
 
 def layer_before_head(
-    reached: list[LayerCall], trace: Trace, with_weights: frozenset[str], generator: torch.Generator
+    reached: list[LayerCall], trace: Trace, with_weights: frozenset[str], score: Tensor
 ) -> tuple[LayerCall, str]:
     """For an output that is a grid itself, return the last layer before the head through which all paths go.
 
     The last grid of all would be the output, whose map only repeats the target. All paths go through a layer if no gradient
     reaches the input once the layer's gradient is set to zero. Otherwise one of several heads would be taken for all.
     """
-    output = first_tensor(trace.output)
-    assert output is not None
     order = {call: number for number, call in enumerate(trace.calls)}
     readers = [
         number
@@ -193,10 +295,8 @@ def layer_before_head(
     before = [call for call in reached if order[call] < max(readers, default=0)]
     if not before:
         return reached[-1], "the output is a grid and no layer comes before it, so its map repeats the target"
-    direction = torch.randn(output.shape, generator=generator).to(output)
     for call in before[: -MAX_TRIED - 1 : -1]:
         call.listener.on_gradient = torch.zeros_like
-        score = (output * direction).sum()
         gradient = torch.autograd.grad(score, trace.inputs, retain_graph=True, allow_unused=True)[0]
         call.listener.on_gradient = None
         if gradient is None or not gradient.any():

@@ -124,7 +124,7 @@ class ModelSignals(TargetSignals):
         """Arrange one value per token `(B, N)` as a map `(B, *grid)`."""
         # Some models compute attention in float32 whatever their own dtype.
         tokens = to_float32(tokens.to(torch.promote_types(tokens.dtype, self.inputs.dtype)))
-        return tokens[:, self.token_grid.prefix :].reshape(-1, *self.token_grid.shape)
+        return self.token_grid.take_cells(tokens).reshape(-1, *self.token_grid.shape)
 
     def block_of(self, attention: AttentionRecord) -> LayerCall:
         """Return the call of the repeated block that contains an attention."""

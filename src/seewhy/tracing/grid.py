@@ -22,6 +22,7 @@ from seewhy.parts import Parts
 
 Layout = Literal["channels_first", "channels_last", "tokens", "tokens_last", "batch_second"]
 TOKEN_LAYOUTS = ("tokens", "tokens_last", "batch_second")
+MAX_OTHER = 2048  # tokens of text, detections and others; their places are observed
 MAX_PREFIX = 16  # class, distillation and register tokens before those of the patches
 
 
@@ -35,6 +36,7 @@ class Grid:
             or "batch_second" (N, B, K), with N = prefix + cells tokens.
         prefix: The number of tokens before the first cell. They have no position.
         parts: The parts of each input that the rows are, if there are several rows per input. `shape` is then the grid of one.
+        cells: The token of each cell, if other tokens come between or after them. None: those after the prefix, in order.
         is_confirmed: False if nothing in the network distinguishes channels from cells, so channels first was assumed.
         source: How the grid was determined, in words.
         alternatives: Other grids that fit the output equally well.
@@ -48,6 +50,7 @@ class Grid:
     layout: Layout = "channels_first"
     prefix: int = 0
     parts: Parts | None = None
+    cells: tuple[int, ...] | None = None
     is_confirmed: bool = True
     source: str = field(default="", compare=False)
     alternatives: tuple[Grid, ...] = field(default=(), compare=False)
@@ -65,10 +68,10 @@ class Grid:
             case "channels_last":
                 return output.movedim(-1, 1)
         tokens = self._tokens_last(output)
-        return tokens[:, :, self.prefix :].reshape(*tokens.shape[:2], *self.shape)
+        return self.take_cells(tokens).reshape(*tokens.shape[:2], *self.shape)
 
     def restore(self, values: Tensor, original: Tensor) -> Tensor:
-        """Return `values` (R, K, *shape) in the layer's own layout, with the prefix tokens of `original`, an output with B = 1.
+        """Return `values` (R, K, *shape) in the layer's own layout, with the other tokens of `original`, an output with B = 1.
 
         >>> import torch
         >>> grid, output = Grid((2, 3), "tokens", prefix=1), torch.rand(1, 7, 8)
@@ -80,8 +83,8 @@ class Grid:
                 return values
             case "channels_last":
                 return values.movedim(1, -1)
-        prefix = self._tokens_last(original)[:, :, : self.prefix].to(values.dtype).expand(len(values), -1, -1)
-        tokens = torch.cat([prefix, values.flatten(2)], 2)
+        tokens = self._tokens_last(original).to(values.dtype).repeat(len(values), 1, 1)
+        tokens[:, :, list(self.token_indices())] = values.flatten(2)
         match self.layout:
             case "tokens":
                 return tokens.transpose(1, 2)
@@ -96,6 +99,22 @@ class Grid:
         result = rows.to(values.dtype).repeat(len(values), *[1] * (rows.dim() - 1))
         result[number :: len(self.parts)] = self.restore(values, rows[number : number + 1])
         return self.parts.model_order(result)
+
+    def token_indices(self) -> Sequence[int]:
+        """Return the token of each cell."""
+        return range(self.prefix, self.prefix + self.cell_count) if self.cells is None else self.cells
+
+    def take_cells(self, tokens: Tensor) -> Tensor:
+        """Return the tokens of the cells from tokens (..., N)."""
+        if self.cells is None:
+            return tokens[..., self.prefix : self.prefix + self.cell_count]
+        return tokens[..., torch.tensor(self.cells, device=tokens.device)]
+
+    def all_tokens(self, output: Tensor) -> Tensor:
+        """Return an output as (rows, K, N) tokens, the parts of an input next to each other; cells count as tokens."""
+        if self.layout not in TOKEN_LAYOUTS:
+            return self.channels_first(output).flatten(2)
+        return self._tokens_last(output if self.parts is None else self.parts.image_major(output))
 
     def _tokens_last(self, output: Tensor) -> Tensor:
         """Return an output in one of the token layouts as (B, K, N)."""
@@ -130,11 +149,11 @@ class GridHint:
     prefix: int | None = None
     source: str = field(default="as given", compare=False)
 
-    def fits(self, tokens: int) -> bool:
-        """Return True if this many tokens can be the grid with its prefix."""
+    def fits(self, tokens: int, most: int = MAX_PREFIX) -> bool:
+        """Return True if this many tokens can be the grid with its prefix, or with at most `most` other tokens."""
         prefix = tokens - prod(self.shape)
         if self.prefix is None:
-            return 0 <= prefix <= MAX_PREFIX
+            return 0 <= prefix <= most
         return prefix in (0, self.prefix)  # 0: layers before the class token is added
 
     def __str__(self) -> str:

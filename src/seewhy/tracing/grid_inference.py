@@ -15,7 +15,7 @@ from math import prod
 
 from torch import Tensor
 
-from seewhy.tracing.grid import MAX_PREFIX, Grid, GridHint, Layout
+from seewhy.tracing.grid import MAX_OTHER, MAX_PREFIX, Grid, GridHint, Layout
 
 
 def find_grid(
@@ -74,7 +74,8 @@ def token_grid(
         layouts = [("batch_second", output.shape[0])]
     for hint in hints:
         for layout, tokens in layouts:
-            if len(hint.shape) == len(size) and hint.fits(tokens):
+            most = MAX_PREFIX if layout == "tokens_last" else MAX_OTHER
+            if len(hint.shape) == len(size) and hint.fits(tokens, most):
                 return Grid(hint.shape, layout, tokens - prod(hint.shape), source=hint.source)
     for layout, tokens in layouts:
         grids = [Grid(shape, layout, tokens - prod(shape)) for shape in known if len(shape) == len(size)]

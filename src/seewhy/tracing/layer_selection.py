@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from seewhy.errors import LayerError
-from seewhy.tracing.grid import GridHint, format_grid
+from seewhy.tracing.grid import Grid, GridHint, format_grid
 from seewhy.tracing.torch_private import ADAPTIVE_POOLING, AVERAGE_POOLING, CONVOLUTION, MAX_POOLING
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 
@@ -124,6 +124,8 @@ class NamedLayer(LayerSelector):
             raise LayerError(self.name, "its output contains no floating-point tensor.")
         if calls[0].grid is None:
             shape = tuple(calls[0].output.shape)
+            if calls[0].refused_grid is not None:
+                raise LayerError(self.name, wrong_order(calls[0].refused_grid))
             if is_folded(calls[0], trace):
                 raise LayerError(self.name, folded_reason(calls[0], trace))
             advice = " If these are tokens, pass their grid, for example grid='14x14+1'." if len(shape) == 3 else ""
@@ -179,6 +181,14 @@ def calls_with_grid(calls: Sequence[LayerCall]) -> list[LayerCall]:
             result.append(call)
         later |= long
     return result[::-1]
+
+
+def wrong_order(grid: Grid) -> str:
+    """Return why tokens have no map although their number fits a grid."""
+    return (
+        f"its tokens were read as a {grid} grid, but they are not in that order, or not patches of the input. Select a layer "
+        f"before they are shuffled, or give the grid: grid='{format_grid(grid.shape, grid.prefix)}'. {LIST_LAYERS}"
+    )
 
 
 def is_folded(call: LayerCall, trace: Trace) -> bool:

@@ -29,6 +29,7 @@ from seewhy.tracing.model_errors import explain_checkpointing, explain_rejected_
 from seewhy.tracing.model_properties import ModelProperties, cache_properties, cached_properties
 from seewhy.tracing.part_places import find_parts, known_parts
 from seewhy.tracing.recorder import Recorder, pass_on_copies
+from seewhy.tracing.token_cache import placements_of
 from seewhy.tracing.trace import RecordingRequest, Trace
 from seewhy.tracing.twin import make_twin
 
@@ -110,7 +111,7 @@ def _run(
     from_input = from_input or not known.aliases.isdisjoint(request.names or ())
     leaf = inputs.detach().clone().requires_grad_(from_input)
     twin = make_twin(model)
-    recorder = Recorder(leaf, request, known, twin, grid, parts)
+    recorder = Recorder(leaf, request, known, twin, grid, parts, placements_of(model, inputs))
     recorder.attach(twin)
     attention = CaptureAttention(recorder.record_attention)
     with (
@@ -132,6 +133,7 @@ def _run(
         attentions=recorder.attentions,
         linear_calls=recorder.linear_calls,
         bias_terms=recorder.bias_terms,
+        grid_sources=recorder.grid_sources,
         has_cross_attention=attention.has_cross_attention,
     )
     properties = learned_from(recorder, trace, model, inputs, known, is_from_input=from_input)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
 from seewhy.tracing.grid_inference import find_grid
 from seewhy.tracing.model_properties import ModelProperties
+from seewhy.tracing.token_cache import CallKey, Placement
 from seewhy.tracing.token_hints import token_grid_hint
 from seewhy.tracing.torch_private import (
     ADAPTIVE_POOLING,
@@ -55,6 +57,7 @@ class Recorder:
         model: nn.Module,
         grid: GridHint | None = None,
         parts: PartsOfModel | None = None,
+        placements: Mapping[CallKey, Placement] | None = None,
     ) -> None:
         self.input_shape = inputs.shape
         self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
@@ -63,11 +66,12 @@ class Recorder:
         self.properties = properties
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
-        self.parts = parts or PartsOfModel()
+        self.parts, self.placements = parts or PartsOfModel(), placements or {}
         self.has_unknown_parts = False
         # Of convolutions and poolings, latest first, by the parts that they see; None: the entire input.
         self.grids: dict[Parts | None, list[tuple[int, ...]]] = {}
         self.source_calls: Counter[int] = Counter()  # by the id of the module: a reference would be a cycle
+        self.grid_sources: dict[tuple[int, ...], CallKey] = {}  # the last convolution or pooling with each grid
         self._hints: dict[tuple[int, ...], list[GridHint]] = {}
         self.start = GraphStart(inputs, model)
         self.grad_disabled = False  # a requested layer runs under torch.no_grad
@@ -91,7 +95,7 @@ class Recorder:
         if not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
             for name, module in modules.items():
                 if isinstance(module, GRID_SOURCES) and name not in requested:
-                    module.register_forward_hook(self.record_grid)
+                    module.register_forward_hook(partial(self.record_grid, name))
         if self.request.linear_calls:
             for module in modules.values():
                 if isinstance(module, nn.Linear):
@@ -113,11 +117,13 @@ class Recorder:
             if self.is_recording:
                 self.call_counts[name] += 1
                 if is_source:
-                    self.record_grid(module, args, output)
+                    self.record_grid(name, module, args, output)
             tensor = first_tensor(output)
             if tensor is None or not tensor.is_floating_point():
                 return None
-            grid = self.grid_of(tensor, is_channels_first, self.call_counts[name])
+            inferred = self.grid_of(tensor, is_channels_first, self.call_counts[name])
+            placement = None if is_channels_first else self.placement_of(name, inferred)
+            grid = inferred if placement is None else placement.grid
             if self.request.only_with_grid and (grid is None or not grid.shape or max(grid.shape) < 2):
                 return None
             if tensor.is_inference():
@@ -151,6 +157,8 @@ class Recorder:
                         is_view=is_view(recorded),
                         is_input=any(item is tensor for item in args),
                         obstacle=obstacle,
+                        refused_grid=inferred if grid is None else None,
+                        has_unknown_order=placement is not None and not placement.is_known,
                         is_sole_output=isinstance(output, Tensor),
                     )
                 )
@@ -170,7 +178,7 @@ class Recorder:
 
     # Grids
 
-    def record_grid(self, module: nn.Module, args: Any, output: Any) -> None:
+    def record_grid(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
             return
         self.source_calls[id(module)] += 1
@@ -179,6 +187,7 @@ class Recorder:
         self.has_unknown_parts |= parts is None and (self.part_count(output) > 1 or is_looped)
         if self.spans_input(output, shape):
             grid, grids = tuple(output.shape[2:]), self.grids.setdefault(parts, [])
+            self.grid_sources[grid] = name, self.source_calls[id(module)]
             if grid not in grids[:1]:
                 grids.insert(0, grid)
 
@@ -220,6 +229,11 @@ class Recorder:
         else:
             grid = find_grid(output, shape, self.grids.get(parts, []), self.hints(shape[2:]))
         return grid if grid is None or parts is None else replace(grid, parts=parts)
+
+    def placement_of(self, name: str, grid: Grid | None) -> Placement | None:
+        """Return where the tokens of the current call lie, if that was observed and the user did not state it."""
+        is_given = self.user_hint is not None and grid is not None and grid.source == self.user_hint.source
+        return None if grid is None or is_given else self.placements.get((name, self.call_counts[name]))
 
     # Attention, linear layers, biases
 

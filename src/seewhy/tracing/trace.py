@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,8 @@ class LayerCall:
     is_view: bool = False  # `output` shares memory with another tensor
     is_input: bool = False  # the module returned one of its inputs
     obstacle: str = ""  # why it has no gradient, although the score may depend on it
+    refused_grid: Grid | None = None  # a token grid that the changes of the input contradict
+    has_unknown_order: bool = False  # each token reacts to the entire input alike, so their order could not be checked
     is_sole_output: bool = True  # False if the module returned this tensor in a tuple, mapping or dataclass
     name: str = ""  # "relu", or "relu#2" if the module was called more than once
 
@@ -131,4 +133,5 @@ class Trace:
     attentions: list[AttentionRecord] = field(default_factory=list)
     linear_calls: list[LinearCall] = field(default_factory=list)
     bias_terms: list[BiasTerm] = field(default_factory=list)
+    grid_sources: Mapping[tuple[int, ...], tuple[str, int]] = field(default_factory=dict)
     has_cross_attention: bool = False  # some attention has queries that are not the same tokens as its keys

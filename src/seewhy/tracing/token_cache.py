@@ -1,0 +1,36 @@
+"""Where the tokens of a model's layers lie, as observed so far (`token_places`), cached as long as the model exists."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from seewhy.tracing.grid import Grid
+from seewhy.tracing.model_properties import model_of
+
+CallKey = tuple[str, int]  # module, and the number of its call
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the tokens of a layer lie.
+
+    Attributes:
+        grid: The grid with the token of each cell; None if the tokens are no cells of the input in row order.
+        is_known: False if every token reacts to the entire input alike, so that the inferred grid was kept.
+    """
+
+    grid: Grid | None
+    is_known: bool
+
+
+_cache: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], dict[CallKey, Placement]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def placements_of(model: nn.Module, inputs: Tensor) -> dict[CallKey, Placement]:
+    """Return the known placements for inputs of this shape, which can be extended."""
+    return _cache.setdefault(model_of(model), {}).setdefault(tuple(inputs.shape[1:]), {})

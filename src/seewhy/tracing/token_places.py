@@ -1,0 +1,281 @@
+"""Which token of a layer belongs to which cell of the input, observed by changing cells of the input.
+
+Nothing in a tensor (B, N, K) shows that its tokens are the patches of the image row by row: they can be in another order,
+have a class token in the middle, or come from text. `place_tokens` changes one cell of the input at a time and compares which
+token changes most. A shift by one token is visible: class tokens are found before, after and between the patches.
+
+The result is cached for the model and the input's shape, and the recorder reads the grids from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from math import prod
+from types import EllipsisType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seewhy.parts import Parts
+from seewhy.tracing.grid import MAX_PREFIX, TOKEN_LAYOUTS, Grid, GridHint
+from seewhy.tracing.record import record_forward
+from seewhy.tracing.single_input import for_image
+from seewhy.tracing.token_cache import CallKey, Placement, placements_of
+from seewhy.tracing.trace import LayerCall, RecordingRequest
+
+PROBES = 6  # random cells that are changed, in addition to the first and the last one
+MORE_PROBES = 16  # where some changes contradict the order and most do not
+VAGUE = 1.5  # a change without a token that changes this many times as much as the mean has no place
+LARGE = 4  # cells per axis of layers with spatial axes
+FEW = 9  # cells, below which every change must be in its place
+HALF = 0.5  # fraction of the changes that must be in their place if no change contradicts
+MOST = 0.75  # fraction of the changes that must be in their place where no other order fits
+CHANGE = 2.0  # standard deviations of the input
+
+
+def needs_placing(call: LayerCall, hint: GridHint | None) -> bool:
+    """Return True for a grid that was inferred from a number of tokens or cells, not given by the user."""
+    grid = call.grid
+    is_inferred = grid is not None and (grid.layout in TOKEN_LAYOUTS or not grid.is_confirmed)
+    return is_inferred and not (grid and hint and grid.source == hint.source)
+
+
+def place_tokens(
+    model: nn.Module, inputs: Tensor, calls: Iterable[LayerCall], hint: GridHint | None = None
+) -> dict[CallKey, Placement]:
+    """Return the placement of the tokens of calls.
+
+    Runs about nine forward passes, on the first image, for all calls that are not cached.
+
+    Args:
+        model: The model.
+        inputs: Its inputs (B, C, *size).
+        calls: Recorded calls with a token grid.
+        hint: The `grid` setting of the user.
+    """
+    cached = placements_of(model, inputs)
+    new = {key_of(call): call.grid for call in calls if call.grid is not None and key_of(call) not in cached}
+    by_shape: dict[tuple[bool, Parts | None, tuple[int, ...]], dict[CallKey, Grid]] = {}
+    for key, grid in new.items():
+        by_shape.setdefault((grid.layout in TOKEN_LAYOUTS, grid.parts, grid.shape), {})[key] = grid
+    for grids in by_shape.values():
+        probes = Probes(for_image(model, 0), inputs[:1].detach(), grids, hint)
+        cached.update({key: probes.place(key) for key in grids})
+    return {key_of(call): cached[key_of(call)] for call in calls if key_of(call) in cached}
+
+
+class TokensPlaced(Exception):
+    """Tokens were recorded with another grid than the one that was observed since."""
+
+
+def check_tokens(model: nn.Module, inputs: Tensor, calls: Iterable[LayerCall], hint: GridHint | None) -> None:
+    """Observe the places of tokens that were not observed before. Raises TokensPlaced if a call must be recorded again."""
+    known = placements_of(model, inputs)
+    new = [call for call in calls if needs_placing(call, hint) and key_of(call) not in known]
+    placements = place_tokens(model, inputs, new, hint) if new else {}
+    if any(not placements[key_of(call)].is_known or placements[key_of(call)].grid != call.grid for call in new):
+        raise TokensPlaced
+
+
+def key_of(call: LayerCall) -> CallKey:
+    return call.module, call.number
+
+
+class Probes:
+    """Forward passes with one changed cell each, for layers `grids` of one grid shape.
+
+    The cells of tokens are those of the grid. Layers with spatial axes have no other tokens among their cells, so a few large
+    cells are enough: a small one can change its neighbors more than itself.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Tensor, grids: Mapping[CallKey, Grid], hint: GridHint | None) -> None:
+        self.model, self.inputs, self.grids, self.hint = model, inputs, grids, hint
+        first = next(iter(grids.values()))
+        self.is_tokens, self.parts = first.layout in TOKEN_LAYOUTS, first.parts
+        self.shape = first.shape if self.is_tokens else tuple(min(LARGE, length) for length in first.shape)
+        self.generator = torch.Generator().manual_seed(0)
+        self.reference: CallKey | None = None
+        self.original = self.tokens(inputs)
+        if self.is_tokens and self.has_reference():  # known only now
+            self.original = self.tokens(inputs)
+        self.changes: dict[int, dict[CallKey, Tensor]] = {}
+        for cell in (0, prod(self.shape) - 1, *self.random_cells(PROBES)):
+            self.probe(cell)
+
+    def tokens(self, inputs: Tensor) -> dict[CallKey, Tensor]:
+        """Return the tokens (rows, K, N) of each layer, and of the last convolution with the same grid."""
+        names = {module for module, _ in self.grids} | ({self.reference[0]} if self.reference else set())
+        with record_forward(self.model, inputs, RecordingRequest(frozenset(names)), grid=self.hint) as trace:
+            self.reference = trace.grid_sources.get(self.shape)
+            return {
+                key_of(call): self.grids.get(key_of(call), call.grid).all_tokens(call.value).float()
+                for call in trace.calls
+                if call.grid is not None and (key_of(call) in self.grids or key_of(call) == self.reference)
+            }
+
+    def has_reference(self) -> bool:
+        return self.reference is not None
+
+    def probe(self, cell: int) -> None:
+        """Change one cell of the input, and store how much each token of each layer changes."""
+        if cell in self.changes:
+            return
+        row, box = self.box_of(cell)
+        changed = self.inputs.clone()
+        at: tuple[EllipsisType | slice, ...] = (..., *(slice(start, stop) for start, stop in box))
+        noise = torch.randn(changed[at].shape, generator=self.generator).to(changed)
+        spread = changed.std() if changed.numel() > 1 and changed.std() > 0 else 1.0
+        changed[at] += CHANGE * spread * noise
+        after = self.tokens(changed)
+        self.changes[cell] = {
+            key: self.pooled((after[key][row] - before[row]).square().sum(0).sqrt(), key)
+            for key, before in self.original.items()
+            if key in after and after[key].shape == before.shape
+        }
+
+    def pooled(self, change: Tensor, key: CallKey) -> Tensor:
+        """Return the change of each token (N,), or of each large cell."""
+        if self.is_tokens or key not in self.grids:
+            return change
+        return resize_mean(change.reshape(self.grids[key].shape), self.shape).flatten()
+
+    def box_of(self, cell: int) -> tuple[int, list[tuple[int, int]]]:
+        """Return the row of the layer that sees a cell, and its box in the input."""
+        size = tuple(self.inputs.shape[2:])
+        indices = unravel(cell, self.shape)
+        if self.parts is None:
+            return 0, [span(*item) for item in zip(indices, self.shape, size, strict=True)]
+        row = cell % len(self.parts)
+        box = list(self.parts.places[row].box)
+        for axis, index, cells in zip(self.parts.axes, indices, self.shape, strict=True):
+            start, stop = box[axis]
+            index = cells - 1 - index if axis in self.parts.places[row].mirrored else index
+            first, last = span(index, cells, stop - start)
+            box[axis] = (start + first, start + last)
+        return row, box
+
+    # Which token a change moves
+
+    def place(self, key: CallKey) -> Placement:
+        """Return the placement of one layer."""
+        grid = self.grids[key]
+        if any(key not in changes for changes in self.changes.values()):
+            return unknown(grid)
+        if not any(changes[key].any() for changes in self.changes.values()):  # text, or positions
+            return Placement(None, is_known=True)
+        found = self.found(key)
+        if not found:
+            return unknown(grid)
+        own = grid.token_indices() if self.is_tokens else range(prod(self.shape))
+        right = sum(bool({own[cell] for cell in cells} & set(tokens)) for cells, tokens in found)
+        clear = {
+            cells[0]: tokens[0] - cells[0] for cells, tokens in found if len(set(tokens)) == 1 and len(set(cells)) == 1
+        }
+        is_contradicted = any(own[cell] != cell + offset for cell, offset in clear.items())
+        enough = HALF if prod(self.shape) >= FEW else 1.0
+        if not is_contradicted and right >= enough * len(found):
+            return Placement(grid, is_known=True)
+        others = self.original[key].shape[2] - prod(self.shape)
+        if self.is_tokens and is_in_order(clear, others) and len(clear) >= MOST * len(found):
+            offsets = self.find_steps(clear, key)
+            if offsets is not None:
+                return Placement(with_offsets(grid, offsets), is_known=True)
+        if right < MOST * len(found) or prod(self.shape) < FEW:
+            return Placement(None, is_known=True)
+        for cell in self.random_cells(MORE_PROBES):
+            self.probe(cell)
+        found = self.found(key)
+        right = sum(bool({own[cell] for cell in cells} & set(tokens)) for cells, tokens in found)
+        return Placement(grid if right >= MOST * len(found) else None, is_known=True)
+
+    def found(self, key: CallKey) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Return the cells and the tokens that each change moves; without changes that have no place."""
+        pairs = ((self.cells_of(cell), self.token_of(cell, key)) for cell in self.changes)
+        return [(cells, tokens) for cells, tokens in pairs if tokens]
+
+    def random_cells(self, count: int) -> list[int]:
+        numbers: list[int] = torch.randperm(prod(self.shape), generator=self.generator)[:count].tolist()
+        return numbers
+
+    def cells_of(self, cell: int) -> tuple[int, ...]:
+        """Return the cells that a change moves in a convolution with the same grid, which may be half a cell off; or `cell`."""
+        if self.reference is None or any(self.reference not in changes for changes in self.changes.values()):
+            return (cell,)
+        return self.token_of(cell, self.reference) or (cell,)
+
+    def token_of(self, cell: int, key: CallKey) -> tuple[int, ...]:
+        """Return which tokens a change of a cell moves; empty if all react alike.
+
+        They are the token that changes most, and the one that changes most compared with other probes: this excludes tokens
+        that react to every change.
+        """
+        change = self.changes[cell][key]
+        if not change.any():
+            return ()
+        mean = torch.stack([changes[key] for changes in self.changes.values()]).mean(0)
+        relative = torch.where(mean > 0, change / mean, 0.0)
+        if change.max() < VAGUE * change.mean() and relative.max() < VAGUE * relative.mean():
+            return ()
+        return int(change.argmax()), int(relative.argmax())
+
+    def find_steps(self, clear: Mapping[int, int], key: CallKey) -> list[int] | None:
+        """Return the offset of each cell's token, with more probes where the offset steps; None if a probe contradicts."""
+        count = prod(self.shape)
+        known = dict(clear)
+        while True:
+            cells = sorted(known)
+            steps = [(a, b) for a, b in pairwise(cells) if known[a] != known[b] and b - a > 1]
+            if not steps:
+                break
+            middle = sum(steps[0]) // 2
+            self.probe(middle)
+            tokens, low, high = self.token_of(middle, key), known[steps[0][0]], known[steps[0][1]]
+            is_clear = len(set(tokens)) == 1 and set(self.cells_of(middle)) == {middle}
+            if not is_clear or not low <= tokens[0] - middle <= high:
+                return None
+            known[middle] = tokens[0] - middle
+        cells = sorted(known)
+        return [known[max([cell for cell in cells if cell <= index], default=cells[0])] for index in range(count)]
+
+
+def unknown(grid: Grid) -> Placement:
+    """Return the placement of tokens whose order cannot be observed: the inferred one, if most tokens are cells."""
+    return Placement(grid if grid.prefix <= MAX_PREFIX else None, is_known=False)
+
+
+def is_in_order(offsets: Mapping[int, int], extra: int) -> bool:
+    """Return True if the tokens of the cells are in order, with at most `extra` other tokens before and between them."""
+    values = [offsets[cell] for cell in sorted(offsets)]
+    return bool(values) and values == sorted(values) and values[0] >= 0 and values[-1] <= extra
+
+
+def with_offsets(grid: Grid, offsets: list[int]) -> Grid:
+    """Return a grid whose cell number c is token c + offsets[c]."""
+    indices = tuple(cell + offset for cell, offset in enumerate(offsets))
+    return replace(grid, prefix=indices[0], cells=indices, alternatives=())
+
+
+def resize_mean(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the means of values (*size) in the cells of a grid of `shape`."""
+    pool: Any = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[len(shape)]
+    pooled: Tensor = pool(values[None, None], shape)[0, 0]
+    return pooled
+
+
+def span(index: int, cells: int, length: int) -> tuple[int, int]:
+    """Return the positions of one of `cells` cells along an axis.
+
+    >>> span(1, 4, 8), span(2, 3, 2)
+    ((2, 4), (1, 2))
+    """
+    start = min(index * length // cells, length - 1)
+    return start, max(start + 1, (index + 1) * length // cells)
+
+
+def unravel(cell: int, grid: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the indices of a cell that is counted row by row."""
+    return tuple(cell // prod(grid[axis + 1 :]) % grid[axis] for axis in range(len(grid)))
