@@ -7,6 +7,7 @@ from torch import Tensor
 
 from seewhy.tracing.trace import LayerCall
 
+MIN_IN_BOX = 1 / 3  # fraction of the cells of a box
 MIN_REACHED = 0.5  # fraction of cells that a gradient must reach
 MIN_DIFFERENT = 1.5  # before a maximum, all channels together reach this many times the cells of one channel
 MAX_BRANCHES = 16
@@ -19,6 +20,26 @@ def is_spread(gradient: Tensor) -> bool:
     winners differ between channels. In the last block of a ViT, it reaches the class token and no cell at all.
     """
     return any(is_spread_in_part(part.flatten(1) != 0) for part in gradient)
+
+
+def covers_box(gradient: Tensor, box: Tensor) -> bool:
+    """Return True if a gradient (1, K, height, width) reaches at least a third of the cells of a box, and more than one.
+
+    The score of a detection depends on the cells near the box only.
+
+    Args:
+        gradient: The gradient of the score of the detection.
+        box: Left, top, right, bottom as fractions of the input.
+    """
+    reached = (gradient != 0).flatten(0, 1).any(0)
+    inside = torch.zeros_like(reached)
+    edges = box.clamp(0, 1).tolist()
+    spans = []
+    for length, low, high in zip(reached.shape, edges[1::-1], edges[:1:-1], strict=True):
+        start = min(int(low * length), length - 1)
+        spans.append(slice(start, max(start + 1, round(high * length))))
+    inside[tuple(spans)] = True
+    return int(reached.sum()) > 1 and int((reached & inside).sum()) >= MIN_IN_BOX * int(inside.sum())
 
 
 def is_spread_in_part(reached: Tensor) -> bool:

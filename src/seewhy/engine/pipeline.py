@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
 
@@ -15,11 +16,12 @@ from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.layer_choice import LayerChoice, choose_layers, split_suggested
 from seewhy.engine.layer_descriptions import describe_layer, layers_with_maps, model_as_layer, strongest_channels
 from seewhy.engine.map_collector import Key, MapCollector
-from seewhy.engine.notes import independent_notes, unsupported_notes
+from seewhy.engine.notes import blank_notes, independent_notes, unsupported_notes
 from seewhy.engine.options import Fit, Options, ReadAt, Scores
 from seewhy.engine.output_kind import probability_note
 from seewhy.engine.passes import Passes
 from seewhy.engine.progress import Progress, counter, estimate_rows
+from seewhy.engine.suggestion import suggest
 from seewhy.engine.target_resolution import (
     bind_targets,
     default_methods,
@@ -48,6 +50,7 @@ from seewhy.tracing.layer_selection import check_hint_used
 from seewhy.tracing.layer_specs import LayerSpec
 from seewhy.tracing.model_errors import retry_with_copies
 from seewhy.tracing.record import record_forward
+from seewhy.tracing.single_input import for_image
 from seewhy.tracing.token_places import TokensPlaced, check_tokens
 from seewhy.tracing.trace import LayerCall, Trace
 
@@ -253,12 +256,21 @@ class Explainer:
                 *filter(None, [output_note]),
                 *target_notes(resolved, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
+                *blank_notes(collector.has_gradient, resolved, partial(self.suggest_for, given)),
                 *unsupported_notes(collector.unsupported),
             ),
             channel_features={layer: kept for layer, kept in features.items() if layer in layer_info},
             provenance=provenance if command is None else {**provenance, "command": command},
             selected_layers=selected_layers,
         )
+
+    def suggest_for(self, given: Inputs, image: int, target: ResolvedTarget) -> str:
+        """Return the layer that is suggested for one image and one target."""
+        at = slice(image, image + 1)
+        images = None if given.images is None else given.images[at]
+        one = replace(given, tensor=given.tensor[at], module=for_image(given.module, image), images=images)
+        targets = bind_targets(target.requested, one, self.model, multilabel=self.options.multilabel)
+        return suggest(one.module, one.tensor, self.grid, targets=targets, labels=self.model.labels).layer
 
     def describe_scores(self, module: nn.Module, inputs: Tensor, scores: Tensor | None) -> str:
         """Return a note if the class scores are probabilities already, else ""."""

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.engine.branches import depends_on_input, is_spread, parallel_layers, strongest
+from seewhy.engine.branches import covers_box, depends_on_input, is_spread, parallel_layers, strongest
 from seewhy.errors import LayerError, SeewhyError
 from seewhy.nested import first_tensor
 from seewhy.targets import ClassScore, Target, TopScore
 from seewhy.targets.class_scores import class_scores
 from seewhy.targets.dense import is_dense
+from seewhy.targets.detections import is_detections
 from seewhy.targets.names import Labels
 from seewhy.tracing.grid import GridHint, GridSpec, parse_grid
 from seewhy.tracing.layer_selection import (
@@ -82,6 +83,8 @@ def suggest(
     Of all modules whose output is a grid over the image with at least 2 cells per axis, this is the last in execution order
     where the score has a gradient in at least half of the cells, or in other cells for each channel, as before a global
     maximum. For classes, the score is a random direction of all class scores, so that the layer is the same for all of them.
+    For a detection, the gradient of its score must reach a third of the cells in its box.
+
     Of modules with equal outputs, the outermost is taken. Layers whose tokens are not in the order of the input are skipped. Of
     parallel branches, as in an ensemble, it is the one with the strongest evidence; the note names the others. If the head is
     all zeros (just initialized), the input of the last linear layer replaces the output. The first call costs one forward and a
@@ -108,7 +111,7 @@ def suggest(
     cached = _cache.setdefault(model_of(model), {})
     hint = None if grid is None else parse_grid(grid)
     others = tuple(repr(target) for target in targets if not isinstance(target, (ClassScore, TopScore)))
-    # The default target is a class, unless the output shows otherwise: then `Finder` finds a location, and nothing is cached.
+    # The default target is a class unless the output contains detections, which `Finder` finds out.
     key = tuple(inputs.shape[1:]), hint, others
     suggestion = cached.get(key)
     if suggestion is None or find_module(model, suggestion.layer) is None:  # the layer may have been removed since
@@ -133,6 +136,7 @@ class Finder:
     targets: tuple[Target, ...]
     labels: Labels
     has_location: bool = False
+    box: Tensor | None = None  # of a detection, as fractions of the input
     has_skipped: bool = False  # a layer was checked before, and skipped
 
     def find(self) -> Suggestion:
@@ -144,7 +148,7 @@ class Finder:
         """Return the suggestion from one forward pass."""
         calls = [call for call in calls_with_grid(trace.calls) if not issubclass(call.module_class, nn.Linear)]
         score, note = self.score_of(trace.output), ""
-        reached = reached_by(score, calls, trace)
+        reached = reached_by(score, calls, trace, self.box)
         if not reached and not self.has_location:  # a head of zeros: use its input instead
             linear = [call for call in trace.calls if issubclass(call.module_class, nn.Linear)]
             head_inputs = [call.input for call in linear if call.input is not None]
@@ -166,6 +170,8 @@ class Finder:
         """Return the number whose gradient shows what the targets depend on; None without a graph."""
         terms = []
         for target in self.targets:
+            if isinstance(target, (ClassScore, TopScore)) and not is_detections(output):
+                continue
             try:
                 resolved = target.resolve(output, self.labels)
             except SeewhyError:  # it fits no single image, or not this output, which is an error later
@@ -173,6 +179,10 @@ class Finder:
             if resolved.classes is None and resolved.region is None:
                 terms.append(resolved.scores.sum())
                 self.has_location |= resolved.has_location
+                if resolved.boxes is not None and len(self.targets) == 1 and self.inputs.dim() == 4:
+                    height, width = self.inputs.shape[2:]
+                    box = resolved.boxes[0].float().cpu()
+                    self.box = box if box.max() <= 1 else box / torch.tensor([width, height, width, height])
         if len(terms) < max(1, len(self.targets)):
             tensor = class_scores(output)
             tensor = first_tensor(output) if tensor is None else tensor
@@ -253,15 +263,19 @@ def random_direction(tensor: Tensor) -> Tensor:
     return (tensor * torch.randn(tensor.shape, generator=generator).to(tensor)).sum()
 
 
-def reached_by(score: Tensor | None, calls: list[LayerCall], trace: Trace) -> list[LayerCall]:
-    """Return the calls where a score sends a finite gradient to the cells (`is_spread`)."""
+def reached_by(
+    score: Tensor | None, calls: list[LayerCall], trace: Trace, box: Tensor | None = None
+) -> list[LayerCall]:
+    """Return the calls where a score sends a finite gradient to the cells (`is_spread`), or to those of a box."""
     is_reached: dict[LayerCall, bool] = {}
     if score is None or not score.requires_grad:
         return []
 
     def observe_gradient(call: LayerCall, gradient: Tensor) -> None:
         assert call.grid is not None
-        is_reached[call] = bool(torch.isfinite(gradient).all()) and is_spread(call.grid.channels_first(gradient))
+        values = call.grid.channels_first(gradient)
+        is_enough = is_spread(values) if box is None or call.grid.parts else covers_box(values, box)
+        is_reached[call] = is_enough and bool(torch.isfinite(gradient).all())
 
     for call in calls:
         call.listener.on_gradient = partial(observe_gradient, call)

@@ -37,6 +37,8 @@ class ResolvedTarget:
             weight cannot separate it from other locations.
         target: The target that was resolved.
         notes: What was inferred.
+        boxes: `(B, 4)`, the boxes of detections: left, top, right, bottom in input pixels, or as fractions of the input if none
+            is above 1.
         region: `(B, *grid)` bool, if the score is a class over some cells of a dense output.
         multilabel: True if each class has an independent probability.
         normalized: True if the class scores are probabilities already.
@@ -52,6 +54,7 @@ class ResolvedTarget:
     target: object = None
     notes: tuple[str, ...] = ()
     region: Tensor | None = None
+    boxes: Tensor | None = None
     multilabel: bool = False
     normalized: bool = False
     requested: tuple[Target, ...] = ()

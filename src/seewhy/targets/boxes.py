@@ -172,6 +172,7 @@ def candidate_score(
         scores=rescore(output, torch.arange(len(candidates))),
         rescore=rescore,
         has_location=True,
+        boxes=torch.stack([position for position, _, _ in chosen]),
         target=box if target is None else target,
         notes=(f"detection: {listed} ({unit} the input)", *no_object_notes(candidates[0], labels)),
     )
