@@ -28,6 +28,7 @@ _MODULES = {
     "OverlayStyle": "rendering.overlays",
     "Preprocess": "images.preprocess",
     "RegionScore": "targets",
+    "ValueScore": "targets",
     "SeewhyError": "errors",
     "Target": "targets",
     "UsageError": "errors",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from seewhy.targets import Contrast as Contrast
     from seewhy.targets import RegionScore as RegionScore
     from seewhy.targets import Target as Target
+    from seewhy.targets import ValueScore as ValueScore
 
 
 # Names that moved or were renamed, with their replacement; used in error messages only.

@@ -10,7 +10,7 @@ images then, and so would the map: `check_rows` raises an error.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from seewhy.engine.inputs import Inputs
 from seewhy.errors import INPUT_ERRORS, ModelError
 from seewhy.nested import first_tensor, named_tensor, tensors_in
 from seewhy.targets.class_scores import NAMED
+from seewhy.targets.detections import is_detections
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.record import preserve_rng
@@ -43,12 +44,27 @@ class OtherRows(Exception):
         self.size = size
 
 
+class NextToken(Exception):
+    """The output has class scores for each of `count` tokens of a text."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+
 def with_row_groups(function: Callable[[Inputs], Result], given: Inputs) -> Result:
     """Return `function(given)`; if the model combines rows of its input, with these rows as one input."""
     try:
         return function(given)
     except OtherRows as rows:
         return function(as_groups(given, rows.size))
+    except NextToken as text:
+        assert isinstance(given.module, SingleInputModel)
+        note = (
+            f"the output has class scores for each of {text.count} tokens: those of the last one are explained, which predict "
+            "the next token"
+        )
+        return function(replace(given, module=given.module.with_last_token(), notes=(*given.notes, note)))
     except ModelError:  # a model that takes several rows only may reject the first one alone
         size = group_size(run(given.module, given.tensor), given.tensor)
         if size < 2:
@@ -61,8 +77,13 @@ def check_rows(module: nn.Module, inputs: Tensor, output: Any) -> None:
 
     Raises:
         OtherRows: It has fewer rows.
+        NextToken: It has class scores for each token of a text.
         ModelError: The first row depends on others.
     """
+    scores = named_tensor(output, NAMED)
+    is_text = isinstance(module, SingleInputModel) and module.has_text() and isinstance(output, Mapping)
+    if is_text and scores is not None and scores.dim() == 3 and not is_detections(output) and "logits" in output:
+        raise NextToken(scores.shape[1])
     size = group_size(output, inputs)
     if size > 1 or (len(inputs) == 1 and lacks_row_axis(output)):
         raise OtherRows(size)

@@ -115,13 +115,16 @@ def read_arguments(
     tensors = {place: value for place, value in tensors.items() if value.dim() > 2} or tensors
     place = choose_main(named, list(tensors), main)
     others = [str(name) for name in named if name != place]
-    notes = (f"explained input: {place!r}; other arguments: {', '.join(others)}",) if others else ()
+    notes = [f"explained input: {place!r}; other arguments: {', '.join(others)}"] if others else []
+    if main is None and place not in IMAGE_ARGUMENTS and len(tensors) > 1:
+        other = next(other for other in tensors if other != place)
+        notes = [f"{note} (main={other!r} explains another)" for note in notes]
     tensor = tensors[place]
     if isinstance(place, str):
         bound = SingleInputModel(module, (), {**named, **arguments}, place, len(tensor))  # type: ignore[dict-item]
     else:
         bound = SingleInputModel(module, tuple(named.values()), arguments, place, len(tensor))
-    return Inputs(tensor, bound, notes=notes)
+    return Inputs(tensor, bound, notes=tuple(notes))
 
 
 def choose_main(named: Mapping[str | int, object], usable: Sequence[str | int], main: str | int | None) -> str | int:
@@ -135,6 +138,9 @@ def choose_main(named: Mapping[str | int, object], usable: Sequence[str | int], 
     usual = [name for name in IMAGE_ARGUMENTS if name in usable]
     if usual:
         return usual[0]
+    images = [value for place, value in named.items() if place in usable and isinstance(value, Tensor)]
+    if images and images[0].dim() >= 4 and all(image.shape == images[0].shape for image in images):
+        return usable[0]  # of two images, as for optical flow
     listed = ", ".join(f"{place!r} {describe(value)}" for place, value in named.items())
     if not usable:
         raise UsageError(f"inputs {listed}: none is a float tensor (B, C, *size).")

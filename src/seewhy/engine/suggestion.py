@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.engine.branches import covers_box, depends_on_input, is_spread, parallel_layers, strongest
+from seewhy.engine.named_layers import has_equal_output, layer_before_head, outermost_equal
 from seewhy.errors import LayerError, SeewhyError
 from seewhy.nested import first_tensor
 from seewhy.targets import ClassScore, Target, TopScore
@@ -23,9 +24,9 @@ from seewhy.targets.class_scores import class_scores
 from seewhy.targets.dense import is_dense
 from seewhy.targets.detections import is_detections
 from seewhy.targets.names import Labels
+from seewhy.targets.values import is_value_grid
 from seewhy.tracing.grid import GridHint, GridSpec, parse_grid
 from seewhy.tracing.layer_selection import (
-    GROUP_NAMES,
     LIST_LAYERS,
     calls_with_grid,
     check_unambiguous,
@@ -36,14 +37,13 @@ from seewhy.tracing.layer_selection import (
 from seewhy.tracing.model_errors import retry_with_copies
 from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.record import record_forward
-from seewhy.tracing.single_input import for_image
+from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.token_cache import Placement
 from seewhy.tracing.token_places import key_of, needs_placing, place_tokens
 from seewhy.tracing.torch_private import has_own_parameters
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 from seewhy.tracing.twin import find_module, named_modules
 
-MAX_TRIED = 16  # layers before the head of a dense output that are tried
 MAX_CACHED = 64  # targets per model
 PLACED_TOGETHER = 8  # layers with tokens that are checked in the same passes
 
@@ -112,6 +112,7 @@ def suggest(
     hint = None if grid is None else parse_grid(grid)
     others = tuple(repr(target) for target in targets if not isinstance(target, (ClassScore, TopScore)))
     # The default target is a class unless the output contains detections, which `Finder` finds out.
+    others += ("last token",) if isinstance(model, SingleInputModel) and model.reads_last_token else ()
     key = tuple(inputs.shape[1:]), hint, others
     suggestion = cached.get(key)
     if suggestion is None or find_module(model, suggestion.layer) is None:  # the layer may have been removed since
@@ -196,7 +197,7 @@ class Finder:
         skipped, unchecked = list[LayerCall](), list[Suggestion]()
         while reached:
             last, branches, remark = reached[-1], list[LayerCall](), note
-            if is_dense(trace.output, trace.inputs.dim() - 2) and not self.has_location:
+            if not self.has_location and is_grid(trace.output, trace.inputs):
                 last, remark = layer_before_head(reached, trace, modules, score)
             elif not note:
                 branches = [last, *parallel_layers(last, score, reached, trace.inputs)]
@@ -253,6 +254,12 @@ def skipped_notes(skipped: Sequence[LayerCall]) -> list[str]:
     return [f"later layers, such as '{skipped[0].name}', have no tokens in the order of the input"]
 
 
+def is_grid(output: Any, inputs: Tensor) -> bool:
+    """Return True for an output with one value, or one vector of class scores, at each position."""
+    size = tuple(inputs.shape[2:])
+    return is_dense(output, len(size)) or is_value_grid(output, size)
+
+
 def modules_with_weights(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name, module in named_modules(model) if has_own_parameters(module))
 
@@ -283,49 +290,3 @@ def reached_by(
     for call in calls:
         call.listener.on_gradient = None
     return [call for call in calls if is_reached.get(call)]
-
-
-def outermost_equal(last: LayerCall, calls: list[LayerCall]) -> LayerCall:
-    """Return the outermost of the calls whose output equals that of `last`."""
-    equal = [call for call in calls if has_equal_output(call, last)]
-    # A module that returns several tensors may pass on others than this one, for example after pooling it.
-    return min(equal, key=lambda call: (not call.is_sole_output, is_awkward_name(call), call.name.count(".")))
-
-
-def layer_before_head(
-    reached: list[LayerCall], trace: Trace, with_weights: frozenset[str], score: Tensor
-) -> tuple[LayerCall, str]:
-    """For an output that is a grid itself, return the last layer before the head through which all paths go.
-
-    The last grid of all would be the output, whose map only repeats the target. All paths go through a layer if no gradient
-    reaches the input once the layer's gradient is set to zero. Otherwise one of several heads would be taken for all.
-    """
-    order = {call: number for number, call in enumerate(trace.calls)}
-    readers = [
-        number
-        for call, number in order.items()
-        if call.module in with_weights and (call in reached or call.grid is None)
-    ]
-    before = [call for call in reached if order[call] < max(readers, default=0)]
-    if not before:
-        return reached[-1], "the output is a grid and no layer comes before it, so its map repeats the target"
-    for call in before[: -MAX_TRIED - 1 : -1]:
-        call.listener.on_gradient = torch.zeros_like
-        gradient = torch.autograd.grad(score, trace.inputs, retain_graph=True, allow_unused=True)[0]
-        call.listener.on_gradient = None
-        if gradient is None or not gradient.any():
-            return call, "the output is a grid: this is the last layer before its head through which all paths go"
-    return before[-1], "the output is a grid: this is the input of its last layer, although other paths bypass it"
-
-
-def is_awkward_name(call: LayerCall) -> bool:
-    """Return True for a name that is also a group name, so that it cannot be passed on, and for an Identity."""
-    return call.name in GROUP_NAMES or issubclass(call.module_class, nn.Identity)
-
-
-def has_equal_output(call: LayerCall, other: LayerCall) -> bool:
-    if call.output is other.output:
-        return call.version == other.version  # otherwise an in-place operation lies between them
-    if call.is_overwritten or other.is_overwritten:
-        return False
-    return call.output.shape == other.output.shape and torch.equal(call.output, other.output)

@@ -25,3 +25,4 @@ from seewhy.targets.parsing import TargetSpec as TargetSpec
 from seewhy.targets.parsing import as_targets as as_targets
 from seewhy.targets.similarity import Similarity as Similarity
 from seewhy.targets.similarity import TextScore as TextScore
+from seewhy.targets.values import ValueScore as ValueScore

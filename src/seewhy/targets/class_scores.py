@@ -47,8 +47,8 @@ def logits(output: object, target: object = None) -> Tensor:
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(output).__name__
         raise TargetError(
             target,
-            f"the model's output is {shape}, not class scores (B, K); pass a RegionScore, a BoxScore or a function of "
-            "the output as the target.",
+            f"the model's output is {shape}, not class scores (B, K); pass 'value:mean' for values such as depth or features, "
+            "a RegionScore, a BoxScore, or a function of the output as the target.",
         )
     return scores
 

@@ -24,6 +24,7 @@ from seewhy.targets.names import (
     find_classes,
     normalize_classes,
 )
+from seewhy.targets.values import ValueScore, has_values_only
 
 Transform = Callable[[Tensor], Tensor]  # class scores (N, K) -> another table (N, K)
 
@@ -79,7 +80,8 @@ class ClassScore(Target):
 class TopScore(Target):
     """The logit of the class that has this rank in the prediction of each image.
 
-    For a dense output, it is the class that wins in the most cells, background excluded; for detections, the best box.
+    For a dense output, it is the class that wins in the most cells, background excluded; for detections, the best box; for an
+    output without a class axis, such as depth, its mean (`ValueScore`).
 
     Args:
         rank: 1 is the predicted class, 2 the second most likely, and so on.
@@ -103,6 +105,8 @@ class TopScore(Target):
             return best_box(output, None, self.rank, labels, self)
         if is_dense(output, len(self.context.size)):
             return top_region(output, self.rank, labels, self)
+        if self.rank == 1 and has_values_only(output, self.context.size):
+            return replace(ValueScore(context=self.context).resolve(output, labels), target=self)
         scores = logits(output, f"top{self.rank}")
         if not 1 <= self.rank <= scores.shape[1]:
             raise TargetError(f"top{self.rank}", f"the model has {scores.shape[1]} classes.")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
-from seewhy.nested import named_tensor
+from seewhy.nested import named_tensor, tensors_in
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
 from seewhy.targets.names import (
     ClassSpec,
@@ -186,6 +186,8 @@ def region_score(
     which = "where it wins" if not suffix else "of the region" if suffix == "mask" else "of the points"
     name, key = common_name(classes, labels, key), common_key(classes, key)
     note = f"the output is dense: the target '{name}' is the sum of its logits over the {count} cells {which}"
+    if labels is None:
+        note += "; if its channels are values, not classes (depth, optical flow), use targets='value:mean' or 'value:0'"
     return ResolvedTarget(
         key=f"{key}@{suffix}" if suffix else key,
         name=f"{name} @ {suffix}" if suffix else name,
@@ -193,8 +195,21 @@ def region_score(
         rescore=rescore,
         has_location=True,
         target=target,
-        notes=(note,),
+        notes=(note, *several_notes(output)),
         region=region,
+    )
+
+
+def several_notes(output: object, names: Sequence[str] = NAMED) -> tuple[str, ...]:
+    """Return a note if the output contains several tensors with as many axes as the one that is explained."""
+    first = named_tensor(output, names)
+    alike = [tensor for tensor in tensors_in(output) if first is not None and tensor.dim() == first.dim() > 2]
+    if len(alike) < 2 or first is not alike[0]:
+        return ()
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in alike[:4]) + (", ..." if len(alike) > 4 else "")
+    return (
+        f"the model returns {len(alike)} tensors {shapes}: the first is explained; for another, pass a function of the "
+        "output, such as targets=lambda output: output[-1].flatten(1).mean(1)",
     )
 
 
@@ -213,7 +228,8 @@ def top_classes(output: object, rank: int, labels: Labels) -> Tensor:
         for one in scores
     ]
     if any(len(classes) < rank for classes in ranked):
-        raise TargetError(f"top{rank}", f"only {min(map(len, ranked))} classes win in any cell of the output.")
+        advice = " If it is a value such as depth, use targets='value:mean'." if scores.shape[1] == 1 else ""
+        raise TargetError(f"top{rank}", f"only {min(map(len, ranked))} classes win in any cell of the output.{advice}")
     return torch.tensor([classes[rank - 1] for classes in ranked], device=scores.device)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,7 @@ from seewhy.targets.classes import ClassLogProbability, ClassProbability, ClassS
 from seewhy.targets.dense import RegionScore
 from seewhy.targets.names import as_integer, as_number
 from seewhy.targets.similarity import Similarity, TextScore
+from seewhy.targets.values import ValueScore
 
 OneTarget = int | np.integer[Any] | str | Target | Tensor | Callable[..., Tensor]  # a tensor: one index, shape ()
 TargetSpec = OneTarget | Sequence[OneTarget] | None  # what `targets=` accepts
@@ -166,6 +167,26 @@ def parse_output(text: str) -> Target:
     return OutputScore(number)
 
 
+def parse_value(text: str, where: Literal["peak"] | None = None) -> Target:
+    """Return the target of "mean", a channel, or either with "@x,y"."""
+    name, place = text, where
+    if "@" in text:
+        name, numbers = split_location(text, "value:0@120,200")
+        if len(numbers) not in (2, 3) or where:
+            raise TargetError(text, "a value has one place: 'value:0', 'value:0@120,200' or 'peak:0'.")
+        return ValueScore(parse_channel(name), tuple(numbers))
+    return ValueScore(parse_channel(name), place)
+
+
+def parse_channel(text: str) -> int | None:
+    if text.strip().lower() in ("mean", ""):
+        return None
+    number = as_number(text)
+    if isinstance(number, str):
+        raise TargetError(text, "pass a channel, counted from 0, or 'mean': 'value:0', 'value:mean'.")
+    return number
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of target as text: how to parse the part after the colon, and an example."""
@@ -178,6 +199,8 @@ KINDS = {
     "probability": Kind(lambda text: ClassProbability(as_number(text)), "probability:minibus"),
     "logprobability": Kind(lambda text: ClassLogProbability(as_number(text)), "logprobability:minibus"),
     "output": Kind(parse_output, "output:0"),
+    "value": Kind(parse_value, "value:0"),
+    "peak": Kind(lambda text: parse_value(text, "peak"), "peak:0"),
     "region": Kind(parse_region, "region:bus"),
     "point": Kind(parse_point, "point:bus@120,200"),
     "box": Kind(parse_box, "box:person@10,20,110,220"),

@@ -26,6 +26,7 @@ class SingleInputModel(nn.Module):
         main: The position of the main input in `args`, or its name in `kwargs`.
         batch: The number of images. Tensors whose first axis has this length have one row per image.
         restore: Returns the main input (B, C, *size) in the order of axes that the model takes. None: the same.
+        reads_last_token: True if the logits of the last token are the output, as for the next word of a text.
         is_grouped: True if `restore` returns several rows per input, of which the model makes one output.
 
     >>> import torch
@@ -45,11 +46,12 @@ class SingleInputModel(nn.Module):
         restore: Callable[[Tensor], Tensor] | None = None,
         *,
         is_grouped: bool = False,
+        reads_last_token: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.args, self.kwargs, self.main, self.batch = args, dict(kwargs), main, batch
-        self.restore, self.is_grouped = restore, is_grouped
+        self.restore, self.is_grouped, self.reads_last_token = restore, is_grouped, reads_last_token
 
     def forward(self, inputs: Tensor) -> Any:
         count = len(inputs)
@@ -64,8 +66,10 @@ class SingleInputModel(nn.Module):
         def call(inputs: Tensor) -> Any:
             inputs = inputs if self.restore is None else self.restore(inputs)
             if isinstance(self.main, str):
-                return self.model(*args, **{**kwargs, self.main: inputs})
-            return self.model(*args[: self.main], inputs, *args[self.main + 1 :], **kwargs)
+                output = self.model(*args, **{**kwargs, self.main: inputs})
+            else:
+                output = self.model(*args[: self.main], inputs, *args[self.main + 1 :], **kwargs)
+            return {"logits": output["logits"][:, -1]} if self.reads_last_token else output
 
         if not self.is_grouped:
             return call(inputs)
@@ -81,19 +85,20 @@ class SingleInputModel(nn.Module):
             return tensor[index : index + 1] if has_batch_axis(tensor, self.batch) else tensor
 
         args, kwargs = self.map_arguments(select_row)
-        return SingleInputModel(self.model, args, kwargs, self.main, 1, self.restore, is_grouped=self.is_grouped)
+        return self.copy(args=args, kwargs=kwargs, batch=1)
+
+    def copy(self, **changes: Any) -> SingleInputModel:
+        """Return the same model with other settings."""
+        names = ("model", "args", "kwargs", "main", "batch", "restore", "is_grouped", "reads_last_token")
+        return SingleInputModel(**{name: getattr(self, name) for name in names} | changes)
 
     def with_restore(self, restore: Callable[[Tensor], Tensor]) -> SingleInputModel:
         """Return the model with another order of the main input's axes."""
-        return SingleInputModel(
-            self.model, self.args, self.kwargs, self.main, self.batch, restore, is_grouped=self.is_grouped
-        )
+        return self.copy(restore=restore)
 
     def with_row_axis(self) -> SingleInputModel:
         """Return the model with a batch axis added to outputs without one."""
-        return SingleInputModel(
-            self.model, self.args, self.kwargs, self.main, self.batch, self.restore, is_grouped=True
-        )
+        return self.copy(is_grouped=True)
 
     def with_groups(self, count: int) -> SingleInputModel:
         """Return the model for `count` inputs (count, C, rows, *size), whose rows it takes as a batch."""
@@ -103,7 +108,18 @@ class SingleInputModel(nn.Module):
             rows = inputs.movedim(2, 1).flatten(0, 1)
             return rows if own is None else own(rows)
 
-        return SingleInputModel(self.model, self.args, self.kwargs, self.main, count, restore, is_grouped=True)
+        return self.copy(batch=count, restore=restore, is_grouped=True)
+
+    def with_last_token(self) -> SingleInputModel:
+        """Return the model with the logits of the last token as its output."""
+        return self.copy(reads_last_token=True)
+
+    def has_text(self) -> bool:
+        """Return True if one of the other arguments is a table of token ids (B, N)."""
+        return any(
+            tensor.dim() == 2 and not tensor.is_floating_point() and tensor.dtype != torch.bool
+            for tensor in tensors_in((list(self.args), self.kwargs))
+        )
 
     def per_image_arguments(self) -> list[str]:
         """Return the names or positions of the other arguments that have one row per image, if there are several images."""
