@@ -113,8 +113,10 @@ class Stereo(nn.Module):
 def test_main_selects_one_of_two_images(images: Tensor) -> None:
     net = Stereo().double()
     both = {"left": images, "right": images.flip(3)}
-    with pytest.raises(UsageError, match="choose one, for example main='left'"):
-        seewhy.explain(net, both)
+    first = seewhy.explain(net, both, layers="conv#1", targets=0)
+    assert "explained input: 'left'; other arguments: right (main='right' explains another)" in first.notes
+    with pytest.raises(UsageError, match="choose one, for example main='left'"):  # of other sizes: not a pair
+        seewhy.explain(net, {**both, "right": images[:, :, :4]})
     with pytest.raises(UnknownName, match="did you mean 'right'"):
         seewhy.explain(net, both, main="rigth")
     left, right = (seewhy.explain(net, both, main=main, layers=["conv#1", "conv#2"], targets=0) for main in both)

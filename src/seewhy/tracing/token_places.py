@@ -68,6 +68,9 @@ def place_tokens(
     return {key_of(call): cached[key_of(call)] for call in calls if key_of(call) in cached}
 
 
+Probe = tuple[int, int]  # a cell, and 0 or the number of one of its corners
+
+
 class TokensPlaced(Exception):
     """Tokens were recorded with another grid than the one that was observed since."""
 
@@ -102,9 +105,13 @@ class Probes:
         self.original = self.tokens(inputs)
         if self.is_tokens and self.has_reference():  # known only now
             self.original = self.tokens(inputs)
-        self.changes: dict[int, dict[CallKey, Tensor]] = {}
+        self.changes: dict[Probe, dict[CallKey, Tensor]] = {}
         for cell in (0, prod(self.shape) - 1, *self.random_cells(PROBES)):
             self.probe(cell)
+        # A few tokens can be in their place by chance: each part of their cells must move them as well.
+        for cell in range(prod(self.shape)) if prod(self.shape) < FEW else ():
+            for corner in range(1, 2 ** len(self.shape) + 1):
+                self.probe(cell, corner)
 
     def tokens(self, inputs: Tensor) -> dict[CallKey, Tensor]:
         """Return the tokens (rows, K, N) of each layer, and of the last convolution with the same grid."""
@@ -120,18 +127,24 @@ class Probes:
     def has_reference(self) -> bool:
         return self.reference is not None
 
-    def probe(self, cell: int) -> None:
-        """Change one cell of the input, and store how much each token of each layer changes."""
-        if cell in self.changes:
+    def probe(self, cell: int, corner: int = 0) -> None:
+        """Change one cell of the input, or one corner of it, and store how much each token of each layer changes."""
+        if (cell, corner) in self.changes:
             return
         row, box = self.box_of(cell)
+        if corner:
+            halves = [(start, (start + stop) // 2, stop) for start, stop in box]
+            pairs = zip(halves, sides(corner - 1, len(box)), strict=True)
+            box = [(edges[side], edges[side + 1]) for edges, side in pairs]
+            if any(start == stop for start, stop in box):
+                return
         changed = self.inputs.clone()
         at: tuple[EllipsisType | slice, ...] = (..., *(slice(start, stop) for start, stop in box))
         noise = torch.randn(changed[at].shape, generator=self.generator).to(changed)
         spread = changed.std() if changed.numel() > 1 and changed.std() > 0 else 1.0
         changed[at] += CHANGE * spread * noise
         after = self.tokens(changed)
-        self.changes[cell] = {
+        self.changes[cell, corner] = {
             key: self.pooled((after[key][row] - before[row]).square().sum(0).sqrt(), key)
             for key, before in self.original.items()
             if key in after and after[key].shape == before.shape
@@ -165,8 +178,11 @@ class Probes:
         grid = self.grids[key]
         if any(key not in changes for changes in self.changes.values()):
             return unknown(grid)
-        if not any(changes[key].any() for changes in self.changes.values()):  # text, or positions
-            return Placement(None, is_known=True)
+        if not self.has_changes(key):  # perhaps a network that drops most patches
+            for cell in self.random_cells(MORE_PROBES):
+                self.probe(cell)
+            if not self.has_changes(key):  # text, or positions
+                return Placement(None, is_known=True)
         found = self.found(key)
         if not found:
             return unknown(grid)
@@ -192,28 +208,31 @@ class Probes:
         right = sum(bool({own[cell] for cell in cells} & set(tokens)) for cells, tokens in found)
         return Placement(grid if right >= MOST * len(found) else None, is_known=True)
 
+    def has_changes(self, key: CallKey) -> bool:
+        return any(bool(changes[key].any()) for changes in self.changes.values())
+
     def found(self, key: CallKey) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Return the cells and the tokens that each change moves; without changes that have no place."""
-        pairs = ((self.cells_of(cell), self.token_of(cell, key)) for cell in self.changes)
+        pairs = ((self.cells_of(probe), self.token_of(probe, key)) for probe in self.changes)
         return [(cells, tokens) for cells, tokens in pairs if tokens]
 
     def random_cells(self, count: int) -> list[int]:
         numbers: list[int] = torch.randperm(prod(self.shape), generator=self.generator)[:count].tolist()
         return numbers
 
-    def cells_of(self, cell: int) -> tuple[int, ...]:
-        """Return the cells that a change moves in a convolution with the same grid, which may be half a cell off; or `cell`."""
+    def cells_of(self, probe: Probe) -> tuple[int, ...]:
+        """Return the cells that a change moves in a convolution with the same grid, which may be half a cell off."""
         if self.reference is None or any(self.reference not in changes for changes in self.changes.values()):
-            return (cell,)
-        return self.token_of(cell, self.reference) or (cell,)
+            return (probe[0],)
+        return self.token_of(probe, self.reference) or (probe[0],)
 
-    def token_of(self, cell: int, key: CallKey) -> tuple[int, ...]:
+    def token_of(self, probe: Probe, key: CallKey) -> tuple[int, ...]:
         """Return which tokens a change of a cell moves; empty if all react alike.
 
         They are the token that changes most, and the one that changes most compared with other probes: this excludes tokens
         that react to every change.
         """
-        change = self.changes[cell][key]
+        change = self.changes[probe][key]
         if not change.any():
             return ()
         mean = torch.stack([changes[key] for changes in self.changes.values()]).mean(0)
@@ -233,8 +252,8 @@ class Probes:
                 break
             middle = sum(steps[0]) // 2
             self.probe(middle)
-            tokens, low, high = self.token_of(middle, key), known[steps[0][0]], known[steps[0][1]]
-            is_clear = len(set(tokens)) == 1 and set(self.cells_of(middle)) == {middle}
+            tokens, low, high = self.token_of((middle, 0), key), known[steps[0][0]], known[steps[0][1]]
+            is_clear = len(set(tokens)) == 1 and set(self.cells_of((middle, 0))) == {middle}
             if not is_clear or not low <= tokens[0] - middle <= high:
                 return None
             known[middle] = tokens[0] - middle
@@ -264,6 +283,15 @@ def resize_mean(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     pool: Any = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[len(shape)]
     pooled: Tensor = pool(values[None, None], shape)[0, 0]
     return pooled
+
+
+def sides(corner: int, axes: int) -> list[int]:
+    """Return 0 or 1 for each axis: which half of a cell a corner is.
+
+    >>> sides(2, 2)
+    [1, 0]
+    """
+    return [corner >> (axes - 1 - axis) & 1 for axis in range(axes)]
 
 
 def span(index: int, cells: int, length: int) -> tuple[int, int]:
