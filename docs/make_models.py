@@ -159,7 +159,7 @@ def try_per_channel(net: nn.Module, image: Tensor, remarks: list[str]) -> dict[s
 # Grad-CAM compared with the reference
 
 
-class ReferenceAt(reference.Slow):
+class ReferenceAt(reference.ReferenceNetwork):
     """The reference at one module of any kind."""
 
     def __init__(self, net: nn.Module, inputs: Tensor, classes: Tensor, name: str) -> None:
@@ -190,7 +190,7 @@ def without_convolutions(name: str) -> Iterator[None]:
 def compare(net: nn.Module, image: Tensor) -> dict[str, Any]:
     """The largest relative difference of Grad-CAM, in float64, at the suggested layer and up to three convolutions.
 
-    On a smaller image where the network takes one: convolutions in float64 are reference.
+    On a smaller image where the network takes one: convolutions in float64 are slow.
     """
     small = nn.functional.interpolate(image, (SMALLER, SMALLER), mode="bicubic")
     try:
