@@ -71,7 +71,7 @@ class Recorder:
         # Of convolutions and poolings, latest first, by the parts that they see; None: the entire input.
         self.grids: dict[Parts | None, list[tuple[int, ...]]] = {}
         self.source_calls: Counter[int] = Counter()  # by the id of the module: a reference would be a cycle
-        self.grid_sources: dict[tuple[int, ...], CallKey] = {}  # the last convolution or pooling with each grid
+        self.grid_sources: dict[tuple[int, ...], CallKey] = {}  # the first convolution or pooling with each grid
         self._hints: dict[tuple[int, ...], list[GridHint]] = {}
         self.start = GraphStart(inputs, model)
         self.grad_disabled = False  # a requested layer runs under torch.no_grad
@@ -187,7 +187,7 @@ class Recorder:
         self.has_unknown_parts |= parts is None and (self.part_count(output) > 1 or is_looped)
         if self.spans_input(output, shape):
             grid, grids = tuple(output.shape[2:]), self.grids.setdefault(parts, [])
-            self.grid_sources[grid] = name, self.source_calls[id(module)]
+            self.grid_sources.setdefault(grid, (name, self.source_calls[id(module)]))
             if grid not in grids[:1]:
                 grids.insert(0, grid)
 

@@ -9,18 +9,17 @@ The result is cached for the model and the input's shape, and the recorder reads
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
 from types import EllipsisType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seewhy.parts import Parts
+from seewhy.tracing.cells import neighbors, resize_mean, sides, span, unravel
 from seewhy.tracing.grid import MAX_PREFIX, TOKEN_LAYOUTS, Grid, GridHint
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import for_image
@@ -30,6 +29,9 @@ from seewhy.tracing.trace import LayerCall, RecordingRequest
 PROBES = 6  # random cells that are changed, in addition to the first and the last one
 MORE_PROBES = 16  # where some changes contradict the order and most do not
 VAGUE = 1.5  # a change without a token that changes this many times as much as the mean has no place
+WIDE = 5  # cells per axis, from which a neighbor is near
+ROW_ENDS = 3  # rows whose last cell is changed
+PATCHES = 9  # cells that a change moves at most in a convolution that sees patches
 LARGE = 4  # cells per axis of layers with spatial axes
 FEW = 9  # cells, below which every change must be in its place
 HALF = 0.5  # fraction of the changes that must be in their place if no change contradicts
@@ -68,6 +70,7 @@ def place_tokens(
     return {key_of(call): cached[key_of(call)] for call in calls if key_of(call) in cached}
 
 
+Found = tuple[tuple[int, ...], tuple[int, ...]]  # the cells and the tokens that a change moves
 Probe = tuple[int, int]  # a cell, and 0 or the number of one of its corners
 
 
@@ -108,13 +111,16 @@ class Probes:
         self.changes: dict[Probe, dict[CallKey, Tensor]] = {}
         for cell in (0, prod(self.shape) - 1, *self.random_cells(PROBES)):
             self.probe(cell)
+        ends = [cell - 1 for cell in range(self.shape[-1], prod(self.shape), self.shape[-1])]
+        for cell in ends[:: max(1, len(ends) // ROW_ENDS)] if self.is_tokens and not self.sees_patches() else ():
+            self.probe(cell)
         # A few tokens can be in their place by chance: each part of their cells must move them as well.
         for cell in range(prod(self.shape)) if prod(self.shape) < FEW else ():
             for corner in range(1, 2 ** len(self.shape) + 1):
                 self.probe(cell, corner)
 
     def tokens(self, inputs: Tensor) -> dict[CallKey, Tensor]:
-        """Return the tokens (rows, K, N) of each layer, and of the last convolution with the same grid."""
+        """Return the tokens (rows, K, N) of each layer, and of the first convolution with the same grid."""
         names = {module for module, _ in self.grids} | ({self.reference[0]} if self.reference else set())
         with record_forward(self.model, inputs, RecordingRequest(frozenset(names)), grid=self.hint) as trace:
             self.reference = trace.grid_sources.get(self.shape)
@@ -186,32 +192,54 @@ class Probes:
         found = self.found(key)
         if not found:
             return unknown(grid)
-        own = grid.token_indices() if self.is_tokens else range(prod(self.shape))
-        right = sum(bool({own[cell] for cell in cells} & set(tokens)) for cells, tokens in found)
-        clear = {
-            cells[0]: tokens[0] - cells[0] for cells, tokens in found if len(set(tokens)) == 1 and len(set(cells)) == 1
-        }
-        is_contradicted = any(own[cell] != cell + offset for cell, offset in clear.items())
+        clear = [(cells, tokens) for cells, tokens in found if len(set(tokens)) == 1 and len(set(cells)) == 1]
         enough = HALF if prod(self.shape) >= FEW else 1.0
-        if not is_contradicted and right >= enough * len(found):
+        if self.count_right(clear, grid) == len(clear) and self.count_right(found, grid) >= enough * len(found):
             return Placement(grid, is_known=True)
         others = self.original[key].shape[2] - prod(self.shape)
-        if self.is_tokens and is_in_order(clear, others) and len(clear) >= MOST * len(found):
-            offsets = self.find_steps(clear, key)
+        offsets_of = {cells[0]: tokens[0] - cells[0] for cells, tokens in clear}
+        if self.is_tokens and is_in_order(offsets_of, others) and len(offsets_of) >= MOST * len(found):
+            offsets = self.find_steps(offsets_of, key)
             if offsets is not None:
                 return Placement(with_offsets(grid, offsets), is_known=True)
-        if right < MOST * len(found) or prod(self.shape) < FEW:
+        if self.count_right(found, grid) < MOST * len(found) or prod(self.shape) < FEW:
             return Placement(None, is_known=True)
         for cell in self.random_cells(MORE_PROBES):
             self.probe(cell)
         found = self.found(key)
-        right = sum(bool({own[cell] for cell in cells} & set(tokens)) for cells, tokens in found)
-        return Placement(grid if right >= MOST * len(found) else None, is_known=True)
+        is_close = self.count_right(found, grid) >= MOST * len(found)
+        return Placement(grid if is_close else None, is_known=True)
+
+    def count_right(self, found: Sequence[Found], grid: Grid) -> int:
+        """Return how many changes move the token of their cell.
+
+        Where no convolution makes the tokens from patches, a neighbor counts as well: the cells of strided convolutions can lie
+        half a cell off. A token before the grid would still be noticed, because the last cell of a row has no neighbor in the
+        next row.
+        """
+        own = grid.token_indices() if self.is_tokens else range(prod(self.shape))
+        is_strict = not self.is_tokens or self.sees_patches() or min(self.shape) < WIDE
+        right = 0
+        for cells, tokens in found:
+            near = set(cells) if is_strict else {other for cell in cells for other in neighbors(cell, self.shape)}
+            right += bool({own[cell] for cell in near} & set(tokens))
+        return right
+
+    def sees_patches(self) -> bool:
+        """Return True if each change moves few cells of a convolution with the same grid: tokens are patches of the input."""
+        if self.reference is None or not self.can_compare():
+            return False
+        moved = [int(changes[self.reference].count_nonzero()) for changes in self.changes.values()]
+        return max(moved) <= min(PATCHES, prod(self.shape) // 2)
+
+    def can_compare(self) -> bool:
+        """Return True if every change was observed in a convolution with the same grid."""
+        return self.reference is not None and all(self.reference in changes for changes in self.changes.values())
 
     def has_changes(self, key: CallKey) -> bool:
         return any(bool(changes[key].any()) for changes in self.changes.values())
 
-    def found(self, key: CallKey) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def found(self, key: CallKey) -> list[Found]:
         """Return the cells and the tokens that each change moves; without changes that have no place."""
         pairs = ((self.cells_of(probe), self.token_of(probe, key)) for probe in self.changes)
         return [(cells, tokens) for cells, tokens in pairs if tokens]
@@ -222,7 +250,7 @@ class Probes:
 
     def cells_of(self, probe: Probe) -> tuple[int, ...]:
         """Return the cells that a change moves in a convolution with the same grid, which may be half a cell off."""
-        if self.reference is None or any(self.reference not in changes for changes in self.changes.values()):
+        if self.reference is None or not self.can_compare():
             return (probe[0],)
         return self.token_of(probe, self.reference) or (probe[0],)
 
@@ -276,34 +304,3 @@ def with_offsets(grid: Grid, offsets: list[int]) -> Grid:
     """Return a grid whose cell number c is token c + offsets[c]."""
     indices = tuple(cell + offset for cell, offset in enumerate(offsets))
     return replace(grid, prefix=indices[0], cells=indices, alternatives=())
-
-
-def resize_mean(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return the means of values (*size) in the cells of a grid of `shape`."""
-    pool: Any = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[len(shape)]
-    pooled: Tensor = pool(values[None, None], shape)[0, 0]
-    return pooled
-
-
-def sides(corner: int, axes: int) -> list[int]:
-    """Return 0 or 1 for each axis: which half of a cell a corner is.
-
-    >>> sides(2, 2)
-    [1, 0]
-    """
-    return [corner >> (axes - 1 - axis) & 1 for axis in range(axes)]
-
-
-def span(index: int, cells: int, length: int) -> tuple[int, int]:
-    """Return the positions of one of `cells` cells along an axis.
-
-    >>> span(1, 4, 8), span(2, 3, 2)
-    ((2, 4), (1, 2))
-    """
-    start = min(index * length // cells, length - 1)
-    return start, max(start + 1, (index + 1) * length // cells)
-
-
-def unravel(cell: int, grid: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the indices of a cell that is counted row by row."""
-    return tuple(cell // prod(grid[axis + 1 :]) % grid[axis] for axis in range(len(grid)))
