@@ -28,6 +28,8 @@ from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 PROBES = 6  # random cells that are changed, in addition to the first and the last one
 MORE_PROBES = 16  # where some changes contradict the order and most do not
+CLEAR = 1.2  # a token that fits this many times as well as any other is clear
+TINY = 1e-6
 VAGUE = 1.5  # a change without a token that changes this many times as much as the mean has no place
 WIDE = 5  # cells per axis, from which a neighbor is near
 ROW_ENDS = 3  # rows whose last cell is changed
@@ -79,12 +81,14 @@ class TokensPlaced(Exception):
 
 
 def check_tokens(model: nn.Module, inputs: Tensor, calls: Iterable[LayerCall], hint: GridHint | None) -> None:
-    """Observe the places of tokens that were not observed before. Raises TokensPlaced if a call must be recorded again."""
-    known = placements_of(model, inputs)
-    new = [call for call in calls if needs_placing(call, hint) and key_of(call) not in known]
-    placements = place_tokens(model, inputs, new, hint) if new else {}
-    if any(not placements[key_of(call)].is_known or placements[key_of(call)].grid != call.grid for call in new):
-        raise TokensPlaced
+    """Observe the places of tokens, unless they are known. Raises TokensPlaced if a call was recorded with another grid."""
+    tokens = [call for call in calls if needs_placing(call, hint)]
+    # Another thread may have observed them since they were recorded.
+    placements = place_tokens(model, inputs, tokens, hint)
+    for call in tokens:
+        placement = placements[key_of(call)]
+        if placement.grid != call.grid or placement.is_known == call.has_unknown_order:
+            raise TokensPlaced
 
 
 def key_of(call: LayerCall) -> CallKey:
@@ -103,37 +107,49 @@ class Probes:
         first = next(iter(grids.values()))
         self.is_tokens, self.parts = first.layout in TOKEN_LAYOUTS, first.parts
         self.shape = first.shape if self.is_tokens else tuple(min(LARGE, length) for length in first.shape)
-        self.generator = torch.Generator().manual_seed(0)
         self.reference: CallKey | None = None
         self.original = self.tokens(inputs)
         if self.is_tokens and self.has_reference():  # known only now
             self.original = self.tokens(inputs)
         self.changes: dict[Probe, dict[CallKey, Tensor]] = {}
-        for cell in (0, prod(self.shape) - 1, *self.random_cells(PROBES)):
-            self.probe(cell)
-        ends = [cell - 1 for cell in range(self.shape[-1], prod(self.shape), self.shape[-1])]
-        for cell in ends[:: max(1, len(ends) // ROW_ENDS)] if self.is_tokens and not self.sees_patches() else ():
-            self.probe(cell)
-        # A few tokens can be in their place by chance: each part of their cells must move them as well.
-        for cell in range(prod(self.shape)) if prod(self.shape) < FEW else ():
-            for corner in range(1, 2 ** len(self.shape) + 1):
-                self.probe(cell, corner)
+        cells = torch.randperm(prod(self.shape), generator=torch.Generator().manual_seed(0)).tolist()
+        # Which probes decide about a layer must not depend on the other layers.
+        self.first = self.run([0, prod(self.shape) - 1, *cells[:PROBES]])
+        if self.is_tokens and not self.sees_patches():
+            ends = [cell - 1 for cell in range(self.shape[-1], prod(self.shape), self.shape[-1])]
+            self.first = self.run([*self.first, *ends[:: max(1, len(ends) // ROW_ENDS)]])
+        if prod(self.shape) < FEW:
+            # A few tokens can be in their place by chance: each corner of their cells must move them as well.
+            corners = range(1, 2 ** len(self.shape) + 1)
+            self.first = self.run(
+                [*self.first, *((cell, corner) for cell in range(prod(self.shape)) for corner in corners)]
+            )
+        self.others = cells[PROBES : PROBES + MORE_PROBES]
 
     def tokens(self, inputs: Tensor) -> dict[CallKey, Tensor]:
         """Return the tokens (rows, K, N) of each layer, and of the first convolution with the same grid."""
         names = {module for module, _ in self.grids} | ({self.reference[0]} if self.reference else set())
         with record_forward(self.model, inputs, RecordingRequest(frozenset(names)), grid=self.hint) as trace:
             self.reference = trace.grid_sources.get(self.shape)
+            # Another thread may have refused a grid meanwhile, so those of the calls do not count.
+            grids = {**({self.reference: Grid(self.shape)} if self.reference else {}), **self.grids}
             return {
-                key_of(call): self.grids.get(key_of(call), call.grid).all_tokens(call.value).float()
+                key_of(call): grids[key_of(call)].all_tokens(call.value).float()
                 for call in trace.calls
-                if call.grid is not None and (key_of(call) in self.grids or key_of(call) == self.reference)
+                if key_of(call) in grids
             }
 
     def has_reference(self) -> bool:
         return self.reference is not None
 
-    def probe(self, cell: int, corner: int = 0) -> None:
+    def run(self, probes: Iterable[int | Probe]) -> list[Probe]:
+        """Run probes, unless they were run before. Return those whose cells can be changed, each once."""
+        pairs = dict.fromkeys((probe, 0) if isinstance(probe, int) else probe for probe in probes)
+        for probe in pairs:
+            self.probe(*probe)
+        return [probe for probe in pairs if probe in self.changes]
+
+    def probe(self, cell: int, corner: int) -> None:
         """Change one cell of the input, or one corner of it, and store how much each token of each layer changes."""
         if (cell, corner) in self.changes:
             return
@@ -146,7 +162,8 @@ class Probes:
                 return
         changed = self.inputs.clone()
         at: tuple[EllipsisType | slice, ...] = (..., *(slice(start, stop) for start, stop in box))
-        noise = torch.randn(changed[at].shape, generator=self.generator).to(changed)
+        generator = torch.Generator().manual_seed(cell * 64 + corner)
+        noise = torch.randn(changed[at].shape, generator=generator).to(changed)
         spread = changed.std() if changed.numel() > 1 and changed.std() > 0 else 1.0
         changed[at] += CHANGE * spread * noise
         after = self.tokens(changed)
@@ -184,15 +201,15 @@ class Probes:
         grid = self.grids[key]
         if any(key not in changes for changes in self.changes.values()):
             return unknown(grid)
+        probes = self.first
         if not self.has_changes(key):  # perhaps a network that drops most patches
-            for cell in self.random_cells(MORE_PROBES):
-                self.probe(cell)
+            probes = self.run([*self.first, *self.others])
             if not self.has_changes(key):  # text, or positions
                 return Placement(None, is_known=True)
-        found = self.found(key)
+        found = self.found(key, probes)
         if not found:
             return unknown(grid)
-        clear = [(cells, tokens) for cells, tokens in found if len(set(tokens)) == 1 and len(set(cells)) == 1]
+        clear = [(cells, tokens) for cells, tokens in found if len(tokens) == len(cells) == 1]
         enough = HALF if prod(self.shape) >= FEW else 1.0
         if self.count_right(clear, grid) == len(clear) and self.count_right(found, grid) >= enough * len(found):
             return Placement(grid, is_known=True)
@@ -204,9 +221,7 @@ class Probes:
                 return Placement(with_offsets(grid, offsets), is_known=True)
         if self.count_right(found, grid) < MOST * len(found) or prod(self.shape) < FEW:
             return Placement(None, is_known=True)
-        for cell in self.random_cells(MORE_PROBES):
-            self.probe(cell)
-        found = self.found(key)
+        found = self.found(key, self.run([*self.first, *self.others]))
         is_close = self.count_right(found, grid) >= MOST * len(found)
         return Placement(grid if is_close else None, is_known=True)
 
@@ -229,64 +244,65 @@ class Probes:
         """Return True if each change moves few cells of a convolution with the same grid: tokens are patches of the input."""
         if self.reference is None or not self.can_compare():
             return False
-        moved = [int(changes[self.reference].count_nonzero()) for changes in self.changes.values()]
+        moved = [int(self.changes[probe][self.reference].count_nonzero()) for probe in self.first]
         return max(moved) <= min(PATCHES, prod(self.shape) // 2)
 
     def can_compare(self) -> bool:
         """Return True if every change was observed in a convolution with the same grid."""
-        return self.reference is not None and all(self.reference in changes for changes in self.changes.values())
+        return self.reference is not None and all(self.reference in self.changes[probe] for probe in self.first)
 
     def has_changes(self, key: CallKey) -> bool:
         return any(bool(changes[key].any()) for changes in self.changes.values())
 
-    def found(self, key: CallKey) -> list[Found]:
+    def found(self, key: CallKey, probes: Sequence[Probe]) -> list[Found]:
         """Return the cells and the tokens that each change moves; without changes that have no place."""
-        pairs = ((self.cells_of(probe), self.token_of(probe, key)) for probe in self.changes)
+        pairs = ((self.cells_of(probe, probes), self.token_of(probe, key, probes)) for probe in probes)
         return [(cells, tokens) for cells, tokens in pairs if tokens]
 
-    def random_cells(self, count: int) -> list[int]:
-        numbers: list[int] = torch.randperm(prod(self.shape), generator=self.generator)[:count].tolist()
-        return numbers
-
-    def cells_of(self, probe: Probe) -> tuple[int, ...]:
+    def cells_of(self, probe: Probe, among: Sequence[Probe]) -> tuple[int, ...]:
         """Return the cells that a change moves in a convolution with the same grid, which may be half a cell off."""
         if self.reference is None or not self.can_compare():
             return (probe[0],)
-        return self.token_of(probe, self.reference) or (probe[0],)
+        return self.token_of(probe, self.reference, among) or (probe[0],)
 
-    def token_of(self, probe: Probe, key: CallKey) -> tuple[int, ...]:
+    def token_of(self, probe: Probe, key: CallKey, among: Sequence[Probe]) -> tuple[int, ...]:
         """Return which tokens a change of a cell moves; empty if all react alike.
 
-        They are the token that changes most, and the one that changes most compared with other probes: this excludes tokens
-        that react to every change.
+        It is the token that changes much, and more than with the other probes `among` which this one is: some tokens react to
+        every change. If two tokens fit almost alike, both are returned.
         """
         change = self.changes[probe][key]
         if not change.any():
             return ()
-        mean = torch.stack([changes[key] for changes in self.changes.values()]).mean(0)
-        relative = torch.where(mean > 0, change / mean, 0.0)
-        if change.max() < VAGUE * change.mean() and relative.max() < VAGUE * relative.mean():
+        others = torch.stack([self.changes[other][key] for other in among if other[0] != probe[0]]).mean(0)
+        fit = change.square() / (others + TINY * change.max())
+        best, second = fit.topk(2)[0].tolist()
+        if fit.max() < VAGUE * fit.mean():
             return ()
-        return int(change.argmax()), int(relative.argmax())
+        first, other = fit.topk(2)[1].tolist()
+        return (first,) if best > CLEAR * second else (first, other)
 
     def find_steps(self, clear: Mapping[int, int], key: CallKey) -> list[int] | None:
         """Return the offset of each cell's token, with more probes where the offset steps; None if a probe contradicts."""
         count = prod(self.shape)
         known = dict(clear)
+        if not {0, count - 1} <= known.keys():
+            return None
         while True:
             cells = sorted(known)
             steps = [(a, b) for a, b in pairwise(cells) if known[a] != known[b] and b - a > 1]
             if not steps:
                 break
             middle = sum(steps[0]) // 2
-            self.probe(middle)
-            tokens, low, high = self.token_of((middle, 0), key), known[steps[0][0]], known[steps[0][1]]
-            is_clear = len(set(tokens)) == 1 and set(self.cells_of((middle, 0))) == {middle}
+            self.run([middle])
+            probe = middle, 0
+            tokens, low, high = self.token_of(probe, key, self.first), known[steps[0][0]], known[steps[0][1]]
+            is_clear = len(tokens) == 1 and self.cells_of(probe, self.first) == (middle,)
             if not is_clear or not low <= tokens[0] - middle <= high:
                 return None
             known[middle] = tokens[0] - middle
         cells = sorted(known)
-        return [known[max([cell for cell in cells if cell <= index], default=cells[0])] for index in range(count)]
+        return [known[max(cell for cell in cells if cell <= index)] for index in range(count)]
 
 
 def unknown(grid: Grid) -> Placement:
