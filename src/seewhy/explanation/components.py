@@ -123,9 +123,14 @@ class LayerInfo:
     requested: bool = True
     parts: tuple[Part, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the layer for the JSON record, with its parts if it has any."""
+        data = dataclasses.asdict(self)
+        return data if self.parts else {name: value for name, value in data.items() if name != "parts"}
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `dataclasses.asdict` wrote."""
+        """Read what `to_dict` wrote."""
         parts = tuple(
             Part(tuple((start, stop) for start, stop in part["box"]), tuple(part["mirrored"]))
             for part in data.get("parts", ())

@@ -43,7 +43,7 @@ def build_record(e: ExplanationData) -> dict[str, Any]:
         ],
         "targets": [result.to_dict() for result in e.target_results],
         "suggested": e.suggested,
-        "layers": {name: dataclasses.asdict(info) for name, info in e.layer_info.items()},
+        "layers": {name: info.to_dict() for name, info in e.layer_info.items()},
         "maps": [build_map_entry(e, key) for key in e.maps],
         "requested": {
             "targets": {result.key: describe_requests(result, e.labels) for result in e.target_results},
