@@ -337,7 +337,8 @@ LISTED = {
         size=(56, 56),
     ),
     "DETR": Listed(
-        on_image(tf.DetrForObjectDetection, detr(), 3, 128, 128), best_query, "model.input_projection", as_it_is, "hirescam", (128, 128)
+        on_image(tf.DetrForObjectDetection, detr(), 3, 128, 128), best_query, "model.input_projection", as_it_is,
+        "hirescam", (128, 128),
     ),
     "YOLOS": Listed(
         on_image(tf.YolosForObjectDetection, yolos()), best_query, "vit.encoder.layer.1.layernorm_before",

@@ -20,9 +20,12 @@ from seewhy import tensors
 from seewhy.cli import main as cli
 from seewhy.errors import UsageError
 from seewhy.explanation import report
+from seewhy.explanation.strips import Strip, draw_strip, strip_of
+from seewhy.images.view import View
 from seewhy.rendering.overlays import OverlayStyle, draw_overlay
 from seewhy.viewer import pack, unpack
 from support.browser import DUPLICATE_IDS, LOW_CONTRAST, UNNAMED_CONTROLS, BrowserPage, each_window, needs_browser
+from support.part_networks import make
 
 METHODS = ["gradcam", "hirescam", "layercam"]
 MARKUP = "</script><img src=x onerror=alert(1)>\u202eشجرة🌳 Donaudampfschifffahrtsgesellschaftskapitän.jpg"
@@ -426,6 +429,65 @@ def test_signal_has_no_page() -> None:
     assert "text/html" not in e._repr_mimebundle_() and not report.has_page(e)
     with pytest.raises(UsageError, match="the page needs an image"):
         e.report()
+
+
+# Strips
+
+
+def clip_explanation(frames: int = 5) -> seewhy.Explanation:
+    """Explain a network whose map is bright in the last frame."""
+    network, clip = make("recurrent", 1)
+    moving = torch.stack([clip[0, 0] * 0.1 + number for number in range(frames)])[None]
+    return seewhy.explain(network, moving, targets=[1, 2], layers=["cnn.0", "cnn"], methods=["gradcam", "hirescam"])
+
+
+def test_strip_arranges_slices_and_maps() -> None:
+    strip = Strip((6, 4, 3), (0, 2, 5), 2)
+    assert strip.view.input_size == (8, 6)
+    slices = np.arange(3)[:, None, None] * np.ones((3, 4, 3))
+    assert (
+        strip.arrange(slices).tolist()[0] == [0, 0, 0, 1, 1, 1]
+        and strip.arrange(slices).tolist()[4] == [2] * 3 + [0] * 3
+    )
+    maps = torch.arange(6.0)[:, None, None] * torch.ones(6, 2, 1)
+    assert strip.arrange_map(maps).tolist() == [[0, 2], [0, 2], [5, 0], [5, 0]]
+    large = torch.rand(6, 100, 3)
+    assert strip.arrange_map(large).shape == (2 * 28, 6)
+    assert strip.arrange_map(large)[28:, :3].mean() == pytest.approx(float(large[5].mean()), rel=1e-5)
+
+
+def test_a_long_clip_has_evenly_spaced_frames() -> None:
+    e = clip_explanation(90)
+    assert len(strip_of(e).chosen) == 36 and strip_of(e).chosen[-1] > 85
+    assert report.has_page(e) and "<iframe" in e._repr_mimebundle_()["text/html"]
+
+
+@needs_browser
+def test_frames_of_a_strip_do_not_mix(browser: Any, tmp_path: Path) -> None:
+    """Each frame shows its own map, resized within the frame, on one scale for the clip."""
+    e = clip_explanation()
+    e.report(tmp_path / "clip.html")
+    page = ReportPage(browser, (tmp_path / "clip.html").as_uri())
+    strip = strip_of(e)
+    page.run("window.seewhy.updateState({opacity: 0})")
+    photo = Image.fromarray(page.pixels())
+    assert photo.size == draw_strip(e, strip).size
+    page.run("window.seewhy.updateState({opacity: 0.8})")
+    tile = photo.height // strip.rows, photo.width // strip.columns
+    for method in ("gradcam", "hirescam"):
+        page.run(f"window.seewhy.updatePanel({{layer: 1, method: {e.methods.index(method)}}})")
+        found = page.pixels().astype(int)
+        clipped = e.map(method, 1, "cnn")[0].clamp(min=0).float()
+        maximum = max(float(tensors.resize(one[None], e.size[1:]).amax()) for one in clipped)
+        for place, number in enumerate(strip.chosen):
+            row, column = divmod(place, strip.columns)
+            at = (slice(row * tile[0], (row + 1) * tile[0]), slice(column * tile[1], (column + 1) * tile[1]))
+            part = Image.fromarray(np.array(photo)[at])
+            heatmap = (View.identity(e.size[1:]).to_photo(clipped[number].numpy(), tile) / maximum).clip(0, 1)
+            expected = np.array(draw_overlay(part, heatmap, OverlayStyle(), (0, 0, *part.size))).astype(int)
+            assert np.abs(found[at] - expected).max() <= 6, (method, number)
+    assert page.messages == []
+    page.close()
 
 
 # The index

@@ -50,7 +50,8 @@ class ExplanationMaps(ExplanationData):
         """Return the signed map at the layer's resolution, in the units of the method.
 
         Returns:
-            Shape `(*grid)` for a single image, else `(B, *grid)`.
+            Shape `(*grid)` for a single image, else `(B, *grid)`. At a layer with several rows per input (frames, patches or
+            crops), `(parts, *grid)` or `(B, parts, *grid)`: one map for each of `LayerInfo.parts`.
 
         Raises:
             ChoiceError: Several maps match.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from PIL import Image
 
 from seewhy import storage
 from seewhy.errors import UsageError
@@ -15,6 +18,7 @@ from seewhy.explanation import figures, saved
 from seewhy.explanation.data import ExplanationData, placed_maps, require_single_image
 from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.selection import available_layer
+from seewhy.explanation.strips import Strip, draw_strip, strip_of
 from seewhy.methods.catalog import LINEAR
 from seewhy.rendering.backgrounds import PhotoBackground
 from seewhy.rendering.overlays import OverlayStyle
@@ -37,28 +41,33 @@ MAX_FRAME = 10_000_000  # characters in a notebook's cell, which are saved with 
 
 
 def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
-    """Return the page of one image as ASCII HTML. Raises UsageError for signals, volumes and many-channel inputs."""
+    """Return the page of one image as ASCII HTML, for clips and volumes with a strip of slices.
+
+    Raises UsageError for signals, and for images as tensors with other than 1 or 3 channels.
+    """
     require_single_image(e, "report")
-    if not has_page(e) or not isinstance(e.background, PhotoBackground):
+    if not has_page(e):
         shape = tuple(e.size if e.inputs is None else e.inputs.shape[1:])
         raise UsageError(f"the page needs an image, and the input has shape {shape}: use overlay() or map().")
     style = style or OverlayStyle()
-    photo, _ = e.background.scaled(LONGEST)
+    strip = strip_of(e) if len(e.size) == 3 else None
+    photo = draw_strip(e, strip) if strip else scaled_photo(e)
     record = saved.build_record(e)
     names = {"method": e.methods, "target": e.targets, "layer": e.layers}
     positions = {kind: {name: number for number, name in enumerate(values)} for kind, values in names.items()}
     maps = []
     for entry, key in zip(record["maps"], e.maps, strict=True):
         indices = {kind: position[entry[kind]] for kind, position in positions.items()}
-        packed = pack(placed_maps(e, key)[0].detach().float().cpu().numpy())
+        map_ = placed_maps(e, key)[0].detach()
+        packed = pack(map_.float().cpu().numpy()) if strip is None else pack(strip.arrange_map(map_), sys.maxsize)
         maps.append(
             PageMap(**indices, values=packed, positive_evidence=entry["positive_evidence"], flags=entry["flags"])
         )
-    visible = visible_fraction(e)
+    visible = 1.0 if strip else visible_fraction(e)
     crop_note = f"The model received {visible:.0%} of the photo; the rest is dimmed."
     crop_notes = [crop_note] if visible < 1 - MIN_CROPPED else []
     return build_report(
-        build_data(e, record, style),
+        build_data(e, record, style, strip),
         maps,
         storage.encode_jpeg(photo),
         title=Path(e.images[0].source).name if e.images else "tensor",
@@ -68,17 +77,25 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     )
 
 
-def build_data(e: ExplanationData, record: Mapping[str, Any], style: OverlayStyle) -> ReportData:
+def scaled_photo(e: ExplanationData) -> Image.Image:
+    assert isinstance(e.background, PhotoBackground)
+    return e.background.scaled(LONGEST)[0]
+
+
+def build_data(
+    e: ExplanationData, record: Mapping[str, Any], style: OverlayStyle, strip: Strip | None = None
+) -> ReportData:
     """Return the choices of the page: methods, targets and layers, in its order."""
     return {
         "methods": [{"key": key, "linear": key.partition("(")[0] in LINEAR} for key in e.methods],
         "targets": record["targets"],
         "layers": [{"name": name, "suggested": name == e.suggested, **info} for name, info in record["layers"].items()],
         "top": record["top"],
-        "view": dataclasses.asdict(e.view),
+        "view": dataclasses.asdict(e.view if strip is None else strip.view),
+        "tiles": [1, 1] if strip is None else [strip.rows, strip.columns],
         "flags": FLAGS,
         "more_targets": "--targets top5" if "command" in e.provenance else 'targets="top5"',
-        "is_cropped": visible_fraction(e) < 1 - MIN_CROPPED,
+        "is_cropped": strip is None and visible_fraction(e) < 1 - MIN_CROPPED,
         "style": {"colors": style.colors, "opacity": style.opacity, "fade": style.mode == "fade"},
     }
 
@@ -102,12 +119,15 @@ def build_notebook_frame(e: ExplanationData) -> str:
 
 
 def has_page(e: ExplanationData) -> bool:
-    """Return True if there is a page for this explanation: it is of one image, or of an input with 1 or 3 channels."""
-    return (
-        len(e) == 1
-        and len(e.size) == 2
-        and (e.images is not None or (e.inputs is not None and e.inputs.shape[1] in (1, 3)))
-    )
+    """Return True if there is a page for this explanation.
+
+    It is of one image, of an input with two axes and 1 or 3 channels, or of an input with three axes.
+    """
+    if len(e) != 1 or len(e.size) not in (2, 3):
+        return False
+    if len(e.size) == 3:
+        return e.inputs is not None
+    return e.images is not None or (e.inputs is not None and e.inputs.shape[1] in (1, 3))
 
 
 def visible_fraction(e: ExplanationData) -> float:

@@ -253,7 +253,7 @@ class Explanation(ExplanationMaps):
         return saved.build_record(self)
 
     def report(self, path: str | Path | None = None, *, style: OverlayStyle | None = None) -> str:
-        """Build the interactive HTML page of one image. It is self-contained.
+        """Build the interactive HTML page of one image, clip or volume. It is self-contained.
 
         Args:
             path: Where to write it; None: it is only returned.
@@ -263,7 +263,8 @@ class Explanation(ExplanationMaps):
             The HTML text.
 
         Raises:
-            UsageError: The input is not an image, or `path` is the image that was explained.
+            UsageError: The input is a signal, or an image with other than 1 or 3 channels; or `path` is the image that was
+                explained.
         """
         text = report.build_page(self, style)
         if path is not None:

@@ -52,15 +52,17 @@ function getMap({ method, target, versus, layer }) {
 }
 
 /** Compute, for each of `pixels` over [0, length], the cells before and after it on an axis that covers [start, end], and the
- * weight of the cell after it. Only pixels `first` to `last` have their center inside [start, end]. */
-function sampleAxis(cells, pixels, length, start, end, smooth) {
+ * weight of the cell after it. Only pixels `first` to `last` have their center inside [start, end]. The axis consists of
+ * `tiles` equal parts, and no pixel of one depends on cells of another. */
+function sampleAxis(cells, pixels, length, start, end, smooth, tiles = 1) {
   const before = new Int32Array(pixels), after = new Int32Array(pixels), weight = new Float32Array(pixels);
   const toPixel = (value) => Math.min(Math.max(Math.ceil((value * pixels) / length - 0.5), 0), pixels);
   for (let i = 0; i < pixels; i++) {
-    const position = (((i + 0.5) * length) / pixels - start) / (end - start) * cells - (smooth ? 0.5 : 0);
-    const lower = Math.floor(position);
-    before[i] = Math.min(Math.max(lower, 0), cells - 1);
-    after[i] = smooth ? Math.min(Math.max(lower + 1, 0), cells - 1) : before[i];
+    const place = (((i + 0.5) * length) / pixels - start) / (end - start) * cells, position = place - (smooth ? 0.5 : 0);
+    const lower = Math.floor(position), tile = Math.min(Math.max(Math.floor((place * tiles) / cells), 0), tiles - 1);
+    const low = (tile * cells) / tiles, high = low + cells / tiles - 1;
+    before[i] = Math.min(Math.max(lower, low), high);
+    after[i] = smooth ? Math.min(Math.max(lower + 1, low), high) : before[i];
     weight[i] = smooth ? position - lower : 0;
   }
   return { before, after, weight, first: toPixel(start), last: toPixel(end) };
@@ -73,7 +75,8 @@ function computeMaximum(panel) {
     const map = getMap(panel);
     if (map === null) return 0;
     const [height, width] = page.view.input_size;
-    const x = sampleAxis(map.columns, width, width, 0, width, true), y = sampleAxis(map.rows, height, height, 0, height, true);
+    const x = sampleAxis(map.columns, width, width, 0, width, true, page.tiles[1]);
+    const y = sampleAxis(map.rows, height, height, 0, height, true, page.tiles[0]);
     const lines = resizeRows(map, x);
     let maximum = 0;
     for (let row = 0; row < height; row++) {
@@ -120,8 +123,8 @@ function paintOverlay(canvas, panel) {
   const map = getMap(panel), maximum = map && getScaleMaximum(panel);
   if (!maximum) return;
   const [photoHeight, photoWidth] = page.view.photo_size, [left, upper, right, lower] = page.view.box;
-  const x = sampleAxis(map.columns, width, photoWidth, left, right, state.smooth);
-  const y = sampleAxis(map.rows, height, photoHeight, upper, lower, state.smooth);
+  const x = sampleAxis(map.columns, width, photoWidth, left, right, state.smooth, page.tiles[1]);
+  const y = sampleAxis(map.rows, height, photoHeight, upper, lower, state.smooth, page.tiles[0]);
   const image = context.getImageData(0, 0, width, height), out = image.data, table = colors[state.colors];
   const alphas = Uint8Array.from({ length: 256 }, (_, level) =>
     level < state.threshold * 255 ? 0 : Math.round(255 * state.opacity * (state.fade ? Math.min(1, (1.6 * level) / 255) : 1)));

@@ -20,8 +20,9 @@ class ReportData(TypedDict):
 
     `methods` are {key, linear}, `targets` {key, name, score, probability}, `layers` {name, kind, grid, channels, note,
     suggested}, `top` {name, probability}; `view` is {photo_size, input_size, box}; `flags` maps names to descriptions; `style`
-    is {colors, opacity, fade}; `more_targets` is a hint on how to explain more classes; `is_cropped` is True if part of the
-    photo is outside the model's input and therefore dimmed.
+    is {colors, opacity, fade}; `tiles` are the rows and columns of a strip of slices, each with a separate part of a map, or
+    (1, 1); `more_targets` is a hint on how to explain more classes; `is_cropped` is True if part of the photo is outside the
+    model's input and therefore dimmed.
     """
 
     methods: Sequence[Entry]
@@ -29,6 +30,7 @@ class ReportData(TypedDict):
     layers: Sequence[Entry]
     top: Sequence[Entry]
     view: Entry
+    tiles: Sequence[int]
     flags: Mapping[str, str]
     style: Entry
     more_targets: str
