@@ -24,6 +24,7 @@ from typing import Any
 import timm
 import torch
 import torchvision
+from make_listed import with_table
 from models_page import page
 from models_tried import (
     CHANNELS,
@@ -250,7 +251,7 @@ def main(arguments: list[str]) -> None:
             results[name].get("error", ""),
             flush=True,
         )
-    (HERE / "models.md").write_text(page(results), "utf-8")
+    (HERE / "models.md").write_text(with_table(page(results)), "utf-8")
 
 
 def catch_errors(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
