@@ -74,3 +74,35 @@ def test_the_usual_order_is_not_changed(shape: tuple[int, ...], channels: int, r
     inputs = torch.randn(1, *shape)
     assert find_axis_order(net, inputs) is None
     assert not any("axes" in note for note in seewhy.explain(net, inputs).notes)
+
+
+class Pitch(nn.Module):
+    """A signal (B, length) through convolutions with two axes, of which the second has length 1, as in pitch trackers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 8, (64, 1), (4, 1)), nn.BatchNorm2d(8)
+        self.second, self.pool, self.fc = nn.Conv2d(8, 16, (16, 1)), nn.MaxPool2d((2, 1)), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.first(x[:, None, :, None])))
+        return self.fc(self.tail(x))  # type: ignore[no-any-return]
+
+    def tail(self, x: Tensor) -> Tensor:
+        return self.pool(torch.relu(self.second(x))).mean((2, 3)) ** 2  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", ["gradcam", "ablationcam", "scorecam"])
+def test_axes_of_length_one_that_the_input_does_not_have(method: str) -> None:
+    torch.manual_seed(0)
+    net, signal = Pitch().double().eval(), torch.randn(2, 512, dtype=torch.float64)
+    for layer, length in (("first", 113), ("norm", 113), ("second", 98), ("pool", 49)):
+        e = seewhy.explain(net, signal, layers=layer, targets=1, methods=method)
+        assert e.map().shape == (2, length) and e.heatmap().shape == (2, 512)
+    e = seewhy.explain(net, signal, targets=1, methods=["gradcam", "ablationcam"])
+    assert e.layers == ("pool",)
+    pooled = net.pool(torch.relu(net.second(torch.relu(net.norm(net.first(signal[:, None, :, None])))))).detach()
+    leaf = pooled.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.fc(leaf.mean((2, 3)) ** 2)[:, 1].sum(), leaf)
+    want = (gradient.mean((2, 3), keepdim=True) * pooled).sum(1)[:, :, 0]
+    assert torch.allclose(e.map(method="gradcam"), want, atol=1e-12)

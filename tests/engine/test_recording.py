@@ -200,3 +200,20 @@ def test_the_uses_of_a_returned_tensor_are_those_of_the_tensor() -> None:
         e = seewhy.explain(net, INPUTS, methods="hirescam", layers=layers, targets=1)
         for layer in e.layers:
             torch.testing.assert_close(e.map(layer=layer), expected)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "fullgrad", "guidedgradcam"])
+@pytest.mark.parametrize("layers", ["suggested", "0", "all"])
+def test_forward_hooks_of_the_user_may_register_tensor_hooks(method: str, layers: str) -> None:
+    torch.manual_seed(0)
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), *head).eval()
+    inputs, seen = torch.randn(1, 3, 16, 16), list[Tensor]()
+    plain = seewhy.explain(net, inputs, methods=method, targets=1, layers=layers)
+
+    def hook(module: nn.Module, args: object, output: Tensor) -> None:
+        output.register_hook(seen.append)  # fails for a tensor without a graph
+
+    net[0].register_forward_hook(hook)
+    e = seewhy.explain(net, inputs, methods=method, targets=1, layers=layers)
+    assert seen and all(torch.allclose(maps, plain.maps[key]) for key, maps in e.maps.items())

@@ -37,6 +37,7 @@ class Grid:
         prefix: The number of tokens before the first cell. They have no position.
         parts: The parts of each input that the rows are, if there are several rows per input. `shape` is then the grid of one.
         cells: The token of each cell, if other tokens come between or after them. None: those after the prefix, in order.
+        unit_axes: Axes of the output of length 1 that the input does not have, as after (n, 1) convolutions of a signal.
         is_confirmed: False if nothing in the network distinguishes channels from cells, so channels first was assumed.
         source: How the grid was determined, in words.
         alternatives: Other grids that fit the output equally well.
@@ -51,6 +52,7 @@ class Grid:
     prefix: int = 0
     parts: Parts | None = None
     cells: tuple[int, ...] | None = None
+    unit_axes: tuple[int, ...] = ()
     is_confirmed: bool = True
     source: str = field(default="", compare=False)
     alternatives: tuple[Grid, ...] = field(default=(), compare=False)
@@ -64,7 +66,7 @@ class Grid:
             output = self.parts.image_major(output)
         match self.layout:
             case "channels_first":
-                return output
+                return output.squeeze(self.unit_axes) if self.unit_axes else output
             case "channels_last":
                 return output.movedim(-1, 1)
         tokens = self._tokens_last(output)
@@ -80,6 +82,8 @@ class Grid:
         """
         match self.layout:
             case "channels_first":
+                for axis in self.unit_axes:
+                    values = values.unsqueeze(axis)
                 return values
             case "channels_last":
                 return values.movedim(1, -1)

@@ -182,6 +182,7 @@ class Recorder:
         if not isinstance(output, Tensor):
             return
         self.source_calls[id(module)] += 1
+        output, _ = without_unit_axes(output, len(self.input_shape))
         parts, shape = self.part_of(output, self.source_calls[id(module)])
         is_looped = output.dim() < len(self.input_shape) and not self.grids
         self.has_unknown_parts |= parts is None and (self.part_count(output) > 1 or is_looped)
@@ -223,11 +224,14 @@ class Recorder:
         return self._hints[tuple(size)]
 
     def grid_of(self, output: Tensor, is_channels_first: bool, number: int = 0) -> Grid | None:
+        output, unit_axes = without_unit_axes(output, len(self.input_shape))
         parts, shape = self.part_of(output, number)
         if is_channels_first:
             grid = Grid(tuple(output.shape[2:])) if self.spans_input(output, shape) else None
         else:
             grid = find_grid(output, shape, self.grids.get(parts, []), self.hints(shape[2:]))
+        if grid is not None and unit_axes:
+            return replace(grid, unit_axes=unit_axes) if grid.layout == "channels_first" else None
         return grid if grid is None or parts is None else replace(grid, parts=parts)
 
     def placement_of(self, name: str, grid: Grid | None) -> Placement | None:
@@ -274,6 +278,19 @@ class Recorder:
             bias = BiasTerm(values, GradientListener())
             output.register_hook(bias.listener)  # type: ignore[no-untyped-call]
             self.bias_terms.append(bias)
+
+
+def without_unit_axes(output: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...]]:
+    """Return an output without its last axes of length 1, if it has more than `rank` axes and can have `rank` without them.
+
+    Networks for signals (B, C, length) can have convolutions with two axes, of which one has length 1.
+    """
+    extra = output.dim() - rank
+    units = [axis for axis in range(2, output.dim()) if output.shape[axis] == 1]
+    if extra <= 0 or len(units) < extra:
+        return output, ()
+    axes = tuple(units[-extra:])
+    return output.squeeze(axes), axes
 
 
 def is_pointwise(module: Any) -> bool:
