@@ -177,3 +177,39 @@ def test_branches_inside_a_network_are_no_parallel_branches(kind: str) -> None:
             return self.fc(last.mean((2, 3)))  # type: ignore[no-any-return]
 
     assert seewhy.suggest(Net().eval(), torch.randn(1, 3, 16, 16)).note == ""
+
+
+class TwoScales(nn.Module):
+    """Two branches with different grids, whose scores are added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.coarse = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.heads = nn.ModuleList([nn.Linear(8, 4), nn.Linear(8, 4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.heads[0](self.fine(x).mean((2, 3))) + self.heads[1](self.coarse(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_branches_are_shown_together() -> None:
+    torch.manual_seed(0)
+    net, inputs = TwoScales().double().eval(), torch.randn(2, 3, 16, 24, dtype=torch.float64)
+    suggested = seewhy.explain(net, inputs, targets=1)
+    assert any("layers='branches' shows all of them" in note for note in suggested.notes)
+    e = seewhy.explain(net, inputs, targets=1, layers="branches", methods="hirescam")
+    assert e.layers == ("fine", "coarse")
+    fine, coarse = e.map(layer="fine"), e.map(layer="coarse")
+    enlarged = nn.functional.interpolate(coarse[:, None], (8, 12), mode="bilinear")[:, 0] / 4
+    assert torch.allclose(e.combined_map(), fine + enlarged, atol=1e-12)
+    assert torch.allclose(e.combined_map(layers=["fine"]), fine)
+    # HiResCAM before mean pooling and a linear head adds up to the score without the biases.
+    biases = net.heads[0].bias[1] + net.heads[1].bias[1]
+    total = e.map(layer="fine").sum((1, 2)) + e.map(layer="coarse").sum((1, 2))
+    assert torch.allclose(total, (net(inputs)[:, 1] - biases).detach(), atol=1e-12)
+    assert torch.allclose(e[0].combined_map(), e.combined_map()[0])
+
+
+def test_branches_of_a_network_with_one_path_is_the_suggested_layer() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    assert seewhy.explain(net, torch.rand(1, 3, 8, 8), layers="branches").layers == ("1",)

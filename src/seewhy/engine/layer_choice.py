@@ -19,7 +19,7 @@ from seewhy.tracing.layer_selection import LayerSelection
 from seewhy.tracing.layer_specs import LayerSpec, OneLayer, parse_layers
 from seewhy.tracing.read_points import at_read_point
 
-SUGGESTED = "suggested"
+SUGGESTED, BRANCHES = "suggested", "branches"  # the suggested layer; the same and those of all parallel branches
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def choose_layers(
     if suggestion and is_suggested:
         # Added by its exact name: as a specification, a module called "stages" would mean a group.
         selected = selected.with_layer(suggestion.layer)
+        for branch in suggestion.branches if selects_branches(options.layers) else ():
+            selected = selected.with_layer(branch)
     selected = at_read_point(selected, options.read_at, module)
     recorded = selected if suggestion is None else selected.with_layer(suggestion.layer)
     return LayerChoice(selected, recorded, suggestion, notes)
@@ -81,9 +83,21 @@ def reads_layers(method: AnyMethod) -> bool:
 
 def split_suggested(layers: LayerSpec) -> tuple[bool, list[OneLayer]]:
     """Return whether a specification selects the suggested layer, as None does, and its other entries."""
-    entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
-    others = [entry for entry in entries if not (entry is None or (isinstance(entry, str) and entry == SUGGESTED))]
+    entries = entries_of(layers)
+    others = [
+        entry
+        for entry in entries
+        if entry is not None and not (isinstance(entry, str) and entry in (SUGGESTED, BRANCHES))
+    ]
     return len(others) < len(entries), others
+
+
+def selects_branches(layers: LayerSpec) -> bool:
+    return any(isinstance(entry, str) and entry == BRANCHES for entry in entries_of(layers))
+
+
+def entries_of(layers: LayerSpec) -> Sequence[OneLayer | None]:
+    return layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
 
 
 def find_suggestion(find: Callable[[], Suggestion], *, is_required: bool) -> tuple[Suggestion | None, tuple[str, ...]]:

@@ -98,7 +98,7 @@ def explain(
             "fast" select groups of methods; those that do not fit the model are skipped. Default: Grad-CAM, or HiResCAM
             for targets that have a location.
         layers: Layer names, glob patterns, module classes, positions, "every", "convs", "blocks", "stages", "all", or
-            "suggested" (default).
+            "suggested" (default). "branches" adds the layers of branches parallel to the suggested one.
         read_at: Read convolutions at their own output ("convolution"), or at the "activation" after them.
         grid: How tokens map to the image, if that cannot be inferred: `(14, 14)`, or "14x14+1" with one token before
             the grid.

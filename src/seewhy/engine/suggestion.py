@@ -64,10 +64,12 @@ class Suggestion:
     Attributes:
         layer: Its name.
         note: What was inferred, or "".
+        branches: The last layers of the branches parallel to it, as in an ensemble.
     """
 
     layer: str
     note: str = ""
+    branches: tuple[str, ...] = ()
 
 
 def suggest(
@@ -208,7 +210,7 @@ class Finder:
             placement = self.place(best, reached)
             notes = [remark, *branch_notes(others), *skipped_notes(skipped)]
             if placement.grid is not None:
-                suggestion = Suggestion(best.name, "; ".join(filter(None, notes)))
+                suggestion = Suggestion(best.name, "; ".join(filter(None, notes)), tuple(others))
                 if placement.is_known:
                     return suggestion
                 unchecked.append(replace(suggestion, note="; ".join(filter(None, [*notes, UNCHECKED]))))
@@ -244,7 +246,7 @@ def branch_notes(others: Sequence[str]) -> list[str]:
         return []
     return [
         "the output also depends on branches parallel to this layer, which has the strongest evidence: "
-        f"{', '.join(others)}; their maps are not part of this one, so select these layers too"
+        f"{', '.join(others)}; layers='branches' shows all of them, and combined_map() adds them up"
     ]
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy import tensors
 from seewhy.errors import UsageError
-from seewhy.explanation.data import ExplanationData, MapKey, heatmap_of, most_likely, require_single_image
+from seewhy.explanation.data import (
+    ExplanationData,
+    MapKey,
+    heatmap_of,
+    most_likely,
+    placed_maps,
+    require_single_image,
+)
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.selection import LayerChoice, MethodChoice, TargetChoice, find_key, layers_of
 from seewhy.images.regions import largest_box
@@ -59,6 +69,34 @@ class ExplanationMaps(ExplanationData):
         """
         maps = self.maps[self.key(method, target, layer)]
         return maps[0] if self.single else maps
+
+    def combined_map(
+        self,
+        method: MethodChoice = None,
+        target: TargetChoice = None,
+        layers: Sequence[LayerChoice] | None = None,
+    ) -> Tensor:
+        """Return the sum of the signed maps of several layers, on their finest grid.
+
+        For layers of parallel branches (`layers="branches"` in `explain`), it is a map of all branches. Each map keeps its sum:
+        where a cell is divided, so is its value.
+
+        Args:
+            layers: The layers to add. Default: all at which the method has a map.
+
+        Returns:
+            Shape `(*grid)` for a single image, else `(B, *grid)`, with the axes of the input.
+
+        Raises:
+            ChoiceError: Several methods or targets match.
+            UnknownName: A layer has no map.
+        """
+        names = self.layers_of(method) if layers is None else layers
+        maps = [placed_maps(self, self.key(method, target, name)) for name in names]
+        grid = tuple(max(lengths) for lengths in zip(*(one.shape[1:] for one in maps), strict=True))
+        terms = [tensors.resize(one, grid) * (one[0].numel() / prod(grid)) for one in maps]
+        total = torch.stack(terms).sum(0)
+        return total[0] if self.single else total
 
     def heatmap(
         self,
