@@ -76,7 +76,8 @@ class Options:
     layers: LayerSpec = option(
         None,
         '"every" convolution, "suggested", "branches" (it and parallel ones), "convs", "blocks", "stages", "all", names, globs '
-        '("blocks.5.*"), module classes ("Conv2d"), positions ("-1"). Default: "every"; for groups of methods and bulk jobs "suggested".',
+        '("blocks.5.*"), module classes ("Conv2d"), positions ("-1"). Default: "every"; for groups of methods and bulk jobs '
+        '"suggested".',
         "names",
         short="-l",
     )

@@ -1,4 +1,4 @@
-"""The frames of a clip, or the slices of a volume, side by side: one picture and one map for the page."""
+"""The frames of a clip, or the slices of a volume, side by side: one image and one map for the page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Strip:
 
     @property
     def view(self) -> View:
-        """The picture counts as the photo and as the input."""
+        """The image counts as the photo and as the input."""
         return View.identity((self.rows * self.size[1], self.columns * self.size[2]))
 
     def arrange(self, slices: NDArray[Any]) -> NDArray[Any]:
@@ -53,25 +53,25 @@ class Strip:
         return lines.reshape(self.rows * height, self.columns * width, *rest)
 
     def arrange_map(self, maps: Tensor) -> NDArray[np.float32]:
-        """Return one map (cells, h, w) of the input as a map of the picture."""
+        """Return one map (cells, h, w) of the input as a map of the image."""
         slices = tensors.resize(maps[None], (self.size[0], *maps.shape[1:]))[0, list(self.chosen)]
         arrays = [average_rows(average_rows(one, MAX_CELLS).T, MAX_CELLS).T for one in slices.float().cpu().numpy()]
         result: NDArray[np.float32] = self.arrange(np.stack(arrays))
         return result
 
     def draw(self, volume: Bytes) -> Image.Image:
-        """Return the slices of pixels (D, H, W, 3) as one picture, with their numbers."""
-        picture = Image.fromarray(self.arrange(volume[list(self.chosen)]))
-        zoom = min(LONGEST / max(picture.size), 4.0)
-        width, height = round(picture.width * zoom), round(picture.height * zoom)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        """Return the slices of pixels (D, H, W, 3) as one image, with their numbers."""
+        image = Image.fromarray(self.arrange(volume[list(self.chosen)]))
+        zoom = min(LONGEST / max(image.size), 4.0)
+        width, height = round(image.width * zoom), round(image.height * zoom)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
         for place, number in enumerate(self.chosen):
             row, column = divmod(place, self.columns)
             left, top = width * column // self.columns, height * row // self.rows
-            tile = picture.crop((left, top, width * (column + 1) // self.columns, height * (row + 1) // self.rows))
+            tile = image.crop((left, top, width * (column + 1) // self.columns, height * (row + 1) // self.rows))
             label_slice(tile, str(number), is_peak=False)
-            picture.paste(tile, (left, top))
-        return picture
+            image.paste(tile, (left, top))
+        return image
 
 
 def strip_of(e: ExplanationData) -> Strip:
@@ -82,5 +82,5 @@ def strip_of(e: ExplanationData) -> Strip:
 
 
 def draw_strip(e: ExplanationData, strip: Strip) -> Image.Image:
-    """Draw the picture of a strip from the input. Raises UsageError if the input was not saved."""
+    """Draw the image of a strip from the input. Raises UsageError if the input was not saved."""
     return strip.draw(volume_pixels(e._input_array(), e.provenance.get("preprocess")))
