@@ -183,3 +183,28 @@ def test_tokens_of_clips() -> None:
     assert seewhy.explain(net, clip).layers == ("embed",)
     with pytest.raises(LayerError, match="not in that order"):
         seewhy.explain(net, clip, layers="block")
+
+
+class DeepTokens(Tokens):
+    """Three blocks, whose attention methods of the entire model read."""
+
+    def __init__(self, arrange: Callable[[Tensor], Tensor], place: int) -> None:
+        super().__init__(arrange)
+        self.place = place
+        self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.with_token(self.arrange(self.embed(x)), self.place)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.fc(self.norm(tokens).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", ["attentionrollout", "legrad", "attentionrelevance"])
+def test_attention_of_tokens_in_another_place_is_refused(method: str) -> None:
+    assert seewhy.explain(DeepTokens(by_rows, 0).eval(), INPUTS, methods=method, targets=1).map().shape == (1, 5, 6)
+    for place in (CELLS // 2, CELLS):
+        with pytest.raises(seewhy.errors.MethodError, match="come between or after the patches"):
+            seewhy.explain(DeepTokens(by_rows, place).eval(), INPUTS, methods=method, targets=1)
+    with pytest.raises(seewhy.errors.MethodError, match="not patches in the order of the input"):
+        seewhy.explain(DeepTokens(shuffled, 0).eval(), INPUTS, methods=method, targets=1)

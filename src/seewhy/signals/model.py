@@ -16,6 +16,7 @@ from seewhy.signals.recorded import signals_at
 from seewhy.tensors import to_float32
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.record import record_forward
+from seewhy.tracing.token_places import key_of, needs_placing, place_tokens
 from seewhy.tracing.trace import AttentionRecord, LayerCall, RecordingRequest
 from seewhy.tracing.twin import named_modules
 
@@ -89,11 +90,27 @@ class ModelSignals(TargetSignals):
 
     @cached_property
     def token_grid(self) -> Grid:
-        """How the tokens map to the image."""
+        """How the tokens map to the image. Tokens without a place, such as a class token, come before the others."""
         for item in self.attention_calls:
             if item.grid is not None and item.grid.layout == "tokens":
+                self._check_places(item)
                 return item.grid
         raise MethodError("", "how the model's tokens map to the image could not be inferred.")
+
+    def _check_places(self, item: AttentionRecord) -> None:
+        """Raise MethodError if the tokens of the block around an attention are not patches in row order after a prefix."""
+        try:
+            block = self.block_of(item)
+        except MethodError:
+            return
+        evaluator = self.evaluator
+        if not needs_placing(block, evaluator.grid) and block.refused_grid is None:
+            return
+        placement = place_tokens(evaluator.module, evaluator.inputs, [block], evaluator.grid).get(key_of(block))
+        if block.refused_grid is not None or (placement is not None and placement.grid is None):
+            raise MethodError("", "the tokens of this model are not patches in the order of the input.")
+        if placement is not None and placement.grid is not None and placement.grid.cells is not None:
+            raise MethodError("", "some tokens without a place (class token, text) come between or after the patches.")
 
     @cached_property
     def attention(self) -> list[AttentionSignals]:
