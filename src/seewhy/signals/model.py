@@ -16,7 +16,7 @@ from seewhy.signals.recorded import signals_at
 from seewhy.tensors import to_float32
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.record import record_forward
-from seewhy.tracing.token_places import key_of, needs_placing, place_tokens
+from seewhy.tracing.token_places import FEW, key_of, needs_placing, place_tokens
 from seewhy.tracing.trace import AttentionRecord, LayerCall, RecordingRequest
 from seewhy.tracing.twin import named_modules
 
@@ -104,7 +104,8 @@ class ModelSignals(TargetSignals):
         except MethodError:
             return
         evaluator = self.evaluator
-        if not needs_placing(block, evaluator.grid) and block.refused_grid is None:
+        is_tiny = item.grid is not None and item.grid.cell_count < FEW  # whose tokens mix too much after a block
+        if is_tiny or (not needs_placing(block, evaluator.grid) and block.refused_grid is None):
             return
         placement = place_tokens(evaluator.module, evaluator.inputs, [block], evaluator.grid).get(key_of(block))
         if block.refused_grid is not None or (placement is not None and placement.grid is None):
