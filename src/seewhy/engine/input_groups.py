@@ -28,8 +28,9 @@ from seewhy.tracing.record import preserve_rng
 from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.twin import make_twin
 
-SAME_ROW = {torch.float16: 3e-2, torch.bfloat16: 1e-1}  # relative difference of one output in batches of other sizes
-SAME_ROW_FLOAT = 1e-3
+# Relative difference of one output in batches of other sizes
+SAME_ROW = {torch.float16: 3e-2, torch.bfloat16: 1e-1, torch.float64: 1e-8}
+SAME_ROW_FLOAT = 1e-4
 
 _independent: weakref.WeakKeyDictionary[nn.Module, set[tuple[int, ...]]] = weakref.WeakKeyDictionary()
 
@@ -87,25 +88,43 @@ def check_rows(module: nn.Module, inputs: Tensor, output: Any) -> None:
     size = group_size(output, inputs)
     if size > 1 or (len(inputs) == 1 and lacks_row_axis(output)):
         raise OtherRows(size)
+    if isinstance(output, Tensor) and output.dim() > 1 and len(output) > len(inputs):
+        raise ModelError(
+            type(model_of(module)).__name__,
+            f"its output {tuple(output.shape)} has {len(output)} rows for {len(inputs)} inputs: return one row per input, "
+            "(B, ...), in a wrapper.",
+        )
     cached = _independent.setdefault(model_of(module), set())
-    if len(inputs) < 2 or tuple(inputs.shape[1:]) in cached:
+    is_grouped = isinstance(module, SingleInputModel) and module.is_grouped
+    key = (int(is_grouped), *inputs.shape[1:])
+    if len(inputs) < 2 or key in cached:
         return
     alone = run(for_image(module, 0), inputs[:1])
-    if lacks_row_axis(alone):
-        raise OtherRows(len(inputs))
+    if lacks_row_axis(alone):  # a network that ends in squeeze() has one for several inputs
+        raise OtherRows(
+            len(inputs) if lacks_row_axis(output) and len(scores_in(alone)) == len(scores_in(output)) else 1
+        )
     if depends_on_others(module, inputs, output, alone):
         raise ModelError(
             type(model_of(module)).__name__,
             "its output for an input depends on the other inputs of the batch: explain them one at a time, x[:1].",
         )
-    cached.add(tuple(inputs.shape[1:]))
+    cached.add(key)
 
 
 def lacks_row_axis(output: Any) -> bool:
     """Return True if the output for one input is the class scores (K,) without a batch axis."""
     scores = named_tensor(output, NAMED)
     is_scores = isinstance(output, Tensor) or scores is not first_tensor(output)
-    return is_scores and scores is not None and scores.is_floating_point() and scores.dim() == 1 and len(scores) > 1
+    if not is_scores or scores is None or not scores.is_floating_point():
+        return False
+    return scores.dim() == 0 or (scores.dim() == 1 and len(scores) > 1)
+
+
+def scores_in(output: Any) -> Tensor:
+    scores = named_tensor(output, NAMED)
+    assert scores is not None
+    return scores.reshape(-1) if scores.dim() == 0 else scores
 
 
 def depends_on_others(module: nn.Module, inputs: Tensor, output: Any, alone: Any) -> bool:
@@ -137,7 +156,7 @@ def tolerance(tensor: Tensor) -> float:
 
 def group_size(output: Any, inputs: Tensor) -> int:
     """Return how many rows of the input belong to one row of the output; 1 for an ordinary model."""
-    first = first_tensor(output)
+    first = named_tensor(output, NAMED)
     if first is None or not first.dim() or len(inputs) < 2 or is_list_of_images(output, inputs):
         return 1
     rows = 1 if first.dim() == 1 and len(first) != len(inputs) else len(first)

@@ -74,7 +74,7 @@ class ValueScore(Target):
         def rescore(other: object, images: Tensor) -> Tensor:
             table = self.values(other)
             if region is None:
-                return table.flatten(1).mean(1)
+                return table.flatten(1).mean(1) if table.dim() > 1 else table
             part = region[images.to(region.device)].to(table.device)
             if part.shape[1:] != table.shape[1:]:  # an input of another size
                 part = resize_region(part, table.shape[1:])

@@ -53,6 +53,8 @@ def spatial_grid(
             return Grid(first, source=hint.source)
         if hint.shape == last:
             return Grid(last, "channels_last", source=hint.source)
+    if first in known and first == last:
+        return Grid(first, is_confirmed=False, has_two_readings=True)
     if first in known:
         return Grid(first)
     if last in known:
@@ -143,4 +145,5 @@ def has_input_aspect(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
     """Return True if a grid has the input's aspect ratio up to one cell. Upsampled grids have more cells than the input."""
     if len(shape) != len(size) or min(shape) < 2:
         return False
-    return all(abs(length - shape[-1] * full / size[-1]) <= 1 for length, full in zip(shape, size, strict=True))
+    margin = 0 if all(length > full for length, full in zip(shape, size, strict=True)) else 1
+    return all(abs(length - shape[-1] * full / size[-1]) <= margin for length, full in zip(shape, size, strict=True))

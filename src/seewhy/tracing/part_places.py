@@ -52,7 +52,7 @@ def observe(model: nn.Module, inputs: Tensor) -> PartsOfModel:
     """Observe the parts at the first convolution that has them."""
     twin, images = make_twin(model), len(inputs)
     leaf = inputs.detach().clone().requires_grad_()
-    seen: dict[int, SeenRows] = {}
+    seen: dict[int, list[SeenRows]] = {}
     looped: dict[nn.Module, list[SeenRows]] = {}  # convolutions of fewer axes than the input, before any of all axes
     spans_input = False
 
@@ -65,21 +65,30 @@ def observe(model: nn.Module, inputs: Tensor) -> PartsOfModel:
         spans_input |= count == 1 and rows.dim() == leaf.dim()
         if count == 1 and not rest and not spans_input and rows.dim() < leaf.dim():
             looped.setdefault(module, []).append(SeenRows(get_gradient_edge(rows), rows.shape, leaf))
-        if count > 1 and not rest and count not in seen:
-            seen[count] = SeenRows(get_gradient_edge(rows), rows.shape, leaf)
+        if count > 1 and not rest:
+            seen.setdefault(count, []).append(SeenRows(get_gradient_edge(rows), rows.shape, leaf))
 
     call_before_convolutions(twin, hook)
     try:
         with saved_tensors_hooks(torch.clone, lambda saved: saved):  # in-place operations may overwrite saved values
             twin(leaf.clone())
-        found = {count: rows.follow(count) for count, rows in seen.items()}
+        found = {count: follow_all(rows, count) for count, rows in seen.items()}
         calls = [rows.follow(1) for rows in next(iter(looped.values()), [])]
+        for others in looped.values():
+            if any(rows.contradicts(parts, 1) for rows, parts in zip(others, calls, strict=False) if parts is not None):
+                calls = []  # another module has other parts in its calls
     except Exception:  # the model rejects the input, which the recorded pass reports, or has no gradient there
         return PartsOfModel()
     by_call = tuple(parts for parts in calls if parts is not None)
     if len(set(by_call)) < len(calls):  # without a place, or in the same place twice
         by_call = ()
     return PartsOfModel({count: parts for count, parts in found.items() if parts is not None}, by_call)
+
+
+def follow_all(seen: list[SeenRows], count: int) -> Parts | None:
+    """Return the parts that the rows of the first convolution are; None if those of a later one are other parts."""
+    parts = seen[0].follow(count)
+    return None if parts is None or any(rows.contradicts(parts, count) for rows in seen[1:]) else parts
 
 
 class SeenRows:
@@ -109,6 +118,19 @@ class SeenRows:
         expected = tuple(self.size[axes.index(axis)] if axis in axes else 1 for axis in range(len(self.input_size)))
         is_exact = self.are_copies and all(own == expected for own in lengths)
         return Parts(tuple(places), axes, self.size, is_image_major, is_exact)
+
+    def contradicts(self, parts: Parts, count: int) -> bool:
+        """Return True if these rows are copies of other parts, or belong to other images."""
+        if len(self.leaf) > 1 and count > 1:
+            direction = self.leaf.new_zeros(self.shape)
+            direction[1] = torch.randn(self.shape[1:], generator=self.generator).to(direction)
+            images = self.pull_back(direction).flatten(1).any(1).nonzero().flatten().tolist()
+            if images not in ([], [0 if parts.is_image_major else 1]):
+                return True
+        if self.shape[2:] != parts.size or self.from_corners() is None:
+            return False
+        other = self.follow(count)
+        return other is not None and (other.places, other.axes) != (parts.places, parts.axes)
 
     # Rows that are copies of a box, or resized from one
 

@@ -122,6 +122,9 @@ class Recorder:
             if tensor is None or not tensor.is_floating_point():
                 return None
             inferred = self.grid_of(tensor, is_channels_first, self.call_counts[name])
+            is_guess = inferred is not None and not inferred.is_confirmed
+            if is_guess and is_view(tensor) and any(item is tensor for item in args):
+                inferred = None  # an empty module that returns queries or keys, for example
             placement = None if is_channels_first else self.placement_of(name, inferred)
             grid = inferred if placement is None else placement.grid
             if self.request.only_with_grid and (grid is None or not grid.shape or max(grid.shape) < 2):
@@ -237,7 +240,10 @@ class Recorder:
     def placement_of(self, name: str, grid: Grid | None) -> Placement | None:
         """Return where the tokens of the current call lie, if that was observed and the user did not state it."""
         is_given = self.user_hint is not None and grid is not None and grid.source == self.user_hint.source
-        return None if grid is None or is_given else self.placements.get((name, self.call_counts[name]))
+        if grid is None or is_given:
+            return None
+        placement = self.placements.get((name, self.call_counts[name]))
+        return None if placement is None else placement.like(grid)
 
     # Attention, linear layers, biases
 

@@ -146,7 +146,7 @@ def count_rows(output: Any) -> int:
 def with_row_axis(output: Any, rows: int) -> Any:
     """Return an output of one row with a row axis: class scores (K,) as (1, K)."""
     first = first_tensor(output)
-    if rows > 1 or first is None or (first.dim() > 1 and len(first) == 1) or first.shape == (1,):
+    if rows > 1 or first is None or (first.dim() > 0 and len(first) == 1):
         return output
     return map_tensors(output, lambda tensor: tensor[None])
 

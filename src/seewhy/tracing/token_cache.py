@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -24,6 +24,10 @@ class Placement:
 
     grid: Grid | None
     is_known: bool
+
+    def like(self, inferred: Grid) -> Placement:
+        """Return the same for an inferred grid: its parts are those of the current batch, whose rows have another order."""
+        return self if self.grid is None else replace(self, grid=replace(self.grid, parts=inferred.parts))
 
 
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], dict[CallKey, Placement]]] = (

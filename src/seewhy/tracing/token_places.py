@@ -28,6 +28,7 @@ from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 PROBES = 6  # random cells that are changed, in addition to the first and the last one
 MORE_PROBES = 16  # where some changes contradict the order and most do not
+OVERLAP = 0.5  # a patch that changes this much of the most that one does overlaps the changed cell
 CLEAR = 1.2  # a token that fits this many times as well as any other is clear
 TINY = 1e-6
 VAGUE = 1.5  # a change without a token that changes this many times as much as the mean has no place
@@ -68,7 +69,17 @@ def place_tokens(
         by_shape.setdefault((grid.layout in TOKEN_LAYOUTS, grid.parts, grid.shape), {})[key] = grid
     for grids in by_shape.values():
         probes = Probes(for_image(model, 0), inputs[:1].detach(), grids, hint)
-        cached.update({key: probes.place(key) for key in grids})
+        placed = {key: probes.place(key) for key in grids}
+        # Where channels and positions have the same length, the axes can be read in two ways.
+        turned = {
+            key: replace(grids[key], layout="channels_last")
+            for key, placement in placed.items()
+            if placement.grid is None and grids[key].layout == "channels_first" and grids[key].has_two_readings
+        }
+        if turned:
+            others = Probes(for_image(model, 0), inputs[:1].detach(), turned, hint)
+            placed.update({key: others.place(key) for key in turned})
+        cached.update(placed)
     return {key_of(call): cached[key_of(call)] for call in calls if key_of(call) in cached}
 
 
@@ -86,7 +97,8 @@ def check_tokens(model: nn.Module, inputs: Tensor, calls: Iterable[LayerCall], h
     # Another thread may have observed them since they were recorded.
     placements = place_tokens(model, inputs, tokens, hint)
     for call in tokens:
-        placement = placements[key_of(call)]
+        assert call.grid is not None
+        placement = placements[key_of(call)].like(call.grid)
         if placement.grid != call.grid or placement.is_known == call.has_unknown_order:
             raise TokensPlaced
 
@@ -185,7 +197,7 @@ class Probes:
         indices = unravel(cell, self.shape)
         if self.parts is None:
             return 0, [span(*item) for item in zip(indices, self.shape, size, strict=True)]
-        row = cell % len(self.parts)
+        row = (5 * cell + 2) % len(self.parts)  # not the cell itself: a transposed table has the same diagonal
         box = list(self.parts.places[row].box)
         for axis, index, cells in zip(self.parts.axes, indices, self.shape, strict=True):
             start, stop = box[axis]
@@ -201,16 +213,20 @@ class Probes:
         grid = self.grids[key]
         if any(key not in changes for changes in self.changes.values()):
             return unknown(grid)
+        if self.is_tokens and self.original[key].shape[2] <= max(grid.token_indices()):  # another axis counts images
+            return Placement(None, is_known=True)
         probes = self.first
         if not self.has_changes(key):  # perhaps a network that drops most patches
             probes = self.run([*self.first, *self.others])
             if not self.has_changes(key):  # text, or positions
                 return Placement(None, is_known=True)
         found = self.found(key, probes)
+        if self.parts is not None and len(found) < HALF * len(probes):  # rows that see other parts
+            return Placement(None, is_known=True)
         if not found:
             return unknown(grid)
         clear = [(cells, tokens) for cells, tokens in found if len(tokens) == len(cells) == 1]
-        enough = HALF if prod(self.shape) >= FEW else 1.0
+        enough = 1.0 if prod(self.shape) < FEW else HALF if self.is_tokens else MOST
         if self.count_right(clear, grid) == len(clear) and self.count_right(found, grid) >= enough * len(found):
             return Placement(grid, is_known=True)
         others = self.original[key].shape[2] - prod(self.shape)
@@ -263,6 +279,9 @@ class Probes:
         """Return the cells that a change moves in a convolution with the same grid, which may be half a cell off."""
         if self.reference is None or not self.can_compare():
             return (probe[0],)
+        change = self.changes[probe][self.reference]
+        if self.sees_patches():  # all patches that overlap the changed cell
+            return tuple((change >= OVERLAP * change.max()).nonzero().flatten().tolist())
         return self.token_of(probe, self.reference, among) or (probe[0],)
 
     def token_of(self, probe: Probe, key: CallKey, among: Sequence[Probe]) -> tuple[int, ...]:
@@ -272,7 +291,7 @@ class Probes:
         every change. If two tokens fit almost alike, both are returned.
         """
         change = self.changes[probe][key]
-        if not change.any():
+        if not change.any() or len(change) < 2:
             return ()
         others = torch.stack([self.changes[other][key] for other in among if other[0] != probe[0]]).mean(0)
         fit = change.square() / (others + TINY * change.max())

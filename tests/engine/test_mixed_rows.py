@@ -1,0 +1,155 @@
+"""Rows, parts and axes that look alike: the map is right, or there is one clear line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import seewhy
+from seewhy.errors import LayerError, ModelError
+
+
+class Clips(nn.Module):
+    """Two CNNs that see the frames of clips (B, T, C, H, W)."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind, self.cnn, self.other = kind, nn.Conv2d(3, 6, 3), nn.Conv2d(3, 6, 3)
+        self.second, self.fc = nn.Conv2d(6, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.kind:
+            case "reversed":
+                rows = self.cnn(x.flatten(0, 1)) * self.other(x.flip(1).flatten(0, 1))
+            case "reordered":  # the second layer has the frames first
+                rows = self.cnn(x.flatten(0, 1)).unflatten(0, x.shape[:2]).transpose(0, 1)
+                rows = self.second(rows.flatten(0, 1)).unflatten(0, (x.shape[1], -1)).transpose(0, 1).flatten(0, 1)
+            case "loop":
+                frames = range(x.shape[1])
+                calls = [self.cnn(x[:, n]) * self.other(x[:, len(frames) - 1 - n]) for n in frames]
+                rows = torch.stack(calls, 1).flatten(0, 1)
+            case _:
+                rows = self.cnn(x.flatten(0, 1))
+        return self.fc(rows.mean((2, 3)).unflatten(0, x.shape[:2]).tanh().cumsum(1)[:, -1])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", ["reversed", "reordered", "loop"])
+def test_layers_with_other_parts_are_not_drawn_in_the_wrong_place(kind: str) -> None:
+    net, clips = Clips(kind).eval(), torch.randn(2, 4, 3, 12, 10)
+    for layers in ("suggested", "second" if kind == "reordered" else "other"):
+        with pytest.raises(LayerError):
+            seewhy.explain(net, clips, targets=1, layers=layers)
+
+
+class FrameTokens(nn.Module):
+    """Frames as rows, the first frames of all clips first; a transformer layer for the patches of each frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Conv2d(3, 16, 8, 8)
+        self.block, self.fc = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.tokens = self.block(self.embed(x.transpose(0, 1).flatten(0, 1)).flatten(2).transpose(1, 2))
+        return self.fc(self.tokens.mean(1).unflatten(0, (x.shape[1], -1)).tanh().mean(0))  # type: ignore[no-any-return]
+
+
+def test_the_order_of_rows_does_not_depend_on_earlier_calls() -> None:
+    net, clips = FrameTokens().double().eval(), torch.randn(2, 5, 3, 24, 32, dtype=torch.float64)
+    for count in (1, 2, 1, 2):  # with one clip, both orders are the same
+        inputs = clips[:count]
+        e = seewhy.explain(net, inputs, targets=2, layers=["block", "suggested"], methods="hirescam")
+        score = net(inputs)[:, 2].sum()
+        (gradient,) = torch.autograd.grad(score, net.tokens)
+        want = (gradient * net.tokens).sum(2).detach().unflatten(0, (5, count)).transpose(0, 1).unflatten(2, (3, 4))
+        assert torch.allclose(e.map(layer="block"), want, atol=1e-12)
+
+
+class DividedAttention(nn.Module):
+    """Attention over time at each place, for as many frames as places: its table of rows looks like that of frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.time = nn.Conv2d(3, 16, 8, 8), nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])  # (B, T, N, K)
+        tokens = self.time(tokens.transpose(1, 2).flatten(0, 1))
+        return self.fc(tokens.unflatten(0, (len(x), -1)).mean((1, 2)))  # type: ignore[no-any-return]
+
+
+def test_rows_of_places_are_not_rows_of_frames() -> None:
+    net, clips = DividedAttention().eval(), torch.randn(1, 6, 3, 16, 24)
+    assert seewhy.explain(net, clips, targets=1).layers == ("embed",)
+    with pytest.raises(LayerError, match="not in that order"):
+        seewhy.explain(net, clips, targets=1, layers="time")
+
+
+class SquareSequence(nn.Module):
+    """A signal as (B, T, K) with as many channels as positions."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm = nn.Conv1d(2, length, 8, 8), nn.LayerNorm(length)
+        self.fc = nn.Linear(length, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sequence = self.norm(self.conv(x).transpose(1, 2))
+        return self.fc((self.sequence**2).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("length", [8, 16])
+def test_as_many_channels_as_positions_are_not_transposed(length: int) -> None:
+    net, signal = SquareSequence(length).double().eval(), torch.randn(2, 2, 8 * length, dtype=torch.float64)
+    e = seewhy.explain(net, signal, targets=1, methods="hirescam", layers=["norm", "suggested"])
+    (gradient,) = torch.autograd.grad(net(signal)[:, 1].sum(), net.sequence)
+    assert torch.allclose(e.map(layer="norm"), (gradient * net.sequence).sum(2).detach(), atol=1e-12)
+
+
+class Head(nn.Module):
+    """A CNN whose output is arranged by `arrange`."""
+
+    def __init__(self, arrange: object, classes: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fc, self.arrange = nn.Conv2d(3, 8, 3), nn.Linear(8, classes), arrange
+
+    def forward(self, x: Tensor) -> object:
+        return self.arrange(self.fc(self.cnn(x).relu().mean((2, 3))))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("images", [1, 2, 3])
+@pytest.mark.parametrize("method", ["gradcam", "ablationcam"])
+def test_squeezed_outputs(classes: int, images: int, method: str) -> None:
+    inputs = torch.randn(images, 3, 12, 10, dtype=torch.float64)
+    squeezed, plain = Head(Tensor.squeeze, classes).double().eval(), Head(lambda y: y, classes).double().eval()
+    e = seewhy.explain(squeezed, inputs, targets=0, methods=method)
+    assert len(e) == images and e.logits.shape == (images, classes)
+    assert torch.allclose(e.map(), seewhy.explain(plain, inputs, targets=0, methods=method).map())
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_more_rows_than_inputs_are_refused(images: int) -> None:
+    net = Head(lambda y: y[None].expand(12, -1, -1)).eval()  # (time, B, classes)
+    with pytest.raises(ModelError, match=f"has 12 rows for {images} inputs"):
+        seewhy.explain(net, torch.randn(images, 3, 12, 10))
+
+
+def test_other_tensors_of_an_output_are_not_counted() -> None:
+    net = Head(lambda y: {"text_features": torch.ones(2, 5), "logits": y}).eval()
+    assert len(seewhy.explain(net, torch.randn(4, 3, 12, 10))) == 4
+
+
+def test_embeddings_as_values() -> None:
+    net, inputs = Head(lambda y: y).double().eval(), torch.randn(2, 3, 12, 10, dtype=torch.float64)
+    for target, score in (("value:mean", lambda y: y.norm(dim=1)), ("value:2", lambda y: y[:, 2])):
+        e = seewhy.explain(net, inputs, targets=target)
+        assert torch.allclose(e.target_results[0].scores, score(net(inputs)).detach())
+        assert torch.allclose(e.map(), seewhy.explain(net, inputs, targets=score).map())
