@@ -39,7 +39,8 @@ from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.token_cache import Placement
-from seewhy.tracing.token_places import key_of, needs_placing, place_tokens
+from seewhy.tracing.token_places import needs_placing, place_tokens
+from seewhy.tracing.token_probes import key_of
 from seewhy.tracing.torch_private import has_own_parameters
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 from seewhy.tracing.twin import find_module, named_modules

@@ -16,7 +16,8 @@ from seewhy.signals.recorded import signals_at
 from seewhy.tensors import to_float32
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.record import record_forward
-from seewhy.tracing.token_places import FEW, key_of, needs_placing, place_tokens
+from seewhy.tracing.token_places import needs_placing, place_tokens
+from seewhy.tracing.token_probes import FEW, key_of
 from seewhy.tracing.trace import AttentionRecord, LayerCall, RecordingRequest
 from seewhy.tracing.twin import named_modules
 
