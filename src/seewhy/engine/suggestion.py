@@ -36,6 +36,7 @@ from seewhy.tracing.layer_selection import (
 )
 from seewhy.tracing.model_errors import retry_with_copies
 from seewhy.tracing.model_properties import model_of
+from seewhy.tracing.part_places import view_note
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.token_cache import Placement
@@ -122,7 +123,7 @@ def suggest(
         finder = Finder(model, inputs, hint, tuple(targets), labels)
         suggestion = retry_with_copies(model, finder.find)
         if (
-            suggestion.note != ZERO_HEAD and not finder.has_location
+            ZERO_HEAD not in suggestion.note and not finder.has_location
         ):  # training changes that; each image has other locations
             if len(cached) >= MAX_CACHED:
                 del cached[next(iter(cached))]
@@ -168,7 +169,9 @@ class Finder:
         reached = without_constants(reached, trace)
         if not reached:
             raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_LAYERS}")
-        return self.choose(reached, trace, score, note)
+        suggestion = self.choose(reached, trace, score, note)
+        notes = "; ".join(filter(None, [suggestion.note, view_note(trace)]))
+        return replace(suggestion, note=notes)
 
     def score_of(self, output: Any) -> Tensor | None:
         """Return the number whose gradient shows what the targets depend on; None without a graph."""
