@@ -183,3 +183,27 @@ def test_a_rearranged_input_is_stated(arrange: object, verb: str) -> None:
     e = seewhy.explain(Rearranged(arrange).eval(), torch.rand(1, 3, 12, 14))
     stated = [note for note in e.notes if "before 'cnn'" in note]
     assert [f"the model {verb} its input" in note for note in stated] == ([True] if verb else [])
+
+
+class FusedFrames(nn.Module):
+    """A CNN for each frame, and a convolution for the sum of their features, which belongs to no frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fuse, self.fc = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [self.cnn(x[:, number]).tanh() for number in range(x.shape[1])]
+        return self.fc(self.fuse(torch.stack(features).sum(0)).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_layer_after_the_loop_is_no_frame() -> None:
+    net, clips = FusedFrames().eval(), torch.randn(1, 4, 3, 12, 10)
+    e = seewhy.explain(net, clips, targets=1)
+    assert e.layers[0].startswith("cnn#")
+    with pytest.raises(LayerError, match="has no grid"):
+        seewhy.explain(net, clips, targets=1, layers="fuse")
+    assert seewhy.explain(net, clips, targets=1, layers="all").layers == tuple(
+        f"cnn#{number}" for number in (1, 2, 3, 4)
+    )

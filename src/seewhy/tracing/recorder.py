@@ -176,6 +176,9 @@ class Recorder:
         self.linear_calls += self.pointwise_head()
         self.pointwise = None
         for call in self.calls:
+            is_part = call.grid is not None and call.grid.parts in self.parts.by_call
+            if is_part and self.call_counts[call.module] != len(self.parts.by_call):
+                call.grid = None  # the module is not called in the loop, but on what comes out of it
             is_repeated = self.call_counts[call.module] > 1
             call.name = f"{call.module}#{call.number}" if is_repeated else call.module
 
