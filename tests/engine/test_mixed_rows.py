@@ -207,3 +207,54 @@ def test_a_layer_after_the_loop_is_no_frame() -> None:
     assert seewhy.explain(net, clips, targets=1, layers="all").layers == tuple(
         f"cnn#{number}" for number in (1, 2, 3, 4)
     )
+
+
+class Repeated(nn.Module):
+    """One CNN for several views of an image, in separate calls, and a convolution for all of them."""
+
+    def __init__(self, views: object) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fuse, self.fc, self.views = nn.Conv2d(3, 6, 3, 1, 1), nn.Conv2d(6, 6, 1), nn.Linear(6, 4), views
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.outputs = [self.cnn(view) for view in self.views(x)]  # type: ignore[operator]
+        product = self.outputs[0]
+        for other in self.outputs[1:]:
+            product = product * other
+        return self.fc(self.fuse(product).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("views", "boxes", "mirrored"),
+    [
+        (lambda x: [x, x.flip(-1)], [((0, 12), (0, 16))] * 2, [(), (1,)]),
+        (
+            lambda x: [x[:, :, :6, :8], x[:, :, 6:, 8:], x[:, :, 6:, :8]],
+            [((0, 6), (0, 8)), ((6, 12), (8, 16)), ((6, 12), (0, 8))],
+            [(), (), ()],
+        ),
+    ],
+)
+def test_calls_of_one_module_on_views_of_the_image(views: object, boxes: list[object], mirrored: list[object]) -> None:
+    net, inputs = Repeated(views).double().eval(), torch.randn(2, 3, 12, 16, dtype=torch.float64)
+    e = seewhy.explain(net, inputs, targets=1, layers="all", methods="hirescam")
+    gradients = torch.autograd.grad(net(inputs)[:, 1].sum(), net.outputs)
+    for number, (output, gradient) in enumerate(zip(net.outputs, gradients, strict=True), 1):
+        layer = f"cnn#{number}"
+        want = (gradient * output).sum(1).detach()
+        assert torch.allclose(e.map(layer=layer)[:, 0], want, atol=1e-12)
+        (part,) = e.layer_info[layer].parts
+        assert (part.box, part.mirrored) == (boxes[number - 1], mirrored[number - 1])
+        heat, (rows, columns) = e.heatmap(layer=layer), part.box
+        inside = heat[:, rows[0] : rows[1], columns[0] : columns[1]]
+        shown = want.clamp(min=0).flip(2) if part.mirrored else want.clamp(min=0)
+        assert torch.allclose(inside, shown / shown.amax((1, 2), keepdim=True), atol=1e-12)
+        assert torch.allclose(inside.sum(), heat.sum())
+    assert e.layer_info["fuse"].parts == () and e.map(layer="fuse").dim() == 3
+
+
+def test_two_calls_on_the_entire_image_have_no_parts() -> None:
+    net = Repeated(lambda x: [x, x * 2]).eval()
+    e = seewhy.explain(net, torch.randn(1, 3, 12, 16), targets=1, layers="all")
+    assert e.map(layer="cnn#2").shape == (1, 12, 16)

@@ -56,6 +56,7 @@ def observe(model: nn.Module, inputs: Tensor) -> PartsOfModel:
     leaf = inputs.detach().clone().requires_grad_()
     seen: dict[int, list[SeenRows]] = {}
     looped: dict[nn.Module, list[SeenRows]] = {}  # convolutions of fewer axes than the input, before any of all axes
+    again: dict[nn.Module, list[SeenRows]] = {}  # convolutions of all axes of the input
     spans_input = False
 
     def hook(module: nn.Module, args: tuple[object, ...]) -> None:
@@ -65,6 +66,8 @@ def observe(model: nn.Module, inputs: Tensor) -> PartsOfModel:
             return
         count, rest = divmod(len(rows), images)
         spans_input |= count == 1 and rows.dim() == leaf.dim()
+        if count == 1 and not rest and rows.dim() == leaf.dim():
+            again.setdefault(module, []).append(SeenRows(get_gradient_edge(rows), rows.shape, leaf))
         if count == 1 and not rest and not spans_input and rows.dim() < leaf.dim():
             looped.setdefault(module, []).append(SeenRows(get_gradient_edge(rows), rows.shape, leaf))
         if count > 1 and not rest:
@@ -79,6 +82,7 @@ def observe(model: nn.Module, inputs: Tensor) -> PartsOfModel:
         for others in looped.values():
             if any(rows.contradicts(parts, 1) for rows, parts in zip(others, calls, strict=False) if parts is not None):
                 calls = []  # another module has other parts in its calls
+        calls = calls or next((views for rows in again.values() if (views := views_of(rows))), [])
     except Exception:  # the model rejects the input, which the recorded pass reports, or has no gradient there
         return PartsOfModel()
     by_call = tuple(parts for parts in calls if parts is not None)
@@ -112,6 +116,16 @@ def view_note(trace: Trace) -> str:
         f"the model {verb} its input before '{first.name}', but heat is drawn as if it did not: move this step into the "
         "preprocessing"
     )
+
+
+def views_of(seen: list[SeenRows]) -> list[Parts | None]:
+    """Return what the calls of a convolution see, if they are tiles, crops or mirrored copies of the input; else []."""
+    if len(seen) < 2 or any(rows.from_corners() is None for rows in seen):
+        return []
+    views = [rows.follow(1) for rows in seen]
+    entire = tuple((0, length) for length in seen[0].input_size)
+    is_plain = all(view is None or (view.places[0].box == entire and not view.places[0].mirrored) for view in views)
+    return [] if is_plain else list(views)
 
 
 def follow_all(seen: list[SeenRows], count: int) -> Parts | None:

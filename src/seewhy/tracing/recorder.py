@@ -178,7 +178,10 @@ class Recorder:
         for call in self.calls:
             is_part = call.grid is not None and call.grid.parts in self.parts.by_call
             if is_part and self.call_counts[call.module] != len(self.parts.by_call):
-                call.grid = None  # the module is not called in the loop, but on what comes out of it
+                # The module is not called in the loop, but on what comes out of it.
+                assert call.grid is not None and call.grid.parts is not None
+                has_same_rank = len(call.grid.parts.size) == len(self.input_shape) - 2
+                call.grid = replace(call.grid, parts=None) if has_same_rank else None
             is_repeated = self.call_counts[call.module] > 1
             call.name = f"{call.module}#{call.number}" if is_repeated else call.module
 
@@ -191,6 +194,7 @@ class Recorder:
         output, _ = without_unit_axes(output, len(self.input_shape))
         parts, shape = self.part_of(output, self.source_calls[id(module)])
         is_looped = output.dim() < len(self.input_shape) and not self.grids
+        is_looped |= self.source_calls[id(module)] > 1  # perhaps on tiles, crops or mirrored copies
         self.has_unknown_parts |= parts is None and (self.part_count(output) > 1 or is_looped)
         if self.spans_input(output, shape):
             grid, grids = tuple(output.shape[2:]), self.grids.setdefault(parts, [])
