@@ -58,7 +58,9 @@ def place_tokens(
         }
         if turned:
             others = Probes(for_image(model, 0), inputs[:1].detach(), turned, hint)
-            placed.update({key: others.place(key) for key in turned})
+            for key in turned:  # without a clear answer, channels come first
+                placement = others.place(key)
+                placed[key] = placement if placement.grid is not None else Placement(grids[key], is_known=False)
         cached.update(placed)
     return {key_of(call): cached[key_of(call)] for call in calls if key_of(call) in cached}
 
