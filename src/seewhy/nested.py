@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
+
+LONG = 4  # equal token ids that count as a run
 
 
 def first_tensor(output: Any) -> Tensor | None:
@@ -73,6 +76,35 @@ def children(output: Any) -> Iterator[tuple[Any, Any]]:
         yield from enumerate(output)
     elif dataclasses.is_dataclass(output) and not isinstance(output, type):
         yield from ((field.name, getattr(output, field.name)) for field in dataclasses.fields(output))
+
+
+def outline(value: Any) -> Hashable:
+    """Return the shapes of the tensors in `value` and its numbers and texts, as a key for a cache.
+
+    Of a table of token ids, the longest run of one id counts as well: placeholders of an image, or padding.
+
+    >>> import torch
+    >>> outline({"mode": "depth", "mask": torch.ones(1, 4)})
+    (('mode', 'depth'), ('mask', (1, 4)))
+    """
+    if isinstance(value, Tensor):
+        return (
+            (*value.shape, longest_run(value)) if value.dtype == torch.long and value.dim() == 2 else tuple(value.shape)
+        )
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    items = tuple((key, outline(child)) for key, child in children(value))
+    return items or type(value).__name__
+
+
+def longest_run(ids: Tensor) -> tuple[int, ...]:
+    """Return start and end of the longest run of one id in the first row of a table, () if it is short."""
+    if not ids.numel():
+        return ()
+    _, counts = torch.unique_consecutive(ids[0], return_counts=True)
+    longest = int(counts.argmax())
+    start = int(counts[:longest].sum())
+    return (start, start + int(counts[longest])) if counts[longest] >= LONG else ()
 
 
 def with_child(output: Any, key: Any, value: Any) -> Any:

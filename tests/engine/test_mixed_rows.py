@@ -155,36 +155,6 @@ def test_embeddings_as_values() -> None:
         assert torch.allclose(e.map(), seewhy.explain(net, inputs, targets=score).map())
 
 
-class Rearranged(nn.Module):
-    """A CNN that sees its input as `arrange` returns it."""
-
-    def __init__(self, arrange: object) -> None:
-        super().__init__()
-        self.cnn, self.fc, self.arrange = nn.Conv2d(3, 8, 3), nn.Linear(8, 4), arrange
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.cnn(self.arrange(x)).relu().mean((2, 3)))  # type: ignore[no-any-return, operator]
-
-
-@pytest.mark.parametrize(
-    ("arrange", "verb"),
-    [
-        (lambda x: x[:, :, 2:10, 2:10], "crops"),
-        (lambda x: x.flip(2), "mirrors"),
-        (lambda x: x.flip(3), "mirrors"),
-        (lambda x: x.flip(2, 3), "mirrors"),
-        (lambda x: x.transpose(2, 3), "transposes"),
-        (lambda x: (x - 0.5) / 0.2, ""),
-        (lambda x: x.flip(1), ""),  # the order of colors
-        (lambda x: nn.functional.pad(x, (1, 1, 1, 1)), ""),
-    ],
-)
-def test_a_rearranged_input_is_stated(arrange: object, verb: str) -> None:
-    e = seewhy.explain(Rearranged(arrange).eval(), torch.rand(1, 3, 12, 14))
-    stated = [note for note in e.notes if "before 'cnn'" in note]
-    assert [f"the model {verb} its input" in note for note in stated] == ([True] if verb else [])
-
-
 class FusedFrames(nn.Module):
     """A CNN for each frame, and a convolution for the sum of their features, which belongs to no frame."""
 

@@ -208,3 +208,41 @@ def test_attention_of_tokens_in_another_place_is_refused(method: str) -> None:
             seewhy.explain(DeepTokens(by_rows, place).eval(), INPUTS, methods=method, targets=1)
     with pytest.raises(seewhy.errors.MethodError, match="not patches in the order of the input"):
         seewhy.explain(DeepTokens(shuffled, 0).eval(), INPUTS, methods=method, targets=1)
+
+
+class Captioner(nn.Module):
+    """Words, with the patches of the image in place of the words that are 9."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.words = nn.Conv2d(3, 8, 4, 4), nn.Embedding(20, 8)
+        self.block, self.fc = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, words: Tensor) -> Tensor:
+        patches, tokens = self.embed(x).flatten(2).mT, self.words(words)
+        if (words == 9).any():
+            tokens = tokens.masked_scatter((words == 9)[..., None], patches)
+        else:
+            tokens = torch.cat([tokens, patches], 1)
+        tokens = self.block(tokens)
+        weights = torch.arange(1.0, tokens.shape[1] + 1)[:, None]
+        return self.fc((weights.to(tokens) * tokens.tanh()).sum(1))  # type: ignore[no-any-return]
+
+
+def test_words_of_another_number_or_order_move_the_patches() -> None:
+    """What was observed with other words is not used."""
+    net, x = Captioner().double().eval(), torch.randn(1, 3, 16, 20, dtype=torch.float64)
+    image = [9] * 20
+    texts = ([1, 2], [1, 2, 3, 4, 5], [3], [1, *image, 2, 3], [1, 2, 3, *image], [*image, 1, 2, 3])
+    for words in texts:
+        ids = torch.tensor([words])
+        first = words.index(9) if 9 in words else len(words)
+        e = seewhy.explain(net, (x, ids), methods="hirescam", layers="block", targets=1)
+        kept: list[Tensor] = []
+        handle = net.block.register_forward_hook(lambda *call, kept=kept: kept.append(call[2]))
+        score = net(x, ids)[0, 1]
+        handle.remove()
+        (gradient,) = torch.autograd.grad(score, kept[0])
+        expected = (gradient * kept[0]).sum(2)[0, first : first + 20].reshape(4, 5)
+        assert torch.allclose(e.map()[0], expected)

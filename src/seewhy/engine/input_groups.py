@@ -10,7 +10,7 @@ images then, and so would the map: `check_rows` raises an error.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from seewhy.engine.inputs import Inputs
 from seewhy.errors import INPUT_ERRORS, ModelError
 from seewhy.nested import first_tensor, named_tensor, tensors_in
+from seewhy.random_state import preserve_rng
 from seewhy.targets.class_scores import NAMED
 from seewhy.targets.detections import is_detections
 from seewhy.tensors import nearly_equal
-from seewhy.tracing.model_properties import model_of
-from seewhy.tracing.record import preserve_rng
+from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.twin import make_twin
 
@@ -32,7 +32,7 @@ from seewhy.tracing.twin import make_twin
 SAME_ROW = {torch.float16: 3e-2, torch.bfloat16: 1e-1, torch.float64: 1e-8}
 SAME_ROW_FLOAT = 1e-4
 
-_independent: weakref.WeakKeyDictionary[nn.Module, set[tuple[int, ...]]] = weakref.WeakKeyDictionary()
+_independent: weakref.WeakKeyDictionary[nn.Module, set[Hashable]] = weakref.WeakKeyDictionary()
 
 Result = TypeVar("Result")
 
@@ -95,8 +95,7 @@ def check_rows(module: nn.Module, inputs: Tensor, output: Any) -> None:
             "(B, ...), in a wrapper.",
         )
     cached = _independent.setdefault(model_of(module), set())
-    is_grouped = isinstance(module, SingleInputModel) and module.is_grouped
-    key = (int(is_grouped), *inputs.shape[1:])
+    key = input_key(module, inputs)
     if len(inputs) < 2 or key in cached:
         return
     alone = run(for_image(module, 0), inputs[:1])

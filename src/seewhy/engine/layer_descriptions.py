@@ -10,7 +10,7 @@ from seewhy.engine.map_collector import NETWORK, Key
 from seewhy.engine.options import ReadAt
 from seewhy.engine.suggestion import UNCHECKED
 from seewhy.explanation.components import ChannelFeatures, LayerInfo
-from seewhy.parts import describe_parts, place_parts
+from seewhy.places.parts import describe_parts
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.trace import LayerCall, Trace
 
@@ -19,8 +19,9 @@ def strongest_channels(call: LayerCall, trace: Trace, count: int) -> ChannelFeat
     assert call.grid is not None
     activations = call.grid.channels_first(call.value)
     if call.grid.parts is not None:
-        channels = call.grid.split_parts(activations).transpose(1, 2).flatten(0, 1)  # (B * K, parts, *grid)
-        placed = place_parts(channels, call.grid.parts.places, tuple(trace.inputs.shape[2:]))
+        activations = call.grid.split_parts(activations).transpose(1, 2)
+    if call.grid.parts is not None or call.grid.region is not None:
+        placed = call.grid.place(activations.flatten(0, 1), trace.inputs.shape[2:])
         activations = placed.reshape(len(trace.inputs), -1, *placed.shape[1:])
     return ChannelFeatures.strongest(activations, count)
 
@@ -47,9 +48,11 @@ def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested:
     channels, grid, parts = call.grid.channels_first(call.output).shape[1], call.grid.shape, call.grid.parts
     if parts is not None:
         notes.append(f"{len(parts)} rows per input: one {call.grid} map for each {describe_parts(parts)}")
+    if call.grid.region is not None:
+        notes.append(call.grid.region.describe(trace.inputs.shape[2:]))
     places = () if parts is None else parts.places
     shape = grid if parts is None else (len(parts), *grid)
-    return LayerInfo(call.module_class.__name__, shape, channels, "; ".join(notes), requested, places)
+    return LayerInfo(call.module_class.__name__, shape, channels, "; ".join(notes), requested, places, call.grid.region)
 
 
 def model_as_layer(module: nn.Module, size: tuple[int, ...]) -> LayerInfo:

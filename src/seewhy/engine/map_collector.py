@@ -10,7 +10,6 @@ from torch import Tensor
 
 from seewhy.errors import LayerError, MethodError, UsageError
 from seewhy.methods.base import Method, MultiMapMethod
-from seewhy.parts import place_parts
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.trace import LayerCall
 
@@ -59,9 +58,7 @@ class MapCollector:
         assert call.grid is not None
         layer, maps = call.name, call.grid.split_parts(maps)
         if job.is_base:
-            if call.grid.parts is not None:
-                maps = place_parts(maps, call.grid.parts.places, self.size)
-            self.base_maps.setdefault((job.name, job.target.key), {})[layer] = maps
+            self.base_maps.setdefault((job.name, job.target.key), {})[layer] = call.grid.place(maps, self.size)
         elif isinstance(job.method, MultiMapMethod):
             axis = 1 if call.grid.parts is None else 2
             for index in range(maps.shape[axis]):

@@ -12,9 +12,9 @@ import weakref
 import torch
 from torch import Tensor, nn
 
+from seewhy.random_state import preserve_rng
 from seewhy.targets.class_scores import class_scores
 from seewhy.tracing.model_properties import model_of
-from seewhy.tracing.record import preserve_rng
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.twin import make_twin
 

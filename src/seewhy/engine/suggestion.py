@@ -7,7 +7,7 @@ shows which of them the output depends on. The result is cached per model and in
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -35,10 +35,9 @@ from seewhy.tracing.layer_selection import (
     wrong_order,
 )
 from seewhy.tracing.model_errors import retry_with_copies
-from seewhy.tracing.model_properties import model_of
-from seewhy.tracing.part_places import view_note
+from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.record import record_forward
-from seewhy.tracing.single_input import SingleInputModel, for_image
+from seewhy.tracing.single_input import for_image
 from seewhy.tracing.token_cache import Placement
 from seewhy.tracing.token_places import needs_placing, place_tokens
 from seewhy.tracing.token_probes import key_of
@@ -54,8 +53,8 @@ UNCHECKED = (
     "each of its tokens depends on the entire image alike, so their order could not be checked; row order is assumed"
 )
 
-# The shape of the input, the user's grid, and the targets that are not classes
-Key = tuple[tuple[int, ...], GridHint | None, tuple[str, ...]]
+# The inputs, the user's grid, and the targets that are not classes
+Key = tuple[Hashable, GridHint | None, tuple[str, ...]]
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Key, Suggestion]] = weakref.WeakKeyDictionary()
 
 
@@ -116,8 +115,7 @@ def suggest(
     hint = None if grid is None else parse_grid(grid)
     others = tuple(repr(target) for target in targets if not isinstance(target, (ClassScore, TopScore)))
     # The default target is a class unless the output contains detections, which `Finder` finds out.
-    others += ("last token",) if isinstance(model, SingleInputModel) and model.reads_last_token else ()
-    key = tuple(inputs.shape[1:]), hint, others
+    key = input_key(model, inputs), hint, others
     suggestion = cached.get(key)
     if suggestion is None or find_module(model, suggestion.layer) is None:  # the layer may have been removed since
         finder = Finder(model, inputs, hint, tuple(targets), labels)
@@ -169,9 +167,7 @@ class Finder:
         reached = without_constants(reached, trace)
         if not reached:
             raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_LAYERS}")
-        suggestion = self.choose(reached, trace, score, note)
-        notes = "; ".join(filter(None, [suggestion.note, view_note(trace)]))
-        return replace(suggestion, note=notes)
+        return self.choose(reached, trace, score, note)
 
     def score_of(self, output: Any) -> Tensor | None:
         """Return the number whose gradient shows what the targets depend on; None without a graph."""
@@ -286,8 +282,9 @@ def reached_by(
 
     def observe_gradient(call: LayerCall, gradient: Tensor) -> None:
         assert call.grid is not None
-        values = call.grid.channels_first(gradient)
-        is_enough = is_spread(values) if box is None or call.grid.parts else covers_box(values, box)
+        values, region = call.grid.channels_first(gradient), call.grid.region
+        seen = box if box is None or region is None else region.fractions(box, trace.inputs.shape[2:])
+        is_enough = is_spread(values) if seen is None or call.grid.parts else covers_box(values, seen)
         is_reached[call] = is_enough and bool(torch.isfinite(gradient).all())
 
     for call in calls:

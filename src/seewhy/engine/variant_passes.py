@@ -17,7 +17,7 @@ from seewhy.methods.base import VariantMethod
 from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import TRAINING_STEP, Evaluator
 from seewhy.signals.layer import Need, Signals, Variant
-from seewhy.signals.recorded import MOVED_PARTS, request_for, signals_at
+from seewhy.signals.recorded import obstacle_to_moving, request_for, signals_at
 from seewhy.signals.scoring import Scoring
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
@@ -71,8 +71,9 @@ class VariantPasses:
         result = self.collector.attempt(
             pending.job.name, pending.call.name, variant_or_maps, is_required=pending.is_required
         )
-        if isinstance(result, Variant) and result.moves_content and pending.call.grid and pending.call.grid.parts:
-            self.fail([pending], MOVED_PARTS)
+        obstacle = obstacle_to_moving(pending.call.grid, self.evaluator.inputs)
+        if isinstance(result, Variant) and result.moves_content and obstacle:
+            self.fail([pending], obstacle)
         elif isinstance(result, Variant):
             self.waiting.setdefault(result, []).append(pending)
         elif result is not None:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from seewhy import storage
 from seewhy.images.view import View
-from seewhy.parts import Part
+from seewhy.places.parts import Part
+from seewhy.places.region import Region
 from seewhy.targets import Target
 from seewhy.targets.names import class_name
 
@@ -114,6 +115,8 @@ class LayerInfo:
         note: What was inferred, or "".
         requested: False for the suggested layer if it was added without being selected.
         parts: For a layer with several rows per input: the frames, patches or crops of the input that the rows are.
+        region: The region of the input that the maps cover, if the network crops, pads, mirrors or transposes its input.
+            Otherwise None.
     """
 
     kind: str
@@ -122,11 +125,12 @@ class LayerInfo:
     note: str = ""
     requested: bool = True
     parts: tuple[Part, ...] = ()
+    region: Region | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the layer for the JSON record, with its parts if it has any."""
+        """Return the layer for the JSON record, with its parts or its region if it has any."""
         data = dataclasses.asdict(self)
-        return data if self.parts else {name: value for name, value in data.items() if name != "parts"}
+        return {name: value for name, value in data.items() if value or name not in ("parts", "region")}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -135,7 +139,8 @@ class LayerInfo:
             Part(tuple((start, stop) for start, stop in part["box"]), tuple(part["mirrored"]))
             for part in data.get("parts", ())
         )
-        return cls(**{**data, "grid": tuple(data["grid"]), "parts": parts})
+        region = Region.from_dict(data["region"]) if data.get("region") else None
+        return cls(**{**data, "grid": tuple(data["grid"]), "parts": parts, "region": region})
 
 
 @dataclass(frozen=True, eq=False)

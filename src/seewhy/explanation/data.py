@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seewhy import tensors
 from seewhy.errors import ChoiceError, UsageError
 from seewhy.explanation.components import ChannelFeatures, InputImage, LayerInfo, TargetResult
 from seewhy.images.view import View
-from seewhy.parts import place_parts
+from seewhy.places.parts import place_maps
 from seewhy.rendering.backgrounds import Background, PhotoBackground, SignalBackground, VolumeBackground
 from seewhy.rendering.heatmaps import Heatmap, shared_maximum
 from seewhy.rendering.overlays import Bytes, check_scale, input_pixels
@@ -143,15 +144,24 @@ def most_likely(e: ExplanationData, count: int) -> list[tuple[int, str, float]]:
 
 def heatmap_of(e: ExplanationData, key: MapKey, scale: str) -> Heatmap:
     """Return the heatmap of one map; `scale` "shared" divides by the maximum over all targets."""
-    maximum, maps = None, placed_maps(e, key)
+    maximum, maps = None, positive_maps(e, key)
     if check_scale(scale) == "shared":
         method, _, layer = key
         keys = [(method, target, layer) for target in e.targets]
-        maximum = shared_maximum([placed_maps(e, other) for other in keys if other in e.maps], e.size)
+        maximum = shared_maximum([positive_maps(e, other) for other in keys if other in e.maps], e.size)
     return Heatmap(maps, e.size, maximum)
 
 
 def placed_maps(e: ExplanationData, key: MapKey) -> Tensor:
     """Return signed maps (B, *cells) with the axes of the input; those of parts are put together to one map of the input."""
-    maps, parts = e.maps[key], e.layer_info[key[2]].parts
-    return place_parts(maps, parts, e.size) if parts else maps
+    info = e.layer_info[key[2]]
+    return place_maps(e.maps[key], e.size, info.parts, info.region)
+
+
+def positive_maps(e: ExplanationData, key: MapKey) -> Tensor:
+    """Return maps as `placed_maps`, of which the positive values are drawn.
+
+    A map that `place_maps` resizes to its region is rectified before, as all maps are before they are resized.
+    """
+    info = e.layer_info[key[2]]
+    return placed_maps(e, key) if info.region is None else info.region.place(tensors.rectify(e.maps[key]), e.size)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from seewhy import tensors
 from seewhy.errors import UsageError
-from seewhy.explanation.data import ExplanationData, MapKey, heatmap_of, placed_maps, require_single_image
+from seewhy.explanation.data import ExplanationData, MapKey, heatmap_of, positive_maps, require_single_image
 from seewhy.explanation.selection import available_layer, find_key
 from seewhy.rendering.contact_sheets import Tile, comparison_sheet, features_sheet
 from seewhy.rendering.contact_sheets import contact_sheet as draw_contact_sheet
@@ -28,7 +28,7 @@ def classic_overlay(e: ExplanationData, key: MapKey) -> Image.Image:
     require_single_image(e, "classic_overlay")
     if len(e.size) != 2:
         raise UsageError(f"classic_overlay needs an image, and this input has {len(e.size)} axes: use overlay().")
-    low = tensors.rectify(placed_maps(e, key)[:1]).float().cpu()
+    low = tensors.rectify(positive_maps(e, key)[:1]).float().cpu()
     span = low.amax() - low.amin()
     low = (low - low.amin()) / span if span > 0 else low * 0
     return draw_classic_overlay(e.input_pixels(), tensors.resize(low, e.size)[0].numpy())

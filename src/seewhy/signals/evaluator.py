@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, MethodError, one_line
 from seewhy.nested import map_tensors, tensors_in
-from seewhy.parts import Parts
+from seewhy.places.parts import Parts
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.targets.class_scores import logits

@@ -93,7 +93,7 @@ class TargetSignals:
                 forward passes.
         """
         rows = Rows(image, count, build, scoring or TargetScore(), batch_size, self._cache_key(shared))
-        return self.evaluator.scores(self.target, rows)
+        return self.evaluator.scores(self.target, self._rows_of_inputs(rows))
 
     def differentiable_scores(self, image: int, inputs: Tensor, scoring: Scoring | None = None) -> Tensor:
         """Return the scores `(N,)` of versions `(N, C, *size)` of one image, differentiable with respect to them."""
@@ -101,6 +101,10 @@ class TargetSignals:
 
     def _cache_key(self, shared: Hashable) -> Hashable:
         return shared
+
+    def _rows_of_inputs(self, rows: Rows) -> Rows:
+        """Return rows of changed `inputs` as rows of the model's inputs."""
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +191,12 @@ class Signals(TargetSignals):
         """
         key = self._cache_key(shared)
         rows = Rows(image, count, build, scoring or TargetScore(), batch_size, key, self.site)
-        return self.evaluator.scores(self.target, rows)
+        return self.evaluator.scores(self.target, self._rows_of_activations(rows))
 
     def _cache_key(self, shared: Hashable) -> Hashable:
         # Rows are built from this layer's activations, so they are equal only at the same layer.
         return None if shared is None else (shared, self.layer)
+
+    def _rows_of_activations(self, rows: Rows) -> Rows:
+        """Return rows of changed `activations` as rows of the layer."""
+        return rows

@@ -6,15 +6,14 @@ input, is put back next to the other parts of the same input, which keep their v
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.parts import Parts
-from seewhy.signals.evaluator import Build, Rows
+from seewhy.places.parts import Parts
+from seewhy.signals.evaluator import Rows
 from seewhy.signals.layer import Signals
 from seewhy.signals.scoring import Scoring, TargetScore
 
@@ -60,54 +59,24 @@ class PartSignals(Signals):
         """Return another score of the input that each part belongs to `(B * parts,)`."""
         return super().score_of(scoring).repeat_interleave(len(self.parts))
 
-    def score_inputs(
-        self,
-        image: int,
-        count: int,
-        build: Build,
-        *,
-        scoring: Scoring | None = None,
-        batch_size: int | None = None,
-        shared: Hashable = None,
-    ) -> Tensor:
-        """Return the scores `(count,)` of inputs with changed versions of one part. See `Signals.score_inputs`."""
-        parts, (image, number) = self._exact_parts(), divmod(image, len(self.parts))
-        unchanged = self.evaluator.inputs[image : image + 1]
-        rows = Rows(
-            image,
-            count,
-            lambda at: parts.paste(unchanged, number, build(at)),
-            scoring or TargetScore(),
-            batch_size,
-            self._part_key(shared, number),
-        )
-        return self.evaluator.scores(self.target, rows)
-
     def differentiable_scores(self, image: int, inputs: Tensor, scoring: Scoring | None = None) -> Tensor:
         """Return the scores `(N,)` of inputs with versions `(N, C, *size)` of one part, differentiable with respect to them."""
         parts, (image, number) = self._exact_parts(), divmod(image, len(self.parts))
         changed = parts.paste(self.evaluator.inputs[image : image + 1], number, inputs)
         return self.evaluator.differentiable_scores(self.target, changed, image, scoring or TargetScore())
 
-    def score_activations(
-        self,
-        image: int,
-        count: int,
-        build: Build,
-        *,
-        scoring: Scoring | None = None,
-        batch_size: int | None = None,
-        shared: Hashable = None,
-    ) -> Tensor:
-        """Return the scores `(count,)` with other activations of one part at this layer. See `Signals.score_activations`."""
-        image, number = divmod(image, len(self.parts))
-        key, site = self._part_key(shared, number), replace(self.site, part=number)
-        rows = Rows(image, count, build, scoring or TargetScore(), batch_size, key, site)
-        return self.evaluator.scores(self.target, rows)
+    def _rows_of_inputs(self, rows: Rows) -> Rows:
+        parts, (image, number) = self._exact_parts(), divmod(rows.image, len(self.parts))
+        unchanged, build = self.evaluator.inputs[image : image + 1], rows.build
+        changed = self._rows_of_part(rows, image, number)
+        return replace(changed, build=lambda at: parts.paste(unchanged, number, build(at)))
 
-    def _part_key(self, shared: Hashable, number: int) -> Hashable:
-        key = self._cache_key(shared)
-        return None if key is None else (key, number)
+    def _rows_of_activations(self, rows: Rows) -> Rows:
+        image, number = divmod(rows.image, len(self.parts))
+        return replace(self._rows_of_part(rows, image, number), site=replace(self.site, part=number))
+
+    def _rows_of_part(self, rows: Rows, image: int, number: int) -> Rows:
+        return replace(rows, image=image, shared=None if rows.shared is None else (rows.shared, number))
 
     def _exact_parts(self) -> Parts:
         if not self.parts.is_exact:

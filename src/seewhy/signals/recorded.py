@@ -11,6 +11,7 @@ from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import CallSite, Evaluator
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.part_layer import PartSignals
+from seewhy.signals.region_layer import RegionSignals
 from seewhy.signals.scoring import Scoring
 from seewhy.targets import ResolvedTarget
 from seewhy.tensors import to_float32
@@ -18,6 +19,16 @@ from seewhy.tracing.grid import Grid
 from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 MOVED_PARTS = "it moves or resizes the input, and this layer has several rows per input, whose places would change."
+MOVED_REGION = "it moves or resizes the input, of which this layer sees a region that would be another one."
+
+
+def obstacle_to_moving(grid: Grid | None, inputs: Tensor) -> str:
+    """Return why a method cannot move or resize the inputs at a layer, or ""."""
+    if grid is not None and grid.parts is not None:
+        return MOVED_PARTS
+    if grid is not None and grid.region is not None and not grid.region.is_centered(inputs.shape[2:]):
+        return MOVED_REGION
+    return ""
 
 
 def request_for(needs: Need, request: RecordingRequest) -> RecordingRequest:
@@ -35,7 +46,7 @@ def signals_at(
 ) -> Signals:
     """Return the signals of a recorded call, channels first and in float32 or float64."""
     assert call.grid is not None
-    of_layer = Signals if call.grid.parts is None else PartSignals
+    of_layer = RegionSignals if call.grid.region else PartSignals if call.grid.parts else Signals
     return of_layer(
         evaluator,
         target,
@@ -63,8 +74,8 @@ def signals_for_variant(original: Signals, variant: Variant) -> Signals:
     Raises:
         MethodError: The model does not accept their size, or no gradient reaches the layer.
     """
-    if variant.moves_content and original.site.grid.parts is not None:
-        raise MethodError("", MOVED_PARTS)
+    if variant.moves_content and (obstacle := obstacle_to_moving(original.site.grid, original.evaluator.inputs)):
+        raise MethodError("", obstacle)
     with_curvature, results = original.stored_curvature is not None, list[Signals]()
     request = RecordingRequest(frozenset({original.site.module}), linear_calls=True, attention=with_curvature)
     with original.evaluator.run_changed(variant(original.evaluator.inputs), request) as (changed, trace):

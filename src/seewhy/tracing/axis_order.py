@@ -8,13 +8,14 @@ first convolution's input, and observes with gradients which axis of the model's
 from __future__ import annotations
 
 import weakref
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from seewhy.tracing.model_properties import model_of
-from seewhy.tracing.record import preserve_rng
+from seewhy.random_state import preserve_rng
+from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.recorder import call_before_convolutions
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.torch_private import CONVOLUTION
@@ -61,13 +62,13 @@ class _Reached(Exception):
         self.inputs = inputs
 
 
-_cache: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], AxisOrder | None]] = weakref.WeakKeyDictionary()
+_cache: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, AxisOrder | None]] = weakref.WeakKeyDictionary()
 
 
 def find_axis_order(model: nn.Module, inputs: Tensor) -> AxisOrder | None:
     """Return the axis order of an input; None if it is (B, C, *size), or if it could not be observed."""
     cached = _cache.setdefault(model_of(model), {})
-    key = tuple(inputs.shape[1:])
+    key = input_key(model, inputs)
     if key not in cached:
         cached[key] = None if is_usual(model, inputs) else observe(model, inputs)
     return cached[key]

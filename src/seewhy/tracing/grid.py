@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import UsageError
-from seewhy.parts import Parts
+from seewhy.places.parts import Parts, place_maps
+from seewhy.places.region import Region
 
 Layout = Literal["channels_first", "channels_last", "tokens", "tokens_last", "batch_second"]
 TOKEN_LAYOUTS = ("tokens", "tokens_last", "batch_second")
@@ -36,6 +37,7 @@ class Grid:
             or "batch_second" (N, B, K), with N = prefix + cells tokens.
         prefix: The number of tokens before the first cell. They have no position.
         parts: The parts of each input that the rows are, if there are several rows per input. `shape` is then the grid of one.
+        region: The region of the input that the grid covers; None: all of it.
         cells: The token of each cell, if other tokens come between or after them. None: those after the prefix, in order.
         unit_axes: Axes of the output of length 1 that the input does not have, as after (n, 1) convolutions of a signal.
         is_confirmed: False if nothing in the network distinguishes channels from cells, so channels first was assumed.
@@ -52,6 +54,7 @@ class Grid:
     layout: Layout = "channels_first"
     prefix: int = 0
     parts: Parts | None = None
+    region: Region | None = None
     cells: tuple[int, ...] | None = None
     unit_axes: tuple[int, ...] = ()
     is_confirmed: bool = True
@@ -141,6 +144,10 @@ class Grid:
     @property
     def part_count(self) -> int:
         return 1 if self.parts is None else len(self.parts)
+
+    def place(self, maps: Tensor, size: Sequence[int]) -> Tensor:
+        """Return maps (B, *shape), or (B, parts, *shape), as maps (B, *cells) of an input of `size`."""
+        return place_maps(maps, size, () if self.parts is None else self.parts.places, self.region)
 
     def split_parts(self, maps: Tensor) -> Tensor:
         """Return maps (B * parts, ...) as (B, parts, ...); without parts unchanged."""

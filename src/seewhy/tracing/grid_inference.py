@@ -147,3 +147,16 @@ def has_input_aspect(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
         return False
     margin = 0 if all(length > full for length, full in zip(shape, size, strict=True)) else 1
     return all(abs(length - shape[-1] * full / size[-1]) <= margin for length, full in zip(shape, size, strict=True))
+
+
+def without_unit_axes(output: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...]]:
+    """Return an output without its last axes of length 1, if it has more than `rank` axes and can have `rank` without them.
+
+    Networks for signals (B, C, length) can have convolutions with two axes, of which one has length 1.
+    """
+    extra = output.dim() - rank
+    units = [axis for axis in range(2, output.dim()) if output.shape[axis] == 1]
+    if extra <= 0 or len(units) < extra:
+        return output, ()
+    axes = tuple(units[-extra:])
+    return output.squeeze(axes), axes

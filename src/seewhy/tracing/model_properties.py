@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Hashable
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
+from seewhy.nested import outline
 from seewhy.tracing.single_input import SingleInputModel
 
 
@@ -32,7 +34,7 @@ class ModelProperties:
     saves_copies: bool = False
 
 
-_properties: weakref.WeakKeyDictionary[nn.Module, ModelProperties] = weakref.WeakKeyDictionary()
+_properties: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, ModelProperties]] = weakref.WeakKeyDictionary()
 
 
 def model_of(model: nn.Module) -> nn.Module:
@@ -42,9 +44,23 @@ def model_of(model: nn.Module) -> nn.Module:
 
 def cached_properties(model: nn.Module) -> ModelProperties:
     """Return the properties found in earlier passes through `model`."""
-    return _properties.get(model_of(model), ModelProperties())
+    return _properties.get(model_of(model), {}).get(explained_input(model), ModelProperties())
 
 
 def cache_properties(model: nn.Module, properties: ModelProperties) -> None:
     """Store what a pass through `model` showed."""
-    _properties[model_of(model)] = properties
+    _properties.setdefault(model_of(model), {})[explained_input(model)] = properties
+
+
+def explained_input(model: nn.Module) -> Hashable:
+    """Return which of a model's inputs is explained, as a key for a cache."""
+    return model.main if isinstance(model, SingleInputModel) else 0
+
+
+def input_key(model: nn.Module, inputs: Tensor) -> tuple[Hashable, ...]:
+    """Return what the layers' grids can depend on: the shape of one input, and the other arguments of the model."""
+    if not isinstance(model, SingleInputModel):
+        return (0, False, False, *inputs.shape[1:])
+    arguments = model.for_image(0).named_arguments()
+    others = [outline(value) for place, value in arguments.items() if place != model.main]
+    return (model.main, model.is_grouped, model.reads_last_token, *inputs.shape[1:], *others)

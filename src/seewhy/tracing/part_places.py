@@ -10,40 +10,39 @@ computed from the input in another way are placed if they see one position of an
 from __future__ import annotations
 
 import weakref
+from collections.abc import Hashable
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
-from seewhy.parts import Part, Parts, PartsOfModel, swap
-from seewhy.tracing.model_properties import model_of
+from seewhy.places.parts import Part, Parts, PartsOfModel, swap
+from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.recorder import call_before_convolutions
 from seewhy.tracing.single_input import SingleInputModel
-from seewhy.tracing.torch_private import CONVOLUTION
-from seewhy.tracing.trace import Trace
 from seewhy.tracing.twin import make_twin
 
 MAX_FOLLOWED = 256  # rows that are followed one by one
 ENTIRE = 0.9  # a row that sees this fraction of an axis sees all of it
 APART = 0.05  # distance between what its first and its last half see, as a fraction of the axis
 
-_cache: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], PartsOfModel]] = weakref.WeakKeyDictionary()
+_cache: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, PartsOfModel]] = weakref.WeakKeyDictionary()
 
 
 def known_parts(model: nn.Module, inputs: Tensor) -> PartsOfModel | None:
     """Return what `find_parts` found earlier; None if it has not run for this model and shape."""
-    return _cache.get(model_of(model), {}).get(cache_key(inputs))
+    return _cache.get(model_of(model), {}).get(cache_key(model, inputs))
 
 
-def cache_key(inputs: Tensor) -> tuple[int, ...]:
+def cache_key(model: nn.Module, inputs: Tensor) -> Hashable:
     # The order of rows shows with at least two inputs only.
-    return min(len(inputs), 2), *inputs.shape[1:]
+    return min(len(inputs), 2), input_key(model, inputs)
 
 
 def find_parts(model: nn.Module, inputs: Tensor) -> PartsOfModel:
     """Return the parts of a model, without those whose places could not be observed."""
     cached = _cache.setdefault(model_of(model), {})
-    key = cache_key(inputs)
+    key = cache_key(model, inputs)
     if key not in cached:
         has_other_inputs = isinstance(model, SingleInputModel) and bool(model.per_image_arguments())
         cached[key] = observe(model, inputs if has_other_inputs else inputs[:2])
@@ -89,33 +88,6 @@ def observe(model: nn.Module, inputs: Tensor) -> PartsOfModel:
     if len(set(by_call)) < len(calls):  # without a place, or in the same place twice
         by_call = ()
     return PartsOfModel({count: parts for count, parts in found.items() if parts is not None}, by_call)
-
-
-def view_note(trace: Trace) -> str:
-    """Return a note if the first convolution sees the input cropped, mirrored or transposed; else "".
-
-    Its grid is placed over the entire input. The trace must contain all modules and have its graph from the input.
-    """
-    first = next((call for call in trace.calls if issubclass(call.module_class, CONVOLUTION)), None)
-    if first is None or first.input is None or not first.input.requires_grad or first.input.dim() != trace.inputs.dim():
-        return ""
-    rows = SeenRows(get_gradient_edge(first.input), first.input.shape, trace.inputs)
-    if len(first.input) != len(trace.inputs) or min(rows.size) < 2:
-        return ""
-    place = tuple(0 for _ in rows.size)
-    start, stop = rows.sources(place), rows.sources(tuple(length - 1 for length in rows.size))
-    along = rows.sources((rows.size[0] - 1, *place[1:]))
-    if start is None or stop is None or along is None or not rows.are_copies:
-        return ""
-    part = place_between(start[0, 1:].tolist(), stop[0, 1:].tolist())
-    moved = (along[0, 1:] != start[0, 1:]).nonzero().flatten().tolist()
-    verb = "transposes" if moved != [0] else "mirrors" if part.mirrored else "crops"
-    if verb == "crops" and part.box == tuple((0, length) for length in rows.input_size):
-        return ""
-    return (
-        f"the model {verb} its input before '{first.name}', but heat is drawn as if it did not: move this step into the "
-        "preprocessing"
-    )
 
 
 def views_of(seen: list[SeenRows]) -> list[Parts | None]:

@@ -20,7 +20,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from seewhy.errors import ModelError
 from seewhy.nested import tensors_in
-from seewhy.parts import PartsOfModel
+from seewhy.places.parts import PartsOfModel
+from seewhy.random_state import preserve_rng
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
@@ -29,6 +30,7 @@ from seewhy.tracing.model_errors import explain_checkpointing, explain_rejected_
 from seewhy.tracing.model_properties import ModelProperties, cache_properties, cached_properties
 from seewhy.tracing.part_places import find_parts, known_parts
 from seewhy.tracing.recorder import Recorder, pass_on_copies
+from seewhy.tracing.seen_region import seen_region
 from seewhy.tracing.token_cache import placements_of
 from seewhy.tracing.trace import RecordingRequest, Trace
 from seewhy.tracing.twin import make_twin
@@ -113,7 +115,9 @@ def _run(
     from_input = from_input or not known.aliases.isdisjoint(request.names or ())
     leaf = inputs.detach().clone().requires_grad_(from_input)
     twin = make_twin(model)
-    recorder = Recorder(leaf, request, known, twin, grid, parts, placements_of(model, inputs))
+    recorder = Recorder(
+        leaf, request, known, twin, grid, parts, placements_of(model, inputs), seen_region(model, inputs)
+    )
     recorder.attach(twin)
     attention = CaptureAttention(recorder.record_attention)
     with (
@@ -187,17 +191,3 @@ def follows_input(model: nn.Module, inputs: Tensor) -> bool:
 
 def has_graph(output: Any) -> bool:
     return any(tensor.requires_grad for tensor in tensors_in(output))
-
-
-@contextmanager
-def preserve_rng(device: torch.device) -> Iterator[None]:
-    """Restore the random state at the end, but only if the block changed it: other threads may use it meanwhile."""
-    before = torch.get_rng_state()
-    gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    try:
-        yield
-    finally:
-        if not torch.equal(before, torch.get_rng_state()):
-            torch.set_rng_state(before)
-        if gpu is not None and not torch.equal(gpu, torch.cuda.get_rng_state(device)):
-            torch.cuda.set_rng_state(gpu, device)

@@ -21,11 +21,12 @@ from torch.autograd.graph import get_gradient_edge
 
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor, replace_first
-from seewhy.parts import Parts, PartsOfModel
+from seewhy.places.parts import Parts, PartsOfModel
+from seewhy.places.region import Region, Seen
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
-from seewhy.tracing.grid_inference import find_grid
+from seewhy.tracing.grid_inference import find_grid, without_unit_axes
 from seewhy.tracing.model_properties import ModelProperties
 from seewhy.tracing.token_cache import CallKey, Placement
 from seewhy.tracing.token_hints import token_grid_hint
@@ -58,6 +59,7 @@ class Recorder:
         grid: GridHint | None = None,
         parts: PartsOfModel | None = None,
         placements: Mapping[CallKey, Placement] | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.input_shape = inputs.shape
         self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
@@ -67,6 +69,7 @@ class Recorder:
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
         self.parts, self.placements = parts or PartsOfModel(), placements or {}
+        self.seen, self.has_convolved = seen or Seen(), False
         self.has_unknown_parts = False
         # Of convolutions and poolings, latest first, by the parts that they see; None: the entire input.
         self.grids: dict[Parts | None, list[tuple[int, ...]]] = {}
@@ -92,7 +95,7 @@ class Recorder:
             if not returns_new_tensor(source):
                 source.register_forward_pre_hook(self.start.hook_before(name), with_kwargs=True)
             module.register_forward_hook(self.recording_hook(name, module))
-        if not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
+        if self.seen.region or not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
             for name, module in modules.items():
                 if isinstance(module, GRID_SOURCES) and name not in requested:
                     module.register_forward_hook(partial(self.record_grid, name))
@@ -191,6 +194,7 @@ class Recorder:
         if not isinstance(output, Tensor):
             return
         self.source_calls[id(module)] += 1
+        self.has_convolved |= isinstance(module, CONVOLUTION)
         output, _ = without_unit_axes(output, len(self.input_shape))
         parts, shape = self.part_of(output, self.source_calls[id(module)])
         is_looped = output.dim() < len(self.input_shape) and not self.grids
@@ -216,7 +220,14 @@ class Recorder:
         parts = self.parts.by_count.get(count)
         if count == 1 and 0 < number <= len(by_call) and output.dim() == len(by_call[0].size) + 2:
             parts = by_call[number - 1]
-        return parts, self.input_shape if parts is None else (len(output), self.input_shape[1], *parts.size)
+        if parts is None:
+            return None, self.input_shape if self.region is None else (*self.input_shape[:2], *self.seen.size)
+        return parts, (len(output), self.input_shape[1], *parts.size)
+
+    @property
+    def region(self) -> Region | None:
+        """The region of the input that the current module sees; None: all of it."""
+        return self.seen.region if self.has_convolved else None
 
     def spans_input(self, output: Tensor, seen_shape: Sequence[int]) -> bool:
         """Return True if `output` has the rank and the rows of the input, or of its parts.
@@ -242,7 +253,8 @@ class Recorder:
             grid = find_grid(output, shape, self.grids.get(parts, []), self.hints(shape[2:]))
         if grid is not None and unit_axes:
             return replace(grid, unit_axes=unit_axes) if grid.layout == "channels_first" else None
-        return grid if grid is None or parts is None else replace(grid, parts=parts)
+        region = self.region if parts is None else None
+        return grid if grid is None or (parts is None and region is None) else replace(grid, parts=parts, region=region)
 
     def placement_of(self, name: str, grid: Grid | None) -> Placement | None:
         """Return where the tokens of the current call lie, if that was observed and the user did not state it."""
@@ -291,19 +303,6 @@ class Recorder:
             bias = BiasTerm(values, GradientListener())
             output.register_hook(bias.listener)  # type: ignore[no-untyped-call]
             self.bias_terms.append(bias)
-
-
-def without_unit_axes(output: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...]]:
-    """Return an output without its last axes of length 1, if it has more than `rank` axes and can have `rank` without them.
-
-    Networks for signals (B, C, length) can have convolutions with two axes, of which one has length 1.
-    """
-    extra = output.dim() - rank
-    units = [axis for axis in range(2, output.dim()) if output.shape[axis] == 1]
-    if extra <= 0 or len(units) < extra:
-        return output, ()
-    axes = tuple(units[-extra:])
-    return output.squeeze(axes), axes
 
 
 def is_pointwise(module: Any) -> bool:

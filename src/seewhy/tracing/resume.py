@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, LayerError
 from seewhy.nested import first_tensor, map_tensors, replace_first, tensors_in
-from seewhy.parts import Parts
+from seewhy.places.parts import Parts
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.single_input import concatenate_rows
 from seewhy.tracing.torch_private import call_module, set_call_wrapper, version_of

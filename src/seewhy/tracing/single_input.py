@@ -125,12 +125,15 @@ class SingleInputModel(nn.Module):
         """Return the names or positions of the other arguments that have one row per image, if there are several images."""
         if self.batch <= 1:
             return []
-        arguments = [*enumerate(self.args), *self.kwargs.items()]
         return [
             str(key)
-            for key, value in arguments
+            for key, value in self.named_arguments().items()
             if key != self.main and any(has_batch_axis(tensor, self.batch) for tensor in tensors_in(value))
         ]
+
+    def named_arguments(self) -> dict[str | int, Any]:
+        """Return all arguments by their names or positions."""
+        return dict([*enumerate(self.args), *self.kwargs.items()])
 
     def map_arguments(self, function: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments with `function` applied to each tensor in them."""

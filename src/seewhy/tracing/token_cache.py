@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from seewhy.tracing.grid import Grid
-from seewhy.tracing.model_properties import model_of
+from seewhy.tracing.model_properties import input_key, model_of
 
 CallKey = tuple[str, int]  # module, and the number of its call
 
@@ -30,11 +31,9 @@ class Placement:
         return self if self.grid is None else replace(self, grid=replace(self.grid, parts=inferred.parts))
 
 
-_cache: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], dict[CallKey, Placement]]] = (
-    weakref.WeakKeyDictionary()
-)
+_cache: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, dict[CallKey, Placement]]] = weakref.WeakKeyDictionary()
 
 
 def placements_of(model: nn.Module, inputs: Tensor) -> dict[CallKey, Placement]:
-    """Return the known placements for inputs of this shape, which can be extended."""
-    return _cache.setdefault(model_of(model), {}).setdefault(tuple(inputs.shape[1:]), {})
+    """Return the known placements for such inputs, which can be extended."""
+    return _cache.setdefault(model_of(model), {}).setdefault(input_key(model, inputs), {})

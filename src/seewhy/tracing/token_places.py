@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from seewhy.parts import Parts
+from seewhy.places.parts import Parts
+from seewhy.places.region import Region
 from seewhy.tracing.grid import TOKEN_LAYOUTS, Grid, GridHint
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.token_cache import CallKey, Placement, placements_of
@@ -44,9 +45,9 @@ def place_tokens(
     """
     cached = placements_of(model, inputs)
     new = {key_of(call): call.grid for call in calls if call.grid is not None and key_of(call) not in cached}
-    by_shape: dict[tuple[bool, Parts | None, tuple[int, ...]], dict[CallKey, Grid]] = {}
+    by_shape: dict[tuple[bool, Parts | None, Region | None, tuple[int, ...]], dict[CallKey, Grid]] = {}
     for key, grid in new.items():
-        by_shape.setdefault((grid.layout in TOKEN_LAYOUTS, grid.parts, grid.shape), {})[key] = grid
+        by_shape.setdefault((grid.layout in TOKEN_LAYOUTS, grid.parts, grid.region, grid.shape), {})[key] = grid
     for grids in by_shape.values():
         probes = Probes(for_image(model, 0), inputs[:1].detach(), grids, hint)
         placed = {key: probes.place(key) for key in grids}

@@ -11,6 +11,7 @@ from types import EllipsisType
 import torch
 from torch import Tensor, nn
 
+from seewhy.places.region import Region
 from seewhy.tracing.cells import neighbors, resize_mean, sides, span, unravel
 from seewhy.tracing.grid import MAX_PREFIX, TOKEN_LAYOUTS, Grid, GridHint
 from seewhy.tracing.record import record_forward
@@ -50,7 +51,7 @@ class Probes:
     def __init__(self, model: nn.Module, inputs: Tensor, grids: Mapping[CallKey, Grid], hint: GridHint | None) -> None:
         self.model, self.inputs, self.grids, self.hint = model, inputs, grids, hint
         first = next(iter(grids.values()))
-        self.is_tokens, self.parts = first.layout in TOKEN_LAYOUTS, first.parts
+        self.is_tokens, self.parts, self.region = first.layout in TOKEN_LAYOUTS, first.parts, first.region
         self.shape = first.shape if self.is_tokens else tuple(min(LARGE, length) for length in first.shape)
         self.reference: CallKey | None = None
         self.original = self.tokens(inputs)
@@ -103,8 +104,8 @@ class Probes:
             halves = [(start, (start + stop) // 2, stop) for start, stop in box]
             pairs = zip(halves, sides(corner - 1, len(box)), strict=True)
             box = [(edges[side], edges[side + 1]) for edges, side in pairs]
-            if any(start == stop for start, stop in box):
-                return
+        if any(start == stop for start, stop in box):
+            return
         changed = self.inputs.clone()
         at: tuple[EllipsisType | slice, ...] = (..., *(slice(start, stop) for start, stop in box))
         generator = torch.Generator().manual_seed(cell * 64 + corner)
@@ -128,15 +129,16 @@ class Probes:
         """Return the row of the layer that sees a cell, and its box in the input."""
         size = tuple(self.inputs.shape[2:])
         indices = unravel(cell, self.shape)
-        if self.parts is None:
-            return 0, [span(*item) for item in zip(indices, self.shape, size, strict=True)]
-        row = (5 * cell + 2) % len(self.parts)  # not the cell itself: a transposed table has the same diagonal
-        box = list(self.parts.places[row].box)
-        for axis, index, cells in zip(self.parts.axes, indices, self.shape, strict=True):
+        row, region = 0, self.region or Region(tuple((0, length) for length in size), tuple(range(len(size))))
+        box, axes, mirrored = list(region.box), region.order, region.mirrored
+        if self.parts is not None:
+            row = (5 * cell + 2) % len(self.parts)  # not the cell itself: a transposed table has the same diagonal
+            box, axes, mirrored = list(self.parts.places[row].box), self.parts.axes, self.parts.places[row].mirrored
+        for axis, index, cells in zip(axes, indices, self.shape, strict=True):
             start, stop = box[axis]
-            index = cells - 1 - index if axis in self.parts.places[row].mirrored else index
-            first, last = span(index, cells, stop - start)
-            box[axis] = (start + first, start + last)
+            ends = span(cells - 1 - index if axis in mirrored else index, cells, stop - start)
+            low, high = (min(max(start + end, 0), size[axis]) for end in ends)  # a region can be padded
+            box[axis] = low, high
         return row, box
 
     # Which token a change moves

@@ -15,6 +15,7 @@ from seewhy.errors import ModelError, shorten_error
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.downloads import Log
 from seewhy.models.weights import Weights
+from seewhy.random_state import preserve_rng, seed_cpu
 
 HINT = "List them: seewhy models [PATTERN]"
 CORRUPT_HINT = "delete it to download it again"
@@ -81,8 +82,8 @@ class Architecture(ABC):
 @contextmanager
 def fixed_seed() -> Iterator[None]:
     """Use a fixed seed on the CPU, and restore the caller's random state afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(SEED)
+    with preserve_rng(torch.device("cpu")):
+        seed_cpu(SEED)
         yield
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from seewhy import tensors
+from seewhy.places.region import Region
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,20 @@ def describe_parts(parts: Parts) -> str:
     if others:
         return f"position on axis {' and '.join(str(axis + 1) for axis in others)} of {rank} (a frame, slice or patch)"
     return "tile, crop or copy of the input"
+
+
+def place_maps(maps: Tensor, size: Sequence[int], places: Sequence[Part] = (), region: Region | None = None) -> Tensor:
+    """Return maps of a layer (B, *grid), or (B, parts, *grid), as maps (B, *cells) with the axes of the input.
+
+    Args:
+        maps: Signed maps.
+        size: The size of the input.
+        places: The parts that the layer has one map for.
+        region: The region of the input that the maps cover; None: all of it.
+    """
+    if places:
+        return place_parts(maps, places, tuple(size))
+    return maps if region is None else region.place(maps, size)
 
 
 def place_parts(maps: Tensor, places: Sequence[Part], size: tuple[int, ...]) -> Tensor:
