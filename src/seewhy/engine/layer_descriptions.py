@@ -18,9 +18,9 @@ from seewhy.tracing.trace import LayerCall, Trace
 def strongest_channels(call: LayerCall, trace: Trace, count: int) -> ChannelFeatures:
     assert call.grid is not None
     activations = call.grid.channels_first(call.value)
-    if call.grid.parts is not None:
+    if call.grid.has_part_axis:
         activations = call.grid.split_parts(activations).transpose(1, 2)
-    if call.grid.parts is not None or call.grid.region is not None:
+    if call.grid.has_part_axis or call.grid.region is not None:
         placed = call.grid.place(activations.flatten(0, 1), trace.inputs.shape[2:])
         activations = placed.reshape(len(trace.inputs), -1, *placed.shape[1:])
     return ChannelFeatures.strongest(activations, count)
@@ -46,12 +46,14 @@ def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested:
     if (times := trace.call_counts[call.module]) > 1:
         notes.append(f"call {call.number} of {times}")
     channels, grid, parts = call.grid.channels_first(call.output).shape[1], call.grid.shape, call.grid.parts
-    if parts is not None:
-        notes.append(f"{len(parts)} rows per input: one {call.grid} map for each {describe_parts(parts)}")
+    if parts is not None and not call.grid.has_part_axis:
+        notes.append(f"one of its {parts.rows} rows per input shows the explained input")
+    elif parts is not None:
+        notes.append(f"{parts.rows} rows per input: one {call.grid} map for each {describe_parts(parts)}")
     if call.grid.region is not None:
         notes.append(call.grid.region.describe(trace.inputs.shape[2:]))
-    places = () if parts is None else parts.places
-    shape = grid if parts is None else (len(parts), *grid)
+    places = parts.places if parts and call.grid.has_part_axis else ()
+    shape = (len(places), *grid) if places else grid
     return LayerInfo(call.module_class.__name__, shape, channels, "; ".join(notes), requested, places, call.grid.region)
 
 

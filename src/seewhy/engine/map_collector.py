@@ -60,7 +60,7 @@ class MapCollector:
         if job.is_base:
             self.base_maps.setdefault((job.name, job.target.key), {})[layer] = call.grid.place(maps, self.size)
         elif isinstance(job.method, MultiMapMethod):
-            axis = 1 if call.grid.parts is None else 2
+            axis = 2 if call.grid.has_part_axis else 1
             for index in range(maps.shape[axis]):
                 self.maps[f"{job.name}#{index + 1}", job.target.key, layer] = maps.select(axis, index)
         else:

@@ -208,7 +208,7 @@ class Passes:
         signals = ModelSignals(self.evaluator, target, method.scoring, maps, layer_signals)
 
         def run() -> Tensor:
-            split = [layer for layer, own in layer_signals.items() if own.site.grid.parts is not None]
+            split = [layer for layer, own in layer_signals.items() if own.site.grid.has_part_axis]
             if split:
                 raise MethodError("", f"it combines layers, and '{split[0]}' has several rows per input.")
             return method(signals)

@@ -45,8 +45,10 @@ class Parts:
         places: The parts in the order of their rows.
         axes: The axes of the input along which a part extends; for a frame of a clip (T, H, W): (1, 2).
         size: The lengths of these axes as the network sees them, which differ from those of the box if it resizes.
-        is_image_major: True if the parts of an input are next to each other, (B * parts, ...); False for (parts * B, ...).
+        is_image_major: True if the rows of an input are next to each other, (B * rows, ...); False for (rows * B, ...).
         is_exact: True if each part is a copy of its box, not resized.
+        numbers: Which rows of an input are the parts; () for all. The others show another input, as in a siamese network.
+        others: The number of other rows per input.
 
     >>> frames = Parts((Part(((0, 1), (0, 4), (0, 4))), Part(((1, 2), (0, 4), (0, 4)))), (1, 2), (4, 4))
     >>> clips = torch.arange(32.0).reshape(1, 1, 2, 4, 4)
@@ -59,17 +61,41 @@ class Parts:
     size: tuple[int, ...]
     is_image_major: bool = True
     is_exact: bool = True
+    numbers: tuple[int, ...] = ()
+    others: int = 0
 
     def __len__(self) -> int:
         return len(self.places)
 
+    @property
+    def rows(self) -> int:
+        """The number of rows per input."""
+        return len(self) + self.others
+
+    @property
+    def is_sole_row(self) -> bool:
+        """True if one row shows the input and the other rows show something else: maps have no axis for parts then."""
+        return len(self) == 1 and self.others > 0
+
+    def own_rows(self, rows: Tensor) -> Tensor:
+        """Return the rows that are parts, from rows in the order of the model, as (B * parts, ...), image by image."""
+        rows = self.image_major(rows)
+        if not self.others:
+            return rows
+        by_image = rows.reshape(-1, self.rows, *rows.shape[1:])
+        return by_image[:, list(self.numbers)].flatten(0, 1)
+
+    def row_of(self, number: int) -> int:
+        """Return which row of an input a part is."""
+        return self.numbers[number] if self.others else number
+
     def image_major(self, rows: Tensor) -> Tensor:
-        """Return rows in the order of the model as (B * parts, ...), the parts of an input next to each other."""
-        return rows if self.is_image_major else swap(rows, len(self), len(rows) // len(self))
+        """Return rows in the order of the model as (B * rows, ...), the rows of an input next to each other."""
+        return rows if self.is_image_major else swap(rows, self.rows, len(rows) // self.rows)
 
     def model_order(self, rows: Tensor) -> Tensor:
-        """Return rows (B * parts, ...) in the order of the model."""
-        return rows if self.is_image_major else swap(rows, len(rows) // len(self), len(self))
+        """Return rows (B * rows, ...) in the order of the model."""
+        return rows if self.is_image_major else swap(rows, len(rows) // self.rows, self.rows)
 
     def crop(self, inputs: Tensor) -> Tensor:
         """Return the parts (B * parts, C, *size) of inputs (B, C, *input size). Needs `is_exact`."""

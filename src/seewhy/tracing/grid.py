@@ -68,7 +68,7 @@ class Grid:
         With parts, the first axis is (B * parts), the parts of an input next to each other.
         """
         if self.parts is not None:
-            output = self.parts.image_major(output)
+            output = self.parts.own_rows(output)
         match self.layout:
             case "channels_first":
                 return output.squeeze(self.unit_axes) if self.unit_axes else output
@@ -102,11 +102,12 @@ class Grid:
         return tokens
 
     def restore_part(self, values: Tensor, original: Tensor, number: int) -> Tensor:
-        """Return `values` (R, K, *shape) of one part, next to the other parts of `original`, as rows (R * parts, ...)."""
+        """Return `values` (R, K, *shape) of one part, next to the other rows of `original`, as rows (R * rows, ...)."""
         assert self.parts is not None
         rows = self.parts.image_major(original)
         result = rows.to(values.dtype).repeat(len(values), *[1] * (rows.dim() - 1))
-        result[number :: len(self.parts)] = self.restore(values, rows[number : number + 1])
+        row = self.parts.row_of(number)
+        result[row :: self.parts.rows] = self.restore(values, rows[row : row + 1])
         return self.parts.model_order(result)
 
     def token_indices(self) -> Sequence[int]:
@@ -123,7 +124,7 @@ class Grid:
         """Return an output as (rows, K, N) tokens, the parts of an input next to each other; cells count as tokens."""
         if self.layout not in TOKEN_LAYOUTS:
             return self.channels_first(output).flatten(2)
-        return self._tokens_last(output if self.parts is None else self.parts.image_major(output))
+        return self._tokens_last(output if self.parts is None else self.parts.own_rows(output))
 
     def _tokens_last(self, output: Tensor) -> Tensor:
         """Return an output in one of the token layouts as (B, K, N)."""
@@ -147,11 +148,16 @@ class Grid:
 
     def place(self, maps: Tensor, size: Sequence[int]) -> Tensor:
         """Return maps (B, *shape), or (B, parts, *shape), as maps (B, *cells) of an input of `size`."""
-        return place_maps(maps, size, () if self.parts is None else self.parts.places, self.region)
+        return place_maps(maps, size, self.parts.places if self.parts and self.has_part_axis else (), self.region)
 
     def split_parts(self, maps: Tensor) -> Tensor:
-        """Return maps (B * parts, ...) as (B, parts, ...); without parts unchanged."""
-        return maps if self.parts is None else maps.reshape(-1, len(self.parts), *maps.shape[1:])
+        """Return maps (B * parts, ...) as (B, parts, ...); without an axis for parts unchanged."""
+        return maps.reshape(-1, self.part_count, *maps.shape[1:]) if self.has_part_axis else maps
+
+    @property
+    def has_part_axis(self) -> bool:
+        """True if maps are `(B, parts, *shape)`."""
+        return self.parts is not None and not self.parts.is_sole_row
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ computed from the input in another way are placed if they see one position of an
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.twin import make_twin
 
 MAX_FOLLOWED = 256  # rows that are followed one by one
+MAX_SIAMESE = 32  # rows of which some may belong to another input
 ENTIRE = 0.9  # a row that sees this fraction of an axis sees all of it
 APART = 0.05  # distance between what its first and its last half see, as a fraction of the axis
 
@@ -109,13 +111,50 @@ def follow_all(seen: list[SeenRows], count: int) -> Parts | None:
 class SeenRows:
     """The rows `shape` (B * count, C, *size) that a convolution sees of a model's input `leaf` (B, channels, *input size)."""
 
-    def __init__(self, edge: GradientEdge, shape: torch.Size, leaf: Tensor) -> None:
-        self.edge, self.shape, self.leaf = edge, shape, leaf
-        self.size, self.input_size = tuple(shape[2:]), tuple(leaf.shape[2:])
+    def __init__(
+        self, edge: GradientEdge, shape: Sequence[int], leaf: Tensor, numbers: Sequence[int] | None = None
+    ) -> None:
+        self.edge, self.shape, self.leaf = edge, tuple(shape), leaf
+        self.size, self.input_size = self.shape[2:], tuple(leaf.shape[2:])
         self.generator = torch.Generator().manual_seed(0)
+        self.numbers = numbers  # the rows, if they are not all that the convolution sees
+        self.all_rows = self.shape[0]
+
+    def only(self, numbers: Sequence[int]) -> SeenRows:
+        """Return some of the rows."""
+        rows = SeenRows(self.edge, (len(numbers), *self.shape[1:]), self.leaf, numbers)
+        rows.all_rows = self.all_rows
+        return rows
 
     def follow(self, count: int) -> Parts | None:
         """Return the parts that the rows are; None if they have no place in the input."""
+        return self.follow_rows(count) or self.follow_some(count)
+
+    def follow_some(self, count: int) -> Parts | None:
+        """Return the parts that some of the rows are, if the others do not depend on the input, as in a siamese network."""
+        if self.shape[0] > MAX_SIAMESE or self.numbers is not None:
+            return None
+        own = [row for row in range(self.shape[0]) if self.influence_of(row).any()]
+        batch = len(self.leaf)
+        if not own or len(own) % batch:
+            return None
+        parts = self.only(own).follow_rows(len(own) // batch)
+        if parts is None:
+            return None
+        for is_image_major in (True, False):
+            numbers = sorted({row % count if is_image_major else row // batch for row in own})
+            rows = [
+                image * count + number if is_image_major else number * batch + image
+                for image in range(batch)
+                for number in numbers
+            ]
+            if sorted(rows) == own and (len(numbers) == 1 or is_image_major == parts.is_image_major):
+                others = count - len(numbers)
+                return replace(parts, is_image_major=is_image_major, numbers=tuple(numbers), others=others)
+        return None
+
+    def follow_rows(self, count: int) -> Parts | None:
+        """Return the parts that the rows are; None if one of them has no place in the input."""
         found = self.from_corners() or self.from_blocks()
         if found is None:
             return None
@@ -136,10 +175,11 @@ class SeenRows:
 
     def contradicts(self, parts: Parts, count: int) -> bool:
         """Return True if these rows are copies of other parts, or belong to other images."""
+        if parts.others:
+            own = parts.own_rows(torch.arange(self.shape[0]))
+            return self.only(sorted(own.tolist())).contradicts(replace(parts, numbers=(), others=0), len(parts))
         if len(self.leaf) > 1 and count > 1:
-            direction = self.leaf.new_zeros(self.shape)
-            direction[1] = torch.randn(self.shape[1:], generator=self.generator).to(direction)
-            images = self.pull_back(direction).flatten(1).any(1).nonzero().flatten().tolist()
+            images = self.influence_of(1).flatten(1).any(1).nonzero().flatten().tolist()
             if images not in ([], [0 if parts.is_image_major else 1]):
                 return True
         if self.shape[2:] != parts.size or self.from_corners() is None:
@@ -247,7 +287,17 @@ class SeenRows:
         direction[at] = weights.to(self.leaf)
         return self.pull_back(direction)
 
+    def influence_of(self, row: int) -> Tensor:
+        """Return how much a row depends on each position of the input (B, C, *input size)."""
+        direction = self.leaf.new_zeros(self.shape)
+        direction[row] = torch.randn(self.shape[1:], generator=self.generator).to(direction)
+        return self.pull_back(direction)
+
     def pull_back(self, direction: Tensor) -> Tensor:
+        if self.numbers is not None:
+            direction = direction.new_zeros(self.all_rows, *self.shape[1:]).index_copy(
+                0, torch.tensor(self.numbers, device=direction.device), direction
+            )
         (gradient,) = torch.autograd.grad([self.edge], [self.leaf], [direction], retain_graph=True, allow_unused=True)
         return torch.zeros_like(self.leaf) if gradient is None else gradient
 

@@ -125,7 +125,7 @@ class PartialForward:
     def __call__(self, rows: Tensor) -> Any:
         """Return the model's output for each of `rows` (N, ...), which replace the output of the module."""
         if self.runs_one_by_one and self.count(rows) > 1:
-            each = 1 if self.parts is None else len(self.parts)
+            each = 1 if self.parts is None else self.parts.rows
             return concatenate_rows([self(row) for row in torch.split(self.image_major(rows), each, self.batch_axis)])
         if self.module is None:
             if len(rows) == 1 or self.accepts_batches:
@@ -180,13 +180,13 @@ class PartialForward:
         """Return a copy of a recorded tensor, which later in-place operations may overwrite."""
         if self.repeats_outputs and tensor.dim() and len(tensor) == 1:
             return tensor.repeat(self.count(self.rows), *[1] * (tensor.dim() - 1))
-        if self.repeats_outputs and self.parts is not None and tensor.dim() and len(tensor) == len(self.parts):
+        if self.repeats_outputs and self.parts is not None and tensor.dim() and len(tensor) == self.parts.rows:
             return self.parts.model_order(tensor.repeat(self.count(self.rows), *[1] * (tensor.dim() - 1)))
         return tensor.clone()
 
     def count(self, rows: Tensor) -> int:
         """Return the number of changed versions of the image in `rows`."""
-        return rows.shape[self.batch_axis] // (1 if self.parts is None else len(self.parts))
+        return rows.shape[self.batch_axis] // (1 if self.parts is None else self.parts.rows)
 
     def image_major(self, rows: Tensor) -> Tensor:
         """Return rows in the order of the model with the parts of a version next to each other."""
