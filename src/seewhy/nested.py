@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-LONG = 4  # equal token ids that count as a run
+FREQUENT = 4  # equal token ids that may be placeholders
+SMALL = 16  # values of a tensor that may be a setting, such as a box
 
 
 def first_tensor(output: Any) -> Tensor | None:
@@ -79,32 +82,31 @@ def children(output: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def outline(value: Any) -> Hashable:
-    """Return the shapes of the tensors in `value` and its numbers and texts, as a key for a cache.
+    """Return the shapes of the tensors in `value`, small tensors, numbers and texts, as a key for a cache.
 
-    Of a table of token ids, the longest run of one id counts as well: placeholders of an image, or padding.
+    Of a longer table of token ids, the places of its most frequent id count: placeholders of an image, or padding.
 
     >>> import torch
-    >>> outline({"mode": "depth", "mask": torch.ones(1, 4)})
-    (('mode', 'depth'), ('mask', (1, 4)))
+    >>> outline({"mode": "depth", "mask": torch.ones(1, 100)})
+    (('mode', "'depth'"), ('mask', (1, 100, ())))
     """
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value) if value.dtype.kind in "biuf" else repr(value)
     if isinstance(value, Tensor):
-        return (
-            (*value.shape, longest_run(value)) if value.dtype == torch.long and value.dim() == 2 else tuple(value.shape)
-        )
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
+        return (*value.shape, contents(value)) if value.numel() else tuple(value.shape)
+    if value is None or isinstance(value, (bool, int, float, str, bytes, enum.Enum, slice, np.generic, torch.dtype)):
+        return repr(value)
     items = tuple((key, outline(child)) for key, child in children(value))
     return items or type(value).__name__
 
 
-def longest_run(ids: Tensor) -> tuple[int, ...]:
-    """Return start and end of the longest run of one id in the first row of a table, () if it is short."""
-    if not ids.numel():
-        return ()
-    _, counts = torch.unique_consecutive(ids[0], return_counts=True)
-    longest = int(counts.argmax())
-    start = int(counts[:longest].sum())
-    return (start, start + int(counts[longest])) if counts[longest] >= LONG else ()
+def contents(tensor: Tensor) -> Hashable:
+    """Return the values of a small tensor, or where the most frequent id of a table of token ids is; else ()."""
+    is_ids = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+    if is_ids and tensor.dim() == 2:
+        where = tensor == tensor.flatten().mode().values
+        return tuple(where.nonzero().flatten().tolist()) if int(where.sum()) >= FREQUENT else ()
+    return tuple(tensor.flatten().tolist()) if tensor.numel() <= SMALL else ()
 
 
 def with_child(output: Any, key: Any, value: Any) -> Any:

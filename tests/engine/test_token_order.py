@@ -234,9 +234,10 @@ def test_words_of_another_number_or_order_move_the_patches() -> None:
     """What was observed with other words is not used."""
     net, x = Captioner().double().eval(), torch.randn(1, 3, 16, 20, dtype=torch.float64)
     image = [9] * 20
-    texts = ([1, 2], [1, 2, 3, 4, 5], [3], [1, *image, 2, 3], [1, 2, 3, *image], [*image, 1, 2, 3])
-    for words in texts:
-        ids = torch.tensor([words])
+    rows = [9, 9, 9, 9, 9, 4] * 3  # a word after each row of patches
+    texts = ([1, 2], [1, 2, 3, 4, 5], [3], [1, *image, 2, 3], [1, 2, 3, *image], [*image, 1, 2, 3], [*rows, *[9] * 5])
+    for number, words in enumerate(texts):
+        ids = torch.tensor([words], dtype=torch.int32 if number % 2 else torch.long)
         first = words.index(9) if 9 in words else len(words)
         e = seewhy.explain(net, (x, ids), methods="hirescam", layers="block", targets=1)
         kept: list[Tensor] = []
@@ -244,5 +245,15 @@ def test_words_of_another_number_or_order_move_the_patches() -> None:
         score = net(x, ids)[0, 1]
         handle.remove()
         (gradient,) = torch.autograd.grad(score, kept[0])
-        expected = (gradient * kept[0]).sum(2)[0, first : first + 20].reshape(4, 5)
+        places = (ids[0] == 9).nonzero().flatten() if 9 in words else torch.arange(first, first + 20)
+        expected = (gradient * kept[0]).sum(2)[0, places].reshape(4, 5)
         assert torch.allclose(e.map()[0], expected)
+
+
+def test_texts_with_placeholders_in_different_places_in_one_batch() -> None:
+    net, x = Captioner().double().eval(), torch.randn(2, 3, 16, 20, dtype=torch.float64)
+    image = [9] * 20
+    same, other = torch.tensor([[1, *image, 2], [3, *image, 4]]), torch.tensor([[1, *image, 2], [1, 2, *image]])
+    assert seewhy.explain(net, (x, same), layers="block", targets=1).map().shape == (2, 4, 5)
+    with pytest.raises(LayerError, match="its tokens of image 1 have other places than those of image 0"):
+        seewhy.explain(net, (x, other), layers="block", targets=1)

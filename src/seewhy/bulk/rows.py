@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from seewhy.bulk.decoding import DecodedImage
 from seewhy.bulk.map_codec import encode_maps
 from seewhy.bulk.statistics import NAMES, fraction_inside, statistics
 from seewhy.explanation.components import TargetResult
-from seewhy.explanation.data import placed_maps
+from seewhy.explanation.data import placed_maps, shared_region
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
 from seewhy.paths import path_text
+from seewhy.places.region import Region
 from seewhy.targets.names import class_name
 
 STATISTICS = (*NAMES, "inside")  # one number per layer
@@ -79,11 +81,12 @@ def make_rows(
     e: Explanation, target: str, result: TargetResult, items: Sequence[BatchItem], store: str
 ) -> list[pa.RecordBatch]:
     """Return the rows of one target: a record batch per method, with a row per image."""
-    columns = image_columns(items, e.labels) | target_columns(e, target, result)
+    region = shared_region(e, e.layers)
+    columns = image_columns(items, e.labels, region) | target_columns(e, target, result)
     batches = []
     for method in e.methods:
         layers = [layer for layer in e.layers_of(method) if (method, result.key, layer) in e.maps]
-        maps = map_columns(e, method, result.key, layers, items, store)
+        maps = map_columns(e, method, result.key, layers, items, store, region)
         batches.append(as_batch(columns | {"method": [method] * len(items)} | maps, len(items)))
     return batches
 
@@ -105,8 +108,10 @@ def as_batch(columns: Columns, count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def image_columns(items: Sequence[BatchItem], labels: Sequence[str] | None) -> Columns:
+def image_columns(items: Sequence[BatchItem], labels: Sequence[str] | None, region: Region | None = None) -> Columns:
+    """Return the columns about the images. The view is that of the region, if the model sees only that of its input."""
     images = [item.image for item in items]
+    views = [image.view.crop(*region.box) if image.view and region else image.view for image in images]
     return {
         "id": [image.item.id for image in images],
         "path": [path_text(image.item.path) for image in images],
@@ -114,8 +119,8 @@ def image_columns(items: Sequence[BatchItem], labels: Sequence[str] | None) -> C
         "bytes": [image.size for image in images],
         "width": [image.photo[1] if image.photo else None for image in images],
         "height": [image.photo[0] if image.photo else None for image in images],
-        "view": [list(image.view.box) if image.view else None for image in images],
-        "input": [list(image.view.input_size) if image.view else None for image in images],
+        "view": [list(view.box) if view else None for view in views],
+        "input": [list(view.input_size) if view else None for view in views],
         "label": [image.item.label for image in images],
         "label_class": [item.label_class for item in items],
         "label_name": [None if item.label_class is None else class_name(item.label_class, labels) for item in items],
@@ -141,16 +146,26 @@ def target_columns(e: Explanation, target: str, result: TargetResult) -> Columns
 
 
 def map_columns(
-    e: Explanation, method: str, target: str, layers: Sequence[str], items: Sequence[BatchItem], store: str
+    e: Explanation,
+    method: str,
+    target: str,
+    layers: Sequence[str],
+    items: Sequence[BatchItem],
+    store: str,
+    region: Region | None,
 ) -> Columns:
-    size = (e.size[0], e.size[1])
-    regions = [item.image.region for item in items]
+    marked = [item.image.region for item in items]
+    if region is not None:
+        marked = [None if mask is None else region.cut_box(torch.from_numpy(mask)).numpy() for mask in marked]
+    height, width = e.size if region is None else (stop - start for start, stop in region.box)
+    size = height, width
     contents: list[list[bytes]] = []
     shapes: list[list[int]] = []
     flags: list[list[tuple[str, ...]]] = []
     numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in ("lo", "hi", *STATISTICS)}
     for layer in layers:
-        tensor = placed_maps(e, (method, target, layer)).float().cpu()
+        key = method, target, layer
+        tensor = (placed_maps(e, key) if region is None else region.upright(e.maps[key])).float().cpu()
         maps = tensor.numpy()
         content, lo, hi = encode_maps(maps, store)
         contents.append(content)
@@ -159,11 +174,11 @@ def map_columns(
             "lo": lo,
             "hi": hi,
             **statistics(maps, size),
-            "inside": inside(maps, regions),
+            "inside": inside(maps, marked),
         }
         for name, values in layer_numbers.items():
             numbers[name].append(values)
-        flags.append(find_flags(tensor, e.has_gradient.get((target, layer))))
+        flags.append(find_flags(e.maps[key].float().cpu(), e.has_gradient.get((target, layer))))
     return {
         "layers": [list(layers)] * len(items),
         "shapes": [shapes] * len(items),

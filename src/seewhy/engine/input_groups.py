@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -73,18 +73,30 @@ def with_row_groups(function: Callable[[Inputs], Result], given: Inputs) -> Resu
         return function(as_groups(given, size))
 
 
-def check_rows(module: nn.Module, inputs: Tensor, output: Any) -> None:
+def check_rows(module: nn.Module, inputs: Tensor, output: object) -> None:
     """Check that a model returns one row for each row of its input, which depends on this row only.
 
     Raises:
         OtherRows: It has fewer rows.
         NextToken: It has class scores for each token of a text.
-        ModelError: The first row depends on others.
+        ModelError: It has more rows, or the first row depends on others.
     """
-    scores = named_tensor(output, NAMED)
-    is_text = isinstance(module, SingleInputModel) and module.has_text() and isinstance(output, Mapping)
-    if is_text and scores is not None and scores.dim() == 3 and not is_detections(output) and "logits" in output:
+    check_text(module, output)
+    check_number_of_rows(module, inputs, output)
+    check_independence(module, inputs, output)
+
+
+def check_text(module: nn.Module, output: object) -> None:
+    """Raise NextToken if the output has class scores for each token of a text that the model was given."""
+    if not isinstance(output, Mapping) or "logits" not in output or is_detections(output):
+        return
+    scores = output["logits"]
+    if isinstance(module, SingleInputModel) and module.has_text() and isinstance(scores, Tensor) and scores.dim() == 3:
         raise NextToken(scores.shape[1])
+
+
+def check_number_of_rows(module: nn.Module, inputs: Tensor, output: object) -> None:
+    """Raise OtherRows for fewer rows than inputs, and ModelError for more."""
     size = group_size(output, inputs)
     if size > 1 or (len(inputs) == 1 and lacks_row_axis(output)):
         raise OtherRows(size)
@@ -94,6 +106,10 @@ def check_rows(module: nn.Module, inputs: Tensor, output: Any) -> None:
             f"its output {tuple(output.shape)} has {len(output)} rows for {len(inputs)} inputs: return one row per input, "
             "(B, ...), in a wrapper.",
         )
+
+
+def check_independence(module: nn.Module, inputs: Tensor, output: object) -> None:
+    """Raise ModelError if the first row of the output depends on other rows of the input. Runs once per model and shape."""
     cached = _independent.setdefault(model_of(module), set())
     key = input_key(module, inputs)
     if len(inputs) < 2 or key in cached:
@@ -111,7 +127,7 @@ def check_rows(module: nn.Module, inputs: Tensor, output: Any) -> None:
     cached.add(key)
 
 
-def lacks_row_axis(output: Any) -> bool:
+def lacks_row_axis(output: object) -> bool:
     """Return True if the output for one input is the class scores (K,) without a batch axis."""
     scores = named_tensor(output, NAMED)
     is_scores = isinstance(output, Tensor) or scores is not first_tensor(output)
@@ -120,13 +136,13 @@ def lacks_row_axis(output: Any) -> bool:
     return scores.dim() == 0 or (scores.dim() == 1 and len(scores) > 1)
 
 
-def scores_in(output: Any) -> Tensor:
+def scores_in(output: object) -> Tensor:
     scores = named_tensor(output, NAMED)
     assert scores is not None
     return scores.reshape(-1) if scores.dim() == 0 else scores
 
 
-def depends_on_others(module: nn.Module, inputs: Tensor, output: Any, alone: Any) -> bool:
+def depends_on_others(module: nn.Module, inputs: Tensor, output: object, alone: object) -> bool:
     """Return True if the first row of the output is another one than if the first input is passed `alone`."""
     if alone is None or is_list_of_images(output, inputs) or is_same_row(output, alone, len(inputs)):
         return False
@@ -137,7 +153,7 @@ def depends_on_others(module: nn.Module, inputs: Tensor, output: Any, alone: Any
     )
 
 
-def is_same_row(output: Any, alone: Any, images: int) -> bool:
+def is_same_row(output: object, alone: object, images: int) -> bool:
     pairs = [
         (batch, own)
         for batch, own in zip(tensors_in(output), tensors_in(alone), strict=False)
@@ -153,7 +169,7 @@ def tolerance(tensor: Tensor) -> float:
     return SAME_ROW.get(tensor.dtype, SAME_ROW_FLOAT)
 
 
-def group_size(output: Any, inputs: Tensor) -> int:
+def group_size(output: object, inputs: Tensor) -> int:
     """Return how many rows of the input belong to one row of the output; 1 for an ordinary model."""
     first = named_tensor(output, NAMED)
     if first is None or not first.dim() or len(inputs) < 2 or is_list_of_images(output, inputs):
@@ -162,12 +178,12 @@ def group_size(output: Any, inputs: Tensor) -> int:
     return len(inputs) // rows if rows < len(inputs) and not len(inputs) % rows else 1
 
 
-def is_list_of_images(output: Any, inputs: Tensor) -> bool:
+def is_list_of_images(output: object, inputs: Tensor) -> bool:
     """Return True if an output is a list with one entry per input, as of detectors."""
     return isinstance(output, (list, tuple)) and len(output) == len(inputs)
 
 
-def run(module: nn.Module, inputs: Tensor) -> Any:
+def run(module: nn.Module, inputs: Tensor) -> object:
     """Return the output of a model; None if it rejects the inputs."""
     with torch.inference_mode(False), torch.no_grad(), preserve_rng(inputs.device):
         try:

@@ -20,10 +20,11 @@ def strongest_channels(call: LayerCall, trace: Trace, count: int) -> ChannelFeat
     activations = call.grid.channels_first(call.value)
     if call.grid.has_part_axis:
         activations = call.grid.split_parts(activations).transpose(1, 2)
-    if call.grid.has_part_axis or call.grid.region is not None:
-        placed = call.grid.place(activations.flatten(0, 1), trace.inputs.shape[2:])
-        activations = placed.reshape(len(trace.inputs), -1, *placed.shape[1:])
-    return ChannelFeatures.strongest(activations, count)
+    features = ChannelFeatures.strongest(activations, count)
+    if not call.grid.has_part_axis and call.grid.region is None:
+        return features
+    placed = call.grid.place(features.maps.flatten(0, 1), trace.inputs.shape[2:])
+    return ChannelFeatures(features.channels, placed.reshape(*features.maps.shape[:2], *placed.shape[1:]))
 
 
 def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested: bool) -> LayerInfo:
@@ -50,8 +51,6 @@ def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested:
         notes.append(f"one of its {parts.rows} rows per input shows the explained input")
     elif parts is not None:
         notes.append(f"{parts.rows} rows per input: one {call.grid} map for each {describe_parts(parts)}")
-    if call.grid.region is not None:
-        notes.append(call.grid.region.describe(trace.inputs.shape[2:]))
     places = parts.places if parts and call.grid.has_part_axis else ()
     shape = (len(places), *grid) if places else grid
     return LayerInfo(call.module_class.__name__, shape, channels, "; ".join(notes), requested, places, call.grid.region)

@@ -45,12 +45,12 @@ from seewhy.signals.recorded import request_for
 from seewhy.targets import ResolvedTarget, as_targets
 from seewhy.targets.class_scores import class_scores
 from seewhy.targets.parsing import TargetSpec
+from seewhy.tracing.field_of_view import field_of_view
 from seewhy.tracing.grid import GridSpec, parse_grid
 from seewhy.tracing.layer_selection import check_hint_used
 from seewhy.tracing.layer_specs import LayerSpec
 from seewhy.tracing.model_errors import retry_with_copies
 from seewhy.tracing.record import record_forward
-from seewhy.tracing.seen_region import seen_region
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.token_places import TokensPlaced, check_tokens
 from seewhy.tracing.trace import LayerCall, Trace
@@ -254,7 +254,7 @@ class Explainer:
                 *loaded.notes,
                 *choice.notes,
                 *given.notes,
-                *filter(None, [seen_region(module, tensor).note, output_note]),
+                *filter(None, [field_of_view(module, tensor).note, output_note]),
                 *target_notes(resolved, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
                 *blank_notes(collector.has_gradient, resolved, partial(self.suggest_for, given)),

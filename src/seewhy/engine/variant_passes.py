@@ -17,7 +17,7 @@ from seewhy.methods.base import VariantMethod
 from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import TRAINING_STEP, Evaluator
 from seewhy.signals.layer import Need, Signals, Variant
-from seewhy.signals.recorded import obstacle_to_moving, request_for, signals_at
+from seewhy.signals.recorded import check_moves, request_for, signals_at
 from seewhy.signals.scoring import Scoring
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
@@ -71,10 +71,12 @@ class VariantPasses:
         result = self.collector.attempt(
             pending.job.name, pending.call.name, variant_or_maps, is_required=pending.is_required
         )
-        obstacle = obstacle_to_moving(pending.call.grid, self.evaluator.inputs)
-        if isinstance(result, Variant) and result.moves_content and obstacle:
-            self.fail([pending], obstacle)
-        elif isinstance(result, Variant):
+        if isinstance(result, Variant):
+            try:
+                check_moves(pending.call.grid, result)
+            except MethodError as error:
+                self.fail([pending], error.reason)
+                return
             self.waiting.setdefault(result, []).append(pending)
         elif result is not None:
             self.collector.add(pending.job, pending.call, result)

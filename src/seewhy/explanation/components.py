@@ -115,8 +115,8 @@ class LayerInfo:
         note: What was inferred, or "".
         requested: False for the suggested layer if it was added without being selected.
         parts: For a layer with several rows per input: the frames, patches or crops of the input that the rows are.
-        region: The region of the input that the maps cover, if the network crops, pads, mirrors or transposes its input.
-            Otherwise None.
+        region: The region of the input that the maps cover, if the network crops, pads, resizes, mirrors or transposes
+            its input. Otherwise None.
     """
 
     kind: str

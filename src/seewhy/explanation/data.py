@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from seewhy.errors import ChoiceError, UsageError
 from seewhy.explanation.components import ChannelFeatures, InputImage, LayerInfo, TargetResult
 from seewhy.images.view import View
 from seewhy.places.parts import place_maps
+from seewhy.places.region import Region
 from seewhy.rendering.backgrounds import Background, PhotoBackground, SignalBackground, VolumeBackground
 from seewhy.rendering.heatmaps import Heatmap, shared_maximum
 from seewhy.rendering.overlays import Bytes, check_scale, input_pixels
@@ -165,3 +167,15 @@ def positive_maps(e: ExplanationData, key: MapKey) -> Tensor:
     """
     info = e.layer_info[key[2]]
     return placed_maps(e, key) if info.region is None else info.region.place(tensors.rectify(e.maps[key]), e.size)
+
+
+def covered_fraction(e: ExplanationData, key: MapKey) -> float:
+    """Return the fraction of the input that a map covers, as the crops or the region that the layer sees."""
+    info = e.layer_info[key[2]]
+    return float((place_maps(torch.ones_like(e.maps[key][:1]), e.size, info.parts, info.region) > 0).float().mean())
+
+
+def shared_region(e: ExplanationData, layers: Iterable[str]) -> Region | None:
+    """Return the region that all of `layers` see; None for the entire input, or for several regions."""
+    regions = {e.layer_info[layer].region for layer in layers}
+    return regions.pop() if len(regions) == 1 else None

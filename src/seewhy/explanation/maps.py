@@ -16,6 +16,7 @@ from seewhy.errors import UsageError
 from seewhy.explanation.data import (
     ExplanationData,
     MapKey,
+    covered_fraction,
     heatmap_of,
     most_likely,
     placed_maps,
@@ -92,9 +93,12 @@ class ExplanationMaps(ExplanationData):
             UnknownName: A layer has no map.
         """
         names = self.layers_of(method) if layers is None else layers
-        maps = [placed_maps(self, self.key(method, target, name)) for name in names]
+        keys = [self.key(method, target, name) for name in names]
+        maps = [placed_maps(self, key) for key in keys]
         grid = tuple(max(lengths) for lengths in zip(*(one.shape[1:] for one in maps), strict=True))
-        terms = [tensors.resize(one, grid) * (one[0].numel() / prod(grid)) for one in maps]
+        # A map that is resized to a part of the input has more cells than before, and covers a fraction of the input.
+        cells = [self.maps[key][0].numel() / covered_fraction(self, key) for key in keys]
+        terms = [tensors.resize(one, grid) * (count / prod(grid)) for one, count in zip(maps, cells, strict=True)]
         total = torch.stack(terms).sum(0)
         return total[0] if self.single else total
 

@@ -15,10 +15,11 @@ from PIL import Image
 from seewhy import storage
 from seewhy.errors import UsageError
 from seewhy.explanation import figures, saved
-from seewhy.explanation.data import ExplanationData, placed_maps, require_single_image
+from seewhy.explanation.data import ExplanationData, placed_maps, require_single_image, shared_region
 from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.selection import available_layer
 from seewhy.explanation.strips import Strip, draw_strip, strip_of
+from seewhy.images.view import View
 from seewhy.methods.catalog import LINEAR
 from seewhy.rendering.backgrounds import PhotoBackground
 from seewhy.rendering.overlays import OverlayStyle
@@ -52,22 +53,24 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     style = style or OverlayStyle()
     strip = strip_of(e) if len(e.size) == 3 else None
     photo = draw_strip(e, strip) if strip else scaled_photo(e)
+    region = None if strip else shared_region(e, e.layers)
+    view = strip.view if strip else e.view if region is None else e.view.crop(*region.box)
     record = saved.build_record(e)
     names = {"method": e.methods, "target": e.targets, "layer": e.layers}
     positions = {kind: {name: number for number, name in enumerate(values)} for kind, values in names.items()}
     maps = []
     for entry, key in zip(record["maps"], e.maps, strict=True):
         indices = {kind: position[entry[kind]] for kind, position in positions.items()}
-        map_ = placed_maps(e, key)[0].detach()
+        map_ = (placed_maps(e, key) if region is None else region.upright(e.maps[key]))[0].detach()
         packed = pack(map_.float().cpu().numpy()) if strip is None else pack(strip.arrange_map(map_), sys.maxsize)
         maps.append(
             PageMap(**indices, values=packed, positive_evidence=entry["positive_evidence"], flags=entry["flags"])
         )
-    visible = 1.0 if strip else visible_fraction(e)
+    visible = 1.0 if strip else visible_fraction(view)
     crop_note = f"The model received {visible:.0%} of the photo; the rest is dimmed."
     crop_notes = [crop_note] if visible < 1 - MIN_CROPPED else []
     return build_report(
-        build_data(e, record, style, strip),
+        build_data(e, record, style, view, strip),
         maps,
         storage.encode_jpeg(photo),
         title=Path(e.images[0].source).name if e.images else "tensor",
@@ -83,7 +86,7 @@ def scaled_photo(e: ExplanationData) -> Image.Image:
 
 
 def build_data(
-    e: ExplanationData, record: Mapping[str, Any], style: OverlayStyle, strip: Strip | None = None
+    e: ExplanationData, record: Mapping[str, Any], style: OverlayStyle, view: View, strip: Strip | None = None
 ) -> ReportData:
     """Return the choices of the page: methods, targets and layers, in its order."""
     return {
@@ -91,11 +94,11 @@ def build_data(
         "targets": record["targets"],
         "layers": [{"name": name, "suggested": name == e.suggested, **info} for name, info in record["layers"].items()],
         "top": record["top"],
-        "view": dataclasses.asdict(e.view if strip is None else strip.view),
+        "view": dataclasses.asdict(view),
         "tiles": [1, 1] if strip is None else [strip.rows, strip.columns],
         "flags": FLAGS,
         "more_targets": "--targets top5" if "command" in e.provenance else 'targets="top5"',
-        "is_cropped": strip is None and visible_fraction(e) < 1 - MIN_CROPPED,
+        "is_cropped": strip is None and visible_fraction(view) < 1 - MIN_CROPPED,
         "style": {"colors": style.colors, "opacity": style.opacity, "fade": style.mode == "fade"},
     }
 
@@ -130,10 +133,10 @@ def has_page(e: ExplanationData) -> bool:
     return e.images is not None or (e.inputs is not None and e.inputs.shape[1] in (1, 3))
 
 
-def visible_fraction(e: ExplanationData) -> float:
+def visible_fraction(view: View) -> float:
     """Return the fraction of the photo that the model received."""
-    left, upper, right, lower = e.view.box
-    height, width = e.view.photo_size
+    left, upper, right, lower = view.box
+    height, width = view.photo_size
     across, down = min(right, width) - max(left, 0), min(lower, height) - max(upper, 0)
     return max(across, 0) * max(down, 0) / (height * width)
 

@@ -50,6 +50,19 @@ class View:
         height, width = size
         return cls((height, width), (height, width), (0.0, 0.0, float(width), float(height)))
 
+    def crop(self, rows: tuple[int, int], columns: tuple[int, int]) -> View:
+        """Return the view of a part of the input, from its first position to the one after the last along both axes.
+
+        Example:
+            >>> View((100, 200), (50, 50), (50, 0, 150, 100)).crop((0, 25), (10, 50)).box
+            (70.0, 0.0, 150.0, 50.0)
+        """
+        left, top, right, bottom = self.box
+        height, width = self.input_size
+        across, down = (right - left) / width, (bottom - top) / height
+        box = (left + columns[0] * across, top + rows[0] * down, left + columns[1] * across, top + rows[1] * down)
+        return View(self.photo_size, (rows[1] - rows[0], columns[1] - columns[0]), box)
+
     @property
     def visible_box(self) -> tuple[int, int, int, int]:
         """Left, top, right, bottom (exclusive) of the photo pixels whose centers are in the input."""

@@ -1,9 +1,9 @@
-"""The region of its input that a network sees, if it crops, pads, mirrors or transposes the input before anything else."""
+"""The region of its input that a network sees, if it crops, pads, resizes, mirrors or transposes it before anything else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -32,13 +32,20 @@ class Region:
     order: tuple[int, ...]
     mirrored: tuple[int, ...] = ()
 
+    @classmethod
+    def entire(cls, size: Sequence[int]) -> Self:
+        """Return the region that is an entire input of `size`."""
+        return cls(tuple((0, length) for length in size), tuple(range(len(size))))
+
     def cut(self, inputs: Tensor) -> Tensor:
         """Return the region (B, C, *lengths) of inputs (B, C, *size), zero where the network pads."""
-        size = inputs.shape[2:]
-        values = F.pad(
-            inputs, pads([(-start, stop - length) for (start, stop), length in zip(self.box, size, strict=True)])
-        )
+        values = self.cut_box(inputs)
         return values.flip([axis + 2 for axis in self.mirrored]).permute(0, 1, *(axis + 2 for axis in self.order))
+
+    def cut_box(self, values: Tensor) -> Tensor:
+        """Return the box of values (..., *size), with the axes of the input; zero outside of the input."""
+        margins = self.margins(values.shape[-len(self.box) :])
+        return F.pad(values, pads([(-before, -after) for before, after in margins]))
 
     def paste(self, inputs: Tensor, values: Tensor) -> Tensor:
         """Return inputs (N, C, *size): one input (1, C, *size), its region replaced by each of `values` (N, C, *lengths)."""
@@ -82,29 +89,27 @@ class Region:
     def is_entire(self, size: Sequence[int]) -> bool:
         return not any(side for sides in self.margins(size) for side in sides)
 
-    def is_centered(self, size: Sequence[int]) -> bool:
-        """Return True if a mirrored or resized input has the same region, up to one position."""
-        return all(abs(before - after) <= 1 for before, after in self.margins(size))
-
     def describe(self, size: Sequence[int]) -> str:
         """Return what the network sees of an input of `size`, in words.
 
         >>> Region(((16, 240), (-2, 226)), (1, 0), (0,)).describe((256, 224))
-        'of the input it sees: positions 16 to 239 of axis 1, mirrored; axis 2 padded by 2 and 2; the axes in the order 2, 1'
+        'the network sees rows 16 to 239, mirrored; columns padded by 2 and 2; rows and columns exchanged'
         """
+        names = ("rows", "columns") if len(size) == 2 else [f"axis {axis + 1}" for axis in range(len(size))]
         changes = []
-        for axis, (start, stop) in enumerate(self.box):
-            before, after = max(-start, 0), max(stop - size[axis], 0)
-            is_cropped = start > 0 or stop < size[axis]
-            text = f"positions {max(start, 0)} to {min(stop, size[axis]) - 1} of axis {axis + 1}" if is_cropped else ""
-            if before or after:
-                text = f"{text or f'axis {axis + 1}'} padded by {before} and {after}"
+        for axis, (name, (start, stop), length) in enumerate(zip(names, self.box, size, strict=True)):
+            text = name
+            if start > 0 or stop < length:
+                text += f"{'' if len(size) == 2 else ' from'} {max(start, 0)} to {min(stop, length) - 1}"
+            if start < 0 or stop > length:
+                text += f" padded by {max(-start, 0)} and {max(stop - length, 0)}"
             if axis in self.mirrored:
-                text = f"{text or f'axis {axis + 1}'}, mirrored"
-            changes += [text] if text else []
+                text += ", mirrored"
+            changes += [text] if text != name else []
         if self.order != tuple(range(len(size))):
-            changes.append(f"the axes in the order {', '.join(str(axis + 1) for axis in self.order)}")
-        return f"of the input it sees: {'; '.join(changes)}"
+            order = ", ".join(str(axis + 1) for axis in self.order)
+            changes.append("rows and columns exchanged" if len(size) == 2 else f"the axes in the order {order}")
+        return f"the network sees {'; '.join(changes)}"
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -113,18 +118,24 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Seen:
+class FieldOfView:
     """What a network sees of its input.
 
     Attributes:
-        region: The region; None if it is the entire input, or if it could not be observed.
+        region: The region that its convolutions see; None if it is the entire input, or if it could not be observed.
         size: The lengths of the axes as the network sees them, in its own order.
-        note: Why heat may lie in another place than the one that the network sees, or "".
+        note: What was observed, or "".
+        before: What each layer before the first convolution sees, by its name.
     """
 
     region: Region | None = None
     size: tuple[int, ...] = ()
     note: str = ""
+    before: Mapping[str, FieldOfView] = field(default_factory=dict)
+
+    def of(self, layer: str) -> FieldOfView:
+        """Return what a layer sees."""
+        return self.before.get(layer, self)
 
 
 def pads(sides: Sequence[tuple[int, int]]) -> list[int]:

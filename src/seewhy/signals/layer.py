@@ -93,7 +93,7 @@ class TargetSignals:
                 forward passes.
         """
         rows = Rows(image, count, build, scoring or TargetScore(), batch_size, self._cache_key(shared))
-        return self.evaluator.scores(self.target, self._rows_of_inputs(rows))
+        return self.evaluator.scores(self.target, self._in_model(rows))
 
     def differentiable_scores(self, image: int, inputs: Tensor, scoring: Scoring | None = None) -> Tensor:
         """Return the scores `(N,)` of versions `(N, C, *size)` of one image, differentiable with respect to them."""
@@ -102,8 +102,8 @@ class TargetSignals:
     def _cache_key(self, shared: Hashable) -> Hashable:
         return shared
 
-    def _rows_of_inputs(self, rows: Rows) -> Rows:
-        """Return rows of changed `inputs` as rows of the model's inputs."""
+    def _in_model(self, rows: Rows) -> Rows:
+        """Return rows of changed `inputs` or `activations` as the model sees them."""
         return rows
 
 
@@ -111,8 +111,7 @@ class TargetSignals:
 class Signals(TargetSignals):
     """One layer's signals for one target, channels first, in float32 or float64.
 
-    Values that several methods need are computed once and cached. Reading a value that the method's `needs` do not
-    declare raises MethodError.
+    Values that several methods need are cached. Reading one that the method's `needs` do not declare raises MethodError.
 
     Attributes:
         layer: The layer's name, with "#2" for the second call of its module.
@@ -162,8 +161,7 @@ class Signals(TargetSignals):
         """
         head = self.evaluator.linear_head(self.target, self.activations)
         weight = head.weight.to(self.activations.dtype)
-        bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.to(weight.dtype)
-        return weight, bias
+        return weight, weight.new_zeros(len(weight)) if head.bias is None else head.bias.to(weight.dtype)
 
     @cached_property
     def head_weights(self) -> Tensor:
@@ -189,14 +187,9 @@ class Signals(TargetSignals):
 
         `build` returns the activations `(n, K, *grid)`. Only what follows the layer is computed again.
         """
-        key = self._cache_key(shared)
-        rows = Rows(image, count, build, scoring or TargetScore(), batch_size, key, self.site)
-        return self.evaluator.scores(self.target, self._rows_of_activations(rows))
+        rows = Rows(image, count, build, scoring or TargetScore(), batch_size, self._cache_key(shared), self.site)
+        return self.evaluator.scores(self.target, self._in_model(rows))
 
     def _cache_key(self, shared: Hashable) -> Hashable:
         # Rows are built from this layer's activations, so they are equal only at the same layer.
         return None if shared is None else (shared, self.layer)
-
-    def _rows_of_activations(self, rows: Rows) -> Rows:
-        """Return rows of changed `activations` as rows of the layer."""
-        return rows

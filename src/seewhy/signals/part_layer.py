@@ -65,18 +65,13 @@ class PartSignals(Signals):
         changed = parts.paste(self.evaluator.inputs[image : image + 1], number, inputs)
         return self.evaluator.differentiable_scores(self.target, changed, image, scoring or TargetScore())
 
-    def _rows_of_inputs(self, rows: Rows) -> Rows:
-        parts, (image, number) = self._exact_parts(), divmod(rows.image, len(self.parts))
-        unchanged, build = self.evaluator.inputs[image : image + 1], rows.build
-        changed = self._rows_of_part(rows, image, number)
-        return replace(changed, build=lambda at: parts.paste(unchanged, number, build(at)))
-
-    def _rows_of_activations(self, rows: Rows) -> Rows:
+    def _in_model(self, rows: Rows) -> Rows:
         image, number = divmod(rows.image, len(self.parts))
-        return replace(self._rows_of_part(rows, image, number), site=replace(self.site, part=number))
-
-    def _rows_of_part(self, rows: Rows, image: int, number: int) -> Rows:
-        return replace(rows, image=image, shared=None if rows.shared is None else (rows.shared, number))
+        shared = None if rows.shared is None else (rows.shared, number)
+        if rows.site is not None:
+            return replace(rows, image=image, shared=shared, site=replace(rows.site, part=number))
+        parts, unchanged, build = self._exact_parts(), self.evaluator.inputs[image : image + 1], rows.build
+        return replace(rows, image=image, shared=shared, build=lambda at: parts.paste(unchanged, number, build(at)))
 
     def _exact_parts(self) -> Parts:
         if not self.parts.is_exact:

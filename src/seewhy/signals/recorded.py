@@ -19,16 +19,15 @@ from seewhy.tracing.grid import Grid
 from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 MOVED_PARTS = "it moves or resizes the input, and this layer has several rows per input, whose places would change."
-MOVED_REGION = "it moves or resizes the input, of which this layer sees a region that would be another one."
+MOVED_REGION = "it moves or resizes the input, but this layer sees only a region of it, so the maps would not align."
 
 
-def obstacle_to_moving(grid: Grid | None, inputs: Tensor) -> str:
-    """Return why a method cannot move or resize the inputs at a layer, or ""."""
-    if grid is not None and grid.parts is not None:
-        return MOVED_PARTS
-    if grid is not None and grid.region is not None and not grid.region.is_centered(inputs.shape[2:]):
-        return MOVED_REGION
-    return ""
+def check_moves(grid: Grid | None, variant: Variant) -> None:
+    """Raise MethodError if a variant moves the input and the layer does not see all of it at once."""
+    if variant.moves_content and grid is not None and grid.parts is not None:
+        raise MethodError("", MOVED_PARTS)
+    if variant.moves_content and grid is not None and grid.region is not None:
+        raise MethodError("", MOVED_REGION)
 
 
 def request_for(needs: Need, request: RecordingRequest) -> RecordingRequest:
@@ -74,8 +73,7 @@ def signals_for_variant(original: Signals, variant: Variant) -> Signals:
     Raises:
         MethodError: The model does not accept their size, or no gradient reaches the layer.
     """
-    if variant.moves_content and (obstacle := obstacle_to_moving(original.site.grid, original.evaluator.inputs)):
-        raise MethodError("", obstacle)
+    check_moves(original.site.grid, variant)
     with_curvature, results = original.stored_curvature is not None, list[Signals]()
     request = RecordingRequest(frozenset({original.site.module}), linear_calls=True, attention=with_curvature)
     with original.evaluator.run_changed(variant(original.evaluator.inputs), request) as (changed, trace):

@@ -10,7 +10,7 @@ from torch import Tensor
 from seewhy.places.region import Region
 from seewhy.signals.evaluator import Rows
 from seewhy.signals.layer import Signals
-from seewhy.signals.scoring import Scoring, TargetScore
+from seewhy.signals.scoring import Scoring
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +35,12 @@ class RegionSignals(Signals):
 
     def differentiable_scores(self, image: int, inputs: Tensor, scoring: Scoring | None = None) -> Tensor:
         """Return the scores `(N,)` of inputs with versions `(N, C, *lengths)` of the region, differentiable."""
-        return super().differentiable_scores(image, self._paste(image, inputs), scoring or TargetScore())
+        return super().differentiable_scores(image, self._paste(image, inputs), scoring)
 
-    def _rows_of_inputs(self, rows: Rows) -> Rows:
+    def _in_model(self, rows: Rows) -> Rows:
         build = rows.build
+        if rows.site is not None:
+            return rows
         return replace(rows, build=lambda at: self._paste(rows.image, build(at)))
 
     def _paste(self, image: int, values: Tensor) -> Tensor:

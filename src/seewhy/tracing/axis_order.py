@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from seewhy.nested import first_tensor
 from seewhy.random_state import preserve_rng
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.recorder import call_before_convolutions
@@ -89,9 +90,10 @@ def observe(model: nn.Module, inputs: Tensor) -> AxisOrder | None:
     """Observe the axis order in a forward pass that ends at the first convolution."""
     twin = make_twin(for_image(model, 0))
 
-    def hook(module: nn.Module, args: tuple[object, ...]) -> None:
-        if args and isinstance(args[0], Tensor) and args[0].requires_grad:
-            raise _Reached(args[0])
+    def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        seen = first_tensor((args, kwargs))
+        if seen is not None and seen.requires_grad:
+            raise _Reached(seen)
 
     call_before_convolutions(twin, hook)
     leaf = inputs[:1].detach().clone().requires_grad_()

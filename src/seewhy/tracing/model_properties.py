@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from seewhy.nested import outline
 from seewhy.tracing.single_input import SingleInputModel
 
 
@@ -61,6 +60,4 @@ def input_key(model: nn.Module, inputs: Tensor) -> tuple[Hashable, ...]:
     """Return what the layers' grids can depend on: the shape of one input, and the other arguments of the model."""
     if not isinstance(model, SingleInputModel):
         return (0, False, False, *inputs.shape[1:])
-    arguments = model.for_image(0).named_arguments()
-    others = [outline(value) for place, value in arguments.items() if place != model.main]
-    return (model.main, model.is_grouped, model.reads_last_token, *inputs.shape[1:], *others)
+    return (model.main, model.is_grouped, model.reads_last_token, *inputs.shape[1:], model.argument_key)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
+from seewhy.nested import first_tensor
 from seewhy.places.parts import Part, Parts, PartsOfModel, swap
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.recorder import call_before_convolutions
@@ -60,10 +61,10 @@ def observe(model: nn.Module, inputs: Tensor) -> PartsOfModel:
     again: dict[nn.Module, list[SeenRows]] = {}  # convolutions of all axes of the input
     spans_input = False
 
-    def hook(module: nn.Module, args: tuple[object, ...]) -> None:
+    def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         nonlocal spans_input
-        rows = args[0] if args else None
-        if not isinstance(rows, Tensor) or rows.dim() < 3 or not rows.requires_grad:
+        rows = first_tensor((args, kwargs))
+        if rows is None or rows.dim() < 3 or not rows.requires_grad:
             return
         count, rest = divmod(len(rows), images)
         spans_input |= count == 1 and rows.dim() == leaf.dim()

@@ -23,6 +23,7 @@ from seewhy.nested import tensors_in
 from seewhy.places.parts import PartsOfModel
 from seewhy.random_state import preserve_rng
 from seewhy.tensors import nearly_equal
+from seewhy.tracing.field_of_view import field_of_view
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
@@ -30,7 +31,6 @@ from seewhy.tracing.model_errors import explain_checkpointing, explain_rejected_
 from seewhy.tracing.model_properties import ModelProperties, cache_properties, cached_properties
 from seewhy.tracing.part_places import find_parts, known_parts
 from seewhy.tracing.recorder import Recorder, pass_on_copies
-from seewhy.tracing.seen_region import seen_region
 from seewhy.tracing.token_cache import placements_of
 from seewhy.tracing.trace import RecordingRequest, Trace
 from seewhy.tracing.twin import make_twin
@@ -116,7 +116,7 @@ def _run(
     leaf = inputs.detach().clone().requires_grad_(from_input)
     twin = make_twin(model)
     recorder = Recorder(
-        leaf, request, known, twin, grid, parts, placements_of(model, inputs), seen_region(model, inputs)
+        leaf, request, known, twin, grid, parts, placements_of(model, inputs), field_of_view(model, inputs)
     )
     recorder.attach(twin)
     attention = CaptureAttention(recorder.record_attention)

@@ -22,7 +22,7 @@ from torch.autograd.graph import get_gradient_edge
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor, replace_first
 from seewhy.places.parts import Parts, PartsOfModel
-from seewhy.places.region import Region, Seen
+from seewhy.places.region import FieldOfView
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
@@ -59,7 +59,7 @@ class Recorder:
         grid: GridHint | None = None,
         parts: PartsOfModel | None = None,
         placements: Mapping[CallKey, Placement] | None = None,
-        seen: Seen | None = None,
+        view: FieldOfView | None = None,
     ) -> None:
         self.input_shape = inputs.shape
         self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
@@ -69,7 +69,7 @@ class Recorder:
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
         self.parts, self.placements = parts or PartsOfModel(), placements or {}
-        self.seen, self.has_convolved = seen or Seen(), False
+        self.view = view or FieldOfView()
         self.has_unknown_parts = False
         # Of convolutions and poolings, latest first, by the parts that they see; None: the entire input.
         self.grids: dict[Parts | None, list[tuple[int, ...]]] = {}
@@ -95,7 +95,7 @@ class Recorder:
             if not returns_new_tensor(source):
                 source.register_forward_pre_hook(self.start.hook_before(name), with_kwargs=True)
             module.register_forward_hook(self.recording_hook(name, module))
-        if self.seen.region or not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
+        if not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
             for name, module in modules.items():
                 if isinstance(module, GRID_SOURCES) and name not in requested:
                     module.register_forward_hook(partial(self.record_grid, name))
@@ -124,7 +124,7 @@ class Recorder:
             tensor = first_tensor(output)
             if tensor is None or not tensor.is_floating_point():
                 return None
-            inferred = self.grid_of(tensor, is_channels_first, self.call_counts[name])
+            inferred = self.grid_of(name, tensor, is_channels_first, self.call_counts[name])
             is_guess = inferred is not None and not inferred.is_confirmed
             if is_guess and is_view(tensor) and any(item is tensor for item in args):
                 inferred = None  # an empty module that returns queries or keys, for example
@@ -194,9 +194,8 @@ class Recorder:
         if not isinstance(output, Tensor):
             return
         self.source_calls[id(module)] += 1
-        self.has_convolved |= isinstance(module, CONVOLUTION)
         output, _ = without_unit_axes(output, len(self.input_shape))
-        parts, shape = self.part_of(output, self.source_calls[id(module)])
+        parts, shape = self.part_of(name, output, self.source_calls[id(module)])
         is_looped = output.dim() < len(self.input_shape) and not self.grids
         is_looped |= self.source_calls[id(module)] > 1  # perhaps on tiles, crops or mirrored copies
         self.has_unknown_parts |= parts is None and (self.part_count(output) > 1 or is_looped)
@@ -211,7 +210,7 @@ class Recorder:
         count, rest = divmod(len(output), self.input_shape[0]) if output.dim() else (1, 0)
         return 1 if rest or not count else count
 
-    def part_of(self, output: Tensor, number: int) -> tuple[Parts | None, Sequence[int]]:
+    def part_of(self, name: str, output: Tensor, number: int) -> tuple[Parts | None, Sequence[int]]:
         """Return the parts that the rows of an output are, and the shape (rows, C, *size) of what the network sees of them.
 
         `number` counts the calls of the module from 1.
@@ -221,13 +220,9 @@ class Recorder:
         if count == 1 and 0 < number <= len(by_call) and output.dim() == len(by_call[0].size) + 2:
             parts = by_call[number - 1]
         if parts is None:
-            return None, self.input_shape if self.region is None else (*self.input_shape[:2], *self.seen.size)
+            view = self.view.of(name)
+            return None, self.input_shape if view.region is None else (*self.input_shape[:2], *view.size)
         return parts, (len(output), self.input_shape[1], *parts.size)
-
-    @property
-    def region(self) -> Region | None:
-        """The region of the input that the current module sees; None: all of it."""
-        return self.seen.region if self.has_convolved else None
 
     def spans_input(self, output: Tensor, seen_shape: Sequence[int]) -> bool:
         """Return True if `output` has the rank and the rows of the input, or of its parts.
@@ -244,16 +239,16 @@ class Recorder:
             self._hints[tuple(size)] = [hint for hint in (self.user_hint, model_hint) if hint is not None]
         return self._hints[tuple(size)]
 
-    def grid_of(self, output: Tensor, is_channels_first: bool, number: int = 0) -> Grid | None:
+    def grid_of(self, name: str, output: Tensor, is_channels_first: bool, number: int = 0) -> Grid | None:
         output, unit_axes = without_unit_axes(output, len(self.input_shape))
-        parts, shape = self.part_of(output, number)
+        parts, shape = self.part_of(name, output, number)
         if is_channels_first:
             grid = Grid(tuple(output.shape[2:])) if self.spans_input(output, shape) else None
         else:
             grid = find_grid(output, shape, self.grids.get(parts, []), self.hints(shape[2:]))
         if grid is not None and unit_axes:
             return replace(grid, unit_axes=unit_axes) if grid.layout == "channels_first" else None
-        region = self.region if parts is None else None
+        region = self.view.of(name).region if parts is None else None
         return grid if grid is None or (parts is None and region is None) else replace(grid, parts=parts, region=region)
 
     def placement_of(self, name: str, grid: Grid | None) -> Placement | None:
@@ -273,7 +268,7 @@ class Recorder:
         name, tensor = self.running.pop(), first_tensor(output)
         for attention in self.attentions:
             if attention.grid is None and attention.module == name and tensor is not None and tensor.dim() == 3:
-                attention.grid = self.grid_of(tensor, is_channels_first=False)
+                attention.grid = self.grid_of(name, tensor, is_channels_first=False)
 
     def record_attention(self, call: AttentionCall) -> None:
         self.attentions.append(AttentionRecord(self.running[-1] if self.running else "", call))
@@ -323,8 +318,14 @@ def pass_on_copies(twin: nn.Module, names: Iterable[str]) -> None:
         module.register_forward_hook(hook)
 
 
-def call_before_convolutions(twin: nn.Module, hook: Callable[[nn.Module, Any], None]) -> None:
-    """Call `hook` with the inputs of each convolution of a twin."""
+def call_before_convolutions(twin: nn.Module, hook: Callable[[nn.Module, Any, Any], None]) -> None:
+    """Call `hook` with the arguments of each convolution of a twin."""
     for _, module in named_modules(twin):
         if isinstance(module, CONVOLUTION):
-            module.register_forward_pre_hook(hook)
+            module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def call_after_modules(twin: nn.Module, hook: Callable[[nn.Module, Any, Any], None]) -> None:
+    """Call `hook` with the output of each module of a twin."""
+    for _, module in named_modules(twin):
+        module.register_forward_hook(hook)

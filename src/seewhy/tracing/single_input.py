@@ -7,13 +7,14 @@ to any batch size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seewhy.nested import first_tensor, map_tensors, tensors_in
+from seewhy.nested import first_tensor, map_tensors, outline, tensors_in
 
 
 class SingleInputModel(nn.Module):
@@ -130,6 +131,12 @@ class SingleInputModel(nn.Module):
             for key, value in self.named_arguments().items()
             if key != self.main and any(has_batch_axis(tensor, self.batch) for tensor in tensors_in(value))
         ]
+
+    @cached_property
+    def argument_key(self) -> Hashable:
+        """What the grids of layers can depend on, for the first image: its other arguments."""
+        arguments = self.for_image(0).named_arguments()
+        return tuple(outline(value) for place, value in arguments.items() if place != self.main)
 
     def named_arguments(self) -> dict[str | int, Any]:
         """Return all arguments by their names or positions."""

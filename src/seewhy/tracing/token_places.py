@@ -14,10 +14,12 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from seewhy.errors import LayerError
 from seewhy.places.parts import Parts
 from seewhy.places.region import Region
 from seewhy.tracing.grid import TOKEN_LAYOUTS, Grid, GridHint
-from seewhy.tracing.single_input import for_image
+from seewhy.tracing.model_properties import input_key
+from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.token_cache import CallKey, Placement, placements_of
 from seewhy.tracing.token_probes import Probes, key_of
 from seewhy.tracing.trace import LayerCall
@@ -71,7 +73,12 @@ class TokensPlaced(Exception):
 
 
 def check_tokens(model: nn.Module, inputs: Tensor, calls: Iterable[LayerCall], hint: GridHint | None) -> None:
-    """Observe the places of tokens, unless they are known. Raises TokensPlaced if a call was recorded with another grid."""
+    """Observe the places of tokens, unless they are known.
+
+    Raises:
+        TokensPlaced: A call was recorded with another grid.
+        LayerError: Tokens have other places in other images of the batch, as with texts of other lengths.
+    """
     tokens = [call for call in calls if needs_placing(call, hint)]
     # Another thread may have observed them since they were recorded.
     placements = place_tokens(model, inputs, tokens, hint)
@@ -80,3 +87,16 @@ def check_tokens(model: nn.Module, inputs: Tensor, calls: Iterable[LayerCall], h
         placement = placements[key_of(call)].like(call.grid)
         if placement.grid != call.grid or placement.is_known == call.has_unknown_order:
             raise TokensPlaced
+    first = input_key(for_image(model, 0), inputs)
+    for image in range(1, len(inputs) if isinstance(model, SingleInputModel) else 0):
+        own = for_image(model, image)
+        if input_key(own, inputs) == first:
+            continue
+        others = place_tokens(own, inputs[image : image + 1], tokens, hint)
+        for call in tokens:
+            if others[key_of(call)] != placements[key_of(call)]:
+                raise LayerError(
+                    call.name,
+                    f"its tokens of image {image} have other places than those of image 0, because of the other arguments: "
+                    "explain the images one at a time.",
+                )

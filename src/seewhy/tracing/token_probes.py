@@ -129,7 +129,7 @@ class Probes:
         """Return the row of the layer that sees a cell, and its box in the input."""
         size = tuple(self.inputs.shape[2:])
         indices = unravel(cell, self.shape)
-        row, region = 0, self.region or Region(tuple((0, length) for length in size), tuple(range(len(size))))
+        row, region = 0, self.region or Region.entire(size)
         box, axes, mirrored = list(region.box), region.order, region.mirrored
         if self.parts is not None:
             row = (5 * cell + 2) % len(self.parts)  # not the cell itself: a transposed table has the same diagonal

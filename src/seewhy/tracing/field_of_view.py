@@ -1,0 +1,164 @@
+"""Which region of its input a network sees, observed at its first convolutions.
+
+Networks crop, pad, resize, mirror or transpose their input in front of the first convolution. A position of what it sees then
+is a linear function of the position in the input, axis by axis: a few gradients per axis show it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Hashable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node, get_gradient_edge, saved_tensors_hooks
+
+from seewhy.nested import first_tensor
+from seewhy.places.region import FieldOfView, Region
+from seewhy.random_state import preserve_rng
+from seewhy.tracing.followed_tensor import FollowedTensor
+from seewhy.tracing.function_modes import KeepGradients
+from seewhy.tracing.model_properties import input_key, model_of
+from seewhy.tracing.part_places import find_parts
+from seewhy.tracing.recorder import call_after_modules, call_before_convolutions
+from seewhy.tracing.single_input import for_image
+from seewhy.tracing.torch_private import CONVOLUTION
+from seewhy.tracing.twin import make_twin, named_modules
+
+_cache: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, FieldOfView]] = weakref.WeakKeyDictionary()
+
+
+def field_of_view(model: nn.Module, inputs: Tensor) -> FieldOfView:
+    """Return what a model sees of inputs (B, C, *size).
+
+    The first call for a model and shape runs the model up to its first convolution; entirely if that sees a region of the
+    input, or if other convolutions may see it.
+    """
+    cached = _cache.setdefault(model_of(model), {})
+    key = input_key(model, inputs)
+    if key not in cached:
+        with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
+            observed = Observer(for_image(model, 0), inputs[:1]).run()
+        if observed is None:  # perhaps the next image shows it
+            return FieldOfView()
+        cached[key] = observed
+    return cached[key]
+
+
+class _Reached(Exception):
+    """Ends a forward pass."""
+
+
+class Observer:
+    """Observes the field of view of one model for an input (1, C, *size)."""
+
+    def __init__(self, model: nn.Module, inputs: Tensor) -> None:
+        self.model, self.twin = model, make_twin(model)
+        self.leaf = inputs.detach().clone().requires_grad_()
+        self.passed = self.leaf.clone()
+        self.names: dict[nn.Module, str] = {module: name for name, module in named_modules(self.twin)}
+        self.seen: list[tuple[str, FollowedTensor]] = []  # what the first convolutions see
+        self.before: dict[str, FollowedTensor] = {}  # outputs of modules before the convolutions
+        self.is_blocked = False
+
+    def run(self) -> FieldOfView | None:
+        """Return the field of view; None if nothing could be observed with this input."""
+        call_before_convolutions(self.twin, self.enter_convolution)
+        call_after_modules(self.twin, self.leave_module)
+        try:
+            # In-place operations may overwrite saved values.
+            with saved_tensors_hooks(torch.clone, lambda saved: saved), KeepGradients():
+                self.twin(self.passed)
+        except _Reached:
+            pass
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # the model rejects the input, which the recorded pass reports
+            return None
+        return self.result()
+
+    def enter_convolution(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        tensor = first_tensor((args, kwargs))
+        if tensor is None or self.is_blocked:
+            return
+        is_comparable = len(tensor) == 1 and tensor.dim() == self.leaf.dim()
+        if not self.seen:
+            if not tensor.requires_grad:  # detached or rounded
+                self.is_blocked = is_comparable and tensor.shape[2:] != self.leaf.shape[2:]
+                return
+            if not is_comparable:
+                raise _Reached
+        elif not is_comparable or not tensor.requires_grad or follows_convolution(tensor):
+            return
+        followed = FollowedTensor(get_gradient_edge(tensor), tensor.shape, self.leaf)
+        self.seen.append((self.names[module], followed))
+        if len(self.seen) > 1:
+            return
+        is_input = tensor.data_ptr() == self.passed.data_ptr() and tensor.stride() == self.passed.stride()
+        is_entire = (is_input and tensor.shape == self.passed.shape) or followed.is_entire()
+        if is_entire and not self.can_other_see_input(module, tensor):
+            raise _Reached
+
+    def can_other_see_input(self, first: nn.Module, tensor: Tensor) -> bool:
+        """Return True if another convolution takes as few channels as the input or the first convolution have."""
+        most = max(self.leaf.shape[1], tensor.shape[1])
+        others = (module for module in self.names if isinstance(module, CONVOLUTION) and module is not first)
+        return any(module.in_channels <= most for module in others)
+
+    def leave_module(self, module: nn.Module, args: object, output: object) -> None:
+        tensor = first_tensor(output)
+        if tensor is None or tensor.dim() != self.leaf.dim() or len(tensor) != 1 or not tensor.requires_grad:
+            return
+        if not follows_convolution(tensor):
+            self.before[self.names[module]] = FollowedTensor(get_gradient_edge(tensor), tensor.shape, self.leaf)
+
+    def result(self) -> FieldOfView | None:
+        if self.is_blocked:
+            return FieldOfView(
+                note="what the first convolution sees has no gradient: heatmaps assume that it is the entire input"
+            )
+        if not self.seen:
+            return FieldOfView()
+        (name, first), size = self.seen[0], tuple(self.leaf.shape[2:])
+        if not first.is_connected():
+            return None
+        regions = [followed.region() for _, followed in self.seen]
+        region = regions[0]
+        if region is None:
+            return FieldOfView(
+                note=f"what '{name}' sees is not a rectangle of the input: heatmaps assume that it is the entire input"
+            )
+        if other := next((other for (other, _), own in zip(self.seen, regions, strict=True) if own != region), None):
+            if find_parts(self.model, self.leaf).by_call:
+                return FieldOfView()  # each call has its own place
+            where = f"'{name}' and '{other}'" if other != name else f"the calls of '{name}'"
+            return FieldOfView(
+                note=f"{where} see different regions of the input: heatmaps assume that they see the entire input"
+            )
+        if region == Region.entire(size):
+            return FieldOfView()
+        return FieldOfView(
+            region, first.size, region.describe(size), {key: view_of(own) for key, own in self.before.items()}
+        )
+
+
+def view_of(followed: FollowedTensor) -> FieldOfView:
+    region = followed.region()
+    entire = Region.entire(followed.leaf.shape[2:])
+    return FieldOfView() if region is None or region == entire else FieldOfView(region, followed.size)
+
+
+def follows_convolution(tensor: Tensor) -> bool:
+    """Return True if a convolution lies between the model's input and a tensor."""
+    return any("Convolution" in node.name() for node in ancestors(tensor.grad_fn))
+
+
+def ancestors(start: Node | None) -> Iterator[Node]:
+    """Return the nodes of the graph that a tensor was computed with."""
+    waiting, known = [start], set[Node]()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in known:
+            known.add(node)
+            yield node
+            waiting += [before for before, _ in node.next_functions]
