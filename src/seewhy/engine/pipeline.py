@@ -50,6 +50,7 @@ from seewhy.tracing.grid import GridSpec, parse_grid
 from seewhy.tracing.layer_selection import check_hint_used
 from seewhy.tracing.layer_specs import LayerSpec
 from seewhy.tracing.model_errors import retry_with_copies
+from seewhy.tracing.part_places import parts_note
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.token_places import TokensPlaced, check_tokens
@@ -254,7 +255,7 @@ class Explainer:
                 *loaded.notes,
                 *choice.notes,
                 *given.notes,
-                *filter(None, [field_of_view(module, tensor).note, output_note]),
+                *filter(None, {field_of_view(module, tensor).note: 0, parts_note(module, tensor): 0, output_note: 0}),
                 *target_notes(resolved, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
                 *blank_notes(collector.has_gradient, resolved, partial(self.suggest_for, given)),

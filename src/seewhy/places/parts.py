@@ -125,11 +125,15 @@ class PartsOfModel:
 
     Attributes:
         by_count: Those in one batch, by their number per input.
-        by_call: Those that its layers process in a loop, call by call.
+        by_call: Those that its layers process in a loop.
+        calls: Which of `by_call` a call of a module processes, by the name of the module and the number of the call.
+        note: Why maps may be drawn in another place than the one that a layer sees, or "".
     """
 
     by_count: Mapping[int, Parts] = field(default_factory=dict)
     by_call: tuple[Parts, ...] = ()
+    calls: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    note: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.by_count or self.by_call)

@@ -38,11 +38,12 @@ Span = tuple[int, float, float]  # an axis of the input, and where the first and
 
 @dataclass(frozen=True, eq=False)
 class FollowedTensor:
-    """A tensor `shape` (1, C, *size), with the graph from the model's input `leaf`."""
+    """One `row` of a tensor `shape` (rows, C, *size), with the graph from the model's input `leaf`."""
 
     edge: GradientEdge
-    shape: torch.Size
+    shape: Sequence[int]
     leaf: Tensor
+    row: int = 0
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -53,7 +54,7 @@ class FollowedTensor:
 
     def is_connected(self) -> bool:
         """Return True if any gradient reaches the input."""
-        gradient = self.pull_back(torch.ones(self.shape))
+        gradient = self.pull_back(torch.ones(tuple(self.shape)))
         return bool(gradient.isfinite().all()) and bool(gradient.any())
 
     def region(self) -> Region | None:
@@ -99,9 +100,9 @@ class FollowedTensor:
 
     def profiles(self, axis: int, at: int) -> list[Tensor]:
         """Return along each axis of the input how much one position of an own axis depends on it."""
-        direction = torch.zeros(self.shape)
+        direction = torch.zeros(tuple(self.shape))
         weights = 0.5 + torch.rand(self.shape[1], generator=torch.Generator().manual_seed(0))
-        direction.select(axis + 2, at).copy_(weights.reshape(1, -1, *[1] * (self.leaf.dim() - 3)))
+        direction[self.row].select(axis + 1, at).copy_(weights.reshape(-1, *[1] * (len(self.size) - 1)))
         gradient = self.pull_back(direction).double().abs()
         sums = [gradient.transpose(0, 2 + other).flatten(1).sum(1) for other in range(self.leaf.dim() - 2)]
         return [torch.where(profile > SMALL * profile.max(), profile, 0.0) for profile in sums]

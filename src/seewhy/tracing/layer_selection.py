@@ -126,7 +126,7 @@ class NamedLayer(LayerSelector):
             shape = tuple(calls[0].output.shape)
             if calls[0].refused_grid is not None:
                 raise LayerError(self.name, wrong_order(calls[0].refused_grid))
-            if is_folded(calls[0], trace):
+            if is_folded(calls[0], trace) or is_slice(calls[0], trace):
                 raise LayerError(self.name, folded_reason(calls[0], trace))
             advice = " If these are tokens, pass their grid, for example grid='14x14+1'." if len(shape) == 3 else ""
             raise LayerError(self.name, f"its output {shape} has no grid.{advice} {LIST_LAYERS}")
@@ -200,15 +200,29 @@ def is_folded(call: LayerCall, trace: Trace) -> bool:
     )
 
 
+def is_slice(call: LayerCall, trace: Trace) -> bool:
+    """Return True if a convolution or pooling has fewer axes than the input: it sees frames or slices."""
+    is_grid = issubclass(call.module_class, CHANNELS_FIRST) and call.output.dim() >= 4 and call.grid is None
+    return is_grid and len(call.output) == len(trace.inputs) and call.output.dim() < trace.inputs.dim()
+
+
 def folded_calls(trace: Trace) -> list[LayerCall]:
-    """Return the convolutions and poolings with several rows per input and several cells."""
-    calls = [call for call in trace.calls if issubclass(call.module_class, CHANNELS_FIRST) and is_folded(call, trace)]
-    return [call for call in calls if max(call.output.shape[2:]) >= 2]
+    """Return the convolutions and poolings with several cells that see parts of the input in unknown places."""
+    calls = [call for call in trace.calls if issubclass(call.module_class, CHANNELS_FIRST)]
+    return [
+        call for call in calls if (is_folded(call, trace) or is_slice(call, trace)) and max(call.output.shape[2:]) >= 2
+    ]
 
 
 def folded_reason(call: LayerCall, trace: Trace) -> str:
-    """Return why a layer with several rows per input has no map."""
+    """Return why a layer that sees parts of the input has no map."""
     shape, size, images = tuple(call.output.shape), tuple(trace.inputs.shape[1:]), len(trace.inputs)
+    if is_slice(call, trace):
+        return (
+            f"the output {shape} of '{call.module}' has fewer axes than an input of shape {size}, and no single frame or slice "
+            "is what it shows (are they combined, or used as channels?). Explain the part of the model that takes them "
+            "combined, such as x.flatten(1, 2)."
+        )
     return (
         f"the output {shape} of '{call.module}' has {shape[0] // images} rows for each input of shape {size} (frames, patches, "
         "crops or windows), and where in the input they are could not be observed. Explain the part of the model that takes "

@@ -2,32 +2,27 @@
 
 `find_parts` runs one forward pass, and follows each row of a convolution's input back to the model's input. It runs only for
 models that have more rows than inputs in some convolution, once per model and input shape.
-
-Rows that are copies of a box of the input, or are resized from one, have an exact place: that of their corners. Rows that were
-computed from the input in another way are placed if they see one position of an axis only, such as a frame, or all of it.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
 from seewhy.nested import first_tensor
-from seewhy.places.parts import Part, Parts, PartsOfModel, swap
+from seewhy.places.parts import Parts, PartsOfModel
+from seewhy.tracing.followed_tensor import FollowedTensor
 from seewhy.tracing.model_properties import input_key, model_of
-from seewhy.tracing.recorder import call_before_convolutions
+from seewhy.tracing.part_rows import SeenRows
+from seewhy.tracing.recorder import call_after_modules, call_before_convolutions
 from seewhy.tracing.single_input import SingleInputModel
-from seewhy.tracing.twin import make_twin
-
-MAX_FOLLOWED = 256  # rows that are followed one by one
-MAX_SIAMESE = 32  # rows of which some may belong to another input
-ENTIRE = 0.9  # a row that sees this fraction of an axis sees all of it
-APART = 0.05  # distance between what its first and its last half see, as a fraction of the axis
+from seewhy.tracing.token_cache import CallKey
+from seewhy.tracing.twin import make_twin, named_modules
 
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, PartsOfModel]] = weakref.WeakKeyDictionary()
 
@@ -48,49 +43,120 @@ def find_parts(model: nn.Module, inputs: Tensor) -> PartsOfModel:
     key = cache_key(model, inputs)
     if key not in cached:
         has_other_inputs = isinstance(model, SingleInputModel) and bool(model.per_image_arguments())
-        cached[key] = observe(model, inputs if has_other_inputs else inputs[:2])
+        cached[key] = Observer(model, inputs if has_other_inputs else inputs[:2]).run()
     return cached[key]
 
 
-def observe(model: nn.Module, inputs: Tensor) -> PartsOfModel:
-    """Observe the parts at the first convolution that has them."""
-    twin, images = make_twin(model), len(inputs)
-    leaf = inputs.detach().clone().requires_grad_()
-    seen: dict[int, list[SeenRows]] = {}
-    looped: dict[nn.Module, list[SeenRows]] = {}  # convolutions of fewer axes than the input, before any of all axes
-    again: dict[nn.Module, list[SeenRows]] = {}  # convolutions of all axes of the input
-    spans_input = False
+def parts_note(model: nn.Module, inputs: Tensor) -> str:
+    """Return what `find_parts` found to note, or ""."""
+    parts = known_parts(model, inputs)
+    return "" if parts is None else parts.note
 
-    def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        nonlocal spans_input
+
+class Observer:
+    """One forward pass, in which the inputs of all convolutions are followed to the model's input."""
+
+    def __init__(self, model: nn.Module, inputs: Tensor) -> None:
+        self.twin, self.images = make_twin(model), len(inputs)
+        self.leaf = inputs.detach().clone().requires_grad_()
+        self.names = {module: name for name, module in named_modules(self.twin)}
+        self.batches: dict[int, list[SeenRows]] = {}  # inputs with several rows per input, by their number
+        self.looped: dict[nn.Module, list[SeenRows]] = {}  # of fewer axes than the input, before any of all axes
+        self.again: dict[nn.Module, list[SeenRows]] = {}  # of all axes of the input
+        self.has_all_axes = False
+        self.counts: Counter[str] = Counter()
+        self.outputs: dict[CallKey, tuple[GradientEdge, torch.Size]] = {}
+
+    def run(self) -> PartsOfModel:
+        """Return the parts whose places could be observed."""
+        call_before_convolutions(self.twin, self.enter_convolution)
+        call_after_modules(self.twin, self.leave_module)
+        try:
+            with saved_tensors_hooks(
+                torch.clone, lambda saved: saved
+            ):  # in-place operations may overwrite saved values
+                self.twin(self.leaf.clone())
+            by_count = {count: follow_all(rows, count) for count, rows in self.batches.items()}
+            by_call, stem = self.follow_calls()
+            calls = self.calls_of(stem) if by_call else {}
+            note = "" if by_call else self.note_on_repeated_calls()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # the model rejects the input, which the recorded pass reports, or has no gradient there
+            return PartsOfModel()
+        return PartsOfModel(
+            {count: parts for count, parts in by_count.items() if parts is not None}, by_call, calls, note
+        )
+
+    def enter_convolution(self, module: nn.Module, args: object, kwargs: object) -> None:
         rows = first_tensor((args, kwargs))
         if rows is None or rows.dim() < 3 or not rows.requires_grad:
             return
-        count, rest = divmod(len(rows), images)
-        spans_input |= count == 1 and rows.dim() == leaf.dim()
-        if count == 1 and not rest and rows.dim() == leaf.dim():
-            again.setdefault(module, []).append(SeenRows(get_gradient_edge(rows), rows.shape, leaf))
-        if count == 1 and not rest and not spans_input and rows.dim() < leaf.dim():
-            looped.setdefault(module, []).append(SeenRows(get_gradient_edge(rows), rows.shape, leaf))
-        if count > 1 and not rest:
-            seen.setdefault(count, []).append(SeenRows(get_gradient_edge(rows), rows.shape, leaf))
+        count, rest = divmod(len(rows), self.images)
+        if rest:
+            return
+        seen, has_all_axes = SeenRows(get_gradient_edge(rows), rows.shape, self.leaf), rows.dim() == self.leaf.dim()
+        self.has_all_axes |= count == 1 and has_all_axes
+        if count > 1:
+            self.batches.setdefault(count, []).append(seen)
+        elif count == 1 and has_all_axes:
+            self.again.setdefault(module, []).append(seen)
+        elif count == 1 and not self.has_all_axes and rows.dim() < self.leaf.dim():
+            self.looped.setdefault(module, []).append(seen)
 
-    call_before_convolutions(twin, hook)
-    try:
-        with saved_tensors_hooks(torch.clone, lambda saved: saved):  # in-place operations may overwrite saved values
-            twin(leaf.clone())
-        found = {count: follow_all(rows, count) for count, rows in seen.items()}
-        calls = [rows.follow(1) for rows in next(iter(looped.values()), [])]
-        for others in looped.values():
-            if any(rows.contradicts(parts, 1) for rows, parts in zip(others, calls, strict=False) if parts is not None):
-                calls = []  # another module has other parts in its calls
-        calls = calls or next((views for rows in again.values() if (views := views_of(rows))), [])
-    except Exception:  # the model rejects the input, which the recorded pass reports, or has no gradient there
-        return PartsOfModel()
-    by_call = tuple(parts for parts in calls if parts is not None)
-    if len(set(by_call)) < len(calls):  # without a place, or in the same place twice
-        by_call = ()
-    return PartsOfModel({count: parts for count, parts in found.items() if parts is not None}, by_call)
+    def leave_module(self, module: nn.Module, args: object, output: object) -> None:
+        name, tensor = self.names[module], first_tensor(output)
+        self.counts[name] += 1
+        if tensor is not None and tensor.requires_grad and tensor.dim() and len(tensor) == self.images:
+            self.outputs[name, self.counts[name]] = get_gradient_edge(tensor), tensor.shape
+
+    def follow_calls(self) -> tuple[tuple[Parts, ...], str]:
+        """Return the parts that the first convolution in a loop sees, call by call, and its name; empty if it sees none."""
+        for module, seen in self.looped.items():
+            calls = [rows.follow(1) for rows in seen]
+            others = (rows for other in self.looped.values() for rows in zip(other, calls, strict=False))
+            if any(parts is not None and rows.contradicts(parts, 1) for rows, parts in others):
+                break  # another module has other parts in its calls
+            return distinct(calls), self.names[module]
+        for module, seen in self.again.items():
+            if views := distinct(views_of(seen)):
+                return views, self.names[module]
+        return (), ""
+
+    def calls_of(self, stem: str) -> dict[CallKey, int]:
+        """Return which part each module call belongs to: that of the only call of `stem` that its output depends on."""
+        stems = [own for (name, _), own in self.outputs.items() if name == stem]
+        edges = [edge for edge, _ in stems]
+        before = [self.used_by(edge, shape, edges) - {number} for number, (edge, shape) in enumerate(stems)]
+        found = {}
+        for key, (edge, shape) in self.outputs.items():
+            used = self.used_by(edge, shape, edges)
+            used -= set().union(*(before[number] for number in used))  # one part may be computed from another
+            if len(used) == 1:
+                found[key] = used.pop()
+        return found
+
+    def used_by(self, edge: GradientEdge, shape: Sequence[int], edges: Sequence[GradientEdge]) -> set[int]:
+        """Return the numbers of the edges that a tensor depends on."""
+        direction = torch.ones(tuple(shape)).to(self.leaf)
+        gradients = torch.autograd.grad([edge], list(edges), [direction], retain_graph=True, allow_unused=True)
+        return {number for number, gradient in enumerate(gradients) if gradient is not None}
+
+    def note_on_repeated_calls(self) -> str:
+        """Return a note if calls of a convolution see different regions of the input."""
+        for module, seen in self.again.items():
+            if len(seen) > 1 and len({FollowedTensor(one.edge, one.shape, self.leaf).region() for one in seen}) > 1:
+                return (
+                    f"the calls of '{self.names[module]}' see different regions of the input: heatmaps assume that they see "
+                    "the entire input"
+                )
+        return ""
+
+
+def distinct(calls: Sequence[Parts | None]) -> tuple[Parts, ...]:
+    """Return the parts of calls; () if one has no place, or two have the same."""
+    parts = tuple(own for own in calls if own is not None)
+    return parts if len(set(parts)) == len(calls) else ()
 
 
 def views_of(seen: list[SeenRows]) -> list[Parts | None]:
@@ -107,207 +173,3 @@ def follow_all(seen: list[SeenRows], count: int) -> Parts | None:
     """Return the parts that the rows of the first convolution are; None if those of a later one are other parts."""
     parts = seen[0].follow(count)
     return None if parts is None or any(rows.contradicts(parts, count) for rows in seen[1:]) else parts
-
-
-class SeenRows:
-    """The rows `shape` (B * count, C, *size) that a convolution sees of a model's input `leaf` (B, channels, *input size)."""
-
-    def __init__(
-        self, edge: GradientEdge, shape: Sequence[int], leaf: Tensor, numbers: Sequence[int] | None = None
-    ) -> None:
-        self.edge, self.shape, self.leaf = edge, tuple(shape), leaf
-        self.size, self.input_size = self.shape[2:], tuple(leaf.shape[2:])
-        self.generator = torch.Generator().manual_seed(0)
-        self.numbers = numbers  # the rows, if they are not all that the convolution sees
-        self.all_rows = self.shape[0]
-
-    def only(self, numbers: Sequence[int]) -> SeenRows:
-        """Return some of the rows."""
-        rows = SeenRows(self.edge, (len(numbers), *self.shape[1:]), self.leaf, numbers)
-        rows.all_rows = self.all_rows
-        return rows
-
-    def follow(self, count: int) -> Parts | None:
-        """Return the parts that the rows are; None if they have no place in the input."""
-        return self.follow_rows(count) or self.follow_some(count)
-
-    def follow_some(self, count: int) -> Parts | None:
-        """Return the parts that some of the rows are, if the others do not depend on the input, as in a siamese network."""
-        if self.shape[0] > MAX_SIAMESE or self.numbers is not None:
-            return None
-        own = [row for row in range(self.shape[0]) if self.influence_of(row).any()]
-        batch = len(self.leaf)
-        if not own or len(own) % batch:
-            return None
-        parts = self.only(own).follow_rows(len(own) // batch)
-        if parts is None:
-            return None
-        for is_image_major in (True, False):
-            numbers = sorted({row % count if is_image_major else row // batch for row in own})
-            rows = [
-                image * count + number if is_image_major else number * batch + image
-                for image in range(batch)
-                for number in numbers
-            ]
-            if sorted(rows) == own and (len(numbers) == 1 or is_image_major == parts.is_image_major):
-                others = count - len(numbers)
-                return replace(parts, is_image_major=is_image_major, numbers=tuple(numbers), others=others)
-        return None
-
-    def follow_rows(self, count: int) -> Parts | None:
-        """Return the parts that the rows are; None if one of them has no place in the input."""
-        found = self.from_corners() or self.from_blocks()
-        if found is None:
-            return None
-        images, rows, axes = found
-        order, batch = torch.arange(self.shape[0]), len(self.leaf)
-        is_image_major = torch.equal(images, order // count)
-        if not is_image_major and not torch.equal(images, order % batch):
-            return None
-        if not is_image_major:
-            rows = [rows[number] for number in swap(order, count, batch)]
-        places = rows[:count]
-        if any(rows[start : start + count] != places for start in range(0, len(rows), count)):
-            return None  # other places for other images, such as random crops
-        lengths = (tuple(stop - start for start, stop in part.box) for part in places)
-        expected = tuple(self.size[axes.index(axis)] if axis in axes else 1 for axis in range(len(self.input_size)))
-        is_exact = self.are_copies and all(own == expected for own in lengths)
-        return Parts(tuple(places), axes, self.size, is_image_major, is_exact)
-
-    def contradicts(self, parts: Parts, count: int) -> bool:
-        """Return True if these rows are copies of other parts, or belong to other images."""
-        if parts.others:
-            own = parts.own_rows(torch.arange(self.shape[0]))
-            return self.only(sorted(own.tolist())).contradicts(replace(parts, numbers=(), others=0), len(parts))
-        if len(self.leaf) > 1 and count > 1:
-            images = self.influence_of(1).flatten(1).any(1).nonzero().flatten().tolist()
-            if images not in ([], [0 if parts.is_image_major else 1]):
-                return True
-        if self.shape[2:] != parts.size or self.from_corners() is None:
-            return False
-        other = self.follow(count)
-        return other is not None and (other.places, other.axes) != (parts.places, parts.axes)
-
-    # Rows that are copies of a box, or resized from one
-
-    def from_corners(self) -> tuple[Tensor, list[Part], tuple[int, ...]] | None:
-        """Return image, place and axes of each row from its corners; None if a value is not one of the input, or a mean."""
-        first = self.sources(tuple(0 for _ in self.size))
-        last = self.sources(tuple(length - 1 for length in self.size))
-        if first is None or last is None or min(self.size) < 2:
-            return None
-        axes = []
-        for axis, length in enumerate(self.size):
-            moved = self.sources(tuple((length - 1) * (own == axis) for own in range(len(self.size))))
-            changed = None if moved is None else moved[:, 1:] != first[:, 1:]
-            if changed is None or (changed != changed[0]).any() or changed[0].sum() != 1:
-                return None
-            axes.append(int(changed[0].nonzero()))
-        if axes != sorted(set(axes)):
-            return None
-        pairs = zip(first[:, 1:].tolist(), last[:, 1:].tolist(), strict=True)
-        return first[:, 0], [place_between(*pair) for pair in pairs], tuple(axes)
-
-    def sources(self, place: tuple[int, ...]) -> Tensor | None:
-        """Return for each row which image and position (rows, 1 + axes) its first channel at `place` comes from."""
-        rows = self.shape[0]
-        at: tuple[slice | int, ...] = (slice(None), 0, *place)
-        one = self.gradient(at, torch.ones(rows))
-        found = one.nonzero()
-        self.are_copies = len(found) == rows
-        if self.are_copies:  # two passes follow all rows
-            numbered = self.gradient(at, torch.arange(1.0, rows + 1))
-            where = tuple(found.T)
-            numbers = (numbered[where] / one[where]).round().long().cpu() - 1
-            if torch.equal(numbers.sort().values, torch.arange(rows)):
-                return found.cpu()[numbers.argsort()][:, [0, *range(2, self.leaf.dim())]]
-        if rows > MAX_FOLLOWED:
-            return None
-        places = []
-        for row in range(rows):
-            influence = self.gradient(at, torch.eye(rows)[row])
-            channels = influence.abs().amax([axis for axis in range(influence.dim()) if axis != 1]).nonzero()
-            if len(channels) != 1 or (influence.amin() < 0 < influence.amax()):
-                return None  # neither a copy nor a mean of neighbors
-            self.are_copies &= int(influence.count_nonzero()) == 1
-            peak = influence[:, int(channels[0])].abs()
-            places.append(torch.stack(torch.unravel_index(peak.argmax(), peak.shape)))
-        return torch.stack(places).cpu()
-
-    # Rows that were computed from the input
-
-    def from_blocks(self) -> tuple[Tensor, list[Part], tuple[int, ...]] | None:
-        """Return image, place and axes of each row from what its first and last half see; None without a clear place."""
-        self.are_copies = False
-        if self.shape[0] > MAX_FOLLOWED or len(self.size) > len(self.input_size):
-            return None
-        images, places, axes = list[int](), list[Part](), set[tuple[int, ...]]()
-        for row in range(self.shape[0]):
-            first, last = (self.influence_of_half(row, is_last=is_last) for is_last in (False, True))
-            seen = [int(image) for image in (first + last).flatten(1).any(1).nonzero()]
-            if len(seen) != 1 or not first.any() or not last.any():
-                return None
-            images.append(seen[0])
-            box = [self.span(first[seen[0]], last[seen[0]], axis) for axis in range(len(self.input_size))]
-            spans = [span for span in box if span is not None]
-            if len(spans) < len(box):
-                return None
-            places.append(Part(tuple(spans)))
-            axes.add(tuple(axis for axis, (start, stop) in enumerate(spans) if stop - start > 1))
-        if len(axes) != 1 or len(own := axes.pop()) != len(self.size):
-            return None
-        return torch.tensor(images), places, own
-
-    def influence_of_half(self, row: int, *, is_last: bool) -> Tensor:
-        """Return how much the first or last half of a row, along all axes, depends on each position (B, *input size)."""
-        halves = [max(1, length // 2) for length in self.size]
-        ends = (slice(-own, None) if is_last else slice(own) for own in halves)
-        direction = self.leaf.new_zeros(self.shape)
-        block = direction[(row, slice(None), *ends)]
-        block.copy_(torch.randn(block.shape, generator=self.generator))
-        return self.pull_back(direction).square().sum(1)
-
-    def span(self, first: Tensor, last: Tensor, axis: int) -> tuple[int, int] | None:
-        """Return the part of an axis that a row sees: one position, or all of them in their order; None otherwise."""
-        length = self.input_size[axis]
-        others = [own for own in range(first.dim()) if own != axis]
-        early, late = (one.sum(others) if others else one for one in (first, last))
-        used = (early + late).nonzero().flatten()
-        if len(used) == 1:
-            return int(used[0]), int(used[0]) + 1
-        positions = (torch.arange(length) + 0.5).to(early) / length
-        centers = [float((one * positions).sum() / one.sum()) for one in (early, late)]
-        extent = int(used[-1]) + 1 - int(used[0])
-        return (0, length) if extent >= ENTIRE * length and centers[1] - centers[0] > APART else None
-
-    # Gradients
-
-    def gradient(self, at: tuple[slice | int, ...], weights: Tensor) -> Tensor:
-        """Return the gradient of the values at an index of all rows, times `weights`, with respect to the input."""
-        direction = self.leaf.new_zeros(self.shape)
-        direction[at] = weights.to(self.leaf)
-        return self.pull_back(direction)
-
-    def influence_of(self, row: int) -> Tensor:
-        """Return how much a row depends on each position of the input (B, C, *input size)."""
-        direction = self.leaf.new_zeros(self.shape)
-        direction[row] = torch.randn(self.shape[1:], generator=self.generator).to(direction)
-        return self.pull_back(direction)
-
-    def pull_back(self, direction: Tensor) -> Tensor:
-        if self.numbers is not None:
-            direction = direction.new_zeros(self.all_rows, *self.shape[1:]).index_copy(
-                0, torch.tensor(self.numbers, device=direction.device), direction
-            )
-        (gradient,) = torch.autograd.grad([self.edge], [self.leaf], [direction], retain_graph=True, allow_unused=True)
-        return torch.zeros_like(self.leaf) if gradient is None else gradient
-
-
-def place_between(first: list[int], last: list[int]) -> Part:
-    """Return the part between two corners.
-
-    >>> place_between([0, 7], [3, 4])
-    Part(box=((0, 4), (4, 8)), mirrored=(1,))
-    """
-    box = tuple((min(pair), max(pair) + 1) for pair in zip(first, last, strict=True))
-    return Part(box, tuple(axis for axis, (a, b) in enumerate(zip(first, last, strict=True)) if a > b))

@@ -179,12 +179,6 @@ class Recorder:
         self.linear_calls += self.pointwise_head()
         self.pointwise = None
         for call in self.calls:
-            is_part = call.grid is not None and call.grid.parts in self.parts.by_call
-            if is_part and self.call_counts[call.module] != len(self.parts.by_call):
-                # The module is not called in the loop, but on what comes out of it.
-                assert call.grid is not None and call.grid.parts is not None
-                has_same_rank = len(call.grid.parts.size) == len(self.input_shape) - 2
-                call.grid = replace(call.grid, parts=None) if has_same_rank else None
             is_repeated = self.call_counts[call.module] > 1
             call.name = f"{call.module}#{call.number}" if is_repeated else call.module
 
@@ -217,8 +211,9 @@ class Recorder:
         """
         count, by_call = self.part_count(output), self.parts.by_call
         parts = self.parts.by_count.get(count)
-        if count == 1 and 0 < number <= len(by_call) and output.dim() == len(by_call[0].size) + 2:
-            parts = by_call[number - 1]
+        called = self.parts.calls.get((name, number))
+        if count == 1 and called is not None and output.dim() == len(by_call[called].size) + 2:
+            parts = by_call[called]
         if parts is None:
             view = self.view.of(name)
             return None, self.input_shape if view.region is None else (*self.input_shape[:2], *view.size)
