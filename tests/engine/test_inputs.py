@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import seewhy
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import LayerError, UnknownName, UsageError
 from seewhy.tracing.single_input import SingleInputModel, has_batch_axis
 
 METHODS = ["gradcam", "hirescam", "layercam", "scorecam", "ablationcam", "occlusion(window=0.4)", "smooth(samples=2)"]
@@ -120,7 +120,11 @@ def test_main_selects_one_of_two_images(images: Tensor) -> None:
     with pytest.raises(UnknownName, match="did you mean 'right'"):
         seewhy.explain(net, both, main="rigth")
     left, right = (seewhy.explain(net, both, main=main, layers=["conv#1", "conv#2"], targets=0) for main in both)
-    torch.testing.assert_close(left.map(layer="conv#1"), right.map(layer="conv#1"))
+    assert left.layers == ("conv#1",) and right.layers == ("conv#2",)  # the other call shows the other image
+    assert "layers skipped because they do not depend on the explained input: conv#1" in right.notes
+    torch.testing.assert_close(left.map(), first.map())
+    with pytest.raises(LayerError, match="it does not depend on the explained input; choose another input"):
+        seewhy.explain(net, both, layers="conv#2", targets=0)
     assert torch.equal(left.inputs, images) and torch.equal(right.inputs, images.flip(3))  # type: ignore[arg-type]
     second = seewhy.explain(net, tuple(both.values()), main=1, layers="conv#2", targets=0)
     torch.testing.assert_close(second.map(), right.map(layer="conv#2"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -111,3 +113,88 @@ def test_the_check_runs_once_per_model() -> None:
     first = len(calls)
     seewhy.explain(net, INPUTS, layers="every")
     assert len(calls) == first + 1
+
+
+class Features(nn.Module):
+    """A small CNN whose features (B, 8) `head` turns into the output; `front` changes the input first."""
+
+    def __init__(
+        self, head: Callable[[nn.Module, Tensor], Tensor], front: Callable[[Tensor], Tensor] = lambda x: x
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fc, self.gate, self.experts = (
+            nn.Conv2d(3, 8, 3), nn.Linear(8, 4), nn.Linear(8, 3), nn.Linear(8, 12)
+        )  # fmt: skip
+        self.head, self.front = head, front
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self, self.cnn(self.front(x)).relu().mean((2, 3)))
+
+
+def mixture(net: nn.Module, y: Tensor) -> Tensor:
+    experts = net.experts(y).unflatten(1, (3, 4)).sigmoid()  # type: ignore[operator]
+    return torch.einsum("be,bek->bk", net.gate(y).softmax(1), experts)  # type: ignore[operator]
+
+
+def written_out(net: nn.Module, y: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-net.fc(y)))  # type: ignore[no-any-return, operator]
+
+
+@pytest.mark.parametrize("head", [mixture, written_out, lambda net, y: torch.exp(-net.fc(y).square())])
+def test_probabilities_that_are_computed_in_other_ways(head: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    net, inputs = Features(head).eval(), torch.rand(2, 3, 12, 10)
+    assert torch.allclose(seewhy.explain(net, inputs).probabilities, net(inputs).detach())
+
+
+@pytest.mark.parametrize("front", [torch.log, torch.sqrt, lambda x: (x + 1).log().exp()])
+def test_models_for_positive_inputs(front: Callable[[Tensor], Tensor]) -> None:
+    """Random inputs with negative values have no finite scores."""
+    net = Features(lambda net, y: net.fc(y).softmax(1), front).eval()  # type: ignore[operator]
+    inputs = torch.rand(2, 3, 12, 10) + 0.1
+    assert torch.allclose(seewhy.explain(net, inputs).probabilities, net(inputs).detach())
+
+
+def test_a_model_that_checks_the_range_of_its_input() -> None:
+    def checked(x: Tensor) -> Tensor:
+        assert x.min() >= 0 and x.max() <= 1
+        return x
+
+    net, inputs = Features(lambda net, y: net.fc(y).softmax(1), checked).eval(), torch.rand(2, 3, 12, 10)  # type: ignore[operator]
+    assert seewhy.explain(net, inputs, targets=1).map().shape[0] == 2
+
+
+def test_a_head_that_is_trained_after_the_first_call() -> None:
+    net, inputs = Features(lambda net, y: net.fc(y).softmax(1)).eval(), torch.rand(1, 3, 12, 10)  # type: ignore[operator]
+    weights = net.fc.weight.detach().clone()
+    nn.init.zeros_(net.fc.weight)
+    nn.init.zeros_(net.fc.bias)
+    seewhy.explain(net, inputs)
+    net.fc.weight.data = weights * 10
+    assert torch.allclose(seewhy.explain(net, inputs).probabilities, net(inputs).detach())
+
+
+class Mask(nn.Module):
+    """A segmentation network with one class."""
+
+    def __init__(self, *, with_sigmoid: bool) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.cnn, self.out, self.with_sigmoid = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 1, 1), with_sigmoid
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.out(self.cnn(x).relu())
+        return logits.sigmoid() if self.with_sigmoid else logits  # type: ignore[no-any-return]
+
+
+def test_a_mask_of_probabilities() -> None:
+    """The region is where the probability is larger than one half."""
+    inputs = torch.randn(1, 3, 16, 16)
+    net = Mask(with_sigmoid=True).eval()
+    output = net(inputs).detach()
+    assert 0 < (output > 0.5).float().mean() < 1
+    e = seewhy.explain(net, inputs)
+    assert torch.allclose(e.target_results[0].scores, output[output > 0.5].sum()[None])
+    logits = Mask(with_sigmoid=False).eval()
+    scores = seewhy.explain(logits, inputs).target_results[0].scores
+    assert torch.allclose(scores, logits(inputs).detach().clamp(min=0).sum()[None])

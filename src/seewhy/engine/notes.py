@@ -8,7 +8,7 @@ from itertools import groupby
 from torch import Tensor
 
 from seewhy.engine.map_collector import NETWORK
-from seewhy.errors import SeewhyError
+from seewhy.errors import LayerError, SeewhyError
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.trace import LayerCall
 
@@ -23,6 +23,22 @@ def independent_notes(calls: Sequence[LayerCall]) -> list[str]:
         reason = f"without a gradient, because {obstacle}" if obstacle else "skipped because no target depends on them"
         notes.append(f"layers {reason}: {names}")
     return notes
+
+
+def without_others(calls: Sequence[LayerCall], others: Sequence[LayerCall]) -> list[LayerCall]:
+    """Return calls without those that do not depend on the explained input. Raises LayerError if there are no others."""
+    if others and len(others) == len(calls):
+        raise LayerError(
+            others[0].name,
+            "it does not depend on the explained input; choose another input with main=..., or another layer.",
+        )
+    return [call for call in calls if call not in others]
+
+
+def other_input_notes(others: Sequence[LayerCall]) -> list[str]:
+    """Return a note about the layers that do not depend on the explained input."""
+    names = ", ".join(call.name for call in others)
+    return [f"layers skipped because they do not depend on the explained input: {names}"] if others else []
 
 
 def unsupported_notes(unsupported: Mapping[str, Mapping[str, str]]) -> list[str]:

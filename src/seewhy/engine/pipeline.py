@@ -16,7 +16,7 @@ from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.layer_choice import LayerChoice, choose_layers, split_suggested
 from seewhy.engine.layer_descriptions import describe_layer, layers_with_maps, model_as_layer, strongest_channels
 from seewhy.engine.map_collector import Key, MapCollector
-from seewhy.engine.notes import blank_notes, independent_notes, unsupported_notes
+from seewhy.engine.notes import blank_notes, independent_notes, other_input_notes, unsupported_notes, without_others
 from seewhy.engine.options import Fit, Options, ReadAt, Scores
 from seewhy.engine.output_kind import probability_note
 from seewhy.engine.passes import Passes
@@ -47,6 +47,7 @@ from seewhy.targets.class_scores import class_scores
 from seewhy.targets.parsing import TargetSpec
 from seewhy.tracing.field_of_view import field_of_view
 from seewhy.tracing.grid import GridSpec, parse_grid
+from seewhy.tracing.input_dependence import independent_calls
 from seewhy.tracing.layer_selection import check_hint_used
 from seewhy.tracing.layer_specs import LayerSpec
 from seewhy.tracing.model_errors import retry_with_copies
@@ -207,6 +208,8 @@ class Explainer:
         needs = reduce(or_, (method.needs for method in with_bases(self.methods)), Need.NOTHING)
         with record_forward(module, tensor, request_for(needs, choice.recorded.request), grid=self.grid) as trace:
             calls = choice.recorded.matching_calls(trace)
+            others = independent_calls(module, tensor, calls)
+            calls = without_others(calls, others)
             check_hint_used(self.grid, calls)
             check_tokens(module, tensor, calls, self.grid)
             layer_info = self.describe_layers(calls, trace, choice)
@@ -258,6 +261,7 @@ class Explainer:
                 *filter(None, {field_of_view(module, tensor).note: 0, parts_note(module, tensor): 0, output_note: 0}),
                 *target_notes(resolved, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
+                *other_input_notes(others),
                 *blank_notes(collector.has_gradient, resolved, partial(self.suggest_for, given)),
                 *unsupported_notes(collector.unsupported),
             ),

@@ -120,9 +120,9 @@ def suggest(
     if suggestion is None or find_module(model, suggestion.layer) is None:  # the layer may have been removed since
         finder = Finder(model, inputs, hint, tuple(targets), labels)
         suggestion = retry_with_copies(model, finder.find)
-        if (
-            ZERO_HEAD not in suggestion.note and not finder.has_location
-        ):  # training changes that; each image has other locations
+        # Training changes a head of zeros, each image has other locations, and Python reuses the address of a function.
+        is_lasting = ZERO_HEAD not in suggestion.note and not finder.has_location
+        if is_lasting and not any(" at 0x" in other for other in others):
             if len(cached) >= MAX_CACHED:
                 del cached[next(iter(cached))]
             cached[key] = suggestion
@@ -268,6 +268,7 @@ def modules_with_weights(model: nn.Module) -> frozenset[str]:
 
 def random_direction(tensor: Tensor) -> Tensor:
     """Return the sum of a tensor's values times fixed random numbers, on which all of them have an influence."""
+    tensor = tensor.abs() if tensor.is_complex() else tensor
     generator = torch.Generator().manual_seed(0)
     return (tensor * torch.randn(tensor.shape, generator=generator).to(tensor)).sum()
 

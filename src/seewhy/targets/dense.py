@@ -25,6 +25,7 @@ from seewhy.targets.names import (
     find_classes,
     normalize_classes,
 )
+from seewhy.targets.probabilities import are_bounded, ends_in_bounded_function
 
 BACKGROUND = ("background", "__background__")
 NAMED = ("logits", "out")  # keys of the dense tensor in models with several outputs
@@ -260,9 +261,13 @@ def dense_logits(output: object, target: object) -> Tensor:
 
 
 def winning_classes(scores: Tensor) -> Tensor:
-    """Return the class with the highest logit in each cell (B, *grid); a single class wins where its logit is positive."""
+    """Return the class with the highest score in each cell (B, *grid).
+
+    A single class wins where its logit is positive, or its probability larger than 0.5; elsewhere it is -1.
+    """
     if scores.shape[1] == 1:
-        return (scores[:, 0].detach() > 0).long() - 1
+        limit = 0.5 if are_bounded(scores) and ends_in_bounded_function(scores) else 0.0
+        return (scores[:, 0].detach() > limit).long() - 1
     return scores.detach().argmax(1)
 
 

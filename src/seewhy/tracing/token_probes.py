@@ -11,6 +11,7 @@ from types import EllipsisType
 import torch
 from torch import Tensor, nn
 
+from seewhy.errors import ModelError
 from seewhy.places.region import Region
 from seewhy.tracing.cells import neighbors, resize_mean, sides, span, unravel
 from seewhy.tracing.grid import MAX_PREFIX, TOKEN_LAYOUTS, Grid, GridHint
@@ -112,7 +113,15 @@ class Probes:
         noise = torch.randn(changed[at].shape, generator=generator).to(changed)
         spread = changed.std() if changed.numel() > 1 and changed.std() > 0 else 1.0
         changed[at] += CHANGE * spread * noise
-        after = self.tokens(changed)
+        try:
+            after = self.tokens(changed)
+            is_accepted = all(bool(tokens.isfinite().all()) for tokens in after.values())
+        except ModelError:
+            is_accepted = False
+        if not is_accepted:  # such as a logarithm of negative values
+            low, high = self.inputs.amin(), self.inputs.amax()
+            changed[at] = low + (high - low) * torch.rand(noise.shape, generator=generator).to(changed)
+            after = self.tokens(changed)
         self.changes[cell, corner] = {
             key: self.pooled((after[key][row] - before[row]).square().sum(0).sqrt(), key)
             for key, before in self.original.items()

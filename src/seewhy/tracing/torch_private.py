@@ -68,7 +68,8 @@ def has_own_parameters(module: nn.Module) -> bool:
 
 def compiled_original(module: nn.Module) -> nn.Module | None:
     """Return the module that `torch.compile` wrapped as `module`, or None if `module` is not compiled."""
-    return module._modules.get(COMPILED_CHILD)
+    children = module._modules
+    return children.get(COMPILED_CHILD) if isinstance(children, dict) else None  # TorchScript has another table
 
 
 def set_call_wrapper(module: nn.Module, function: Callable[..., Any] | None) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import operator
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -56,8 +57,8 @@ def make_twin(model: nn.Module) -> nn.Module:
     Parameters are shared and detached, so no gradient reaches them. BatchNorm statistics are shared, because eval mode
     only reads them; other buffers and plain tensors are copied, as are lists, dicts and sets. Backward hooks are
     dropped: those of a training run (logging, clipping) must not run in seewhy's backward pass. Compiled modules and
-    DataParallel are replaced by the module inside. References that Python cannot see (a closure over a module, a weak
-    reference) still point to the original.
+    DataParallel are replaced by the module inside. Hooks, and functions that are attributes, refer to the twin in their
+    closures and globals. Other references, such as a weak one, still point to the original.
 
     Raises:
         ModelError: The model does not support hooks: TorchScript, uninitialized lazy modules, quantized modules.
@@ -68,7 +69,10 @@ def make_twin(model: nn.Module) -> nn.Module:
     (False, True, True)
     """
     with torch.inference_mode(False), torch.no_grad():
-        return _Copier().module(model)
+        copier = _Copier()
+        twin = copier.module(model)
+        copier.redirect_functions()
+    return twin
 
 
 class _Copier:
@@ -76,6 +80,50 @@ class _Copier:
 
     def __init__(self) -> None:
         self.copies: dict[int, Any] = {}
+        self.functions: list[
+            tuple[dict[Any, Any], Any]
+        ] = []  # tables and keys of functions that may refer to originals
+
+    def redirect_functions(self) -> None:
+        """Make functions refer to copies: a hook may store features in a dict that the model reads, for example."""
+        for table, key in self.functions:
+            if isinstance(table[key], types.FunctionType):
+                table[key] = self.function(table[key])
+
+    def function(self, original: types.FunctionType) -> types.FunctionType:
+        if id(original) in self.copies:  # it refers to itself
+            return cast(types.FunctionType, self.copies[id(original)])
+        self.copies[id(original)] = original
+        cells = original.__closure__ or ()
+        new_cells = tuple(self.cell(cell) for cell in cells)
+        globals_ = original.__globals__
+        changed = {
+            name: self.copies[id(globals_[name])]
+            for name in original.__code__.co_names
+            if name in globals_ and id(globals_[name]) in self.copies
+        }
+        if not changed and all(map(operator.is_, cells, new_cells)):
+            return original
+        new = types.FunctionType(
+            original.__code__,
+            {**globals_, **changed} if changed else globals_,
+            original.__name__,
+            original.__defaults__,
+            new_cells,
+        )
+        new.__kwdefaults__ = original.__kwdefaults__
+        self.copies[id(original)] = new
+        return new
+
+    def cell(self, cell: types.CellType) -> types.CellType:
+        try:
+            contents = cell.cell_contents
+        except ValueError:  # empty
+            return cell
+        if type(contents) is types.FunctionType and contents.__closure__:
+            new = self.function(contents)
+            return cell if new is contents else types.CellType(new)
+        return types.CellType(self.copies[id(contents)]) if id(contents) in self.copies else cell
 
     def module(self, original: nn.Module) -> nn.Module:
         known: nn.Module | None = self.copies.get(id(original))
@@ -102,6 +150,8 @@ class _Copier:
         for name, value in old.items():
             if type(value) not in SHARED_TYPES and name not in HANDLED_ATTRIBUTES:
                 state[name] = self.value(value)
+            elif type(value) is types.FunctionType and value.__closure__:
+                self.functions.append((state, name))
         if old[PARAMETERS]:
             state[PARAMETERS] = self.parameters(old[PARAMETERS])
         if old[BUFFERS]:
@@ -115,6 +165,8 @@ class _Copier:
             table = state[name] = OrderedDict()
             for key, hook in old[name].items():
                 table[key] = self.value(hook)
+                if type(hook) is types.FunctionType:
+                    self.functions.append((table, key))
         for name in BACKWARD_HOOK_TABLES:
             state[name] = OrderedDict()
         for name in CHECKPOINTING_FLAGS:

@@ -1,0 +1,145 @@
+"""Models whose forward hooks or functions refer to the model, and kinds of models that have no maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import seewhy
+from seewhy.errors import ModelError, TargetError
+
+activations: dict[str, Tensor] = {}
+
+
+def keep_activation(name: str) -> Any:
+    """As in MiDaS and DPT: a hook that stores features in a global dict."""
+
+    def hook(module: nn.Module, args: object, output: Tensor) -> None:
+        activations[name] = output
+
+    return hook
+
+
+class Backbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.deep = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.deep(self.cnn(x).relu())
+        return self.fc(torch.cat([value.relu().mean((2, 3)) for value in self.features().values()], 1))  # type: ignore[no-any-return]
+
+    def features(self) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+class WithGlobal(Backbone):
+    def __init__(self) -> None:
+        super().__init__()
+        activations.clear()
+        self.stored = activations
+        for name in ("cnn", "deep"):
+            getattr(self, name).register_forward_hook(keep_activation(name))
+
+    def features(self) -> dict[str, Tensor]:
+        return self.stored
+
+
+class WithClosure(Backbone):
+    def __init__(self) -> None:
+        super().__init__()
+        stored: dict[str, Tensor] = {}
+        self.stored = stored
+        for name in ("cnn", "deep"):
+
+            def hook(module: nn.Module, args: object, output: Tensor, name: str = name) -> None:
+                stored[name] = output
+
+            getattr(self, name).register_forward_hook(hook)
+
+    def features(self) -> dict[str, Tensor]:
+        return self.stored
+
+
+class WithItself(Backbone):
+    """Hooks that write to attributes of the model, and a function as an attribute that calls a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[str, Tensor] = {}
+        self.cnn.register_forward_hook(lambda module, args, output: self.last.__setitem__("cnn", output))
+        self.deep.register_forward_hook(lambda module, args, output: self.last.__setitem__("deep", output))
+        self.scale = lambda x: self.cnn.weight.abs().mean() * x
+
+    def features(self) -> dict[str, Tensor]:
+        return {name: self.scale(value) for name, value in self.last.items()}
+
+
+@pytest.mark.parametrize("kind", [WithGlobal, WithClosure, WithItself])
+@pytest.mark.parametrize("method", ["gradcam", "scorecam", "eigencam", "ablationcam"])
+def test_hooks_that_store_features(kind: type[Backbone], method: str) -> None:
+    net = kind().double().eval()
+    for seed in range(3):
+        inputs = torch.randn(2, 3, 12, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        e = seewhy.explain(net, inputs, methods=method, layers=["cnn", "deep"], targets=1)
+        expected = net(inputs)
+        assert torch.allclose(e.logits, expected.detach())  # type: ignore[arg-type]
+        if method == "gradcam":
+            features = net.features()["deep"] if kind is not WithItself else net.last["deep"]  # type: ignore[index, operator]
+            (gradient,) = torch.autograd.grad(expected[:, 1].sum(), features)
+            assert torch.allclose(e.map(layer="deep"), (gradient.mean((2, 3), keepdim=True) * features).sum(1).detach())
+    stored = dict(net.stored) if kind is not WithItself else dict(net.last)  # type: ignore[arg-type, call-overload]
+    seewhy.explain(net, inputs, methods=method, layers="cnn", targets=1)
+    now = net.stored if kind is not WithItself else net.last
+    assert all(now[name] is value for name, value in stored.items())  # type: ignore[index]
+
+
+def test_a_first_call_without_features() -> None:
+    e = seewhy.explain(WithClosure().eval(), torch.randn(1, 3, 12, 10))
+    assert e.layers
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, torch.randn(1, 3, 12, 10))])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_torchscript_is_refused_in_one_line(make: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    scripted = make(net)
+    for model in (scripted, nn.Sequential(scripted, nn.Identity())):
+        with pytest.raises(ModelError, match="TorchScript does not support hooks"):
+            seewhy.explain(model, torch.randn(1, 3, 12, 10))
+
+
+def test_complex_outputs_are_refused_in_one_line() -> None:
+    class Spectrum(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.fft(super().forward(x))
+
+    net = Spectrum(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    with pytest.raises(TargetError, match="not class scores"):
+        seewhy.explain(net, torch.randn(1, 3, 12, 10))
+    assert seewhy.explain(net, torch.randn(1, 3, 12, 10), targets=lambda output: output[:, 1].abs()).map().shape
+
+
+def test_functions_as_targets_do_not_share_a_suggested_layer() -> None:
+    """Python gives a new function the address of one that is gone."""
+
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.early, self.late, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            first = self.early(x).relu()
+            return {"early": self.fc(first.mean((2, 3))), "late": self.fc(self.late(first).relu().mean((2, 3)))}
+
+    net, inputs = TwoHeads().eval(), torch.randn(1, 3, 12, 10)
+    for _ in range(6):
+        for head in ("early", "late"):
+            e = seewhy.explain(net, inputs, targets=lambda output, head=head: output[head][:, 0])
+            assert e.layers == (head,)
