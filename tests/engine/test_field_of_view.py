@@ -184,6 +184,52 @@ def test_what_is_no_rectangle_is_stated(arrange: Arrange) -> None:
     )
 
 
+def crop_to_content(x: Tensor) -> Tensor:
+    """Return the 8 x 8 positions from the first bright one, of each image."""
+    starts = [(image[0] > 3).nonzero()[0].tolist() for image in x]
+    return torch.stack(
+        [image[:, row : row + 8, column : column + 8] for image, (row, column) in zip(x, starts, strict=True)]
+    )
+
+
+def test_a_crop_that_depends_on_the_image() -> None:
+    net = Network(crop_to_content).eval()
+    inputs = torch.randn(2, 3, *SIZE).clamp(max=2)
+    inputs[0, 0, 2, 3] = inputs[1, 0, 9, 15] = 5
+    for image, start in ((0, (2, 3)), (1, (9, 15)), (0, (2, 3))):
+        e = seewhy.explain(net, inputs[image : image + 1], layers="cnn", targets=1)
+        assert e.layer_info["cnn"].region == Region(tuple((one, one + 8) for one in start), (0, 1))
+    e = seewhy.explain(net, inputs, layers="cnn", targets=1)
+    assert e.layer_info["cnn"].region is None
+    assert "the network sees another region of each image: heatmaps assume that it is the entire input" in e.notes
+
+
+class Transformer(Network):
+    """A spatial transformer, whose convolution computes where to look."""
+
+    def __init__(self, *, on_features: bool) -> None:
+        super().__init__(lambda x: x)
+        self.where, self.angle, self.on_features = nn.Conv2d(3, 4, 3), nn.Linear(4, 6), on_features
+        nn.init.zeros_(self.angle.weight)
+        self.angle.bias.data = torch.tensor([0.5, 0, 0.4, 0, 0.5, 0.4])
+
+    def warp(self, x: Tensor, values: Tensor) -> Tensor:
+        theta = self.angle(self.where(x).relu().mean((2, 3))).unflatten(1, (2, 3))
+        return F.grid_sample(values, F.affine_grid(theta, list(values.shape), align_corners=False), align_corners=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.on_features:
+            return self.head(self.cnn(self.warp(x, self.first(x)).relu()).relu())
+        return self.head(self.features(self.warp(x, x)))
+
+
+def test_a_spatial_transformer_is_stated() -> None:
+    inputs = torch.randn(1, 3, *SIZE)
+    e = seewhy.explain(Transformer(on_features=False).eval(), inputs, targets=1)
+    assert "what 'first' sees is not a rectangle of the input: heatmaps assume that it is the entire input" in e.notes
+    assert not seewhy.explain(Transformer(on_features=True).eval(), inputs, targets=1, layers="first").notes
+
+
 class TwoStems(nn.Module):
     def __init__(self, one: Arrange, other: Arrange) -> None:
         super().__init__()

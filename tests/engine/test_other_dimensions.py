@@ -293,3 +293,28 @@ def test_dense_output_of_a_signal() -> None:
         .target_results[0]
         .name.endswith(f"rather than class {other}")
     )
+
+
+class ChannelAttention(nn.Module):
+    """A 1-D network with efficient channel attention: a convolution along the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.eca, self.gate, self.fc = (
+            nn.Conv1d(2, 16, 3, 2, 1),
+            nn.Conv1d(1, 1, 3, 1, 1),
+            nn.Sigmoid(),
+            nn.Linear(16, 4),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.cnn(x).relu()
+        gates = self.gate(self.eca(y.mean(2)[:, None]))[:, 0, :, None]
+        return self.fc((y * gates).mean(2))  # type: ignore[no-any-return]
+
+
+def test_attention_along_the_channels_is_no_grid() -> None:
+    net, inputs = ChannelAttention().eval(), torch.randn(1, 2, 64)
+    assert seewhy.explain(net, inputs).layers == ("cnn",)
+    assert seewhy.explain(net, inputs, layers="all").layers == ("cnn",)

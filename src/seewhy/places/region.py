@@ -125,12 +125,14 @@ class FieldOfView:
         region: The region that its convolutions see; None if it is the entire input, or if it could not be observed.
         size: The lengths of the axes as the network sees them, in its own order.
         note: What was observed, or "".
+        stem: The name of the first convolution that sees it.
         before: What each layer before the first convolution sees, by its name.
     """
 
     region: Region | None = None
     size: tuple[int, ...] = ()
     note: str = ""
+    stem: str = ""
     before: Mapping[str, FieldOfView] = field(default_factory=dict)
 
     def of(self, layer: str) -> FieldOfView:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge, saved_tensors_hooks
 
+from seewhy import tensors
 from seewhy.nested import first_tensor
 from seewhy.places.region import FieldOfView, Region
 from seewhy.random_state import preserve_rng
@@ -23,7 +24,9 @@ from seewhy.tracing.part_places import find_parts
 from seewhy.tracing.recorder import call_after_modules, call_before_convolutions
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.torch_private import CONVOLUTION
-from seewhy.tracing.twin import make_twin, named_modules
+from seewhy.tracing.twin import find_module, make_twin, named_modules
+
+ALIKE = 0.5  # correlation of what a network sees with the region, after any normalization
 
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, FieldOfView]] = weakref.WeakKeyDictionary()
 
@@ -36,13 +39,50 @@ def field_of_view(model: nn.Module, inputs: Tensor) -> FieldOfView:
     """
     cached = _cache.setdefault(model_of(model), {})
     key = input_key(model, inputs)
-    if key not in cached:
-        with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
-            observed = Observer(for_image(model, 0), inputs[:1]).run()
-        if observed is None:  # perhaps the next image shows it
-            return FieldOfView()
-        cached[key] = observed
-    return cached[key]
+    if key in cached and not (cached[key].region and differs_in_some_image(model, inputs, cached[key])):
+        return cached[key]
+    if key in cached and len(inputs) > 1:
+        return FieldOfView(
+            note="the network sees another region of each image: heatmaps assume that it is the entire input"
+        )
+    with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
+        observed = Observer(for_image(model, 0), inputs[:1]).run()
+    if observed is None:  # perhaps the next image shows it
+        return FieldOfView()
+    if key in cached:  # a region that depends on the image
+        return observed
+    cached[key] = observed
+    return field_of_view(model, inputs)
+
+
+def differs_in_some_image(model: nn.Module, inputs: Tensor, view: FieldOfView) -> bool:
+    """Return True if the first convolution sees something else than a region in an image, such as another crop."""
+    assert view.region is not None
+    twin, seen = make_twin(model), list[Tensor]()
+    stem = find_module(twin, view.stem)
+
+    def hook(module: nn.Module, args: object, kwargs: object) -> None:
+        tensor = first_tensor((args, kwargs))
+        if tensor is not None and module is stem:
+            seen.append(tensor)
+            raise _Reached
+
+    call_before_convolutions(twin, hook)
+    with torch.inference_mode(False), torch.no_grad(), preserve_rng(inputs.device):
+        try:
+            twin(inputs.detach().clone())
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # the end, or the model rejects the input
+            pass
+        if not seen or len(seen[0]) != len(inputs):
+            return False
+        expected = tensors.resize(view.region.cut(inputs).mean(1), view.size).flatten(1).double()
+        values = seen[0].mean(1).flatten(1).double()
+        both = [(one - one.mean(1, keepdim=True)) for one in (expected, values)]
+        norms = both[0].norm(dim=1) * both[1].norm(dim=1)
+        similarity = (both[0] * both[1]).sum(1).abs()
+    return bool((similarity < ALIKE * norms).any())
 
 
 class _Reached(Exception):
@@ -59,7 +99,8 @@ class Observer:
         self.names: dict[nn.Module, str] = {module: name for name, module in named_modules(self.twin)}
         self.seen: list[tuple[str, FollowedTensor]] = []  # what the first convolutions see
         self.before: dict[str, FollowedTensor] = {}  # outputs of modules before the convolutions
-        self.is_blocked = False
+        self.is_input = self.is_blocked = False
+        self.warped = ""
 
     def run(self) -> FieldOfView | None:
         """Return the field of view; None if nothing could be observed with this input."""
@@ -88,15 +129,19 @@ class Observer:
                 return
             if not is_comparable:
                 raise _Reached
-        elif not is_comparable or not tensor.requires_grad or follows_convolution(tensor):
+        elif not is_comparable or not tensor.requires_grad:
+            return
+        elif follows_convolution(tensor):
+            # A spatial transformer computes where to sample the input with convolutions.
+            self.warped = self.names[module] if samples_input(tensor, self.leaf) else self.warped
             return
         followed = FollowedTensor(get_gradient_edge(tensor), tensor.shape, self.leaf)
         self.seen.append((self.names[module], followed))
         if len(self.seen) > 1:
             return
-        is_input = tensor.data_ptr() == self.passed.data_ptr() and tensor.stride() == self.passed.stride()
-        is_entire = (is_input and tensor.shape == self.passed.shape) or followed.is_entire()
-        if is_entire and not self.can_other_see_input(module, tensor):
+        is_same = tensor.data_ptr() == self.passed.data_ptr() and tensor.stride() == self.passed.stride()
+        self.is_input = is_same and tensor.shape == self.passed.shape
+        if (self.is_input or followed.is_entire()) and not self.can_other_see_input(module, tensor):
             raise _Reached
 
     def can_other_see_input(self, first: nn.Module, tensor: Tensor) -> bool:
@@ -117,14 +162,14 @@ class Observer:
             return FieldOfView(
                 note="what the first convolution sees has no gradient: heatmaps assume that it is the entire input"
             )
-        if not self.seen:
+        if not self.seen or (self.is_input and len(self.seen) == 1 and not self.warped):
             return FieldOfView()
         (name, first), size = self.seen[0], tuple(self.leaf.shape[2:])
         if not first.is_connected():
             return None
         regions = [followed.region() for _, followed in self.seen]
-        region = regions[0]
-        if region is None:
+        region, name = regions[0], self.warped or name
+        if region is None or self.warped:
             return FieldOfView(
                 note=f"what '{name}' sees is not a rectangle of the input: heatmaps assume that it is the entire input"
             )
@@ -138,7 +183,11 @@ class Observer:
         if region == Region.entire(size):
             return FieldOfView()
         return FieldOfView(
-            region, first.size, region.describe(size), {key: view_of(own) for key, own in self.before.items()}
+            region,
+            first.size,
+            region.describe(size),
+            name,
+            {key: view_of(own) for key, own in self.before.items()},
         )
 
 
@@ -151,6 +200,21 @@ def view_of(followed: FollowedTensor) -> FieldOfView:
 def follows_convolution(tensor: Tensor) -> bool:
     """Return True if a convolution lies between the model's input and a tensor."""
     return any("Convolution" in node.name() for node in ancestors(tensor.grad_fn))
+
+
+def samples_input(tensor: Tensor, leaf: Tensor) -> bool:
+    """Return True if `grid_sample` and no convolution lie on a path from the model's input to a tensor."""
+    waiting, known = [(tensor.grad_fn, False)], set[tuple[Node, bool]]()
+    while waiting:
+        node, is_sampled = waiting.pop()
+        if node is None or (node, is_sampled) in known or "Convolution" in node.name():
+            continue
+        known.add((node, is_sampled))
+        if is_sampled and getattr(node, "variable", None) is leaf:
+            return True
+        is_sampled = is_sampled or "GridSampler" in node.name()
+        waiting += [(before, is_sampled) for before, _ in node.next_functions]
+    return False
 
 
 def ancestors(start: Node | None) -> Iterator[Node]:

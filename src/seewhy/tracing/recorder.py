@@ -74,6 +74,7 @@ class Recorder:
         # Of convolutions and poolings, latest first, by the parts that they see; None: the entire input.
         self.grids: dict[Parts | None, list[tuple[int, ...]]] = {}
         self.source_calls: Counter[int] = Counter()  # by the id of the module: a reference would be a cycle
+        self.channels = 0  # of the last convolution or pooling
         self.grid_sources: dict[tuple[int, ...], CallKey] = {}  # the first convolution or pooling with each grid
         self._hints: dict[tuple[int, ...], list[GridHint]] = {}
         self.start = GraphStart(inputs, model)
@@ -192,12 +193,21 @@ class Recorder:
         parts, shape = self.part_of(name, output, self.source_calls[id(module)])
         is_looped = output.dim() < len(self.input_shape) and not self.grids
         is_looped |= self.source_calls[id(module)] > 1  # perhaps on tiles, crops or mirrored copies
+        if self.shows_channels(output):
+            return
+        self.channels = output.shape[1] if output.dim() > 1 else 0
         self.has_unknown_parts |= parts is None and (self.part_count(output) > 1 or is_looped)
         if self.spans_input(output, shape):
             grid, grids = tuple(output.shape[2:]), self.grids.setdefault(parts, [])
             self.grid_sources.setdefault(grid, (name, self.source_calls[id(module)]))
             if grid not in grids[:1]:
                 grids.insert(0, grid)
+
+    def shows_channels(self, output: Tensor) -> bool:
+        """Return True if the positions of a 1-D network's output are the channels of the layer before, as in ECA."""
+        known = {grid for grids in self.grids.values() for grid in grids}
+        is_line = len(self.input_shape) == output.dim() == 3 and output.shape[1] == 1
+        return is_line and output.shape[2] == self.channels and (self.channels,) not in known
 
     def part_count(self, output: Tensor) -> int:
         """Return the number of rows per input; 1 if that is not an integer."""
@@ -236,6 +246,8 @@ class Recorder:
 
     def grid_of(self, name: str, output: Tensor, is_channels_first: bool, number: int = 0) -> Grid | None:
         output, unit_axes = without_unit_axes(output, len(self.input_shape))
+        if self.shows_channels(output):
+            return None
         parts, shape = self.part_of(name, output, number)
         if is_channels_first:
             grid = Grid(tuple(output.shape[2:])) if self.spans_input(output, shape) else None
