@@ -100,9 +100,8 @@ class ExplanationData:
             return SignalBackground(self._input_array())
         if len(self.size) == 3:
             return VolumeBackground(self._input_array(), self.provenance.get("preprocess"))
-        if self.images is not None:
-            return PhotoBackground(self.images[0].photo, self.images[0].view)
-        return PhotoBackground(self.input_pixels(), self.view)
+        photo = self.input_pixels() if self.images is None else self.images[0].photo
+        return PhotoBackground(photo, self.view, view_of_region(self))
 
     def _input_array(self) -> NDArray[np.float32]:
         """Return the model input (C, *size) of one image. Raises UsageError if it was not saved."""
@@ -173,6 +172,12 @@ def covered_fraction(e: ExplanationData, key: MapKey) -> float:
     """Return the fraction of the input that a map covers, as the crops or the region that the layer sees."""
     info = e.layer_info[key[2]]
     return float((place_maps(torch.ones_like(e.maps[key][:1]), e.size, info.parts, info.region) > 0).float().mean())
+
+
+def view_of_region(e: ExplanationData) -> View | None:
+    """Return the view of the region that all layers see; None for the entire input."""
+    region = shared_region(e, e.layers)
+    return None if region is None else e.view.crop(*region.box)
 
 
 def shared_region(e: ExplanationData, layers: Iterable[str]) -> Region | None:

@@ -15,7 +15,7 @@ from PIL import Image
 from seewhy import storage
 from seewhy.errors import UsageError
 from seewhy.explanation import figures, saved
-from seewhy.explanation.data import ExplanationData, placed_maps, require_single_image, shared_region
+from seewhy.explanation.data import ExplanationData, placed_maps, require_single_image, shared_region, view_of_region
 from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.selection import available_layer
 from seewhy.explanation.strips import Strip, draw_strip, strip_of
@@ -54,7 +54,7 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     strip = strip_of(e) if len(e.size) == 3 else None
     photo = draw_strip(e, strip) if strip else scaled_photo(e)
     region = None if strip else shared_region(e, e.layers)
-    view = strip.view if strip else e.view if region is None else e.view.crop(*region.box)
+    view = strip.view if strip else view_of_region(e) or e.view
     record = saved.build_record(e)
     names = {"method": e.methods, "target": e.targets, "layer": e.layers}
     positions = {kind: {name: number for number, name in enumerate(values)} for kind, values in names.items()}

@@ -51,16 +51,20 @@ class Background(ABC):
 @final
 @dataclass(frozen=True, eq=False)
 class PhotoBackground(Background):
-    """A photo (H, W, 3) uint8 of which the model received the part in `view`; the rest is dimmed."""
+    """A photo (H, W, 3) uint8 of which the model received the part in `view`; the rest is dimmed.
+
+    `seen` is a smaller part, if the network sees only that of its input.
+    """
 
     pixels: Bytes
     view: View
+    seen: View | None = None
     _scaled: dict[int | None, tuple[Image.Image, Box]] = field(default_factory=dict, repr=False)
 
     def scaled(self, longest: int | None) -> tuple[Image.Image, Box]:
         """Return the dimmed photo, scaled to `longest` pixels, and the visible box in it; computed once per size."""
         if longest not in self._scaled:
-            self._scaled[longest] = scale_photo(self.pixels, self.view, longest)
+            self._scaled[longest] = scale_photo(self.pixels, self.seen or self.view, longest)
         return self._scaled[longest]
 
     def draw_overlay(self, heatmap: Heatmap, style: OverlayStyle, longest: int | None) -> Image.Image:
