@@ -143,3 +143,25 @@ def test_functions_as_targets_do_not_share_a_suggested_layer() -> None:
         for head in ("early", "late"):
             e = seewhy.explain(net, inputs, targets=lambda output, head=head: output[head][:, 0])
             assert e.layers == (head,)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda y: (y.square().mean(), y),
+        lambda y: (y.argmax(1), y.softmax(1).log()),
+        lambda y: {"pred": y.argmax(1), "prob": y},
+        lambda y: {"embedding": y.repeat(1, 3), "scores": y},
+        lambda y: {"loss": y.mean(), "logits": y},
+    ],
+)
+def test_class_scores_behind_other_values(wrap: Any) -> None:
+    class Wrapped(nn.Sequential):
+        def forward(self, x: Tensor) -> Any:
+            return wrap(super().forward(x))
+
+    net = Wrapped(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    for images in (1, 2):
+        inputs = torch.randn(images, 3, 12, 10)
+        expected = nn.Sequential.forward(net, inputs).detach().argmax(1)
+        assert torch.equal(seewhy.explain(net, inputs).target_results[0].classes, expected)  # type: ignore[arg-type]

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from seewhy.engine.inputs import Inputs
 from seewhy.errors import INPUT_ERRORS, ModelError
-from seewhy.nested import first_tensor, named_tensor, tensors_in
+from seewhy.nested import first_tensor, tensors_in
 from seewhy.random_state import preserve_rng
-from seewhy.targets.class_scores import NAMED
+from seewhy.targets.class_scores import find_scores
 from seewhy.targets.detections import is_detections
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.model_properties import input_key, model_of
@@ -129,7 +129,7 @@ def check_independence(module: nn.Module, inputs: Tensor, output: object) -> Non
 
 def lacks_row_axis(output: object) -> bool:
     """Return True if the output for one input is the class scores (K,) without a batch axis."""
-    scores = named_tensor(output, NAMED)
+    scores = find_scores(output)
     is_scores = isinstance(output, Tensor) or scores is not first_tensor(output)
     if not is_scores or scores is None or not scores.is_floating_point():
         return False
@@ -137,7 +137,7 @@ def lacks_row_axis(output: object) -> bool:
 
 
 def scores_in(output: object) -> Tensor:
-    scores = named_tensor(output, NAMED)
+    scores = find_scores(output)
     assert scores is not None
     return scores.reshape(-1) if scores.dim() == 0 else scores
 
@@ -171,7 +171,7 @@ def tolerance(tensor: Tensor) -> float:
 
 def group_size(output: object, inputs: Tensor) -> int:
     """Return how many rows of the input belong to one row of the output; 1 for an ordinary model."""
-    first = named_tensor(output, NAMED)
+    first = find_scores(output)
     if first is None or not first.dim() or len(inputs) < 2 or is_list_of_images(output, inputs):
         return 1
     rows = 1 if first.dim() == 1 and len(first) != len(inputs) else len(first)

@@ -49,6 +49,7 @@ MAX_CACHED = 64  # targets per model
 PLACED_TOGETHER = 8  # layers with tokens that are checked in the same passes
 
 ZERO_HEAD = "the head passes no gradient (are its weights still zero?), so the gradient of its input was used"
+NOT_FINITE = "the output is not a finite number, so the gradient of the head's input was used"
 UNCHECKED = (
     "each of its tokens depends on the entire image alike, so their order could not be checked; row order is assumed"
 )
@@ -121,8 +122,8 @@ def suggest(
         finder = Finder(model, inputs, hint, tuple(targets), labels)
         suggestion = retry_with_copies(model, finder.find)
         # Training changes a head of zeros, each image has other locations, and Python reuses the address of a function.
-        is_lasting = ZERO_HEAD not in suggestion.note and not finder.has_location
-        if is_lasting and not any(" at 0x" in other for other in others):
+        is_temporary = ZERO_HEAD in suggestion.note or NOT_FINITE in suggestion.note or finder.has_location
+        if not is_temporary and not any(" at 0x" in other for other in others):
             if len(cached) >= MAX_CACHED:
                 del cached[next(iter(cached))]
             cached[key] = suggestion
@@ -156,7 +157,8 @@ class Finder:
             linear = [call for call in trace.calls if issubclass(call.module_class, nn.Linear)]
             head_inputs = [call.input for call in linear if call.input is not None]
             if head_inputs:
-                score, note = random_direction(head_inputs[-1]), ZERO_HEAD
+                is_finite = score is None or bool(score.isfinite())
+                score, note = random_direction(head_inputs[-1]), ZERO_HEAD if is_finite else NOT_FINITE
                 reached = reached_by(score, calls, trace)
         if not reached and (folded := folded_calls(trace)):
             raise LayerError("suggested", folded_reason(folded[-1], trace))

@@ -13,6 +13,24 @@ from seewhy.nested import named_tensor, tensors_in
 NAMED = ("logits", "logits_per_image")  # keys of the class scores in models with several outputs
 
 
+def find_scores(output: object) -> Tensor | None:
+    """Return the tensor of an output that holds the class scores: its `logits`, or its first tensor.
+
+    A loss or class indices in front of a table of numbers are skipped, and so is an embedding next to class scores.
+
+    >>> import torch
+    >>> find_scores((torch.tensor(0.5), torch.zeros(2, 5))).shape
+    torch.Size([2, 5])
+    """
+    first = named_tensor(output, NAMED)
+    is_embedding = isinstance(output, Mapping) and "embedding" in output and not set(NAMED) & set(output)
+    if first is None or (first.is_floating_point() and first.dim() and not is_embedding):
+        return first
+    others = [value for key, value in output.items() if key != "embedding"] if isinstance(output, Mapping) else output
+    tables = (tensor for tensor in tensors_in(others) if tensor.dim() == 2 and tensor.is_floating_point())
+    return next(tables, first)
+
+
 def logits(output: object, target: object = None) -> Tensor:
     """Return the class scores in a model's output: the tensor itself, its `logits`, or its first tensor.
 
@@ -32,8 +50,8 @@ def logits(output: object, target: object = None) -> Tensor:
         >>> logits({"logits": torch.zeros(2, 5), "hidden": torch.ones(2, 9)}).shape
         torch.Size([2, 5])
     """
-    scores = named_tensor(output, NAMED)
-    if isinstance(output, Mapping) and "embedding" in output and not set(NAMED) & set(output):
+    scores = find_scores(output)
+    if isinstance(output, Mapping) and scores is not None and scores is output.get("embedding"):
         raise TargetError(
             target,
             "the model returns an embedding and no class scores; pass labels=[TEXT, ...], or a TextScore as target.",
