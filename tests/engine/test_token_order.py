@@ -257,3 +257,29 @@ def test_texts_with_placeholders_in_different_places_in_one_batch() -> None:
     assert seewhy.explain(net, (x, same), layers="block", targets=1).map().shape == (2, 4, 5)
     with pytest.raises(LayerError, match="its tokens of image 1 have other places than those of image 0"):
         seewhy.explain(net, (x, other), layers="block", targets=1)
+
+
+class TokensFirst(nn.Module):
+    """Features of a signal as a sequence (N, B, K), as `nn.LSTM` takes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.block, self.fc = nn.Conv1d(2, 8, 3, 2, 1), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.block(self.cnn(x).permute(2, 0, 1))
+        return self.fc(tokens.tanh().mean(0))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("layers", ["block", "all", ["cnn", "block"]])
+def test_as_many_tokens_as_images(layers: str | list[str]) -> None:
+    net = TokensFirst().eval()
+    with pytest.raises(LayerError, match="has as many tokens as there are images, with the tokens first"):
+        seewhy.explain(net, torch.randn(16, 2, 32), layers=layers, targets=1)
+    for images in (1, 15):
+        e = seewhy.explain(net, torch.randn(images, 2, 32), layers=layers, targets=1)
+        assert e.map(layer="block").shape == (images, 16)
+    assert (
+        seewhy.explain(Tokens(lambda tokens: tokens).eval(), torch.randn(30, 3, 40, 48), targets=1).map().shape[0] == 30
+    )

@@ -206,7 +206,7 @@ class Recorder:
     def shows_channels(self, output: Tensor) -> bool:
         """Return True if the positions of a 1-D network's output are the channels of the layer before, as in ECA."""
         known = {grid for grids in self.grids.values() for grid in grids}
-        is_line = len(self.input_shape) == output.dim() == 3 and output.shape[1] == 1
+        is_line = len(self.input_shape) == output.dim() == 3 and output.shape[:2] == (self.input_shape[0], 1)
         return is_line and output.shape[2] == self.channels and (self.channels,) not in known
 
     def part_count(self, output: Tensor) -> int:

@@ -19,10 +19,11 @@ from seewhy.places.parts import Parts
 from seewhy.places.region import Region
 from seewhy.tracing.grid import TOKEN_LAYOUTS, Grid, GridHint
 from seewhy.tracing.model_properties import input_key
+from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.token_cache import CallKey, Placement, placements_of
 from seewhy.tracing.token_probes import Probes, key_of
-from seewhy.tracing.trace import LayerCall
+from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 
 def needs_placing(call: LayerCall, hint: GridHint | None) -> bool:
@@ -68,6 +69,26 @@ def place_tokens(
     return {key_of(call): cached[key_of(call)] for call in calls if key_of(call) in cached}
 
 
+def check_batch_axis(model: nn.Module, inputs: Tensor, calls: Iterable[LayerCall]) -> None:
+    """Raise LayerError for a layer (N, B, K) with as many tokens N as images B: its axes look like those of (B, N, K)."""
+    images = len(inputs)
+    unclear = {key_of(call): call for call in calls if images > 1 and call.output.shape[:2] == (images, images)}
+    unclear = {key: call for key, call in unclear.items() if call.output.dim() == 3}
+    if not unclear:
+        return
+    names = frozenset(module for module, _ in unclear)
+    with record_forward(for_image(model, 0), inputs[:1], RecordingRequest(names)) as trace:
+        alone = {key_of(call): call.grid for call in trace.calls}
+    for key, call in unclear.items():
+        grid = alone.get(key)
+        if grid is not None and call.grid is not None and grid.layout != call.grid.layout:
+            raise LayerError(
+                call.name,
+                f"its output {tuple(call.output.shape)} has as many tokens as there are images, with the tokens first, so its "
+                "axes look like each other: pass another number of images.",
+            )
+
+
 class TokensPlaced(Exception):
     """Tokens were recorded with another grid than the one that was observed since."""
 
@@ -79,6 +100,8 @@ def check_tokens(model: nn.Module, inputs: Tensor, calls: Iterable[LayerCall], h
         TokensPlaced: A call was recorded with another grid.
         LayerError: Tokens have other places in other images of the batch, as with texts of other lengths.
     """
+    calls = list(calls)
+    check_batch_axis(model, inputs, calls)
     tokens = [call for call in calls if needs_placing(call, hint)]
     # Another thread may have observed them since they were recorded.
     placements = place_tokens(model, inputs, tokens, hint)
