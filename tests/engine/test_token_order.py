@@ -281,5 +281,5 @@ def test_as_many_tokens_as_images(layers: str | list[str]) -> None:
         e = seewhy.explain(net, torch.randn(images, 2, 32), layers=layers, targets=1)
         assert e.map(layer="block").shape == (images, 16)
     assert (
-        seewhy.explain(Tokens(lambda tokens: tokens).eval(), torch.randn(30, 3, 40, 48), targets=1).map().shape[0] == 30
+        seewhy.explain(Tokens(by_rows).eval(), torch.randn(30, 3, 40, 48), targets=1).map().shape[0] == 30
     )
