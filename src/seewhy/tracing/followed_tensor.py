@@ -12,17 +12,7 @@ from torch.autograd.graph import GradientEdge
 
 from seewhy.places.region import Region
 
-FRACTIONS = (
-    1 / 16,
-    1 / 8,
-    1 / 4,
-    3 / 8,
-    1 / 2,
-    5 / 8,
-    3 / 4,
-    7 / 8,
-    15 / 16,
-)  # of an axis, where gradients are computed
+FRACTIONS = tuple(number / 16 for number in (1, 2, 4, 6, 8, 10, 12, 14, 15))  # of an axis, where gradients are computed
 SMALL = 0.05  # of the largest gradient: smaller ones come from statistics of the image
 ENOUGH = 4  # positions whose gradients can be compared
 OTHERS = 2  # places that may depend on the same position because they are close
@@ -94,7 +84,7 @@ class FollowedTensor:
         for other, limit in enumerate(self.leaf.shape[2:]):
             own = without_background(torch.stack([profiles[other] for profiles in found.values()]))
             start, step = fit_line([at + 0.5 for at in found], [center(profile) for profile in own])
-            if 0 < abs(step) < limit and is_line(own, list(found), start, step, length):
+            if 1 / length <= abs(step) < limit and is_line(own, list(found), start, step, length):
                 spans.append((abs(step) / limit, other, start, start + step * length))
         return max(spans)[1:] if spans else None
 
