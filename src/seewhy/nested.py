@@ -101,12 +101,15 @@ def outline(value: Any) -> Hashable:
 
 
 def contents(tensor: Tensor) -> Hashable:
-    """Return the values of a small tensor, or where the most frequent id of a table of token ids is; else ()."""
+    """Return the values of a small tensor, or where the most frequent id of a table of token ids is; else ().
+
+    Numbers about each image (B, n) are no settings.
+    """
     is_ids = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
     if is_ids and tensor.dim() == 2:
         where = tensor == tensor.flatten().mode().values
         return tuple(where.nonzero().flatten().tolist()) if int(where.sum()) >= FREQUENT else ()
-    return tuple(tensor.flatten().tolist()) if tensor.numel() <= SMALL else ()
+    return tuple(tensor.flatten().tolist()) if tensor.dim() < 2 and tensor.numel() <= SMALL else ()
 
 
 def with_child(output: Any, key: Any, value: Any) -> Any:
