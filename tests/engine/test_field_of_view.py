@@ -204,6 +204,16 @@ def test_a_crop_that_depends_on_the_image() -> None:
     assert "the network sees another region of each image: heatmaps assume that it is the entire input" in e.notes
 
 
+def test_edges_of_a_crop() -> None:
+    """What the network sees does not resemble the image, so it cannot be compared with the crop."""
+    kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).repeat(3, 1, 1, 1)
+    net = Network(lambda x: F.conv2d(x, kernel, padding=1, groups=3)[:, :, 4:16]).eval()
+    for seed in range(3):
+        inputs = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
+        e = seewhy.explain(net, inputs, layers="cnn", targets=1)
+        assert e.notes == ("the network sees rows 4 to 15",)
+
+
 class Transformer(Network):
     """A spatial transformer, whose convolution computes where to look."""
 

@@ -280,6 +280,4 @@ def test_as_many_tokens_as_images(layers: str | list[str]) -> None:
     for images in (1, 15):
         e = seewhy.explain(net, torch.randn(images, 2, 32), layers=layers, targets=1)
         assert e.map(layer="block").shape == (images, 16)
-    assert (
-        seewhy.explain(Tokens(by_rows).eval(), torch.randn(30, 3, 40, 48), targets=1).map().shape[0] == 30
-    )
+    assert seewhy.explain(Tokens(by_rows).eval(), torch.randn(30, 3, 40, 48), targets=1).map().shape[0] == 30

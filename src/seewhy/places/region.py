@@ -126,6 +126,7 @@ class FieldOfView:
         size: The lengths of the axes as the network sees them, in its own order.
         note: What was observed, or "".
         stem: The name of the first convolution that sees it.
+        can_compare: True if what it sees resembles the region, so that this can be checked for each image.
         before: What each layer before the first convolution sees, by its name.
     """
 
@@ -133,6 +134,7 @@ class FieldOfView:
     size: tuple[int, ...] = ()
     note: str = ""
     stem: str = ""
+    can_compare: bool = False
     before: Mapping[str, FieldOfView] = field(default_factory=dict)
 
     def of(self, layer: str) -> FieldOfView:

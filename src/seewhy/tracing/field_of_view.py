@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ def field_of_view(model: nn.Module, inputs: Tensor) -> FieldOfView:
     """
     cached = _cache.setdefault(model_of(model), {})
     key = input_key(model, inputs)
-    if key in cached and not (cached[key].region and differs_in_some_image(model, inputs, cached[key])):
+    if key in cached and not (cached[key].can_compare and differs_in_some_image(model, inputs, cached[key])):
         return cached[key]
     if key in cached and len(inputs) > 1:
         return FieldOfView(
@@ -51,6 +52,9 @@ def field_of_view(model: nn.Module, inputs: Tensor) -> FieldOfView:
         return FieldOfView()
     if key in cached:  # a region that depends on the image
         return observed
+    if observed.region is not None:  # edges or a spectrum do not resemble the image
+        is_alike = not differs_in_some_image(for_image(model, 0), inputs[:1], observed)
+        observed = replace(observed, can_compare=is_alike)
     cached[key] = observed
     return field_of_view(model, inputs)
 
@@ -187,7 +191,7 @@ class Observer:
             first.size,
             region.describe(size),
             name,
-            {key: view_of(own) for key, own in self.before.items()},
+            before={key: view_of(own) for key, own in self.before.items()},
         )
 
 
