@@ -157,6 +157,7 @@ def interrupt_at(count: int) -> Callable[[FrameType, str, Any], Any]:
     return trace
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # while Python closes a generator
 def test_ctrl_c_at_any_point_leaves_the_model_unchanged() -> None:
     """The next call gives the maps of an undisturbed call, whatever was known about the model when it was interrupted."""
     expected = maps_of(0)

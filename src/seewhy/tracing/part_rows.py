@@ -46,14 +46,17 @@ class SeenRows:
         return self.follow_rows(count) or self.follow_some(count)
 
     def follow_some(self, count: int) -> Parts | None:
-        """Return the parts that some of the rows are, if the others do not depend on the input, as in a siamese network."""
+        """Return the parts that some of the rows are copies of, if the others show another input, as in a siamese network."""
         if self.shape[0] > MAX_SIAMESE or self.numbers is not None:
             return None
         own = [row for row in range(self.shape[0]) if self.influence_of(row).any()]
         batch = len(self.leaf)
         if not own or len(own) % batch:
             return None
-        parts = self.only(own).follow_rows(len(own) // batch)
+        rows_of_input = self.only(own)
+        if rows_of_input.from_corners() is None:  # a row of features can be without a gradient by chance
+            return None
+        parts = rows_of_input.follow_rows(len(own) // batch)
         if parts is None:
             return None
         for is_image_major in (True, False):

@@ -179,7 +179,8 @@ class Probes:
             offsets = self.find_steps(offsets_of, key)
             if offsets is not None:
                 return Placement(with_offsets(grid, offsets), is_known=True)
-        if self.count_right(found, grid) < MOST * len(found) or prod(self.shape) < FEW:
+        is_far = self.is_tokens and self.count_right(found, grid) < MOST * len(found)
+        if is_far or prod(self.shape) < FEW:
             return Placement(None, is_known=True)
         found = self.found(key, self.run([*self.first, *self.others]))
         is_close = self.count_right(found, grid) >= MOST * len(found)
