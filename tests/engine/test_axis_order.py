@@ -106,3 +106,29 @@ def test_axes_of_length_one_that_the_input_does_not_have(method: str) -> None:
     (gradient,) = torch.autograd.grad(net.fc(leaf.mean((2, 3)) ** 2)[:, 1].sum(), leaf)
     want = (gradient.mean((2, 3), keepdim=True) * pooled).sum(1)[:, :, 0]
     assert torch.allclose(e.map(method="gradcam"), want, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        lambda x: x.mean(1, keepdim=True),
+        lambda x: 0.3 * x[:, :1] + 0.6 * x[:, 1:2] + 0.1 * x[:, 2:],
+        lambda x: nn.functional.conv2d(x.mean(1, keepdim=True), torch.tensor([[[[-1.0, 0, 1]]]]).to(x), padding=(0, 1)),
+        lambda x: x.amax(1, keepdim=True),
+    ],
+)
+def test_a_network_that_makes_a_gray_image(front: Callable[[Tensor], Tensor]) -> None:
+    class Gray(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.cnn, self.fc = nn.Conv2d(1, 6, 3), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.cnn(front(x)).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+    for layers in (None, "cnn"):
+        e = seewhy.explain(Gray().eval(), torch.randn(2, 3, 14, 12), layers=layers, targets=1)
+        assert e.map().shape == (2, 12, 10)
+        assert e.size == (14, 12)
+        assert not e.notes

@@ -548,3 +548,47 @@ def test_signals_and_volumes(rank: int) -> None:
     placed[:, 3:11] = raw.flip(1)
     top = placed.flatten(1).amax(1).reshape(-1, *[1] * rank).clamp(min=1e-12)
     assert torch.allclose(e.heatmap(method="gradcam"), placed / top, atol=1e-6)
+
+
+FRONTS: dict[str, Arrange] = {
+    "window": lambda x: ((x - x.amin((1, 2, 3), keepdim=True)) / x.amax((1, 2, 3), keepdim=True)).clamp(0.2, 0.8),
+    "opponent colors": lambda x: torch.stack([x[:, 0] - x[:, 1], x[:, 2] - x[:, 1], x[:, 0] - x[:, 2]], 1),
+    "shares of colors": lambda x: x / x.sum(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("name", FRONTS)
+@pytest.mark.parametrize("images", [1, 3])
+def test_preprocessing_and_a_crop(name: str, images: int) -> None:
+    """An object on a black background comes first: most of what the network sees then has no gradient."""
+    net = Network(lambda x: FRONTS[name](x[:, :, 4:16, 6:22])).eval()
+    first = torch.full((images, 3, *SIZE), 0.01)
+    first[:, :, 6:11, 8:15] += torch.rand(images, 3, 5, 7)
+    for inputs in (first, torch.rand(images, 3, *SIZE) + 0.1):
+        e = seewhy.explain(net, inputs, layers="cnn", targets=1)
+        assert e.layer_info["cnn"].region == Region(((4, 16), (6, 22)), (0, 1))
+        assert e.notes == ("the network sees rows 4 to 15; columns 6 to 21",)
+
+
+@pytest.mark.parametrize("name", FRONTS)
+def test_preprocessing_of_an_object_on_a_black_background(name: str) -> None:
+    inputs = torch.full((1, 3, *SIZE), 0.01)
+    inputs[:, :, 6:11, 8:15] += torch.rand(1, 3, 5, 7)
+    assert not seewhy.explain(Network(FRONTS[name]).eval(), inputs, layers="cnn", targets=1).notes
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic", "area"])
+def test_no_resizing_of_the_input_is_a_crop(mode: str) -> None:
+    """Nearest neighbors are up to a position off."""
+    for size in (32, 47, 50, 64):
+        for seen in (24, 32, 45, 64, 100, 224):
+            net = Network(lambda x, seen=seen: F.interpolate(x, (seen, seen), mode=mode)).eval()
+            view = field_of_view(net, torch.rand(1, 3, size, size))
+            assert view.region is None and not view.note, (size, seen, view)
+
+
+@pytest.mark.parametrize("sides", [(0, 1, 0, 1), (1, 1, 1, 1), (2, 2, 2, 2)])
+def test_padding_of_the_first_convolution_is_no_region(sides: tuple[int, int, int, int]) -> None:
+    net = Network(lambda x: F.pad(x, sides)).eval()
+    e = seewhy.explain(net, torch.rand(1, 3, *SIZE), layers="cnn", targets=1)
+    assert e.layer_info["cnn"].region is None and not e.notes

@@ -165,3 +165,84 @@ def test_class_scores_behind_other_values(wrap: Any) -> None:
         inputs = torch.randn(images, 3, 12, 10)
         expected = nn.Sequential.forward(net, inputs).detach().argmax(1)
         assert torch.equal(seewhy.explain(net, inputs).target_results[0].classes, expected)  # type: ignore[arg-type]
+
+
+last_output: Tensor
+
+
+class WithVariable(nn.Module):
+    """The hook stores its output in a global variable, and names the model, which is one as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fc, self.scale = nn.Conv2d(3, 8, 3), nn.Linear(8, 4), nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cnn(x)
+        return self.fc(last_output.relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+global_model = WithVariable().double().eval()
+
+
+def store_globally(module: nn.Module, args: object, output: Tensor) -> None:
+    global last_output
+    last_output = output * global_model.scale
+
+
+global_model.cnn.register_forward_hook(store_globally)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "eigencam", "ablationcam"])
+def test_a_hook_that_stores_in_a_global_variable(method: str) -> None:
+    for seed in range(3):
+        inputs = torch.randn(1, 3, 12, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        e = seewhy.explain(global_model, inputs, methods=method, layers="cnn", targets=1)
+        assert torch.allclose(e.logits, global_model(inputs).detach())  # type: ignore[arg-type]
+
+
+def plain_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+        .double()
+        .eval()
+    )
+
+
+def wrapped_method(net: nn.Sequential) -> None:
+    original = net.forward
+    net.forward = lambda x: original(x) * 2  # type: ignore[method-assign]
+
+
+def named_in_a_closure(net: nn.Sequential) -> None:
+    net.forward = lambda x: net[4](net[3](net[2](net[1](net[0](x)))))  # type: ignore[method-assign]
+
+
+def listed_in_a_closure(net: nn.Sequential) -> None:
+    layers = list(net)
+
+    def forward(x: Tensor) -> Tensor:
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    net.forward = forward  # type: ignore[method-assign]
+
+
+def default_argument(net: nn.Sequential) -> None:
+    net.forward = lambda x, body=net[:4], head=net[4]: head(body(x))  # type: ignore[method-assign, misc]
+
+
+@pytest.mark.parametrize("patch", [wrapped_method, named_in_a_closure, listed_in_a_closure, default_argument])
+def test_a_replaced_forward(patch: Any) -> None:
+    net, inputs = plain_network(), torch.randn(2, 3, 12, 10, dtype=torch.float64)
+    patch(net)
+    e = seewhy.explain(net, inputs, layers="0", targets=1)
+    kept: list[Tensor] = []
+    handle = net[0].register_forward_hook(lambda module, args, output: kept.append(output))
+    score = net(inputs)[:, 1].sum()
+    handle.remove()
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    assert torch.allclose(e.map(), (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1).detach())

@@ -210,3 +210,30 @@ def test_dataclass_output() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert seewhy.explain(Net(), torch.rand(1, 3, 8, 8), layers="conv", targets=2).logits is not None
+
+
+class Matching(nn.Module):
+    """Scores of each image for each text, as CLIP returns them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.words = nn.Conv2d(3, 8, 3), nn.Embedding(20, 8)
+
+    def forward(self, image: Tensor, ids: Tensor) -> Tensor:
+        return self.cnn(image).tanh().mean((2, 3)) @ self.words(ids).mean(1).T  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("texts", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_as_many_texts_as_images(count: int, texts: int) -> None:
+    """The texts belong to all images, whatever their number."""
+    net = Matching().double().eval()
+    inputs = torch.randn(count, 3, 12, 10, dtype=torch.float64)
+    ids = torch.arange(texts * 4).reshape(texts, 4) % 20
+    e = seewhy.explain(net, (inputs, ids), methods=["hirescam", "scorecam"], targets=0)
+    features = net.cnn(inputs)
+    scores = features.tanh().mean((2, 3)) @ net.words(ids).mean(1).T
+    (gradient,) = torch.autograd.grad(scores[:, 0].sum(), features)
+    assert torch.allclose(e.logits, scores.detach())  # type: ignore[arg-type]
+    assert torch.allclose(e.map(method="hirescam"), (gradient * features).sum(1).detach())

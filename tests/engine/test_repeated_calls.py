@@ -163,3 +163,18 @@ def test_an_image_and_its_transpose_as_rows_are_refused() -> None:
 
     with pytest.raises(LayerError, match="where in the input they are could not be observed"):
         seewhy.explain(Rows().eval(), IMAGE, targets=1)
+
+
+def test_calls_on_features_are_no_regions_of_the_input() -> None:
+    class Shared(Base):
+        """One head for features of several sizes, as in RetinaNet and FCOS."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            features = self.relu(self.cnn(x))
+            levels = [features, self.pool(features), self.pool(self.pool(features))]
+            return sum(self.head(self.second(level).relu()) for level in levels)  # type: ignore[return-value]
+
+    for seed in range(4):
+        torch.manual_seed(seed)
+        e = seewhy.explain(Shared().eval(), torch.randn(1, 3, 24, 24), targets=1, layers="second")
+        assert not e.notes

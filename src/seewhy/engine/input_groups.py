@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from seewhy.engine.inputs import Inputs
+from seewhy.engine.inputs import ONE_ROW_PER_IMAGE, Inputs
 from seewhy.errors import INPUT_ERRORS, ModelError
 from seewhy.nested import first_tensor, tensors_in
 from seewhy.random_state import preserve_rng
@@ -53,6 +53,10 @@ class NextToken(Exception):
         self.count = count
 
 
+class SharedArguments(Exception):
+    """The other arguments of the model are the same for all images, although they have as many rows."""
+
+
 def with_row_groups(function: Callable[[Inputs], Result], given: Inputs) -> Result:
     """Return `function(given)`; if the model combines rows of its input, with these rows as one input."""
     try:
@@ -66,6 +70,12 @@ def with_row_groups(function: Callable[[Inputs], Result], given: Inputs) -> Resu
             "the next token"
         )
         return function(replace(given, module=given.module.with_last_token(), notes=(*given.notes, note)))
+    except SharedArguments:
+        assert isinstance(given.module, SingleInputModel)
+        names = ", ".join(given.module.per_image_arguments())
+        notes = [note for note in given.notes if not note.startswith(ONE_ROW_PER_IMAGE)]
+        notes.append(f"the rows of these arguments do not belong to one image each: {names}")
+        return function(replace(given, module=given.module.with_shared_arguments(), notes=tuple(notes)))
     except ModelError:  # a model that takes several rows only may reject the first one alone
         size = group_size(run(given.module, given.tensor), given.tensor)
         if size < 2:
@@ -120,6 +130,10 @@ def check_independence(module: nn.Module, inputs: Tensor, output: object) -> Non
             len(inputs) if lacks_row_axis(output) and len(scores_in(alone)) == len(scores_in(output)) else 1
         )
     if depends_on_others(module, inputs, output, alone):
+        if isinstance(module, SingleInputModel) and module.per_image_arguments():
+            shared = run(module.with_shared_arguments(), inputs[:1])
+            if shared is not None and is_same_row(output, shared, len(inputs)) and tensors_match(output, shared):
+                raise SharedArguments
         raise ModelError(
             type(model_of(module)).__name__,
             "its output for an input depends on the other inputs of the batch: explain them one at a time, x[:1].",
@@ -163,6 +177,12 @@ def is_same_row(output: object, alone: object, images: int) -> bool:
         batch.shape[1:] == own.shape[1:] and nearly_equal(batch[:1].detach(), own, tolerance(own))
         for batch, own in pairs
     )
+
+
+def tensors_match(output: object, alone: object) -> bool:
+    """Return True if the class scores of one image have the same classes as those of all."""
+    scores, own = find_scores(output), find_scores(alone)
+    return scores is not None and own is not None and scores.shape[1:] == own.shape[1:]
 
 
 def tolerance(tensor: Tensor) -> float:

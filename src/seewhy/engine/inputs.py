@@ -29,6 +29,8 @@ IMAGE_ARGUMENTS = ("pixel_values", "images", "image", "x", "inputs", "input")
 
 FIT_NOTES = ("preprocessing: squashed", "preprocessing: padding")
 
+ONE_ROW_PER_IMAGE = "assumed to hold one row per image"
+
 
 @dataclass(frozen=True, eq=False)
 class NamedImage:
@@ -75,7 +77,7 @@ def read_inputs(
             model = SingleInputModel(loaded.module, (None,), arguments, 0, len(result.tensor))
             result = replace(result, module=model)
     if isinstance(result.module, SingleInputModel) and (names := result.module.per_image_arguments()):
-        result = replace(result, notes=(*result.notes, f"assumed to hold one row per image: {', '.join(names)}"))
+        result = replace(result, notes=(*result.notes, f"{ONE_ROW_PER_IMAGE}: {', '.join(names)}"))
     if result.images is None:
         result = with_usual_axes(result)
     if result.tensor.is_inference():  # an inference tensor cannot be part of a graph

@@ -124,10 +124,13 @@ def ambiguity_notes(output: object) -> tuple[str, ...]:
     """Return a note if several tensors of the output could be the class scores."""
     candidates = [tensor for tensor in tensors_in(output) if tensor.dim() == 2 and tensor.is_floating_point()]
     is_named = isinstance(output, Mapping) and set(NAMED) & set(output)
-    if len(candidates) < 2 or is_named:
+    used = find_scores(output)
+    if len(candidates) < 2 or is_named or used is None:
         return ()
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in candidates)
+    number = next((place for place, tensor in enumerate(candidates) if tensor is used), 0)
+    which = "the first" if number == 0 else f"number {number + 1}"
     return (
-        f"the model returns tensors of {shapes}: the first is used as the class scores; for another, pass a function of "
-        "the output as the target",
+        f"the model returns tensors of {shapes}: {which} is used as the class scores; for another, pass a function of the "
+        "output as the target",
     )

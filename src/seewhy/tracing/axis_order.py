@@ -107,6 +107,12 @@ def observe(model: nn.Module, inputs: Tensor) -> AxisOrder | None:
     return None
 
 
+def depends_on_all_channels(seen: Tensor, leaf: Tensor, place: tuple[int, ...]) -> bool:
+    """Return True if one value of `seen` depends on several entries of axis 1 of `leaf` (B, ..., *size)."""
+    (gradient,) = torch.autograd.grad(seen[place], leaf, retain_graph=True)
+    return int((gradient[0].flatten(1) != 0).any(1).sum()) > 1
+
+
 def order_from(seen: Tensor, leaf: Tensor) -> AxisOrder | None:
     """Return the axis order of `leaf` from the input (rows, C, *positions) of a convolution that depends on it."""
 
@@ -128,6 +134,8 @@ def order_from(seen: Tensor, leaf: Tensor) -> AxisOrder | None:
         if len(changed) != 1:
             return None
         moved.append(changed[0])
+    if moved[0] is None and seen.dim() == leaf.dim() and depends_on_all_channels(seen, leaf, tuple(center)):
+        moved[0] = 1  # the network makes one channel of several, as a gray image of a color image
     channel, *others = moved
     positions = [axis for axis in others if axis is not None]
     rest = [axis for axis in range(1, leaf.dim()) if axis != channel and axis not in positions]

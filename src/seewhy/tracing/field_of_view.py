@@ -7,7 +7,7 @@ is a linear function of the position in the input, axis by axis: a few gradients
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import replace
 
 import torch
@@ -18,7 +18,7 @@ from seewhy import tensors
 from seewhy.nested import first_tensor
 from seewhy.places.region import FieldOfView, Region
 from seewhy.random_state import preserve_rng
-from seewhy.tracing.followed_tensor import FollowedTensor
+from seewhy.tracing.followed_tensor import FollowedTensor, follows_convolution
 from seewhy.tracing.function_modes import KeepGradients
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.part_places import find_parts
@@ -27,6 +27,7 @@ from seewhy.tracing.single_input import for_image
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.twin import find_module, make_twin, named_modules
 
+NO_GRADIENT = "what the first convolution sees has no gradient: heatmaps assume that it is the entire input"
 ALIKE = 0.5  # correlation of what a network sees with the region, after any normalization
 
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, FieldOfView]] = weakref.WeakKeyDictionary()
@@ -40,27 +41,42 @@ def field_of_view(model: nn.Module, inputs: Tensor) -> FieldOfView:
     """
     cached = _cache.setdefault(model_of(model), {})
     key = input_key(model, inputs)
-    if key in cached and not (cached[key].can_compare and differs_in_some_image(model, inputs, cached[key])):
-        return cached[key]
-    if key in cached and len(inputs) > 1:
-        return FieldOfView(
-            note="the network sees another region of each image: heatmaps assume that it is the entire input"
-        )
+    if key not in cached:
+        # Parts of an image can be without a gradient, so random values come first.
+        one = for_image(model, 0)
+        observed = observe(one, random_like(inputs[:1])) or observe(one, inputs[:1])
+        if observed is None:  # perhaps the next image shows it
+            return FieldOfView()
+        cached[key] = observed
+    view = cached[key]
+    others = images_unlike(model, inputs, view) if view.can_compare else []
+    if not others:
+        return view
+    own = [observe(for_image(model, image), inputs[image : image + 1]) or FieldOfView() for image in others]
+    if all(one.region == view.region for one in own):  # edges or a spectrum do not resemble the image
+        cached[key] = replace(view, can_compare=False)
+        return view
+    if len(inputs) == 1:
+        return own[0]
+    return FieldOfView(
+        note="the network sees another region of each image: heatmaps assume that it is the entire input"
+    )
+
+
+def observe(model: nn.Module, inputs: Tensor) -> FieldOfView | None:
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
-        observed = Observer(for_image(model, 0), inputs[:1]).run()
-    if observed is None:  # perhaps the next image shows it
-        return FieldOfView()
-    if key in cached:  # a region that depends on the image
-        return observed
-    if observed.region is not None:  # edges or a spectrum do not resemble the image
-        is_alike = not differs_in_some_image(for_image(model, 0), inputs[:1], observed)
-        observed = replace(observed, can_compare=is_alike)
-    cached[key] = observed
-    return field_of_view(model, inputs)
+        return Observer(model, inputs).run()
 
 
-def differs_in_some_image(model: nn.Module, inputs: Tensor, view: FieldOfView) -> bool:
-    """Return True if the first convolution sees something else than a region in an image, such as another crop."""
+def random_like(inputs: Tensor) -> Tensor:
+    """Return random values in the range of inputs."""
+    low, high = inputs.amin(), inputs.amax()
+    values = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0)).to(inputs)
+    return low + (high - low) * values if high > low else values
+
+
+def images_unlike(model: nn.Module, inputs: Tensor, view: FieldOfView) -> list[int]:
+    """Return the images in which the first convolution sees something unlike the region, perhaps another crop."""
     assert view.region is not None
     twin, seen = make_twin(model), list[Tensor]()
     stem = find_module(twin, view.stem)
@@ -80,13 +96,13 @@ def differs_in_some_image(model: nn.Module, inputs: Tensor, view: FieldOfView) -
         except Exception:  # the end, or the model rejects the input
             pass
         if not seen or len(seen[0]) != len(inputs):
-            return False
+            return []
         expected = tensors.resize(view.region.cut(inputs).mean(1), view.size).flatten(1).double()
         values = seen[0].mean(1).flatten(1).double()
         both = [(one - one.mean(1, keepdim=True)) for one in (expected, values)]
         norms = both[0].norm(dim=1) * both[1].norm(dim=1)
         similarity = (both[0] * both[1]).sum(1).abs()
-    return bool((similarity < ALIKE * norms).any())
+    return [image for image, is_unlike in enumerate((similarity < ALIKE * norms).tolist()) if is_unlike]
 
 
 class _Reached(Exception):
@@ -105,6 +121,7 @@ class Observer:
         self.before: dict[str, FollowedTensor] = {}  # outputs of modules before the convolutions
         self.is_input = self.is_blocked = False
         self.warped = ""
+        self.first: nn.Module | None = None
 
     def run(self) -> FieldOfView | None:
         """Return the field of view; None if nothing could be observed with this input."""
@@ -135,7 +152,7 @@ class Observer:
                 raise _Reached
         elif not is_comparable or not tensor.requires_grad:
             return
-        elif follows_convolution(tensor):
+        elif follows_convolution(tensor.grad_fn):
             # A spatial transformer computes where to sample the input with convolutions.
             self.warped = self.names[module] if samples_input(tensor, self.leaf) else self.warped
             return
@@ -143,6 +160,7 @@ class Observer:
         self.seen.append((self.names[module], followed))
         if len(self.seen) > 1:
             return
+        self.first = module
         is_same = tensor.data_ptr() == self.passed.data_ptr() and tensor.stride() == self.passed.stride()
         self.is_input = is_same and tensor.shape == self.passed.shape
         if (self.is_input or followed.is_entire()) and not self.can_other_see_input(module, tensor):
@@ -158,19 +176,17 @@ class Observer:
         tensor = first_tensor(output)
         if tensor is None or tensor.dim() != self.leaf.dim() or len(tensor) != 1 or not tensor.requires_grad:
             return
-        if not follows_convolution(tensor):
+        if not follows_convolution(tensor.grad_fn):
             self.before[self.names[module]] = FollowedTensor(get_gradient_edge(tensor), tensor.shape, self.leaf)
 
     def result(self) -> FieldOfView | None:
         if self.is_blocked:
-            return FieldOfView(
-                note="what the first convolution sees has no gradient: heatmaps assume that it is the entire input"
-            )
+            return FieldOfView(note=NO_GRADIENT)
         if not self.seen or (self.is_input and len(self.seen) == 1 and not self.warped):
             return FieldOfView()
         (name, first), size = self.seen[0], tuple(self.leaf.shape[2:])
         if not first.is_connected():
-            return None
+            return None if first.size == size else FieldOfView(note=NO_GRADIENT)
         regions = [followed.region() for _, followed in self.seen]
         region, name = regions[0], self.warped or name
         if region is None or self.warped:
@@ -184,26 +200,30 @@ class Observer:
             return FieldOfView(
                 note=f"{where} see different regions of the input: heatmaps assume that they see the entire input"
             )
-        if region == Region.entire(size):
+        if region == Region.entire(size) or self.is_own_padding(region):
             return FieldOfView()
         return FieldOfView(
             region,
             first.size,
             region.describe(size),
             name,
+            can_compare=True,
             before={key: view_of(own) for key, own in self.before.items()},
         )
+
+    def is_own_padding(self, region: Region) -> bool:
+        """Return True if a region is the entire input, padded by less than the kernel of the convolution that sees it."""
+        kernel = self.first.kernel_size if isinstance(self.first, CONVOLUTION) else ()
+        is_turned = region.mirrored or region.order != tuple(range(len(region.box)))
+        margins = region.margins(self.leaf.shape[2:])
+        sides = [(side, length) for pair, length in zip(margins, kernel, strict=True) for side in pair]
+        return not is_turned and all(-length < side <= 0 for side, length in sides)
 
 
 def view_of(followed: FollowedTensor) -> FieldOfView:
     region = followed.region()
     entire = Region.entire(followed.leaf.shape[2:])
     return FieldOfView() if region is None or region == entire else FieldOfView(region, followed.size)
-
-
-def follows_convolution(tensor: Tensor) -> bool:
-    """Return True if a convolution lies between the model's input and a tensor."""
-    return any("Convolution" in node.name() for node in ancestors(tensor.grad_fn))
 
 
 def samples_input(tensor: Tensor, leaf: Tensor) -> bool:
@@ -219,14 +239,3 @@ def samples_input(tensor: Tensor, leaf: Tensor) -> bool:
         is_sampled = is_sampled or "GridSampler" in node.name()
         waiting += [(before, is_sampled) for before, _ in node.next_functions]
     return False
-
-
-def ancestors(start: Node | None) -> Iterator[Node]:
-    """Return the nodes of the graph that a tensor was computed with."""
-    waiting, known = [start], set[Node]()
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in known:
-            known.add(node)
-            yield node
-            waiting += [before for before, _ in node.next_functions]

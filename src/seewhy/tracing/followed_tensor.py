@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, Node
 
 from seewhy.places.region import Region
 
@@ -20,6 +20,7 @@ OUTLIERS = 3  # one of so many may have its place elsewhere, because of statisti
 SPREAD = 3  # positions of the input per step, of which a resized value is a mean
 LOCAL = 0.5  # of an axis: a value that depends on more of it has no place
 EXACT = 0.1  # positions of the input
+JITTER = 0.75  # positions that the nearest neighbor may be off
 SAME = 0.75  # positions that the length of a copy may differ from that of its region
 ROUNDING = 0.55  # steps of a resized axis that its ends may be off, depending on the kind of interpolation
 
@@ -121,13 +122,23 @@ def fit_line(positions: Sequence[float], values: Sequence[float]) -> tuple[float
     (0.0, 2.0)
     """
     pairs = list(zip(positions, values, strict=True))
+    start, slope = least_squares(pairs)
+    if all(abs(start + slope * position - value) <= JITTER for position, value in pairs):
+        return start, slope
     lines = list[tuple[int, int, float, float, float]]()
     for (a, low), (b, high) in combinations(pairs, 2):
         slope = (high - low) / (b - a)
-        distances = [abs(low + slope * (position - a) - value) for position, value in pairs]
-        exact, near = (sum(one <= limit for one in distances) for limit in (EXACT, 1.0))
+        off = [abs(low + slope * (position - a) - value) for position, value in pairs]
+        exact, near = (sum(one <= limit for one in off) for limit in (EXACT, 1.0))
         lines.append((exact, near, b - a, low - slope * a, slope))
     return max(lines)[3:]
+
+
+def least_squares(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the value at 0 and the slope of the line with the least squares of distances."""
+    position, value = (sum(one[axis] for one in pairs) / len(pairs) for axis in (0, 1))
+    slope = sum((x - position) * (y - value) for x, y in pairs) / sum((x - position) ** 2 for x, _ in pairs)
+    return value - slope * position, slope
 
 
 def is_line(profiles: Tensor, places: Sequence[int], start: float, step: float, length: int) -> bool:
@@ -166,5 +177,21 @@ def rounded(start: float, stop: float, steps: int, length: int) -> tuple[int, in
         return round(start), round(start) + steps
     if abs(stop - start - steps) < SAME and abs(start) > 0.25:
         return round(start), round(start) + steps
-    margin = max(0.75, ROUNDING * (stop - start) / steps)
+    margin = 0.75 + ROUNDING * (stop - start) / steps
     return (0 if abs(start) <= margin else round(start)), (length if abs(stop - length) <= margin else round(stop))
+
+
+def follows_convolution(node: Node | None) -> bool:
+    """Return True if a convolution lies between the model's input and a node of the graph."""
+    return any("Convolution" in before.name() for before in ancestors(node))
+
+
+def ancestors(start: Node | None) -> Iterator[Node]:
+    """Return the nodes of the graph that a tensor was computed with."""
+    waiting, known = [start], set[Node]()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in known:
+            known.add(node)
+            yield node
+            waiting += [before for before, _ in node.next_functions]

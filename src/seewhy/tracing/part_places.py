@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_
 
 from seewhy.nested import first_tensor
 from seewhy.places.parts import Parts, PartsOfModel
-from seewhy.tracing.followed_tensor import FollowedTensor
+from seewhy.tracing.followed_tensor import FollowedTensor, follows_convolution
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.part_rows import SeenRows
 from seewhy.tracing.recorder import call_after_modules, call_before_convolutions
@@ -145,7 +145,9 @@ class Observer:
     def note_on_repeated_calls(self) -> str:
         """Return a note if calls of a convolution see different regions of the input."""
         for module, seen in self.again.items():
-            if len(seen) > 1 and len({FollowedTensor(one.edge, one.shape, self.leaf).region() for one in seen}) > 1:
+            direct = [one for one in seen if not follows_convolution(one.edge.node)] if len(seen) > 1 else []
+            regions = {FollowedTensor(one.edge, one.shape, self.leaf).region() for one in direct}
+            if len(regions - {None}) > 1:
                 return (
                     f"the calls of '{self.names[module]}' see different regions of the input: heatmaps assume that they see "
                     "the entire input"

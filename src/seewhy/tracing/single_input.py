@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from seewhy.nested import first_tensor, map_tensors, outline, tensors_in
 
+NO_BATCH = -1  # no tensor has so many rows
+
 
 class SingleInputModel(nn.Module):
     """`model` with all arguments fixed except the main input.
@@ -110,6 +112,10 @@ class SingleInputModel(nn.Module):
             return rows if own is None else own(rows)
 
         return self.copy(batch=count, restore=restore, is_grouped=True)
+
+    def with_shared_arguments(self) -> SingleInputModel:
+        """Return the model with other arguments that are the same for all images."""
+        return self.copy(batch=NO_BATCH)
 
     def with_last_token(self) -> SingleInputModel:
         """Return the model with the logits of the last token as its output."""

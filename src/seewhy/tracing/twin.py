@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import operator
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from seewhy.errors import ModelError
+from seewhy.tracing.function_references import redirect_functions
 from seewhy.tracing.memory_format import fix_gradient_layout
 from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.torch_private import (
@@ -71,7 +71,7 @@ def make_twin(model: nn.Module) -> nn.Module:
     with torch.inference_mode(False), torch.no_grad():
         copier = _Copier()
         twin = copier.module(model)
-        copier.redirect_functions()
+        redirect_functions(copier.functions, copier.copies, copier.module)
     return twin
 
 
@@ -83,47 +83,6 @@ class _Copier:
         self.functions: list[
             tuple[dict[Any, Any], Any]
         ] = []  # tables and keys of functions that may refer to originals
-
-    def redirect_functions(self) -> None:
-        """Make functions refer to copies: a hook may store features in a dict that the model reads, for example."""
-        for table, key in self.functions:
-            if isinstance(table[key], types.FunctionType):
-                table[key] = self.function(table[key])
-
-    def function(self, original: types.FunctionType) -> types.FunctionType:
-        if id(original) in self.copies:  # it refers to itself
-            return cast(types.FunctionType, self.copies[id(original)])
-        self.copies[id(original)] = original
-        cells = original.__closure__ or ()
-        new_cells = tuple(self.cell(cell) for cell in cells)
-        globals_ = original.__globals__
-        changed = {
-            name: self.copies[id(globals_[name])]
-            for name in original.__code__.co_names
-            if name in globals_ and id(globals_[name]) in self.copies
-        }
-        if not changed and all(map(operator.is_, cells, new_cells)):
-            return original
-        new = types.FunctionType(
-            original.__code__,
-            {**globals_, **changed} if changed else globals_,
-            original.__name__,
-            original.__defaults__,
-            new_cells,
-        )
-        new.__kwdefaults__ = original.__kwdefaults__
-        self.copies[id(original)] = new
-        return new
-
-    def cell(self, cell: types.CellType) -> types.CellType:
-        try:
-            contents = cell.cell_contents
-        except ValueError:  # empty
-            return cell
-        if type(contents) is types.FunctionType and contents.__closure__:
-            new = self.function(contents)
-            return cell if new is contents else types.CellType(new)
-        return types.CellType(self.copies[id(contents)]) if id(contents) in self.copies else cell
 
     def module(self, original: nn.Module) -> nn.Module:
         known: nn.Module | None = self.copies.get(id(original))
@@ -150,7 +109,7 @@ class _Copier:
         for name, value in old.items():
             if type(value) not in SHARED_TYPES and name not in HANDLED_ATTRIBUTES:
                 state[name] = self.value(value)
-            elif type(value) is types.FunctionType and value.__closure__:
+            elif type(value) is types.FunctionType:
                 self.functions.append((state, name))
         if old[PARAMETERS]:
             state[PARAMETERS] = self.parameters(old[PARAMETERS])
