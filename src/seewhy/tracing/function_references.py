@@ -13,6 +13,8 @@ from typing import Any, cast
 
 from torch import nn
 
+WRITES = ("STORE_GLOBAL", "DELETE_GLOBAL")
+
 
 def redirect_functions(
     places: Iterable[tuple[dict[Any, Any], Any]], copies: dict[int, Any], copy_module: Callable[[nn.Module], nn.Module]
@@ -46,7 +48,7 @@ class _Redirect:
             for name in code.co_names
             if name in globals_ and id(globals_[name]) in self.copies
         }
-        if any(instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") for instruction in dis.get_instructions(code)):
+        if changed and any(instruction.opname in WRITES for instruction in dis.get_instructions(code)):
             changed = {}  # other functions read what it writes
         defaults = self.redirected(original.__defaults__)
         if not changed and defaults is original.__defaults__ and all(map(operator.is_, cells, new_cells)):
