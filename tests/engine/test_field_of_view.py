@@ -497,7 +497,7 @@ def test_a_pooling_of_the_entire_input_after_a_convolution_of_a_crop() -> None:
             return super().forward(x) + self.pool(x).mean((1, 2, 3), keepdim=True)[:, :, 0, 0]
 
     e = seewhy.explain(Pooled().eval(), torch.randn(1, 3, *SIZE), layers=["cnn", "pool"], targets=1)
-    assert e.layer_info["cnn"].region is not None
+    assert e.layer_info["cnn"].region == Region(((4, 16), (2, 20)), (0, 1))
     assert e.layer_info["pool"].region is None
 
 

@@ -15,7 +15,7 @@ from seewhy.bulk.decoding import DecodedImage
 from seewhy.bulk.map_codec import encode_maps
 from seewhy.bulk.statistics import NAMES, fraction_inside, statistics
 from seewhy.explanation.components import TargetResult
-from seewhy.explanation.data import placed_maps, shared_region
+from seewhy.explanation.data import maps_in_view, shared_region
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
 from seewhy.paths import path_text
@@ -165,7 +165,7 @@ def map_columns(
     numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in ("lo", "hi", *STATISTICS)}
     for layer in layers:
         key = method, target, layer
-        tensor = (placed_maps(e, key) if region is None else region.upright(e.maps[key])).float().cpu()
+        tensor = maps_in_view(e, key, region).float().cpu()
         maps = tensor.numpy()
         content, lo, hi = encode_maps(maps, store)
         contents.append(content)

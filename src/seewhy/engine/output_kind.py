@@ -58,12 +58,12 @@ def observe(module: nn.Module, inputs: Tensor, scores: Tensor) -> str | None:
     tables = [scores.detach()]
     for seed, scale in enumerate(SCALES):
         noise = torch.randn(inputs[:1].shape, generator=torch.Generator().manual_seed(seed)) * scale
-        # A logarithm or a square root accepts positive values only.
-        tables += [
-            table for table in (run(module, noise.to(inputs)), run(module, noise.abs().to(inputs))) if table is not None
-        ]
-    if not all(map(are_bounded, tables)):
-        return ""
+        table = run(module, noise.to(inputs))
+        if table is None:  # a logarithm or a square root accepts positive values only
+            table = run(module, noise.abs().to(inputs))
+        if table is not None and not are_bounded(table):
+            return ""
+        tables += [] if table is None else [table]
     is_constant = all(torch.allclose(table[:1], tables[0][:1]) for table in tables[1:])
     if len(tables) == 1 or is_constant:
         return None

@@ -258,7 +258,7 @@ def skipped_notes(skipped: Sequence[LayerCall]) -> list[str]:
     return [f"later layers, such as '{skipped[0].name}', have no tokens in the order of the input"]
 
 
-def is_grid(output: Any, inputs: Tensor) -> bool:
+def is_grid(output: object, inputs: Tensor) -> bool:
     """Return True for an output with one value, or one vector of class scores, at each position."""
     size = tuple(inputs.shape[2:])
     return is_dense(output, len(size)) or is_value_grid(output, size)

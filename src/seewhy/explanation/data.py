@@ -168,6 +168,11 @@ def positive_maps(e: ExplanationData, key: MapKey) -> Tensor:
     return placed_maps(e, key) if info.region is None else info.region.place(tensors.rectify(e.maps[key]), e.size)
 
 
+def maps_in_view(e: ExplanationData, key: MapKey, region: Region | None) -> Tensor:
+    """Return signed maps (B, *cells) that cover the view of `region`; of the entire input if it is None."""
+    return placed_maps(e, key) if region is None else region.upright(e.maps[key])
+
+
 def covered_fraction(e: ExplanationData, key: MapKey) -> float:
     """Return the fraction of the input that a map covers, as the crops or the region that the layer sees."""
     info = e.layer_info[key[2]]

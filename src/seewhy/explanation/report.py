@@ -15,7 +15,7 @@ from PIL import Image
 from seewhy import storage
 from seewhy.errors import UsageError
 from seewhy.explanation import figures, saved
-from seewhy.explanation.data import ExplanationData, placed_maps, require_single_image, shared_region, view_of_region
+from seewhy.explanation.data import ExplanationData, maps_in_view, require_single_image, shared_region, view_of_region
 from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.selection import available_layer
 from seewhy.explanation.strips import Strip, draw_strip, strip_of
@@ -61,7 +61,7 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     maps = []
     for entry, key in zip(record["maps"], e.maps, strict=True):
         indices = {kind: position[entry[kind]] for kind, position in positions.items()}
-        map_ = (placed_maps(e, key) if region is None else region.upright(e.maps[key]))[0].detach()
+        map_ = maps_in_view(e, key, region)[0].detach()
         packed = pack(map_.float().cpu().numpy()) if strip is None else pack(strip.arrange_map(map_), sys.maxsize)
         maps.append(
             PageMap(**indices, values=packed, positive_evidence=entry["positive_evidence"], flags=entry["flags"])

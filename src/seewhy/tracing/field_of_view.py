@@ -64,6 +64,7 @@ def field_of_view(model: nn.Module, inputs: Tensor) -> FieldOfView:
 
 
 def observe(model: nn.Module, inputs: Tensor) -> FieldOfView | None:
+    """Return what a model sees of one input; None if this input does not show it."""
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
         return Observer(model, inputs).run()
 
@@ -213,17 +214,17 @@ class Observer:
 
     def is_own_padding(self, region: Region) -> bool:
         """Return True if a region is the entire input, padded by less than the kernel of the convolution that sees it."""
-        kernel = self.first.kernel_size if isinstance(self.first, CONVOLUTION) else ()
+        assert isinstance(self.first, CONVOLUTION)
         is_turned = region.mirrored or region.order != tuple(range(len(region.box)))
         margins = region.margins(self.leaf.shape[2:])
-        sides = [(side, length) for pair, length in zip(margins, kernel, strict=True) for side in pair]
+        sides = [(side, length) for pair, length in zip(margins, self.first.kernel_size, strict=True) for side in pair]
         return not is_turned and all(-length < side <= 0 for side, length in sides)
 
 
 def view_of(followed: FollowedTensor) -> FieldOfView:
     region = followed.region()
-    entire = Region.entire(followed.leaf.shape[2:])
-    return FieldOfView() if region is None or region == entire else FieldOfView(region, followed.size)
+    is_entire = region == Region.entire(followed.leaf.shape[2:])
+    return FieldOfView() if region is None or is_entire else FieldOfView(region, followed.size)
 
 
 def samples_input(tensor: Tensor, leaf: Tensor) -> bool:
