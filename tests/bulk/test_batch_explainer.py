@@ -124,3 +124,27 @@ def test_default_settings_and_one_name_instead_of_a_list() -> None:
 def test_execution_options_are_validated(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         Execution(**options)  # type: ignore[arg-type]
+
+
+class Cropped(SmallNetwork):
+    """Sees a part of its input, mirrored."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs[:, :, 2:-4, 4:-2].flip(3))
+
+
+def test_rows_of_a_network_that_crops_store_its_cells_and_the_rectangle_that_it_sees(photos: Path) -> None:
+    loaded, plain = load_small(Cropped()), load_small()
+    items = batch_items(loaded, photos)[:3]
+    settings = BulkSettings()
+    rows, full = (
+        BatchExplainer(one, settings, batch_size=4, memory=1).rows(items).to_pylist() for one in (loaded, plain)
+    )
+    for row, other in zip(rows, full, strict=True):
+        height, width = other["input"]
+        assert row["input"] == [height - 6, width - 6]
+        left, top, right, bottom = other["view"]
+        across, down = (right - left) / width, (bottom - top) / height
+        expected = [left + 4 * across, top + 2 * down, right - 2 * across, bottom - 4 * down]
+        assert row["view"] == pytest.approx(expected, rel=1e-4)
+        assert all(rows_ * columns <= height * width / 4 for rows_, columns in row["shapes"])  # cells, not pixels
