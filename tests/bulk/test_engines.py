@@ -15,7 +15,7 @@ import torch
 
 from seewhy.bulk.dataset import SinglePart
 from seewhy.bulk.discovery import find_dataset
-from seewhy.bulk.engines import Actor, cause_of
+from seewhy.bulk.engines import Actor, cause_of, divide_cpus
 from seewhy.bulk.job import make_label_resolver
 from seewhy.bulk.plan import make_plan
 from seewhy.bulk.settings import BulkSettings
@@ -38,6 +38,15 @@ def test_actor_returns_its_notes_with_the_part(photos: Path, tmp_path: Path, mon
     assert [row["part"] for row in rows] == [[0], [1]] and [row["images"] for row in rows] == [[5], [5]]
     assert rows[0]["notes"] == [["not enough memory for a batch of 5 images; using batches of 2 from now on"]]
     assert rows[1]["notes"] == [[]]
+
+
+def test_a_resumed_job_uses_as_many_threads_as_an_uninterrupted_one() -> None:
+    for cpus, wanted, parts in ((2, 2, 20), (16, 4, 20), (16, 16, 3), (1, 8, 20), (8, 8, 1)):
+        whole = divide_cpus(cpus, wanted, parts, unfinished=parts)
+        for unfinished in range(parts + 1):
+            actors, threads = divide_cpus(cpus, wanted, parts, unfinished)
+            assert threads == whole[1] and 1 <= actors <= max(1, unfinished)
+        assert whole[0] * whole[1] <= max(cpus, wanted)  # the threads share the CPUs
 
 
 def test_cause_of_a_ray_error() -> None:

@@ -60,8 +60,7 @@ class RayEngine:
         with cluster() as ray:
             resources = ray.cluster_resources()
             gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)) - SPARE)
-            actors = max(1, min(self.actors or gpus or cpus, len(parts)))
-            threads = max(1, cpus // actors)
+            actors, threads = divide_cpus(cpus, self.actors or gpus or cpus, job.plan.parts, len(parts))
             hardware = f"one of {gpus} GPUs" if gpus else f"{threads} torch thread{'s' if threads > 1 else ''}"
             log(f"Ray: {actors} actor{'s' if actors > 1 else ''}, each with {hardware}")
             # The dataset may be a long list; an actor receives only the parts that it computes.
@@ -92,6 +91,19 @@ class RayEngine:
                     yield PartResult(row["part"], row["images"], row["failed"], row["seconds"], problems)
             except ray.exceptions.RayError as error:
                 raise cause_of(error) from None
+
+
+def divide_cpus(cpus: int, wanted: int, parts: int, unfinished: int) -> tuple[int, int]:
+    """Return the number of actors, and of torch threads for each, for a job of `parts` parts.
+
+    The threads do not depend on how many parts are unfinished: their number changes the last digits of a map, and a resumed
+    job must write the same files as an uninterrupted one.
+
+    >>> divide_cpus(cpus=8, wanted=4, parts=20, unfinished=20), divide_cpus(cpus=8, wanted=4, parts=20, unfinished=1)
+    ((4, 2), (1, 2))
+    """
+    actors = min(wanted, parts)
+    return max(1, min(actors, unfinished)), max(1, cpus // max(1, actors))
 
 
 def cause_of(error: BaseException) -> BaseException:
