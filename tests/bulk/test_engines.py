@@ -41,12 +41,12 @@ def test_actor_returns_its_notes_with_the_part(photos: Path, tmp_path: Path, mon
 
 
 def test_a_resumed_job_uses_as_many_threads_as_an_uninterrupted_one() -> None:
-    for cpus, wanted, parts in ((2, 2, 20), (16, 4, 20), (16, 16, 3), (1, 8, 20), (8, 8, 1)):
-        whole = divide_cpus(cpus, wanted, parts, unfinished=parts)
+    for cpus, requested, parts in ((2, 2, 20), (16, 4, 20), (16, 16, 3), (1, 8, 20), (8, 8, 1)):
+        entire = divide_cpus(cpus, requested, parts, unfinished=parts)
         for unfinished in range(parts + 1):
-            actors, threads = divide_cpus(cpus, wanted, parts, unfinished)
-            assert threads == whole[1] and 1 <= actors <= max(1, unfinished)
-        assert whole[0] * whole[1] <= max(cpus, wanted)  # the threads share the CPUs
+            actors, threads = divide_cpus(cpus, requested, parts, unfinished)
+            assert threads == entire[1] and 1 <= actors <= max(1, unfinished)
+        assert entire[0] * entire[1] <= max(cpus, requested)  # the threads share the CPUs
 
 
 def test_cause_of_a_ray_error() -> None:

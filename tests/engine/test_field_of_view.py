@@ -141,6 +141,20 @@ def test_methods_that_change_the_input_change_what_the_network_sees(name: str) -
     assert e.heatmap(method="guided-gradcam").shape == (1, *SIZE)
 
 
+@pytest.mark.parametrize("axes", [(2,), (3,), (2, 3)])
+def test_an_input_that_is_mirrored_in_place(axes: tuple[int, ...]) -> None:
+    """The first convolution receives the very tensor that the model received, with other values."""
+    methods = ["gradcam", "scorecam"]
+    mirrored, inputs = make(lambda x: x.flip(axes), 1)
+    in_place, _ = make(lambda x: x.copy_(x.flip(axes)), 1)
+    want, got = (seewhy.explain(net, inputs.clone(), methods=methods, targets=1) for net in (mirrored, in_place))
+    assert got.layer_info[got.layers[0]].region == want.layer_info[want.layers[0]].region is not None
+    for method in methods:
+        assert torch.allclose(got.heatmap(method=method), want.heatmap(method=method))
+    unchanged = seewhy.explain(make(lambda x: x.sub_(0.5).div_(0.2), 1)[0], inputs.clone(), targets=1)
+    assert unchanged.layer_info[unchanged.layers[0]].region is None
+
+
 @pytest.mark.parametrize("name", RESIZED)
 def test_resized_regions(name: str) -> None:
     """A bright square in the input has its heat there."""

@@ -198,3 +198,73 @@ def test_a_mask_of_probabilities() -> None:
     logits = Mask(with_sigmoid=False).eval()
     scores = seewhy.explain(logits, inputs).target_results[0].scores
     assert torch.allclose(scores, logits(inputs).detach().clamp(min=0).sum()[None])
+
+
+class UnitLength(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.normalize(x, dim=1)
+
+
+class Trunk(nn.Module):
+    """A residual network without its classifier."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.body, self.norm = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1), norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        return (y + self.norm(self.body(y))).relu().mean((2, 3))  # type: ignore[no-any-return]
+
+
+class Prototypes(Trunk):
+    """A classifier without a layer: the distances of the features from one vector per class."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.BatchNorm2d(8))
+        self.centers = nn.Parameter(torch.randn(5, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -torch.cdist(super().forward(x), self.centers)
+
+
+def notes_about_features(net: nn.Module, **options: object) -> list[str]:
+    return [note for note in seewhy.explain(net.eval(), INPUTS, **options).notes if "explained as if" in note]  # type: ignore[arg-type]
+
+
+def test_an_embedding_of_unit_length_is_no_list_of_classes() -> None:
+    net = Scores(UnitLength(), classes=16)
+    (note,) = notes_about_features(net)
+    assert note.startswith("the output has length 1 for any input") and "its 16 numbers" in note
+    assert notes_about_features(net) == [note]
+    positive = Scores(nn.Sequential(nn.ReLU(), UnitLength()), classes=16)
+    assert "length 1" in notes_about_features(positive)[0]
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.InstanceNorm2d(8)])
+def test_a_network_without_its_classifier(norm: nn.Module) -> None:
+    assert "without its classifier: its 8 numbers" in notes_about_features(Trunk(norm))[0]
+
+
+def test_class_scores_have_no_note_about_features() -> None:
+    for net in (Scores(nn.Identity()), Scores(nn.Softmax(1)), Scores(nn.Sequential(nn.Linear(6, 4, bias=False)))):
+        assert notes_about_features(net) == []
+    assert notes_about_features(Prototypes()) == []
+    named = [f"class {index}" for index in range(16)]
+    assert notes_about_features(Scores(UnitLength(), classes=16), labels=named) == []
+    values = seewhy.explain(Scores(UnitLength(), classes=16), INPUTS, targets=lambda output: output[:, :4].sum(1))
+    assert not any("explained as if" in note for note in values.notes)
+
+
+def test_scores_of_length_one_by_chance() -> None:
+    """Only the scores for the inputs at hand have length 1."""
+    net = Scores(nn.Identity(), classes=16)
+    scores = net(INPUTS[:1]).detach()
+    with torch.no_grad():
+        net.fc.weight.div_(scores.norm())
+        assert net.fc.bias is not None
+        net.fc.bias.div_(scores.norm())
+    e = seewhy.explain(net, INPUTS[:1])
+    assert e.logits is not None and abs(float(e.logits.norm()) - 1) < 1e-5
+    assert not any("explained as if" in note for note in e.notes)

@@ -145,6 +145,17 @@ def test_a_pointwise_convolution_before_the_mean_is_a_linear_head() -> None:
         assert_close(maps_of(net, activation, method, classes), pooled, rtol=1e-10)
 
 
+@pytest.mark.parametrize("end", [nn.Identity(), nn.Dropout(0.5)])
+def test_class_maps_before_the_mean_are_the_cam(end: nn.Module) -> None:
+    """After a last 1x1 convolution the score is the mean of one channel, so CAM is that channel."""
+    _, _, activation, classes = mean_head_example()
+    net = nn.Sequential(nn.Identity(), end, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    expected = torch.stack([activation[image, index] for image, index in enumerate(classes)])
+    assert_close(maps_of(net, activation, CAM(), classes), expected)
+    with pytest.raises(MethodError, match="no linear layer"):
+        maps_of(nn.Sequential(*net, nn.Tanh()), activation, CAM(), classes)
+
+
 def test_ablation_of_a_probability() -> None:
     """For a softmax score y_k = softmax(z - W_k mean(A_k)): a closed form without a forward pass."""
     weight, bias, activation, _ = mean_head_example()

@@ -93,16 +93,16 @@ class RayEngine:
                 raise cause_of(error) from None
 
 
-def divide_cpus(cpus: int, wanted: int, parts: int, unfinished: int) -> tuple[int, int]:
+def divide_cpus(cpus: int, requested: int, parts: int, unfinished: int) -> tuple[int, int]:
     """Return the number of actors, and of torch threads for each, for a job of `parts` parts.
 
     The threads do not depend on how many parts are unfinished: their number changes the last digits of a map, and a resumed
     job must write the same files as an uninterrupted one.
 
-    >>> divide_cpus(cpus=8, wanted=4, parts=20, unfinished=20), divide_cpus(cpus=8, wanted=4, parts=20, unfinished=1)
+    >>> divide_cpus(cpus=8, requested=4, parts=20, unfinished=20), divide_cpus(cpus=8, requested=4, parts=20, unfinished=1)
     ((4, 2), (1, 2))
     """
-    actors = min(wanted, parts)
+    actors = min(requested, parts)
     return max(1, min(actors, unfinished)), max(1, cpus // max(1, actors))
 
 

@@ -8,6 +8,7 @@ single logit of an untrained network), so the operations that computed them must
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -55,19 +56,26 @@ def probability_note(module: nn.Module, inputs: Tensor, scores: Tensor | None) -
 
 def observe(module: nn.Module, inputs: Tensor, scores: Tensor) -> str | None:
     """Return the note for a model whose scores for `inputs` lie in [0, 1]; None if random inputs do not show it."""
-    tables = [scores.detach()]
+    tables: list[Tensor] = []
+    for table in scores_of_random_inputs(module, inputs):
+        if not are_bounded(table):
+            return ""
+        tables.append(table)
+    is_constant = all(torch.allclose(table[:1], scores[:1]) for table in tables)
+    if is_constant:  # of no tables too
+        return None
+    return (SOFTMAX_NOTE if all(map(sum_to_one, [scores, *tables])) else SIGMOID_NOTE) + OVERRIDE
+
+
+def scores_of_random_inputs(module: nn.Module, inputs: Tensor) -> Iterator[Tensor]:
+    """Yield the class scores `(1, K)` for random inputs with larger and larger values, unless the model rejects them."""
     for seed, scale in enumerate(SCALES):
         noise = torch.randn(inputs[:1].shape, generator=torch.Generator().manual_seed(seed)) * scale
         table = run(module, noise.to(inputs))
         if table is None:  # a logarithm or a square root accepts positive values only
             table = run(module, noise.abs().to(inputs))
-        if table is not None and not are_bounded(table):
-            return ""
-        tables += [] if table is None else [table]
-    is_constant = all(torch.allclose(table[:1], tables[0][:1]) for table in tables[1:])
-    if len(tables) == 1 or is_constant:
-        return None
-    return (SOFTMAX_NOTE if all(map(sum_to_one, tables)) else SIGMOID_NOTE) + OVERRIDE
+        if table is not None:
+            yield table
 
 
 def run(module: nn.Module, inputs: Tensor) -> Tensor | None:

@@ -10,6 +10,7 @@ from operator import or_
 
 from torch import Tensor, nn
 
+from seewhy.engine.feature_output import feature_note
 from seewhy.engine.input_groups import check_rows, with_row_groups
 from seewhy.engine.inputs import Inputs, InputSpec, NamedImage, read_inputs, with_fit
 from seewhy.engine.keywords import suggest_keywords
@@ -217,7 +218,8 @@ class Explainer:
             trace.calls = calls  # frees the outputs of all other calls
             check_rows(module, tensor, trace.output)
             scores = class_scores(trace.output)
-            output_note = self.describe_scores(module, tensor, scores)
+            features_note = "" if loaded.labels else feature_note(module, tensor, scores)
+            output_note = self.describe_scores(module, tensor, None if features_note else scores)
             logits = None if scores is None else scores.detach()
             del scores  # it would keep the graph alive
             meaning = {"multilabel": options.multilabel, "normalized": bool(output_note)}
@@ -259,6 +261,7 @@ class Explainer:
                 *choice.notes,
                 *given.notes,
                 *filter(None, {field_of_view(module, tensor).note: 0, parts_note(module, tensor): 0, output_note: 0}),
+                *(note for note in (features_note,) if note and any(one.classes is not None for one in resolved)),
                 *target_notes(resolved, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
                 *other_input_notes(others),

@@ -217,6 +217,8 @@ class Evaluator:
     def linear_head(self, target: ResolvedTarget, activations: Tensor) -> LinearCall:
         """Return the linear layer that maps the mean of `activations` `(B, K, *grid)` over the grid to the class scores.
 
+        If that mean is the class scores, as after a last 1x1 convolution, it is the identity.
+
         Raises:
             MethodError: The target is not a class, or anything else lies between this layer and the class scores.
         """
@@ -224,14 +226,16 @@ class Evaluator:
         rule = "the class scores must be one linear layer of this layer's mean"
         if target.classes is None:
             raise MethodError("", "it needs a class as its target.")
-        if not self.linear_calls:
-            raise MethodError("", f"{rule}, and the model has no linear layer on a vector. Use hirescam.")
         scores, means = logits(self.output), activations.flatten(2).mean(2)
         heads = {head.is_pointwise: head for head in self.linear_calls}  # the last of each kind
         for head in heads.values():
             is_output = partial(nearly_equal, tolerance=HEAD_TOLERANCE) if head.is_pointwise else torch.equal
             if is_output(head.output, scores) and nearly_equal(head.inputs, means, HEAD_TOLERANCE, rounding=4):
                 return head
+        if nearly_equal(scores, means, HEAD_TOLERANCE, rounding=4):
+            return LinearCall(torch.eye(means.shape[1], device=means.device), None, means, scores)
+        if not self.linear_calls:
+            raise MethodError("", f"{rule}, and the model has no linear layer on a vector. Use hirescam.")
         raise MethodError("", f"{rule}, and other operations or layers lie in between. Use hirescam.")
 
     def attention_trace(self) -> Trace:

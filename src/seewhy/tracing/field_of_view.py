@@ -24,7 +24,7 @@ from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.part_places import find_parts
 from seewhy.tracing.recorder import call_after_modules, call_before_convolutions
 from seewhy.tracing.single_input import for_image
-from seewhy.tracing.torch_private import CONVOLUTION
+from seewhy.tracing.torch_private import CONVOLUTION, version_of
 from seewhy.tracing.twin import find_module, make_twin, named_modules
 
 NO_GRADIENT = "what the first convolution sees has no gradient: heatmaps assume that it is the entire input"
@@ -117,6 +117,7 @@ class Observer:
         self.model, self.twin = model, make_twin(model)
         self.leaf = inputs.detach().clone().requires_grad_()
         self.passed = self.leaf.clone()
+        self.version = version_of(self.passed)
         self.names: dict[nn.Module, str] = {module: name for name, module in named_modules(self.twin)}
         self.seen: list[tuple[str, FollowedTensor]] = []  # what the first convolutions see
         self.before: dict[str, FollowedTensor] = {}  # outputs of modules before the convolutions
@@ -163,7 +164,8 @@ class Observer:
             return
         self.first = module
         is_same = tensor.data_ptr() == self.passed.data_ptr() and tensor.stride() == self.passed.stride()
-        self.is_input = is_same and tensor.shape == self.passed.shape
+        is_unchanged = version_of(self.passed) == self.version  # the network may mirror its input in place
+        self.is_input = is_same and tensor.shape == self.passed.shape and is_unchanged
         if (self.is_input or followed.is_entire()) and not self.can_other_see_input(module, tensor):
             raise _Reached
 
