@@ -321,3 +321,50 @@ def test_random_models_are_not_mistaken_for_mixing_ones():
             return self.fc(self.cnn[0](x).relu().mean((2, 3)) + torch.randn(len(x), 8))
 
     assert len(seewhy.explain(Noisy().eval(), torch.randn(3, 3, 12, 12))) == 3
+
+
+class Recurrent(torch.nn.Module):
+    """Frames folded into the batch, and a recurrent network, which takes time first unless it has `batch_first`."""
+
+    def __init__(self, is_time_first):
+        super().__init__()
+        torch.manual_seed(0)
+        self.is_time_first = is_time_first
+        self.cnn, self.fc = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Linear(8, 4)
+        self.rnn = torch.nn.GRU(8, 8, batch_first=not is_time_first)
+
+    def forward(self, x):
+        features = self.cnn(x.flatten(0, 1)).relu().mean((2, 3)).reshape(*x.shape[:2], 8)
+        states = self.rnn(features)[0]
+        return self.fc(states[-1] if self.is_time_first else states[:, -1])
+
+
+@pytest.mark.parametrize(("frames", "clips"), [(5, 2), (6, 2), (6, 4), (3, 3), (2, 2), (2, 5), (7, 3), (4, 1)])
+def test_clips_with_time_first(frames, clips):
+    """The batch is the second axis, whether it is longer, shorter or as long as the first."""
+    x = torch.randn(clips, frames, 3, 12, 12, dtype=torch.float64)
+    usual, other = (Recurrent(is_time_first).double().eval() for is_time_first in (False, True))
+    want = seewhy.explain(usual, x, methods=["gradcam", "scorecam"])
+    got = seewhy.explain(other, x.transpose(0, 1), methods=["gradcam", "scorecam"])
+    assert len(got) == clips and got.layers == want.layers == ("cnn",)
+    for method in ("gradcam", "scorecam"):
+        same(got.map(method=method), want.map(method=method).double())
+        same(got.heatmap(method=method), want.heatmap(method=method).double())
+    assert got.layer_info["cnn"].parts == want.layer_info["cnn"].parts
+    assert clips == 1 or any("so this axis is the batch" in note for note in got.notes)
+
+
+def test_an_output_whose_rows_belong_to_no_axis():
+    """As many rows as images, also for one image."""
+
+    class Queries(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.cnn, self.fc = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 12)
+
+        def forward(self, x):
+            return self.fc(self.cnn(x).relu().mean((0, 2, 3))).reshape(3, 4)
+
+    with pytest.raises(seewhy.SeewhyError, match="depends on the other inputs"):
+        seewhy.explain(Queries().eval(), torch.randn(3, 3, 12, 12))

@@ -45,6 +45,14 @@ class OtherRows(Exception):
         self.size = size
 
 
+class OtherBatchAxis(Exception):
+    """The rows of the output belong to the positions on another `axis` of the input than the first."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+
 class NextToken(Exception):
     """The output has class scores for each of `count` tokens of a text."""
 
@@ -63,6 +71,8 @@ def with_row_groups(function: Callable[[Inputs], Result], given: Inputs) -> Resu
         return function(given)
     except OtherRows as rows:
         return function(as_groups(given, rows.size))
+    except OtherBatchAxis as other:
+        return with_row_groups(function, with_batch_axis(given, other.axis))
     except NextToken as text:
         assert isinstance(given.module, SingleInputModel)
         note = (
@@ -88,6 +98,7 @@ def check_rows(module: nn.Module, inputs: Tensor, output: object) -> None:
 
     Raises:
         OtherRows: It has fewer rows.
+        OtherBatchAxis: It has one row for each position on another axis.
         NextToken: It has class scores for each token of a text.
         ModelError: It has more rows, or the first row depends on others.
     """
@@ -106,8 +117,10 @@ def check_text(module: nn.Module, output: object) -> None:
 
 
 def check_number_of_rows(module: nn.Module, inputs: Tensor, output: object) -> None:
-    """Raise OtherRows for fewer rows than inputs, and ModelError for more."""
+    """Raise OtherRows or OtherBatchAxis for fewer rows than inputs, and ModelError for more."""
     size = group_size(output, inputs)
+    if len(inputs) > 1 and count_scores(output) not in (0, len(inputs)):
+        check_batch_axis(module, inputs, output)
     if size > 1 or (len(inputs) == 1 and lacks_row_axis(output)):
         raise OtherRows(size)
     if isinstance(output, Tensor) and output.dim() > 1 and len(output) > len(inputs):
@@ -130,6 +143,7 @@ def check_independence(module: nn.Module, inputs: Tensor, output: object) -> Non
             len(inputs) if lacks_row_axis(output) and len(scores_in(alone)) == len(scores_in(output)) else 1
         )
     if depends_on_others(module, inputs, output, alone):
+        check_batch_axis(module, inputs, output)
         if isinstance(module, SingleInputModel) and module.per_image_arguments():
             shared = run(module.with_shared_arguments(), inputs[:1])
             if shared is not None and is_same_row(output, shared, len(inputs)) and tensors_match(output, shared):
@@ -139,6 +153,22 @@ def check_independence(module: nn.Module, inputs: Tensor, output: object) -> Non
             "its output for an input depends on the other inputs of the batch: explain them one at a time, x[:1].",
         )
     cached.add(key)
+
+
+def check_batch_axis(module: nn.Module, inputs: Tensor, output: object) -> None:
+    """Raise OtherBatchAxis if each row of the output belongs to one position on another axis, as for clips (T, B, C, H, W)."""
+    rows = count_scores(output)
+    for axis in range(2, inputs.dim()):
+        if inputs.shape[axis] == rows > 0:
+            alone = run(for_image(module, 0), inputs.narrow(axis, 0, 1))
+            if count_scores(alone) == 1 and is_same_row(output, alone, rows):
+                raise OtherBatchAxis(axis)
+
+
+def count_scores(output: object) -> int:
+    """Return the number of rows of the class scores (B, K); 0 if there are none."""
+    scores = find_scores(output)
+    return 0 if scores is None or scores.dim() < 2 else len(scores)
 
 
 def lacks_row_axis(output: object) -> bool:
@@ -168,6 +198,8 @@ def depends_on_others(module: nn.Module, inputs: Tensor, output: object, alone: 
 
 
 def is_same_row(output: object, alone: object, images: int) -> bool:
+    if count_scores(output) == images and count_scores(alone) > 1:
+        return False  # the rows are those of something else
     pairs = [
         (batch, own)
         for batch, own in zip(tensors_in(output), tensors_in(alone), strict=False)
@@ -212,6 +244,19 @@ def run(module: nn.Module, inputs: Tensor) -> object:
             raise
         except INPUT_ERRORS:
             return None
+
+
+def with_batch_axis(given: Inputs, axis: int) -> Inputs:
+    """Return inputs with the batch on the first axis, which the model takes on another one."""
+    tensor, module = given.tensor.transpose(0, axis).contiguous(), given.module
+    if not isinstance(module, SingleInputModel):
+        module = SingleInputModel(module, (None,), {}, 0, len(given.tensor))
+    note = (
+        f"the output has one row for each position on axis {axis} of {tuple(given.tensor.shape)}, so this axis is the batch: "
+        f"the inputs are {tuple(tensor.shape)}"
+    )
+    module = module.with_batch_axis(axis, len(tensor))
+    return replace(given, tensor=tensor, module=module, images=None, notes=(*given.notes, note))
 
 
 def as_groups(given: Inputs, size: int) -> Inputs:

@@ -30,6 +30,7 @@ class SingleInputModel(nn.Module):
         batch: The number of images. Tensors whose first axis has this length have one row per image.
         restore: Returns the main input (B, C, *size) in the order of axes that the model takes. None: the same.
         reads_last_token: True if the logits of the last token are the output, as for the next word of a text.
+        batch_axis: The axis on which the model takes the batch: `restore` moves it there.
         is_grouped: True if `restore` returns several rows per input, of which the model makes one output.
 
     >>> import torch
@@ -50,11 +51,13 @@ class SingleInputModel(nn.Module):
         *,
         is_grouped: bool = False,
         reads_last_token: bool = False,
+        batch_axis: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
         self.args, self.kwargs, self.main, self.batch = args, dict(kwargs), main, batch
         self.restore, self.is_grouped, self.reads_last_token = restore, is_grouped, reads_last_token
+        self.batch_axis = batch_axis
 
     def forward(self, inputs: Tensor) -> Any:
         count = len(inputs)
@@ -92,7 +95,7 @@ class SingleInputModel(nn.Module):
 
     def copy(self, **changes: Any) -> SingleInputModel:
         """Return the same model with other settings."""
-        names = ("model", "args", "kwargs", "main", "batch", "restore", "is_grouped", "reads_last_token")
+        names = ("model", "args", "kwargs", "main", "batch", "restore", "is_grouped", "reads_last_token", "batch_axis")
         return SingleInputModel(**{name: getattr(self, name) for name in names} | changes)
 
     def with_restore(self, restore: Callable[[Tensor], Tensor]) -> SingleInputModel:
@@ -112,6 +115,16 @@ class SingleInputModel(nn.Module):
             return rows if own is None else own(rows)
 
         return self.copy(batch=count, restore=restore, is_grouped=True)
+
+    def with_batch_axis(self, axis: int, count: int) -> SingleInputModel:
+        """Return the model for `count` inputs along the first axis, which the model takes on another `axis`."""
+        own = self.restore
+
+        def restore(inputs: Tensor) -> Tensor:
+            moved = inputs.transpose(0, axis)
+            return moved if own is None else own(moved)
+
+        return self.copy(batch=count, restore=restore, batch_axis=axis)
 
     def with_shared_arguments(self) -> SingleInputModel:
         """Return the model with other arguments that are the same for all images."""
@@ -142,7 +155,8 @@ class SingleInputModel(nn.Module):
     def argument_key(self) -> Hashable:
         """What the grids of layers can depend on, for the first image: its other arguments."""
         arguments = self.for_image(0).named_arguments()
-        return tuple(outline(value) for place, value in arguments.items() if place != self.main)
+        outlines = [outline(value) for place, value in arguments.items() if place != self.main]
+        return (self.batch_axis, *outlines) if self.batch_axis else tuple(outlines)
 
     def named_arguments(self) -> dict[str | int, Any]:
         """Return all arguments by their names or positions."""
