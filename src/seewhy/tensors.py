@@ -200,6 +200,12 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     >>> resize(torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]), (4, 4))[0, 0]
     tensor([0.0000, 0.2500, 0.7500, 1.0000])
     """
+    if maps.dim() - 1 not in INTERPOLATION_MODES:  # more axes than PyTorch interpolates: one after the other
+        for axis, length in enumerate(size, 1):
+            lines = maps.movedim(axis, -1)
+            flat = F.interpolate(lines.flatten(0, -2)[:, None], length, mode="linear", align_corners=False)
+            maps = flat.reshape(*lines.shape[:-1], length).movedim(-1, axis)
+        return maps
     mode = INTERPOLATION_MODES[maps.dim() - 1]
     return F.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=False)[:, 0]
 

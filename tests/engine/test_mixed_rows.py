@@ -228,3 +228,101 @@ def test_two_calls_on_the_entire_image_have_no_parts() -> None:
     net = Repeated(lambda x: [x, x * 2]).eval()
     e = seewhy.explain(net, torch.randn(1, 3, 12, 16), targets=1, layers="all")
     assert e.map(layer="cnn#2").shape == (1, 12, 16)
+
+
+class Reordered(torch.nn.Module):
+    """Sorts the rows of its batch, as for packed sequences, and restores their order at the end."""
+
+    def __init__(self, order):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fc, self.order = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 4), order
+
+    def forward(self, x, lengths=None):
+        order = self.order(x) if lengths is None else lengths.argsort()
+        return self.fc(self.cnn(x[order]).relu().mean((2, 3)))[order.argsort()]
+
+
+ORDERS = {
+    "reversed": lambda x: torch.arange(len(x) - 1, -1, -1),
+    "shifted": lambda x: torch.arange(len(x)).roll(1),
+    "last two swapped": lambda x: torch.tensor([0, 2, 1][: len(x)]),
+    "by brightness": lambda x: x.mean((1, 2, 3)).argsort(),
+}
+
+
+@pytest.mark.parametrize("layers", ["suggested", "cnn", "all"])
+@pytest.mark.parametrize("name", ORDERS)
+def test_rows_in_another_order_inside_the_network_are_refused(name, layers):
+    net, inputs = Reordered(ORDERS[name]).eval(), torch.randn(3, 3, 12, 12) - torch.arange(3.0).reshape(3, 1, 1, 1)
+    with pytest.raises(seewhy.errors.LayerError, match="its rows are in another order than the images"):
+        seewhy.explain(net, inputs, layers=layers)
+    assert len(seewhy.explain(net, inputs[:1], layers=layers)) == 1
+
+
+def test_an_order_that_depends_on_the_values_is_checked_in_each_call():
+    net, inputs = (
+        Reordered(ORDERS["by brightness"]).eval(),
+        torch.randn(2, 3, 12, 12) + torch.tensor([0.0, 9.0]).reshape(2, 1, 1, 1),
+    )
+    assert len(seewhy.explain(net, inputs)) == 2
+    with pytest.raises(seewhy.errors.LayerError, match="another order"):
+        seewhy.explain(net, inputs.flip(0))
+    lengths = Reordered(None).eval()
+    assert len(seewhy.explain(lengths, (inputs, torch.tensor([3, 7])), main=0)) == 2
+    with pytest.raises(seewhy.errors.LayerError, match="another order"):
+        seewhy.explain(lengths, (inputs, torch.tensor([7, 3])), main=0)
+
+
+def test_selections_that_keep_the_order_are_accepted():
+    class Selects(Reordered):
+        def forward(self, x):
+            features = self.cnn(x[torch.arange(len(x))]).relu().mean((2, 3))
+            return self.fc(features)[torch.arange(len(x)), :].roll(1, 1)
+
+    net, inputs = Selects(None).eval(), torch.randn(3, 3, 12, 12)
+    e = seewhy.explain(net, inputs, targets=1)
+    for image in range(3):
+        alone = seewhy.explain(net, inputs[image : image + 1], targets=1)
+        assert torch.allclose(e.map()[image], alone.map()[0], atol=1e-6)
+
+
+class Loop(torch.nn.Module):
+    """Calls its CNN with a few images of the batch at a time."""
+
+    def __init__(self, size):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fc, self.size = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 4), size
+
+    def forward(self, x):
+        return torch.cat([self.fc(self.cnn(one).relu().mean((2, 3))) for one in x.split(self.size)])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_layer_that_is_called_with_some_of_the_images(size):
+    net, inputs = Loop(size).eval(), torch.randn(4, 3, 12, 12)
+    with pytest.raises(
+        seewhy.errors.LayerError, match=r"calls it with \d of 4 images: explain the images one at a time"
+    ):
+        seewhy.explain(net, inputs)
+    assert len(seewhy.explain(net, inputs[:1])) == 1
+
+
+def test_a_network_that_takes_another_path_for_another_image():
+    """The layer suggested for the first image is not called for the second."""
+
+    class EarlyExit(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.fc = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3, 2), torch.nn.Linear(8, 4)
+
+        def forward(self, x):
+            y = self.a(x).relu()
+            return self.fc((y if x.abs().mean() > 1 else self.b(y).relu()).mean((2, 3)))
+
+    hard, easy, net = torch.randn(1, 3, 12, 12) / 2, torch.randn(1, 3, 12, 12) * 5, EarlyExit().eval()
+    assert [seewhy.explain(net, x).layers for x in (hard, easy, hard, easy)] == [("b",), ("a",), ("b",), ("a",)]
+    with pytest.raises(seewhy.errors.LayerError, match="never calls it"):
+        seewhy.explain(net, easy, layers="b")

@@ -368,3 +368,60 @@ def test_an_output_whose_rows_belong_to_no_axis():
 
     with pytest.raises(seewhy.SeewhyError, match="depends on the other inputs"):
         seewhy.explain(Queries().eval(), torch.randn(3, 3, 12, 12))
+
+
+class SkipsPadding(torch.nn.Module):
+    """A CNN for the frames that are not all zeros, and their mean."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fc = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        used = x.flatten(2).any(2)
+        features = x.new_zeros(*used.shape, 8)
+        features[used] = self.cnn(x[used]).relu().mean((2, 3)).tanh()
+        return self.fc(features.sum(1))
+
+
+def clips(*paddings):
+    inputs = torch.randn(len(paddings), 4, 3, 12, 12, dtype=torch.float64)
+    for clip, padding in zip(inputs, paddings, strict=True):
+        clip[list(padding)] = 0
+    return inputs
+
+
+def test_frames_that_a_network_skips_have_no_heat():
+    """Which frames it sees depends on the values, so places are observed in each call."""
+    net = SkipsPadding().double().eval()
+    for padding in ([3], [0], [1], [0], [0, 2], [1, 3]):
+        e = seewhy.explain(net, clips(padding), targets=1)
+        boxes = [part.box[0][0] for part in e.layer_info["cnn"].parts]
+        assert boxes == [frame for frame in range(4) if frame not in padding]
+        heat = e.heatmap()[0].flatten(1).amax(1)
+        assert not heat[padding].any()
+    assert len(seewhy.explain(net, clips([3], [3]), targets=1)) == 2
+    for different in (clips([3], [3], [0]), clips([2, 3], []), clips([0], [1])):
+        with pytest.raises(seewhy.errors.LayerError, match="could not be observed"):
+            seewhy.explain(net, different, targets=1)
+
+
+def test_heat_of_several_clips_per_input():
+    """An input with four axes of positions: clips, frames, rows and columns."""
+
+    class Clips(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.cnn, self.fc = torch.nn.Conv3d(3, 8, 3, (1, 2, 2), 1), torch.nn.Linear(8, 4)
+
+        def forward(self, x):
+            features = self.cnn(x.flatten(0, 1)).tanh().mean((2, 3, 4)).unflatten(0, x.shape[:2])
+            return self.fc(features.tanh().mean(1))
+
+    e = seewhy.explain(Clips().eval(), torch.randn(2, 3, 3, 4, 12, 10), targets=1, methods="hirescam")
+    assert e.map().shape == (2, 3, 4, 6, 5) and e.heatmap().shape == (2, 3, 4, 12, 10)
+    positive = e.map().clamp(min=0)
+    want = torch.stack([F.interpolate(clip[None], (4, 12, 10), mode="trilinear")[0] for clip in positive])
+    same(e.heatmap(), (want / want.flatten(1).amax(1).reshape(2, 1, 1, 1, 1)).double(), 1e-5)

@@ -22,7 +22,8 @@ from seewhy.engine.options import Fit, Options, ReadAt, Scores
 from seewhy.engine.output_kind import probability_note
 from seewhy.engine.passes import Passes
 from seewhy.engine.progress import Progress, counter, estimate_rows
-from seewhy.engine.suggestion import suggest
+from seewhy.engine.row_order import check_row_order
+from seewhy.engine.suggestion import discard_suggestion, suggest
 from seewhy.engine.target_resolution import (
     bind_targets,
     default_methods,
@@ -49,7 +50,7 @@ from seewhy.targets.parsing import TargetSpec
 from seewhy.tracing.field_of_view import field_of_view
 from seewhy.tracing.grid import GridSpec, parse_grid
 from seewhy.tracing.input_dependence import independent_calls
-from seewhy.tracing.layer_selection import check_hint_used
+from seewhy.tracing.layer_selection import NotCalled, check_hint_used
 from seewhy.tracing.layer_specs import LayerSpec
 from seewhy.tracing.model_errors import retry_with_copies
 from seewhy.tracing.part_places import parts_note
@@ -198,6 +199,9 @@ class Explainer:
                 return self.explain_once(given, progress, command)
             except TokensPlaced:  # from now on they are known
                 continue
+            except NotCalled as error:  # perhaps the suggestion for an input that took another path
+                if not discard_suggestion(given.module, error.layer):
+                    raise
 
     def explain_once(self, given: Inputs, progress: Progress | None, command: str | None) -> Explanation:
         """Explain prepared inputs. Raises TokensPlaced if a layer's tokens have other places than those that were recorded."""
@@ -217,6 +221,7 @@ class Explainer:
             selected_layers = self.find_selected(trace, choice)
             trace.calls = calls  # frees the outputs of all other calls
             check_rows(module, tensor, trace.output)
+            check_row_order(trace, calls)
             scores = class_scores(trace.output)
             features_note = "" if loaded.labels else feature_note(module, tensor, scores)
             output_note = self.describe_scores(module, tensor, None if features_note else scores)

@@ -57,6 +57,7 @@ UNCHECKED = (
 # The inputs, the user's grid, and the targets that are not classes
 Key = tuple[Hashable, GridHint | None, tuple[str, ...]]
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Key, Suggestion]] = weakref.WeakKeyDictionary()
+_varying: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # models that call other layers for other inputs
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,26 @@ def suggest(
         suggestion = retry_with_copies(model, finder.find)
         # Training changes a head of zeros, each image has other locations, and Python reuses the address of a function.
         is_temporary = ZERO_HEAD in suggestion.note or NOT_FINITE in suggestion.note or finder.has_location
+        is_temporary |= model_of(model) in _varying
         if not is_temporary and not any(" at 0x" in other for other in others):
             if len(cached) >= MAX_CACHED:
                 del cached[next(iter(cached))]
             cached[key] = suggestion
     return suggestion
+
+
+def discard_suggestion(model: nn.Module, layer: str) -> bool:
+    """Drop a layer from the cached suggestions, because the model does not call it for every input.
+
+    From then on, suggestions for this model are not cached. Return False if the layer was not suggested.
+    """
+    cached = _cache.get(model_of(model), {})
+    keys = [key for key, suggestion in cached.items() if suggestion.layer == layer or layer in suggestion.branches]
+    for key in keys:
+        del cached[key]
+    if keys:
+        _varying.add(model_of(model))
+    return bool(keys)
 
 
 @dataclass(eq=False)

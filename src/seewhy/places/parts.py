@@ -128,12 +128,14 @@ class PartsOfModel:
         by_call: Those that its layers process in a loop.
         calls: Which of `by_call` a call of a module processes, by the name of the module and the number of the call.
         note: Why maps may be drawn in another place than the one that a layer sees, or "".
+        depends_on_values: True if the network selects its parts by indices, which can depend on the values of the input.
     """
 
     by_count: Mapping[int, Parts] = field(default_factory=dict)
     by_call: tuple[Parts, ...] = ()
     calls: Mapping[tuple[str, int], int] = field(default_factory=dict)
     note: str = ""
+    depends_on_values: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.by_count or self.by_call)

@@ -100,6 +100,10 @@ class LayerAtPosition(LayerSelector):
         return [calls[self.index]]
 
 
+class NotCalled(LayerError):
+    """Raised when the model does not call a layer for this input."""
+
+
 @dataclass(frozen=True)
 class NamedLayer(LayerSelector):
     """One call of the module `name`: call `number` counted from 1, or its last call."""
@@ -114,7 +118,7 @@ class NamedLayer(LayerSelector):
     def select(self, trace: Trace) -> list[LayerCall]:
         count = trace.call_counts[self.name]
         if not count:
-            raise LayerError(
+            raise NotCalled(
                 self.name, "the model never calls it for this input, or calls it through a closure or weak reference."
             )
         if self.number is not None and not 1 <= self.number <= count:
@@ -128,6 +132,12 @@ class NamedLayer(LayerSelector):
                 raise LayerError(self.name, wrong_order(calls[0].refused_grid))
             if is_folded(calls[0], trace) or is_slice(calls[0], trace):
                 raise LayerError(self.name, folded_reason(calls[0], trace))
+            if shape and len(shape) == trace.inputs.dim() and 0 < shape[0] < len(trace.inputs):
+                raise LayerError(
+                    self.name,
+                    f"the model calls it with {shape[0]} of {len(trace.inputs)} images: explain the images one at a time, "
+                    "x[:1].",
+                )
             advice = " If these are tokens, pass their grid, for example grid='14x14+1'." if len(shape) == 3 else ""
             raise LayerError(self.name, f"its output {shape} has no grid.{advice} {LIST_LAYERS}")
         return calls

@@ -16,13 +16,15 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_
 
 from seewhy.nested import first_tensor
 from seewhy.places.parts import Parts, PartsOfModel
-from seewhy.tracing.followed_tensor import FollowedTensor, follows_convolution
+from seewhy.tracing.followed_tensor import FollowedTensor, ancestors, follows_convolution
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.part_rows import SeenRows
 from seewhy.tracing.recorder import call_after_modules, call_before_convolutions
 from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.token_cache import CallKey
 from seewhy.tracing.twin import make_twin, named_modules
+
+SELECTING = ("IndexBackward", "IndexSelect", "Gather", "MaskedSelect", "IndexPut")  # beginnings of names of graph nodes
 
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, PartsOfModel]] = weakref.WeakKeyDictionary()
 
@@ -41,9 +43,12 @@ def find_parts(model: nn.Module, inputs: Tensor) -> PartsOfModel:
     """Return the parts of a model, without those whose places could not be observed."""
     cached = _cache.setdefault(model_of(model), {})
     key = cache_key(model, inputs)
-    if key not in cached:
+    if key not in cached or cached[key].depends_on_values:
         has_other_inputs = isinstance(model, SingleInputModel) and bool(model.per_image_arguments())
-        cached[key] = Observer(model, inputs if has_other_inputs else inputs[:2]).run()
+        needs_all = has_other_inputs or key in cached
+        found = Observer(model, inputs if needs_all else inputs[:2]).run()
+        is_partial = found.depends_on_values and not needs_all and len(inputs) > 2
+        cached[key] = Observer(model, inputs).run() if is_partial else found
     return cached[key]
 
 
@@ -85,8 +90,18 @@ class Observer:
         except Exception:  # the model rejects the input, which the recorded pass reports, or has no gradient there
             return PartsOfModel()
         return PartsOfModel(
-            {count: parts for count, parts in by_count.items() if parts is not None}, by_call, calls, note
+            {count: parts for count, parts in by_count.items() if parts is not None},
+            by_call,
+            calls,
+            note,
+            depends_on_values=self.selects_parts(),
         )
+
+    def selects_parts(self) -> bool:
+        """Return True if the network selects what it sees by indices, as a network that skips padded frames."""
+        first = [seen[0] for seen in (*self.batches.values(), *self.looped.values(), *self.again.values())]
+        names = {node.name() for rows in first for node in ancestors(rows.edge.node)}
+        return any(name.startswith(SELECTING) for name in names)
 
     def enter_convolution(self, module: nn.Module, args: object, kwargs: object) -> None:
         rows = first_tensor((args, kwargs))

@@ -71,6 +71,8 @@ def record_forward(
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
         while True:  # a repeated pass can reveal another property; properties are only added, so the loop ends
             known, parts = cached_properties(model), known_parts(model, inputs)
+            if parts is not None and parts.depends_on_values:
+                parts = find_parts(model, inputs)
             try:
                 trace, start, properties, has_parts = _run(
                     model, inputs, request, known, parts or PartsOfModel(), from_input, guided, grid
