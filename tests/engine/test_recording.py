@@ -217,3 +217,96 @@ def test_forward_hooks_of_the_user_may_register_tensor_hooks(method: str, layers
     net[0].register_forward_hook(hook)
     e = seewhy.explain(net, inputs, methods=method, targets=1, layers=layers)
     assert all(torch.allclose(maps, plain.maps[key]) for key, maps in e.maps.items())
+
+
+class NotDifferentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None
+
+
+class RoundedBranch(nn.Module):
+    """Two branches, of which one is rounded by a function without a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.hard, self.soft, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.fc((NotDifferentiable.apply(self.hard(x)) + self.soft(x)).relu().mean((2, 3)))
+
+
+def test_a_function_whose_backward_returns_none():
+    net, inputs = RoundedBranch().eval(), torch.randn(1, 3, 16, 16)
+    assert seewhy.explain(net, inputs, targets=1).layers == ("soft",)
+    e = seewhy.explain(net, inputs, targets=1, layers="all")
+    assert e.layers == ("soft",) and any("no target depends on them: hard" in note for note in e.notes)
+    with pytest.raises(seewhy.errors.LayerError, match="no gradient reaches it"):
+        seewhy.explain(net, inputs, targets=1, layers="hard")
+
+
+class FrozenPart(nn.Module):
+    """A frozen stem, whose features are passed on by `pass_on`."""
+
+    def __init__(self, pass_on):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.cnn, self.fc, self.pass_on = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 5), pass_on
+
+    def forward(self, x):
+        with torch.no_grad():
+            features = self.pass_on(self.stem(x))
+        return self.fc(self.cnn(features).relu().mean((2, 3)))
+
+
+def test_features_that_require_a_gradient_behind_a_frozen_part():
+    """As for feature attribution: the graph starts at the features, so the output has one, but none to the input."""
+    net, inputs = FrozenPart(lambda features: features.requires_grad_(True)).eval(), torch.randn(1, 3, 16, 16)
+    plain = FrozenPart(lambda features: features).eval()
+    for layers in ("suggested", "all", "stem", "cnn"):
+        got, want = (seewhy.explain(one, inputs, layers=layers, targets=1) for one in (net, plain))
+        assert got.layers == want.layers
+        for layer in got.layers:
+            assert torch.equal(got.map(layer=layer), want.map(layer=layer))
+
+
+def test_numpy_in_a_frozen_part():
+    """Its tensors cannot have gradients, so the frozen part stays a constant."""
+    net, inputs = FrozenPart(lambda features: torch.from_numpy(features.numpy() * 2)).eval(), torch.randn(1, 3, 16, 16)
+    plain = FrozenPart(lambda features: features * 2).eval()
+    want = seewhy.explain(plain, inputs, layers="cnn", targets=1).map()
+    for layers in ("cnn", "all"):
+        e = seewhy.explain(net, inputs, layers=layers, targets=1)
+        assert e.layers == ("cnn",) and torch.equal(e.map(), want)
+    with pytest.raises(seewhy.errors.LayerError, match=r"under torch\.no_grad"):
+        seewhy.explain(net, inputs, layers="stem", targets=1)
+    with pytest.raises(seewhy.SeewhyError, match="forward fails on inputs"):
+        seewhy.explain(net, inputs[:, :2], layers="cnn", targets=1)
+
+
+class InferenceGate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.gate, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 1, 1), nn.Linear(8, 5)
+
+    def forward(self, x):
+        features = self.cnn(x)
+        with torch.inference_mode():
+            gate = (self.gate(features) > 0).float()
+        return self.fc((features * gate.clone()).relu().mean((2, 3)))
+
+
+def test_a_gate_in_inference_mode_is_skipped():
+    net, inputs = InferenceGate().eval(), torch.randn(1, 3, 16, 16)
+    want = seewhy.explain(net, inputs, layers="cnn", targets=1).map()
+    for layers in ("suggested", "all"):
+        e = seewhy.explain(net, inputs, layers=layers, targets=1)
+        assert e.layers == ("cnn",) and torch.equal(e.map(), want)
+    with pytest.raises(seewhy.errors.LayerError, match="inference mode"):
+        seewhy.explain(net, inputs, layers="gate", targets=1)

@@ -184,7 +184,9 @@ class Finder:
             )
         reached = without_constants(reached, trace)
         if not reached:
-            raise LayerError("suggested", f"no layer with a grid depends on the image. {LIST_LAYERS}")
+            raise LayerError(
+                "suggested", f"no gradient leads through a layer with a grid to the image. Name a layer. {LIST_LAYERS}"
+            )
         return self.choose(reached, trace, score, note)
 
     def score_of(self, output: Any) -> Tensor | None:

@@ -24,6 +24,7 @@ from seewhy.places.parts import PartsOfModel
 from seewhy.random_state import preserve_rng
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.field_of_view import field_of_view
+from seewhy.tracing.followed_tensor import ancestors
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
@@ -69,8 +70,10 @@ def record_forward(
         LayerError: A requested layer runs in inference mode.
     """
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
+        needs_no_grad = False  # a part of the model rejects tensors with gradients, such as `numpy()`
         while True:  # a repeated pass can reveal another property; properties are only added, so the loop ends
             known, parts = cached_properties(model), known_parts(model, inputs)
+            known = replace(known, ignores_no_grad=False) if needs_no_grad else known
             if parts is not None and parts.depends_on_values:
                 parts = find_parts(model, inputs)
             try:
@@ -78,6 +81,9 @@ def record_forward(
                     model, inputs, request, known, parts or PartsOfModel(), from_input, guided, grid
                 )
             except ModelError as error:
+                if known.ignores_no_grad:
+                    needs_no_grad = True
+                    continue
                 # PyTorch rejects some in-place operations on views if the graph starts at another view of the same tensor.
                 # A forward hook of the user that registers tensor hooks needs a graph everywhere.
                 from_input = not from_input and any(sign in str(error) for sign in NEED_GRAPH)
@@ -85,9 +91,9 @@ def record_forward(
                     continue
                 raise
             is_new = has_parts and parts is None and bool(find_parts(model, inputs))
+            cache_properties(model, properties)
             if properties == known and not is_new:
                 break
-            cache_properties(model, properties)
             if not exact and not is_new and properties == replace(known, overwritten=properties.overwritten):
                 break
             start.remove_marks()
@@ -187,8 +193,12 @@ def shared_views(model: nn.Module, inputs: Tensor, output: Any, names: Iterable[
 
 def follows_input(model: nn.Module, inputs: Tensor) -> bool:
     """Return True if a graph leads from the input to the output, so that `torch.no_grad` in the model hides a part at most."""
+    leaf = inputs.detach().clone().requires_grad_()
     with explain_rejected_input(model, inputs):
-        return has_graph(make_twin(model)(inputs.detach().clone().requires_grad_().clone()))
+        output = make_twin(model)(leaf.clone())
+    # The model can start another graph behind its frozen part.
+    nodes = (node for tensor in tensors_in(output) for node in ancestors(tensor.grad_fn))
+    return any(getattr(node, "variable", None) is leaf for node in nodes)
 
 
 def has_graph(output: Any) -> bool:

@@ -64,12 +64,11 @@ class Recorder:
         self.input_shape = inputs.shape
         self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
         self.user_hint = grid
-        self.request = request
-        self.properties = properties
+        self.request, self.properties = request, properties
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
-        self.parts, self.placements = parts or PartsOfModel(), placements or {}
-        self.view = view or FieldOfView()
+        self.parts, self.placements, self.view = parts or PartsOfModel(), placements or {}, view or FieldOfView()
+        self.in_inference_mode: list[str] = []  # layers that are skipped like constants, unless they are named
         self.has_unknown_parts = False
         # Of convolutions and poolings, latest first, by the parts that they see; None: the entire input.
         self.grids: dict[Parts | None, list[tuple[int, ...]]] = {}
@@ -134,9 +133,8 @@ class Recorder:
             if self.request.only_with_grid and (grid is None or not grid.shape or max(grid.shape) < 2):
                 return None
             if tensor.is_inference():
-                raise LayerError(
-                    name, "the model runs this layer in inference mode; remove torch.inference_mode from its forward."
-                )
+                self.in_inference_mode.append(name)
+                return None
             recorded, obstacle = tensor, SHARED_VIEW if name in self.properties.shared_views else ""
             if torch.is_grad_enabled():
                 recorded = self.start.start_at(name, tensor)
@@ -176,6 +174,10 @@ class Recorder:
     def finish(self) -> None:
         """Stop recording, and name the calls."""
         self.is_recording = False  # checkpointed modules are called again in the backward pass
+        for name in [] if self.calls and self.request.is_group else self.in_inference_mode:
+            raise LayerError(
+                name, "the model runs this layer in inference mode; remove torch.inference_mode from its forward."
+            )
         self.start.check_copies()
         self.linear_calls += self.pointwise_head()
         self.pointwise = None

@@ -33,6 +33,11 @@ class RecordingRequest:
     linear_calls: bool = False
     bias_terms: bool = False
 
+    @property
+    def is_group(self) -> bool:
+        """True if no layer was selected by its name, so that layers without a map can be skipped."""
+        return self.names is None or self.only_with_grid
+
 
 class GradientListener:
     """A tensor hook that calls `on_gradient`, which may return a replacement for the gradient.
@@ -45,8 +50,9 @@ class GradientListener:
     def __init__(self) -> None:
         self.on_gradient: Callable[[Tensor], Tensor | None] | None = None
 
-    def __call__(self, gradient: Tensor) -> Tensor | None:
-        return None if self.on_gradient is None else self.on_gradient(gradient)
+    def __call__(self, gradient: Tensor | None) -> Tensor | None:
+        # None comes from a custom `autograd.Function` that is not differentiable.
+        return None if self.on_gradient is None or gradient is None else self.on_gradient(gradient)
 
 
 @dataclass(eq=False)
