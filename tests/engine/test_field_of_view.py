@@ -1,5 +1,6 @@
 """Networks that crop, pad, resize, mirror or transpose their input: heat lies where the network looked."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import seewhy
 from seewhy.errors import MethodError
 from seewhy.explanation.report import build_page
 from seewhy.places.region import Region
+from seewhy.tracing import cell_places
 from seewhy.tracing.field_of_view import field_of_view
 
 SIZE = (20, 26)
@@ -276,8 +278,11 @@ def test_two_convolutions_with_different_regions(first: str) -> None:
     one = COPIES.get(first, ENTIRE["same"])
     net, inputs = TwoStems(one, COPIES["flip"]).double().eval(), make(one)[1]
     e = seewhy.explain(net, inputs, layers=["one", "other"], targets=1)
-    assert e.notes == (
-        "'one' and 'other' see different regions of the input: heatmaps assume that they see the entire input",
+    assert e.notes[0] == (
+        "'one' and 'other' see different regions of the input: heatmaps assume that they see the entire input"
+    )
+    assert any("the cells of 'one' lie at about positions 4 to 16 of 20" in note for note in e.notes) == (
+        first == "crop"
     )
     assert e.layer_info["other"].region is e.layer_info["one"].region is None
 
@@ -606,3 +611,70 @@ def test_padding_of_the_first_convolution_is_no_region(sides: tuple[int, int, in
     net = Network(lambda x: F.pad(x, sides)).eval()
     e = seewhy.explain(net, torch.rand(1, 3, *SIZE), layers="cnn", targets=1)
     assert e.layer_info["cnn"].region is None and not e.notes
+
+
+class Unpadded(nn.Module):
+    """A U-Net without padding: each level is cropped to the one below, and the output shows the center of the input."""
+
+    def __init__(self, padding: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+
+        def block(channels: int, out: int) -> nn.Sequential:
+            layers = [nn.Conv2d(channels, out, 3, 1, padding), nn.ReLU(), nn.Conv2d(out, out, 3, 1, padding), nn.ReLU()]
+            return nn.Sequential(*layers)
+
+        self.down, self.middle, self.up = block(3, 8), block(8, 16), nn.ConvTranspose2d(16, 8, 2, 2)
+        self.last, self.out = block(16, 8), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        high = self.down(x)
+        low = self.up(self.middle(F.max_pool2d(high, 2)))
+        rows, columns = ((a - b) // 2 for a, b in zip(high.shape[2:], low.shape[2:], strict=True))
+        cropped = high[:, :, rows : rows + low.shape[2], columns : columns + low.shape[3]]
+        return self.out(self.last(torch.cat([cropped, low], 1)))  # type: ignore[no-any-return]
+
+
+def test_cells_that_do_not_cover_the_input_are_stated() -> None:
+    inputs = torch.randn(2, 3, 60, 80)
+    e = seewhy.explain(Unpadded().eval(), inputs)
+    (note,) = [note for note in e.notes if "the cells of" in note]
+    assert e.layers == ("last",) and e.layer_info["last"].grid == (44, 64)
+    low, high, left, right = (
+        int(number) for number in re.findall(r"positions (\d+) to (\d+)", note) for number in number
+    )
+    for position, expected in zip((low, high, left, right), (8, 52, 8, 72), strict=True):  # 8 are lost on each side
+        assert abs(position - expected) <= 1
+    padded = seewhy.explain(Unpadded(1).eval(), inputs, layers="all")
+    assert not any("the cells of" in note for note in padded.notes)
+
+
+@pytest.mark.parametrize(("crop", "expected"), [((8, 24), "8 to 24"), ((3, 17), "3 to 17"), ((15, 32), "15 to 32")])
+def test_features_that_are_cropped_between_layers_are_stated(crop: tuple[int, int], expected: str) -> None:
+    class Cropped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.fc = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x).relu()[:, :, slice(*crop), 4:27]
+            return self.fc(self.b(y).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+    e = seewhy.explain(Cropped().eval(), torch.randn(1, 3, 32, 32), targets=1, layers=["a", "b"])
+    (note,) = [note for note in e.notes if "the cells of" in note]
+    assert (
+        f"the cells of 'b' lie at about positions {expected} of 32 on axis 1, positions 4 to 27 of 32 on axis 2" in note
+    )
+
+
+def test_cells_are_observed_once_and_only_where_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed: list[object] = []
+    observe = cell_places.observe
+    monkeypatch.setattr(cell_places, "observe", lambda *args: observed.append(args) or observe(*args))
+    net, inputs = Unpadded().eval(), torch.randn(1, 3, 60, 80)
+    for _ in range(2):
+        seewhy.explain(net, inputs)
+    assert len(observed) == 1
+    seewhy.explain(make(ENTIRE["same"])[0].float(), inputs, targets=1, layers="all")
+    assert len(observed) == 1

@@ -47,6 +47,7 @@ from seewhy.signals.recorded import request_for
 from seewhy.targets import ResolvedTarget, as_targets
 from seewhy.targets.class_scores import class_scores
 from seewhy.targets.parsing import TargetSpec
+from seewhy.tracing.cell_places import cell_notes
 from seewhy.tracing.field_of_view import field_of_view
 from seewhy.tracing.grid import GridSpec, parse_grid
 from seewhy.tracing.input_dependence import independent_calls
@@ -269,6 +270,7 @@ class Explainer:
                 *(note for note in (features_note,) if note and any(one.classes is not None for one in resolved)),
                 *target_notes(resolved, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
+                *cell_notes(module, tensor, calls),
                 *other_input_notes(others),
                 *blank_notes(collector.has_gradient, resolved, partial(self.suggest_for, given)),
                 *unsupported_notes(collector.unsupported),
