@@ -30,6 +30,7 @@ from support.identity_networks import (
     assert_close,
     class_scores,
     flattened_network,
+    linear_layer,
     mean_head_example,
     pooled_network,
     random_normal,
@@ -228,3 +229,148 @@ def test_lafam_equals_cam_of_a_class_with_equal_weights() -> None:
     net = pooled_network(torch.ones(2, 5))
     for method, factor in ((LaFAM(), 5.0), (CAM(), 1.0), (GradCAM(), 42.0)):
         assert_close(factor * maps_of(net, activation, method, [0, 1]), activation.sum(1))
+
+
+class NormalizedHead(nn.Linear):
+    """The cosine of features and weights, as in ArcFace."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 20 * F.linear(F.normalize(x), F.normalize(self.weight))
+
+
+class AdaptedHead(nn.Linear):
+    """A linear layer with a low-rank update next to its weight (LoRA)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x.sum(1, keepdim=True) * torch.arange(len(self.weight)).to(x)
+
+
+class StandardizedHead(nn.Conv2d):
+    """A 1x1 convolution that standardizes its weights on each call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+
+
+class ChangedWeight(nn.Linear):
+    """A linear layer that restores its weights after each call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.weight.mul_(3)
+            y = super().forward(x)
+            self.weight.div_(3)
+        return y
+
+
+def padded_head(inputs: int, outputs: int) -> nn.Module:
+    """The last convolution of the first SqueezeNet."""
+    return nn.Conv2d(inputs, outputs, 1, padding=1)
+
+
+def hooked_head(inputs: int, outputs: int) -> nn.Module:
+    head = nn.Linear(inputs, outputs)
+    head.register_forward_hook(lambda module, args, output: 3 * output)
+    return head
+
+
+class HeadNetwork(nn.Module):
+    """The layer "cnn", a head before or after the mean, and an operation on the scores."""
+
+    def __init__(self, head: nn.Module, end: Any = None) -> None:
+        super().__init__()
+        self.cnn, self.head, self.end = nn.Conv2d(3, 8, 1), head, end
+
+    def tail(self, a: Tensor) -> Tensor:
+        scores = self.head(a.mean((2, 3))) if isinstance(self.head, nn.Linear) else self.head(a).mean((2, 3))
+        return scores if self.end is None else self.end(scores)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.cnn(x))
+
+
+def masked_(scores: Tensor) -> Tensor:
+    scores[:, 0] = -100
+    return scores
+
+
+ENDS: dict[str, Any] = {
+    "divided in place": lambda scores: scores.div_(0.1),
+    "prior added in place": lambda scores: scores.add_(torch.arange(4).to(scores)),
+    "sigmoid in place": lambda scores: scores.sigmoid_(),
+    "centered in place": lambda scores: scores.sub_(scores.mean(1, keepdim=True)),
+    "a class masked in place": masked_,
+    "relu": torch.relu,
+    "relu in place": torch.relu_,
+    "clamp": lambda scores: scores.clamp(max=5),
+}
+NONLINEAR = {
+    **{kind.__name__: kind for kind in (NormalizedHead, AdaptedHead, ChangedWeight)},
+    "StandardizedHead": lambda inputs, outputs: StandardizedHead(inputs, outputs, 1),
+    "padded": padded_head,
+    "hooked": hooked_head,
+    **{name: lambda inputs, outputs, end=end: (nn.Linear(inputs, outputs), end) for name, end in ENDS.items()},
+}
+
+
+def head_network(name: str) -> HeadNetwork:
+    """Return a network whose scores are not one linear layer of the mean. All scores of small inputs are positive."""
+    torch.manual_seed(0)
+    built = NONLINEAR[name](8, 4)
+    net = HeadNetwork(*built) if isinstance(built, tuple) else HeadNetwork(built)
+    net.double().eval().requires_grad_(False)
+    net.head.bias.fill_(4.0)
+    return net
+
+
+@pytest.mark.parametrize("name", NONLINEAR)
+@pytest.mark.parametrize("images", [1, 2])
+def test_no_closed_form_if_the_head_is_not_linear(name: str, images: int) -> None:
+    """A module of class nn.Linear can compute anything, and an operation in place changes the scores after it."""
+    net, x, c = head_network(name), random_normal(images, 3, 3, 4), 1
+    a, maps = net.cnn(x), {method: [] for method in ("ablationcam", "reciprocam(score=logit)")}
+    for own in a:
+        score, ablated = net.tail(own[None].clone())[0, c], torch.zeros(3, 4).double()
+        for k in range(8):
+            without = own.clone()
+            without[k] = 0
+            ablated += (score - net.tail(without[None])[0, c]) / score * own[k]
+        masks = torch.eye(12).double().view(12, 1, 3, 4)
+        maps["ablationcam"].append(ablated)
+        maps["reciprocam(score=logit)"].append(torch.stack([net.tail((own * m)[None])[0, c] for m in masks]).view(3, 4))
+    for method, expected in maps.items():
+        assert_close(maps_of(net, x, method, c, "cnn"), torch.stack(expected), rtol=1e-9, atol=1e-12)
+    with pytest.raises(MethodError, match="must be one linear layer of this layer's mean"):
+        maps_of(net, x, CAM(), c, "cnn")
+
+
+def test_other_linear_layers_next_to_the_head() -> None:
+    """Two heads on the same mean, as for auxiliary outputs: the one that returns the scores is used, whichever runs last."""
+    weight, bias, activation, classes = mean_head_example()
+
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cnn, self.head, self.other = (
+                pooled_network(weight, bias)[0],
+                linear_layer(weight, bias),
+                nn.Linear(5, 4),
+            )
+            self.double()
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            mean = self.cnn(x).mean((2, 3))
+            return self.head(mean), self.other(mean)
+
+    assert_close(
+        maps_of(TwoHeads().eval(), activation, CAM(), classes, "cnn"),
+        torch.einsum("bk,bkhw->bhw", weight[classes], activation),
+    )
+
+
+def test_heads_whose_weights_are_computed() -> None:
+    """The weights of a parametrized layer are those of the call; the closed form holds."""
+    net = HeadNetwork(nn.utils.parametrizations.weight_norm(nn.Linear(8, 4))).double().eval().requires_grad_(False)
+    x = random_normal(2, 3, 3, 4)
+    cam = torch.einsum("k,bkhw->bhw", net.head.weight[1], net.cnn(x))
+    assert_close(maps_of(net, x, CAM(), 1, "cnn"), cam, rtol=1e-10)

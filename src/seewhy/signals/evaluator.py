@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import INPUT_ERRORS, MethodError, one_line
+from seewhy.errors import INPUT_ERRORS, LayerError, MethodError, one_line
 from seewhy.nested import map_tensors, tensors_in
 from seewhy.places.parts import Parts
+from seewhy.signals.linear_head import RULE, find_linear_head, trial_activations
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.targets.class_scores import logits
-from seewhy.tensors import nearly_equal
 from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.tracing.grid import Grid, GridHint, format_grid
 from seewhy.tracing.layer_groups import find_blocks
+from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.resume import PartialForward
 from seewhy.tracing.single_input import for_image
@@ -28,11 +29,13 @@ from seewhy.tracing.trace import LinearCall, RecordingRequest, Trace
 from seewhy.tracing.twin import make_twin, named_modules
 
 MEMORY = 256 * 2**20  # bytes for the rows of one batch
-HEAD_TOLERANCE = 1e-4
 TRAINING_STEP = 3  # a forward and a backward pass cost about as much as three forward passes
 
 Build = Callable[[slice], Tensor]
 OutputBatch = tuple[Any, int]  # the model's output, and its number of rows
+
+# Whether the class scores are linear in the mean of a layer, by input and layer
+_linear_tails: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -214,29 +217,34 @@ class Evaluator:
                 self._guided[target.key] = torch.autograd.grad(scores.sum(), trace.inputs)[0]
         return self._guided[target.key]
 
-    def linear_head(self, target: ResolvedTarget, activations: Tensor) -> LinearCall:
+    def linear_head(self, target: ResolvedTarget, activations: Tensor, site: CallSite) -> LinearCall:
         """Return the linear layer that maps the mean of `activations` `(B, K, *grid)` over the grid to the class scores.
 
-        If that mean is the class scores, as after a last 1x1 convolution, it is the identity.
+        If that mean is the class scores, as after a last 1x1 convolution, it is the identity. Whether the scores are linear in
+        the mean is tried with other activations, once per model and layer.
 
         Raises:
             MethodError: The target is not a class, or anything else lies between this layer and the class scores.
         """
-        # The mean over the grid may come before the head, or after it if the head is a 1x1 convolution.
-        rule = "the class scores must be one linear layer of this layer's mean"
         if target.classes is None:
             raise MethodError("", "it needs a class as its target.")
-        scores, means = logits(self.output), activations.flatten(2).mean(2)
-        heads = {head.is_pointwise: head for head in self.linear_calls}  # the last of each kind
-        for head in heads.values():
-            is_output = partial(nearly_equal, tolerance=HEAD_TOLERANCE) if head.is_pointwise else torch.equal
-            if is_output(head.output, scores) and nearly_equal(head.inputs, means, HEAD_TOLERANCE, rounding=4):
-                return head
-        if nearly_equal(scores, means, HEAD_TOLERANCE, rounding=4):
-            return LinearCall(torch.eye(means.shape[1], device=means.device), None, means, scores)
-        if not self.linear_calls:
-            raise MethodError("", f"{rule}, and the model has no linear layer on a vector. Use hirescam.")
-        raise MethodError("", f"{rule}, and other operations or layers lie in between. Use hirescam.")
+        scores = logits(self.output).detach()
+        head = find_linear_head(self.linear_calls, scores, activations.flatten(2).mean(2))
+        model, key = model_of(self.module), (input_key(self.module, self.inputs), site.module, site.number)
+        results = _linear_tails.setdefault(model, {})
+        if key not in results:
+            changed = trial_activations(activations[:1], head, scores, int(target.classes[0]))
+            try:
+                tail = self.partial_forward(0, site.module, site.number, site.grid.parts)
+            except LayerError as error:
+                raise MethodError("", f"{RULE}, and this cannot be checked: {error.reason}") from None
+            with torch.no_grad():
+                trial = logits(tail.run_channels_last(site.restore(changed.to(tail.original.dtype), tail.original)))
+            means = changed.flatten(2).mean(2)
+            results[key] = all(head.predicts(trial[row][None], means[row][None]) for row in range(len(changed)))
+        if not results[key]:
+            raise MethodError("", f"{RULE}, and they are not linear in it. Use hirescam.")
+        return head
 
     def attention_trace(self) -> Trace:
         """Return the trace of a forward pass with every attention computed step by step and the outputs of repeated blocks."""

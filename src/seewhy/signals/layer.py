@@ -159,7 +159,7 @@ class Signals(TargetSignals):
 
         Raises MethodError if anything else lies between this layer and the class scores.
         """
-        head = self.evaluator.linear_head(self.target, self.activations)
+        head = self.evaluator.linear_head(self.target, self.activations, self.site)
         weight = head.weight.to(self.activations.dtype)
         return weight, weight.new_zeros(len(weight)) if head.bias is None else head.bias.to(weight.dtype)
 

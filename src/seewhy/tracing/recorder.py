@@ -81,7 +81,7 @@ class Recorder:
         self.is_recording = True
         self.attentions: list[AttentionRecord] = []
         self.linear_calls: list[LinearCall] = []
-        self.pointwise: tuple[nn.Module, Tensor, Tensor, tuple[int, int]] | None = None
+        self.pointwise: tuple[nn.Module, Tensor, int] | None = None
         self.bias_terms: list[BiasTerm] = []
         self.running: list[str] = []  # modules that are being called, outermost first; maintained for attention only
 
@@ -283,24 +283,23 @@ class Recorder:
         self.attentions.append(AttentionRecord(self.running[-1] if self.running else "", call))
 
     def record_linear(self, module: nn.Module, args: Any, output: Any) -> None:
-        assert isinstance(module, nn.Linear)
-        if args and args[0].dim() == 2:
-            self.linear_calls.append(LinearCall(module.weight, module.bias, args[0].detach(), output))
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if args and isinstance(args[0], Tensor) and args[0].dim() == 2 and isinstance(weight, Tensor):
+            self.linear_calls.append(LinearCall(weight, bias, args[0].detach()))
 
     def record_pointwise(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Keep the last 1x1 convolution: if the mean of its output is the class scores, it is a linear head."""
+        """Keep the last 1x1 convolution: if the class scores are linear in the mean of its input, it is a linear head."""
         if args and self.is_recording:
-            self.pointwise = module, args[0].detach(), output.detach(), (version_of(args[0]), version_of(output))
+            self.pointwise = module, args[0].detach(), version_of(args[0])
 
     def pointwise_head(self) -> list[LinearCall]:
         if self.pointwise is None:
             return []
-        module, inputs, output, versions = self.pointwise
-        if (version_of(inputs), version_of(output)) != versions:
+        module, inputs, version = self.pointwise
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if version_of(inputs) != version or not isinstance(weight, Tensor):
             return []
-        assert isinstance(module, CONVOLUTION)
-        inputs, output = inputs.flatten(2).mean(2), output.flatten(2).mean(2)
-        return [LinearCall(module.weight.flatten(1), module.bias, inputs, output, is_pointwise=True)]
+        return [LinearCall(weight.flatten(1), bias, inputs.flatten(2).mean(2))]
 
     def record_bias(self, values: Tensor, output: Tensor) -> None:
         if output.requires_grad:

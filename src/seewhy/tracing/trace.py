@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from seewhy.tensors import nearly_equal, to_float32
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.torch_private import version_of
@@ -112,16 +114,30 @@ class BiasTerm:
 
 @dataclass(eq=False)
 class LinearCall:
-    """One call of an `nn.Linear`: `weight` (classes, K), `bias` (classes,), `inputs` (B, K) and `output` (B, classes).
+    """One call of an `nn.Linear`: `weight` (classes, K), `bias` (classes,) and `inputs` (B, K).
 
-    A 1x1 convolution counts as one, with the means of its input and output over the cells.
+    A 1x1 convolution counts as one, with the means of its input over the cells. What the module computes is not known: a
+    subclass, a hook or padding can change it.
     """
 
     weight: Tensor
     bias: Tensor | None
     inputs: Tensor
-    output: Tensor
-    is_pointwise: bool = False
+
+    def predicts(self, scores: Tensor, inputs: Tensor | None = None) -> bool:
+        """Return True if `scores` (N, classes) are inputs @ weight.T + bias, up to rounding."""
+        inputs = self.inputs if inputs is None else inputs
+        shape = (scores.shape[1], inputs.shape[1])
+        if self.weight.shape != shape or len(scores) != len(inputs) or not self.weight.is_floating_point():
+            return False
+        if self.bias is not None and self.bias.shape != shape[:1]:
+            return False
+        with torch.no_grad():
+            weight, bias = to_float32(self.weight), self.bias
+            expected = inputs.to(weight.dtype) @ weight.T
+            expected = expected if bias is None else expected + bias.to(weight.dtype)
+        # On a GPU, convolutions compute in TF32 by default.
+        return nearly_equal(scores.detach(), expected, 1e-3 if scores.is_cuda else 1e-4)
 
 
 @dataclass(eq=False)
