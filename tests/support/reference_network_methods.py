@@ -328,8 +328,9 @@ def _run_with_graph(reference_vit: ReferenceViT, x: Tensor) -> ForwardRecord:
 
 
 def _relevance_of_patches(reference_vit: ReferenceViT, table: Array) -> Array:
-    """Return the patches of the row of the class token, or of the mean row without one."""
-    return _on_grid(reference_vit, table[0] if reference_vit.config.prefix else table.mean(0))
+    """Return the patches of the row of the class token; where the head reads the mean of the patches, of their mean row."""
+    config = reference_vit.config
+    return _on_grid(reference_vit, table[config.prefix :].mean(0) if config.is_mean_pooled else table[0])
 
 
 def _on_grid(reference_vit: ReferenceViT, tokens: Array) -> Array:

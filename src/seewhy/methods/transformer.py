@@ -1,7 +1,8 @@
 """Methods for transformers: what the class token, or all tokens, attend to.
 
 Notation: A_l (heads, N, N) the attention of layer l, rows are queries and sum to 1; dA_l the gradient of the score. The first
-`prefix` tokens have no place in the image (class token, registers). Without a class token rows are averaged over all tokens.
+`prefix` tokens have no place in the image (class token, registers). The product of all layers starts at the tokens that the
+score reads after the last attention: the class token, or the mean of the patches.
 """
 
 from __future__ import annotations
@@ -98,14 +99,9 @@ class AttentionRelevance(NetworkMethod):
     )  # fmt: skip
 
     def __call__(self, signals: ModelSignals) -> Tensor:
-        tokens = signals.attention[0].weights.shape[-1]
-        like = signals.attention[0].weights
         # Only one row of the product is needed: multiply a vector by each layer, from the last on.
-        row = torch.zeros(len(like), 1, tokens, dtype=like.dtype, device=like.device)
-        if signals.token_grid.prefix:
-            row[:, :, 0] = 1
-        else:
-            row += 1 / tokens
+        read = signals.read_tokens.to(signals.attention[0].weights.dtype)[:, None]
+        row = read / read.sum(2, keepdim=True)
         for item in reversed(signals.attention):
             row = row + row @ (item.gradients * item.weights).clamp(min=0).mean(1)
         return signals.map_from_tokens(row[:, 0])
@@ -189,10 +185,12 @@ class GradECLIP(NetworkMethod):
                 "",
                 "the queries and values of hand-written attention cannot be recorded. Switch to fused (sdpa) attention.",
             )
-        if not last.output_gradients[:, :, 0].any():
-            raise MethodError("", "the score does not depend on the class token's attention. Use legrad.")
-        values, keys, query = join_heads(last.values), join_heads(last.keys), join_heads(last.queries)[:, :1]
-        sent = (join_heads(last.output_gradients)[:, :1] * values).sum(2)
+        read = signals.read_tokens.any(0)
+        if read[prefix:].any() or read.sum() > 1:
+            raise MethodError("", "the score does not read a single class token after the last attention. Use legrad.")
+        token = slice(int(read.nonzero()), int(read.nonzero()) + 1)
+        values, keys, query = join_heads(last.values), join_heads(last.keys), join_heads(last.queries)[:, token]
+        sent = (join_heads(last.output_gradients)[:, token] * values).sum(2)
         similarity = F.cosine_similarity(query, keys, dim=2)
         scaled_similarity = torch.zeros_like(similarity)
         scaled_similarity[:, prefix:] = normalize_minmax(similarity[:, prefix:])

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from seewhy.errors import MethodError
 from seewhy.signals.layer import Signals, TargetSignals
 from seewhy.signals.recorded import signals_at
-from seewhy.tensors import to_float32
+from seewhy.tensors import nearly_equal, to_float32
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.token_places import needs_placing, place_tokens
 from seewhy.tracing.token_probes import FEW, key_of
 from seewhy.tracing.trace import AttentionRecord, LayerCall, RecordingRequest
 from seewhy.tracing.twin import named_modules
+
+SAME_SCORE = 1e-4  # relative difference of the score of tokens in another order
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +136,41 @@ class ModelSignals(TargetSignals):
             for index, call in enumerate(calls)
         ]  # fmt: skip
 
+    @cached_property
+    def read_tokens(self) -> Tensor:
+        """The tokens that the score reads after the last attention, observed by its gradient: booleans `(B, N)`.
+
+        Raises:
+            MethodError: There are none; or the score reads patches and other tokens, but not all alike.
+        """
+        weights = self.attention_calls[-1].call.weights
+        output = self.evaluator.attention_trace().output
+        with torch.enable_grad():
+            scores = self.scoring(self.target.for_variants(output), output)
+        (gradient,) = torch.autograd.grad(scores.sum(), [weights], retain_graph=True, allow_unused=True)
+        if gradient is None or not gradient.any():
+            raise MethodError("", "the score does not depend on the last attention, so no token is known to start at.")
+        read = gradient.ne(0).any(3).any(1)
+        read[~read.any(1)] = read.any(0)  # an image without a gradient
+        is_cell = torch.zeros_like(read[0])
+        is_cell[list(self.token_grid.token_indices())] = True
+        if read[:, is_cell].any() and read[:, ~is_cell].any() and not self._reads_alike(read[0]):
+            raise MethodError("", "the score reads both patches and other tokens (such as a class token). Use legrad.")
+        return read
+
+    def _reads_alike(self, read: Tensor) -> bool:
+        """Return True if the order of the tokens `read` (N,) does not change the score of the first image, as for a mean."""
+        block = self.block_of(self.attention_calls[-1])
+        original, tokens = block.value[:1], read.nonzero()[:, 0]
+        turned = original.clone()
+        turned[:, tokens] = original[:, tokens.roll(1)]
+        before, after = (self.score_from(block, 0, values).detach() for values in (original, turned))
+        return nearly_equal(after, before, SAME_SCORE)
+
     def map_from_matrices(self, matrices: Tensor) -> Tensor:
-        """Return the map `(B, *grid)` in matrices `(B, N, N)`: the class token's row, or the mean of all rows without one."""
-        row = matrices[:, 0] if self.token_grid.prefix else matrices.mean(1)
+        """Return the map `(B, *grid)` in matrices `(B, N, N)`: the mean of the rows of the tokens that the score reads."""
+        read = self.read_tokens
+        row = matrices.mean(1) if read.all() else (matrices * read[:, :, None]).sum(1) / read.sum(1, keepdim=True)
         return self.map_from_tokens(row)
 
     def map_from_tokens(self, tokens: Tensor) -> Tensor:
