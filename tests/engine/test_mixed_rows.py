@@ -326,3 +326,27 @@ def test_a_network_that_takes_another_path_for_another_image():
     assert [seewhy.explain(net, x).layers for x in (hard, easy, hard, easy)] == [("b",), ("a",), ("b",), ("a",)]
     with pytest.raises(seewhy.errors.LayerError, match="never calls it"):
         seewhy.explain(net, easy, layers="b")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda y: y.double(),
+        lambda y: y.softmax(1, dtype=torch.float64),
+        lambda y: y.double().log_softmax(1),
+        lambda y: y.float(),
+        lambda y: {"logits": y.double()},
+    ],
+)
+def test_an_output_of_a_finer_type_is_compared_in_the_type_of_the_model(arrange: object, dtype: torch.dtype) -> None:
+    for seed in range(3):
+        net = Head(arrange).to(dtype).eval()
+        torch.manual_seed(seed)
+        assert len(seewhy.explain(net, torch.randn(3, 3, 32, 32, dtype=dtype), layers="cnn")) == 3
+
+
+def test_a_dependence_larger_than_the_type_of_the_model_is_refused() -> None:
+    net = Head(lambda y: (y + 1e-3 * y.mean(0)).double()).eval()
+    with pytest.raises(ModelError, match="depends on the other inputs"):
+        seewhy.explain(net, torch.randn(3, 3, 12, 10))

@@ -28,7 +28,7 @@ from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.single_input import SingleInputModel, for_image
 from seewhy.tracing.twin import make_twin
 
-# Relative difference of one output in batches of other sizes
+# Relative difference of one output in batches of other sizes, by the coarsest type of the model, its input and output
 SAME_ROW = {torch.float16: 3e-2, torch.bfloat16: 1e-1, torch.float64: 1e-8}
 SAME_ROW_FLOAT = 1e-4
 
@@ -146,7 +146,8 @@ def check_independence(module: nn.Module, inputs: Tensor, output: object) -> Non
         check_batch_axis(module, inputs, output)
         if isinstance(module, SingleInputModel) and module.per_image_arguments():
             shared = run(module.with_shared_arguments(), inputs[:1])
-            if shared is not None and is_same_row(output, shared, len(inputs)) and tensors_match(output, shared):
+            is_same = shared is not None and is_same_row(output, shared, len(inputs), precision(module, inputs))
+            if is_same and tensors_match(output, shared):
                 raise SharedArguments
         raise ModelError(
             type(model_of(module)).__name__,
@@ -161,7 +162,7 @@ def check_batch_axis(module: nn.Module, inputs: Tensor, output: object) -> None:
     for axis in range(2, inputs.dim()):
         if inputs.shape[axis] == rows > 0:
             alone = run(for_image(module, 0), inputs.narrow(axis, 0, 1))
-            if count_scores(alone) == 1 and is_same_row(output, alone, rows):
+            if count_scores(alone) == 1 and is_same_row(output, alone, rows, precision(module, inputs)):
                 raise OtherBatchAxis(axis)
 
 
@@ -188,16 +189,17 @@ def scores_in(output: object) -> Tensor:
 
 def depends_on_others(module: nn.Module, inputs: Tensor, output: object, alone: object) -> bool:
     """Return True if the first row of the output is another one than if the first input is passed `alone`."""
-    if alone is None or is_list_of_images(output, inputs) or is_same_row(output, alone, len(inputs)):
+    accepted = precision(module, inputs)
+    if alone is None or is_list_of_images(output, inputs) or is_same_row(output, alone, len(inputs), accepted):
         return False
     again = run(module, inputs)  # the output of a model with random numbers differs each time
     return all(
-        nearly_equal(new, old.detach(), tolerance(old))
+        nearly_equal(new, old.detach(), tolerance(old, accepted))
         for new, old in zip(tensors_in(again), tensors_in(output), strict=False)
     )
 
 
-def is_same_row(output: object, alone: object, images: int) -> bool:
+def is_same_row(output: object, alone: object, images: int, accepted: float) -> bool:
     if count_scores(output) == images and count_scores(alone) > 1:
         return False  # the rows are those of something else
     pairs = [
@@ -206,7 +208,7 @@ def is_same_row(output: object, alone: object, images: int) -> bool:
         if own.is_floating_point() and own.dim() and len(own) == 1 and batch.dim() and len(batch) == images
     ]
     return all(
-        batch.shape[1:] == own.shape[1:] and nearly_equal(batch[:1].detach(), own, tolerance(own))
+        batch.shape[1:] == own.shape[1:] and nearly_equal(batch[:1].detach(), own, tolerance(own, accepted))
         for batch, own in pairs
     )
 
@@ -217,8 +219,15 @@ def tensors_match(output: object, alone: object) -> bool:
     return scores is not None and own is not None and scores.shape[1:] == own.shape[1:]
 
 
-def tolerance(tensor: Tensor) -> float:
-    return SAME_ROW.get(tensor.dtype, SAME_ROW_FLOAT)
+def precision(module: nn.Module, inputs: Tensor) -> float:
+    """Return the largest relative difference that the types of a model's parameters and input explain."""
+    types = {inputs.dtype, *(parameter.dtype for parameter in module.parameters() if parameter.is_floating_point())}
+    return max(SAME_ROW.get(one, SAME_ROW_FLOAT) for one in types)
+
+
+def tolerance(tensor: Tensor, accepted: float) -> float:
+    """Return the allowed difference of an output: `accepted` by the model, or that of its own type, if it is larger."""
+    return max(SAME_ROW.get(tensor.dtype, SAME_ROW_FLOAT), accepted)
 
 
 def group_size(output: object, inputs: Tensor) -> int:
