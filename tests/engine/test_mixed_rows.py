@@ -350,3 +350,67 @@ def test_a_dependence_larger_than_the_type_of_the_model_is_refused() -> None:
     net = Head(lambda y: (y + 1e-3 * y.mean(0)).double()).eval()
     with pytest.raises(ModelError, match="depends on the other inputs"):
         seewhy.explain(net, torch.randn(3, 3, 12, 10))
+
+
+ROW_LISTS = {
+    "tensors": list,
+    "tuple": tuple,
+    "rows": lambda y: [row[None] for row in y],
+    "dicts": lambda y: [{"logits": row} for row in y],
+    "dicts with features": lambda y: [{"hidden": row * 2, "logits": row} for row in y],
+    "dicts of rows": lambda y: [{"hidden": row[None] * 2, "logits": row[None]} for row in y],
+    "pairs": lambda y: [(row, row.exp()) for row in y],
+}
+
+
+@pytest.mark.parametrize("form", ROW_LISTS)
+@pytest.mark.parametrize("images", [1, 2, 4])  # there are four classes
+@pytest.mark.parametrize("method", ["gradcam", "ablationcam"])
+def test_one_output_per_image_in_a_list(form: str, images: int, method: str) -> None:
+    inputs = torch.randn(images, 3, 12, 10, dtype=torch.float64)
+    net, plain = Head(ROW_LISTS[form]).double().eval(), Head(lambda y: y).double().eval()
+    for _ in range(2):  # what the first call observed is cached
+        e, same = (seewhy.explain(one, inputs, methods=method) for one in (net, plain))
+        assert e.target_results[0].name == same.target_results[0].name and e[0].top() == same[0].top()
+        assert torch.allclose(e.map(), same.map()) and torch.allclose(e.logits, same.logits)
+        is_ordinary = form == "rows" and images == 1
+        assert any("list with one output per input" in note for note in e.notes) != is_ordinary
+
+
+@pytest.mark.parametrize("images", [1, 2, 4])
+def test_one_number_or_one_map_per_image_in_a_list(images: int) -> None:
+    inputs = torch.randn(images, 3, 12, 10)
+    numbers = seewhy.explain(Head(lambda y: list(y[:, 0])).eval(), inputs)
+    assert len(numbers.target_results[0].scores) == images
+    net, plain = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)).eval() for _ in range(2))
+    plain.load_state_dict(net.state_dict())
+    net.register_forward_hook(lambda module, args, output: list(output))
+    maps = [seewhy.explain(one, inputs, targets=1, layers="0").map() for one in (net, plain)]
+    assert torch.equal(*maps)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_list_with_one_output_per_head(images: int) -> None:
+    """Three heads with a number per image, or with class scores, are no images."""
+    inputs = torch.randn(images, 3, 12, 10)
+    for arrange in (lambda y: list(y[:, :3].unbind(1)), lambda y: [y, y * 2, y * 3], lambda y: [y]):
+        net, calls = Head(arrange).eval(), []
+        for expected in (None, 1):
+            calls.clear()
+            handle = net.register_forward_hook(lambda module, args, output: calls.append(len(output)))  # noqa: B023
+            e = seewhy.explain(net, inputs, layers="cnn")
+            handle.remove()
+            assert expected in (None, len(calls))
+            assert len(e.target_results[0].scores) == images and e.logits.shape == (images, e.logits.shape[1])
+            first = arrange(net.fc(net.cnn(inputs).relu().mean((2, 3))))[0]
+            assert torch.allclose(e.logits, first.reshape(images, -1))
+            assert not any("list" in note for note in e.notes)
+
+
+def test_boxes_in_a_list_are_not_stacked() -> None:
+    net = Head(lambda y: [{"boxes": row.repeat(3, 1), "scores": row[:3]} for row in y]).eval()
+    kept = []
+    seewhy.explain(
+        net, torch.randn(2, 3, 12, 10), targets=lambda y: kept.append(y) or torch.stack([r["scores"][0] for r in y])
+    )
+    assert isinstance(kept[-1], list)

@@ -25,13 +25,14 @@ from seewhy.targets.class_scores import find_scores
 from seewhy.targets.detections import is_detections
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.model_properties import input_key, model_of
-from seewhy.tracing.single_input import SingleInputModel, for_image
+from seewhy.tracing.single_input import SingleInputModel, are_rows, for_image
 from seewhy.tracing.twin import make_twin
 
 # Relative difference of one output in batches of other sizes, by the coarsest type of the model, its input and output
 SAME_ROW = {torch.float16: 3e-2, torch.bfloat16: 1e-1, torch.float64: 1e-8}
 SAME_ROW_FLOAT = 1e-4
 
+_are_heads: weakref.WeakKeyDictionary[nn.Module, set[Hashable]] = weakref.WeakKeyDictionary()
 _independent: weakref.WeakKeyDictionary[nn.Module, set[Hashable]] = weakref.WeakKeyDictionary()
 
 Result = TypeVar("Result")
@@ -61,6 +62,10 @@ class NextToken(Exception):
         self.count = count
 
 
+class ListOfRows(Exception):
+    """The output is a list with the output of each input."""
+
+
 class SharedArguments(Exception):
     """The other arguments of the model are the same for all images, although they have as many rows."""
 
@@ -80,6 +85,10 @@ def with_row_groups(function: Callable[[Inputs], Result], given: Inputs) -> Resu
             "the next token"
         )
         return function(replace(given, module=given.module.with_last_token(), notes=(*given.notes, note)))
+    except ListOfRows:
+        note = "the model returns a list with one output per input; targets get one output, stacked along a batch axis"
+        module = as_single_input(given).with_stacked_rows()
+        return with_row_groups(function, replace(given, module=module, notes=(*given.notes, note)))
     except SharedArguments:
         assert isinstance(given.module, SingleInputModel)
         names = ", ".join(given.module.per_image_arguments())
@@ -97,12 +106,14 @@ def check_rows(module: nn.Module, inputs: Tensor, output: object) -> None:
     """Check that a model returns one row for each row of its input, which depends on this row only.
 
     Raises:
+        ListOfRows: It returns a list with one output per row.
         OtherRows: It has fewer rows.
         OtherBatchAxis: It has one row for each position on another axis.
         NextToken: It has class scores for each token of a text.
         ModelError: It has more rows, or the first row depends on others.
     """
     check_text(module, output)
+    check_list(module, inputs, output)
     check_number_of_rows(module, inputs, output)
     check_independence(module, inputs, output)
 
@@ -114,6 +125,33 @@ def check_text(module: nn.Module, output: object) -> None:
     scores = output["logits"]
     if isinstance(module, SingleInputModel) and module.has_text() and isinstance(scores, Tensor) and scores.dim() == 3:
         raise NextToken(scores.shape[1])
+
+
+def check_list(module: nn.Module, inputs: Tensor, output: object) -> None:
+    """Raise ListOfRows if the output is a list with one output per input (not per head), unless these contain boxes.
+
+    For as many entries as inputs, only another number of inputs distinguishes both. It runs once per model and shape.
+    """
+    if not are_rows(output, len(inputs)):
+        return
+    assert isinstance(output, (list, tuple))
+    if isinstance(output[0], Mapping) and any("box" in str(key) for key in output[0]):
+        return
+    if len(inputs) == 1 and not isinstance(output[0], Mapping) and has_batch_axis(output[0]):
+        return  # the output of one head
+    cached, key = _are_heads.setdefault(model_of(module), set()), (len(inputs), *input_key(module, inputs))
+    if key in cached:
+        return
+    others = inputs[:1] if len(inputs) > 1 else torch.cat([inputs, inputs])
+    other = run(for_image(module, 0), others)
+    if is_list_of_images(other, others) or (other is None and len(inputs) == 1):
+        raise ListOfRows
+    cached.add(key)
+
+
+def has_batch_axis(output: object) -> bool:
+    """Return True if all tensors of the output for one input have a batch axis."""
+    return all(tensor.dim() and len(tensor) == 1 for tensor in tensors_in(output))
 
 
 def check_number_of_rows(module: nn.Module, inputs: Tensor, output: object) -> None:
@@ -255,11 +293,16 @@ def run(module: nn.Module, inputs: Tensor) -> object:
             return None
 
 
+def as_single_input(given: Inputs) -> SingleInputModel:
+    """Return the module of the inputs as a `SingleInputModel`."""
+    if isinstance(given.module, SingleInputModel):
+        return given.module
+    return SingleInputModel(given.module, (None,), {}, 0, len(given.tensor))
+
+
 def with_batch_axis(given: Inputs, axis: int) -> Inputs:
     """Return inputs with the batch on the first axis, which the model takes on another one."""
-    tensor, module = given.tensor.transpose(0, axis).contiguous(), given.module
-    if not isinstance(module, SingleInputModel):
-        module = SingleInputModel(module, (None,), {}, 0, len(given.tensor))
+    tensor, module = given.tensor.transpose(0, axis).contiguous(), as_single_input(given)
     note = (
         f"the output has one row for each position on axis {axis} of {tuple(given.tensor.shape)}, so this axis is the batch: "
         f"the inputs are {tuple(tensor.shape)}"
@@ -270,9 +313,7 @@ def with_batch_axis(given: Inputs, axis: int) -> Inputs:
 
 def as_groups(given: Inputs, size: int) -> Inputs:
     """Return inputs (B / size, C, size, *input size), one for each row of the output."""
-    tensor, module, note = given.tensor, given.module, "the output has no batch axis; one was added"
-    if not isinstance(module, SingleInputModel):
-        module = SingleInputModel(module, (None,), {}, 0, len(tensor))
+    tensor, module, note = given.tensor, as_single_input(given), "the output has no batch axis; one was added"
     if size == 1:
         return replace(given, module=module.with_row_axis(), notes=(*given.notes, note))
     note = (

@@ -59,5 +59,6 @@ def explained_input(model: nn.Module) -> Hashable:
 def input_key(model: nn.Module, inputs: Tensor) -> tuple[Hashable, ...]:
     """Return what the layers' grids can depend on: the shape of one input, and the other arguments of the model."""
     if not isinstance(model, SingleInputModel):
-        return (0, False, False, *inputs.shape[1:])
-    return (model.main, model.is_grouped, model.reads_last_token, *inputs.shape[1:], model.argument_key)
+        return (0, False, False, False, *inputs.shape[1:])
+    output = (model.is_grouped, model.reads_last_token, model.stacks_rows)
+    return (model.main, *output, *inputs.shape[1:], model.argument_key)

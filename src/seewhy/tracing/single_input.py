@@ -7,7 +7,7 @@ to any batch size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,7 @@ class SingleInputModel(nn.Module):
         restore: Returns the main input (B, C, *size) in the order of axes that the model takes. None: the same.
         reads_last_token: True if the logits of the last token are the output, as for the next word of a text.
         batch_axis: The axis on which the model takes the batch: `restore` moves it there.
+        stacks_rows: True if the model returns a list with the output of each input, which becomes one output with rows.
         is_grouped: True if `restore` returns several rows per input, of which the model makes one output.
 
     >>> import torch
@@ -52,12 +53,13 @@ class SingleInputModel(nn.Module):
         is_grouped: bool = False,
         reads_last_token: bool = False,
         batch_axis: int = 0,
+        stacks_rows: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.args, self.kwargs, self.main, self.batch = args, dict(kwargs), main, batch
         self.restore, self.is_grouped, self.reads_last_token = restore, is_grouped, reads_last_token
-        self.batch_axis = batch_axis
+        self.batch_axis, self.stacks_rows = batch_axis, stacks_rows
 
     def forward(self, inputs: Tensor) -> Any:
         count = len(inputs)
@@ -70,11 +72,13 @@ class SingleInputModel(nn.Module):
         args, kwargs = self.map_arguments(expand)
 
         def call(inputs: Tensor) -> Any:
-            inputs = inputs if self.restore is None else self.restore(inputs)
+            rows, inputs = len(inputs), inputs if self.restore is None else self.restore(inputs)
             if isinstance(self.main, str):
                 output = self.model(*args, **{**kwargs, self.main: inputs})
             else:
                 output = self.model(*args[: self.main], inputs, *args[self.main + 1 :], **kwargs)
+            if self.stacks_rows and are_rows(output, rows):
+                output = stack_rows(output)
             return {"logits": output["logits"][:, -1]} if self.reads_last_token else output
 
         if not self.is_grouped:
@@ -96,7 +100,7 @@ class SingleInputModel(nn.Module):
     def copy(self, **changes: Any) -> SingleInputModel:
         """Return the same model with other settings."""
         names = ("model", "args", "kwargs", "main", "batch", "restore", "is_grouped", "reads_last_token", "batch_axis")
-        return SingleInputModel(**{name: getattr(self, name) for name in names} | changes)
+        return SingleInputModel(**{name: getattr(self, name) for name in (*names, "stacks_rows")} | changes)
 
     def with_restore(self, restore: Callable[[Tensor], Tensor]) -> SingleInputModel:
         """Return the model with another order of the main input's axes."""
@@ -133,6 +137,10 @@ class SingleInputModel(nn.Module):
     def with_last_token(self) -> SingleInputModel:
         """Return the model with the logits of the last token as its output."""
         return self.copy(reads_last_token=True)
+
+    def with_stacked_rows(self) -> SingleInputModel:
+        """Return the model with one output that has rows, for a model that returns a list with the output of each input."""
+        return self.copy(stacks_rows=True)
 
     def has_text(self) -> bool:
         """Return True if one of the other arguments is a table of token ids (B, N)."""
@@ -190,6 +198,26 @@ def concatenate_rows(outputs: list[Any]) -> Any:
     """
     columns = zip(*map(tensors_in, outputs), strict=True)
     rows = iter([torch.cat(column) if column[0].dim() else column[0] for column in columns])
+    return map_tensors(outputs[0], lambda _: next(rows))
+
+
+def are_rows(output: Any, rows: int) -> bool:
+    """Return True if an output is a list of `rows` outputs with the same tensors in them."""
+    if not isinstance(output, (list, tuple)) or len(output) != rows:
+        return False
+    shapes = [[tensor.shape for tensor in tensors_in(row)] for row in output]
+    return bool(shapes[0]) and all(own == shapes[0] for own in shapes)
+
+
+def stack_rows(outputs: Sequence[Any]) -> Any:
+    """Stack the outputs of single inputs; tensors that have a batch axis of length 1 already are concatenated.
+
+    >>> import torch
+    >>> stack_rows([torch.zeros(2), torch.ones(2)]).tolist(), stack_rows([torch.zeros(1, 2), torch.ones(1, 2)]).tolist()
+    ([[0.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 1.0]])
+    """
+    columns = zip(*map(tensors_in, outputs), strict=True)
+    rows = iter([torch.cat(one) if one[0].dim() > 1 and len(one[0]) == 1 else torch.stack(one) for one in columns])
     return map_tensors(outputs[0], lambda _: next(rows))
 
 
