@@ -29,19 +29,35 @@ def first_tensor(output: Any) -> Tensor | None:
     return next(tensors_in(output), None)
 
 
+def first_values(output: Any) -> Tensor | None:
+    """Return the first float tensor with axes in `output`, not a loss or class indices; without one, its first tensor.
+
+    >>> import torch
+    >>> first_values({"loss": torch.tensor(0.5), "reconstruction": torch.zeros(1)})
+    tensor([0.])
+    """
+    with_axes = (tensor for tensor in tensors_in(output) if tensor.is_floating_point() and tensor.dim())
+    return next(with_axes, first_tensor(output))
+
+
+def tensor_under(output: Any, names: Iterable[str]) -> Tensor | None:
+    """Return the tensor under the first of `names` that a mapping, dataclass or named tuple holds, or None."""
+    if isinstance(output, tuple):
+        table = dict(zip(getattr(output, "_fields", ()), output, strict=False))
+    else:
+        table = dict(children(output)) if isinstance(output, Mapping) or dataclasses.is_dataclass(output) else {}
+    return next((table[name] for name in names if isinstance(table.get(name), Tensor)), None)
+
+
 def named_tensor(output: Any, names: Iterable[str]) -> Tensor | None:
-    """Return the tensor under the first of `names` that a mapping or dataclass holds, else its first tensor.
+    """Return the tensor under the first of `names` that `output` holds, else its first values.
 
     >>> import torch
     >>> named_tensor({"hidden": torch.ones(2), "logits": torch.zeros(1)}, ["logits"])
     tensor([0.])
     """
-    if isinstance(output, Mapping) or dataclasses.is_dataclass(output):
-        table = dict(children(output))
-        for name in names:
-            if isinstance(table.get(name), Tensor):
-                return table[name]  # type: ignore[no-any-return]
-    return first_tensor(output)
+    named = tensor_under(output, names)
+    return first_values(output) if named is None else named
 
 
 def tensors_in(output: Any) -> Iterator[Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import seewhy
-from seewhy.errors import LayerError, ModelError
+from seewhy.errors import LayerError, ModelError, TargetError
 
 
 class Clips(nn.Module):
@@ -414,3 +414,80 @@ def test_boxes_in_a_list_are_not_stacked() -> None:
         net, torch.randn(2, 3, 12, 10), targets=lambda y: kept.append(y) or torch.stack([r["scores"][0] for r in y])
     )
     assert isinstance(kept[-1], list)
+
+
+class Halves(nn.Module):
+    """A network that classifies both halves of an image: two rows per input."""
+
+    def __init__(self, arrange: object) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fc, self.arrange = nn.Conv2d(3, 8, 3), nn.Linear(8, 4), arrange
+
+    def forward(self, x: Tensor) -> object:
+        halves = torch.cat(x.chunk(2, 3))
+        return self.arrange(self.fc(self.cnn(halves).relu().mean((2, 3))))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda y: y,
+        lambda y: {"logits": y},
+        lambda y: (y, y.exp()),
+        lambda y: {"loss": y.sum(), "scores": y},
+        lambda y: [[y]],
+    ],
+)
+def test_more_rows_than_inputs_in_any_output(images: int, arrange: object) -> None:
+    net, inputs = Halves(arrange).eval(), torch.randn(images, 3, 12, 16)
+    with pytest.raises(ModelError, match=f"has {2 * images} rows for {images} inputs"):
+        seewhy.explain(net, inputs, targets=0)
+
+
+def test_a_function_of_an_output_with_other_rows() -> None:
+    net, inputs = Halves(lambda y: {"logits": y}).eval(), torch.randn(2, 3, 12, 16)
+    e = seewhy.explain(net, inputs, targets=lambda output: output["logits"].unflatten(0, (2, -1))[:, :, 1].sum(0))
+    assert len(e) == 2 and e.logits is None and e.map().shape[0] == 2
+    with pytest.raises(TargetError, match="has 4 scores for 2 inputs"):
+        seewhy.explain(net, inputs, targets=lambda output: output["logits"][:, 0])
+
+
+class TextMask(nn.Module):
+    """An output with three axes for an image and a text: a mask, as of CLIPSeg, or scores of tokens."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.words, self.fc, self.kind = nn.Conv2d(3, 8, 4, 4), nn.Embedding(9, 8), nn.Linear(8, 9), kind
+
+    def forward(self, pixel_values: Tensor, input_ids: Tensor) -> dict[str, Tensor]:
+        features, text = self.cnn(pixel_values), self.words(input_ids)
+        if self.kind == "mask":
+            return {"logits": (features * text.mean(1)[:, :, None, None]).sum(1)}
+        image = features.flatten(2).transpose(1, 2)
+        return {
+            "logits": self.fc(
+                torch.cat([image, text], 1) if self.kind == "image and text" else text + image.mean(1)[:, None]
+            )
+        }
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 48)])
+@pytest.mark.parametrize("tokens", [3, 8])  # a mask can have as many rows as the text has tokens
+def test_a_mask_is_no_text(size: tuple[int, int], tokens: int) -> None:
+    inputs = {"pixel_values": torch.rand(1, 3, *size), "input_ids": torch.ones(1, tokens, dtype=torch.long)}
+    e = seewhy.explain(TextMask("mask").eval(), inputs)
+    assert e.target_results[0].name == "value" and not any("next token" in note for note in e.notes)
+    for kind in ("text", "image and text"):
+        e = seewhy.explain(TextMask(kind).eval(), inputs, layers="cnn")
+        assert any("next token" in note for note in e.notes) and e.logits.shape == (1, 9)
+
+
+def test_a_loss_in_front_of_values() -> None:
+    def arrange(y: Tensor) -> dict[str, Tensor]:
+        return {"loss": y.sum(), "reconstruction": y[:, :3, None, None].expand(-1, -1, 8, 10)}
+
+    e = seewhy.explain(Head(arrange).eval(), torch.randn(2, 3, 12, 10), targets="value:mean")
+    assert any("(2, 3, 8, 10)" in note for note in e.notes)

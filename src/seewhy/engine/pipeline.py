@@ -11,7 +11,7 @@ from operator import or_
 from torch import Tensor, nn
 
 from seewhy.engine.feature_output import feature_note
-from seewhy.engine.input_groups import check_rows, with_row_groups
+from seewhy.engine.input_groups import with_row_groups
 from seewhy.engine.inputs import Inputs, InputSpec, NamedImage, read_inputs, with_fit
 from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.layer_choice import LayerChoice, choose_layers, split_suggested
@@ -22,6 +22,7 @@ from seewhy.engine.options import Fit, Options, ReadAt, Scores
 from seewhy.engine.output_kind import probability_note
 from seewhy.engine.passes import Passes
 from seewhy.engine.progress import Progress, counter, estimate_rows
+from seewhy.engine.row_checks import check_rows, check_targets
 from seewhy.engine.row_order import check_row_order
 from seewhy.engine.suggestion import discard_suggestion, suggest
 from seewhy.engine.target_resolution import (
@@ -224,6 +225,7 @@ class Explainer:
             check_rows(module, tensor, trace.output)
             check_row_order(trace, calls)
             scores = class_scores(trace.output)
+            scores = None if scores is None or len(scores) != len(tensor) else scores
             features_note = "" if loaded.labels else feature_note(module, tensor, scores)
             output_note = self.describe_scores(module, tensor, None if features_note else scores)
             logits = None if scores is None else scores.detach()
@@ -231,6 +233,7 @@ class Explainer:
             meaning = {"multilabel": options.multilabel, "normalized": bool(output_note)}
             targets = bind_targets(self.targets, given, loaded, **meaning)
             resolved = resolve_targets(targets, trace, loaded.labels, requested=self.targets, **meaning)
+            check_targets(module, tensor, trace.output, resolved)
             # Both defaults need gradients only, so the same recording serves either.
             methods = default_methods(resolved) if options.methods is None else self.methods
             if loaded.labels is not None and logits is not None and any(t.classes is not None for t in resolved):

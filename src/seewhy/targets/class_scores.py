@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import TargetError
-from seewhy.nested import named_tensor, tensors_in
+from seewhy.nested import first_tensor, first_values, tensor_under, tensors_in
 
-NAMED = ("logits", "logits_per_image")  # keys of the class scores in models with several outputs
+# Keys of the class scores in models with several outputs
+NAMED = ("logits", "logits_per_image", "logits_per_video", "logits_per_audio", "out")
 
 
 def find_scores(output: object) -> Tensor | None:
@@ -22,13 +23,14 @@ def find_scores(output: object) -> Tensor | None:
     >>> find_scores((torch.tensor(0.5), torch.zeros(2, 5))).shape
     torch.Size([2, 5])
     """
-    first = named_tensor(output, NAMED)
-    is_embedding = isinstance(output, Mapping) and "embedding" in output and not set(NAMED) & set(output)
+    named = tensor_under(output, NAMED)
+    first = first_tensor(output) if named is None else named
+    is_embedding = isinstance(output, Mapping) and "embedding" in output and named is None
     if first is None or (first.is_floating_point() and first.dim() and not is_embedding):
         return first
     others = [value for key, value in output.items() if key != "embedding"] if isinstance(output, Mapping) else output
     tables = (tensor for tensor in tensors_in(others) if tensor.dim() == 2 and tensor.is_floating_point())
-    return next(tables, first)
+    return next(tables, first_values(output))
 
 
 def logits(output: object, target: object = None) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from seewhy.errors import TargetError, UnknownName
 from seewhy.nested import named_tensor, tensors_in
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
+from seewhy.targets.class_scores import NAMED, find_scores
 from seewhy.targets.names import (
     ClassSpec,
     Labels,
@@ -28,7 +29,6 @@ from seewhy.targets.names import (
 from seewhy.targets.probabilities import are_bounded, ends_in_bounded_function
 
 BACKGROUND = ("background", "__background__")
-NAMED = ("logits", "out")  # keys of the dense tensor in models with several outputs
 
 Point = Sequence[float]  # (x, y), or (x, y, z) in a volume
 Box = Sequence[tuple[float, float]]  # (low, high) per axis
@@ -245,7 +245,7 @@ def is_dense(output: object, axes: int = 2) -> bool:
 
     The grid has two or three axes; one, if the inputs have one of `axes`. A fully convolutional classifier has one cell.
     """
-    tensor = named_tensor(output, NAMED)
+    tensor = find_scores(output)
     if tensor is None or not (3 if axes == 1 else 4) <= tensor.dim() <= 5 or not tensor.is_floating_point():
         return False
     return tensor.shape[2:].numel() > 1
@@ -253,7 +253,7 @@ def is_dense(output: object, axes: int = 2) -> bool:
 
 def dense_logits(output: object, target: object) -> Tensor:
     """Return the dense class scores (B, K, *grid) in a model's output. Raises TargetError without any."""
-    scores = named_tensor(output, NAMED)
+    scores = find_scores(output)
     if scores is None or scores.dim() < 3 or not scores.is_floating_point():
         shape = type(output).__name__ if scores is None else tuple(scores.shape)
         raise TargetError(target, f"the model's output is {shape}, not class scores on a grid (B, K, height, width).")

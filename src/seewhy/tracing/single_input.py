@@ -142,12 +142,10 @@ class SingleInputModel(nn.Module):
         """Return the model with one output that has rows, for a model that returns a list with the output of each input."""
         return self.copy(stacks_rows=True)
 
-    def has_text(self) -> bool:
-        """Return True if one of the other arguments is a table of token ids (B, N)."""
-        return any(
-            tensor.dim() == 2 and not tensor.is_floating_point() and tensor.dtype != torch.bool
-            for tensor in tensors_in((list(self.args), self.kwargs))
-        )
+    def text_lengths(self) -> set[int]:
+        """Return the numbers of tokens N of the other arguments that are tables of token ids (B, N)."""
+        tables = [tensor for tensor in tensors_in((list(self.args), self.kwargs)) if tensor.dim() == 2]
+        return {table.shape[1] for table in tables if not table.is_floating_point() and table.dtype != torch.bool}
 
     def per_image_arguments(self) -> list[str]:
         """Return the names or positions of the other arguments that have one row per image, if there are several images."""
