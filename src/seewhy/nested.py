@@ -68,6 +68,23 @@ def tensors_in(output: Any) -> Iterator[Tensor]:
         yield from tensors_in(child)
 
 
+def tensors_with_places(output: Any, place: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor in `output` with the expression that selects it, depth first.
+
+    >>> import torch
+    >>> [place for place, _ in tensors_with_places({"seg": torch.ones(1), "aux": [torch.ones(2)]})]
+    ["output['seg']", "output['aux'][0]"]
+    """
+    if isinstance(output, Tensor):
+        yield place, output
+    fields = getattr(output, "_fields", ())
+    for key, child in children(output):
+        if isinstance(output, (Mapping, list, tuple)):
+            yield from tensors_with_places(child, f"{place}.{fields[key]}" if fields else f"{place}[{key!r}]")
+        else:
+            yield from tensors_with_places(child, f"{place}.{key}")
+
+
 def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """Return a copy of `output` with `function` applied to each tensor in it."""
     if isinstance(output, Tensor):

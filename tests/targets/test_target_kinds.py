@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -383,11 +385,106 @@ def test_a_note_names_the_tensor_that_is_used() -> None:
     torch.manual_seed(0)
     net = Pair().eval()
     e = seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=1, layers="conv")
-    assert any("tensors of (1, 4), (1, 4): the first is used as the class scores" in note for note in e.notes)
+    assert any("output[0] (1, 4) is explained, and not output[1] (1, 4)" in note for note in e.notes)
     e = seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=Similarity(torch.ones(4)), layers="conv")
     assert any("similarity is computed on the model's output" in note for note in e.notes)
     named = resolve(Similarity(torch.ones(3)), {"embedding": SCORES})
     assert not named.notes and not resolve(ClassScore(1), {"logits": SCORES, "hidden": SCORES}).notes
+
+
+class Several(nn.Module):
+    """Features, class scores (B, 6) and a number per image, arranged by `arrange`."""
+
+    def __init__(self, arrange: object) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head, self.number, self.arrange = nn.Conv2d(3, 4, 3), nn.Linear(4, 6), nn.Linear(4, 1), arrange
+
+    def forward(self, x: Tensor) -> object:
+        grid = self.conv(x).relu()
+        features = grid.mean((2, 3))
+        return self.arrange(grid, self.head(features), self.number(features)[:, 0])  # type: ignore[operator]
+
+
+@dataclass
+class Record:
+    grid: Tensor
+    scores: Tensor
+
+
+Fields = namedtuple("Fields", "features logits")
+Other = namedtuple("Other", "first second")
+
+AMBIGUOUS = {
+    "number, scores": (lambda g, y, n: (n, y), "output[0] (2,)", "output[1] (2, 6)", "output[1][:, 0]"),
+    "scores, number": (lambda g, y, n: (y, n), "output[0] (2, 6)", "output[1] (2,)", "output[1]"),
+    "named numbers": (lambda g, y, n: {"age": n, "sex": y}, "output['age'] (2,)", "output['sex'] (2, 6)", "['sex'][:, 0]"),
+    "grid, scores": (lambda g, y, n: (g, y), "output[0] (2, 4, 6, 6)", "output[1] (2, 6)", "output[1][:, 0]"),
+    "scores, grid": (lambda g, y, n: [y, g], "output[0] (2, 6)", "output[1] (2, 4, 6, 6)", "output[1].flatten(1).mean(1)"),
+    "seg, cls": (lambda g, y, n: {"seg": g, "cls": y}, "output['seg'] (2, 4, 6, 6)", "output['cls'] (2, 6)", "['cls'][:, 0]"),
+    "depth, scores": (lambda g, y, n: (g.mean(1), y), "output[0] (2, 6, 6)", "output[1] (2, 6)", "output[1][:, 0]"),
+    "dataclass": (lambda g, y, n: Record(g, y), "output.grid (2, 4, 6, 6)", "output.scores (2, 6)", "output.scores[:, 0]"),
+    "named tuple": (lambda g, y, n: Other(y, n), "output.first (2, 6)", "output.second (2,)", "output.second"),
+    "nested": (lambda g, y, n: ({"a": y}, [n]), "output[0]['a'] (2, 6)", "output[1][0] (2,)", "output[1][0]"),
+    "loss first": (lambda g, y, n: (n.sum(), y, y[:, :3]), "output[1] (2, 6)", "output[2] (2, 3)", "output[2][:, 0]"),
+    "features, scores": (
+        lambda g, y, n: {"features": g, "scores": y}, "output['scores'] (2, 6)", "output['features'] (2, 4, 6, 6)", "mean(1)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", AMBIGUOUS)
+def test_a_note_names_all_tensors_that_could_be_explained(form: str) -> None:
+    arrange, used, other, example = AMBIGUOUS[form]
+    net, inputs = Several(arrange).eval(), torch.rand(2, 3, 8, 8)
+    (note,) = (note for note in seewhy.explain(net, inputs, layers="conv").notes if "several tensors" in note)
+    assert f"{used} is explained, and not {other}" in note and note.endswith(example)
+    code = note.partition("targets=")[2]
+    seewhy.explain(net, inputs, layers="conv", targets=eval(code))  # the advice works
+
+
+def test_messages_do_not_deny_class_scores() -> None:
+    net, inputs = Several(AMBIGUOUS["grid, scores"][0]).eval(), torch.rand(2, 3, 8, 8)
+    with pytest.raises(
+        TargetError, match=r"the explained tensor has 4 classes, 0 to 3; .* and not output\[1\] \(2, 6\)"
+    ):
+        seewhy.explain(net, inputs, layers="conv", targets=5)
+    with pytest.raises(seewhy.UsageError, match="the explained output is not a table of class scores"):
+        seewhy.explain(net, inputs, layers="conv")[0].top()
+    net = Several(AMBIGUOUS["depth, scores"][0]).eval()
+    with pytest.raises(TargetError, match=r"not output\[1\] \(2, 6\)"):
+        seewhy.explain(net, inputs, layers="conv", targets=5)
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda g, y, n: y,
+        lambda g, y, n: Fields(g, y),
+        lambda g, y, n: {"hidden": g, "logits": y},
+        lambda g, y, n: {"aux": y * 2, "out": y},
+        lambda g, y, n: (n.sum(), y),
+        lambda g, y, n: (y, y.argmax(1)),
+        lambda g, y, n: (y, torch.zeros(5, 6)),
+    ],
+)
+def test_one_candidate_needs_no_note(arrange: object) -> None:
+    net, inputs = Several(arrange).eval(), torch.rand(2, 3, 8, 8)
+    e = seewhy.explain(net, inputs, layers="conv", targets=[0, ClassProbability(1)])
+    assert not any("several" in note for note in e.notes)
+    assert torch.equal(e.logits, net.head(net.conv(inputs).relu().mean((2, 3))))
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_one_number_per_image(axes: int) -> None:
+    """It can be a logit or a regression: a note states which, and how to choose."""
+    net = Several(lambda g, y, n: n if axes == 1 else n[:, None]).eval()
+    inputs, number = torch.rand(2, 3, 8, 8), "one number per image"
+    assert sum(number in note for note in seewhy.explain(net, inputs, layers="conv").notes) == 1
+    for options in ({"targets": "value:mean"}, {"targets": "output:0"}, {"scores": "logits"}, {"labels": ["cat"]}):
+        e = seewhy.explain(net, inputs, layers="conv", **options)  # type: ignore[arg-type]
+        assert not any(number in note for note in e.notes)
+        assert torch.allclose(e.target_results[0].scores, net(inputs).flatten())
 
 
 def test_multilabel_applies_to_targets_and_methods() -> None:

@@ -28,6 +28,10 @@ SIGMOID_NOTE = (
     "the class scores lie in [0, 1] for any input, so they are shown as probabilities, without another sigmoid"
 )
 OVERRIDE = " (scores='logits' or --scores logits if they are not)"
+ONE_NUMBER_NOTE = (
+    "the model returns one number per image, which is read as the logit of class 0: its sigmoid is shown as the probability "
+    "(scores='logits' confirms that; for a regression, use targets='value:mean')"
+)
 
 _cache: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
@@ -52,6 +56,11 @@ def probability_note(module: nn.Module, inputs: Tensor, scores: Tensor | None) -
             return ""
         _cache[owner] = note
     return "" if note == SIGMOID_NOTE + OVERRIDE and not ends_in_bounded_function(scores) else note
+
+
+def number_note(scores: Tensor | None) -> str:
+    """Return a note if logits (B, 1) are read as one class: the number could also be the result of a regression."""
+    return ONE_NUMBER_NOTE if scores is not None and scores.shape[1] == 1 else ""
 
 
 def observe(module: nn.Module, inputs: Tensor, scores: Tensor) -> str | None:

@@ -19,7 +19,7 @@ from seewhy.engine.layer_descriptions import describe_layer, layers_with_maps, m
 from seewhy.engine.map_collector import Key, MapCollector
 from seewhy.engine.notes import blank_notes, independent_notes, other_input_notes, unsupported_notes, without_others
 from seewhy.engine.options import Fit, Options, ReadAt, Scores
-from seewhy.engine.output_kind import probability_note
+from seewhy.engine.output_kind import number_note, probability_note
 from seewhy.engine.passes import Passes
 from seewhy.engine.progress import Progress, counter, estimate_rows
 from seewhy.engine.row_checks import check_rows, check_targets
@@ -226,8 +226,10 @@ class Explainer:
             check_row_order(trace, calls)
             scores = class_scores(trace.output)
             scores = None if scores is None or len(scores) != len(tensor) else scores
-            features_note = "" if loaded.labels else feature_note(module, tensor, scores)
-            output_note = self.describe_scores(module, tensor, None if features_note else scores)
+            classes_note = "" if loaded.labels else feature_note(module, tensor, scores)
+            output_note = self.describe_scores(module, tensor, None if classes_note else scores)
+            if not (loaded.labels or classes_note or output_note or options.scores):
+                classes_note = number_note(scores)
             logits = None if scores is None else scores.detach()
             del scores  # it would keep the graph alive
             meaning = {"multilabel": options.multilabel, "normalized": bool(output_note)}
@@ -270,7 +272,7 @@ class Explainer:
                 *choice.notes,
                 *given.notes,
                 *filter(None, {field_of_view(module, tensor).note: 0, parts_note(module, tensor): 0, output_note: 0}),
-                *(note for note in (features_note,) if note and any(one.classes is not None for one in resolved)),
+                *(note for note in (classes_note,) if note and any(one.classes is not None for one in resolved)),
                 *target_notes(resolved, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
                 *cell_notes(module, tensor, calls),

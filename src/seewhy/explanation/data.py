@@ -89,7 +89,9 @@ class ExplanationData:
         Raises UsageError if the model has no class scores.
         """
         if self.logits is None:
-            raise UsageError("this model returns no class scores, so there are no probabilities.")
+            raise UsageError(
+                "the explained output is not a table of class scores (B, K), so there are no probabilities."
+            )
         return probabilities(self.logits.float(), self.multilabel, normalized=self.normalized)
 
     @cached_property

@@ -245,5 +245,5 @@ class ExplanationMaps(ExplanationData):
         """
         require_single_image(self, "top")
         if self.logits is None and not self.top_classes:
-            raise UsageError("this model returns no class scores, so there are no top classes.")
+            raise UsageError("the explained output is not a table of class scores (B, K), so there are no top classes.")
         return most_likely(self, count)

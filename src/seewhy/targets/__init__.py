@@ -13,7 +13,6 @@ from seewhy.targets.classes import ClassLogProbability as ClassLogProbability
 from seewhy.targets.classes import ClassProbability as ClassProbability
 from seewhy.targets.classes import ClassScore as ClassScore
 from seewhy.targets.classes import Contrast as Contrast
-from seewhy.targets.classes import OutputScore as OutputScore
 from seewhy.targets.classes import TopScore as TopScore
 from seewhy.targets.dense import RegionScore as RegionScore
 from seewhy.targets.names import ClassSpec as ClassSpec
@@ -25,4 +24,5 @@ from seewhy.targets.parsing import TargetSpec as TargetSpec
 from seewhy.targets.parsing import as_targets as as_targets
 from seewhy.targets.similarity import Similarity as Similarity
 from seewhy.targets.similarity import TextScore as TextScore
+from seewhy.targets.values import OutputScore as OutputScore
 from seewhy.targets.values import ValueScore as ValueScore

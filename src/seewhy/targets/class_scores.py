@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from seewhy.errors import TargetError
-from seewhy.nested import first_tensor, first_values, tensor_under, tensors_in
+from seewhy.nested import first_tensor, first_values, tensor_under, tensors_in, tensors_with_places
 
 # Keys of the class scores in models with several outputs
 NAMED = ("logits", "logits_per_image", "logits_per_video", "logits_per_audio", "out")
+FEATURES = ("embedding", "embeddings", "features", "feature_map")  # keys of what is not class scores
+LISTED = 6  # tensors that a note lists
 
 
 def find_scores(output: object) -> Tensor | None:
     """Return the tensor of an output that holds the class scores: its `logits`, or its first tensor.
 
-    A loss or class indices in front of a table of numbers are skipped, and so is an embedding next to class scores.
+    A loss or class indices in front of a table of numbers are skipped, and so are named features next to class scores.
 
     >>> import torch
     >>> find_scores((torch.tensor(0.5), torch.zeros(2, 5))).shape
@@ -25,12 +27,12 @@ def find_scores(output: object) -> Tensor | None:
     """
     named = tensor_under(output, NAMED)
     first = first_tensor(output) if named is None else named
-    is_embedding = isinstance(output, Mapping) and "embedding" in output and named is None
-    if first is None or (first.is_floating_point() and first.dim() and not is_embedding):
+    features = [tensor_under(output, [name]) for name in FEATURES] if named is None else []
+    is_features = any(first is one for one in features)
+    if first is None or (first.is_floating_point() and first.dim() and not is_features):
         return first
-    others = [value for key, value in output.items() if key != "embedding"] if isinstance(output, Mapping) else output
-    tables = (tensor for tensor in tensors_in(others) if tensor.dim() == 2 and tensor.is_floating_point())
-    return next(tables, first_values(output))
+    tables = (tensor for tensor in tensors_in(output) if tensor.dim() == 2 and tensor.is_floating_point())
+    return next((table for table in tables if not any(table is one for one in features)), first_values(output))
 
 
 def logits(output: object, target: object = None) -> Tensor:
@@ -68,7 +70,7 @@ def logits(output: object, target: object = None) -> Tensor:
         raise TargetError(
             target,
             f"the model's output is {shape}, not class scores (B, K); pass 'value:mean' for values such as depth or features, "
-            "a RegionScore, a BoxScore, or a function of the output as the target.",
+            f"a RegionScore, a BoxScore, or a function of the output as the target{other_tensors(output, scores)}.",
         )
     return scores
 
@@ -122,17 +124,35 @@ def log_probabilities(scores: Tensor, multilabel: bool = False, *, normalized: b
     return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
 
 
-def ambiguity_notes(output: object) -> tuple[str, ...]:
-    """Return a note if several tensors of the output could be the class scores."""
-    candidates = [tensor for tensor in tensors_in(output) if tensor.dim() == 2 and tensor.is_floating_point()]
-    is_named = isinstance(output, Mapping) and set(NAMED) & set(output)
-    used = find_scores(output)
-    if len(candidates) < 2 or is_named or used is None:
+def choice_notes(output: object, used: Tensor | None, names: Sequence[str] = NAMED) -> tuple[str, ...]:
+    """Return a note if several tensors of the output could be explained, and none of `names` identifies `used`.
+
+    Args:
+        output: The model's output.
+        used: The tensor of it that is explained.
+        names: The keys that identify such a tensor.
+    """
+    if used is None or not used.dim() or tensor_under(output, names) is used:
         return ()
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in candidates)
-    number = next((place for place, tensor in enumerate(candidates) if tensor is used), 0)
-    which = "the first" if number == 0 else f"number {number + 1}"
+    candidates = {
+        id(tensor): (place, tensor)
+        for place, tensor in tensors_with_places(output)
+        if tensor.is_floating_point() and tensor.dim() and len(tensor) == len(used)
+    }
+    if len(candidates) < 2 or id(used) not in candidates:
+        return ()
+    place, _ = candidates.pop(id(used))
+    others = sorted(candidates.values(), key=lambda pair: pair[1].dim() != 2)  # tables first
+    listed = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in others[:LISTED])
+    name, tensor = others[0]
+    example = name + ("" if tensor.dim() == 1 else "[:, 0]" if tensor.dim() == 2 else ".flatten(1).mean(1)")
     return (
-        f"the model returns tensors of {shapes}: {which} is used as the class scores; for another, pass a function of the "
-        "output as the target",
+        f"the model returns several tensors: {place} {tuple(used.shape)} is explained, and not {listed}"
+        f"{', ...' if len(others) > LISTED else ''}; for another, pass a function of the output, such as "
+        f"targets=lambda output: {example}",
     )
+
+
+def other_tensors(output: object, used: object) -> str:
+    """Return the note about other tensors of the output as a part of a sentence; "" without one."""
+    return "".join(f"; {note}" for note in choice_notes(output, used if isinstance(used, Tensor) else None))

@@ -13,12 +13,18 @@ from torch import Tensor
 from seewhy.errors import TargetError
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext, combine
 from seewhy.targets.boxes import best_box, is_detections
-from seewhy.targets.class_scores import ambiguity_notes, log_probabilities, logits, probabilities
+from seewhy.targets.class_scores import (
+    choice_notes,
+    find_scores,
+    log_probabilities,
+    logits,
+    other_tensors,
+    probabilities,
+)
 from seewhy.targets.dense import RegionScore, dense_logits, is_dense, region_score, top_classes, top_region
 from seewhy.targets.names import (
     ClassSpec,
     Labels,
-    class_name,
     common_key,
     common_name,
     find_classes,
@@ -72,7 +78,8 @@ class ClassScore(Target):
         if is_dense(output, len(self.context.size)):
             return RegionScore(self.classes).resolve(output, labels)
         scores = logits(output, self.classes)
-        return class_logits(output, find_classes(self.classes, labels, scores), labels, "classes", self)
+        classes = find_classes(self.classes, labels, scores, other_tensors(output, find_scores(output)))
+        return class_logits(output, classes, labels, "classes", self)
 
 
 @final
@@ -193,43 +200,6 @@ class ClassLogProbability(Target):
 
 @final
 @dataclass(frozen=True, eq=False)
-class OutputScore(Target):
-    """One number of the output: the prediction of a regression, or the logit of a binary classifier.
-
-    Args:
-        index: Position in the output, from 0. A model with one number per image, `(B,)` or `(B, 1)`, has only 0.
-        negative: True: the number times -1, so that the map shows evidence against it.
-
-    Raises:
-        TargetError: From `resolve`: the output has no such number.
-
-    Example:
-        >>> OutputScore().resolve(torch.tensor([0.5, -2.0]), None).scores
-        tensor([ 0.5000, -2.0000])
-    """
-
-    index: int = 0
-    negative: bool = False
-
-    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
-        scores = logits(output, f"output {self.index}")
-        if not 0 <= self.index < scores.shape[1]:
-            raise TargetError(
-                f"output {self.index}", f"the model returns {scores.shape[1]} numbers per image, counted from 0."
-            )
-        name = f"output {self.index}" if labels is None else class_name(self.index, labels)
-        sign = "not " if self.negative else ""
-
-        def rescore(other: object, images: Tensor) -> Tensor:
-            value = logits(other)[:, self.index]
-            return -value if self.negative else value
-
-        own = rescore(output, torch.arange(len(scores)))
-        return ResolvedTarget(f"{sign}output {self.index}".replace(" ", "_"), sign + name, own, rescore, target=self)
-
-
-@final
-@dataclass(frozen=True, eq=False)
 class Contrast(Target):
     """The score of one target minus the mean score of others: why A and not B.
 
@@ -318,7 +288,9 @@ def class_logits(output: object, classes: Tensor, labels: Labels, key: str, targ
 
     scores = rescore(output, torch.arange(len(classes)))
     name, key = common_name(classes, labels, key), common_key(classes, key)
-    return ResolvedTarget(key, name, scores, rescore, classes, target=target, notes=ambiguity_notes(output))
+    return ResolvedTarget(
+        key, name, scores, rescore, classes, target=target, notes=choice_notes(output, find_scores(output))
+    )
 
 
 def transformed_score(
@@ -335,4 +307,4 @@ def transformed_score(
 
     scores = rescore(output, torch.arange(len(classes)))
     key = f"{name.replace(' ', '_')}_{resolved.key}"
-    return ResolvedTarget(key, f"{name} of {resolved.name}", scores, rescore, target=target)
+    return ResolvedTarget(key, f"{name} of {resolved.name}", scores, rescore, target=target, notes=resolved.notes)

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
-from seewhy.nested import named_tensor, tensors_in
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
-from seewhy.targets.class_scores import NAMED, find_scores
+from seewhy.targets.class_scores import choice_notes, find_scores, other_tensors
 from seewhy.targets.names import (
     ClassSpec,
     Labels,
@@ -74,7 +73,7 @@ class RegionScore(Target):
 
     def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
         scores = dense_logits(output, self.classes)
-        classes = find_classes(self.classes, labels, scores)
+        classes = find_classes(self.classes, labels, scores, other_tensors(output, scores))
         region = self.find_region(scores, classes, labels)
         return region_score(output, classes, region, labels, self, key="classes", suffix=self.suffix)
 
@@ -196,21 +195,8 @@ def region_score(
         rescore=rescore,
         has_location=True,
         target=target,
-        notes=(note, *several_notes(output)),
+        notes=(note, *choice_notes(output, find_scores(output))),
         region=region,
-    )
-
-
-def several_notes(output: object, names: Sequence[str] = NAMED) -> tuple[str, ...]:
-    """Return a note if the output contains several tensors with as many axes as the one that is explained."""
-    first = named_tensor(output, names)
-    alike = [tensor for tensor in tensors_in(output) if first is not None and tensor.dim() == first.dim() > 2]
-    if len(alike) < 2 or first is not alike[0]:
-        return ()
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in alike[:4]) + (", ..." if len(alike) > 4 else "")
-    return (
-        f"the model returns {len(alike)} tensors {shapes}: the first is explained; for another, pass a function of the "
-        "output, such as targets=lambda output: output[-1].flatten(1).mean(1)",
     )
 
 

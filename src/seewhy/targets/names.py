@@ -79,13 +79,14 @@ def normalize_classes(classes: object) -> object:
     return classes
 
 
-def find_class(name_or_index: object, labels: Labels, count: int) -> int:
+def find_class(name_or_index: object, labels: Labels, count: int, note: str = "") -> int:
     """Return the index of a class given by index or name.
 
     Args:
         name_or_index: An integer of Python, NumPy or PyTorch, or a name.
         labels: Class names, or None.
         count: Number of classes of the model.
+        note: What else the model returns, for the error.
 
     Returns:
         An index from 0 to `count` - 1.
@@ -105,7 +106,8 @@ def find_class(name_or_index: object, labels: Labels, count: int) -> int:
     else:
         raise TargetError(name_or_index, f"a class is an index or a name, not {type(name_or_index).__name__}.")
     if not 0 <= index < count:
-        raise TargetError(index, f"the model has {count} classes, 0 to {count - 1}.")
+        owner = "the explained tensor" if note else "the model"
+        raise TargetError(index, f"{owner} has {count} classes, 0 to {count - 1}{note}.")
     return index
 
 
@@ -143,8 +145,8 @@ def class_index(name: str, labels: Labels, count: int) -> int:
     return matches[0]
 
 
-def find_classes(classes: object, labels: Labels, scores: Tensor) -> Tensor:
-    """Return the class of each image (B,) for class scores (B, K, ...).
+def find_classes(classes: object, labels: Labels, scores: Tensor, note: str = "") -> Tensor:
+    """Return the class of each image (B,) for class scores (B, K, ...). Errors contain the `note`.
 
     >>> find_classes("cat", ["dog", "cat"], torch.zeros(2, 2))
     tensor([1, 1])
@@ -154,9 +156,9 @@ def find_classes(classes: object, labels: Labels, scores: Tensor) -> Tensor:
     batch, count = scores.shape[:2]
     classes = normalize_classes(classes)
     if isinstance(classes, tuple):
-        classes = torch.tensor([find_class(one, labels, count) for one in classes])
+        classes = torch.tensor([find_class(one, labels, count, note) for one in classes])
     if not isinstance(classes, Tensor):
-        return torch.full((batch,), find_class(classes, labels, count), device=scores.device)
+        return torch.full((batch,), find_class(classes, labels, count, note), device=scores.device)
     index = classes.to(scores.device)
     if index.is_floating_point() or index.dtype == torch.bool:
         raise TargetError(classes, f"class indices are integers, not {index.dtype}.")
@@ -169,7 +171,7 @@ def find_classes(classes: object, labels: Labels, scores: Tensor) -> Tensor:
     if index.dim() > 1:
         raise TargetError(classes, f"class indices have shape {tuple(index.shape)}; pass one class, or one per image.")
     for invalid in index[(index < 0) | (index >= count)].flatten()[:1].tolist():
-        find_class(invalid, labels, count)
+        find_class(invalid, labels, count, note)
     return index.long().expand(batch)
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from seewhy.errors import TargetError, UnknownName
 from seewhy.targets.base import FunctionScore, Target
 from seewhy.targets.boxes import BoxScore
-from seewhy.targets.classes import ClassLogProbability, ClassProbability, ClassScore, Contrast, OutputScore, TopScore
+from seewhy.targets.classes import ClassLogProbability, ClassProbability, ClassScore, Contrast, TopScore
 from seewhy.targets.dense import RegionScore
 from seewhy.targets.names import as_integer, as_number
 from seewhy.targets.similarity import Similarity, TextScore
-from seewhy.targets.values import ValueScore
+from seewhy.targets.values import OutputScore, ValueScore
 
 OneTarget = int | np.integer[Any] | str | Target | Tensor | Callable[..., Tensor]  # a tensor: one index, shape ()
 TargetSpec = OneTarget | Sequence[OneTarget] | None  # what `targets=` accepts

@@ -1,4 +1,4 @@
-"""Targets for outputs that are values, not classes: depth, optical flow, heatmaps of keypoints, embeddings."""
+"""Targets for outputs that are values, not classes: a number, depth, optical flow, heatmaps of keypoints, embeddings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from seewhy.errors import TargetError, UnknownName
 from seewhy.nested import named_tensor
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
-from seewhy.targets.dense import Point, RegionScore, resize_region, several_notes
-from seewhy.targets.names import Labels
+from seewhy.targets.class_scores import choice_notes, class_scores, find_scores, logits
+from seewhy.targets.dense import Point, RegionScore, resize_region
+from seewhy.targets.names import Labels, class_name
 
 NAMED = ("predicted_depth", "flow", "heatmaps", "out", "logits")  # keys of the values in models with several outputs
 
@@ -81,6 +82,7 @@ class ValueScore(Target):
             return torch.where(part, table, 0).flatten(1).sum(1) / part.flatten(1).sum(1)
 
         has_location = region is not None
+        choice = choice_notes(output, named_tensor(output, NAMED), NAMED)
         return ResolvedTarget(
             key=self.name.replace(" ", "_"),
             name=self.name,
@@ -88,13 +90,13 @@ class ValueScore(Target):
             rescore=rescore,
             has_location=has_location,
             target=self,
-            notes=(f"target: the mean of the {self.describe(output)}", *several_notes(output, NAMED)),
+            notes=(f"target: the mean of the {self.describe(output)}", *choice),
             region=region,
         )
 
     def values(self, output: object) -> Tensor:
         """Return the values (B, *positions)."""
-        tensor = named_tensor(output, NAMED)
+        tensor = values_in(output)
         if tensor is None or tensor.dim() < 2 or not tensor.is_floating_point():
             shape = type(output).__name__ if tensor is None else tuple(tensor.shape)
             raise TargetError(self.name, f"the model's output is {shape}, not a float tensor (B, ...).")
@@ -113,7 +115,7 @@ class ValueScore(Target):
 
     def describe(self, output: object) -> str:
         """Return what the score is the mean of, in words."""
-        tensor = named_tensor(output, NAMED)
+        tensor = values_in(output)
         assert tensor is not None
         axis, shape = channel_axis(tensor, self.context.size), tuple(tensor.shape)
         if axis is not None and self.channel is None and shape[axis] > 1:
@@ -134,6 +136,50 @@ class ValueScore(Target):
         # A region of a dense output with one class is found in the same way.
         finder = RegionScore(0, self.where, context=self.context)
         return finder.find_region(values[:, None], torch.zeros(len(values), dtype=torch.long), None)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OutputScore(Target):
+    """One number of the output: the prediction of a regression, or the logit of a binary classifier.
+
+    Args:
+        index: Position in the output, from 0. A model with one number per image, `(B,)` or `(B, 1)`, has only 0.
+        negative: True: the number times -1, so that the map shows evidence against it.
+
+    Raises:
+        TargetError: From `resolve`: the output has no such number.
+
+    Example:
+        >>> OutputScore().resolve(torch.tensor([0.5, -2.0]), None).scores
+        tensor([ 0.5000, -2.0000])
+    """
+
+    index: int = 0
+    negative: bool = False
+
+    def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
+        scores = logits(output, f"output {self.index}")
+        if not 0 <= self.index < scores.shape[1]:
+            raise TargetError(
+                f"output {self.index}", f"the model returns {scores.shape[1]} numbers per image, counted from 0."
+            )
+        name = f"output {self.index}" if labels is None else class_name(self.index, labels)
+        sign = "not " if self.negative else ""
+
+        def rescore(other: object, images: Tensor) -> Tensor:
+            value = logits(other)[:, self.index]
+            return -value if self.negative else value
+
+        own, notes = rescore(output, torch.arange(len(scores))), choice_notes(output, find_scores(output))
+        key = f"{sign}output {self.index}".replace(" ", "_")
+        return ResolvedTarget(key, sign + name, own, rescore, target=self, notes=notes)
+
+
+def values_in(output: object) -> Tensor | None:
+    """Return the values of an output; one number per image (B,) as (B, 1)."""
+    tensor = named_tensor(output, NAMED)
+    return tensor[:, None] if tensor is not None and tensor.dim() == 1 else tensor
 
 
 def channel_axis(tensor: Tensor, size: Sequence[int]) -> int | None:
@@ -158,4 +204,5 @@ def is_value_grid(output: object, size: Sequence[int]) -> bool:
 def has_values_only(output: object, size: Sequence[int]) -> bool:
     """Return True for an image model's output with three axes, as depth or tokens, which cannot be class scores."""
     tensor = named_tensor(output, NAMED)
-    return tensor is not None and tensor.dim() == 3 and tensor.is_floating_point() and len(size) in (2, 3)
+    is_values = tensor is not None and tensor.dim() == 3 and tensor.is_floating_point() and len(size) in (2, 3)
+    return is_values and class_scores(output) is None
