@@ -730,3 +730,58 @@ def test_a_binary_logit_has_a_probability() -> None:
     inputs = torch.rand(2, 3, 8, 8)
     e = seewhy.explain(net, inputs, layers="0")
     assert e.target_results[0].probabilities.tolist() == pytest.approx(net(inputs).sigmoid().tolist())  # type: ignore[union-attr]
+
+
+class ClassesLast(nn.Module):
+    """A network whose dense output has its classes on the last axis, unless `front` is True."""
+
+    def __init__(self, axes: int, classes: int, front: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+        self.front, stride = front, 1 if axes == 1 else 2
+        self.cnn, self.out = conv(2, 4, 3, stride, 1), conv(4, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.out(self.cnn(x).relu())
+        return scores if self.front else scores.movedim(1, -1)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 21])
+@pytest.mark.parametrize("size", [(24,), (16, 24), (15, 22), (32, 32), (8, 12, 16)], ids=str)
+def test_classes_on_the_last_axis(size: tuple[int, ...], classes: int) -> None:
+    inputs = torch.randn(2, 2, *size)
+    last, first = (ClassesLast(len(size), classes, front).eval() for front in (False, True))
+    at = (1,) * len(size)
+    contrast = Contrast(RegionScore(0, at), against=[1]) if classes > 1 else RegionScore(0, at)
+    for target in (None, contrast, RegionScore(classes - 1, at), "value:mean", "value:0", "peak:0"):
+        if classes == 1 and target is None:
+            continue  # the class may win in no cell
+        e, same = (seewhy.explain(net, inputs, targets=target, layers="cnn") for net in (last, first))
+        assert torch.allclose(e.target_results[0].scores, same.target_results[0].scores, atol=1e-5)
+        assert e.target_results[0].name == same.target_results[0].name
+        assert torch.allclose(e.map(), same.map(), atol=1e-6)
+    if classes > 1:
+        with pytest.raises(TargetError, match=f"has {classes} classes"):
+            seewhy.explain(last, inputs, targets=classes, layers="cnn")
+        notes = seewhy.explain(last, inputs, layers="cnn").notes
+        assert any(f"its classes are on axis {len(size) + 1} of" in note for note in notes)
+
+
+def test_the_axis_of_the_classes_is_stated() -> None:
+    """A square input and as many classes as rows show no axis: the second is used, and the note names it."""
+    inputs = torch.randn(1, 2, 32, 32)
+    for front in (True, False):
+        for labels in (None, ["cat", "dog"]):
+            e = seewhy.explain(ClassesLast(2, 16, front).eval(), inputs, labels=labels, layers="cnn")
+            assert any("its classes are on axis 1 of (1, 16, 16, 16)" in note for note in e.notes)
+
+
+@pytest.mark.parametrize("classes", [1, 4, 6, 8, 10, 21])
+@pytest.mark.parametrize("size", [(30, 40), (32, 32), (17, 29)])
+def test_grids_that_fit_the_input_roughly_have_their_classes_first(size: tuple[int, int], classes: int) -> None:
+    """With a stride of 4, the 10 x 8 cells for 40 x 30 pixels have another aspect ratio than the input."""
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, 4, 1), nn.Conv2d(4, classes, 1)).eval()
+    inputs = torch.randn(1, 2, *size)
+    e = seewhy.explain(net, inputs, targets=RegionScore(0, (1, 1)))
+    assert torch.allclose(e.target_results[0].scores, net(inputs)[:, 0, 0, 0])

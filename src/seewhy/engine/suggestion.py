@@ -21,7 +21,7 @@ from seewhy.errors import LayerError, SeewhyError
 from seewhy.nested import first_tensor
 from seewhy.targets import ClassScore, Target, TopScore
 from seewhy.targets.class_scores import class_scores
-from seewhy.targets.dense import is_dense
+from seewhy.targets.dense_output import is_dense
 from seewhy.targets.detections import is_detections
 from seewhy.targets.names import Labels
 from seewhy.targets.values import is_value_grid

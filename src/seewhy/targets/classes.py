@@ -21,7 +21,8 @@ from seewhy.targets.class_scores import (
     other_tensors,
     probabilities,
 )
-from seewhy.targets.dense import RegionScore, dense_logits, is_dense, region_score, top_classes, top_region
+from seewhy.targets.dense import RegionScore, region_score, top_region
+from seewhy.targets.dense_output import class_axis, dense_logits, is_dense, top_classes
 from seewhy.targets.names import (
     ClassSpec,
     Labels,
@@ -76,7 +77,7 @@ class ClassScore(Target):
         if is_detections(output) and not isinstance(self.classes, (Tensor, tuple)):
             return best_box(output, self.classes, 1, labels, self)
         if is_dense(output, len(self.context.size)):
-            return RegionScore(self.classes).resolve(output, labels)
+            return RegionScore(self.classes, context=self.context).resolve(output, labels)
         scores = logits(output, self.classes)
         classes = find_classes(self.classes, labels, scores, other_tensors(output, find_scores(output)))
         return class_logits(output, classes, labels, "classes", self)
@@ -111,7 +112,7 @@ class TopScore(Target):
         if is_detections(output):
             return best_box(output, None, self.rank, labels, self)
         if is_dense(output, len(self.context.size)):
-            return top_region(output, self.rank, labels, self)
+            return top_region(output, self.rank, labels, self, self.context.size)
         if self.rank == 1 and has_values_only(output, self.context.size):
             return replace(ValueScore(context=self.context).resolve(output, labels), target=self)
         scores = logits(output, f"top{self.rank}")
@@ -259,11 +260,12 @@ def resolve_rival(own: ResolvedTarget, rival: Target, output: object, labels: La
     """Resolve a target that `own` is compared with. A class of a dense output is summed over the cells of `own`."""
     if own.region is None or not isinstance(rival, (ClassScore, TopScore)):
         return rival.resolve(output, labels)
+    axis = class_axis(output, rival.context.size)
     if isinstance(rival, TopScore):
-        classes = top_classes(output, rival.rank, labels)
+        classes = top_classes(output, rival.rank, labels, axis)
     else:
-        classes = find_classes(rival.classes, labels, dense_logits(output, rival.classes))
-    resolved = region_score(output, classes, own.region, labels, rival, key="classes")
+        classes = find_classes(rival.classes, labels, dense_logits(output, rival.classes, axis))
+    resolved = region_score(output, classes, own.region, labels, rival, key="classes", axis=axis)
     return replace(resolved, notes=(f"'{resolved.name}' is summed over the same cells",))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from seewhy.errors import TargetError, UnknownName
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
 from seewhy.targets.class_scores import choice_notes, find_scores, other_tensors
+from seewhy.targets.dense_output import class_axis, dense_logits, top_classes, winning_areas, winning_region
 from seewhy.targets.names import (
     ClassSpec,
     Labels,
@@ -25,9 +26,6 @@ from seewhy.targets.names import (
     find_classes,
     normalize_classes,
 )
-from seewhy.targets.probabilities import are_bounded, ends_in_bounded_function
-
-BACKGROUND = ("background", "__background__")
 
 Point = Sequence[float]  # (x, y), or (x, y, z) in a volume
 Box = Sequence[tuple[float, float]]  # (low, high) per axis
@@ -72,10 +70,11 @@ class RegionScore(Target):
         return replace(self, context=context)
 
     def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
-        scores = dense_logits(output, self.classes)
-        classes = find_classes(self.classes, labels, scores, other_tensors(output, scores))
+        axis = class_axis(output, self.context.size)
+        scores = dense_logits(output, self.classes, axis)
+        classes = find_classes(self.classes, labels, scores, other_tensors(output, find_scores(output)))
         region = self.find_region(scores, classes, labels)
-        return region_score(output, classes, region, labels, self, key="classes", suffix=self.suffix)
+        return region_score(output, classes, region, labels, self, key="classes", suffix=self.suffix, axis=axis)
 
     @property
     def suffix(self) -> str:
@@ -168,12 +167,23 @@ class RegionScore(Target):
 
 
 def region_score(
-    output: object, classes: Tensor, region: Tensor, labels: Labels, target: Target, *, key: str, suffix: str = ""
+    output: object,
+    classes: Tensor,
+    region: Tensor,
+    labels: Labels,
+    target: Target,
+    *,
+    key: str,
+    suffix: str = "",
+    axis: int = 1,
 ) -> ResolvedTarget:
-    """Return the sum of each image's class logits over a region (B, *grid), which is fixed for other outputs."""
+    """Return the sum of each image's class logits over a region (B, *grid), which is fixed for other outputs.
+
+    `axis` is that of the classes in the output.
+    """
 
     def rescore(other: object, images: Tensor) -> Tensor:
-        table = dense_logits(other, key)
+        table = dense_logits(other, key, axis)
         rows, own = torch.arange(len(table), device=table.device), classes[images.to(classes.device)]
         scores = table[rows, own.to(table.device)]
         part = region[images.to(region.device)].to(scores.device)
@@ -186,6 +196,9 @@ def region_score(
     which = "where it wins" if not suffix else "of the region" if suffix == "mask" else "of the points"
     name, key = common_name(classes, labels, key), common_key(classes, key)
     note = f"the output is dense: the target '{name}' is the sum of its logits over the {count} cells {which}"
+    scores = dense_logits(output, key)
+    if axis != 1 or labels is None or len(labels) != scores.shape[1]:
+        note += f"; its classes are on axis {axis % scores.dim()} of {tuple(scores.shape)}"
     if labels is None:
         note += "; if its channels are values, not classes (depth, optical flow), use targets='value:mean' or 'value:0'"
     return ResolvedTarget(
@@ -200,70 +213,12 @@ def region_score(
     )
 
 
-def top_region(output: object, rank: int, labels: Labels, target: Target) -> ResolvedTarget:
+def top_region(output: object, rank: int, labels: Labels, target: Target, size: Sequence[int] = ()) -> ResolvedTarget:
     """Return the class with the `rank`th most cells in each image, background excluded, over the cells where it wins."""
-    classes = top_classes(output, rank, labels)
-    region = winning_region(dense_logits(output, rank), classes)
-    return region_score(output, classes, region, labels, target, key=f"top{rank}")
-
-
-def top_classes(output: object, rank: int, labels: Labels) -> Tensor:
-    """Return the class (B,) that wins in the `rank`th most cells of each image, background excluded."""
-    scores = dense_logits(output, f"top{rank}")
-    ranked = [
-        [index for index, _ in winning_areas(one) if class_name(index, labels).casefold() not in BACKGROUND]
-        for one in scores
-    ]
-    if any(len(classes) < rank for classes in ranked):
-        advice = " If it is a value such as depth, use targets='value:mean'." if scores.shape[1] == 1 else ""
-        raise TargetError(f"top{rank}", f"only {min(map(len, ranked))} classes win in any cell of the output.{advice}")
-    return torch.tensor([classes[rank - 1] for classes in ranked], device=scores.device)
-
-
-def winning_region(scores: Tensor, classes: Tensor) -> Tensor:
-    """Return the cells (B, *grid) where each image's class wins."""
-    winners = winning_classes(scores)
-    return winners == classes.view(-1, *[1] * (winners.dim() - 1))
-
-
-def is_dense(output: object, axes: int = 2) -> bool:
-    """Return True if an output is class scores for every cell of a grid (B, K, *grid) with more than one cell.
-
-    The grid has two or three axes; one, if the inputs have one of `axes`. A fully convolutional classifier has one cell.
-    """
-    tensor = find_scores(output)
-    if tensor is None or not (3 if axes == 1 else 4) <= tensor.dim() <= 5 or not tensor.is_floating_point():
-        return False
-    return tensor.shape[2:].numel() > 1
-
-
-def dense_logits(output: object, target: object) -> Tensor:
-    """Return the dense class scores (B, K, *grid) in a model's output. Raises TargetError without any."""
-    scores = find_scores(output)
-    if scores is None or scores.dim() < 3 or not scores.is_floating_point():
-        shape = type(output).__name__ if scores is None else tuple(scores.shape)
-        raise TargetError(target, f"the model's output is {shape}, not class scores on a grid (B, K, height, width).")
-    return scores
-
-
-def winning_classes(scores: Tensor) -> Tensor:
-    """Return the class with the highest score in each cell (B, *grid).
-
-    A single class wins where its logit is positive, or its probability larger than 0.5; elsewhere it is -1.
-    """
-    if scores.shape[1] == 1:
-        limit = 0.5 if are_bounded(scores) and ends_in_bounded_function(scores) else 0.0
-        return (scores[:, 0].detach() > limit).long() - 1
-    return scores.detach().argmax(1)
-
-
-def winning_areas(scores: Tensor) -> list[tuple[int, float]]:
-    """Return (class, fraction of cells) of one image (K, *grid), largest first."""
-    winners = winning_classes(scores[None]).flatten()
-    winners = winners[winners >= 0]
-    fractions = torch.bincount(winners, minlength=len(scores)) / max(1, scores[0].numel())
-    order = fractions.argsort(descending=True, stable=True).tolist()
-    return [(index, float(fractions[index])) for index in order if fractions[index] > 0]
+    axis = class_axis(output, size)
+    classes = top_classes(output, rank, labels, axis)
+    region = winning_region(dense_logits(output, rank, axis), classes)
+    return region_score(output, classes, region, labels, target, key=f"top{rank}", axis=axis)
 
 
 def as_points(where: Any) -> list[Point] | None:

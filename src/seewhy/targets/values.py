@@ -16,6 +16,7 @@ from seewhy.nested import named_tensor
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
 from seewhy.targets.class_scores import choice_notes, class_scores, find_scores, logits
 from seewhy.targets.dense import Point, RegionScore, resize_region
+from seewhy.targets.dense_output import has_channels_last
 from seewhy.targets.names import Labels, class_name
 
 NAMED = ("predicted_depth", "flow", "heatmaps", "out", "logits")  # keys of the values in models with several outputs
@@ -185,11 +186,11 @@ def values_in(output: object) -> Tensor | None:
 def channel_axis(tensor: Tensor, size: Sequence[int]) -> int | None:
     """Return the axis of the channels of an output; None if it has none.
 
-    Outputs (B, D) and (B, K, *grid) have it second. An output with three axes for images is depth (B, height, width) if it
-    has the aspect ratio of the input, else tokens (B, N, D).
+    Outputs (B, D) and (B, K, *grid) have it second, outputs (B, *grid, K) last (`has_channels_last`). With three axes and
+    for images, it is depth (B, height, width) if it has the aspect ratio of the input, else tokens (B, N, D).
     """
     if tensor.dim() != 3 or len(size) == 1:
-        return 1
+        return tensor.dim() - 1 if has_channels_last(tensor.shape, size) else 1
     height, width = tensor.shape[1:]
     full = tuple(size) if len(size) == 2 else (1, 1)
     return None if height * full[1] == width * full[0] or len(size) != 2 else 2
