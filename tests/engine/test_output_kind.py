@@ -268,3 +268,82 @@ def test_scores_of_length_one_by_chance() -> None:
     e = seewhy.explain(net, INPUTS[:1])
     assert e.logits is not None and abs(float(e.logits.norm()) - 1) < 1e-5
     assert not any("explained as if" in note for note in e.notes)
+
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+LOG_SIGMOIDS: list[Callable[[Tensor], Tensor]] = [
+    nn.functional.logsigmoid,
+    lambda y: y.sigmoid().log(),
+    lambda y: -nn.functional.softplus(-y),
+    lambda y: -torch.log1p(torch.exp(-y.clamp(-50, 50))),
+]
+IN_UNIT_RANGE: list[Callable[[Tensor], Tensor]] = [
+    lambda y: y.atan() / torch.pi + 0.5,
+    lambda y: (nn.functional.softsign(y) + 1) / 2,
+    lambda y: 1 / (1 + y.square()),
+    lambda y: nn.functional.softplus(y) / (1 + nn.functional.softplus(y)),
+    lambda y: y.sin().square(),
+    lambda y: (y.cos() + 1) / 2,
+    lambda y: y.square() / (1 + y.square()),
+]
+
+
+@pytest.mark.parametrize("function", LOG_SIGMOIDS)
+@pytest.mark.parametrize("classes", [1, 6])
+def test_logarithms_of_the_probabilities_of_labels(function: Callable[[Tensor], Tensor], classes: int) -> None:
+    net = Scores(Function(function), classes=classes).eval()
+    for _ in range(2):
+        for target in (0, ClassProbability(0, multilabel=True)):
+            e = seewhy.explain(net, INPUTS, targets=target, multilabel=True)
+            assert any("like logarithms of the probabilities" in note for note in e.notes) and not e.normalized
+    corrected = Scores(Function(lambda y: function(y).exp()), classes=classes).eval()  # as the note advises
+    e = seewhy.explain(corrected, INPUTS, multilabel=True)
+    assert torch.allclose(e.probabilities, corrected(INPUTS).detach()) and e.normalized
+
+
+@pytest.mark.parametrize("function", IN_UNIT_RANGE)
+def test_scores_that_may_be_probabilities(function: Callable[[Tensor], Tensor]) -> None:
+    net = Scores(Function(function)).eval()
+    for _ in range(2):
+        e = seewhy.explain(net, INPUTS, layers="every")
+        assert any("pass scores='probabilities'" in note for note in e.notes) and not e.normalized
+    e = seewhy.explain(net, INPUTS, layers="every", scores="probabilities")
+    assert torch.equal(e.probabilities, net(INPUTS).detach()) and not any("if they are" in note for note in e.notes)
+
+
+def test_percentages() -> None:
+    net = Scores(Function(lambda y: 100 * y.softmax(1))).eval()
+    assert any("like percentages" in note for note in seewhy.explain(net, INPUTS).notes)
+    assert seewhy.explain(Scores(Function(lambda y: 100 * y.softmax(1) / 100)).eval(), INPUTS).normalized
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: y,
+        lambda y: -y.square(),
+        lambda y: -y.abs(),
+        lambda y: y.log_softmax(1),
+        lambda y: -torch.cdist(y, torch.eye(6)),
+        nn.functional.softplus,
+        lambda y: y.tanh(),
+        lambda y: y - y.amax(1, keepdim=True),
+    ],
+)
+def test_logits_need_no_note_and_one_pass(function: Callable[[Tensor], Tensor]) -> None:
+    net, calls = Scores(Function(function)).eval(), list[int]()
+    e = seewhy.explain(net, INPUTS, layers="body")
+    net.register_forward_pre_hook(lambda *_: calls.append(1))
+    assert len(seewhy.explain(net, INPUTS, layers="body").logits) == len(INPUTS) and len(calls) == 1
+    assert not e.normalized and not any("class scores" in note for note in e.notes)
+    assert torch.equal(e.probabilities, net(INPUTS).detach().softmax(1))

@@ -19,7 +19,7 @@ from seewhy.engine.layer_descriptions import describe_layer, layers_with_maps, m
 from seewhy.engine.map_collector import Key, MapCollector
 from seewhy.engine.notes import blank_notes, independent_notes, other_input_notes, unsupported_notes, without_others
 from seewhy.engine.options import Fit, Options, ReadAt, Scores
-from seewhy.engine.output_kind import number_note, probability_note
+from seewhy.engine.output_kind import OutputKind, find_output_kind, number_note
 from seewhy.engine.passes import Passes
 from seewhy.engine.progress import Progress, counter, estimate_rows
 from seewhy.engine.row_checks import check_rows, check_targets
@@ -227,12 +227,12 @@ class Explainer:
             scores = class_scores(trace.output)
             scores = None if scores is None or len(scores) != len(tensor) else scores
             classes_note = "" if loaded.labels else feature_note(module, tensor, scores)
-            output_note = self.describe_scores(module, tensor, None if classes_note else scores)
-            if not (loaded.labels or classes_note or output_note or options.scores):
+            output_kind = self.find_kind(module, tensor, None if classes_note else scores)
+            if not (loaded.labels or classes_note or output_kind.note or options.scores):
                 classes_note = number_note(scores)
             logits = None if scores is None else scores.detach()
             del scores  # it would keep the graph alive
-            meaning = {"multilabel": options.multilabel, "normalized": bool(output_note)}
+            meaning = {"multilabel": options.multilabel, "normalized": output_kind.is_probability}
             targets = bind_targets(self.targets, given, loaded, **meaning)
             resolved = resolve_targets(targets, trace, loaded.labels, requested=self.targets, **meaning)
             check_targets(module, tensor, trace.output, resolved)
@@ -266,12 +266,14 @@ class Explainer:
             suggested=suggested if suggested in layer_info else None,
             single=given.is_single,
             multilabel=options.multilabel,
-            normalized=bool(output_note),
+            normalized=output_kind.is_probability,
             notes=(
                 *loaded.notes,
                 *choice.notes,
                 *given.notes,
-                *filter(None, {field_of_view(module, tensor).note: 0, parts_note(module, tensor): 0, output_note: 0}),
+                *filter(
+                    None, {field_of_view(module, tensor).note: 0, parts_note(module, tensor): 0, output_kind.note: 0}
+                ),
                 *(note for note in (classes_note,) if note and any(one.classes is not None for one in resolved)),
                 *target_notes(resolved, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
@@ -293,14 +295,14 @@ class Explainer:
         targets = bind_targets(target.requested, one, self.model, multilabel=self.options.multilabel)
         return suggest(one.module, one.tensor, self.grid, targets=targets, labels=self.model.labels).layer
 
-    def describe_scores(self, module: nn.Module, inputs: Tensor, scores: Tensor | None) -> str:
-        """Return a note if the class scores are probabilities already, else ""."""
+    def find_kind(self, module: nn.Module, inputs: Tensor, scores: Tensor | None) -> OutputKind:
+        """Return whether the class scores are probabilities already, with a note."""
         match self.options.scores:
             case "logits":
-                return ""
+                return OutputKind()
             case "probabilities":
-                return "the class scores are shown as probabilities, as requested"
-        return probability_note(module, inputs, scores)
+                return OutputKind("the class scores are shown as probabilities, as requested", True)
+        return find_output_kind(module, inputs, scores)
 
     def describe_layers(self, calls: Sequence[LayerCall], trace: Trace, choice: LayerChoice) -> dict[str, LayerInfo]:
         """Return the `LayerInfo` of each recorded layer."""
