@@ -281,3 +281,60 @@ def test_as_many_tokens_as_images(layers: str | list[str]) -> None:
         e = seewhy.explain(net, torch.randn(images, 2, 32), layers=layers, targets=1)
         assert e.map(layer="block").shape == (images, 16)
     assert seewhy.explain(Tokens(by_rows).eval(), torch.randn(30, 3, 40, 48), targets=1).map().shape[0] == 30
+
+
+class TwoImages(nn.Module):
+    """The patches of two images, which one convolution or one for each embeds; those of the second have another order."""
+
+    def __init__(self, arrange: Callable[[Tensor], Tensor], *, is_shared: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 16, 8, 8)
+        self.second = self.first if is_shared else nn.Conv2d(3, 16, 8, 8)
+        self.arrange, self.norm, self.fc = arrange, nn.LayerNorm(16), nn.Linear(16, 4)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        first = self.first(a).tanh().mean((2, 3))
+        return self.fc(first + self.norm(self.block(self.arrange(self.second(b)))).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("arrange", [by_rows, by_columns, reversed_rows, shuffled])
+def test_tokens_are_not_compared_with_a_convolution_of_another_input(
+    arrange: Callable[[Tensor], Tensor], is_shared: bool
+) -> None:
+    net = TwoImages(arrange, is_shared=is_shared).double().eval()
+    a, b = INPUTS.double(), INPUTS.double().flip(0, 3)
+    if arrange is not by_rows:
+        assert seewhy.explain(net, (a, b), main=1).layers == ("first#2" if is_shared else "second",)
+        with pytest.raises(LayerError, match="not in that order"):
+            seewhy.explain(net, (a, b), main=1, layers="norm")
+        return
+    e = seewhy.explain(net, (a, b), main=1, targets=2, methods="hirescam")
+    tokens = net.norm(net.block(by_rows(net.second(b)))).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.fc(tokens.mean(1))[0, 2], tokens)
+    assert e.layers == ("norm",)
+    assert torch.allclose(e.map()[0], (tokens * gradient).sum(2).reshape(5, 6), atol=1e-12)
+
+
+class TwoImagesInOneSequence(Tokens):
+    """As many hidden units as patches plus two, and twice as many tokens: the hidden units are no patches."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        tokens = self.block(torch.cat([by_rows(self.embed(a)), by_rows(self.embed(b))], 1))
+        return self.fc(self.norm(tokens).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("main", [0, 1])
+def test_hidden_units_are_no_patches(main: int) -> None:
+    net = TwoImagesInOneSequence(by_rows).eval()
+    e = seewhy.explain(net, (INPUTS, INPUTS.flip(3)), main=main, layers="all")
+    for layer in e.layers:
+        output: list[Tensor] = []
+        handle = net.get_submodule(layer.partition("#")[0]).register_forward_hook(
+            lambda *call, output=output: output.append(call[2])
+        )
+        net(INPUTS, INPUTS)
+        handle.remove()
+        assert output[0].shape[-1] != 32 or e.layer_info[layer].channels == 32, layer

@@ -74,7 +74,7 @@ class Recorder:
         self.grids: dict[Parts | None, list[tuple[int, ...]]] = {}
         self.source_calls: Counter[int] = Counter()  # by the id of the module: a reference would be a cycle
         self.channels = 0  # of the last convolution or pooling
-        self.grid_sources: dict[tuple[int, ...], CallKey] = {}  # the first convolution or pooling with each grid
+        self.grid_sources: dict[tuple[int, ...], list[CallKey]] = {}  # convolutions and poolings by their grid
         self._hints: dict[tuple[int, ...], list[GridHint]] = {}
         self.start = GraphStart(inputs, model)
         self.grad_disabled = False  # a requested layer runs under torch.no_grad
@@ -201,7 +201,7 @@ class Recorder:
         self.has_unknown_parts |= parts is None and (self.part_count(output) > 1 or is_looped)
         if self.spans_input(output, shape):
             grid, grids = tuple(output.shape[2:]), self.grids.setdefault(parts, [])
-            self.grid_sources.setdefault(grid, (name, self.source_calls[id(module)]))
+            self.grid_sources.setdefault(grid, []).append((name, self.source_calls[id(module)]))
             if grid not in grids[:1]:
                 grids.insert(0, grid)
 

@@ -54,14 +54,16 @@ class Probes:
         first = next(iter(grids.values()))
         self.is_tokens, self.parts, self.region = first.layout in TOKEN_LAYOUTS, first.parts, first.region
         self.shape = first.shape if self.is_tokens else tuple(min(LARGE, length) for length in first.shape)
-        self.reference: CallKey | None = None
-        self.original = self.tokens(inputs)
-        if self.is_tokens and self.has_reference():  # known only now
-            self.original = self.tokens(inputs)
+        self.references: list[CallKey] = []
         self.changes: dict[Probe, dict[CallKey, Tensor]] = {}
+        self.original = self.tokens(inputs)
+        if self.is_tokens and self.references:  # known only now
+            self.original = self.tokens(inputs)
         cells = torch.randperm(prod(self.shape), generator=torch.Generator().manual_seed(0)).tolist()
         # Which probes decide about a layer must not depend on the other layers.
         self.first = self.run([0, prod(self.shape) - 1, *cells[:PROBES]])
+        self.reference = next((key for key in self.references if self.reacts(key)), None)
+        self.references = [] if self.reference is None else [self.reference]
         if self.is_tokens and not self.sees_patches():
             ends = [cell - 1 for cell in range(self.shape[-1], prod(self.shape), self.shape[-1])]
             self.first = self.run([*self.first, *ends[:: max(1, len(ends) // ROW_ENDS)]])
@@ -74,20 +76,24 @@ class Probes:
         self.others = cells[PROBES : PROBES + MORE_PROBES]
 
     def tokens(self, inputs: Tensor) -> dict[CallKey, Tensor]:
-        """Return the tokens (rows, K, N) of each layer, and of the first convolution with the same grid."""
-        names = {module for module, _ in self.grids} | ({self.reference[0]} if self.reference else set())
+        """Return the tokens (rows, K, N) of each layer, and of the convolutions with the same grid."""
+        names = {module for module, _ in (*self.grids, *self.references)}
         with record_forward(self.model, inputs, RecordingRequest(frozenset(names)), grid=self.hint) as trace:
-            self.reference = trace.grid_sources.get(self.shape)
+            if not self.changes:
+                self.references = list(trace.grid_sources.get(self.shape, ()))
             # Another thread may have refused a grid meanwhile, so those of the calls do not count.
-            grids = {**({self.reference: Grid(self.shape)} if self.reference else {}), **self.grids}
+            grids = {**dict.fromkeys(self.references, Grid(self.shape)), **self.grids}
             return {
                 key_of(call): grids[key_of(call)].all_tokens(call.value).float()
                 for call in trace.calls
                 if key_of(call) in grids
             }
 
-    def has_reference(self) -> bool:
-        return self.reference is not None
+    def reacts(self, key: CallKey) -> bool:
+        """Return True if a convolution depends on the changed cells, which those of another input do not."""
+        return sum(bool(key in self.changes[probe] and self.changes[probe][key].any()) for probe in self.first) >= (
+            MOST * len(self.first)
+        )
 
     def run(self, probes: Iterable[int | Probe]) -> list[Probe]:
         """Run probes, unless they were run before. Return those whose cells can be changed, each once."""
@@ -225,6 +231,8 @@ class Probes:
         if self.reference is None or not self.can_compare():
             return (probe[0],)
         change = self.changes[probe][self.reference]
+        if not change.any():
+            return (probe[0],)
         if self.sees_patches():  # all patches that overlap the changed cell
             return tuple((change >= OVERLAP * change.max()).nonzero().flatten().tolist())
         return self.token_of(probe, self.reference, among) or (probe[0],)
@@ -270,8 +278,12 @@ class Probes:
 
 
 def unknown(grid: Grid) -> Placement:
-    """Return the placement of tokens whose order cannot be observed: the inferred one, if most tokens are cells."""
-    return Placement(grid if grid.prefix <= MAX_PREFIX else None, is_known=False)
+    """Return the placement of tokens whose order cannot be observed: the inferred one, if most tokens are cells.
+
+    Tokens on the last axis can be channels of tokens on the first axis, so that they must be confirmed.
+    """
+    is_likely = grid.prefix <= MAX_PREFIX and grid.layout != "tokens_last"
+    return Placement(grid if is_likely else None, is_known=not is_likely)
 
 
 def is_in_order(offsets: Mapping[int, int], extra: int) -> bool:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,5 +155,5 @@ class Trace:
     attentions: list[AttentionRecord] = field(default_factory=list)
     linear_calls: list[LinearCall] = field(default_factory=list)
     bias_terms: list[BiasTerm] = field(default_factory=list)
-    grid_sources: Mapping[tuple[int, ...], tuple[str, int]] = field(default_factory=dict)
+    grid_sources: Mapping[tuple[int, ...], Sequence[tuple[str, int]]] = field(default_factory=dict)
     has_cross_attention: bool = False  # some attention has queries that are not the same tokens as its keys
