@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.models.video import SwinTransformer3d
 
 import seewhy
 from seewhy import OverlayStyle
@@ -318,3 +319,73 @@ def test_attention_along_the_channels_is_no_grid() -> None:
     net, inputs = ChannelAttention().eval(), torch.randn(1, 2, 64)
     assert seewhy.explain(net, inputs).layers == ("cnn",)
     assert seewhy.explain(net, inputs, layers="all").layers == ("cnn",)
+
+
+class Merging(nn.Module):
+    """Cells with channels last, of which pairs along some axes are merged without a convolution, as in Swin transformers."""
+
+    def __init__(self, axes: tuple[int, ...], rank: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.axes = axes
+        self.embed = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[rank](3, 12, 2, 2)
+        self.merge, self.norm = nn.Linear(12 * 2 ** len(axes), 20), nn.LayerNorm(20)
+        self.fc = nn.Linear(20, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = self.embed(x).movedim(1, -1)
+        for axis in self.axes:
+            cells = cells.unflatten(axis, (-1, 2)).movedim(axis + 1, -1).flatten(-2)
+        cells = self.norm(self.merge(cells))
+        return self.fc(cells.tanh().flatten(1, -2).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("axes", "size"),
+    [
+        ((2, 3), (8, 16, 24)), ((1, 2, 3), (8, 16, 24)), ((3,), (6, 16, 24)), ((2, 3), (8, 16, 16)), ((1,), (8, 8, 8)),
+        ((1,), (16, 24)), ((2,), (16, 24)), ((1,), (16, 16)), ((1, 2), (16, 16)), ((1,), (40,)),
+    ],
+)  # fmt: skip
+def test_grids_of_which_some_axes_are_halved(axes: tuple[int, ...], size: tuple[int, ...]) -> None:
+    net = Merging(axes, len(size)).double().eval()
+    x = torch.randn(1, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    e = seewhy.explain(net, x, targets=1, methods="hirescam")
+    kept: list[Tensor] = []
+    handle = net.norm.register_forward_hook(lambda *call: kept.append(call[2]))
+    (gradient,) = torch.autograd.grad(net(x)[0, 1], kept)
+    handle.remove()
+    assert e.layers == ("norm",)
+    torch.testing.assert_close(e.map()[0], (kept[0] * gradient)[0].sum(-1).detach())
+
+
+def test_the_suggested_layer_of_a_swin_transformer_for_clips_is_its_last_one() -> None:
+    torch.manual_seed(0)
+    net = SwinTransformer3d([2, 4, 4], 16, [1, 1, 1], [1, 2, 2], [4, 4, 4], num_classes=5).eval()
+    nn.init.normal_(net.head.weight)
+    x, kept = torch.rand(1, 3, 8, 64, 96), list[Tensor]()
+    e = seewhy.explain(net, x, targets=1, methods="hirescam")
+    handle = net.norm.register_forward_hook(lambda *call: kept.append(call[2]))
+    (gradient,) = torch.autograd.grad(net(x)[0, 1], kept)
+    handle.remove()
+    assert e.layers == ("norm",)
+    torch.testing.assert_close(e.map()[0], (kept[0] * gradient)[0].sum(-1).detach())
+    assert seewhy.explain(net, x, targets=1, layers=["features.2", "features.4"]).layers == ("features.2", "features.4")
+
+
+class Heads(nn.Module):
+    """Attention heads in the batch axis, which a convolution reads one by one, as in MViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.pool, self.fc = nn.Conv3d(3, 8, 2, 2), nn.Conv3d(4, 4, 3, 1, 1, groups=4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.pool(self.embed(x).unflatten(1, (2, 4)).flatten(0, 1))
+        return self.fc(heads.relu().unflatten(0, (-1, 2)).mean((3, 4, 5)).flatten(1))  # type: ignore[no-any-return]
+
+
+def test_rows_that_see_the_entire_input_are_no_tiles() -> None:
+    e = seewhy.explain(Heads().eval(), torch.randn(1, 3, 4, 12, 16), layers="pool")
+    assert "2 rows per input: one 2x6x8 map for each row, which sees the entire input" in e.layer_info["pool"].note

@@ -338,3 +338,88 @@ def test_hidden_units_are_no_patches(main: int) -> None:
         net(INPUTS, INPUTS)
         handle.remove()
         assert output[0].shape[-1] != 32 or e.layer_info[layer].channels == 32, layer
+
+
+class Axial(nn.Module):
+    """Attention along the rows, then along the columns of a grid with channels last, which the second one transposes."""
+
+    def __init__(self, finish: Callable[[Tensor], Tensor], *, is_first: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.finish, self.is_first = nn.Conv2d(3, 16, 8, 8), finish, is_first
+        self.rows, self.columns = (nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True) for _ in range(2))
+        self.norm: nn.Module = nn.BatchNorm2d(16) if is_first else nn.LayerNorm(16)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = self.embed(x).permute(0, 2, 3, 1)
+        batch, height, width, _ = cells.shape
+        cells = self.rows(cells.flatten(0, 1)).unflatten(0, (batch, height)).transpose(1, 2)
+        cells = self.finish(self.columns(cells.flatten(0, 1)).unflatten(0, (batch, width)))
+        cells = self.norm(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) if self.is_first else self.norm(cells)
+        return self.fc(cells.tanh().mean((1, 2)))  # type: ignore[no-any-return]
+
+
+ORIENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda cells: cells,
+    "upright": lambda cells: cells.transpose(1, 2),
+    "upside down": lambda cells: cells.transpose(1, 2).flip(1),
+    "mirrored": lambda cells: cells.transpose(1, 2).flip(2),
+    "turned": lambda cells: cells.flip(1),
+    "transposed and turned": lambda cells: cells.flip(1, 2),
+}
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_cells_with_swapped_or_reversed_axes_are_refused(orientation: str, is_first: bool) -> None:
+    """The cell of the input that a cell of the layer depends on most, by gradients, is its own only if upright."""
+    net = Axial(ORIENTATIONS[orientation], is_first=is_first).double().eval()
+    square = torch.randn(1, 3, 48, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    leaf, kept = square.clone().requires_grad_(), list[Tensor]()
+    handle = net.norm.register_forward_hook(lambda *call: kept.append(call[2]))
+    score = net(leaf)[0, 1]
+    handle.remove()
+    cells = kept[0][0].permute(1, 2, 0) if is_first else kept[0][0]
+    right = 0
+    for row, column in ((0, 5), (5, 0), (1, 3), (4, 2)):
+        direction = torch.randn(16, dtype=torch.float64, generator=torch.Generator().manual_seed(row))
+        (gradient,) = torch.autograd.grad(cells[row, column] @ direction, leaf, retain_graph=True)
+        seen = nn.functional.avg_pool2d(gradient.abs().sum(1), 8)[0]
+        right += int(seen.argmax()) == row * 6 + column
+    assert (right == 4) == (orientation == "upright")
+    if orientation != "upright":
+        assert seewhy.explain(net, square).layers == ("embed",)
+        with pytest.raises(LayerError, match="its axes are swapped or reversed"):
+            seewhy.explain(net, square, layers="norm")
+        assert "norm" not in seewhy.explain(net, square, layers="all").layers
+        return
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    e = seewhy.explain(net, square, targets=1, methods="hirescam")
+    assert e.layers == ("norm",) and not e.layer_info["norm"].note
+    torch.testing.assert_close(e.map()[0], (gradient * kept[0])[0].sum(0 if is_first else 2))
+
+
+class Sequences(nn.Module):
+    """A signal through a convolution, then through layers with channels last, in the order of time or reversed."""
+
+    def __init__(self, channels: int, *, is_reversed: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.is_reversed = nn.Conv1d(2, channels, 3, 1, 1), is_reversed
+        self.block, self.fc = nn.Linear(channels, channels), nn.Linear(channels, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.cnn(x).mT
+        return self.fc(self.block(steps.flip(1) if self.is_reversed else steps).tanh().mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("channels", [5, 16, 32, 64])  # 16 is half of the length, 32 all of it
+def test_steps_of_a_signal_with_channels_last(channels: int) -> None:
+    x = torch.randn(1, 2, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert seewhy.explain(Sequences(channels, is_reversed=True).double().eval(), x).layers == ("cnn",)
+    net = Sequences(channels, is_reversed=False).double().eval()
+    e = seewhy.explain(net, x, targets=1, methods="hirescam", layers="block")
+    steps = net.block(net.cnn(x).mT).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.fc(steps.tanh().mean(1))[0, 1], steps)
+    torch.testing.assert_close(e.map()[0], (steps * gradient)[0].sum(1).detach())

@@ -151,7 +151,11 @@ def describe_parts(parts: Parts) -> str:
 
     >>> describe_parts(Parts((Part(((0, 1), (0, 4))), Part(((1, 2), (0, 4)))), (1,), (4,)))
     'position on axis 1 of 2 (a frame, slice or patch)'
+    >>> describe_parts(Parts((Part(((0, 4),)), Part(((0, 4),))), (0,), (4,), is_exact=False))
+    'row, which sees the entire input (such as an attention head)'
     """
+    if len(parts) > 1 and len(set(parts.places)) == 1 and not parts.is_exact:
+        return "row, which sees the entire input (such as an attention head)"
     rank = len(parts.places[0].box)
     others = [axis for axis in range(rank) if axis not in parts.axes]
     if others:

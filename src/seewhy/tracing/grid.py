@@ -41,7 +41,7 @@ class Grid:
         cells: The token of each cell, if other tokens come between or after them. None: those after the prefix, in order.
         unit_axes: Axes of the output of length 1 that the input does not have, as after (n, 1) convolutions of a signal.
         is_confirmed: False if nothing in the network distinguishes channels from cells, so channels first was assumed.
-        has_two_readings: True if the output has the same shape with its channels last.
+        other_reading: Another grid with other axes, if the shape of the output fits both.
         source: How the grid was determined, in words.
         alternatives: Other grids that fit the output equally well.
 
@@ -58,7 +58,7 @@ class Grid:
     cells: tuple[int, ...] | None = None
     unit_axes: tuple[int, ...] = ()
     is_confirmed: bool = True
-    has_two_readings: bool = field(default=False, compare=False)
+    other_reading: Grid | None = field(default=None, compare=False)
     source: str = field(default="", compare=False)
     alternatives: tuple[Grid, ...] = field(default=(), compare=False)
 

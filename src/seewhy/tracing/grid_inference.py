@@ -19,7 +19,11 @@ from seewhy.tracing.grid import MAX_OTHER, MAX_PREFIX, Grid, GridHint, Layout
 
 
 def find_grid(
-    output: Tensor, input_shape: Sequence[int], known: Iterable[tuple[int, ...]], hints: Sequence[GridHint] = ()
+    output: Tensor,
+    input_shape: Sequence[int],
+    known: Iterable[tuple[int, ...]],
+    hints: Sequence[GridHint] = (),
+    channels: int = 0,
 ) -> Grid | None:
     """Return the grid of a layer's output, or None if it has none.
 
@@ -28,6 +32,7 @@ def find_grid(
         input_shape: The shape (B, C, *size) of the model's input.
         known: The grids of the convolutions and poolings that ran before the layer, latest first.
         hints: Grids stated by the user or the model.
+        channels: The number of channels of the last of them.
     """
     if output.dim() < 3:
         return None
@@ -36,14 +41,18 @@ def find_grid(
     is_batch_second = output.dim() == 3 and output.shape[1] == batch
     if not (is_batch_first or is_batch_second):
         return None
-    known = with_halves(known)
+    known = [shape for shape in dict.fromkeys(known) if max(shape, default=0) >= 2]
     if is_batch_first and output.dim() == len(input_shape):
-        return spatial_grid(output, input_shape, known, hints)
+        return spatial_grid(output, input_shape, known, hints, channels)
     return token_grid(output, input_shape, known, hints) if output.dim() == 3 else None
 
 
 def spatial_grid(
-    output: Tensor, input_shape: Sequence[int], known: Sequence[tuple[int, ...]], hints: Sequence[GridHint]
+    output: Tensor,
+    input_shape: Sequence[int],
+    known: Sequence[tuple[int, ...]],
+    hints: Sequence[GridHint],
+    channels: int = 0,
 ) -> Grid | None:
     """Return the grid of an output with the input's rank, whose channels are first or last."""
     size = tuple(input_shape[2:])
@@ -53,12 +62,19 @@ def spatial_grid(
             return Grid(first, source=hint.source)
         if hint.shape == last:
             return Grid(last, "channels_last", source=hint.source)
-    if first in known and first == last:
-        return Grid(first, is_confirmed=False, has_two_readings=True)
-    if first in known:
-        return Grid(first)
-    if last in known:
-        return Grid(last, "channels_last")
+    ranked = list(dict.fromkeys((*known, *with_halves(known))))  # those of convolutions first, the latest of them first
+    readings = [Grid(first), Grid(last, "channels_last")]
+    readings = sorted((grid for grid in readings if grid.shape in ranked), key=lambda grid: ranked.index(grid.shape))
+    has_own_channels = [grid.channels_first(output).shape[1] == channels for grid in readings]
+    if len(readings) == 1 or (has_own_channels == [True, False]):
+        return readings[0]
+    if readings:
+        best, other = (replace(grid, is_confirmed=False) for grid in readings)
+        return replace(best, other_reading=other)
+    is_first, is_last = is_reduced(first, known), is_reduced(last, known)
+    if is_first or is_last:
+        other = Grid(last, "channels_last", is_confirmed=not is_first)
+        return Grid(first, is_confirmed=False, other_reading=other if is_last else None) if is_first else other
     if len(size) == 1:  # (B, N, K) has the rank of a signal (B, C, length)
         tokens = token_grid(output, input_shape, known, hints)
         if tokens is not None:
@@ -79,6 +95,7 @@ def token_grid(
             most = MAX_PREFIX if layout == "tokens_last" else MAX_OTHER
             if len(hint.shape) == len(size) and hint.fits(tokens, most):
                 return Grid(hint.shape, layout, tokens - prod(hint.shape), source=hint.source)
+    known = with_halves(known)
     for layout, tokens in layouts:
         grids = [Grid(shape, layout, tokens - prod(shape)) for shape in known if len(shape) == len(size)]
         grids = [grid for grid in grids if 0 <= grid.prefix <= MAX_PREFIX and grid.cell_count > tokens // 2]
@@ -141,6 +158,28 @@ def with_halves(shapes: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return result
 
 
+def is_reduced(shape: tuple[int, ...], known: Iterable[tuple[int, ...]]) -> bool:
+    """Return True for a known grid with some axes halved, or reduced to one cell.
+
+    >>> is_reduced((4, 8, 12), [(4, 16, 24)]), is_reduced((16, 1), [(16, 8)]), is_reduced((16, 3), [(16, 8)])
+    (True, True, False)
+    """
+    return max(shape, default=0) >= 2 and any(
+        len(shape) == len(other)
+        and all(own == 1 or own in halves_of(length) for own, length in zip(shape, other, strict=True))
+        for other in known
+    )
+
+
+def halves_of(length: int) -> list[int]:
+    """Return a length and its halves, rounded up.
+
+    >>> halves_of(14)
+    [14, 7, 4, 2]
+    """
+    return [length, *(halves_of(-(-length // 2)) if length >= 3 else [])]
+
+
 def has_input_aspect(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
     """Return True if a grid has the input's aspect ratio up to one cell. Upsampled grids have more cells than the input."""
     if len(shape) != len(size) or min(shape) < 2:
@@ -160,3 +199,10 @@ def without_unit_axes(output: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...
         return output, ()
     axes = tuple(units[-extra:])
     return output.squeeze(axes), axes
+
+
+def has_channels_inside(tensor: object) -> bool:
+    """Return True for a tensor (B, C, *square) whose memory shows that its channels were last, as in a layer before it."""
+    if not isinstance(tensor, Tensor) or tensor.dim() < 4 or len(set(tensor.shape[2:])) == tensor.dim() - 2:
+        return False
+    return max(tensor.shape[2:]) > 1 and tensor.stride(1) < min(tensor.stride()[2:])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from seewhy.errors import LayerError
-from seewhy.tracing.grid import Grid, GridHint, format_grid
+from seewhy.tracing.grid import TOKEN_LAYOUTS, Grid, GridHint, format_grid
 from seewhy.tracing.torch_private import ADAPTIVE_POOLING, AVERAGE_POOLING, CONVOLUTION, MAX_POOLING
 from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 
@@ -194,10 +194,18 @@ def calls_with_grid(calls: Sequence[LayerCall]) -> list[LayerCall]:
 
 
 def wrong_order(grid: Grid) -> str:
-    """Return why tokens have no map although their number fits a grid."""
+    """Return why tokens or cells have no map although their number fits a grid."""
+    if grid.layout not in TOKEN_LAYOUTS:
+        return (
+            f"its cells were read as a {grid} grid, but they do not change with those of the input: its axes are swapped or "
+            f"reversed, or are no positions. Select an earlier layer. {LIST_LAYERS}"
+        )
+    if grid.layout == "tokens_last":  # stated by the user, it would not be checked
+        return f"its last axis has the length of a {grid} grid, but is not in that order, or no axis of tokens. {LIST_LAYERS}"
     return (
         f"its tokens were read as a {grid} grid, but they are not in that order, or not patches of the input. Select a layer "
-        f"before they are shuffled, or give the grid: grid='{format_grid(grid.shape, grid.prefix)}'. {LIST_LAYERS}"
+        f"before they are shuffled, or, if you know that they are row by row, state it: "
+        f"grid='{format_grid(grid.shape, grid.prefix)}'. {LIST_LAYERS}"
     )
 
 

@@ -26,7 +26,7 @@ from seewhy.places.region import FieldOfView
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
-from seewhy.tracing.grid_inference import find_grid, without_unit_axes
+from seewhy.tracing.grid_inference import find_grid, has_channels_inside, without_unit_axes
 from seewhy.tracing.model_properties import ModelProperties
 from seewhy.tracing.token_cache import CallKey, Placement
 from seewhy.tracing.token_hints import token_grid_hint
@@ -165,6 +165,7 @@ class Recorder:
                         refused_grid=inferred if grid is None else None,
                         has_unknown_order=placement is not None and not placement.is_known,
                         is_sole_output=isinstance(output, Tensor),
+                        is_permuted=not is_channels_first and any(map(has_channels_inside, (tensor, *args))),
                     )
                 )
             return None if passed_on is tensor else replace_first(output, passed_on)
@@ -254,7 +255,7 @@ class Recorder:
         if is_channels_first:
             grid = Grid(tuple(output.shape[2:])) if self.spans_input(output, shape) else None
         else:
-            grid = find_grid(output, shape, self.grids.get(parts, []), self.hints(shape[2:]))
+            grid = find_grid(output, shape, self.grids.get(parts, []), self.hints(shape[2:]), self.channels)
         if grid is not None and unit_axes:
             return replace(grid, unit_axes=unit_axes) if grid.layout == "channels_first" else None
         region = self.view.of(name).region if parts is None else None

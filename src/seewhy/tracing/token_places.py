@@ -9,14 +9,12 @@ The result is cached for the model and the input's shape, and the recorder reads
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Hashable, Iterable, Mapping
 
 from torch import Tensor, nn
 
 from seewhy.errors import LayerError
-from seewhy.places.parts import Parts
-from seewhy.places.region import Region
+from seewhy.tracing.corner_probes import CornerProbes
 from seewhy.tracing.grid import TOKEN_LAYOUTS, Grid, GridHint
 from seewhy.tracing.model_properties import input_key
 from seewhy.tracing.record import record_forward
@@ -27,9 +25,12 @@ from seewhy.tracing.trace import LayerCall, RecordingRequest
 
 
 def needs_placing(call: LayerCall, hint: GridHint | None) -> bool:
-    """Return True for a grid that was inferred from a number of tokens or cells, not given by the user."""
+    """Return True for a grid that was inferred from a number of tokens or cells, not given by the user.
+
+    Cells with channels last can have swapped axes, as in axial attention, and so can those that were permuted afterwards.
+    """
     grid = call.grid
-    is_inferred = grid is not None and (grid.layout in TOKEN_LAYOUTS or not grid.is_confirmed)
+    is_inferred = grid is not None and (grid.layout != "channels_first" or not grid.is_confirmed or call.is_permuted)
     return is_inferred and not (grid and hint and grid.source == hint.source)
 
 
@@ -48,25 +49,35 @@ def place_tokens(
     """
     cached = placements_of(model, inputs)
     new = {key_of(call): call.grid for call in calls if call.grid is not None and key_of(call) not in cached}
-    by_shape: dict[tuple[bool, Parts | None, Region | None, tuple[int, ...]], dict[CallKey, Grid]] = {}
-    for key, grid in new.items():
-        by_shape.setdefault((grid.layout in TOKEN_LAYOUTS, grid.parts, grid.region, grid.shape), {})[key] = grid
-    for grids in by_shape.values():
-        probes = Probes(for_image(model, 0), inputs[:1].detach(), grids, hint)
-        placed = {key: probes.place(key) for key in grids}
-        # Where channels and positions have the same length, the axes can be read in two ways.
-        turned = {
-            key: replace(grids[key], layout="channels_last")
-            for key, placement in placed.items()
-            if placement.grid is None and grids[key].layout == "channels_first" and grids[key].has_two_readings
-        }
-        if turned:
-            others = Probes(for_image(model, 0), inputs[:1].detach(), turned, hint)
-            for key in turned:  # without a clear answer, channels come first
-                placement = others.place(key)
-                placed[key] = placement if placement.grid is not None else Placement(grids[key], is_known=False)
-        cached.update(placed)
+    placed = place_all(model, inputs, new, hint)
+    unclear = [key for key, placement in placed.items() if placement.grid is None or not placement.is_known]
+    others = {key: other for key in unclear if (other := new[key].other_reading) is not None}
+    for key, placement in place_all(model, inputs, others, hint).items():
+        if placement.grid is not None and placement.is_known:
+            placed[key] = placement
+        elif others[key].shape == new[key].shape:  # without a clear answer, channels come first
+            placed[key] = Placement(new[key], is_known=False)
+        else:
+            placed[key] = Placement(None, is_known=True)
+    cached.update(placed)
     return {key_of(call): cached[key_of(call)] for call in calls if key_of(call) in cached}
+
+
+def place_all(
+    model: nn.Module, inputs: Tensor, grids: Mapping[CallKey, Grid], hint: GridHint | None
+) -> dict[CallKey, Placement]:
+    """Return the placement of each call, for its grid."""
+    by_kind: dict[Hashable, dict[CallKey, Grid]] = {}
+    for key, grid in grids.items():
+        kind = grid.layout in TOKEN_LAYOUTS, grid.is_confirmed, grid.parts, grid.region, grid.shape
+        by_kind.setdefault(kind, {})[key] = grid
+    placed = {}
+    for same in by_kind.values():
+        first = next(iter(same.values()))
+        make = CornerProbes if first.is_confirmed and first.layout not in TOKEN_LAYOUTS else Probes
+        probes = make(for_image(model, 0), inputs[:1].detach(), same, hint)
+        placed.update({key: probes.place(key) for key in same})
+    return placed
 
 
 def check_batch_axis(model: nn.Module, inputs: Tensor, calls: Iterable[LayerCall]) -> None:

@@ -57,8 +57,13 @@ class Probes:
         self.references: list[CallKey] = []
         self.changes: dict[Probe, dict[CallKey, Tensor]] = {}
         self.original = self.tokens(inputs)
-        if self.is_tokens and self.references:  # known only now
+        if self.references:  # known only now
             self.original = self.tokens(inputs)
+        self.reference: CallKey | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Run the probes that decide about most layers."""
         cells = torch.randperm(prod(self.shape), generator=torch.Generator().manual_seed(0)).tolist()
         # Which probes decide about a layer must not depend on the other layers.
         self.first = self.run([0, prod(self.shape) - 1, *cells[:PROBES]])
@@ -79,7 +84,7 @@ class Probes:
         """Return the tokens (rows, K, N) of each layer, and of the convolutions with the same grid."""
         names = {module for module, _ in (*self.grids, *self.references)}
         with record_forward(self.model, inputs, RecordingRequest(frozenset(names)), grid=self.hint) as trace:
-            if not self.changes:
+            if self.is_tokens and not self.changes:
                 self.references = list(trace.grid_sources.get(self.shape, ()))
             # Another thread may have refused a grid meanwhile, so those of the calls do not count.
             grids = {**dict.fromkeys(self.references, Grid(self.shape)), **self.grids}

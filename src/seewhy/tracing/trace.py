@@ -77,6 +77,7 @@ class LayerCall:
     refused_grid: Grid | None = None  # a token grid that the changes of the input contradict
     has_unknown_order: bool = False  # each token reacts to the entire input alike, so their order could not be checked
     is_sole_output: bool = True  # False if the module returned this tensor in a tuple, mapping or dataclass
+    is_permuted: bool = False  # the memory shows that its channels were last in a layer before
     name: str = ""  # "relu", or "relu#2" if the module was called more than once
 
     @property
