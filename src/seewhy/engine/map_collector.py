@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -86,3 +86,18 @@ class MapCollector:
         for name, reasons in self.unsupported.items():
             if not self.skip_unsupported and not any(key[0].partition("#")[0] == name for key in self.maps):
                 raise MethodError(name, list(reasons.values())[-1])
+
+
+def in_order(
+    maps: Iterable[Key], methods: Sequence[str], targets: Sequence[ResolvedTarget], layers: Sequence[str]
+) -> list[Key]:
+    """Return the keys sorted by method (in the user's order), then target, then layer in execution order."""
+    keys = list(maps)
+    # "dff#2" is the second map of "dff"; "#10" sorts after "#9".
+    names = sorted(
+        {method for method, _, _ in keys}, key=lambda name: (methods.index(name.partition("#")[0]), len(name), name)
+    )
+    method_rank = {name: rank for rank, name in enumerate(names)}
+    target_rank = {target.key: rank for rank, target in enumerate(targets)}
+    layer_rank = {name: rank for rank, name in enumerate(layers)}
+    return sorted(keys, key=lambda key: (method_rank[key[0]], target_rank[key[1]], layer_rank[key[2]]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
@@ -16,7 +16,7 @@ from seewhy.engine.inputs import Inputs, InputSpec, NamedImage, read_inputs, wit
 from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.layer_choice import LayerChoice, choose_layers, split_suggested
 from seewhy.engine.layer_descriptions import describe_layer, layers_with_maps, model_as_layer, strongest_channels
-from seewhy.engine.map_collector import Key, MapCollector
+from seewhy.engine.map_collector import MapCollector, in_order
 from seewhy.engine.notes import blank_notes, independent_notes, other_input_notes, unsupported_notes, without_others
 from seewhy.engine.options import Fit, Options, ReadAt, Scores
 from seewhy.engine.output_kind import OutputKind, find_output_kind, number_note
@@ -325,18 +325,3 @@ def with_bases(methods: Mapping[str, AnyMethod]) -> Iterator[AnyMethod]:
         yield method
         if isinstance(method, NetworkMethod) and method.base_method is not None:
             yield method.base_method
-
-
-def in_order(
-    maps: Iterable[Key], methods: Sequence[str], targets: Sequence[ResolvedTarget], layers: Sequence[str]
-) -> list[Key]:
-    """Return the keys sorted by method (in the user's order), then target, then layer in execution order."""
-    keys = list(maps)
-    # "dff#2" is the second map of "dff"; "#10" sorts after "#9".
-    names = sorted(
-        {method for method, _, _ in keys}, key=lambda name: (methods.index(name.partition("#")[0]), len(name), name)
-    )
-    method_rank = {name: rank for rank, name in enumerate(names)}
-    target_rank = {target.key: rank for rank, target in enumerate(targets)}
-    layer_rank = {name: rank for rank, name in enumerate(layers)}
-    return sorted(keys, key=lambda key: (method_rank[key[0]], target_rank[key[1]], layer_rank[key[2]]))
