@@ -19,7 +19,7 @@ from seewhy.methods.ablation import ReciproCAM
 from seewhy.methods.base import MethodCard, NetworkMethod
 from seewhy.signals.layer import Need
 from seewhy.signals.model import ModelSignals
-from seewhy.tensors import normalize_minmax, to_float32
+from seewhy.tensors import normalize_minmax
 from seewhy.tracing.layer_groups import find_blocks
 
 TRANSFORMERS = "transformers whose tokens all attend to each other (ViT, DeiT, DINO, CLIP; not Swin)"
@@ -56,7 +56,7 @@ class AttentionRollout(NetworkMethod):
     def __call__(self, signals: ModelSignals) -> Tensor:
         rolled: Tensor | None = None
         for item in signals.attention_calls:
-            layer = self.combine_heads(to_float32(item.call.weights.detach()))
+            layer = self.combine_heads(item.weights)
             layer = layer + torch.eye(layer.shape[-1], dtype=layer.dtype, device=layer.device)
             layer = layer / layer.sum(2, keepdim=True)
             rolled = layer if rolled is None else layer @ rolled
@@ -142,15 +142,19 @@ class LeGrad(NetworkMethod):
         end = signals.block_of(signals.attention_calls[-1])
         total: Tensor | None = None
         for item in chosen:
-            output, weights = signals.block_of(item).output, item.call.weights
+            output = signals.block_of(item).output
             rows = []
             for index in range(len(signals.inputs)):
                 with torch.enable_grad():
                     own = output[index : index + 1]
                     mean = own.mean(1, keepdim=True).expand_as(own)
                     score = signals.score_from(end, index, mean)
-                gradient = to_float32(torch.autograd.grad(score.sum(), weights, retain_graph=True)[0][index])
-                rows.append(gradient.clamp(min=0).mean((0, 1)))
+                gradient = item.gradient(score.sum())
+                if gradient is None:
+                    raise MethodError(
+                        "", "the score of a block's tokens does not depend on its attention. Use gradcam."
+                    )
+                rows.append(gradient[index].clamp(min=0).mean((0, 1)))
             layer_map = torch.stack(rows)
             total = layer_map if total is None else total + layer_map
         assert total is not None
@@ -183,7 +187,8 @@ class GradECLIP(NetworkMethod):
         if last.values is None or last.queries is None or last.keys is None or last.output_gradients is None:
             raise MethodError(
                 "",
-                "the queries and values of hand-written attention cannot be recorded. Switch to fused (sdpa) attention.",
+                "the model computes attention by hand, so its queries and values cannot be recorded. Switch to fused (sdpa) "
+                "attention, or use legrad.",
             )
         read = signals.read_tokens.any(0)
         if read[prefix:].any() or read.sum() > 1:
@@ -241,7 +246,9 @@ class ViTReciproCAM(NetworkMethod):
         modules = signals.modules()
         names = [name for name in modules if name in find_blocks({"": signals.evaluator.module, **modules})]
         names = [
-            name for name in names if any(f"{item.module}.".startswith(f"{name}.") for item in signals.attention_calls)
+            name
+            for name in names
+            if any(name in record.running for item in signals.attention_calls for record in item.records)
         ]
         if len(names) < -self.block:
             raise MethodError("", f"block {self.block}: the model has {len(names)} blocks with attention.")

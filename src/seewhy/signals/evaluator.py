@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seewhy.errors import INPUT_ERRORS, LayerError, MethodError, one_line
 from seewhy.nested import map_tensors, tensors_in
 from seewhy.places.parts import Parts
+from seewhy.signals.attention import AttentionLayer, attention_layers
 from seewhy.signals.linear_head import RULE, find_linear_head, trial_activations
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
@@ -36,6 +37,8 @@ OutputBatch = tuple[Any, int]  # the model's output, and its number of rows
 
 # Whether the class scores are linear in the mean of a layer, by input and layer
 _linear_tails: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = weakref.WeakKeyDictionary()
+# Whether heads come before images in attention, by input and number of images
+_heads_first: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class Evaluator:
     _partial: tuple[Hashable, PartialForward] | None = None
     _guided: dict[str, Tensor] = field(default_factory=dict)
     _attention: Trace | None = None
+    _layers: list[AttentionLayer] | None = None
 
     def keep_forward(self, trace: Trace) -> None:
         """Store the output and the linear calls of a forward pass on `inputs`."""
@@ -255,3 +259,16 @@ class Evaluator:
             with record_forward(self.module, self.inputs, request, from_input=True, grid=self.grid) as trace:
                 self._attention = trace
         return self._attention
+
+    def attention_layers(self) -> list[AttentionLayer]:
+        """Return every attention layer of that forward pass in execution order.
+
+        Raises:
+            MethodError: Not all of them connect the same tokens, or there are none.
+        """
+        if self._layers is None:
+            known = _heads_first.setdefault(model_of(self.module), {})
+            key = (input_key(self.module, self.inputs), len(self.inputs))
+            self._layers = attention_layers(self.attention_trace(), known.get(key))
+            known[key] = self._layers[0].is_heads_first
+        return self._layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import MethodError
+from seewhy.signals.attention import AttentionLayer
 from seewhy.signals.layer import Signals, TargetSignals
 from seewhy.signals.recorded import signals_at
 from seewhy.tensors import nearly_equal, to_float32
@@ -75,35 +76,24 @@ class ModelSignals(TargetSignals):
     # Attention
 
     @cached_property
-    def attention_calls(self) -> list[AttentionRecord]:
-        """Every attention of the model in execution order.
-
-        Raises MethodError if there is none, or if not all of them connect the same tokens.
-        """
-        trace = self.evaluator.attention_trace()
-        calls = [item for item in trace.attentions if len(item.call.weights) == len(self.inputs)]
-        if not calls:
-            windows = " (it attends within windows)" if trace.attentions else ""
-            raise MethodError("", f"this model has no attention from every token to every token{windows}. Use gradcam.")
-        sizes = {item.call.weights.shape[-1] for item in calls}
-        if trace.has_cross_attention or len(calls) < len(trace.attentions) or len(sizes) > 1:
-            reason = "the attention layers of this model do not all connect the same tokens (pooling, or windows)"
-            raise MethodError("", f"{reason}. Use gradcam.")
-        return calls
+    def attention_calls(self) -> list[AttentionLayer]:
+        """Every attention layer of the model in execution order. Raises MethodError if they do not connect the same tokens."""
+        return self.evaluator.attention_layers()
 
     @cached_property
     def token_grid(self) -> Grid:
         """How the tokens map to the image. Tokens without a place, such as a class token, come before the others."""
-        for item in self.attention_calls:
-            if item.grid is not None and item.grid.layout == "tokens":
-                self._check_places(item)
-                return item.grid
+        for layer in self.attention_calls:
+            for item in layer.records:
+                if item.grid is not None and item.grid.layout == "tokens":
+                    self._check_places(item)
+                    return item.grid
         raise MethodError("", "how the model's tokens map to the image could not be inferred.")
 
     def _check_places(self, item: AttentionRecord) -> None:
         """Raise MethodError if the tokens of the block around an attention are not patches in row order after a prefix."""
         try:
-            block = self.block_of(item)
+            block = self._block_of([item])
         except MethodError:
             return
         evaluator = self.evaluator
@@ -119,21 +109,25 @@ class ModelSignals(TargetSignals):
     @cached_property
     def attention(self) -> list[AttentionSignals]:
         """Every attention with the gradients of the scores, in execution order."""
-        calls = [item.call for item in self.attention_calls]
-        tensors = [call.weights for call in calls] + [call.output for call in calls if call.output is not None]
+        layers = self.attention_calls
+        outputs = [layer.parts("output") or [] for layer in layers]
+        tensors = [tensor for layer in layers for tensor in layer.tensors] + [t for parts in outputs for t in parts]
         output = self.evaluator.attention_trace().output
         with torch.enable_grad():
             scores = self.scoring(self.target.for_variants(output), output)
         gradients = torch.autograd.grad(scores.sum(), tensors, retain_graph=True, allow_unused=True)
-        filled = [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, gradients, strict=True)]
-        output_gradients = iter(filled[len(calls) :])
+        filled = iter([torch.zeros_like(t) if g is None else g for t, g in zip(tensors, gradients, strict=True)])
+        of_weights = [layer.arrange([next(filled) for _ in layer.tensors]) for layer in layers]
+        of_outputs = [
+            layer.arrange([next(filled) for _ in parts]) if parts else None
+            for layer, parts in zip(layers, outputs, strict=True)
+        ]
         return [
             AttentionSignals(
-                to_float32(call.weights.detach()), to_float32(filled[index]), detached(call.queries),
-                detached(call.keys), detached(call.values),
-                None if call.output is None else to_float32(next(output_gradients)),
+                layer.weights, of_weights[index], detached(layer, "queries"), detached(layer, "keys"),
+                detached(layer, "values"), of_outputs[index],
             )
-            for index, call in enumerate(calls)
+            for index, layer in enumerate(layers)
         ]  # fmt: skip
 
     @cached_property
@@ -143,11 +137,10 @@ class ModelSignals(TargetSignals):
         Raises:
             MethodError: There are none; or the score reads patches and other tokens, but not all alike.
         """
-        weights = self.attention_calls[-1].call.weights
         output = self.evaluator.attention_trace().output
         with torch.enable_grad():
             scores = self.scoring(self.target.for_variants(output), output)
-        (gradient,) = torch.autograd.grad(scores.sum(), [weights], retain_graph=True, allow_unused=True)
+        gradient = self.attention_calls[-1].gradient(scores.sum())
         if gradient is None or not gradient.any():
             raise MethodError("", "the score does not depend on the last attention, so no token is known to start at.")
         read = gradient.ne(0).any(3).any(1)
@@ -179,12 +172,15 @@ class ModelSignals(TargetSignals):
         tokens = to_float32(tokens.to(torch.promote_types(tokens.dtype, self.inputs.dtype)))
         return self.token_grid.take_cells(tokens).reshape(-1, *self.token_grid.shape)
 
-    def block_of(self, attention: AttentionRecord) -> LayerCall:
-        """Return the call of the repeated block that contains an attention."""
+    def block_of(self, attention: AttentionLayer) -> LayerCall:
+        """Return the call of the repeated block that contains an attention layer."""
+        return self._block_of(attention.records)
+
+    def _block_of(self, records: Sequence[AttentionRecord]) -> LayerCall:
         for call in self.evaluator.attention_trace().calls:
-            if f"{attention.module}.".startswith(f"{call.module}."):
+            if all(record.running.get(call.module) == call.number for record in records):
                 return call
-        raise MethodError("", f"no repeated block of the model contains the attention '{attention.module}'.")
+        raise MethodError("", f"no repeated block of the model contains the attention '{records[0].module}'.")
 
     def score_from(self, call: LayerCall, image: int, values: Tensor) -> Tensor:
         """Return the score `(1,)` of one image if a call returns `values` `(1, ...)`, differentiable with respect to them."""
@@ -209,5 +205,6 @@ class ModelSignals(TargetSignals):
         return dict(named_modules(self.evaluator.module))
 
 
-def detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else to_float32(tensor.detach())
+def detached(layer: AttentionLayer, name: str) -> Tensor | None:
+    parts = layer.parts(name)
+    return None if parts is None else layer.arrange([part.detach() for part in parts])

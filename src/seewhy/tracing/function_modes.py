@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from seewhy.tracing.torch_private import attention_forward_with, disables_gradients
 
 MIN_TOKENS = 4  # a smaller softmax is not taken for attention
-SOFTMAX_FUNCTIONS = (F.softmax, torch.softmax, Tensor.softmax)
+SOFTMAX_FUNCTIONS = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax)
 CONVOLUTION_FUNCTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 RELU_FUNCTIONS = (
     *(F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
@@ -34,7 +34,8 @@ class AttentionCall:
     """One call of attention.
 
     `weights` (B, heads, N, M) are the output of softmax, with their graph. `queries` and `output` (B, heads, N, d) and
-    `keys` and `values` (B, heads, M, d) are None if only the softmax was seen.
+    `keys` and `values` (B, heads, M, d) are None if only the softmax was seen. The order of heads and images is that of the
+    model, which may also join both in one axis.
     """
 
     weights: Tensor
@@ -50,7 +51,8 @@ class CaptureAttention(TorchFunctionMode):
     def __init__(self, on_attention: Callable[[AttentionCall], None]) -> None:
         super().__init__()
         self.on_attention = on_attention
-        self.has_cross_attention = False  # some attention had queries that are not the same tokens as its keys
+        self.cross_attention_ranks: set[int] = set()  # of attention whose queries are not the same tokens as its keys
+        self.has_keys_first = False  # a softmax over the second last axis of square matrices
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -64,14 +66,19 @@ class CaptureAttention(TorchFunctionMode):
             return self.forward(*args, **kwargs)
         result = func(*args, **kwargs)
         if func in SOFTMAX_FUNCTIONS:
-            self.report(AttentionCall(result))
+            axis = args[1] if len(args) > 1 else kwargs.get("dim")
+            if axis in (-1, result.dim() - 1):
+                self.report(AttentionCall(result))
+            elif axis in (-2, result.dim() - 2):
+                self.has_keys_first |= is_self_attention(result)
         return result
 
     def report(self, call: AttentionCall) -> None:
+        rank = call.weights.dim()
         if is_self_attention(call.weights):
             self.on_attention(call)
-        elif call.weights.dim() == 4 and call.weights.shape[2] != call.weights.shape[3] >= MIN_TOKENS:
-            self.has_cross_attention = True
+        elif rank in (3, 4) and call.weights.shape[-2] != call.weights.shape[-1] >= MIN_TOKENS:
+            self.cross_attention_ranks.add(rank)
 
     def forward_with_weights(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Run `F.multi_head_attention_forward` and return its output and its weights, averaged over heads by default."""
@@ -120,8 +127,8 @@ class CaptureAttention(TorchFunctionMode):
 
 
 def is_self_attention(weights: Tensor) -> bool:
-    """Return True if the output of a softmax is (B, heads, N, N): every token attends to every token."""
-    return weights.dim() == 4 and weights.shape[2] == weights.shape[3] >= MIN_TOKENS
+    """Return True if the output of a softmax is (B, heads, N, N) or (B * heads, N, N): every token attends to every token."""
+    return weights.dim() in (3, 4) and weights.shape[-2] == weights.shape[-1] >= MIN_TOKENS
 
 
 class CaptureBias(TorchFunctionMode):

@@ -148,7 +148,8 @@ def _run(
         linear_calls=recorder.linear_calls,
         bias_terms=recorder.bias_terms,
         grid_sources=recorder.grid_sources,
-        has_cross_attention=attention.has_cross_attention,
+        cross_attention_ranks=attention.cross_attention_ranks,
+        has_keys_first=attention.has_keys_first,
     )
     properties = learned_from(recorder, trace, model, inputs, known, is_from_input=from_input)
     return trace, recorder.start, properties, recorder.has_unknown_parts

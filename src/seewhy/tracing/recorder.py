@@ -276,17 +276,19 @@ class Recorder:
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         name, tensor = self.running.pop(), first_tensor(output)
-        for attention in self.attentions:
-            if attention.grid is None and attention.module == name and tensor is not None and tensor.dim() == 3:
+        for attention in self.attentions if tensor is not None and tensor.dim() == 3 else ():
+            is_inside = f"{attention.module}.".startswith(f"{name}.")
+            if tensor is not None and is_inside and attention.grid is None and tensor.shape[1] == attention.token_count:
                 attention.grid = self.grid_of(name, tensor, is_channels_first=False)
 
     def record_attention(self, call: AttentionCall) -> None:
-        self.attentions.append(AttentionRecord(self.running[-1] if self.running else "", call))
+        numbers = {name: self.call_counts[name] + 1 for name in self.running}
+        self.attentions.append(AttentionRecord(self.running[-1] if self.running else "", call, numbers))
 
     def record_linear(self, module: nn.Module, args: Any, output: Any) -> None:
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        weight = getattr(module, "weight", None)
         if args and isinstance(args[0], Tensor) and args[0].dim() == 2 and isinstance(weight, Tensor):
-            self.linear_calls.append(LinearCall(weight, bias, args[0].detach()))
+            self.linear_calls.append(LinearCall(weight, getattr(module, "bias", None), args[0].detach()))
 
     def record_pointwise(self, module: nn.Module, args: Any, output: Any) -> None:
         """Keep the last 1x1 convolution: if the class scores are linear in the mean of its input, it is a linear head."""
@@ -297,10 +299,10 @@ class Recorder:
         if self.pointwise is None:
             return []
         module, inputs, version = self.pointwise
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        weight = getattr(module, "weight", None)
         if version_of(inputs) != version or not isinstance(weight, Tensor):
             return []
-        return [LinearCall(weight.flatten(1), bias, inputs.flatten(2).mean(2))]
+        return [LinearCall(weight.flatten(1), getattr(module, "bias", None), inputs.flatten(2).mean(2))]
 
     def record_bias(self, values: Tensor, output: Tensor) -> None:
         if output.requires_grad:

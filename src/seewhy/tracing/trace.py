@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,11 +98,20 @@ class LayerCall:
 
 @dataclass(eq=False)
 class AttentionRecord:
-    """One attention call, the module it ran in, and the grid of its N tokens (None if they have no grid)."""
+    """One attention call, the module it ran in, and the grid of its N tokens (None if they have no grid).
+
+    `running` holds the modules that contain the call, each with the number of its call.
+    """
 
     module: str
     call: AttentionCall
+    running: Mapping[str, int]
     grid: Grid | None = None
+
+    @property
+    def token_count(self) -> int:
+        """The number N of tokens."""
+        return self.call.weights.shape[-1]
 
 
 @dataclass(eq=False)
@@ -157,4 +166,5 @@ class Trace:
     linear_calls: list[LinearCall] = field(default_factory=list)
     bias_terms: list[BiasTerm] = field(default_factory=list)
     grid_sources: Mapping[tuple[int, ...], Sequence[tuple[str, int]]] = field(default_factory=dict)
-    has_cross_attention: bool = False  # some attention has queries that are not the same tokens as its keys
+    cross_attention_ranks: Set[int] = frozenset()  # of attention whose queries are not the same tokens as its keys
+    has_keys_first: bool = False  # a softmax over the second last axis of square matrices
