@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -389,3 +390,51 @@ class Heads(nn.Module):
 def test_rows_that_see_the_entire_input_are_no_tiles() -> None:
     e = seewhy.explain(Heads().eval(), torch.randn(1, 3, 4, 12, 16), layers="pool")
     assert "2 rows per input: one 2x6x8 map for each row, which sees the entire input" in e.layer_info["pool"].note
+
+
+def halve_rows(cells: Tensor) -> Tensor:
+    return (cells[:, :, ::2] + cells[:, :, 1::2]) / 2
+
+
+RESIZE: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
+    "adaptive pooling": (2, nn.AdaptiveAvgPool2d((7, 5))),
+    "adaptive maximum": (2, nn.AdaptiveMaxPool2d((5, 7))),
+    "one column": (2, nn.AdaptiveAvgPool2d((8, 1))),
+    "function": (2, lambda cells: nn.functional.adaptive_avg_pool2d(cells, (6, 4))),
+    "interpolation": (2, lambda cells: nn.functional.interpolate(cells, size=(9, 6), mode="bilinear")),
+    "mean of rows": (2, lambda cells: cells.mean(2, keepdim=True)),
+    "mean of columns": (2, lambda cells: cells.mean(3, keepdim=True)),
+    "half of the rows": (2, halve_rows),
+    "volume": (3, nn.AdaptiveAvgPool3d((2, 7, 3))),
+    "frames": (3, lambda cells: cells.mean(2, keepdim=True)),
+    "signal": (1, nn.AdaptiveAvgPool1d(9)),
+}
+
+
+class Resized(nn.Module):
+    """A convolutional network whose last layers follow a resized grid."""
+
+    def __init__(self, rank: int, resize: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[rank]
+        self.cnn = nn.Sequential(conv(3, 6, 3, 2, 1), nn.ReLU(), conv(6, 8, 3, 1, 1), nn.ReLU())
+        self.norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[rank](8)
+        self.pool, self.act, self.fc = resize, nn.ReLU(), nn.LazyLinear(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.act(self.norm(self.pool(self.cnn(x)))).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("case", RESIZE)
+def test_layers_after_a_resized_grid_have_that_grid(case: str) -> None:
+    rank, resize = RESIZE[case]
+    x = torch.randn(1, 3, *{1: (64,), 2: (64, 32), 3: (8, 32, 24)}[rank], dtype=torch.float64)
+    net = Resized(rank, resize).double().eval()
+    net(x)
+    e = seewhy.explain(net, x, targets=1, methods="hirescam", layers=["norm", "act"])
+    cells = net.norm(net.pool(net.cnn(x))).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.fc(cells.relu().flatten(1))[0, 1], cells)
+    torch.testing.assert_close(e.map(layer="norm")[0], (cells * gradient)[0].sum(0).detach())
+    assert e.layer_info["norm"].grid == e.layer_info["act"].grid == tuple(cells.shape[2:])
+    assert not any(info.note for info in e.layer_info.values())

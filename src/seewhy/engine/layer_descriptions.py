@@ -33,7 +33,7 @@ def describe_layer(call: LayerCall, trace: Trace, read_at: ReadAt, *, requested:
     notes = []
     if read_at == "activation" and issubclass(call.module_class, CONVOLUTION):
         notes.append("no activation module follows it: read at the convolution itself")
-    if not call.grid.is_confirmed and call.grid.layout == "channels_first":
+    if not call.grid.is_confirmed and call.grid.layout == "channels_first" and call.has_unknown_order:
         notes.append("its axes are assumed to be channels first; no convolution confirms that")
     if call.grid.source:
         notes.append(f"read as a {call.grid} grid, {call.grid.source}")

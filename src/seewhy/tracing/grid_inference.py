@@ -63,18 +63,23 @@ def spatial_grid(
         if hint.shape == last:
             return Grid(last, "channels_last", source=hint.source)
     ranked = list(dict.fromkeys((*known, *with_halves(known))))  # those of convolutions first, the latest of them first
-    readings = [Grid(first), Grid(last, "channels_last")]
+    channels_last: Layout = "channels_last" if len(size) > 1 else "tokens"  # (B, N, K), whose order is observed
+    readings = [Grid(first), Grid(last, channels_last)]
     readings = sorted((grid for grid in readings if grid.shape in ranked), key=lambda grid: ranked.index(grid.shape))
+    is_resized = output.shape[1] == channels and max(first) >= 2  # such as by adaptive pooling
+    if readings == [Grid(last, channels_last)] and is_resized:
+        readings.append(Grid(first))
     has_own_channels = [grid.channels_first(output).shape[1] == channels for grid in readings]
-    if len(readings) == 1 or (has_own_channels == [True, False]):
+    if len(readings) == 1 or has_own_channels == [True, False]:
         return readings[0]
+    if not readings:
+        is_first, is_last = is_resized or is_reduced(first, known), is_reduced(last, known)
+        if is_last and not is_first:
+            return Grid(last, channels_last)
+        readings = [Grid(first)] * is_first + [Grid(last, channels_last)] * is_last
     if readings:
-        best, other = (replace(grid, is_confirmed=False) for grid in readings)
-        return replace(best, other_reading=other)
-    is_first, is_last = is_reduced(first, known), is_reduced(last, known)
-    if is_first or is_last:
-        other = Grid(last, "channels_last", is_confirmed=not is_first)
-        return Grid(first, is_confirmed=False, other_reading=other if is_last else None) if is_first else other
+        best, *others = (replace(grid, is_confirmed=False) for grid in readings)
+        return replace(best, other_reading=others[0] if others else None)
     if len(size) == 1:  # (B, N, K) has the rank of a signal (B, C, length)
         tokens = token_grid(output, input_shape, known, hints)
         if tokens is not None:
