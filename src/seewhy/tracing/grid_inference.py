@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 from math import prod
 
 from torch import Tensor
@@ -97,17 +98,24 @@ def token_grid(
         layouts = [("batch_second", output.shape[0])]
     for hint in hints:
         for layout, tokens in layouts:
-            most = MAX_PREFIX if layout == "tokens_last" else MAX_OTHER
+            # Hidden units on the last axis are as many as a grid by chance, so that other tokens there must be stated.
+            most = 0 if layout == "tokens_last" else MAX_OTHER
             if len(hint.shape) == len(size) and hint.fits(tokens, most):
                 return Grid(hint.shape, layout, tokens - prod(hint.shape), source=hint.source)
-    known = with_halves(known)
+    known = [shape for shape in known if len(shape) == len(size)]
+    source, usual = "like the convolutions or poolings before it", with_halves(known)
+    shapes = dict.fromkeys([*usual, *reductions(known)])
     for layout, tokens in layouts:
-        grids = [Grid(shape, layout, tokens - prod(shape)) for shape in known if len(shape) == len(size)]
-        grids = [grid for grid in grids if 0 <= grid.prefix <= MAX_PREFIX and grid.cell_count > tokens // 2]
+        grids = [Grid(shape, layout, tokens - prod(shape), source=source) for shape in shapes]
+        most = 0 if layout == "tokens_last" else MAX_PREFIX
+        grids = [grid for grid in grids if 0 <= grid.prefix <= most and grid.cell_count > tokens // 2]
         if grids:
-            smallest = min(grid.prefix for grid in grids)
+            grids.sort(key=lambda grid: (grid.prefix, grid.shape not in usual))
+            best, *others = grids
+            if best.shape not in usual:
+                return replace(best, other_reading=others[0] if others else None)
             return first_with_alternatives(
-                [grid for grid in grids if grid.prefix == smallest], "like the convolutions or poolings before it"
+                [grid for grid in grids if grid.prefix == best.prefix and grid.shape in usual], source
             )
     if not known and len(size) == 2 and layouts[0][0] == "tokens":
         grids = possible_token_grids(output.shape[1], size)
@@ -174,6 +182,11 @@ def is_reduced(shape: tuple[int, ...], known: Iterable[tuple[int, ...]]) -> bool
         and all(own == 1 or own in halves_of(length) for own, length in zip(shape, other, strict=True))
         for other in known
     )
+
+
+def reductions(known: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Return the known grids with some axes halved, as where patches of a row are merged."""
+    return list(dict.fromkeys(shape for other in known for shape in product(*map(halves_of, other))))
 
 
 def halves_of(length: int) -> list[int]:
