@@ -491,3 +491,14 @@ def test_a_loss_in_front_of_values() -> None:
 
     e = seewhy.explain(Head(arrange).eval(), torch.randn(2, 3, 12, 10), targets="value:mean")
     assert any("(2, 3, 8, 10)" in note for note in e.notes)
+
+
+@pytest.mark.parametrize("name", ["logits", "logits_per_video", "logits_per_image", "out"])
+def test_named_scores(name: str) -> None:
+    """The scores per text come first, as those of X-CLIP; with one image, the axis of the batch may be missing."""
+    inputs = torch.randn(2, 3, 12, 10)
+    plain = seewhy.explain(Head(lambda y: y).eval(), inputs)
+    named = seewhy.explain(Head(lambda y: {"logits_per_text": y.T, name: y}).eval(), inputs)
+    assert torch.equal(named.map(), plain.map()) and torch.equal(named.logits, plain.logits)
+    squeezed = seewhy.explain(Head(lambda y: {name: y.squeeze(0)}).eval(), inputs[:1])
+    assert torch.allclose(squeezed.map(), plain[0].map()) and squeezed.top() == plain[0].top()

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, ModelError, TargetError
-from seewhy.nested import first_tensor, tensors_in
+from seewhy.nested import first_tensor, tensor_under, tensors_in
 from seewhy.random_state import preserve_rng
 from seewhy.targets import ResolvedTarget
-from seewhy.targets.class_scores import find_scores
+from seewhy.targets.class_scores import NAMED, find_scores
 from seewhy.targets.detections import is_detections
 from seewhy.targets.values import channel_axis
 from seewhy.tensors import nearly_equal
@@ -197,7 +197,9 @@ def count_scores(output: object) -> int:
 def lacks_row_axis(output: object) -> bool:
     """Return True if the output for one input is the class scores (K,) without a batch axis."""
     scores = find_scores(output)
-    is_scores = isinstance(output, Tensor) or scores is not first_tensor(output)
+    is_scores = (
+        isinstance(output, Tensor) or scores is not first_tensor(output) or tensor_under(output, NAMED) is scores
+    )
     if not is_scores or scores is None or not scores.is_floating_point():
         return False
     return scores.dim() == 0 or (scores.dim() == 1 and len(scores) > 1)
