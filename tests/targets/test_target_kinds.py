@@ -475,6 +475,22 @@ def test_one_candidate_needs_no_note(arrange: object) -> None:
     assert torch.equal(e.logits, net.head(net.conv(inputs).relu().mean((2, 3))))
 
 
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda g, y, n: y.topk(3),
+        lambda g, y, n: tuple(y.sort(descending=True)),
+        lambda g, y, n: dict(zip(("scores", "labels"), y.topk(4), strict=True)),
+        lambda g, y, n: [{"scores": row.sort()[0], "labels": row.sort()[1]} for row in y],
+    ],
+)
+def test_sorted_scores_have_a_note(arrange: object) -> None:
+    """The class is then a position in a list of classes."""
+    inputs = torch.rand(2, 3, 8, 8)
+    notes = [seewhy.explain(Several(f).eval(), inputs, layers="conv").notes for f in (arrange, lambda g, y, n: y)]
+    assert [sum("as of topk" in note for note in some) for some in notes] == [1, 0]
+
+
 @pytest.mark.parametrize("axes", [1, 2])
 def test_one_number_per_image(axes: int) -> None:
     """It can be a logit or a regression: a note states which, and how to choose."""

@@ -124,7 +124,7 @@ def log_probabilities(scores: Tensor, multilabel: bool = False, *, normalized: b
     return nn.functional.logsigmoid(scores) if multilabel or scores.shape[1] == 1 else scores.log_softmax(1)
 
 
-def choice_notes(output: object, used: Tensor | None, names: Sequence[str] = NAMED) -> tuple[str, ...]:
+def candidate_notes(output: object, used: Tensor | None, names: Sequence[str] = NAMED) -> tuple[str, ...]:
     """Return a note if several tensors of the output could be explained, and none of `names` identifies `used`.
 
     Args:
@@ -134,11 +134,10 @@ def choice_notes(output: object, used: Tensor | None, names: Sequence[str] = NAM
     """
     if used is None or not used.dim() or tensor_under(output, names) is used:
         return ()
-    candidates = {
-        id(tensor): (place, tensor)
-        for place, tensor in tensors_with_places(output)
-        if tensor.is_floating_point() and tensor.dim() and len(tensor) == len(used)
-    }
+    candidates: dict[int, tuple[str, Tensor]] = {}
+    for place, tensor in tensors_with_places(output):
+        if tensor.is_floating_point() and tensor.dim() and len(tensor) == len(used):
+            candidates.setdefault(id(tensor), (place, tensor))
     if len(candidates) < 2 or id(used) not in candidates:
         return ()
     place, _ = candidates.pop(id(used))
@@ -153,6 +152,19 @@ def choice_notes(output: object, used: Tensor | None, names: Sequence[str] = NAM
     )
 
 
+def order_notes(output: object) -> tuple[str, ...]:
+    """Return a note if unnamed class scores come with an integer for each, as the classes that `topk` returns."""
+    used = find_scores(output)
+    if used is None or used.dim() != 2 or tensor_under(output, NAMED) is used:
+        return ()
+    return tuple(
+        f"{place} has an integer for each score: if these are the classes, as of topk, 'class 0' is the first of that list; "
+        "for class numbers, pass a model that returns the scores of all classes in their order"
+        for place, tensor in tensors_with_places(output)
+        if tensor.shape == used.shape and not tensor.is_floating_point() and tensor.dtype != torch.bool
+    )[:1]
+
+
 def other_tensors(output: object, used: object) -> str:
     """Return the note about other tensors of the output as a part of a sentence; "" without one."""
-    return "".join(f"; {note}" for note in choice_notes(output, used if isinstance(used, Tensor) else None))
+    return "".join(f"; {note}" for note in candidate_notes(output, used if isinstance(used, Tensor) else None))

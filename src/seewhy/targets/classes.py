@@ -14,10 +14,11 @@ from seewhy.errors import TargetError
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext, combine
 from seewhy.targets.boxes import best_box, is_detections
 from seewhy.targets.class_scores import (
-    choice_notes,
+    candidate_notes,
     find_scores,
     log_probabilities,
     logits,
+    order_notes,
     other_tensors,
     probabilities,
 )
@@ -290,9 +291,8 @@ def class_logits(output: object, classes: Tensor, labels: Labels, key: str, targ
 
     scores = rescore(output, torch.arange(len(classes)))
     name, key = common_name(classes, labels, key), common_key(classes, key)
-    return ResolvedTarget(
-        key, name, scores, rescore, classes, target=target, notes=choice_notes(output, find_scores(output))
-    )
+    notes = (*candidate_notes(output, find_scores(output)), *order_notes(output))
+    return ResolvedTarget(key, name, scores, rescore, classes, target=target, notes=notes)
 
 
 def transformed_score(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
-from seewhy.targets.class_scores import choice_notes, find_scores, other_tensors
+from seewhy.targets.class_scores import candidate_notes, find_scores, other_tensors
 from seewhy.targets.dense_output import class_axis, dense_logits, top_classes, winning_areas, winning_region
 from seewhy.targets.names import (
     ClassSpec,
@@ -208,7 +208,7 @@ def region_score(
         rescore=rescore,
         has_location=True,
         target=target,
-        notes=(note, *choice_notes(output, find_scores(output))),
+        notes=(note, *candidate_notes(output, find_scores(output))),
         region=region,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.errors import TargetError, UnknownName
 from seewhy.nested import named_tensor
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
-from seewhy.targets.class_scores import choice_notes, class_scores, find_scores, logits
+from seewhy.targets.class_scores import candidate_notes, class_scores, find_scores, logits
 from seewhy.targets.dense import Point, RegionScore, resize_region
 from seewhy.targets.dense_output import has_channels_last
 from seewhy.targets.names import Labels, class_name
@@ -83,7 +83,7 @@ class ValueScore(Target):
             return torch.where(part, table, 0).flatten(1).sum(1) / part.flatten(1).sum(1)
 
         has_location = region is not None
-        choice = choice_notes(output, named_tensor(output, NAMED), NAMED)
+        choice = candidate_notes(output, named_tensor(output, NAMED), NAMED)
         return ResolvedTarget(
             key=self.name.replace(" ", "_"),
             name=self.name,
@@ -172,7 +172,7 @@ class OutputScore(Target):
             value = logits(other)[:, self.index]
             return -value if self.negative else value
 
-        own, notes = rescore(output, torch.arange(len(scores))), choice_notes(output, find_scores(output))
+        own, notes = rescore(output, torch.arange(len(scores))), candidate_notes(output, find_scores(output))
         key = f"{sign}output {self.index}".replace(" ", "_")
         return ResolvedTarget(key, sign + name, own, rescore, target=self, notes=notes)
 
