@@ -423,3 +423,79 @@ def test_steps_of_a_signal_with_channels_last(channels: int) -> None:
     steps = net.block(net.cnn(x).mT).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(net.fc(steps.tanh().mean(1))[0, 1], steps)
     torch.testing.assert_close(e.map()[0], (steps * gradient)[0].sum(1).detach())
+
+
+class Merged(nn.Module):
+    """Means of neighboring patches as tokens, at the second of two transformer layers."""
+
+    def __init__(self, size: tuple[int, int], merge: tuple[int, int]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.size, self.merge, self.embed = size, merge, nn.Conv2d(3, 16, 4, 4)
+        self.first, self.block = (nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True) for _ in range(2))
+        self.norm, self.fc = nn.LayerNorm(16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.first(by_rows(self.embed(x))).mT.unflatten(2, self.size)
+        tokens = self.norm(self.block(by_rows(nn.functional.avg_pool2d(patches, self.merge))))
+        weights = torch.arange(1.0, tokens.shape[1] + 1)[:, None].to(tokens)
+        return self.fc((weights * tokens).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("size", "merge", "grid"),
+    [
+        ((5, 6), (1, 2), (5, 3)), ((6, 5), (2, 1), (3, 5)), ((9, 10), (3, 2), (3, 5)), ((6, 6), (3, 2), (2, 3)),
+        ((12, 12), (3, 3), None), ((9, 15), (3, 3), None), ((10, 15), (5, 5), None), ((6, 12), (1, 4), None),
+    ],
+)  # fmt: skip
+def test_merged_patches_have_their_own_grid_or_none(
+    size: tuple[int, int], merge: tuple[int, int], grid: tuple[int, int] | None
+) -> None:
+    net = Merged(size, merge).double().eval()
+    x = torch.randn(1, 3, 4 * size[0], 4 * size[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    e = seewhy.explain(net, x, methods="hirescam", targets=1)
+    if grid is None:
+        assert e.layer_info[e.layers[0]].grid == size  # that of the patches before they are merged
+        return
+    kept: list[Tensor] = []
+    handle = net.norm.register_forward_hook(lambda *call: kept.append(call[2]))
+    (gradient,) = torch.autograd.grad(net(x)[0, 1], kept)
+    handle.remove()
+    assert e.layers == ("norm",) and e.layer_info["norm"].grid == grid
+    torch.testing.assert_close(e.map()[0], (kept[0] * gradient)[0].sum(1).reshape(grid).detach())
+
+
+class Latents(Tokens):
+    """As many latent vectors as patches, which read them all."""
+
+    def __init__(self) -> None:
+        super().__init__(by_rows)
+        self.latents, self.read = nn.Parameter(torch.randn(1, CELLS, 16)), nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, latents = by_rows(self.embed(x)), self.latents.expand(len(x), -1, -1)
+        return self.fc(self.norm(self.block(latents + self.read(latents, tokens, tokens)[0])).mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_latent_vectors_are_not_placed_by_chance(seed: int) -> None:
+    net = Latents()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 4)
+    assert seewhy.explain(net.eval(), INPUTS).layers == ("embed",)
+
+
+@pytest.mark.parametrize("words", [17, 20, 30])
+def test_hidden_units_next_to_many_words_are_no_grid(words: int) -> None:
+    """16 hidden units could be a 3x3 grid, half of that of the patches, with seven tokens before it."""
+    net = Caption(words).eval()
+    given = {"x": INPUTS, "ids": torch.arange(words)[None]}
+    assert seewhy.explain(net, given).layers == ("embed",)
+    with pytest.raises(LayerError) as refused:
+        seewhy.explain(net, given, layers="norm")
+    assert "3x3" not in str(refused.value)
+    e = seewhy.explain(net, given, layers="norm", grid=f"5x6+{words}")
+    assert e.layer_info["norm"].channels == 16

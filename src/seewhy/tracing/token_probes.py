@@ -183,12 +183,14 @@ class Probes:
         clear = [(cells, tokens) for cells, tokens in found if len(tokens) == len(cells) == 1]
         enough = 1.0 if prod(self.shape) < FEW else HALF if self.is_tokens else MOST
         if self.count_right(clear, grid) == len(clear) and self.count_right(found, grid) >= enough * len(found):
-            return Placement(grid, is_known=True)
+            reacting = [probe for probe in probes if self.changes[probe][key].any()]
+            is_chance = self.is_tokens and len(found) < HALF * len(reacting)
+            return unknown(grid) if is_chance else Placement(grid, is_known=True)
         others = self.original[key].shape[2] - prod(self.shape)
         offsets_of = {cells[0]: tokens[0] - cells[0] for cells, tokens in clear}
         if self.is_tokens and is_in_order(offsets_of, others) and len(offsets_of) >= MOST * len(found):
             offsets = self.find_steps(offsets_of, key)
-            if offsets is not None:
+            if offsets is not None and not self.moves_others(key, offsets):
                 return Placement(with_offsets(grid, offsets), is_known=True)
         is_far = self.is_tokens and self.count_right(found, grid) < MOST * len(found)
         if is_far or prod(self.shape) < FEW:
@@ -258,6 +260,16 @@ class Probes:
             return ()
         first, other = fit.topk(2)[1].tolist()
         return (first,) if best > CLEAR * second else (first, other)
+
+    def moves_others(self, key: CallKey, offsets: Sequence[int]) -> bool:
+        """Return True if a part of a cell moves a token between those of the grid: then it is a patch of another grid."""
+        own = {cell + offset for cell, offset in enumerate(offsets)}
+        if max(own) - min(own) < len(own):
+            return False
+        corners = range(1, 2 ** len(self.shape) + 1)
+        probes = self.run([(cell, corner) for cell, _ in self.first for corner in corners])
+        tokens = [self.token_of(probe, key, probes) for probe in probes]
+        return any(len(moved) == 1 and min(own) < moved[0] < max(own) and moved[0] not in own for moved in tokens)
 
     def find_steps(self, clear: Mapping[int, int], key: CallKey) -> list[int] | None:
         """Return the offset of each cell's token, with more probes where the offset steps; None if a probe contradicts."""
