@@ -132,3 +132,126 @@ def test_a_network_that_makes_a_gray_image(front: Callable[[Tensor], Tensor]) ->
         assert e.map().shape == (2, 12, 10)
         assert e.size == (14, 12)
         assert not e.notes
+
+
+class StepsOfSensors(nn.Module):
+    """A sequence (B, T, C) through layers that read features on the last axis, without a convolution."""
+
+    def __init__(self, kind: str, hidden: int, sensors: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind, self.norm = kind, nn.LayerNorm(sensors)
+        self.embed = nn.Linear(sensors, hidden)
+        if kind.startswith("gru"):
+            self.block: nn.Module = nn.GRU(
+                hidden, hidden, batch_first=kind == "gru", bidirectional=kind == "gru both ways"
+            )
+        elif kind == "transformer":
+            self.block = nn.TransformerEncoderLayer(hidden, 1, 2 * hidden, 0.0, batch_first=True)
+        else:
+            self.block = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.fc = nn.LazyLinear(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.embed(self.norm(x) if self.kind == "norm" else x)
+        is_turned = self.kind.startswith("gru ")  # steps first
+        steps = self.block(steps.transpose(0, 1) if is_turned else steps)
+        steps = steps[0] if isinstance(steps, tuple) else steps
+        return self.fc(steps.mean(0 if is_turned else 1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", ["linear", "norm", "gru", "gru, steps first", "gru both ways", "transformer"])
+@pytest.mark.parametrize(
+    ("hidden", "sensors", "length"), [(8, 6, 50), (25, 6, 50), (50, 6, 50), (8, 12, 12), (8, 50, 6)]
+)
+def test_hidden_units_of_a_sequence_are_no_positions(kind: str, hidden: int, sensors: int, length: int) -> None:
+    net = StepsOfSensors(kind, hidden, sensors).double().eval()
+    x = torch.randn(2, length, sensors, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    net(x)
+    e = seewhy.explain(net, x, targets=1, methods="hirescam")
+    assert e.size == (length,) and any("channels on axis 2, positions on axis 1" in note for note in e.notes)
+    kept: list[Tensor] = []
+    handle = net.get_submodule(e.layers[0]).register_forward_hook(
+        lambda *call: kept.append(call[2][0] if isinstance(call[2], tuple) else call[2])
+    )
+    (gradient,) = torch.autograd.grad(net(x)[:, 1].sum(), kept)
+    handle.remove()
+    expected = (kept[0] * gradient).sum(2).detach()
+    torch.testing.assert_close(e.map(), expected.T if kind.startswith("gru ") else expected)
+
+
+class Mixer(nn.Module):
+    """A sequence without a layer that reads features on its last axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weights, self.act, self.fc = nn.Parameter(torch.randn(6, 8)), nn.ReLU(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.act(x @ self.weights).mean(1))  # type: ignore[no-any-return]
+
+
+def test_an_order_of_axes_that_no_layer_shows_is_noted() -> None:
+    turned = nn.Sequential(Turn(), Mixer()).double().eval()
+    x = torch.randn(2, 6, 50, dtype=torch.float64)
+    e = seewhy.explain(turned, x, targets=1, methods="hirescam")
+    steps = (x.mT @ turned[1].weights).relu().detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(turned[1].fc(steps.mean(1))[:, 1].sum(), steps)
+    torch.testing.assert_close(e.map(), (steps * gradient).sum(2).detach())
+    assert any("assumed to be (batch, channels, positions)" in note for note in e.notes)
+    # Read like that, the input of the mixer alone has 50 channels and 6 positions.
+    with pytest.raises(seewhy.errors.LayerError, match="axes of the input are not") as refused:
+        seewhy.explain(Mixer().double().eval(), x.mT, layers="act", targets=1)
+    assert "grid=" not in str(refused.value)
+
+
+class Turn(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mT
+
+
+class Spectrogram(nn.Module):
+    """A waveform whose spectrogram the model computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.fc = nn.Conv2d(1, 8, 3), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = torch.stft(x, 64, 16, window=torch.hann_window(64), return_complex=True).abs()[:, None]
+        return self.fc(self.cnn(spectrum).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("grid", [None, "31x49"])
+@pytest.mark.parametrize("layers", ["cnn", None])
+def test_a_grid_over_a_spectrogram_of_the_model_is_refused_with_the_reason(
+    layers: str | None, grid: str | None
+) -> None:
+    with pytest.raises(seewhy.errors.LayerError, match=r"2 axes of positions, and an input \(1, 800\) has 1"):
+        seewhy.explain(Spectrogram().eval(), torch.randn(2, 800), layers=layers, grid=grid)
+    with pytest.raises(seewhy.errors.LayerError) as refused:
+        seewhy.explain(Spectrogram().eval(), torch.randn(2, 800), layers="all", grid=grid)
+    assert "or 'all'" not in str(refused.value)
+
+
+class Reader(nn.Module):
+    """A column-wise convolution of an image of text, and a recurrent network along its rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cnn, self.columns = nn.Conv2d(1, 8, 3, 2, 1), nn.Conv2d(8, 8, (16, 1))
+        self.rnn, self.fc = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.rnn(self.columns(self.cnn(x)).squeeze(2).mT)[0].mean(1))  # type: ignore[no-any-return]
+
+
+def test_tokens_have_the_grid_of_a_convolution_rather_than_half_of_another() -> None:
+    net, x = Reader().double().eval(), torch.randn(2, 1, 32, 80, dtype=torch.float64)
+    e = seewhy.explain(net, x, layers="rnn", targets=1, methods="hirescam")
+    steps = net.rnn(net.columns(net.cnn(x)).squeeze(2).mT)[0].detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.fc(steps.mean(1))[:, 1].sum(), steps)
+    torch.testing.assert_close(e.map(), (steps * gradient).sum(2)[:, None].detach())

@@ -471,7 +471,10 @@ class Latents(Tokens):
 
     def __init__(self) -> None:
         super().__init__(by_rows)
-        self.latents, self.read = nn.Parameter(torch.randn(1, CELLS, 16)), nn.MultiheadAttention(16, 2, batch_first=True)
+        self.latents, self.read = (
+            nn.Parameter(torch.randn(1, CELLS, 16)),
+            nn.MultiheadAttention(16, 2, batch_first=True),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         tokens, latents = by_rows(self.embed(x)), self.latents.expand(len(x), -1, -1)

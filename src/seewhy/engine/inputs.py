@@ -17,7 +17,7 @@ from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.images.types import ImageArray, ImageSource
 from seewhy.models.inspection import infer_input_layout
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
-from seewhy.tracing.axis_order import AxisOrder, find_axis_order
+from seewhy.tracing.axis_order import AxisOrder, find_axis_order, is_unknown
 from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.twin import make_twin
 
@@ -86,6 +86,11 @@ def read_inputs(
     return result
 
 
+ASSUMED_AXES = (
+    "the axes of the input are assumed to be (batch, channels, positions): no layer of the model shows their order"
+)
+
+
 def with_usual_axes(inputs: Inputs) -> Inputs:
     """Return inputs (B, C, *size), and a module that takes them, for a model that takes another order of axes."""
     if inputs.tensor.dim() == 2:
@@ -93,7 +98,9 @@ def with_usual_axes(inputs: Inputs) -> Inputs:
     else:
         order = find_axis_order(inputs.module, inputs.tensor)
     if order is None:
-        return inputs
+        return (
+            replace(inputs, notes=(*inputs.notes, ASSUMED_AXES)) if is_unknown(inputs.module, inputs.tensor) else inputs
+        )
     module = inputs.module
     if not isinstance(module, SingleInputModel):
         module = SingleInputModel(module, (None,), {}, 0, len(inputs.tensor))

@@ -32,6 +32,8 @@ from seewhy.tracing.layer_selection import (
     check_unambiguous,
     folded_calls,
     folded_reason,
+    has_other_axes,
+    no_grid_reason,
     wrong_order,
 )
 from seewhy.tracing.model_errors import retry_with_copies
@@ -166,7 +168,8 @@ class Finder:
 
     def observe(self, trace: Trace) -> Suggestion:
         """Return the suggestion from one forward pass."""
-        calls = [call for call in calls_with_grid(trace.calls) if not issubclass(call.module_class, nn.Linear)]
+        all_calls = calls_with_grid(trace.calls)
+        calls = [call for call in all_calls if not issubclass(call.module_class, nn.Linear)] or all_calls
         score, note = self.score_of(trace.output), ""
         reached = reached_by(score, calls, trace, self.box)
         if not reached and not self.has_location:  # a head of zeros: use its input instead
@@ -178,6 +181,9 @@ class Finder:
                 reached = reached_by(score, calls, trace)
         if not reached and (folded := folded_calls(trace)):
             raise LayerError("suggested", folded_reason(folded[-1], trace))
+        other = [call for call in trace.calls if has_other_axes(call, trace)]
+        if not calls and other:
+            raise LayerError(other[-1].name, no_grid_reason(other[-1], trace))
         if not reached or score is None:
             raise LayerError(
                 "suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_LAYERS}"

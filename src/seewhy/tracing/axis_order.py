@@ -2,7 +2,8 @@
 
 Maps need inputs (B, C, *size). Many models take other orders: clips (B, T, C, H, W), spectrograms (B, time, mel) without a
 channel axis, waveforms (B, time), images with channels last. `find_axis_order` moves one step along each axis of the
-first convolution's input, and observes with gradients which axis of the model's input moves with it.
+first convolution's input, and observes with gradients which axis of the model's input moves with it. For sequences through
+models without convolutions, it is the first layer that reads features on the last axis.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 from seewhy.nested import first_tensor
 from seewhy.random_state import preserve_rng
 from seewhy.tracing.model_properties import input_key, model_of
-from seewhy.tracing.recorder import call_before_convolutions
+from seewhy.tracing.recorder import call_before_modules
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.twin import make_twin, named_modules
+
+SEQUENCE = 3  # axes of (B, T, C) or (B, C, T)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class AxisOrder:
         return f"{channel}, positions on {'axis' if len(self.positions) == 1 else 'axes'} {', '.join(map(str, self.positions))}"
 
 
+UNKNOWN = AxisOrder(None, ())
+
+
 class _Reached(Exception):
     """Ends a forward pass at the first convolution."""
 
@@ -72,14 +78,20 @@ def find_axis_order(model: nn.Module, inputs: Tensor) -> AxisOrder | None:
     key = input_key(model, inputs)
     if key not in cached:
         cached[key] = None if is_usual(model, inputs) else observe(model, inputs)
-    return cached[key]
+    order = cached[key]
+    return None if order == UNKNOWN else order
+
+
+def is_unknown(model: nn.Module, inputs: Tensor) -> bool:
+    """Return True if the axis order of a sequence could not be observed by `find_axis_order`."""
+    return _cache.get(model_of(model), {}).get(input_key(model, inputs)) == UNKNOWN
 
 
 def is_usual(model: nn.Module, inputs: Tensor) -> bool:
     """Return True if the shapes of the input and of the convolutions leave no doubt that it is (B, C, *size)."""
     convolutions = [module for _, module in named_modules(model) if isinstance(module, CONVOLUTION)]
     if not convolutions:
-        return True
+        return inputs.dim() != SEQUENCE
     channels = {
         convolution.in_channels for convolution in convolutions if len(convolution.kernel_size) + 2 == inputs.dim()
     }
@@ -87,15 +99,23 @@ def is_usual(model: nn.Module, inputs: Tensor) -> bool:
 
 
 def observe(model: nn.Module, inputs: Tensor) -> AxisOrder | None:
-    """Observe the axis order in a forward pass that ends at the first convolution."""
+    """Observe the axis order in a forward pass that ends at the first convolution.
+
+    Without convolutions, it ends at the first layer that reads the last axis of a sequence as features.
+    """
     twin = make_twin(for_image(model, 0))
+    has_convolutions = any(isinstance(module, CONVOLUTION) for _, module in named_modules(twin))
 
     def hook(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         seen = first_tensor((args, kwargs))
-        if seen is not None and seen.requires_grad:
+        if seen is None or not seen.requires_grad:
+            return
+        if has_convolutions:
             raise _Reached(seen)
+        if seen.dim() == SEQUENCE and feature_count(module) == seen.shape[-1] and 1 in seen.shape[:2]:
+            raise _Reached(seen.transpose(1, 2) if len(seen) == 1 else seen.permute(1, 2, 0))  # or steps come first
 
-    call_before_convolutions(twin, hook)
+    call_before_modules(twin, hook, CONVOLUTION if has_convolutions else nn.Module)
     leaf = inputs[:1].detach().clone().requires_grad_()
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
         try:
@@ -104,7 +124,25 @@ def observe(model: nn.Module, inputs: Tensor) -> AxisOrder | None:
             return order_from(end.inputs, leaf)
         except Exception:  # the model rejects the input, which the recorded pass reports
             return None
-    return None
+    return None if has_convolutions else UNKNOWN
+
+
+def feature_count(module: nn.Module) -> int:
+    """Return how many features a layer reads on the last axis; 0 if it has no fixed number.
+
+    >>> feature_count(nn.GRU(6, 8)), feature_count(nn.LayerNorm(6)), feature_count(nn.ReLU())
+    (6, 6, 0)
+    """
+    match module:
+        case nn.Linear():
+            return module.in_features
+        case nn.RNNBase():
+            return module.input_size
+        case nn.LayerNorm() if len(module.normalized_shape) == 1:
+            return int(module.normalized_shape[0])
+        case nn.MultiheadAttention():
+            return int(module.embed_dim)
+    return 0
 
 
 def depends_on_all_channels(seen: Tensor, leaf: Tensor, place: tuple[int, ...]) -> bool:

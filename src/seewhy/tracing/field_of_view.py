@@ -22,7 +22,7 @@ from seewhy.tracing.followed_tensor import FollowedTensor, follows_convolution
 from seewhy.tracing.function_modes import KeepGradients
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.part_places import find_parts
-from seewhy.tracing.recorder import call_after_modules, call_before_convolutions
+from seewhy.tracing.recorder import call_after_modules, call_before_modules
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.torch_private import CONVOLUTION, version_of
 from seewhy.tracing.twin import find_module, make_twin, named_modules
@@ -88,7 +88,7 @@ def images_unlike(model: nn.Module, inputs: Tensor, view: FieldOfView) -> list[i
             seen.append(tensor)
             raise _Reached
 
-    call_before_convolutions(twin, hook)
+    call_before_modules(twin, hook, CONVOLUTION)
     with torch.inference_mode(False), torch.no_grad(), preserve_rng(inputs.device):
         try:
             twin(inputs.detach().clone())
@@ -127,7 +127,7 @@ class Observer:
 
     def run(self) -> FieldOfView | None:
         """Return the field of view; None if nothing could be observed with this input."""
-        call_before_convolutions(self.twin, self.enter_convolution)
+        call_before_modules(self.twin, self.enter_convolution, CONVOLUTION)
         call_after_modules(self.twin, self.leave_module)
         try:
             # In-place operations may overwrite saved values.

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from seewhy.tracing.grid import MAX_OTHER, MAX_PREFIX, Grid, GridHint, Layout
 
+AS_LONG = "as long as the input"
+
 
 def find_grid(
     output: Tensor,
@@ -81,11 +83,32 @@ def spatial_grid(
     if readings:
         best, *others = (replace(grid, is_confirmed=False) for grid in readings)
         return replace(best, other_reading=others[0] if others else None)
+    if len(size) == 1 and not known:
+        return sequence_grid(output, size[0])
     if len(size) == 1:  # (B, N, K) has the rank of a signal (B, C, length)
         tokens = token_grid(output, input_shape, known, hints)
         if tokens is not None:
             return tokens
     return Grid(first, is_confirmed=False) if has_input_aspect(first, size) else None
+
+
+def sequence_grid(output: Tensor, length: int) -> Grid:
+    """Return the grid of an output (B, N, K) or (B, K, N) of a network without convolutions, for an input of a length.
+
+    An axis as long as the input is that of positions. Otherwise both readings are checked.
+    """
+    tokens, channels_first = output.shape[1:]
+    prefix = tokens - length if 0 <= tokens - length <= MAX_PREFIX else 0
+    as_tokens = Grid(
+        (tokens - prefix,), "tokens", prefix, is_confirmed=False, source=AS_LONG if tokens >= length else ""
+    )
+    as_signal = Grid((channels_first,), is_confirmed=False)
+    is_signal = channels_first == length
+    if as_tokens.shape == (length,) and not is_signal:
+        return as_tokens
+    if is_signal and as_tokens.shape != (length,):
+        return as_signal
+    return replace(as_tokens, other_reading=as_signal)
 
 
 def token_grid(
@@ -96,6 +119,8 @@ def token_grid(
     layouts: list[tuple[Layout, int]] = [("tokens", output.shape[1]), ("tokens_last", output.shape[2])]
     if output.shape[0] != input_shape[0]:
         layouts = [("batch_second", output.shape[0])]
+    if not known and not hints and size == (output.shape[0],) and layouts[0][0] == "batch_second":
+        return Grid(size, "batch_second", source=AS_LONG)
     for hint in hints:
         for layout, tokens in layouts:
             # Hidden units on the last axis are as many as a grid by chance, so that other tokens there must be stated.
@@ -112,11 +137,16 @@ def token_grid(
         if grids:
             grids.sort(key=lambda grid: (grid.prefix, grid.shape not in usual))
             best, *others = grids
+            if best.shape not in usual and layout == "tokens" and output.shape[2] in map(prod, usual):
+                transposed = next(shape for shape in usual if prod(shape) == output.shape[2])
+                return Grid(transposed, "tokens_last", source=source, other_reading=best)
             if best.shape not in usual:
                 return replace(best, other_reading=others[0] if others else None)
-            return first_with_alternatives(
-                [grid for grid in grids if grid.prefix == best.prefix and grid.shape in usual], source
-            )
+            fitting = [grid for grid in grids if grid.prefix == best.prefix and grid.shape in usual]
+            if len([grid for grid in fitting if grid.shape in known]) == 1:  # the others are halves of a larger grid
+                fitting.sort(key=lambda grid: grid.shape not in known)
+                return replace(fitting[0], other_reading=fitting[1] if fitting[1:] else None)
+            return first_with_alternatives(fitting, source)
     if not known and len(size) == 2 and layouts[0][0] == "tokens":
         grids = possible_token_grids(output.shape[1], size)
         return first_with_alternatives(grids, "from the number of tokens and the aspect ratio of the input")

@@ -52,7 +52,8 @@ class ModuleGroup(LayerSelector):
         # Drop calls with an ambiguous grid: the group is useful without them. If all are ambiguous, keep them for the error.
         calls = [call for call in calls if not (call.grid and call.grid.alternatives)] or calls
         if not calls:
-            advice = " Use 'suggested' or 'all', or name layers." if self.text in GROUP_NAMES else ""
+            others = [f"'{name}'" for name in ("suggested", "all") if name != self.text]
+            advice = f" Use {' or '.join(others)}, or name layers." if self.text in GROUP_NAMES else ""
             raise LayerError(
                 self.text,
                 f"none of these layers has an output with at least 2 grid cells per axis.{advice} {LIST_LAYERS}",
@@ -127,19 +128,7 @@ class NamedLayer(LayerSelector):
         if not calls:
             raise LayerError(self.name, "its output contains no floating-point tensor.")
         if calls[0].grid is None:
-            shape = tuple(calls[0].output.shape)
-            if calls[0].refused_grid is not None:
-                raise LayerError(self.name, wrong_order(calls[0].refused_grid))
-            if is_folded(calls[0], trace) or is_slice(calls[0], trace):
-                raise LayerError(self.name, folded_reason(calls[0], trace))
-            if shape and len(shape) == trace.inputs.dim() and 0 < shape[0] < len(trace.inputs):
-                raise LayerError(
-                    self.name,
-                    f"the model calls it with {shape[0]} of {len(trace.inputs)} images: explain the images one at a time, "
-                    "x[:1].",
-                )
-            advice = " If these are tokens, pass their grid, for example grid='14x14+1'." if len(shape) == 3 else ""
-            raise LayerError(self.name, f"its output {shape} has no grid.{advice} {LIST_LAYERS}")
+            raise LayerError(self.name, no_grid_reason(calls[0], trace))
         return calls
 
 
@@ -193,6 +182,32 @@ def calls_with_grid(calls: Sequence[LayerCall]) -> list[LayerCall]:
     return result[::-1]
 
 
+def no_grid_reason(call: LayerCall, trace: Trace) -> str:
+    """Return why a call has no grid."""
+    if call.refused_grid is not None:
+        return wrong_order(call.refused_grid)
+    if is_folded(call, trace) or is_slice(call, trace):
+        return folded_reason(call, trace)
+    shape, size = tuple(call.output.shape), tuple(trace.inputs.shape)
+    if shape and len(shape) == len(size) and 0 < shape[0] < size[0]:
+        return f"the model calls it with {shape[0]} of {size[0]} images: explain the images one at a time, x[:1]."
+    if has_other_axes(call, trace):
+        return (
+            f"its output {shape} has {len(shape) - 2} axes of positions, and an input {size[1:]} has {len(size) - 2}: where in "
+            "the input its cells lie is unknown, as where the model computes a spectrogram. Explain the part after that. "
+            f"{LIST_LAYERS}"
+        )
+    advice = " If these are tokens, pass their grid, for example grid='14x14+1'." if len(shape) == 3 < len(size) else ""
+    return f"its output {shape} has no grid.{advice} {LIST_LAYERS}"
+
+
+def has_other_axes(call: LayerCall, trace: Trace) -> bool:
+    """Return True for a convolution or pooling with more axes than the input."""
+    return (
+        issubclass(call.module_class, CHANNELS_FIRST) and call.grid is None and call.output.dim() > trace.inputs.dim()
+    )
+
+
 def wrong_order(grid: Grid) -> str:
     """Return why tokens or cells have no map although their number fits a grid."""
     if grid.layout not in TOKEN_LAYOUTS:
@@ -202,6 +217,11 @@ def wrong_order(grid: Grid) -> str:
         )
     if grid.layout == "tokens_last":  # stated by the user, it would not be checked
         return f"its last axis has the length of a {grid} grid, but is not in that order, or no axis of tokens. {LIST_LAYERS}"
+    if len(grid.shape) == 1:
+        return (
+            f"its {grid} tokens are not in the order of the input, or no positions of it. Select an earlier layer, or, if the "
+            f"axes of the input are not (batch, channels, positions), pass a model that takes them in this order. {LIST_LAYERS}"
+        )
     return (
         f"its tokens were read as a {grid} grid, but they are not in that order, or not patches of the input. Select a layer "
         f"before they are shuffled, or, if you know that they are row by row, state it: "

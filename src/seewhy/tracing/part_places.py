@@ -19,9 +19,10 @@ from seewhy.places.parts import Parts, PartsOfModel
 from seewhy.tracing.followed_tensor import FollowedTensor, ancestors, follows_convolution
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.part_rows import SeenRows
-from seewhy.tracing.recorder import call_after_modules, call_before_convolutions
+from seewhy.tracing.recorder import call_after_modules, call_before_modules
 from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.token_cache import CallKey
+from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.twin import make_twin, named_modules
 
 SELECTING = ("IndexBackward", "IndexSelect", "Gather", "MaskedSelect", "IndexPut")  # beginnings of names of graph nodes
@@ -74,7 +75,7 @@ class Observer:
 
     def run(self) -> PartsOfModel:
         """Return the parts whose places could be observed."""
-        call_before_convolutions(self.twin, self.enter_convolution)
+        call_before_modules(self.twin, self.enter_convolution, CONVOLUTION)
         call_after_modules(self.twin, self.leave_module)
         try:
             with saved_tensors_hooks(

@@ -329,11 +329,12 @@ def pass_on_copies(twin: nn.Module, names: Iterable[str]) -> None:
         module.register_forward_hook(hook)
 
 
-def call_before_convolutions(twin: nn.Module, hook: Callable[[nn.Module, Any, Any], None]) -> None:
-    """Call `hook` with the arguments of each convolution of a twin."""
-    for _, module in named_modules(twin):
-        if isinstance(module, CONVOLUTION):
-            module.register_forward_pre_hook(hook, with_kwargs=True)
+def call_before_modules(
+    twin: nn.Module, hook: Callable[[nn.Module, Any, Any], None], kind: type[nn.Module] = nn.Module
+) -> None:
+    """Call `hook` with the arguments of each module of a twin that is of a kind."""
+    for module in (module for _, module in named_modules(twin) if isinstance(module, kind)):
+        module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def call_after_modules(twin: nn.Module, hook: Callable[[nn.Module, Any, Any], None]) -> None:
