@@ -61,9 +61,8 @@ class Recorder:
         placements: Mapping[CallKey, Placement] | None = None,
         view: FieldOfView | None = None,
     ) -> None:
-        self.input_shape = inputs.shape
+        self.input_shape, self.user_hint = inputs.shape, grid
         self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
-        self.user_hint = grid
         self.request, self.properties = request, properties
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
@@ -77,8 +76,7 @@ class Recorder:
         self.grid_sources: dict[tuple[int, ...], list[CallKey]] = {}  # convolutions and poolings by their grid
         self._hints: dict[tuple[int, ...], list[GridHint]] = {}
         self.start = GraphStart(inputs, model)
-        self.grad_disabled = False  # a requested layer runs under torch.no_grad
-        self.is_recording = True
+        self.grad_disabled, self.is_recording = False, True  # whether a requested layer runs under torch.no_grad
         self.attentions: list[AttentionRecord] = []
         self.linear_calls: list[LinearCall] = []
         self.pointwise: tuple[nn.Module, Tensor, int] | None = None
@@ -112,8 +110,7 @@ class Recorder:
 
     def recording_hook(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:
         """Return the hook that stores the output of `module` as a `LayerCall`."""
-        is_overwritten = name in self.properties.overwritten
-        is_copied = name in self.properties.views
+        is_overwritten, is_copied = name in self.properties.overwritten, name in self.properties.views
         is_source, is_channels_first = isinstance(module, GRID_SOURCES), isinstance(module, CHANNELS_FIRST)
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
