@@ -128,7 +128,12 @@ class NamedLayer(LayerSelector):
         if not calls:
             raise LayerError(self.name, "its output contains no floating-point tensor.")
         if calls[0].grid is None:
-            raise LayerError(self.name, no_grid_reason(calls[0], trace))
+            if reason := no_grid_reason(calls[0], trace):
+                raise LayerError(self.name, reason)
+            shape = tuple(calls[0].output.shape)
+            is_flat = len(shape) == 3 < trace.inputs.dim()
+            advice = " If these are tokens, pass their grid, for example grid='14x14+1'." if is_flat else ""
+            raise LayerError(self.name, f"its output {shape} has no grid.{advice} {LIST_LAYERS}")
         return calls
 
 
@@ -183,7 +188,7 @@ def calls_with_grid(calls: Sequence[LayerCall]) -> list[LayerCall]:
 
 
 def no_grid_reason(call: LayerCall, trace: Trace) -> str:
-    """Return why a call has no grid."""
+    """Return why a call has no grid; "" if it has no likely one."""
     if call.refused_grid is not None:
         return wrong_order(call.refused_grid)
     if is_folded(call, trace) or is_slice(call, trace):
@@ -197,8 +202,7 @@ def no_grid_reason(call: LayerCall, trace: Trace) -> str:
             "the input its cells lie is unknown, as where the model computes a spectrogram. Explain the part after that. "
             f"{LIST_LAYERS}"
         )
-    advice = " If these are tokens, pass their grid, for example grid='14x14+1'." if len(shape) == 3 < len(size) else ""
-    return f"its output {shape} has no grid.{advice} {LIST_LAYERS}"
+    return ""
 
 
 def has_other_axes(call: LayerCall, trace: Trace) -> bool:
