@@ -22,8 +22,8 @@ COFFEE = str(seewhy.sample("coffee"))
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("attentionrollout", "no attention from every token to every token (softmax or sdpa) was recorded in this model. Use gradcam."),
-        ("gradeclip", "no attention from every token to every token (softmax or sdpa) was recorded in this model. Use gradcam."),
+        ("attentionrollout", "(softmax or sdpa) was recorded in this model. Use gradcam."),
+        ("gradeclip", "(softmax or sdpa) was recorded in this model. Use gradcam."),
         ("cam", "the class scores must be one linear layer of this layer's mean, and other operations or layers lie in "
          "between. Use hirescam."),
         ("refinecam", "it combines layers, and 1 is selected. Select several, or layers='every'."),
