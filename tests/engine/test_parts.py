@@ -425,3 +425,31 @@ def test_heat_of_several_clips_per_input():
     positive = e.map().clamp(min=0)
     want = torch.stack([F.interpolate(clip[None], (4, 12, 10), mode="trilinear")[0] for clip in positive])
     same(e.heatmap(), (want / want.flatten(1).amax(1).reshape(2, 1, 1, 1, 1)).double(), 1e-5)
+
+
+def test_frames_stacked_as_channels():
+    """Rows that see channels of the entire input: a mask over one of them would cover the others as well."""
+
+    class Stacked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.cnn, self.fc = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Linear(32, 4)
+
+        def features(self, x):
+            return self.cnn(x.reshape(-1, 3, *x.shape[2:])).relu()
+
+        def head(self, features):
+            return self.fc(features.mean((2, 3)).reshape(-1, 32).tanh())
+
+        def forward(self, x):
+            return self.head(self.features(x))
+
+    net, inputs = Stacked().double().eval(), torch.randn(2, 12, 12, 16, dtype=torch.float64)
+    features = net.features(inputs).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.head(features)[:, 1].sum(), features)
+    e = seewhy.explain(net, inputs, targets=1, methods="hirescam")
+    same(e.map(), (gradient * features).sum(1).detach().reshape(2, 4, 6, 8))
+    assert "some of its channels" in e.layer_info["cnn"].note
+    with pytest.raises(MethodError, match="see the same place"):
+        seewhy.explain(net, inputs, targets=1, methods="scorecam")

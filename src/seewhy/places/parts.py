@@ -46,7 +46,7 @@ class Parts:
         axes: The axes of the input along which a part extends; for a frame of a clip (T, H, W): (1, 2).
         size: The lengths of these axes as the network sees them, which differ from those of the box if it resizes.
         is_image_major: True if the rows of an input are next to each other, (B * rows, ...); False for (rows * B, ...).
-        is_exact: True if each part is a copy of its box, not resized.
+        is_exact: True if each part is a copy of its box, not resized, and no other part has the same box.
         numbers: Which rows of an input are the parts; () for all. The others show another input, as in a siamese network.
         others: The number of other rows per input.
 
@@ -152,10 +152,10 @@ def describe_parts(parts: Parts) -> str:
     >>> describe_parts(Parts((Part(((0, 1), (0, 4))), Part(((1, 2), (0, 4)))), (1,), (4,)))
     'position on axis 1 of 2 (a frame, slice or patch)'
     >>> describe_parts(Parts((Part(((0, 4),)), Part(((0, 4),))), (0,), (4,), is_exact=False))
-    'row, which sees the entire input (such as an attention head)'
+    'row, which sees the entire input (a copy, some of its channels, or an attention head)'
     """
-    if len(parts) > 1 and len(set(parts.places)) == 1 and not parts.is_exact:
-        return "row, which sees the entire input (such as an attention head)"
+    if len(parts) > 1 and len(set(parts.places)) == 1:
+        return "row, which sees the entire input (a copy, some of its channels, or an attention head)"
     rank = len(parts.places[0].box)
     others = [axis for axis in range(rank) if axis not in parts.axes]
     if others:

@@ -77,7 +77,7 @@ class PartSignals(Signals):
         if not self.parts.is_exact:
             raise MethodError(
                 "",
-                f"the {len(self.parts)} rows per input of '{self.layer}' are resized parts of it, which cannot be put back. "
-                "Use a method that does not change the input, such as gradcam.",
+                f"the {len(self.parts)} rows per input of '{self.layer}' are resized parts of it, or see the same place, so a "
+                "changed one cannot be put back. Use a method that does not change the input, such as gradcam.",
             )
         return self.parts

@@ -88,7 +88,8 @@ class SeenRows:
             return None  # other places for other images, such as random crops
         lengths = (tuple(stop - start for start, stop in part.box) for part in places)
         expected = tuple(self.size[axes.index(axis)] if axis in axes else 1 for axis in range(len(self.input_size)))
-        is_exact = self.are_copies and all(own == expected for own in lengths)
+        # A mask over one of several rows with the same place, such as channels of the input, would cover the others as well.
+        is_exact = self.are_copies and all(own == expected for own in lengths) and len(set(places)) == len(places)
         return Parts(tuple(places), axes, self.size, is_image_major, is_exact)
 
     def contradicts(self, parts: Parts, count: int) -> bool:
