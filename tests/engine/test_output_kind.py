@@ -257,6 +257,26 @@ def test_class_scores_have_no_note_about_features() -> None:
     assert not any("explained as if" in note for note in values.notes)
 
 
+def test_independent_probabilities_of_length_one_by_chance() -> None:
+    """Large random inputs saturate the sigmoids, so that one of them is 1 and the others are 0: a length of 1 again."""
+    net = Scores(nn.Sigmoid())
+    with torch.no_grad():
+        net.fc.weight.mul_(4)
+    image = INPUTS[:1]
+    with torch.no_grad():  # scale the probabilities to a length of exactly 1
+        logits = net.fc(net.body(image).mean((2, 3)))
+        low, high = -20.0, 20.0
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (low, middle) if (logits + middle).sigmoid().norm() > 1 else (middle, high)
+        assert net.fc.bias is not None
+        net.fc.bias.add_(low)
+    e = seewhy.explain(net, image)
+    assert e.logits is not None and abs(float(e.logits.norm()) - 1) < 1e-5
+    assert e.probabilities is not None and torch.allclose(e.probabilities, net(image).detach())
+    assert not any("explained as if" in note for note in e.notes)
+
+
 def test_scores_of_length_one_by_chance() -> None:
     """Only the scores for the inputs at hand have length 1."""
     net = Scores(nn.Identity(), classes=16)

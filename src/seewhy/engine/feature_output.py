@@ -30,7 +30,9 @@ NORMALIZATION = (
     "FusedRmsNorm",
 )
 WEIGHTED = (*LINEAR, "Cdist", "EuclideanDist")
-TOLERANCE = 2e-3  # of a length, in half precision
+TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1e-2}  # of a length
+TOLERANCE_FLOAT = 1e-4
+SATURATED = 0.99  # a probability that is nearly 1 leaves none for the others, so they have length 1 as well
 ADVICE = "For all of them at once, use targets=Similarity(IMAGE) or 'like:IMAGE'."
 
 _has_unit_length: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
@@ -52,7 +54,8 @@ def feature_note(module: nn.Module, inputs: Tensor, scores: Tensor | None) -> st
     owner, count = model_of(module), scores.shape[1]
     if has_unit_length(scores) and not sum_to_one(scores):
         if owner not in _has_unit_length:
-            _has_unit_length[owner] = all(map(has_unit_length, scores_of_random_inputs(module, inputs)))
+            tables = [own for own in scores_of_random_inputs(module, inputs) if own.abs().max() < SATURATED]
+            _has_unit_length[owner] = len(tables) > 1 and all(map(has_unit_length, tables))
         if _has_unit_length[owner]:
             return (
                 f"the output has length 1 for any input, as an embedding: its {count} numbers are explained as if they "
@@ -73,7 +76,8 @@ def feature_note(module: nn.Module, inputs: Tensor, scores: Tensor | None) -> st
 
 def has_unit_length(scores: Tensor) -> bool:
     """Return True if each row of scores (B, K) has length 1."""
-    return scores.shape[1] > 2 and bool(((scores.detach().float().norm(dim=1) - 1).abs() < TOLERANCE).all())
+    allowed = TOLERANCE.get(scores.dtype, TOLERANCE_FLOAT)
+    return scores.shape[1] > 2 and bool(((scores.detach().float().norm(dim=1) - 1).abs() < allowed).all())
 
 
 def last_layer(scores: Tensor | None) -> Literal["linear", "normalization"] | None:
