@@ -502,3 +502,26 @@ def test_named_scores(name: str) -> None:
     assert torch.equal(named.map(), plain.map()) and torch.equal(named.logits, plain.logits)
     squeezed = seewhy.explain(Head(lambda y: {name: y.squeeze(0)}).eval(), inputs[:1])
     assert torch.allclose(squeezed.map(), plain[0].map()) and squeezed.top() == plain[0].top()
+
+
+def test_rows_of_detections_are_no_rows_of_the_batch():
+    """Two images with two boxes each."""
+    import torchvision
+
+    torch.manual_seed(0)
+    settings = {"weights": None, "weights_backbone": None, "num_classes": 3, "box_detections_per_img": 2}
+    net = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(**settings, box_score_thresh=0.0).eval()
+    e = seewhy.explain(net, torch.rand(2, 3, 96, 128))
+    assert len(e) == 2 and e.map().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_selections_in_other_types(dtype):
+    class Selects(Reordered):
+        def forward(self, x):
+            return self.fc(self.cnn(x).relu().mean((2, 3)))[torch.arange(len(x))]
+
+    inputs = torch.randn(9, 3, 12, 12).to(dtype)
+    assert len(seewhy.explain(Selects(None).to(dtype).eval(), inputs)) == 9
+    with pytest.raises(seewhy.errors.LayerError, match="another order"):
+        seewhy.explain(Reordered(ORDERS["reversed"]).to(dtype).eval(), inputs)

@@ -236,7 +236,7 @@ def notes_about_features(net: nn.Module, **options: object) -> list[str]:
 def test_an_embedding_of_unit_length_is_no_list_of_classes() -> None:
     net = Scores(UnitLength(), classes=16)
     (note,) = notes_about_features(net)
-    assert note.startswith("the output has length 1 for any input") and "its 16 numbers" in note
+    assert note.startswith("the output has length 1 for these and for random inputs") and "its 16 numbers" in note
     assert notes_about_features(net) == [note]
     positive = Scores(nn.Sequential(nn.ReLU(), UnitLength()), classes=16)
     assert "length 1" in notes_about_features(positive)[0]
@@ -244,7 +244,7 @@ def test_an_embedding_of_unit_length_is_no_list_of_classes() -> None:
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.InstanceNorm2d(8)])
 def test_a_network_without_its_classifier(norm: nn.Module) -> None:
-    assert "without its classifier: its 8 numbers" in notes_about_features(Trunk(norm))[0]
+    assert "so the 8 numbers of the output may be features" in notes_about_features(Trunk(norm))[0]
 
 
 def test_class_scores_have_no_note_about_features() -> None:
@@ -275,6 +275,38 @@ def test_independent_probabilities_of_length_one_by_chance() -> None:
     assert e.logits is not None and abs(float(e.logits.norm()) - 1) < 1e-5
     assert e.probabilities is not None and torch.allclose(e.probabilities, net(image).detach())
     assert not any("explained as if" in note for note in e.notes)
+
+
+class Tail(nn.Module):
+    """A network whose last layers are normalization and, perhaps, a softmax or sigmoid."""
+
+    def __init__(self, last: nn.Module, *, is_pooled: bool = False, classes: int = 5) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()), nn.Linear(8, classes)
+        self.maps = nn.Sequential(nn.Conv2d(8, classes, 1), nn.BatchNorm2d(classes), nn.ReLU())
+        self.norm, self.last, self.is_pooled = nn.BatchNorm1d(classes), last, is_pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.body(x)
+        scores = self.maps(features).mean((2, 3)) if self.is_pooled else self.norm(self.fc(features.mean((2, 3))))
+        return self.last(scores)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.Sigmoid()])
+def test_probabilities_behind_a_normalization_layer(last: nn.Module, is_pooled: bool) -> None:
+    net = Tail(last, is_pooled=is_pooled).eval()
+    e = seewhy.explain(net, INPUTS)
+    assert e.probabilities is not None and torch.allclose(e.probabilities, net(INPUTS).detach(), atol=1e-6)
+    assert not any("explained as if" in note for note in e.notes)
+
+
+def test_a_normalization_layer_behind_the_classifier() -> None:
+    assert notes_about_features(Tail(nn.Identity())) == []
+    assert len(notes_about_features(Tail(nn.Identity(), is_pooled=True))) == 1
+    assert notes_about_features(Tail(nn.Identity(), is_pooled=True), scores="logits") == []
+    assert notes_about_features(Tail(nn.Identity(), is_pooled=True, classes=1)) == []
 
 
 def test_scores_of_length_one_by_chance() -> None:

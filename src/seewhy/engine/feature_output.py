@@ -29,6 +29,7 @@ NORMALIZATION = (
     "NativeGroupNorm",
     "FusedRmsNorm",
 )
+POOLING = ("Mean", "Pool", "Max", "Sum", "Select", "Index")
 WEIGHTED = (*LINEAR, "Cdist", "EuclideanDist")
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1e-2}  # of a length
 TOLERANCE_FLOAT = 1e-4
@@ -39,39 +40,49 @@ _has_unit_length: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDi
 _ends_in_normalization: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
-def feature_note(module: nn.Module, inputs: Tensor, scores: Tensor | None) -> str:
-    """Return a note if the class scores `(B, K)` of a model look like features, else "".
+def length_note(module: nn.Module, inputs: Tensor, scores: Tensor | None) -> str:
+    """Return a note if the class scores `(B, K)` of a model have length 1, as an embedding, else "".
 
-    The model runs again, once, if the scores have length 1, or if no layer with weights comes after the recorded ones.
+    The model runs on random inputs, once, and only if the scores have length 1.
 
     Args:
         module: The model.
         inputs: Its inputs `(B, C, *size)`.
-        scores: Its class scores, with their graph; None if it has none.
+        scores: Its class scores; None if it has none.
     """
-    if scores is None:
+    if scores is None or not has_unit_length(scores) or sum_to_one(scores):
         return ""
-    owner, count = model_of(module), scores.shape[1]
-    if has_unit_length(scores) and not sum_to_one(scores):
-        if owner not in _has_unit_length:
-            tables = [own for own in scores_of_random_inputs(module, inputs) if own.abs().max() < SATURATED]
-            _has_unit_length[owner] = len(tables) > 1 and all(map(has_unit_length, tables))
-        if _has_unit_length[owner]:
-            return (
-                f"the output has length 1 for any input, as an embedding: its {count} numbers are explained as if they "
-                f"were classes. {ADVICE}"
-            )
-    last = last_layer(scores)
+    owner = model_of(module)
+    if owner not in _has_unit_length:
+        tables = [own for own in scores_of_random_inputs(module, inputs) if own.abs().max() < SATURATED]
+        _has_unit_length[owner] = len(tables) > 1 and all(map(has_unit_length, tables))
+    if not _has_unit_length[owner]:
+        return ""
+    return (
+        f"the output has length 1 for these and for random inputs, like an embedding: its {scores.shape[1]} numbers are "
+        f"explained as if they were classes. {ADVICE}"
+    )
+
+
+def classifier_note(module: nn.Module, inputs: Tensor, scores: Tensor | None) -> str:
+    """Return a note if a model seems to have no classifier, else "". Arguments as for `length_note`, `scores` with their graph.
+
+    The model runs again, once, if no layer with weights comes after the recorded ones.
+    """
+    if scores is None or scores.shape[1] < 2:
+        return ""
+    owner, last = model_of(module), last_layer(scores)
     if last is None:  # the recorded graph does not contain it
         if owner not in _ends_in_normalization:
             _ends_in_normalization[owner] = last_layer(scores_with_graph(module, inputs[:1])) == "normalization"
         last = "normalization" if _ends_in_normalization[owner] else "linear"
-    if last == "normalization":
-        return (
-            f"no linear layer or convolution follows the last normalization layer, as in a model without its classifier: its "
-            f"{count} numbers are explained as if they were classes. {ADVICE}"
-        )
-    return ""
+    if last == "linear":
+        return ""
+    return (
+        f"no linear layer or convolution follows the last pooled normalization layer, so the {scores.shape[1]} numbers of the "
+        f"output may be features: they are explained as if they were classes. {ADVICE} If they are class scores, pass "
+        "labels=, or scores='logits'."
+    )
 
 
 def has_unit_length(scores: Tensor) -> bool:
@@ -81,22 +92,26 @@ def has_unit_length(scores: Tensor) -> bool:
 
 
 def last_layer(scores: Tensor | None) -> Literal["linear", "normalization"] | None:
-    """Return the kind of the last layers with weights in a graph: normalization if there is one. None without layers."""
+    """Return the kind of the last layers with weights in a graph; None without layers.
+
+    A normalization layer counts if its output is pooled, or a token is selected: behind a linear layer it belongs to that one.
+    """
     if scores is None:
         return None
-    visited, queue = set[object](), [scores.grad_fn]
+    visited, queue = set[object](), [(scores.grad_fn, False)]
     found: Literal["linear"] | None = None
     while queue:
-        node = queue.pop()
-        if node is None or node in visited:
+        node, is_pooled = queue.pop()
+        if node is None or (node, is_pooled) in visited:
             continue
-        visited.add(node)
-        if node.name().startswith(NORMALIZATION):
+        visited.add((node, is_pooled))
+        if node.name().startswith(NORMALIZATION) and is_pooled:
             return "normalization"
         if node.name().startswith(WEIGHTED):
             found = "linear"
-        else:
-            queue += [source for source, _ in node.next_functions]
+            continue
+        is_pooled = is_pooled or any(name in node.name() for name in POOLING)
+        queue += [(source, is_pooled) for source, _ in node.next_functions]
     return found
 
 

@@ -33,9 +33,13 @@ from seewhy.tracing.twin import make_twin
 
 SCALES = (1.0, 30.0, 1000.0)  # of the random inputs: logits grow with the input, probabilities stay in [0, 1]
 
-SOFTMAX_NOTE = "the class scores sum to 1 for any input, so they are shown as probabilities, without another softmax"
+SOFTMAX_NOTE = (
+    "the class scores sum to 1 for these and for random inputs, so they are shown as probabilities, without another "
+    "softmax"
+)
 SIGMOID_NOTE = (
-    "the class scores lie in [0, 1] for any input, so they are shown as probabilities, without another sigmoid"
+    "the class scores lie in [0, 1] for these and for random inputs, so they are shown as probabilities, without another "
+    "sigmoid"
 )
 OVERRIDE = " (scores='logits' or --scores logits if they are not)"
 MAYBE_NOTE = (
@@ -52,7 +56,7 @@ LOGARITHM_NOTE = (
 )
 ONE_NUMBER_NOTE = (
     "the model returns one number per image, which is read as the logit of class 0: its sigmoid is shown as the probability "
-    "(scores='logits' confirms that; for a regression, use targets='value:mean')"
+    "(scores='logits' or --scores logits confirms that; for a regression, use targets='value:mean')"
 )
 
 
@@ -102,9 +106,9 @@ def find_output_kind(module: nn.Module, inputs: Tensor, scores: Tensor | None) -
     return OutputKind(MAYBE_NOTE) if kind == SIGMOID and not ends_in_bounded_function(scores) else kind
 
 
-def number_note(scores: Tensor | None) -> str:
-    """Return a note if logits (B, 1) are read as one class: the number could also be the result of a regression."""
-    return ONE_NUMBER_NOTE if scores is not None and scores.shape[1] == 1 else ""
+def number_note(scores: Tensor | None, multilabel: bool) -> str:
+    """Return a note if logits (B, 1) are read as one class, unless the user stated it: they could be those of a regression."""
+    return ONE_NUMBER_NOTE if scores is not None and scores.shape[1] == 1 and not multilabel else ""
 
 
 def observe(module: nn.Module, inputs: Tensor, scores: Tensor, possible: tuple[OutputKind, ...]) -> OutputKind | None:

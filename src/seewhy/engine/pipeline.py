@@ -10,7 +10,7 @@ from operator import or_
 
 from torch import Tensor, nn
 
-from seewhy.engine.feature_output import feature_note
+from seewhy.engine.feature_output import classifier_note, length_note
 from seewhy.engine.input_groups import with_row_groups
 from seewhy.engine.inputs import Inputs, InputSpec, NamedImage, read_inputs, with_fit
 from seewhy.engine.keywords import suggest_keywords
@@ -226,10 +226,11 @@ class Explainer:
             check_row_order(trace, calls)
             scores = class_scores(trace.output)
             scores = None if scores is None or len(scores) != len(tensor) else scores
-            classes_note = "" if loaded.labels else feature_note(module, tensor, scores)
+            is_stated = bool(loaded.labels or options.scores)
+            classes_note = "" if is_stated else length_note(module, tensor, scores)
             output_kind = self.find_kind(module, tensor, None if classes_note else scores)
-            if not (loaded.labels or classes_note or output_kind.note or options.scores):
-                classes_note = number_note(scores)
+            if not (is_stated or classes_note or output_kind.note):
+                classes_note = classifier_note(module, tensor, scores) or number_note(scores, options.multilabel)
             logits = None if scores is None else scores.detach()
             del scores  # it would keep the graph alive
             meaning = {"multilabel": options.multilabel, "normalized": output_kind.is_probability}

@@ -182,7 +182,8 @@ def check_batch_axis(module: nn.Module, inputs: Tensor, output: object) -> None:
     """Raise OtherBatchAxis if each row of the output belongs to one position on another axis, as for clips (T, B, C, H, W)."""
     rows = count_scores(output)
     for axis in range(2, inputs.dim()):
-        if inputs.shape[axis] == rows > 0:
+        # An axis of length 1 counts for clips (T, 1, C, H, W) only: any other input has such an axis by chance.
+        if inputs.shape[axis] == rows > (inputs.dim() < 5):
             alone = run(for_image(module, 0), inputs.narrow(axis, 0, 1))
             if count_scores(alone) == 1 and is_same_row(output, alone, rows, precision(module, inputs)):
                 raise OtherBatchAxis(axis)

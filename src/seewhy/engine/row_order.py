@@ -14,10 +14,13 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
 from seewhy.errors import LayerError
-from seewhy.nested import tensors_in
+from seewhy.targets.class_scores import find_scores
+from seewhy.targets.detections import is_detections
 from seewhy.tracing.trace import LayerCall, Trace
 
 TOLERANCE = 1e-3  # of the largest gradient
+ROUNDINGS = 8
+PERIOD = 7  # images with different weights
 SELECTING = (
     "Index",
     "Gather",
@@ -34,18 +37,21 @@ def check_row_order(trace: Trace, calls: Sequence[LayerCall]) -> None:
     """Raise LayerError if rows of a layer belong to other images than those with the same number."""
     images = len(trace.inputs)
     own = [call for call in calls if call.edge is not None and call.output.dim() and len(call.output) == images]
-    outputs = [one for one in tensors_in(trace.output) if one.requires_grad and one.dim() and len(one) == images]
-    if images < 2 or not own or not outputs or not selects_rows(outputs):
+    output = None if is_detections(trace.output) else find_scores(trace.output)
+    if images < 2 or not own or output is None or not output.requires_grad or not output.dim() or len(output) != images:
         return
-    scores = sum((random_scores(output) for output in outputs[1:]), random_scores(outputs[0]))
-    numbers = torch.arange(1.0, images + 1).to(scores)
+    if not selects_rows([output]):
+        return
+    scores = random_scores(output)
+    numbers = 2.0 ** (torch.arange(images) % PERIOD).to(scores)  # powers of two are exact in every type
     edges = [call.edge for call in own if call.edge is not None]
     alike, numbered = (gradients(scores, edges, weights) for weights in (torch.ones_like(numbers), numbers))
     for call, one, other in zip(own, alike, numbered, strict=True):
         if one is None or other is None:
             continue
         expected = one * numbers.to(one).reshape(-1, *[1] * (one.dim() - 1))
-        if (other - expected).abs().max() > TOLERANCE * other.abs().max():
+        tolerance = max(TOLERANCE, ROUNDINGS * max(torch.finfo(own.dtype).eps for own in (one, output)))
+        if (other - expected).abs().max() > tolerance * other.abs().max():
             raise LayerError(
                 call.name,
                 "its rows are in another order than the images, or depend on several images: explain the images one at a "

@@ -142,7 +142,9 @@ class ModelSignals(TargetSignals):
             scores = self.scoring(self.target.for_variants(output), output)
         gradient = self.attention_calls[-1].gradient(scores.sum())
         if gradient is None or not gradient.any():
-            raise MethodError("", "the score does not depend on the last attention, so no token is known to start at.")
+            raise MethodError(
+                "", "the score does not depend on the last attention, so there is no token to start from."
+            )
         read = gradient.ne(0).any(3).any(1)
         read[~read.any(1)] = read.any(0)  # an image without a gradient
         is_cell = torch.zeros_like(read[0])

@@ -217,14 +217,16 @@ def wrong_order(grid: Grid) -> str:
     if grid.layout not in TOKEN_LAYOUTS:
         return (
             f"its cells were read as a {grid} grid, but they do not change with those of the input: its axes are swapped or "
-            f"reversed, or are no positions. Select an earlier layer. {LIST_LAYERS}"
+            f"reversed, or they are not positions. Select an earlier layer. {LIST_LAYERS}"
         )
     if grid.layout == "tokens_last":  # stated by the user, it would not be checked
-        return f"its last axis has the length of a {grid} grid, but is not in that order, or no axis of tokens. {LIST_LAYERS}"
+        return (
+            f"its last axis has the length of a {grid} grid, but not in that order, or is no token axis. {LIST_LAYERS}"
+        )
     if len(grid.shape) == 1:
         return (
-            f"its {grid} tokens are not in the order of the input, or no positions of it. Select an earlier layer, or, if the "
-            f"axes of the input are not (batch, channels, positions), pass a model that takes them in this order. {LIST_LAYERS}"
+            f"its {grid} tokens are not in the order of the input, or they are not positions. Select an earlier layer, or, if "
+            f"the axes of the input are not (batch, channels, positions), pass a model that takes them so. {LIST_LAYERS}"
         )
     return (
         f"its tokens were read as a {grid} grid, but they are not in that order, or not patches of the input. Select a layer "

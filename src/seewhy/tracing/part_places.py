@@ -95,7 +95,7 @@ class Observer:
             by_call,
             calls,
             note,
-            depends_on_values=self.selects_parts(),
+            depends_on_values=(bool(by_call) or any(by_count.values())) and self.selects_parts(),
         )
 
     def selects_parts(self) -> bool:
