@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import seewhy
@@ -46,3 +48,16 @@ def test_every_public_name_can_be_imported() -> None:
     for name in seewhy.__all__:
         assert getattr(seewhy, name) is not None
         assert name in dir(seewhy)
+
+
+def test_no_module_hides_a_public_function() -> None:
+    """Importing `package.name` as a module replaces an attribute of this name of the package."""
+    import seewhy.engine.pipeline
+    import seewhy.targets
+
+    assert callable(seewhy.targets.probabilities) and callable(seewhy.targets.log_probabilities)
+    for package in (seewhy, seewhy.targets, seewhy.methods):
+        public = [name for name in vars(package) if not name.startswith("_")]
+        functions = {name for name in public if callable(getattr(package, name))}
+        files = {path.stem for folder in package.__path__ for path in Path(folder).glob("*.py")}
+        assert not functions & files

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from seewhy.errors import INPUT_ERRORS
 from seewhy.random_state import preserve_rng
 from seewhy.targets.class_scores import class_scores
-from seewhy.targets.probabilities import (
+from seewhy.targets.probability_checks import (
     LOGARITHMS,
     are_bounded,
     are_logarithms,

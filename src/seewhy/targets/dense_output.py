@@ -10,7 +10,7 @@ from torch import Tensor
 from seewhy.errors import TargetError
 from seewhy.targets.class_scores import find_scores
 from seewhy.targets.names import Labels, class_name
-from seewhy.targets.probabilities import are_bounded, ends_in_bounded_function
+from seewhy.targets.probability_checks import are_bounded, ends_in_bounded_function
 
 BACKGROUND = ("background", "__background__")
 
