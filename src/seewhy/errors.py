@@ -9,6 +9,7 @@
         ├── LayerError      the layer exists but cannot produce a map
         ├── TargetError     the target does not fit the model's output
         ├── MethodError     the method does not fit the model, layer or target, or has an invalid setting
+        ├── RecordError     a saved file is damaged, or was not written by seewhy
         └── ChoiceError     the result has several maps, and the call needs one
 
 Every message states what happened, what was given and what to do. The same data is available as attributes.
@@ -18,6 +19,7 @@ Every message states what happened, what was given and what to do. The same data
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 
 # Exceptions that models raise for inputs of an unsupported size.
@@ -170,6 +172,27 @@ class MethodError(UsageError):
     def __init__(self, method: str, reason: str) -> None:
         super().__init__(f"method {method}: {reason}")
         self.method = method
+        self.reason = reason
+
+
+class RecordError(UsageError):
+    """Raised when a file that seewhy saved cannot be read back: it is damaged, was changed, or is of another program.
+
+    Attributes:
+        file: The path of the file.
+        field: The field of the file that is wrong, or "".
+        reason: What is wrong, without file and field.
+
+    Example:
+        >>> str(RecordError("cam/bus/explanation.json", "targets[0].score", "expected float, got str"))
+        'cam/bus/explanation.json: targets[0].score: expected float, got str. Create it again with seewhy.'
+    """
+
+    def __init__(self, file: str | os.PathLike[str], field: str, reason: str) -> None:
+        place = f"{field}: " if field else ""
+        super().__init__(f"{os.fspath(file)}: {place}{reason}. Create it again with seewhy.")
+        self.file = os.fspath(file)
+        self.field = field
         self.reason = reason
 
 
