@@ -10,7 +10,7 @@ from PIL import Image
 
 from seewhy import storage
 from seewhy.cli.run_options import DrawingOptions
-from seewhy.engine.map_collector import NETWORK
+from seewhy.explanation.components import NETWORK
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import available_layer
 from seewhy.paths import safe_name

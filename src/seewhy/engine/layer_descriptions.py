@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-from seewhy.engine.map_collector import NETWORK, Key
+from seewhy.engine.map_collector import Key
 from seewhy.engine.options import ReadAt
 from seewhy.engine.suggestion import UNCHECKED
-from seewhy.explanation.components import ChannelFeatures, LayerInfo
+from seewhy.explanation.components import NETWORK, ChannelFeatures, LayerInfo
 from seewhy.places.parts import describe_parts
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.trace import LayerCall, Trace

@@ -14,7 +14,6 @@ from seewhy.targets import ResolvedTarget
 from seewhy.tracing.trace import LayerCall
 
 Key = tuple[str, str, str]  # method, target, layer
-NETWORK = "network"  # the layer name of maps that belong to the entire model
 Value = TypeVar("Value")
 
 

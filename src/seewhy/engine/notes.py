@@ -7,8 +7,8 @@ from itertools import groupby
 
 from torch import Tensor
 
-from seewhy.engine.map_collector import NETWORK
 from seewhy.errors import LayerError, SeewhyError
+from seewhy.explanation.components import NETWORK
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.trace import LayerCall
 

@@ -14,9 +14,10 @@ from functools import partial
 
 from torch import Tensor
 
-from seewhy.engine.map_collector import NETWORK, Job, MapCollector
+from seewhy.engine.map_collector import Job, MapCollector
 from seewhy.engine.variant_passes import VariantPasses
 from seewhy.errors import LayerError, MethodError
+from seewhy.explanation.components import NETWORK
 from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod, VariantMethod
 from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import Evaluator

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,6 +18,8 @@ from seewhy.places.parts import Part
 from seewhy.places.region import Region
 from seewhy.targets import Target
 from seewhy.targets.names import class_name
+
+NETWORK = "network"  # the layer name of maps that belong to the entire model
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +67,6 @@ class TargetResult:
             "score": storage.finite_or_none(self.scores[0]),
             "probability": None if self.probabilities is None else storage.finite_or_none(self.probabilities[0]),
         }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote, and `requested` if the record has it."""
-
-        def tensor(value: Any) -> Tensor | None:
-            return None if value is None else torch.tensor([value])
-
-        classes, chances = tensor(data["class"]), tensor(data["probability"])
-        score = math.nan if data["score"] is None else data["score"]  # JSON has no NaN
-        requested = tuple(data.get("requested", ()))
-        return cls(data["key"], data["name"], torch.tensor([score]), classes, chances, requested)
 
 
 def merge_results(results: Sequence[TargetResult]) -> tuple[TargetResult, ...]:
@@ -131,16 +120,6 @@ class LayerInfo:
         """Return the layer for the JSON record, with its parts or its region if it has any."""
         data = dataclasses.asdict(self)
         return {name: value for name, value in data.items() if value or name not in ("parts", "region")}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
-        parts = tuple(
-            Part(tuple((start, stop) for start, stop in part["box"]), tuple(part["mirrored"]))
-            for part in data.get("parts", ())
-        )
-        region = Region.from_dict(data["region"]) if data.get("region") else None
-        return cls(**{**data, "grid": tuple(data["grid"]), "parts": parts, "region": region})
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import io
 import math
-import zipfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
 from seewhy import storage, tensors
-from seewhy.errors import UsageError
+from seewhy.errors import ImageError, RecordError, UsageError
+from seewhy.explanation.array_files import read_arrays
 from seewhy.explanation.components import InputImage, LayerInfo, TargetResult, non_finite_notes
 from seewhy.explanation.data import ExplanationData, MapKey, most_likely
 from seewhy.explanation.flags import find_flags
+from seewhy.explanation.record_checks import MAX_VALUES, check_record, member_name
 from seewhy.explanation.target_matching import describe_spellings
-from seewhy.images.files import check_size, describe_error, open_binary, open_image
-from seewhy.images.loading import MAX_PIXELS
+from seewhy.images.files import describe_error, open_image
+from seewhy.images.loading import check_image_header
 from seewhy.images.view import View
-from seewhy.rendering.overlays import LONGEST, shrink
+from seewhy.places.parts import Part
+from seewhy.places.region import Region
+from seewhy.record_files import open_record, read_json_record
+from seewhy.rendering.overlays import LONGEST, fit_size, shrink
 from seewhy.targets.names import Labels
 
+if TYPE_CHECKING:
+    from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, TargetRecord
+
+MAX_RECORD_BYTES = 2**25
+MAX_PHOTO_BYTES = 2**24
 RECORDED_CLASSES = 5  # in the record's "top"
 
 
@@ -99,72 +110,105 @@ def build_files(e: ExplanationData) -> dict[str, storage.Content]:
 
 
 def read_fields(folder: str | Path) -> dict[str, Any]:
-    """Read the fields of an explanation from a folder written with `build_record` and `build_files`."""
+    """Read the fields of an explanation from a folder written with `build_record` and `build_files`.
+
+    Nothing in the folder is trusted: users exchange saved explanations. Raises RecordError, which names the file and the field.
+    """
+    from seewhy.explanation.record_schema import ExplanationRecord  # imports msgspec
+
     folder = Path(folder)
     try:
-        with storage.open_regular(folder / storage.RECORD) as file:
-            data = json.load(file)
-        with storage.open_regular(folder / storage.MAPS) as file, np.load(file, allow_pickle=False) as arrays:
-            maps = {tuple(name.split("|")): torch.from_numpy(arrays[name])[None] for name in arrays.files}
-        return fields_from(folder, data, maps)
+        record = read_json_record(folder / storage.RECORD, ExplanationRecord, MAX_RECORD_BYTES)
+        check_record(folder / storage.RECORD, record)
+        shapes = {member_name(entry): entry.shape for entry in record.maps}
+        arrays = read_arrays(folder / storage.MAPS, shapes, MAX_VALUES)
+        inputs = read_input(folder, record)
     except FileNotFoundError as error:
         raise UsageError(f"{folder}: no saved explanation here ({Path(error.filename).name} is missing).") from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{folder}: this saved explanation cannot be read ({error}). Save it again.") from None
-
-
-def fields_from(folder: Path, data: dict[str, Any], maps: dict[Any, torch.Tensor]) -> dict[str, Any]:
-    """Convert a record and its maps to the fields of an explanation."""
-    blank = {(entry["target"], entry["layer"]) for entry in data["maps"] if "no_gradient" in entry["flags"]}
-    layers = {name: LayerInfo.from_dict(info) for name, info in data["layers"].items()}
-    requested = data.get("requested", {"targets": {}, "layers": {}})
-    targets = [{**entry, "requested": requested["targets"].get(entry["key"], ())} for entry in data["targets"]]
+    blank = {(entry.target, entry.layer) for entry in record.maps if "no_gradient" in entry.flags}
     return {
-        "maps": maps,
-        "target_results": tuple(map(TargetResult.from_dict, targets)),
-        "layer_info": layers,
+        "maps": {
+            (entry.method, entry.target, entry.layer): torch.from_numpy(arrays[member_name(entry)])[None]
+            for entry in record.maps
+        },
+        "target_results": tuple(as_result(one, record.requested.targets.get(one.key, ())) for one in record.targets),
+        "layer_info": {name: as_layer_info(layer) for name, layer in record.layers.items()},
         "has_gradient": {key: torch.tensor([False]) for key in blank},
-        "size": tuple(data["size"]),
-        "images": read_images(folder, data),
-        "inputs": read_input(folder) if storage.INPUT in data["files"] else None,
-        "suggested": data["suggested"],
+        "size": record.size,
+        "images": read_images(folder, record),
+        "inputs": inputs,
+        "suggested": record.suggested,
         "single": True,
-        "notes": tuple(data["notes"]),
-        "top_classes": tuple((one["class"], one["name"], nan_if_none(one["probability"])) for one in data["top"]),
-        "provenance": data["provenance"],
-        "selected_layers": {text: tuple(names) for text, names in requested["layers"].items()},
+        "notes": tuple(record.notes),
+        "top_classes": tuple((one.class_index, one.name, nan_if_none(one.probability)) for one in record.top),
+        "provenance": record.provenance,
+        "selected_layers": {text: tuple(names) for text, names in record.requested.layers.items()},
     }
+
+
+def as_result(record: TargetRecord, requested: Iterable[str]) -> TargetResult:
+    """Convert the record of a target."""
+    classes = None if record.class_index is None else torch.tensor([record.class_index])
+    chances = None if record.probability is None else torch.tensor([record.probability])
+    scores = torch.tensor([nan_if_none(record.score)])
+    return TargetResult(record.key, record.name, scores, classes, chances, tuple(requested))
+
+
+def as_layer_info(record: LayerRecord) -> LayerInfo:
+    """Convert the record of a layer."""
+    parts = tuple(Part(part.box, part.mirrored) for part in record.parts)
+    one = record.region
+    region = None if one is None else Region(one.box, one.order, one.mirrored)
+    return LayerInfo(record.kind, record.grid, record.channels, record.note, record.requested, parts, region)
 
 
 def nan_if_none(value: float | None) -> float:
     return math.nan if value is None else value  # JSON has no NaN
 
 
-def read_input(folder: Path) -> torch.Tensor:
-    """Read the stored model input, with a batch axis."""
-    with storage.open_regular(folder / storage.INPUT) as file, np.load(file, allow_pickle=False) as arrays:
-        return torch.from_numpy(arrays["input"])[None]
-
-
-def read_images(folder: Path, data: dict[str, Any]) -> tuple[InputImage, ...] | None:
-    """Read the stored photo; None if there is none. Raises ValueError if it is not a JPEG within the pixel limit."""
-    if not (folder / storage.PHOTO).exists():
+def read_input(folder: Path, record: ExplanationRecord) -> torch.Tensor | None:
+    """Read the stored model input, with a batch axis; None if the record lists none."""
+    if storage.INPUT not in record.files:
         return None
+    (array,) = read_arrays(folder / storage.INPUT, {"input": (None, *record.size)}, MAX_VALUES).values()
+    return torch.from_numpy(array)[None]
+
+
+def read_images(folder: Path, record: ExplanationRecord) -> tuple[InputImage, ...] | None:
+    """Read the stored photo; None if the record lists none, or if the file was removed."""
+    path = folder / storage.PHOTO
+    if storage.PHOTO not in record.files:
+        return None
+    if record.view is not None:
+        view = View(record.view.photo_size, record.view.input_size, record.view.box)
+    elif len(record.size) == 2:  # a tensor was explained: the photo is the model's input
+        view = View.identity(record.size)
+    else:
+        raise RecordError(
+            folder / storage.RECORD, "files", f"an input of size {list(record.size)} has no {storage.PHOTO}"
+        )
+    try:
+        pixels = read_photo(path)
+    except FileNotFoundError:
+        return None
+    height, width = fit_size(view.photo_size, LONGEST)
+    if pixels.shape[:2] != (height, width):
+        shape = f"{pixels.shape[1]} x {pixels.shape[0]}"
+        raise RecordError(path, "", f"it has {shape} pixels, and the record describes a photo of {width} x {height}")
+    return (InputImage(record.image or "tensor", pixels, view),)
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """Read a stored photo. Raises RecordError if it is not a JPEG of the size that `build_files` writes."""
+    with open_record(path, MAX_PHOTO_BYTES) as file:
+        data = file.read(MAX_PHOTO_BYTES)
     # Only JPEG, as it was written: Pillow opens an EPS file of this name with Ghostscript.
     try:
-        with (
-            storage.open_regular(folder / storage.PHOTO) as source,
-            open_binary(source, MAX_PIXELS) as file,
-            open_image(file, ("JPEG",)) as photo,
-        ):
-            check_size(*photo.size, MAX_PIXELS)
-            pixels = np.array(photo.convert("RGB"))
-    except UnidentifiedImageError:
-        raise ValueError(f"{storage.PHOTO} is not a JPEG") from None
+        check_image_header(data, LONGEST**2, storage.PHOTO, ("JPEG",))
+        with open_image(io.BytesIO(data), ("JPEG",)) as photo:
+            return np.array(photo.convert("RGB"))
+    except ImageError as error:
+        is_other = isinstance(error.__cause__, UnidentifiedImageError)
+        raise RecordError(path, "", "not a JPEG" if is_other else error.reason) from None
     except Exception as error:  # decoders raise almost any type
-        raise ValueError(f"{storage.PHOTO}: {describe_error(error)}") from None
-    if data["view"] is None:  # a tensor was explained: the photo is the model's input
-        view = View.identity(data["size"])
-    else:
-        view = View(*(tuple(data["view"][name]) for name in ("photo_size", "input_size", "box")))
-    return (InputImage(data["image"] or "tensor", pixels, view),)
+        raise RecordError(path, "", describe_error(error)) from None

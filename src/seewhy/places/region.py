@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -110,11 +110,6 @@ class Region:
             order = ", ".join(str(axis + 1) for axis in self.order)
             changes.append("rows and columns exchanged" if len(size) == 2 else f"the axes in the order {order}")
         return f"the network sees {'; '.join(changes)}"
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read the fields of a region from a JSON record."""
-        return cls(tuple((start, stop) for start, stop in data["box"]), tuple(data["order"]), tuple(data["mirrored"]))
 
 
 @dataclass(frozen=True)
