@@ -12,17 +12,20 @@ from pathlib import Path, PurePath
 
 from seewhy.errors import UsageError
 
+MAX_BYTES = 120  # of a name; file systems allow 255, and names get prefixes and suffixes or are joined in pairs
 RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def safe_name(text: str, limit: int = 80) -> str:
     """Convert `text` to a file name: letters and digits of any script and "._+-"; no names reserved by Windows.
 
+    It has at most `limit` characters, and at most `MAX_BYTES` bytes in UTF-8.
+
     >>> safe_name("Egyptian cat"), safe_name("../x:y"), safe_name("con")
     ('Egyptian_cat', '_x_y', '_con')
     """
-    name = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", text)).lstrip(".").rstrip(". ")[:limit]
-    name = name.encode("utf-8", "replace").decode()
+    name = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", text)).lstrip(".")[:limit]
+    name = name.encode("utf-8", "replace")[:MAX_BYTES].decode("utf-8", "ignore").rstrip(". ")
     return f"_{name}" if not name or RESERVED_ON_WINDOWS.fullmatch(name) else name
 
 
@@ -38,7 +41,8 @@ def path_text(path: str) -> str:
 def output_paths(out: Path, images: Sequence[str]) -> list[Path]:
     """Return a folder below `out` for each image: its path below the common root, without the suffix.
 
-    The suffix is kept where two images would share a folder. Remaining duplicates are numbered.
+    The suffix is kept where two images would share a folder. Remaining duplicates are numbered, and no folder has the name of
+    the index page.
 
     >>> [path.as_posix() for path in output_paths(Path("cam"), ["in/a.jpg", "in/sub/a.jpg", "in/a.png"])]
     ['cam/a.jpg', 'cam/sub/a', 'cam/a.png']
@@ -48,12 +52,18 @@ def output_paths(out: Path, images: Sequence[str]) -> list[Path]:
     drives = {path.drive for path in files}
     root = PurePath(os.path.commonpath([path.parent for path in files])) if len(drives) == 1 else None
     relative = [path.relative_to(root) if root and path.is_absolute() else PurePath(path.name) for path in paths]
-    short = [PurePath(*map(safe_name, path.with_suffix("").parts)) for path in relative]
-    full = [PurePath(*map(safe_name, path.parts)) for path in relative]
+    short = [safe_path(path.with_suffix("")) for path in relative]
+    full = [safe_path(path) for path in relative]
     # An image's folder must not contain the folder of another image.
     uses = Counter(short) + Counter(parent for path in short for parent in path.parents)
     names = [full[i] if uses[short[i]] > 1 else short[i] for i in range(len(short))]
     return [out / name for name in number_duplicates(names)]
+
+
+def safe_path(path: PurePath) -> PurePath:
+    """Return a relative path of safe names that does not start with the name of the index page."""
+    first, *others = map(safe_name, path.parts)
+    return PurePath(f"_{first}" if first.casefold() == "index.html" else first, *others)
 
 
 def check_overwrite(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[str]]) -> None:
@@ -83,6 +93,7 @@ def check_folders(folders: Iterable[Path]) -> None:
     """Raise UsageError if a folder cannot be created because it, or a folder above it, is a file."""
     checked: set[Path] = set()
     for folder in folders:
+        check_null(folder)
         for path in (folder, *folder.parents):
             if path in checked:
                 break
@@ -102,12 +113,33 @@ def number_duplicates(names: Sequence[PurePath]) -> list[PurePath]:
     ['a', 'A_2', 'a_3']
     """
     used: set[str] = set()
+    counts: Counter[str] = Counter()
     unique = []
     for name in names:
-        candidate, count = name, 1
+        candidate, key = name, str(name).casefold()
         while str(candidate).casefold() in used:
-            count += 1
-            candidate = name.with_name(f"{name.name}_{count}")
+            counts[key] += 1
+            candidate = name.with_name(f"{name.name}_{counts[key] + 1}")
         used.add(str(candidate).casefold())
         unique.append(candidate)
     return unique
+
+
+def check_null(path: Path) -> None:
+    """Raise UsageError for a path with a null character, which no file system allows."""
+    if "\0" in os.fspath(path):
+        raise UsageError(f"{os.fspath(path)!r} is not a valid file name: it contains a null character.")
+
+
+def is_inside(folder: Path, root: Path) -> bool:
+    """Return True if `folder` is `root` or below it, also after links are followed."""
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
+
+
+def check_inside(folder: Path, root: Path) -> None:
+    """Raise UsageError if a link leads from below `root` to another place."""
+    if not is_inside(folder, root):
+        raise UsageError(
+            f"{folder} leads out of {root} through a link, so seewhy does not write there. Remove the link, or choose another "
+            "output folder: --out"
+        )

@@ -92,7 +92,7 @@ def test_file_objects_are_read_up_to_the_limit() -> None:
 def test_a_saved_run_with_a_pipe_is_an_error(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Neither reading a run nor writing into its folder waits for a pipe."""
+    """Neither reading a run nor writing into its folder waits for a pipe, and the pipe is not replaced."""
     monkeypatch.chdir(tmp_path)
     save_images(tmp_path, 1)
     assert run(capsys, "0.png", "--layers", "bn2", "--quiet")[0] == 0
@@ -100,6 +100,9 @@ def test_a_saved_run_with_a_pipe_is_an_error(
     os.mkfifo(Path("cam/0", name))
     code, _, err = run(capsys, "report", "cam/0")
     assert code == 2 and "is not a regular file" in err and len(err.splitlines()) == 1
+    code, _, err = run(capsys, "0.png", "--layers", "bn2", "--quiet")
+    assert code == 2 and f"cam/0/{name} exists, and this version of seewhy did not write it" in err
+    Path("cam/0", name).unlink()
     assert run(capsys, "0.png", "--layers", "bn2", "--quiet")[0] == 0
     assert seewhy.load_explanation("cam/0")
 

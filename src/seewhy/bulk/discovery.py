@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +14,13 @@ from seewhy.bulk.dataset import Dataset, Item, ListDataset, with_unique_ids
 from seewhy.bulk.manifest import TABLES, read_table
 from seewhy.bulk.tars import TarDataset, expand_braces, is_tar
 from seewhy.errors import UsageError
-from seewhy.images.discovery import walk_images
+from seewhy.images.discovery import describe_outputs, list_folder, walk_images
 from seewhy.images.files import READABLE, describe_error
 from seewhy.paths import path_text
+from seewhy.storage import open_regular
 
 LISTS = (".txt", ".lst")
+MAX_LINE = 2**16  # bytes
 
 
 def find_dataset(inputs: Sequence[str], part_size: int) -> Dataset:
@@ -62,10 +66,38 @@ def expand(text: str) -> list[str]:
     paths: list[str] = []
     for path in expand_braces(text):
         if not os.path.lexists(path) and glob.has_magic(path):
-            paths += sorted(glob.glob(path, recursive=True)) or [path]
+            paths += sorted(match_wildcards(path)) or [path]
         else:
             paths.append(path)
     return paths
+
+
+def match_wildcards(pattern: str) -> list[str]:
+    """Return the paths that match a pattern; "**" is any number of folders, without hidden ones and links to folders.
+
+    `glob` follows links, and two links to a folder above them have 2**40 paths.
+    """
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        return glob.glob(pattern)
+    place = parts.index("**")
+    before, after = os.sep.join(parts[:place]), parts[place + 1 :]
+    starts = glob.glob(before) if before else [os.sep if place else ""]
+    if not after:
+        return [start or "." for start in starts]
+    folders = (folder for start in starts for folder in walk_folders(start))
+    patterns = (os.path.join(glob.escape(folder), *after) for folder in folders)
+    return list(dict.fromkeys(path for pattern in patterns for path in match_wildcards(pattern)))
+
+
+def walk_folders(folder: str) -> Iterator[str]:
+    """Yield a folder and all folders below it, without hidden ones and links."""
+    folders = [folder]
+    while folders:
+        parent = folders.pop()
+        yield parent
+        with suppress(OSError):
+            folders += [os.path.join(parent, name) for name in list_folder(parent or ".")[1]]
 
 
 def tars_in(path: str) -> list[str]:
@@ -85,18 +117,22 @@ def items_of(path: str) -> tuple[list[Item], list[str]]:
     suffix = Path(path).suffix.lower()
     if os.path.isdir(path):
         return items_in_folder(path)
-    if suffix in TABLES:
-        return read_table(path)
-    if suffix in LISTS:
-        return list(items_in_list(path)), []
     if not os.path.lexists(path):
         raise UsageError(f"{path}: no such file or folder.")
+    if suffix in TABLES or suffix in LISTS:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device may never end
+            raise UsageError(f"{path}: is a pipe, socket or device, not a regular file.")
+        return read_table(path) if suffix in TABLES else (list(items_in_list(path)), [])
     return [Item(path_text(path), path)], []
 
 
 def items_in_folder(folder: str) -> tuple[list[Item], list[str]]:
-    """Return the images below a folder. A subfolder that cannot be listed becomes an item with an error."""
+    """Return the images below a folder, without those that seewhy wrote, and notes.
+
+    A subfolder that cannot be listed becomes an item with an error.
+    """
     unlistable: list[Item] = []
+    outputs: list[str] = []
 
     def relative_name(path: str) -> str:
         return path_text(os.path.relpath(path, folder)).replace(os.sep, "/")
@@ -105,23 +141,36 @@ def items_in_folder(folder: str) -> tuple[list[Item], list[str]]:
         path = os.fsdecode(error.filename)
         unlistable.append(Item(relative_name(path), path, error=f"cannot list this folder: {describe_error(error)}"))
 
-    names = [(relative_name(path), path) for path in walk_images(folder, on_error)]
+    names = [(relative_name(path), path) for path in walk_images(folder, on_error, outputs.append)]
     labelled = bool(names) and all("/" in name for name, _ in names)
     items = [
         Item(name, path, label=name.split("/")[0] if labelled else None, has_folder_label=labelled)
         for name, path in names
     ]
     notes = [f"labels: the folder names in {folder}"] if labelled else []
+    notes += [describe_outputs(outputs)] if outputs else []
     return items + unlistable, notes
 
 
 def items_in_list(path: str) -> Iterator[Item]:
-    try:
-        text = Path(path).read_text("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise UsageError(f"{path}: {describe_error(error)}.") from None
     folder = os.path.dirname(path)
-    for line in text.split("\n"):  # not splitlines: a file name may contain a Unicode line separator
+    for line in lines(path):
         name, label = (part.strip() for part in line.strip().partition("\t")[::2])
         if name and not name.startswith("#"):
             yield Item(path_text(name), os.path.join(folder, name), label=path_text(label) or None)
+
+
+def lines(path: str) -> Iterator[str]:
+    """Yield the lines of a text file. Raises UsageError if it cannot be read, or is not a list of paths."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(len(BOM_UTF8))
+            file.seek(len(BOM_UTF8) if start == BOM_UTF8 else 0)
+            while line := file.readline(MAX_LINE):
+                if len(line) == MAX_LINE:
+                    raise UsageError(
+                        f"{path}: a line has more than {MAX_LINE:,} bytes. Give a text file with one path per line."
+                    )
+                yield line.decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise UsageError(f"{path}: {describe_error(error)}.") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,18 +53,21 @@ def export(
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold {threshold}: give a fraction of the maximum, above 0 and at most 1.")
     selection = run.select(method, target, layer)
-    check_overwrite(output_files(run, out, kind, selection), source_paths(run))
+    outputs = output_files(run, out, kind, selection)
     check_folders([out / HEATMAPS if kind in HEATMAP_KINDS else out])
+    check_overwrite([out, *outputs], source_paths(run))
+    for path in outputs:
+        storage.check_own(path)
     rows = run.rows(*selection, COLUMNS)
     return KINDS[kind](run, out, ((row, decode_layer_map(row, run.store)) for row in rows), threshold)
 
 
 def output_files(run: BulkRun, out: Path, kind: str, selection: tuple[str, str, str]) -> list[Path]:
     """Return the paths that an export may write."""
-    used: set[str] = set()
+    names = Names()
     rows = run.rows(*selection, ["id"]) if kind in HEATMAP_KINDS else ()
-    names = [png_name(str(row["id"]), used) for row in rows]
-    return [out, *(out / name for name in (NPZ, COCO, FIFTYONE)), *(out / HEATMAPS / name for name in names)]
+    document = {"npz": [NPZ], "coco": [COCO], "fiftyone": [FIFTYONE]}.get(kind, [])
+    return [*(out / name for name in document), *(out / HEATMAPS / names.png(str(row["id"])) for row in rows)]
 
 
 def write_npz(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
@@ -74,11 +77,7 @@ def write_npz(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
         arrays.append(signed)
     if len({array.shape for array in arrays}) > 1:
         raise UsageError("the maps have different sizes, so they do not fit into one array. Use --to png.")
-
-    def save(file: Any) -> None:
-        np.savez_compressed(file, ids=np.array(ids), maps=np.stack(arrays))
-
-    storage.write_file(out / NPZ, save)
+    storage.write_file(out / NPZ, storage.encode_npz({"ids": np.array(ids), "maps": np.stack(arrays)}))
     return len(ids)
 
 
@@ -94,31 +93,38 @@ def write_fiftyone(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int
             "heatmap": {"map_path": path.relative_to(out).as_posix(), "range": [0, 255]},
             "label": row["label"],
             "predicted": row["predicted_name"],
-            "confidence": row["confidence"],
+            "confidence": number_or_none(row["confidence"]),
         }
         for row, path in write_heatmaps(out, maps)
     ]
-    storage.write_file(out / FIFTYONE, json.dumps({"samples": samples}, indent=1, ensure_ascii=False).encode())
+    storage.write_file(out / FIFTYONE, storage.encode_json({"samples": samples}))
     return len(samples)
 
 
 def write_heatmaps(out: Path, maps: Maps) -> Iterator[tuple[Row, Path]]:
     """Write maps/ID.png for each row (8 bits, at the size of the photo), and yield the row with the file."""
-    names: set[str] = set()
+    names = Names()
     for row, signed in maps:
-        path = out / HEATMAPS / png_name(str(row["id"]), names)
+        path = out / HEATMAPS / names.png(str(row["id"]))
         pixels = to_bytes(heatmap_on_photo(row, signed))
-        yield row, storage.write_file(path, storage.encode_png(Image.fromarray(pixels)))
+        yield row, storage.write_file(path, storage.encode_png(Image.fromarray(pixels)), root=out)
 
 
-def png_name(name: str, used: set[str]) -> Path:
-    """Return the file of the image with the id `name`, different from all in `used`, and add it there."""
-    path = Path(*map(safe_name, name.split("/")))
-    path = path.with_name(path.name + ".png")
-    while path.as_posix().casefold() in used:
-        path = path.with_name(f"_{path.name}")
-    used.add(path.as_posix().casefold())
-    return path
+class Names:
+    """The files of images, of which no two have the same name, also on file systems that ignore case."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+        self.counts: Counter[str] = Counter()
+
+    def png(self, name: str) -> Path:
+        """Return the file of the image with the id `name`; repeated names get "_2", "_3", ..."""
+        first = path = Path(*map(safe_name, name.split("/")))
+        while (key := path.as_posix().casefold()) in self.used:
+            self.counts[str(first)] += 1
+            path = first.with_name(f"{first.name}_{self.counts[str(first)] + 1}")
+        self.used.add(key)
+        return path.with_name(f"{path.name}.png")
 
 
 def write_coco(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
@@ -141,7 +147,7 @@ def write_coco(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
         "categories": [{"id": index, "name": name} for index, name in sorted(categories.items())],
         "annotations": annotations,
     }
-    storage.write_file(out / COCO, json.dumps(document, ensure_ascii=False).encode())
+    storage.write_file(out / COCO, storage.encode_json(document, indent=None))
     return len(images)
 
 
@@ -151,8 +157,13 @@ def coco_mask(row: Row, mask: NDArray[np.bool_]) -> dict[str, Any]:
     left, top = int(across[0]), int(down[0])
     return {
         "iscrowd": 1, "area": int(mask.sum()), "bbox": [left, top, int(across[-1]) + 1 - left, int(down[-1]) + 1 - top],
-        "segmentation": {"size": [row["height"], row["width"]], "counts": run_lengths(mask)}, "score": row["probability"],
+        "segmentation": {"size": [row["height"], row["width"]], "counts": run_lengths(mask)},
+        "score": number_or_none(row["probability"]),
     }  # fmt: skip
+
+
+def number_or_none(value: float | None) -> float | None:
+    return None if value is None else storage.finite_or_none(value)
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:

@@ -7,6 +7,7 @@ import errno
 import shlex
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from seewhy.bulk.calibration import calibrate
 from seewhy.bulk.dataset import Dataset, ListDataset
 from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.engines import make_engine
-from seewhy.bulk.job_log import EventLog, ProgressReporter, format_duration
+from seewhy.bulk.job_log import EventLog, ProgressReporter, format_duration, is_own_log
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import finished_parts, locked, parts_of_shard, remove_temporary_files, run_files
 from seewhy.bulk.plan import Plan, changed_versions, check_folder_name, make_plan, resume_plan
@@ -27,6 +28,7 @@ from seewhy.errors import UsageError
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import check_folders, check_overwrite
+from seewhy.storage import check_own
 from seewhy.terminal import printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -117,10 +119,11 @@ class BulkJob:
         dataset = find_dataset(self.inputs, self.execution.part_size)
         own_files = run_files(self.out)
         check_regular(own_files)
+        check_own(self.events.path, is_own_log)
         check_overwrite(own_files, [*self.inputs, *inputs_named_like_run_files(dataset)])
         make_folder(self.out)
         plan = resume_plan(make_plan(self.loaded, dataset, self.settings, self.execution.part_size), self.out)
-        with locked(self.out, self.shard):
+        with storage_errors(self.out), locked(self.out, self.shard):
             plan = resume_plan(plan, self.out)  # another shard may have stored it in the meantime
             remove_temporary_files(self.out, plan, parts_of_shard(plan.parts, self.shard))
             parts = self.find_parts(plan)
@@ -180,8 +183,6 @@ class BulkJob:
         except KeyboardInterrupt:
             end = "interrupted"
             raise
-        except OSError as error:
-            raise storage_error(self.out, error) from None
         finally:
             finished = finished_parts(self.out, job.plan)
             for part in sorted(unwritten & set(finished)):  # interrupted between writing the file and reporting it
@@ -247,13 +248,17 @@ def make_folder(out: Path) -> None:
         raise UsageError(f"--out {out}: {(error.strerror or str(error)).lower()}.") from None
 
 
-def storage_error(out: Path, error: OSError) -> UsageError:
-    """Return the error of a disk or network that is full or unavailable."""
-    if error.errno in DISK_FULL:
-        return UsageError(
-            f"{out}: the disk is full. Finished parts are kept; free space and run the same command again."
-        )
-    return UsageError(f"{out}: {(error.strerror or str(error)).lower()}. Finished parts are kept.")
+@contextmanager
+def storage_errors(out: Path) -> Iterator[None]:
+    """Convert the error of a disk or network that is full or unavailable to a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise UsageError(
+                f"{out}: the disk is full. Finished parts are kept; free space and run the same command again."
+            ) from None
+        raise UsageError(f"{out}: {(error.strerror or str(error)).lower()}. Finished parts are kept.") from None
 
 
 def make_label_resolver(loaded: LoadedModel, dataset: Dataset) -> LabelResolver:

@@ -15,9 +15,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seewhy.bulk.worker import PartResult
-from seewhy.storage import UNENCODABLE
+from seewhy.storage import UNENCODABLE, open_regular
 from seewhy.terminal import printable
 
+LOG_START = b'{"time": "'
 MAX_PRINTED = 10  # failed images
 LINE_INTERVAL = 10.0  # seconds between lines of progress where there is no terminal
 
@@ -37,6 +38,15 @@ class EventLog:
                 file.write(("\n" if ends_within_line(self.path) else "") + line + "\n")
         except OSError:
             pass  # a full disk is reported by the part writer
+
+
+def is_own_log(path: Path) -> bool:
+    """Return True if a file starts like an event log. A job that was killed may leave an empty one."""
+    try:
+        with open_regular(path) as file:
+            return not path.is_symlink() and file.read(len(LOG_START)) in (b"", LOG_START)
+    except OSError:
+        return False
 
 
 def ends_within_line(path: Path) -> bool:

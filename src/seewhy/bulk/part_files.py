@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import secrets
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -23,11 +25,13 @@ from seewhy.bulk.plan import JOB, Plan
 from seewhy.bulk.rows import SCHEMA
 from seewhy.bulk.settings import Shard
 from seewhy.errors import UsageError
-from seewhy.storage import UNENCODABLE
+from seewhy.paths import check_inside
+from seewhy.storage import UNENCODABLE, check_own
 
 LOCK_TIMEOUT = 3.0  # seconds
 JOB_KEY, COUNTS_KEY = b"seewhy", b"seewhy.part"  # in the Parquet footer: the job, and the counts of the part
 LOCKS = "locks"
+LOCK_NAME = re.compile(r"\d+-of-\d+\.lock")
 SUFFIX = ".tmp"
 ROW_GROUP = 32 * 2**20  # bytes in memory
 
@@ -132,7 +136,8 @@ def remove_temporary_files(out: Path, plan: Plan, parts: Sequence[int]) -> None:
     names = {plan.part_name(part) for part in parts}
     for name in os.listdir(out):
         if name.endswith(SUFFIX) and name.startswith(".part-") and name[1:].rsplit(".", 2)[0] in names:
-            (out / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (out / name).unlink()
 
 
 def run_files(out: Path) -> list[Path]:
@@ -152,11 +157,12 @@ def locked(out: Path, shard: Shard) -> Iterator[None]:
     Raises UsageError if another process holds it, or holds a shard of another division.
     """
     folder = out / LOCKS
+    check_inside(folder, out)
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{shard[0]}-of-{shard[1]}.lock"
     with ExitStack() as stack:
         acquire(stack, folder / name, f"{out} is being written by another process (shard {shard[0]}/{shard[1]}).")
-        for other in sorted(os.listdir(folder)):
+        for other in sorted(filter(LOCK_NAME.fullmatch, os.listdir(folder))):
             if not other.endswith(f"-of-{shard[1]}.lock"):
                 division = other.removesuffix(".lock").replace("-of-", "/")
                 with ExitStack() as released_at_once:  # only checks that no process holds it
@@ -166,7 +172,17 @@ def locked(out: Path, shard: Shard) -> Iterator[None]:
         yield
 
 
+def is_empty(path: Path) -> bool:
+    """Return True if a file can be a lock: regular, empty, no link."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:  # deleted in the meantime
+        return True
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
+
+
 def acquire(stack: ExitStack, path: Path, message: str) -> None:
+    check_own(path, is_empty)  # some versions of filelock truncate the file
     # Retry for a moment: another shard that starts now may hold this lock while it checks it.
     lock = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.01 + random.random() / 50)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ from tarfile import HeaderError, ReadError
 from typing import Any
 
 from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
+from seewhy.errors import UsageError
 from seewhy.images.discovery import image_suffixes
 from seewhy.images.files import describe_error
 from seewhy.paths import path_text
@@ -24,6 +26,8 @@ ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 LABELS = ("cls", "label.txt", "json")  # members with the class: an index or a name; in JSON under "label" or "cls"
 MAX_MEMBER = 1 << 29  # bytes
 MAX_LABEL = 1 << 20  # bytes
+MAX_FILES = 1_000_000  # of ranges in braces
+RANGE = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}")
 
 
 @dataclass(frozen=True)
@@ -194,9 +198,11 @@ def expand_braces(text: str) -> list[str]:
     >>> expand_braces("train-{008..010}.tar")
     ['train-008.tar', 'train-009.tar', 'train-010.tar']
     """
-    match = re.search(r"\{(\d+)\.\.(\d+)\}", text)
+    match = RANGE.search(text)
     if match is None or os.path.lexists(text):
         return [text]
+    if math.prod(int(last) - int(first) + 1 for first, last in RANGE.findall(text)) > MAX_FILES:
+        raise UsageError(f"{text}: the numbers in braces name more than {MAX_FILES:,} files.")
     first, last = match.groups()
     names = (f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1))
     return [one for name in names for one in expand_braces(text[: match.start()] + name + text[match.end() :])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import PurePath
 
 from PIL import Image
 
@@ -13,7 +14,7 @@ from seewhy.cli.run_options import DrawingOptions
 from seewhy.explanation.components import NETWORK
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import available_layer
-from seewhy.paths import safe_name
+from seewhy.paths import number_duplicates, safe_name
 
 FEATURES_SHEET = "features.jpg"
 THREADS = 2  # JPEG encoding releases the interpreter lock; coloring does not
@@ -39,14 +40,17 @@ def plan(e: Explanation, drawing: DrawingOptions) -> dict[str, Draw]:
     main = e.suggested or next((layer for layer in reversed(layers) if layer != NETWORK), layers[-1])
     combinations = [(method, target) for method in e.methods for target in e.targets]
     is_comparison = len(combinations) > 1
+    places = number_duplicates(
+        [PurePath(safe_name(method), target_folder(e, target)) for method, target in combinations]
+    )
     jobs: dict[str, Draw] = {}
-    for method, target in combinations:
-        folder = f"overlays/{safe_name(method)}/{target_folder(e, target)}/" if is_comparison else "overlays/"
+    for (method, target), place in zip(combinations, places, strict=True):
+        folder = f"overlays/{place.as_posix()}/" if is_comparison else "overlays/"
         own = [layer for layer in e.layers_of(method) if layer in layers]
         for number, layer in enumerate(own, 1):
             name = folder + overlay_name(method, number, layer, len(own), drawing)
             jobs[name] = partial(draw_overlay, e, method, target, layer, drawing)
-        sheet = f"sheets/{safe_name(method)}_{target_folder(e, target)}.jpg" if is_comparison else "sheet.jpg"
+        sheet = f"sheets/{'_'.join(place.parts)}.jpg" if is_comparison else "sheet.jpg"
         jobs[sheet] = partial(e.contact_sheet, method, target, layers=own, style=style)
     if is_comparison:
         jobs["sheet.jpg"] = partial(e.comparison, main, style=style)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seewhy import storage, terminal
 from seewhy.cli.drawings import FEATURES_SHEET, draw_all
-from seewhy.cli.output_checks import check_outputs, write_errors
+from seewhy.cli.output_checks import check_outputs
 from seewhy.cli.printing import compare_label, print_explanation
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
 from seewhy.engine.inputs import NamedImage
@@ -23,7 +23,7 @@ from seewhy.engine.options import ModelOptions, Options, as_flags, command_for
 from seewhy.engine.pipeline import Explainer
 from seewhy.errors import ImageError, TargetError
 from seewhy.explanation.report import has_page, make_failed_row, make_index_row
-from seewhy.images.discovery import find_images, skip_outputs, split_regular
+from seewhy.images.discovery import describe_outputs, find_images, listing_error, split_regular
 from seewhy.images.loading import load_image
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import output_paths, path_text
@@ -66,7 +66,8 @@ class ImageJob:
         if self.output.label is not None and self.model.labels is not None:
             find_class(as_number(self.output.label), self.model.labels, len(self.model.labels))
         folders = self.folders(images)
-        check_outputs(self.output.out, folders, self.options, self.model_options, self.model.uri)
+        has_index = self.has_index(len(images) + len(errors))
+        check_outputs(self.output.out, folders, self.options, self.model_options, self.model.uri, has_index=has_index)
         for error in errors:
             self.report_failure(error.source, error.reason)
         with image_progress(len(images), self.output, self.stderr) as advance:
@@ -90,24 +91,33 @@ class ImageJob:
     def find(self, sources: Sequence[str]) -> tuple[list[str], list[ImageError]]:
         """Return the image files that `sources` name, and an error for each folder without images and each pipe in a folder.
 
-        Overlays that an earlier run wrote are skipped, so that a second `seewhy .` explains the same images.
+        Images in folders that seewhy wrote are skipped, so that a second `seewhy .` explains the same images.
         """
         images: list[str] = []
         errors: list[ImageError] = []
+        outputs: list[str] = []
+
+        def on_error(error: OSError) -> None:
+            errors.append(listing_error(error))
+
         for source in sources:
             try:
-                found = find_images([source])
+                found = find_images([source], on_error, outputs.append)
                 if os.path.isdir(source):
-                    found, skipped = split_regular(skip_outputs(found, source, self.output.out))
+                    found, skipped = split_regular(found)
                     errors += skipped
                 images += found
             except ImageError as error:
                 errors.append(error)
+        if outputs and not self.output.quiet:
+            self.stderr.print(
+                escape(terminal.printable(describe_outputs(outputs))), style=terminal.FAINT, soft_wrap=True
+            )
         return list(dict.fromkeys(images)), errors
 
     def folders(self, images: Sequence[str]) -> dict[str, Path]:
         """Return the output folder of each image that exists."""
-        existing = [image for image in images if image == "-" or Path(image).exists()]
+        existing = [image for image in images if image == "-" or os.path.exists(image)]
         return dict(zip(existing, output_paths(self.output.out, existing), strict=True))
 
     def explain(self, image: str, folder: Path) -> None:
@@ -121,8 +131,7 @@ class ImageJob:
         is_page = has_page(e)
         if is_page and FEATURES_SHEET not in files:
             files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
-        with write_errors(folder):
-            paths = e.save(folder, also=files)
+        paths = e.save(folder, also=files)
         label = compare_label(e, self.output.label)
         if self.output.json:
             record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, paths))}
@@ -160,14 +169,17 @@ class ImageJob:
         self.failed += 1
         self.rows.append(make_failed_row(name, reason))
 
+    def has_index(self, count: int) -> bool:
+        """Return True if a run over `count` images writes the page that lists them."""
+        return count > 1 and not self.options.channels
+
     def write_index(self) -> None:
         """Write the page that lists all images of the run, if there are several."""
-        if not self.done or len(self.rows) < 2 or self.options.channels:
+        if not self.done or not self.has_index(len(self.rows)):
             return
         index = self.output.out / storage.INDEX
         page = build_index(self.rows, title=f"{len(self.rows)} images", model=self.model.uri)
-        with write_errors(index):
-            storage.write_file(index, page.encode("ascii"))
+        storage.write_file(index, page.encode("ascii"))
         if self.output.prints_text:
             self.stdout.print(f"\nAll images in a browser: [bold]{escape(str(index))}[/]", soft_wrap=True)
 

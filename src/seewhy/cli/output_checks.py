@@ -1,46 +1,52 @@
-"""Checks that the outputs of a run do not overwrite its inputs, and that its folders can be written."""
+"""Checks that the outputs of a run overwrite neither its inputs nor other files, and that its folders can be created."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from seewhy import storage
 from seewhy.cli.drawings import FEATURES_SHEET
 from seewhy.engine.options import ModelOptions, Options
-from seewhy.errors import UsageError
 from seewhy.models.sources.uri_options import parse_options
-from seewhy.paths import check_folders, check_overwrite
+from seewhy.paths import check_folders, check_inside, check_overwrite
 
-FIXED_FILES = (
-    storage.RECORD, storage.MAPS, storage.PHOTO, storage.INPUT, storage.REPORT, "overlay.jpg", "sheet.jpg", FEATURES_SHEET,
-)  # fmt: skip
+IMAGE_FILES = (storage.REPORT, "overlay.jpg", "sheet.jpg")  # of the main command
 DRAWING_FOLDERS = ("overlays", "sheets")
 COMPARED_IMAGE = re.compile(r"\s*like\s*:(.*)", re.IGNORECASE | re.DOTALL)
 
 
 def check_outputs(
-    out: Path, folders: Mapping[str, Path], options: Options, model_options: ModelOptions, model: str
+    out: Path,
+    folders: Mapping[str, Path],
+    options: Options,
+    model_options: ModelOptions,
+    model: str,
+    *,
+    has_index: bool,
 ) -> None:
-    """Raise UsageError if a run would overwrite one of its inputs, or cannot create the folders of its images.
+    """Raise UsageError if a run would overwrite an input or a file of another program, or cannot create its folders.
 
-    `folders` contains the output folder of each image, `model` is the URI of the loaded model.
+    `folders` contains the output folder of each image, `model` is the URI of the loaded model. With `has_index`, the run also
+    writes the page that lists its images.
     """
-    outputs = [out / storage.INDEX, *(path for folder in folders.values() for path in output_files(folder))]
-    check_overwrite(outputs, [*folders, *other_inputs(options, model_options, model)])
-    check_folders(
-        path for folder in folders.values() for path in (folder, *(folder / name for name in DRAWING_FOLDERS))
-    )
+    names = (storage.RECORD, storage.MAPS, storage.PHOTO, *([FEATURES_SHEET] if options.channels else IMAGE_FILES))
+    fixed = [folder / name for folder in folders.values() for name in names]
+    fixed += [out / storage.INDEX] if has_index else []
+    others = (path for folder in folders.values() for path in other_outputs(folder))
+    check_overwrite([*fixed, *others], [*folders, *other_inputs(options, model_options, model)])
+    for path in fixed:
+        storage.check_own(path)
+    for folder in folders.values():
+        check_inside(folder, out)
+        check_folders([folder, *(folder / name for name in DRAWING_FOLDERS)])
 
 
-def output_files(folder: Path) -> list[Path]:
-    """Return what a run may write or delete for one image: its files, the folders above them, and all files of drawings."""
-    names = {*FIXED_FILES, *storage.read_recorded_files(folder)}
-    drawings = (path for name in DRAWING_FOLDERS for path in (folder / name).glob("**/*"))
-    return [folder, *folder.parents, *(folder / name for name in names), *drawings]
+def other_outputs(folder: Path) -> list[Path]:
+    """Return the folders of an image, and the files of an earlier run, which a run may replace or delete."""
+    return [folder, *folder.parents, *(folder / name for name in storage.read_recorded_files(folder))]
 
 
 def other_inputs(options: Options, model_options: ModelOptions, model: str) -> list[str]:
@@ -60,13 +66,3 @@ def as_texts(targets: object) -> list[str]:
     """Return the targets of the command line, which are texts."""
     items: Iterable[object] = targets if isinstance(targets, tuple) else ()
     return [item for item in items if isinstance(item, str)]
-
-
-@contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Convert a file system error, such as a full disk or a missing permission, to a UsageError about `path`."""
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{path}: cannot be written ({reason}). Choose another --out.") from None

@@ -27,7 +27,7 @@ from seewhy.explanation.selection import (
     layers_of,
     match_layers,
 )
-from seewhy.paths import check_overwrite
+from seewhy.paths import check_null, check_overwrite
 from seewhy.rendering.overlays import LONGEST, OverlayStyle
 
 
@@ -212,7 +212,7 @@ class Explanation(ExplanationMaps):
         """Write `explanation.json`, `maps.npz` and `photo.jpg` into a folder.
 
         Signals, volumes and inputs with other than 1 or 3 channels are stored as `input.npz` (float32) instead of a photo.
-        Each file is written atomically. Files of an earlier run in the folder are replaced; other files are not touched.
+        Files of an earlier run in the folder are replaced when all new ones are complete; other files are not touched.
 
         Args:
             folder: Created if it does not exist.
@@ -222,10 +222,11 @@ class Explanation(ExplanationMaps):
             The paths of the written files.
 
         Raises:
-            UsageError: A file would overwrite the image that was explained.
+            UsageError: A file cannot be written, or would overwrite a file that seewhy did not write.
         """
         require_single_image(self, "save")
         files = {**saved.build_files(self), **(also or {})}
+        check_null(Path(folder))
         self._check_overwrite([Path(folder) / name for name in (storage.RECORD, *files)])
         return storage.write_run(folder, saved.build_record(self), files)
 
@@ -263,8 +264,8 @@ class Explanation(ExplanationMaps):
             The HTML text.
 
         Raises:
-            UsageError: The input is a signal, or an image with other than 1 or 3 channels; or `path` is the image that was
-                explained.
+            UsageError: The input is a signal, or an image with other than 1 or 3 channels; or `path` cannot be written, or is
+                a file that seewhy did not write.
         """
         text = report.build_page(self, style)
         if path is not None:

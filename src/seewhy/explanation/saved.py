@@ -98,14 +98,13 @@ def build_files(e: ExplanationData) -> dict[str, storage.Content]:
     A signal, a volume, or an input with other than 1 or 3 channels has no photo: the model's input is stored in float32.
     """
     arrays = {"|".join(key): maps[0].float().cpu().numpy() for key, maps in e.maps.items()}
-    content: dict[str, storage.Content] = {storage.MAPS: lambda file: np.savez_compressed(file, **arrays)}  # type: ignore[arg-type]
+    content: dict[str, storage.Content] = {storage.MAPS: storage.encode_npz(arrays)}
     is_image = len(e.size) == 2 and (e.inputs is None or e.inputs.shape[1] in (1, 3))
     if e.images is not None or is_image:
         pixels = e.images[0].photo if e.images else e.input_pixels()
         content[storage.PHOTO] = storage.encode_jpeg(shrink(pixels, LONGEST))
     elif e.inputs is not None:
-        values = e.inputs[0].detach().float().cpu().numpy()
-        content[storage.INPUT] = lambda file: np.savez_compressed(file, input=values)
+        content[storage.INPUT] = storage.encode_npz({"input": e.inputs[0].detach().float().cpu().numpy()})
     return content
 
 

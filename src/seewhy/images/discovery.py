@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn
 
 from PIL import Image
@@ -13,38 +12,136 @@ from PIL import Image
 from seewhy import storage
 from seewhy.errors import ImageError
 from seewhy.images.files import FORMATS, READABLE, describe_error
+from seewhy.paths import path_text
+
+OUTPUT_NAMES = ("overlay.jpg", "sheet.jpg", "features.jpg", "photo.jpg")
+OUTPUT_FOLDERS = {"overlays", "sheets", "maps"}
 
 
-def find_images(paths: Sequence[str]) -> list[str]:
+def listing_error(error: OSError) -> ImageError:
+    return ImageError(os.fsdecode(error.filename), f"cannot list this folder: {describe_error(error)}")
+
+
+def raise_listing_error(error: OSError) -> NoReturn:
+    raise listing_error(error) from error
+
+
+def ignore(_: object) -> None:
+    """Do nothing: the default for callbacks."""
+
+
+def find_images(
+    paths: Sequence[str],
+    on_error: Callable[[OSError], None] = raise_listing_error,
+    on_output: Callable[[str], None] = ignore,
+) -> list[str]:
     """Return the image files of `paths` in the given order; folders are searched recursively, sorted by name.
 
     In folders, only files with a known image suffix are returned. Hidden files and folders are
-    skipped, and links to folders are not followed. Other paths are returned unchanged, including "-" and missing files,
-    for which `load_image` reports the problem.
+    skipped, and links to folders are not followed. `on_error` receives the error of a folder that cannot be listed,
+    `on_output` each image that is skipped because seewhy wrote it. Other paths are returned unchanged, including "-" and
+    missing files, for which `load_image` reports the problem.
 
-    Raises ImageError for a folder that has no images or cannot be listed.
+    Raises ImageError for a folder that has no images.
 
     >>> find_images(["cat.jpg", "-"])
     ['cat.jpg', '-']
     """
-    return [image for path in paths for image in (find_images_in_folder(path) if os.path.isdir(path) else [path])]
-
-
-def find_images_in_folder(folder: str) -> list[str]:
-    """Return all image files below `folder`; raise ImageError if there are none."""
-    images = list(walk_images(folder, raise_listing_error))
-    if not images:
-        raise ImageError(folder, f"no images in this folder ({READABLE}, by file name)")
+    images: list[str] = []
+    for path in paths:
+        images += find_images_in_folder(path, on_error, on_output) if os.path.isdir(path) else [path]
     return images
 
 
-def walk_images(folder: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
-    """Yield the image files below `folder`, folder by folder, sorted; call `on_error` if a folder cannot be listed."""
-    for parent, folders, files in os.walk(folder, onerror=on_error):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in image_suffixes():
-                yield os.path.join(parent, name)
+def find_images_in_folder(
+    folder: str, on_error: Callable[[OSError], None], on_output: Callable[[str], None]
+) -> list[str]:
+    """Return all image files below `folder`; raise ImageError if there are none."""
+    outputs: list[str] = []
+    errors: list[OSError] = []
+    images = list(walk_images(folder, errors.append, outputs.append))
+    for error in errors:
+        on_error(error)
+    if not images and not errors:
+        reason = f"no images in this folder ({READABLE}, by file name)"
+        raise ImageError(folder, "contains only images that seewhy wrote" if outputs else reason)
+    for output in outputs:
+        on_output(output)
+    return images
+
+
+def walk_images(
+    folder: str, on_error: Callable[[OSError], None], on_output: Callable[[str], None] = ignore
+) -> Iterator[str]:
+    """Yield the image files below `folder`, folder by folder, sorted.
+
+    `on_error` is called if a folder cannot be listed, `on_output` for each image that is skipped because seewhy wrote it.
+    """
+    folders = [folder]
+    while folders:  # not os.walk, which is recursive before Python 3.12
+        parent = folders.pop()
+        try:
+            names, subfolders = list_folder(parent)
+        except OSError as error:
+            error.filename = error.filename or parent
+            on_error(error)
+            continue
+        outputs = find_outputs(parent, names, os.path.relpath(parent, folder))
+        for name in names:
+            path = os.path.join(parent, name)
+            if name in outputs:
+                on_output(path)
+            else:
+                yield path
+        folders += [os.path.join(parent, name) for name in reversed(subfolders)]
+
+
+def list_folder(folder: str) -> tuple[list[str], list[str]]:
+    """Return the names of the images and of the folders in a folder, without hidden ones and links to folders."""
+    names, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if is_folder(entry):
+                folders += [] if entry.is_symlink() else [entry.name]
+            elif os.path.splitext(entry.name)[1].lower() in image_suffixes():
+                names.append(entry.name)
+    return sorted(names), sorted(folders)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
+
+
+def find_outputs(folder: str, names: Sequence[str], relative: str) -> set[str]:
+    """Return which of the images `names` in `folder`, which is at `relative` in the searched folder, seewhy wrote.
+
+    Opening each image of a dataset would take long, so only the first image of a folder, and those with names of outputs, are
+    opened. If one of them has the mark, or the folder has the name of a folder of outputs, all are.
+    """
+    names = [name for name in names if name.lower().endswith(storage.MARKED_SUFFIXES)]
+
+    def marked(some: Iterable[str]) -> set[str]:
+        return {name for name in some if storage.has_mark(os.path.join(folder, name))}
+
+    is_output_folder = not OUTPUT_FOLDERS.isdisjoint(relative.split(os.sep))
+    likely = names[:1] + [name for name in names[1:] if name in OUTPUT_NAMES]
+    return marked(names) if is_output_folder or marked(likely) else set()
+
+
+def describe_outputs(outputs: Sequence[str]) -> str:
+    """Return a note about images that a search skipped.
+
+    >>> describe_outputs(["cam/a.jpg", "cam/b.jpg"])
+    'skipped 2 images that seewhy wrote (cam/a.jpg, ...)'
+    """
+    count = "1 image" if len(outputs) == 1 else f"{len(outputs):,} images"
+    more = ", ..." if len(outputs) > 1 else ""
+    return f"skipped {count} that seewhy wrote ({path_text(outputs[0])}{more})"
 
 
 def split_regular(images: Sequence[str]) -> tuple[list[str], list[ImageError]]:
@@ -57,31 +154,6 @@ def split_regular(images: Sequence[str]) -> tuple[list[str], list[ImageError]]:
         else:
             files.append(image)
     return files, errors
-
-
-def skip_outputs(images: list[str], folder: str, out: Path) -> list[str]:
-    """Return the images found in `folder`, except those that earlier runs wrote below the output folder `out`.
-
-    Raises ImageError if there are no others.
-    """
-    home = Path(os.path.realpath(out))
-    if not home.is_relative_to(os.path.realpath(folder)):
-        return images
-    recorded_files = functools.cache(storage.read_recorded_files)
-
-    def is_output(image: str) -> bool:
-        path = Path(os.path.realpath(image))
-        above = (parent for parent in path.parents if parent.is_relative_to(home))
-        return any(path.relative_to(parent).as_posix() in recorded_files(parent) for parent in above)
-
-    others = [image for image in images if not is_output(image)]
-    if images and not others:
-        raise ImageError(folder, "contains only images that earlier runs of seewhy wrote")
-    return others
-
-
-def raise_listing_error(error: OSError) -> NoReturn:
-    raise ImageError(str(error.filename), f"cannot list this folder: {describe_error(error)}") from error
 
 
 @functools.cache

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy import storage
-from seewhy.errors import UsageError
 from seewhy.paths import check_folders, check_overwrite
 
 if TYPE_CHECKING:
@@ -27,20 +26,24 @@ def write_summary(
 ) -> tuple[RunSummary, Path]:
     """Write the page and the CSV tables of a run to `out` (default: RUN/summary). Return the summary and the page's path."""
     from seewhy.bulk.bulk_run import source_paths
-    from seewhy.summary.csv_tables import build_csv_files
+    from seewhy.summary.csv_tables import HEADERS, build_csv_files, is_own_table
     from seewhy.summary.run_summary import summarize
     from seewhy.summary.summary_page import build_summary_data
     from seewhy.viewer import build_summary
 
     folder = out or run.folder / FOLDER
     check_folders([folder])
-    check_overwrite([folder / PAGE, *folder.glob("*.csv")], source_paths(run))
+    tables = [folder / name for name in HEADERS]
+    check_overwrite([folder / PAGE, *tables], source_paths(run))
+    storage.check_own(folder / PAGE)
+    for table in tables:
+        storage.check_own(table, is_own_table)
     summary = summarize(run, method, target, layer)
     title = f"Summary of {len(summary.table):,} images"
     page = build_summary(build_summary_data(summary), title=title, model=str(run.model["model"]))
     for name, content in build_csv_files(summary).items():
-        write(folder / name, content)
-    return summary, write(folder / PAGE, page.encode("ascii"))
+        storage.write_file(folder / name, content, is_own=is_own_table)
+    return summary, storage.write_file(folder / PAGE, page.encode("ascii"))
 
 
 def write_comparison(
@@ -61,17 +64,9 @@ def write_comparison(
     folder = out or second.folder / FOLDER
     check_folders([folder])
     check_overwrite([folder / COMPARISON_PAGE], [*source_paths(first), *source_paths(second)])
+    storage.check_own(folder / COMPARISON_PAGE)
     comparison = compare(first, second, method, target, layer)
     title = f"{first.folder} vs. {second.folder}: {len(comparison.rows[0]):,} images"
     models = dict.fromkeys(str(run.model["model"]) for run in comparison.runs)
     page = build_summary(build_comparison_data(comparison), title=title, model=" and ".join(models))
-    return comparison, write(folder / COMPARISON_PAGE, page.encode("ascii"))
-
-
-def write(path: Path, content: bytes) -> Path:
-    try:
-        return storage.write_file(path, content)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written ({error.strerror or error}). Choose another folder with --out."
-        ) from None
+    return comparison, storage.write_file(folder / COMPARISON_PAGE, page.encode("ascii"))

@@ -5,21 +5,40 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
+from seewhy.storage import open_regular
 from seewhy.summary.map_table import STATISTICS
 from seewhy.summary.run_summary import RunSummary
 
 Cell = str | int | float | bool | None
+HEADERS = {
+    "classes.csv": ["class", "name", "images", "accuracy", "probability", *STATISTICS],
+    "confusions.csv": ["label", "label_name", "predicted", "predicted_name", "images", "ids"],
+    "outliers.csv": ["statistic", "rank", "id", "deviations"],
+    "clusters.csv": ["class", "cluster", "images", "separation", "id", "representative"],
+    "findings.csv": ["finding", "kind", "class", "location", "fraction", "other_fraction", "separation", "id"],
+}
 MAX_IDS = 100  # in one cell
 
 
 def build_csv_files(summary: RunSummary) -> dict[str, bytes]:
     """Return the content of the CSV files by name. They also contain the rows for which the page has no space."""
-    return {name: encode_csv(header, rows) for name, (header, rows) in build_tables(summary).items()}
+    return {name: encode_csv(HEADERS[name], rows) for name, rows in build_tables(summary).items()}
 
 
-def build_tables(summary: RunSummary) -> dict[str, tuple[list[str], list[list[Cell]]]]:
-    """Return header and rows of each table."""
+def is_own_table(path: Path) -> bool:
+    """Return True if a file starts with the header of the table of its name. A mark would disturb programs that read CSV."""
+    header = encode_csv(HEADERS[path.name], [])
+    try:
+        with open_regular(path) as file:
+            return not path.is_symlink() and file.read(len(header)) == header
+    except OSError:
+        return False
+
+
+def build_tables(summary: RunSummary) -> dict[str, list[list[Cell]]]:
+    """Return the rows of each table."""
     ids = summary.table.columns["id"]
     classes: list[list[Cell]] = [
         [row.index, row.name, len(row.members), row.accuracy, row.probability,
@@ -50,14 +69,11 @@ def build_tables(summary: RunSummary) -> dict[str, tuple[list[str], list[list[Ce
         for row in one.indices
     ]  # fmt: skip
     return {
-        "classes.csv": (["class", "name", "images", "accuracy", "probability", *STATISTICS], classes),
-        "confusions.csv": (["label", "label_name", "predicted", "predicted_name", "images", "ids"], confusions),
-        "outliers.csv": (["statistic", "rank", "id", "deviations"], outliers),
-        "clusters.csv": (["class", "cluster", "images", "separation", "id", "representative"], clusters),
-        "findings.csv": (
-            ["finding", "kind", "class", "location", "fraction", "other_fraction", "separation", "id"],
-            findings,
-        ),
+        "classes.csv": classes,
+        "confusions.csv": confusions,
+        "outliers.csv": outliers,
+        "clusters.csv": clusters,
+        "findings.csv": findings,
     }
 
 

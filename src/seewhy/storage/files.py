@@ -1,0 +1,90 @@
+"""Write files completely or not at all, and only over files that seewhy wrote."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from seewhy.errors import UsageError
+from seewhy.paths import check_inside, check_null
+from seewhy.storage.marks import Content, check_own, is_own
+
+PREFIX = 80  # bytes of a file's name in that of its temporary file: file systems limit names to 255 bytes
+
+
+def write_file(
+    path: Path,
+    content: Content,
+    *,
+    root: Path | None = None,
+    is_own: Callable[[Path], bool] = is_own,
+    durable: bool = False,
+) -> Path:
+    """Write a file under a temporary name and rename it: readers see the old file, the new file or none.
+
+    With `root`, the folder of `path` must be inside it also after links are followed. With `durable`, the file also survives a
+    power failure; this waits for the disk.
+
+    Raises UsageError if the file cannot be written, or if it exists and is not `is_own`.
+    """
+    return write_files({path: content}, root=root, is_own=is_own, durable=durable)[0]
+
+
+def write_files(
+    files: Mapping[Path, Content],
+    *,
+    root: Path | None = None,
+    is_own: Callable[[Path], bool] = is_own,
+    durable: bool = False,
+) -> list[Path]:
+    """Write several files as in `write_file`, in this order. They replace earlier ones only when all of them are complete."""
+    for path in files:
+        check_null(path)
+        if root is not None:
+            check_inside(path.parent, root)
+        check_own(path, is_own)
+    temporaries: dict[Path, Path] = {}
+    try:
+        for path, content in files.items():
+            with write_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporaries[path] = temporary_name(path)
+                write_temporary(temporaries[path], content, durable)
+        for path in files:
+            check_own(path, is_own)  # once more, because writing takes time
+            with write_errors(path):
+                os.replace(temporaries[path], path)
+            del temporaries[path]
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+    return list(files)
+
+
+def temporary_name(path: Path) -> Path:
+    prefix = path.name.encode("utf-8", "surrogateescape")[:PREFIX].decode("utf-8", "ignore")
+    return path.with_name(f".{prefix}.{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def write_temporary(path: Path, content: Content, durable: bool) -> None:
+    with open(path, "xb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Convert a file system error, such as a full disk or a missing permission, to a UsageError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{path}: cannot be written ({reason}). Choose another --out.") from error

@@ -1,0 +1,73 @@
+"""The files of a run, with the record that lists them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, SupportsFloat
+
+from seewhy.paths import is_inside
+from seewhy.storage.files import write_errors, write_files
+from seewhy.storage.marks import Content, encode_json, is_own, open_regular
+
+RECORD, MAPS, PHOTO, INPUT = "explanation.json", "maps.npz", "photo.jpg", "input.npz"
+REPORT, INDEX = "report.html", "index.html"
+MAX_RECORD = 2**26  # bytes of a record that is searched for files to delete
+
+
+def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str, Content]) -> list[Path]:
+    """Write `files` (names relative to `folder`, with "/"), then the record, which lists them.
+
+    If one cannot be written, the earlier files remain. Files that the record of an earlier run lists and this run does not
+    write are deleted, if they are inside `folder` and carry the mark. Other files are not touched.
+    """
+    folder = Path(folder)
+    old_files = read_recorded_files(folder)
+    content = {**files, RECORD: encode_json({**record, "files": sorted(files)})}
+    written = write_files({folder / name: data for name, data in content.items()}, root=folder)
+    for name in sorted(old_files - set(content)):
+        delete_file(folder, name)
+    return written
+
+
+def read_recorded_files(folder: Path) -> set[str]:
+    """Return the files that the record of an earlier run in `folder` lists; empty without a readable record."""
+    try:
+        with open_regular(folder / RECORD) as file:
+            names = json.loads(file.read(MAX_RECORD))["files"]
+        return {name for name in names if isinstance(name, str) and is_relative(name)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
+def is_relative(name: str) -> bool:
+    """Return True if a recorded name, read as text, cannot refer to a file outside its folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and not set(name) & set("\\:\0")
+
+
+def delete_file(folder: Path, name: str) -> None:
+    """Delete a file that seewhy wrote, and the folders between it and `folder` that are empty afterwards."""
+    path = folder / name
+    if not is_own(path) or not is_inside(path.parent, folder):
+        return
+    with write_errors(path):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # a folder that is not empty, or a link to one
+        for parent in path.parents:
+            if parent == folder:
+                break
+            parent.rmdir()
+
+
+def finite_or_none(value: SupportsFloat) -> float | None:
+    """Return a number for JSON, which has no NaN and no infinity: None instead.
+
+    >>> finite_or_none(0.5), finite_or_none(math.nan)
+    (0.5, None)
+    """
+    number = float(value)
+    return number if math.isfinite(number) else None
