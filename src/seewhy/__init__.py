@@ -9,10 +9,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import importlib.util
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = (
+    False  # importing `typing` takes longer than everything else that `seewhy` needs before it handles signals
+)
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,8 @@ _PACKAGES = ("errors", "methods", "targets", "testing")  # public modules, reach
 __all__ = ["__version__", *_MODULES]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from seewhy import errors as errors
     from seewhy import methods as methods
     from seewhy import targets as targets
@@ -91,6 +94,9 @@ def __getattr__(name: str) -> Any:
 
 def _replacement(name: str) -> str:
     """Return what to use instead of a name that does not exist at the top level, or ""."""
+    import difflib
+    import importlib.util
+
     if name.startswith("_") or importlib.util.find_spec(f"seewhy.{name}"):
         return ""  # `from seewhy import storage` looks for the attribute before it imports the submodule
     if name in _RENAMED:

@@ -7,6 +7,7 @@ folder of a dataset, a file in it named `random.py` or `pandas.py` would run.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -41,6 +42,40 @@ def safe_path() -> Iterator[None]:
                 del os.environ[SAFE_PATH]
             else:
                 os.environ[SAFE_PATH] = before
+
+
+def shared_signals() -> list[signal.Signals]:
+    """Return the signals that a terminal or a scheduler sends to all processes of a job."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
+
+
+@contextmanager
+def same_handlers() -> Iterator[None]:
+    """Restore the signal handlers at the end of the block: `ray.init` sets one for SIGTERM that exits with code 15."""
+    before = {number: signal.getsignal(number) for number in shared_signals()}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Block these signals in child processes that start inside the block; this process receives them at its end.
+
+    A child that is interrupted while it imports its modules would print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, shared_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def make_ray_config() -> JobConfig:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.child_processes import SAFE_PATH, safe_path
+from seewhy.bulk.child_processes import SAFE_PATH, blocked_signals, safe_path, shared_signals
 from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.bulk.input_regions import Floats, from_boxes, from_mask, read_mask
 from seewhy.errors import ImageError, one_line
@@ -27,6 +27,7 @@ from seewhy.images.preprocess import Preprocess
 from seewhy.images.resizing import ResizedCrop
 from seewhy.images.view import View
 from seewhy.models.permitted_code import permitted_folders
+from seewhy.terminal.streams import replace_streams
 
 MAX_BYTES = 1 << 29
 AHEAD = 2  # batches
@@ -84,13 +85,15 @@ def decode_image(item: Item, preprocess: Any, max_pixels: int) -> DecodedImage:
 
 
 def end_with(parent: int, folders: Sequence[str] = ()) -> None:
-    """Initialize a decoder process: end when its parent has ended, and ignore Ctrl-C.
+    """Initialize a decoder process: end when its parent has ended, and ignore signals.
 
-    Ctrl-C reaches all processes of a terminal; the parent ends its decoders after it has handled it. Modules of the user's
-    own preprocessing are imported from `folders`.
+    Ctrl-C reaches all processes of a terminal, and a scheduler's SIGTERM all processes of a job; the parent ends its decoders
+    after it has handled it. Modules of the user's own preprocessing are imported from `folders`.
     """
     sys.path += folders
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in shared_signals():
+        signal.signal(number, signal.SIG_IGN)
+    replace_streams()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -152,7 +155,7 @@ class Reader:
                     ProcessPoolExecutor,
                 )  # unlike multiprocessing, needs no `if __name__ == "__main__"` guard
 
-                with safe_path():  # for resource trackers, which inherit the environment
+                with safe_path(), blocked_signals():  # for resource trackers, which inherit both
                     self.pool = ProcessPoolExecutor(
                         self.workers,
                         timeout=None,
@@ -163,7 +166,7 @@ class Reader:
             else:
                 self.pool = ThreadPoolExecutor(1)
         try:
-            with safe_path():  # the first call starts the processes
+            with safe_path(), blocked_signals():  # the first call starts the processes
                 return self.pool.submit(decode_image, item, *self.settings)
         except BrokenExecutor as error:  # the pool broke since the last result; `stream` handles it
             refused: Future[DecodedImage] = Future()

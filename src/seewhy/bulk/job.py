@@ -29,7 +29,7 @@ from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import check_folders, check_overwrite
 from seewhy.storage import check_own
-from seewhy.terminal import printable
+from seewhy.terminal import make_console, printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RUN_FILE_ENDINGS = (".json", ".jsonl", ".parquet", ".lock")
@@ -105,7 +105,7 @@ class BulkJob:
             )
         self.loaded = loaded if settings.fit is None else with_fit(loaded, settings.fit)
         self.inputs, self.out, self.settings, self.execution = inputs, out, settings, execution
-        self.console = console or Console(stderr=True, highlight=False, emoji=False)
+        self.console = console or make_console(stderr=True)
         self.quiet = quiet
         self.shard = parse_shard(execution.shard)
         self.events = EventLog(out / f"log-{self.shard[0]}-of-{self.shard[1]}.jsonl")

@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seewhy.bulk.worker import PartResult
 from seewhy.storage import UNENCODABLE, open_regular
-from seewhy.terminal import printable
+from seewhy.terminal import plain
 
 LOG_START = b'{"time": "'
 MAX_PRINTED = 10  # failed images
@@ -75,7 +74,7 @@ class ProgressReporter:
         for name, reason in part.problems:
             self.printed += 1
             if self.printed <= MAX_PRINTED:
-                self.console.print(f"[red]{escape(printable(name))}[/]: {escape(printable(reason))}", soft_wrap=True)
+                self.console.print(f"[red]{plain(name)}[/]: {plain(reason)}", soft_wrap=True)
             elif self.printed == MAX_PRINTED + 1:
                 self.console.print("more failed images: seewhy.read_run(RUN).failed", style="bright_black")
         self.advance(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +12,7 @@ from cyclopts import Group, Parameter
 from seewhy.bulk.settings import BulkOptions, Execution
 from seewhy.cli.exits import print_status
 from seewhy.cli.flags import GROUPS, FlagSet, with_flags
+from seewhy.cli.termination import unwinding
 from seewhy.engine.options import ModelOptions, Options, option
 from seewhy.errors import UsageError
 
@@ -68,13 +68,13 @@ def bulk(
     loaded = load_model(model.uri, labels=model.labels, device=device, log=print_status, allow_code=model.allow_code)
     for note in () if is_silent else loaded.notes:
         print_status(note)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM ends the job like Ctrl-C
     execution = replace(execution, memory=options.memory)
-    outcome = run_job(loaded, inputs, output.out, settings, execution, quiet=is_silent)
+    with unwinding():
+        outcome = run_job(loaded, inputs, output.out, settings, execution, quiet=is_silent)
     if output.json:
-        import json
+        from seewhy.terminal import encode_json
 
-        print(json.dumps({"run": str(output.out), **outcome.to_dict()}))
+        print(encode_json({"run": str(output.out), **outcome.to_dict()}))
     elif not output.quiet:
         from seewhy.terminal import make_console
 

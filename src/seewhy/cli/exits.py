@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
-from rich.console import Console
-from rich.markup import escape
 
+from seewhy.cli import termination
 from seewhy.errors import SeewhyError, one_line
-from seewhy.terminal import printable
+from seewhy.terminal import FAINT, make_console, plain
 
 RENAMED = {"--site": "--read-at", "--question": "--target"}
-
-STDERR = Console(stderr=True, highlight=False, emoji=False)
+STDIN = "stdin:"  # replaces "-" on the command line, which the parser would parse as an option
+EXIT_CODES = (
+    "Exit codes: 0 success, 1 some images failed, 2 invalid usage, or results cannot be written. Ended early: 130 by Ctrl-C, "
+    "143 by SIGTERM, 129 by SIGHUP, 141 because the program that reads the output ended."
+)
 
 
 def print_status(message: str) -> None:
-    """Print a message about work in progress to stderr, with control characters escaped."""
-    STDERR.print(escape(printable(message)), style="bright_black", soft_wrap=True)
+    """Print a message about work in progress to stderr."""
+    make_console(stderr=True).print(plain(message), style=FAINT, soft_wrap=True)
 
 
 def print_error(message: str) -> int:
-    """Print one line to stderr, with control characters escaped, and return exit code 2."""
-    STDERR.print(f"[red]seewhy:[/] {escape(printable(message))}", soft_wrap=True)
+    """Print one line to stderr and return exit code 2."""
+    make_console(stderr=True).print(f"[red]seewhy:[/] {plain(message.replace(STDIN, '-'))}", soft_wrap=True)
     return 2
 
 
@@ -35,7 +39,7 @@ def renamed_option(error: UnknownOptionError) -> str:
 
 
 def run_command(command: Callable[[], object]) -> int:
-    """Run a command and return its exit code: 0 success, 1 some images failed, 2 invalid usage, 130 interrupted."""
+    """Run a command and return its exit code (`EXIT_CODES`)."""
     try:
         result = command()
         sys.stdout.flush()
@@ -47,8 +51,20 @@ def run_command(command: Callable[[], object]) -> int:
     except CycloptsError as error:
         return print_error(one_line(error))
     except KeyboardInterrupt:
-        STDERR.print("interrupted; the results of finished images are complete", style="red")
-        return 130
+        make_console(stderr=True).print(termination.INTERRUPTED, style="red", soft_wrap=True)
+        return termination.exit_code()
     except BrokenPipeError:  # the reading process, such as head, has closed the pipe
-        sys.stdout = None
-        return 0
+        return 128 + getattr(signal, "SIGPIPE", 13)
+    except OSError as error:
+        return print_error(describe_os_error(error))
+    except MemoryError as error:
+        return print_error(f"not enough memory ({one_line(error)}). Use smaller images, or fewer layers and methods.")
+    except RecursionError:
+        return print_error("a value is nested too deeply: a file, an option, or the model. Simplify it.")
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return one line about a file system error: the path and the reason."""
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    reason = (error.strerror or one_line(error)).lower()
+    return f"{' -> '.join(names)}: {reason}." if names else f"{reason}."

@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from seewhy.cli.exits import STDIN
 from seewhy.engine.options import Flag, ModelOptions, Options, flag_name, flags
 from seewhy.methods.method_text import split_targets, split_values
-
-STDIN = "stdin:"  # replaces "-" on the command line, which the parser would parse as an option
 
 GROUPS: dict[type, Group] = {
     Options: Group("What to explain", sort_key=1),
@@ -63,7 +62,7 @@ class FlagSet:
         given = dict(self.defaults)  # a flag that is not used is missing in `values`
         for name, _, flag in flags(self.options):
             if name in values:
-                value = values.pop(name)
+                value = restore_dash(values.pop(name))
                 given[name] = tuple(LISTS[flag.kind](value)) or None if flag.kind in LISTS else value
         return self.options(**given)
 
@@ -103,3 +102,14 @@ def with_flags(*sets: FlagSet | type) -> Callable[[Callable[..., int]], Callable
 def from_stdin(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with the placeholder for standard input turned back into "-"."""
     return ["-" if argument == STDIN else argument for argument in arguments]
+
+
+def restore_dash(value: Any) -> Any:
+    """Return the value of an option with the placeholder turned back into "-".
+
+    >>> restore_dash(["a", STDIN]), restore_dash(Path(STDIN)), restore_dash(3)
+    (['a', '-'], PosixPath('-'), 3)
+    """
+    if isinstance(value, list):
+        return [restore_dash(item) for item in value]
+    return type(value)("-") if isinstance(value, str | Path) and str(value) == STDIN else value

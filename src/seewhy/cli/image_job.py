@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seewhy import storage, terminal
@@ -18,6 +17,7 @@ from seewhy.cli.drawings import FEATURES_SHEET, draw_all
 from seewhy.cli.output_checks import check_outputs
 from seewhy.cli.printing import compare_label, print_explanation
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
+from seewhy.cli.termination import uninterrupted
 from seewhy.engine.inputs import NamedImage
 from seewhy.engine.options import ModelOptions, Options, as_flags, command_for
 from seewhy.engine.pipeline import Explainer
@@ -131,7 +131,8 @@ class ImageJob:
         is_page = has_page(e)
         if is_page and FEATURES_SHEET not in files:
             files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
-        paths = e.save(folder, also=files)
+        with uninterrupted():
+            paths = e.save(folder, also=files)
         label = compare_label(e, self.output.label)
         if self.output.json:
             record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, paths))}
@@ -164,8 +165,7 @@ class ImageJob:
         name = path_text(source)
         if self.output.json:
             print(terminal.encode_json({"image": name, "error": reason}), flush=True)
-        shown, why = (escape(terminal.printable(text)) for text in (name, reason))
-        self.stderr.print(f"[red]{shown}[/]: {why}", soft_wrap=True)
+        self.stderr.print(f"[red]{terminal.plain(name)}[/]: {terminal.plain(reason)}", soft_wrap=True)
         self.failed += 1
         self.rows.append(make_failed_row(name, reason))
 
@@ -181,7 +181,7 @@ class ImageJob:
         page = build_index(self.rows, title=f"{len(self.rows)} images", model=self.model.uri)
         storage.write_file(index, page.encode("ascii"))
         if self.output.prints_text:
-            self.stdout.print(f"\nAll images in a browser: [bold]{escape(str(index))}[/]", soft_wrap=True)
+            self.stdout.print(f"\nAll images in a browser: [bold]{terminal.plain(str(index))}[/]", soft_wrap=True)
 
 
 @contextmanager

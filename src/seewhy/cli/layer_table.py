@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 
 import torch
-from rich.markup import escape
 from torch import Tensor
 
 from seewhy.engine.suggestion import suggest
@@ -16,7 +15,7 @@ from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, UsageError, one_
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.inspection import infer_input_layout
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.terminal import ACCENT, FAINT, encode_json, make_console, plain_table
+from seewhy.terminal import ACCENT, FAINT, encode_json, make_console, plain, plain_table
 from seewhy.tracing.grid import format_grid
 from seewhy.tracing.layer_selection import calls_with_grid
 from seewhy.tracing.layer_specs import parse_layers
@@ -88,12 +87,12 @@ def print_tree(entries: Sequence[LayerEntry], heading: str, reason: str) -> None
     numbers = iter(range(1, count + 1))
     for entry, (shared, own) in zip(entries, split_names([entry.name for entry in entries]), strict=True):
         style = ACCENT if entry.suggested else "default" if entry.every else FAINT
-        name = f"[{FAINT}]{escape(shared)}[/][{style}]{escape(own)}[/]"
+        name = f"[{FAINT}]{plain(shared)}[/][{style}]{plain(own)}[/]"
         remark = "suggested" if entry.suggested else f"+{entry.prefix} tokens" if entry.prefix else ""
         number = str(next(numbers)) if entry.every else ""
         table.add_row(number, name, entry.kind, format_grid(entry.grid), str(entry.channels), remark)
     console.print(table)
-    console.print(f"\n{escape(heading)}: {count} layers in 'every' (numbered). {escape(reason)}", soft_wrap=True)
+    console.print(f"\n{plain(heading)}: {count} layers in 'every' (numbered). {plain(reason)}", soft_wrap=True)
 
 
 def split_names(names: Sequence[str]) -> Iterator[tuple[str, str]]:

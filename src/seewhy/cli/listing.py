@@ -73,15 +73,13 @@ def methods(name: str | None = None, /, *, markdown: bool = False, json: bool = 
 
 def print_methods(cards: list[dict[str, Any]], *, in_detail: bool) -> None:
     """Print formula, paper, expectation and cost of methods; `in_detail` adds settings, needs and pitfalls."""
-    from rich.markup import escape
-
-    from seewhy.terminal import ACCENT, FAINT, make_console, print_details
+    from seewhy.terminal import ACCENT, FAINT, make_console, plain, print_details
 
     console = make_console()
     for card in cards:
-        name, formula, paper = (escape(card[key]) for key in ("name", "formula", "paper"))
+        name, formula, paper = (plain(card[key]) for key in ("name", "formula", "paper"))
         console.print(f"[bold {ACCENT}]{name}[/]  {formula}  [{FAINT}]{paper}[/]", soft_wrap=True)
-        console.print(f"    {escape(card['expect'])} [{FAINT}]Cost: {escape(card['cost'])}.[/]", soft_wrap=True)
+        console.print(f"    {plain(card['expect'])} [{FAINT}]Cost: {plain(card['cost'])}.[/]", soft_wrap=True)
         if in_detail:
             print_details(
                 console,
@@ -91,7 +89,7 @@ def print_methods(cards: list[dict[str, Any]], *, in_detail: bool) -> None:
                     "pitfalls": card["pitfalls"],
                 },
             )  # fmt: skip
-            console.print(f"\n{escape(card['doc'])}", style=FAINT)
+            console.print(f"\n{plain(card['doc'])}", style=FAINT)
 
 
 def models(pattern: str = "*", /) -> int:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Group, Parameter
-from rich.markup import escape
 
 from seewhy import __version__
 from seewhy.cli.bulk import bulk, export
-from seewhy.cli.exits import print_status, run_command
-from seewhy.cli.flags import STDIN, FlagSet, from_stdin, with_flags
+from seewhy.cli.exits import EXIT_CODES, STDIN, print_status, run_command
+from seewhy.cli.flags import FlagSet, from_stdin, with_flags
 from seewhy.cli.listing import layers, methods, models
 from seewhy.cli.report import report
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
@@ -23,11 +21,13 @@ from seewhy.cli.serve import serve
 from seewhy.cli.summary import summary
 from seewhy.engine.options import ModelOptions, Options
 from seewhy.errors import UsageError
+from seewhy.terminal import make_console, plain
+from seewhy.terminal.streams import escaped_streams
 
 app = App(
     name="seewhy",
     help="Show where a vision model looks: a heatmap for every layer, from one forward and one backward pass.",
-    help_epilogue="Exit codes: 0 success, 1 some images failed, 2 invalid usage, 130 interrupted.",
+    help_epilogue=EXIT_CODES,
     version=__version__,
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,  # run_command handles it
@@ -76,7 +76,6 @@ def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam"))
         Folder for the results.
     """
     from seewhy.images.samples import SAMPLES, sample
-    from seewhy.terminal import make_console
 
     both, *single = [str(sample(name)) for name in SAMPLES]
     output = OutputOptions(out=out)
@@ -85,7 +84,7 @@ def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam"))
     two_classes = Options(targets=("espresso", "Egyptian cat"), fit="squash")
     code = max(code, explain_images([both], two_classes, ModelOptions(), DrawingOptions(), output))
     console = make_console()
-    console.print(f"\nOpen [bold]{escape(str(out))}/cat_espresso/sheet.jpg[/]: one image, two targets.")
+    console.print(f"\nOpen [bold]{plain(str(out))}/cat_espresso/sheet.jpg[/]: one image, two targets.")
     console.print("Next, your own image:           [bold]seewhy photo.jpg[/]")
     console.print("Why this class and not another: [bold]seewhy photo.jpg --targets top3[/]")
     return code
@@ -138,8 +137,13 @@ def explain_images(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code. User errors print one line; they never print a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not end the run
-            stream.reconfigure(errors="backslashreplace")
     words = [STDIN if word == "-" else word for word in (sys.argv[1:] if arguments is None else arguments)]
-    sys.exit(run_command(lambda: app(words, exit_on_error=False, print_error=False, result_action="return_value")))
+    with escaped_streams():
+        console = make_console()
+        code = run_command(
+            lambda: app(
+                words, exit_on_error=False, print_error=False, result_action="return_value", console=console,
+                error_console=make_console(stderr=True),
+            )
+        )  # fmt: skip
+    sys.exit(code)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypedDict
 
 from rich.console import Console
-from rich.markup import escape
 
 from seewhy import storage, terminal
 from seewhy.cli.drawings import FEATURES_SHEET
@@ -57,13 +56,13 @@ def print_explanation(
     files: Sequence[str],
 ) -> None:
     """Print one result. `known_notes` were printed when the model was loaded and are not repeated."""
-    console.rule(f"[bold]{escape(terminal.printable(source))}[/]", align="left", style=terminal.FAINT)
+    console.rule(f"[bold]{terminal.plain(source)}[/]", align="left", style=terminal.FAINT)
     predictions = [] if e.logits is None else e.top(top)
     if predictions and all(math.isfinite(probability) for _, _, probability in predictions):
         explained = [int(result.classes[0]) for result in e.target_results if result.classes is not None]
         terminal.print_predictions(console, predictions, explained)
     if label is not None:
-        console.print(f"\n{escape(describe_label(label))}")
+        console.print(f"\n{terminal.plain(describe_label(label))}")
     method, target = e.methods[0], e.targets[0]
     if terminal.can_preview(console):
         layer = available_layer(e, method, e.suggested or "")
@@ -77,11 +76,15 @@ def print_explanation(
         console.print(text, style=terminal.FAINT)
     for note in [*e.notes, *non_finite_notes(e.target_results)]:
         if note not in known_notes:
-            console.print(f"note: {escape(note)}", style=terminal.FAINT)
+            console.print(f"note: {terminal.plain(note)}", style=terminal.FAINT)
     drawn = FEATURES_SHEET if FEATURES_SHEET in files else "overlays, sheet.jpg, overlay.jpg"
-    console.print(f"\nWrote {drawn}, maps.npz, explanation.json to [bold]{escape(str(folder))}[/]", soft_wrap=True)
+    console.print(
+        f"\nWrote {drawn}, maps.npz, explanation.json to [bold]{terminal.plain(str(folder))}[/]", soft_wrap=True
+    )
     if storage.REPORT in files:
-        console.print(f"Explore it in a browser: [bold]{escape(str(folder / storage.REPORT))}[/]", soft_wrap=True)
+        console.print(
+            f"Explore it in a browser: [bold]{terminal.plain(str(folder / storage.REPORT))}[/]", soft_wrap=True
+        )
 
 
 def describe_label(label: LabelComparison) -> str:

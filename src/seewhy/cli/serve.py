@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from seewhy.cli.exits import print_status
+from seewhy.cli.termination import exit_code, unwinding
 from seewhy.engine.options import Options
 from seewhy.errors import UsageError
 
@@ -74,13 +75,15 @@ def serve(
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
 
     try:
-        serve(
-            loaded,
-            port=port,
-            limits=Limits(max_megabytes * 2**20, max_pixels),
-            options=options,
-            announce=announce,
-        )
+        with unwinding():
+            serve(
+                loaded,
+                port=port,
+                limits=Limits(max_megabytes * 2**20, max_pixels),
+                options=options,
+                announce=announce,
+            )
     except KeyboardInterrupt:
         print_status("stopped")
+        return exit_code()
     return 0

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import os
 import re
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -16,7 +17,9 @@ from urllib.parse import urlsplit
 
 import torch
 
+from seewhy import storage
 from seewhy.errors import ModelError, OfflineError, shorten_error
+from seewhy.terminal.streams import styled_stream
 
 Log = Callable[[str], None]
 
@@ -44,6 +47,7 @@ def download_from_url(url: str, model: str, log: Log) -> Path:
     # PyTorch's file names end with the first 8 or more digits of the SHA-256. Fewer are no hash: '-300e.pth' = epochs.
     prefix = re.search(r"-([0-9a-f]{8,})\.", name)
     partial = path.with_name(f"{name}.{uuid.uuid4().hex}.partial")
+    storage.unfinished.add(partial)
     try:
         digest = download_file(url, partial)
         if prefix and not digest.startswith(prefix[1]):
@@ -53,6 +57,7 @@ def download_from_url(url: str, model: str, log: Log) -> Path:
         raise OfflineError(model, f"{url} could not be downloaded ({describe_error(error)}); {remedy}") from None
     finally:
         partial.unlink(missing_ok=True)
+        storage.unfinished.discard(partial)
     return path
 
 
@@ -63,9 +68,10 @@ def download_file(url: str, path: Path) -> str:
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     digest = hashlib.sha256()
+    bar_file = styled_stream(sys.stderr)
     with urllib.request.urlopen(make_request(url), timeout=TIMEOUT_SECONDS * 5) as reply, path.open("wb") as file:
         size = int(reply.headers["Content-Length"]) if reply.headers["Content-Length"] else None
-        with tqdm(total=size, disable=None, unit="B", unit_scale=True, leave=False) as bar:
+        with tqdm(total=size, disable=None, file=bar_file, unit="B", unit_scale=True, leave=False) as bar:
             while chunk := reply.read(CHUNK_BYTES):
                 digest.update(chunk)
                 file.write(chunk)

@@ -1,6 +1,6 @@
 """The files that seewhy writes: complete or absent, with a mark, and never over a file that it did not write."""
 
-from seewhy.storage.files import write_errors, write_file
+from seewhy.storage.files import unfinished, write_errors, write_file
 from seewhy.storage.marks import (
     MARKED_SUFFIXES,
     UNENCODABLE,
@@ -46,6 +46,7 @@ __all__ = [
     "is_own",
     "open_regular",
     "read_recorded_files",
+    "unfinished",
     "write_errors",
     "write_file",
     "write_run",

@@ -12,6 +12,7 @@ from seewhy.errors import UsageError
 from seewhy.paths import check_inside, check_null
 from seewhy.storage.marks import Content, check_own, is_own
 
+unfinished: set[Path] = set()  # temporary files of this process; the handler of a signal removes them
 PREFIX = 80  # bytes of a file's name in that of its temporary file: file systems limit names to 255 bytes
 
 
@@ -52,15 +53,17 @@ def write_files(
             with write_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporaries[path] = temporary_name(path)
+                unfinished.add(temporaries[path])
                 write_temporary(temporaries[path], content, durable)
         for path in files:
             check_own(path, is_own)  # once more, because writing takes time
             with write_errors(path):
                 os.replace(temporaries[path], path)
-            del temporaries[path]
+            unfinished.discard(temporaries.pop(path))
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
+            unfinished.discard(temporary)
     return list(files)
 
 

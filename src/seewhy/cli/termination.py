@@ -1,0 +1,130 @@
+"""What SIGINT (Ctrl-C), SIGTERM and SIGHUP do: one line on stderr, complete files or none, exit code 128 + signal number.
+
+By default the process ends inside the signal handler. An exception could be raised anywhere, also in a destructor or while a
+library is imported, where it is printed as a traceback or replaced by another error. Bulk jobs have more to do at their end
+(child processes, the event log), so for them KeyboardInterrupt is raised: `unwinding`.
+
+`__main__` installs the handlers before it imports anything else, so this module imports almost nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+INTERRUPTED = "interrupted; the results of finished images are complete"
+CLEAR_LINE, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"  # a progress bar hides the cursor
+PATIENCE = 5.0  # seconds from the first signal in which a second one is ignored, because the command is finishing
+
+
+class State:
+    """The signal that was received, and what it does at this moment."""
+
+    received: int | None = None
+    received_at = 0.0
+    is_ending = False
+    raises = False  # KeyboardInterrupt
+    is_deferred = False  # until the end of `uninterrupted`
+
+
+def install() -> None:
+    """Handle the signals. One that the parent process ignores, as `nohup` does, stays ignored."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+def handle(number: int, frame: FrameType | None) -> None:
+    """Handle a signal."""
+    is_first = State.received is None
+    if is_first:
+        State.received, State.received_at = number, time.monotonic()
+    elif (State.raises or State.is_deferred) and time.monotonic() - State.received_at < PATIENCE:
+        return
+    if is_first and State.is_deferred:
+        return
+    if is_first and State.raises:
+        raise KeyboardInterrupt
+    end()
+
+
+def end() -> None:
+    """End the process without running other code. If a second signal interrupts this function, it ends at once."""
+    is_repeated, State.is_ending = State.is_ending, True
+    remove_unfinished_files()
+    if not is_repeated:
+        with suppress(OSError):  # the terminal is gone
+            os.write(2, f"{reset_terminal()}{INTERRUPTED}\n".encode())
+        # An image that was explained, but not printed yet. RuntimeError: the signal arrived while stdout was flushed.
+        with suppress(OSError, RuntimeError, ValueError, AttributeError):
+            sys.stdout.flush()
+    os._exit(exit_code())
+
+
+def exit_code() -> int:
+    """Return the exit code after a signal, as shells report it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    return 128 + (State.received or signal.SIGINT)
+
+
+def remove_unfinished_files() -> None:
+    """Remove the temporary files that this process is writing."""
+    unfinished = getattr(sys.modules.get("seewhy.storage"), "unfinished", ())
+    for path in list(unfinished):
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def reset_terminal() -> str:
+    """Return the codes that remove a progress bar; "" if stderr is not a terminal."""
+    with suppress(OSError):
+        if os.isatty(2) and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+            return CLEAR_LINE + SHOW_CURSOR
+    return ""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Handle a signal at the end of the block, which must be short: the files of one image belong together."""
+    State.is_deferred = True
+    try:
+        yield
+    finally:
+        State.is_deferred = False
+        if State.received is not None and not State.raises:
+            end()
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Raise KeyboardInterrupt for a signal that arrives in the block."""
+    before = sys.unraisablehook
+
+    def report(unraisable: Any) -> None:
+        """Send the signal again if its exception was raised in a destructor, where Python prints and ignores it."""
+        if issubclass(unraisable.exc_type, KeyboardInterrupt) and State.received is not None:
+            number, State.received = State.received, None
+            signal.raise_signal(number)
+        else:
+            before(unraisable)
+
+    State.raises, sys.unraisablehook = True, report
+    try:
+        yield
+    finally:
+        State.raises, sys.unraisablehook = False, before
+
+
+def open_standard_streams() -> None:
+    """Open standard streams that are closed (`>&-`), so that no file of the command receives their number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
