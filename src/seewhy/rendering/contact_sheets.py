@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from seewhy.rendering.overlays import FAINT, INK, PAPER
 from seewhy.rendering.text import write_text
@@ -29,15 +29,14 @@ def contact_sheet(tiles: Sequence[Tile], title: str, note: str = "", columns: in
     gap, caption, top = 12, 38, 72
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (gap + columns * (width + gap), top + rows * (height + caption + gap)), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    write_text(draw, (gap, 12), title, 24, INK, sheet.width - 2 * gap)
-    write_text(draw, (gap, 44), note, 14, FAINT, sheet.width - 2 * gap)
+    write_text(sheet, (gap, 12), title, 24, INK, sheet.width - 2 * gap)
+    write_text(sheet, (gap, 44), note, 14, FAINT, sheet.width - 2 * gap)
     for index, tile in enumerate(tiles):
         x = gap + index % columns * (width + gap)
         y = top + index // columns * (height + caption + gap)
         sheet.paste(tile.image, (x, y))
-        write_text(draw, (x, y + height + 3), tile.name, 13, INK, width)
-        write_text(draw, (x, y + height + 20), tile.remark, 12, FAINT, width)
+        write_text(sheet, (x, y + height + 3), tile.name, 13, INK, width)
+        write_text(sheet, (x, y + height + 20), tile.remark, 12, FAINT, width)
     return sheet
 
 

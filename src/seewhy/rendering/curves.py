@@ -7,8 +7,9 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
+from seewhy.rendering.fonts import load_font
 from seewhy.rendering.overlays import FAINT, INK, PAPER, Floats, OverlayStyle, colorize, draw_overlay, to_bytes
-from seewhy.rendering.text import load_font, text_width, write_text
+from seewhy.rendering.text import text_width, write_text
 
 MAX_LANES = 12  # channels that are drawn
 SUPERSAMPLING = 3  # curves are drawn this many times larger, then shrunk: Pillow's lines are not antialiased
@@ -149,5 +150,5 @@ def append_line(image: Image.Image, text: str, size: int, left: int) -> Image.Im
     """Return the image with a line of faint text below it."""
     longer = Image.new("RGB", (image.width, image.height + size + 8), PAPER)
     longer.paste(image)
-    write_text(ImageDraw.Draw(longer), (left, image.height), text, size, FAINT, image.width - left)
+    write_text(longer, (left, image.height), text, size, FAINT, image.width - left)
     return longer

@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw
 
 from seewhy.images.view import View
 from seewhy.rendering.contact_sheets import choose_columns
+from seewhy.rendering.fonts import load_font
 from seewhy.rendering.overlays import FAINT, INK, PAPER, Bytes, Floats, OverlayStyle, draw_overlay, input_pixels
-from seewhy.rendering.text import load_font, write_text
+from seewhy.rendering.text import write_text
 
 MAX_SLICES = 16
 MIN_SLICE_SIDE = 100  # pixels; a smaller mosaic has fewer slices
@@ -41,7 +42,7 @@ def draw_volume(volume: Bytes, heatmap: Floats, style: OverlayStyle, longest: in
         count = "all" if len(chosen) == depth else f"{len(chosen)} of"
         text = f"{count} {depth} slices along the first axis"
         text += "" if peak is None else f"  ·  framed: slice {peak}, where the map is strongest"
-        write_text(ImageDraw.Draw(mosaic), (GAP + 2, mosaic.height - 20), text, 13, FAINT, mosaic.width - 2 * GAP)
+        write_text(mosaic, (GAP + 2, mosaic.height - 20), text, 13, FAINT, mosaic.width - 2 * GAP)
     return mosaic
 
 
