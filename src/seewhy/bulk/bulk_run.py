@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.plan import JOB, read_job
+from seewhy.bulk.job_record import JOB
+from seewhy.bulk.plan import read_job
 from seewhy.bulk.row_values import LAYER_COLUMNS, MAP_COLUMNS, JobSettings, Row, decode_layer_map
 from seewhy.errors import UsageError
 from seewhy.explanation.selection import MethodChoice, choose, match_layers, match_method, match_text, only
@@ -90,8 +92,10 @@ class BulkRun:
     @property
     def files(self) -> list[Path]:
         """The finished part files, in order. Files of other jobs in the folder are ignored."""
-        ending = f".{self.job['fingerprint']}.parquet"
-        return sorted(path for path in self.folder.glob(f"part-*{ending}") if path.is_file())
+        parts, fingerprint = int(self.job["settings"]["parts"]), self.job["fingerprint"]
+        name = re.compile(rf"part-(\d{{6,9}})-of-{parts:06d}\.{fingerprint}\.parquet")
+        found = ((name.fullmatch(path.name), path) for path in self.folder.glob("part-*.parquet"))
+        return sorted(path for match, path in found if match and int(match[1]) < parts and path.is_file())
 
     @property
     def complete(self) -> bool:
@@ -107,30 +111,50 @@ class BulkRun:
             columns: The columns to read. Default: all.
             where: A pyarrow expression that selects rows.
         """
-        if self.files:
-            yield from self.dataset.to_batches(columns=columns, filter=where)
+        from seewhy.bulk.part_reader import check_query, read_part
+
+        check_query(columns, where)
+        for path in self.files:
+            yield from read_part(path, self.job["fingerprint"], self.store, columns, where)
 
     @property
     def dataset(self) -> arrow_dataset.Dataset:
-        """The part files as a `pyarrow.dataset.Dataset`."""
+        """The part files as a `pyarrow.dataset.Dataset`, for queries of pyarrow. Only their footers are checked."""
         from pyarrow import dataset
 
+        from seewhy.bulk.part_reader import SCAN_OPTIONS, open_part
         from seewhy.bulk.rows import SCHEMA
 
-        return dataset.dataset(list(map(str, self.files)), format="parquet", schema=SCHEMA)
+        for path in self.files:
+            open_part(path, self.job["fingerprint"])
+        parquet = dataset.ParquetFileFormat(default_fragment_scan_options=SCAN_OPTIONS)
+        return dataset.dataset(list(map(str, self.files)), format=parquet, schema=SCHEMA)
 
     @cached_property
     def table(self) -> pa.Table:
         """All rows as a `pyarrow.Table`."""
-        return self.dataset.to_table()
+        return self.to_table()
+
+    def to_table(self, columns: Sequence[str] | None = None, where: compute.Expression | None = None) -> pa.Table:
+        """Return the rows as a `pyarrow.Table`.
+
+        Args:
+            columns: As for `batches`.
+            where: As for `batches`.
+        """
+        import pyarrow as pa
+
+        from seewhy.bulk.rows import SCHEMA
+
+        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
+        return pa.Table.from_batches(self.batches(columns, where), schema)
 
     @property
     def failed(self) -> list[dict[str, str]]:
         """The failed images: id, path and error."""
         from pyarrow.dataset import field as column
 
-        rows = self.dataset.to_table(columns=["id", "path", "error"], filter=column("error").is_valid())
-        return list(rows.to_pylist())
+        return list(self.to_table(["id", "path", "error"], column("error").is_valid()).to_pylist())
 
     @cached_property
     def contents(self) -> dict[str, MethodContent]:
@@ -248,7 +272,9 @@ class BulkRun:
         return pandas.DataFrame([{**row, "layer": layer} for row in self.rows(method, target, layer, names)])
 
     def __len__(self) -> int:
-        return int(self.dataset.count_rows())
+        from seewhy.bulk.part_reader import open_part
+
+        return sum(open_part(path, self.job["fingerprint"]).metadata.num_rows for path in self.files)
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else f"{len(self.files)} of {self.job['settings']['parts']} parts"

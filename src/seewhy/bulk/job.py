@@ -20,6 +20,8 @@ from seewhy.bulk.engines import make_engine
 from seewhy.bulk.job_log import EventLog, ProgressReporter, format_duration, is_own_log
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import finished_parts, locked, parts_of_shard, remove_temporary_files, run_files
+from seewhy.bulk.part_reader import PartCounts, PartError
+from seewhy.bulk.part_verification import verify_part
 from seewhy.bulk.plan import Plan, changed_versions, check_folder_name, make_plan, resume_plan
 from seewhy.bulk.settings import BulkSettings, Execution, parse_shard
 from seewhy.bulk.worker import Job, PartResult, Resources
@@ -32,8 +34,10 @@ from seewhy.storage import check_own
 from seewhy.terminal import make_console, printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LINKS_REFUSED = (".jsonl", ".lock")
 RUN_FILE_ENDINGS = (".json", ".jsonl", ".parquet", ".lock")
 DIM = "bright_black"
+MANY_PARTS = 200  # reading them takes seconds
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,18 @@ class ShardParts:
     """The parts of a shard at the start of a job."""
 
     all: list[int]
-    kept: dict[int, dict[str, int]]  # finished, with their counts
+    kept: dict[int, PartCounts]  # finished, with their counts
     todo: list[int]
-    unwritten: set[int]  # those of `todo` that have no file
+    unwritten: set[int]  # those of `todo` that have no file, or a damaged one
+    damaged: set[int]  # those of `todo` that have a damaged file
 
-    def total(self, count: str) -> int:
-        return sum(counts[count] for counts in self.kept.values())
+    @property
+    def images(self) -> int:
+        return sum(counts.images for counts in self.kept.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(counts.failed for counts in self.kept.values())
 
 
 class BulkJob:
@@ -126,7 +136,7 @@ class BulkJob:
         with storage_errors(self.out), locked(self.out, self.shard):
             plan = resume_plan(plan, self.out)  # another shard may have stored it in the meantime
             remove_temporary_files(self.out, plan, parts_of_shard(plan.parts, self.shard))
-            parts = self.find_parts(plan)
+            parts = self.find_parts(plan, dataset)
             job = self.prepare(dataset, plan, parts)
             self.events(
                 "started", fingerprint=plan.fingerprint, engine=self.execution.engine, shard=self.execution.shard,
@@ -136,20 +146,40 @@ class BulkJob:
                 self.print(f"{len(parts.kept)} of {len(parts.all)} parts are already finished")
             is_counted = isinstance(dataset, ListDataset)
             total = sum(len(list(dataset.part(part))) for part in parts.all) if is_counted else None
-            progress = ProgressReporter(self.console, total, parts.total("images"), self.quiet)
+            progress = ProgressReporter(self.console, total, parts.images, self.quiet)
             return self.compute(job, parts, progress, start)
 
-    def find_parts(self, plan: Plan) -> ShardParts:
-        """Return the parts of the shard: with `retry_failed`, parts with failed images are computed again."""
+    def find_parts(self, plan: Plan, dataset: Dataset) -> ShardParts:
+        """Return the parts of the shard. Damaged parts and, with `retry_failed`, parts with failed images are computed again."""
         mine = parts_of_shard(plan.parts, self.shard)
+        kept: dict[int, PartCounts] = {}
+        damaged: set[int] = set()
         finished = finished_parts(self.out, plan)
-        kept = {
-            part: finished[part]
-            for part in mine
-            if part in finished and not (self.execution.retry_failed and finished[part]["failed"])
-        }
+        existing = [part for part in mine if (self.out / plan.part_name(part)).exists()]
+        if len(existing) > MANY_PARTS:
+            self.print(f"checking {len(existing):,} finished parts")
+        for part in existing:
+            if part in finished and self.execution.retry_failed and finished[part].failed:
+                continue
+            try:
+                kept[part] = verify_part(self.out / plan.part_name(part), plan, part, dataset)
+            except PartError as error:
+                if error.is_foreign:
+                    raise
+                damaged.add(part)
+                self.note(f"{plan.part_name(part)}: {error.reason}. Computing this part again")
         todo = [part for part in mine if part not in kept]
-        return ShardParts(mine, kept, todo, set(todo) - set(finished))
+        return ShardParts(mine, kept, todo, set(todo) - (set(finished) - damaged), damaged)
+
+    def finished_now(self, job: Job, parts: ShardParts, unwritten: set[int]) -> dict[int, PartCounts]:
+        """Return the finished parts. The file of a damaged part counts only if it was replaced."""
+        finished = finished_parts(self.out, job.plan)
+        for part in parts.damaged & unwritten & set(finished):
+            try:
+                verify_part(self.out / job.plan.part_name(part), job.plan, part, job.source)
+            except PartError:
+                del finished[part]
+        return finished
 
     def prepare(self, dataset: Dataset, plan: Plan, parts: ShardParts) -> Job:
         """Return the calibrated job, and log the notes of this start."""
@@ -184,11 +214,11 @@ class BulkJob:
             end = "interrupted"
             raise
         finally:
-            finished = finished_parts(self.out, job.plan)
+            finished = self.finished_now(job, parts, unwritten)
             for part in sorted(unwritten & set(finished)):  # interrupted between writing the file and reporting it
-                report(PartResult(part, finished[part]["images"], finished[part]["failed"], seconds=None))
+                report(PartResult(part, finished[part].images, finished[part].failed, seconds=None))
             outcome = Outcome(
-                progress.images, parts.total("images"), parts.total("failed") + progress.failed, job.plan.parts,
+                progress.images, parts.images, parts.failed + progress.failed, job.plan.parts,
                 job.plan.parts - len(finished), round(time.monotonic() - start, 3),
             )  # fmt: skip
             self.log_end(end, outcome)
@@ -233,8 +263,10 @@ def inputs_named_like_run_files(dataset: Dataset) -> Iterator[str]:
 
 
 def check_regular(files: Sequence[Path]) -> None:
-    """Raise UsageError if a file of the run is a pipe or a folder: opening it would block or fail."""
+    """Raise UsageError if a file of the run is a pipe or a folder, or if a link would let the run write to another file."""
     for path in files:
+        if path.is_symlink() and path.suffix in LINKS_REFUSED:
+            raise UsageError(f"{path} is a symbolic link, and a run writes into this file. Choose another --out.")
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is not a regular file, and a run writes one there. Choose another --out.")
 

@@ -21,7 +21,9 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pyarrow import parquet
 
-from seewhy.bulk.plan import JOB, Plan
+from seewhy.bulk.job_record import JOB
+from seewhy.bulk.part_reader import COUNTS_KEY, JOB_KEY, PartCounts, PartError, open_part, check_footer
+from seewhy.bulk.plan import Plan
 from seewhy.bulk.rows import SCHEMA
 from seewhy.bulk.settings import Shard
 from seewhy.errors import UsageError
@@ -29,9 +31,7 @@ from seewhy.paths import check_inside
 from seewhy.storage import UNENCODABLE, check_own
 
 LOCK_TIMEOUT = 3.0  # seconds
-JOB_KEY, COUNTS_KEY = b"seewhy", b"seewhy.part"  # in the Parquet footer: the job, and the counts of the part
-LOCKS = "locks"
-LOCK_NAME = re.compile(r"\d+-of-\d+\.lock")
+LOCKS, LOCK_NAME = "locks", re.compile(r"(\d{1,9})-of-(\d{1,9})\.lock")
 SUFFIX = ".tmp"
 ROW_GROUP = 32 * 2**20  # bytes in memory
 
@@ -48,7 +48,7 @@ class PartWriter:
         self.temporary = out / f".{name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         text = json.dumps(footer, ensure_ascii=False, sort_keys=True).encode("utf-8", UNENCODABLE)
         self.schema = SCHEMA.with_metadata({JOB_KEY: text})
-        self.images = self.failed = 0
+        self.images = self.failed = self.rows = 0
         self.pending: list[pa.Table] = []
         self.writer: parquet.ParquetWriter | None = None
 
@@ -56,7 +56,7 @@ class PartWriter:
         self.file = open(self.temporary, "xb")
         try:
             reached("temporary opened")
-            self.writer = parquet.ParquetWriter(self.file, self.schema, compression="zstd")
+            self.writer = parquet.ParquetWriter(self.file, self.schema, compression="zstd", write_page_checksum=True)
         except BaseException:
             self.drop()
             raise
@@ -65,6 +65,7 @@ class PartWriter:
     def write(self, table: pa.Table) -> None:
         """Buffer rows until they fill a row group: the overhead of small row groups exceeds their content."""
         self.pending.append(table)
+        self.rows += table.num_rows
         if sum(one.nbytes for one in self.pending) >= ROW_GROUP:
             self.write_group()
 
@@ -81,7 +82,7 @@ class PartWriter:
         try:
             self.write_group()
             assert self.writer is not None
-            counts = {"images": self.images, "failed": self.failed}
+            counts = {"images": self.images, "failed": self.failed, "rows": self.rows}
             self.writer.add_key_value_metadata({COUNTS_KEY: json.dumps(counts)})
             self.writer.close()
             self.file.flush()
@@ -117,17 +118,17 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def finished_parts(out: Path, plan: Plan) -> dict[int, dict[str, int]]:
-    """Return the finished parts with their counts, `images` and `failed`. An unreadable file counts as unfinished."""
+def finished_parts(out: Path, plan: Plan) -> dict[int, PartCounts]:
+    """Return the finished parts with their counts. A file with an unreadable footer counts as unfinished."""
     names = {plan.part_name(part): part for part in range(plan.parts)}
-    counts = {names[name]: read_counts(out / name) for name in sorted(os.listdir(out)) if name in names}
+    counts = {names[name]: read_counts(out / name, plan) for name in sorted(os.listdir(out)) if name in names}
     return {part: count for part, count in counts.items() if count is not None}
 
 
-def read_counts(path: Path) -> dict[str, int] | None:
+def read_counts(path: Path, plan: Plan) -> PartCounts | None:
     try:
-        return dict(json.loads(parquet.read_metadata(path).metadata[COUNTS_KEY]))
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
+        return check_footer(path, open_part(path, plan.fingerprint).metadata, plan.fingerprint)[1]
+    except PartError:
         return None
 
 
@@ -158,13 +159,15 @@ def locked(out: Path, shard: Shard) -> Iterator[None]:
     """
     folder = out / LOCKS
     check_inside(folder, out)
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"{folder} is not a folder, and a run writes its locks there. Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{shard[0]}-of-{shard[1]}.lock"
     with ExitStack() as stack:
         acquire(stack, folder / name, f"{out} is being written by another process (shard {shard[0]}/{shard[1]}).")
-        for other in sorted(filter(LOCK_NAME.fullmatch, os.listdir(folder))):
-            if not other.endswith(f"-of-{shard[1]}.lock"):
-                division = other.removesuffix(".lock").replace("-of-", "/")
+        for other in sorted(os.listdir(folder)):
+            if (division_match := LOCK_NAME.fullmatch(other)) and int(division_match[2]) != shard[1]:
+                division = f"{division_match[1]}/{division_match[2]}"
                 with ExitStack() as released_at_once:  # only checks that no process holds it
                     message = f"{out} is being written as shard {division}; use the same number of shards."
                     acquire(released_at_once, folder / other, message)
@@ -189,3 +192,5 @@ def acquire(stack: ExitStack, path: Path, message: str) -> None:
         stack.enter_context(lock)
     except Timeout:
         raise UsageError(f"{message} Wait for it, or stop it.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be locked ({(error.strerror or str(error)).lower()}).") from None

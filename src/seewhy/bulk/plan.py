@@ -13,14 +13,12 @@ from typing import Any
 
 from seewhy import storage
 from seewhy.bulk.dataset import Dataset
+from seewhy.bulk.job_record import FORMAT, JOB, job_fingerprint, read_job_record
 from seewhy.bulk.settings import BulkSettings
 from seewhy.errors import UsageError
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.provenance import collect_provenance
 from seewhy.paths import path_text
-
-FORMAT = 2  # of job.json, and of the columns of part files
-JOB = "job.json"
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,7 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        text = json.dumps(self.identity, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return job_fingerprint(self.identity)
 
     def part_name(self, part: int) -> str:
         return f"part-{part:06d}-of-{self.parts:06d}.{self.fingerprint}.parquet"
@@ -161,16 +158,4 @@ def check_folder_name(out: Path) -> None:
 def read_job(out: Path) -> dict[str, Any] | None:
     """Return the content of job.json, or None if there is none. Raises UsageError if it cannot be read."""
     check_folder_name(out)
-    try:
-        with storage.open_regular(out / JOB) as file:
-            job = json.load(file)
-        if job["format"] != FORMAT:
-            raise UsageError(
-                f"{out} was written by another version of seewhy (format {job['format']}, this version reads {FORMAT}). "
-                "Choose another --out."
-            )
-        return dict(job)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{out / JOB} cannot be read ({error}). Choose another --out.") from None
+    return read_job_record(out)

@@ -45,6 +45,7 @@ def read_footer(path: Path) -> JobSettings:
     """Return the metadata of a part file: the job, and the package versions that wrote it."""
     from pyarrow import parquet
 
-    from seewhy.bulk.part_files import JOB_KEY
+    from seewhy.bulk.part_reader import JOB_KEY, part_errors
 
-    return dict(json.loads(parquet.read_schema(path).metadata[JOB_KEY]))
+    with part_errors(path):
+        return dict(json.loads(parquet.read_schema(path).metadata[JOB_KEY]))

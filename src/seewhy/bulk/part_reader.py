@@ -1,0 +1,175 @@
+"""Open part files. They may be damaged or hostile, so the footer is checked before rows are decoded, and all rows are checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import pyarrow as pa
+from msgspec import Meta, Struct
+from pyarrow import dataset, fs
+
+from seewhy.bulk.row_checks import InvalidRows, check_rows
+from seewhy.bulk.rows import SCHEMA
+from seewhy.errors import RecordError, UsageError, shorten_error
+
+if TYPE_CHECKING:
+    from pyarrow import compute
+    from pyarrow.parquet import FileMetaData
+
+JOB_KEY, COUNTS_KEY = b"seewhy", b"seewhy.part"  # in the Parquet footer: the job, and the counts of the part
+REPAIR = "Run the same seewhy bulk command again: it computes this part again."
+# A few bytes can declare gigabytes of rows, so the sizes that a footer declares are limited.
+MAX_COLUMN, MAX_EXPANSION = 2**28, 200  # bytes of one column of a row group, or of its compressed bytes
+MAX_VALUES = 2**24  # of one column of a row group
+MAX_ROWS = 2**24  # of a file
+MAGIC = b"PAR1"
+SCAN_OPTIONS = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class PartError(RecordError):
+    """A part file that cannot be used. `is_foreign` is True if seewhy did not write it."""
+
+    def __init__(self, path: Path, reason: str, is_foreign: bool = False) -> None:
+        super().__init__(path, "", reason)
+        advice = "Move it to another folder, then run the same seewhy bulk command again." if is_foreign else REPAIR
+        self.args = (f"{path}: {reason}. {advice}",)
+        self.is_foreign = is_foreign
+
+
+class PartCounts(Struct):
+    """The numbers of images, failed images and rows of a part. `rows` is None in files of earlier versions."""
+
+    images: Count
+    failed: Count
+    rows: Count | None = None
+
+
+class PartFooter(Struct):
+    """The fields of a footer that identify a part."""
+
+    fingerprint: str
+    part: int
+    layers: list[str]
+    methods: list[str]
+
+
+@contextmanager
+def part_errors(path: Path) -> Iterator[None]:
+    """Convert the errors of reading a part file to PartError, which names the file."""
+    try:
+        yield
+    except InvalidRows as error:
+        raise PartError(path, f"this part is damaged ({error})") from None
+    except MemoryError:
+        raise PartError(path, "this part is damaged, or there is not enough memory to read it") from None
+    except OSError as error:
+        reason = (error.strerror or "").lower() or shorten_error(error)
+        raise PartError(path, f"this part cannot be read ({reason})") from None
+    except (pa.ArrowException, UnicodeError) as error:
+        raise PartError(path, f"this part is damaged ({shorten_error(error)})") from None
+
+
+def check_query(columns: Sequence[str] | None, where: compute.Expression | None) -> None:
+    """Raise UsageError if a run does not have these columns, or if `where` does not fit them."""
+    try:
+        dataset.dataset(SCHEMA.empty_table()).to_table(columns=columns, filter=where)
+    except (pa.ArrowException, TypeError) as error:
+        raise UsageError(f"columns or where: {shorten_error(error)}. Columns: {', '.join(SCHEMA.names)}.") from None
+
+
+def read_part(
+    path: Path, fingerprint: str, store: str, columns: Sequence[str] | None = None, where: compute.Expression | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the checked rows of a part of the job with this fingerprint. Raises PartError."""
+    fragment = open_part(path, fingerprint)
+    with part_errors(path):
+        for batch in fragment.to_batches(schema=SCHEMA, columns=columns, filter=where):
+            check_rows(batch, store)
+            yield batch
+
+
+def open_part(path: Path, fingerprint: str) -> dataset.ParquetFileFragment:
+    """Open a part file of the job with this fingerprint, and check its footer. Raises PartError."""
+    with part_errors(path):
+        size = regular_size(path)
+        if is_not_parquet(path, size):
+            raise PartError(path, "this file has the name of a part, but seewhy did not write it", is_foreign=True)
+        fragment = dataset.ParquetFileFormat(default_fragment_scan_options=SCAN_OPTIONS).make_fragment(
+            str(path), fs.LocalFileSystem()
+        )
+        check_metadata(fragment.metadata, size)
+        check_footer(path, fragment.metadata, fingerprint)
+        check_schema(fragment.physical_schema)
+    return fragment
+
+
+def regular_size(path: Path) -> int:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path.name} is not a regular file")
+    return status.st_size
+
+
+def is_not_parquet(path: Path, size: int) -> bool:
+    """Return True if a file is of another kind. A part that was truncated has the mark of Parquet at one end, or is empty."""
+    with open(path, "rb") as file:
+        start = file.read(len(MAGIC))
+        file.seek(max(0, size - len(MAGIC)))
+        return size > 0 and MAGIC not in (start, file.read(len(MAGIC)))
+
+
+def check_metadata(metadata: FileMetaData, size: int) -> None:
+    """Raise InvalidRows if a footer declares more rows, values or bytes than a part can have."""
+    rows = 0
+    if metadata.num_columns > MAX_EXPANSION:
+        raise InvalidRows(f"{metadata.num_columns} columns")
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        rows += group.num_rows
+        for number in range(group.num_columns):
+            column = group.column(number)
+            limit = max(MAX_COLUMN, MAX_EXPANSION * min(size, column.total_compressed_size))
+            if not 0 <= column.total_uncompressed_size <= limit or not 0 <= column.num_values <= MAX_VALUES:
+                raise InvalidRows(f"{column.path_in_schema} declares {column.total_uncompressed_size:,} bytes")
+    if rows != metadata.num_rows or rows > MAX_ROWS:
+        raise InvalidRows(f"{metadata.num_rows:,} rows")
+
+
+def check_footer(path: Path, metadata: FileMetaData, fingerprint: str) -> tuple[PartFooter, PartCounts | None]:
+    """Return the footer of a part, and its counts if it has them (a file that another program rewrote has none).
+
+    Raises PartError if it is of another job, of another part or of another program.
+    """
+    values: Mapping[bytes, bytes] = metadata.metadata or {}
+    if JOB_KEY not in values:
+        raise PartError(path, "this file has the name of a part, but seewhy did not write it", is_foreign=True)
+    try:
+        footer = msgspec.convert(json.loads(values[JOB_KEY]), PartFooter)
+        counts = msgspec.convert(json.loads(values.get(COUNTS_KEY, b"null")), PartCounts | None)
+    except (ValueError, RecursionError):  # ValueError: also of msgspec and of UTF-8
+        raise PartError(path, "the footer of this part is damaged") from None
+    if footer.fingerprint != fingerprint:
+        raise PartError(path, "this part belongs to another job")
+    if (match := re.match(r"part-(\d+)-of-", path.name)) and int(match[1]) != footer.part:
+        raise PartError(path, f"this file is part {footer.part} under the name of another part")
+    if counts is not None and counts.rows not in (None, metadata.num_rows):
+        raise PartError(path, f"this part has {metadata.num_rows:,} of {counts.rows:,} rows")
+    return footer, counts
+
+
+def check_schema(schema: pa.Schema) -> None:
+    """Raise InvalidRows if the columns are not those that this version writes."""
+    if not schema.equals(SCHEMA):
+        names = {field.name: field.type for field in schema}
+        different = [field.name for field in SCHEMA if names.get(field.name) != field.type]
+        raise InvalidRows(f"its columns differ: {', '.join([*different, *(set(names) - set(SCHEMA.names))][:5])}")
