@@ -38,7 +38,7 @@ PAGE, FUZZ_RUNS = HERE / "reliability.md", HERE / "fuzz_runs.json"
 COUNTS = {"explanations": 600, "runs": 1050, "commands": 500, "names": 400, "images": 200, "signals": 100}
 # Columns of the table, and how a problem of this kind starts.
 KINDS = {
-    "tracebacks": ("traceback",), "hangs": ("hang",), "stray files": ("stray",), "changed foreign files": ("changed", "deleted"),
+    "tracebacks": ("traceback",), "hangs": ("hang",), "stray files": ("stray",), "changed files": ("changed", "deleted"),
 }  # fmt: skip
 CODES = "0, 1 (an image failed) or 2 (one line)"
 

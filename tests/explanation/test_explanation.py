@@ -314,7 +314,9 @@ def test_folders_without_a_readable_explanation(tmp_path: Path, damage: str) -> 
         (tmp_path / "maps.npz").write_bytes((tmp_path / "maps.npz").read_bytes()[:40])
     if damage == "keys":
         (tmp_path / "explanation.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"no saved explanation here|(explanation\.json|maps\.npz): .* Create it again"):
+    with pytest.raises(
+        UsageError, match=r"no saved explanation here|(explanation\.json|maps\.npz): .* Create it again"
+    ):
         seewhy.load_explanation(tmp_path)
 
 

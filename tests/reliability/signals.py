@@ -6,9 +6,8 @@ import random
 import signal
 from pathlib import Path
 
-from support.signal_drill import COMMANDS, signal_case
-
 from reliability.groups import Result
+from support.signal_drill import COMMANDS, signal_case
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

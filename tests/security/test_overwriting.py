@@ -126,7 +126,10 @@ def test_an_error_of_the_disk_is_one_line(capsys: Capture, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     save_images(tmp_path, 1)
     Path("cam/0/overlay.jpg").mkdir(parents=True)
-    for out, reason in (("cam", "cam/0/overlay.jpg exists, and"), ("/proc/nothing", "/proc/nothing/0/maps.npz: cannot be")):
+    for out, reason in (
+        ("cam", "cam/0/overlay.jpg exists, and"),
+        ("/proc/nothing", "/proc/nothing/0/maps.npz: cannot be"),
+    ):
         code, _, err = run(capsys, "0.png", "--layers", "bn2", "--quiet", "--out", out)
         assert code == 2 and err.startswith(f"seewhy: {reason}") and len(err.splitlines()) == 1, err
 

@@ -150,7 +150,7 @@ class BulkJob:
             return self.compute(job, parts, progress, start)
 
     def find_parts(self, plan: Plan, dataset: Dataset) -> ShardParts:
-        """Return the parts of the shard. Damaged parts and, with `retry_failed`, parts with failed images are computed again."""
+        """Return the parts of the shard. Damaged parts, and with `retry_failed` those with failed images, are repeated."""
         mine = parts_of_shard(plan.parts, self.shard)
         kept: dict[int, PartCounts] = {}
         damaged: set[int] = set()

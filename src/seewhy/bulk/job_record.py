@@ -73,7 +73,7 @@ def job_fingerprint(settings: Mapping[str, Any]) -> str:
 def read_job_record(folder: Path) -> dict[str, Any] | None:
     """Return the content of job.json, or None if there is none.
 
-    Raises UsageError if it was written by another version, is damaged, or was edited: the fingerprint is a hash of the settings.
+    Raises UsageError if it was written by another version, is damaged, or was edited: the fingerprint is a hash of settings.
     """
     path = folder / JOB
     try:

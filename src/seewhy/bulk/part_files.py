@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from pyarrow import parquet
 
 from seewhy.bulk.job_record import JOB
-from seewhy.bulk.part_reader import COUNTS_KEY, JOB_KEY, PartCounts, PartError, open_part, check_footer
+from seewhy.bulk.part_reader import COUNTS_KEY, JOB_KEY, PartCounts, PartError, check_footer, open_part
 from seewhy.bulk.plan import Plan
 from seewhy.bulk.rows import SCHEMA
 from seewhy.bulk.settings import Shard

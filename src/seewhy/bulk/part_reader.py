@@ -1,4 +1,4 @@
-"""Open part files. They may be damaged or hostile, so the footer is checked before rows are decoded, and all rows are checked."""
+"""Open part files. They may be damaged or hostile, so the footer is checked before rows are decoded, then each row."""
 
 from __future__ import annotations
 
@@ -88,7 +88,11 @@ def check_query(columns: Sequence[str] | None, where: compute.Expression | None)
 
 
 def read_part(
-    path: Path, fingerprint: str, store: str, columns: Sequence[str] | None = None, where: compute.Expression | None = None
+    path: Path,
+    fingerprint: str,
+    store: str,
+    columns: Sequence[str] | None = None,
+    where: compute.Expression | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the checked rows of a part of the job with this fingerprint. Raises PartError."""
     fragment = open_part(path, fingerprint)

@@ -1,4 +1,4 @@
-"""Verify the finished parts of a job when it resumes: a part counts as done only if all its rows can be read and are its own."""
+"""Verify the finished parts of a job when it resumes: a part is done only if all its rows can be read and belong to it."""
 
 from __future__ import annotations
 

@@ -110,9 +110,7 @@ class ImageJob:
             except ImageError as error:
                 errors.append(error)
         if outputs and not self.output.quiet:
-            self.stderr.print(
-                escape(terminal.printable(describe_outputs(outputs))), style=terminal.FAINT, soft_wrap=True
-            )
+            self.stderr.print(terminal.plain(describe_outputs(outputs)), style=terminal.FAINT, soft_wrap=True)
         return list(dict.fromkeys(images)), errors
 
     def folders(self, images: Sequence[str]) -> dict[str, Path]:

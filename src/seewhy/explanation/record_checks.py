@@ -63,7 +63,7 @@ def check_names(record: ExplanationRecord) -> None:
             if name not in record.layers:
                 raise FieldError(f"requested.layers[{quote(text)}]", f"{quote(name)} is not one of its layers")
     for index, name in enumerate(record.files):
-        if not storage.is_inside(name):
+        if not storage.is_relative(name):
             raise FieldError(f"files[{index}]", f"{quote(name)} is not a name of a file in this folder")
 
 

@@ -22,6 +22,7 @@ from seewhy.storage.runs import (
     RECORD,
     REPORT,
     finite_or_none,
+    is_relative,
     read_recorded_files,
     write_run,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "finite_or_none",
     "has_mark",
     "is_own",
+    "is_relative",
     "open_regular",
     "read_recorded_files",
     "unfinished",
