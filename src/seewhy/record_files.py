@@ -1,4 +1,4 @@
-"""Read the files of a saved folder. They may be damaged or hostile, so everything is checked before it is used."""
+"""Read files that may be damaged or hostile: those of a saved folder, and files of the user that may be pipes or devices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+import select
+import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -15,7 +17,34 @@ from seewhy import storage
 from seewhy.errors import RecordError, one_line
 
 T = TypeVar("T")
+PATIENCE = 30.0  # seconds that a pipe may take to send the next bytes
 LONGEST_QUOTE = 80  # characters of a file that a message repeats
+
+
+def open_at_once(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading. Opening a pipe does not wait for a program that writes to it."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+
+
+def read_limited(file: BinaryIO, limit: int) -> bytes:
+    """Read a file that `open_at_once` opened: all of it, or `limit` + 1 bytes if there are more.
+
+    Raises OSError if a pipe or a device sends nothing for PATIENCE seconds.
+    """
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode) or not hasattr(os, "O_NONBLOCK"):
+        return file.read(limit + 1)
+    data = bytearray()
+    while len(data) <= limit:
+        if not select.select([file], [], [], PATIENCE)[0]:
+            raise OSError(f"no data for {PATIENCE:.0f} seconds from this pipe or device")
+        try:
+            block = os.read(file.fileno(), min(2**20, limit + 1 - len(data)))
+        except BlockingIOError:  # another reader was faster
+            continue
+        if not block:
+            break
+        data += block
+    return bytes(data)
 
 
 @contextmanager
@@ -43,7 +72,7 @@ def open_record(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
 
 def check_inside(path: Path) -> None:
     """Raise OSError if a file is a symbolic link out of its folder: a record must not show a file from elsewhere."""
-    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
         raise OSError("it is a symbolic link out of its folder")
 
 
@@ -68,8 +97,13 @@ def read_json_record(path: Path, kind: type[T], max_bytes: int) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        field, reason = locate(error, value, kind)
-        raise RecordError(path, field, reason) from None
+        raise RecordError(path, *locate(error, value, kind)) from None
+    except UnicodeEncodeError:  # msgspec, for text with a surrogate where another type is expected
+        try:
+            msgspec.convert(without_surrogates(value), kind)
+        except msgspec.ValidationError as error:
+            raise RecordError(path, *locate(error, value, kind)) from None
+        raise RecordError(path, "", "a key is not valid text") from None
 
 
 def parse_json(path: Path, data: bytes) -> Any:
@@ -118,6 +152,15 @@ def quote(text: object) -> str:
     return ascii(text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 2] + "...")
 
 
+def without_surrogates(value: Any) -> Any:
+    """Return a copy of a JSON value whose texts are valid Unicode."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    return [without_surrogates(item) for item in value] if isinstance(value, list) else value
+
+
 def locate(error: Exception, value: Any, kind: type[Any]) -> tuple[str, str]:
     """Return the field and the reason of a validation error of msgspec, which does not name keys of a dict.
 
@@ -128,26 +171,39 @@ def locate(error: Exception, value: Any, kind: type[Any]) -> tuple[str, str]:
     reason = reason or str(error)
     field = " of ".join(re.findall(r"`([^`]*)`", place)).replace("$.", "").replace("$", "")
     before, unnamed, after = field.partition("[...]")
-    if unnamed and (names := key_of_error(value, before.rpartition(" of ")[2], kind, str(error))):
-        field = f"{before}[{quote(names)}]{after}"
+    if unnamed and (key := key_of_error(value, before.rpartition(" of ")[2], kind, str(error))) is not None:
+        field = f"{before}[{quote(key)}]{after}"
     reason = reason[:1].lower() + reason[1:].replace("`", "")
     return field, reason.encode("ascii", "backslashreplace").decode()
 
 
-def key_of_error(value: Any, name: str, kind: type[Any], message: str) -> str | None:
-    """Return the key of a dict at field `name` of a record whose value causes an error; None if it is nested deeper."""
+def key_of_error(value: Any, field: str, kind: type[Any], message: str) -> str | None:
+    """Return the key of the dict at `field` of a record whose value causes an error; None if it is below other dicts."""
     import msgspec
 
-    items = value.get(name) if isinstance(value, Mapping) else None
-    if not isinstance(items, Mapping):
+    names = field.split(".")
+    items = value
+    for name in names:
+        items = items.get(name) if isinstance(items, dict) else None
+    if not isinstance(items, dict):
         return None
-    suspects = dict(items)
+    suspects = list(items)
     while len(suspects) > 1:  # halve them: the record is converted again for each step
-        half = dict(list(suspects.items())[: len(suspects) // 2])
+        half = suspects[: len(suspects) // 2]
         try:
-            msgspec.convert({**value, name: half}, kind)
-        except msgspec.ValidationError as error:
-            suspects = half if str(error) == message else {k: v for k, v in suspects.items() if k not in half}
+            msgspec.convert(replace_at(value, names, {key: items[key] for key in half}), kind)
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
+            suspects = half if str(error) == message else suspects[len(half) :]
         else:
-            suspects = {key: item for key, item in suspects.items() if key not in half}
-    return next(iter(suspects), None)
+            suspects = suspects[len(half) :]
+    return suspects[0] if suspects else None
+
+
+def replace_at(value: dict[str, Any], names: list[str], item: object) -> dict[str, Any]:
+    """Return a copy of nested dicts with another value at `names`.
+
+    >>> replace_at({"a": {"b": 1}, "c": 2}, ["a", "b"], 3)
+    {'a': {'b': 3}, 'c': 2}
+    """
+    first, *rest = names
+    return {**value, first: replace_at(value[first], rest, item) if rest else item}

@@ -23,7 +23,7 @@ from seewhy.explanation.flags import find_flags
 from seewhy.explanation.record_checks import MAX_VALUES, check_record, member_name
 from seewhy.explanation.target_matching import describe_spellings
 from seewhy.images.files import describe_error, open_image
-from seewhy.images.loading import check_image_header
+from seewhy.images.loading import MAX_PIXELS, check_image_header
 from seewhy.images.view import View
 from seewhy.places.parts import Part
 from seewhy.places.region import Region
@@ -187,27 +187,29 @@ def read_images(folder: Path, record: ExplanationRecord) -> tuple[InputImage, ..
             folder / storage.RECORD, "files", f"an input of size {list(record.size)} has no {storage.PHOTO}"
         )
     try:
-        pixels = read_photo(path)
+        pixels = read_photo(path, fit_size(view.photo_size, LONGEST))
     except FileNotFoundError:
         return None
-    height, width = fit_size(view.photo_size, LONGEST)
-    if pixels.shape[:2] != (height, width):
-        shape = f"{pixels.shape[1]} x {pixels.shape[0]}"
-        raise RecordError(path, "", f"it has {shape} pixels, and the record describes a photo of {width} x {height}")
     return (InputImage(record.image or "tensor", pixels, view),)
 
 
-def read_photo(path: Path) -> NDArray[np.uint8]:
-    """Read a stored photo. Raises RecordError if it is not a JPEG of the size that `build_files` writes."""
+def read_photo(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read a stored photo. Raises RecordError if it is not a JPEG of `size` (height, width); this is checked first."""
     with open_record(path, MAX_PHOTO_BYTES) as file:
         data = file.read(MAX_PHOTO_BYTES)
     # Only JPEG, as it was written: Pillow opens an EPS file of this name with Ghostscript.
     try:
-        check_image_header(data, LONGEST**2, storage.PHOTO, ("JPEG",))
         with open_image(io.BytesIO(data), ("JPEG",)) as photo:
+            if (photo.height, photo.width) != size:
+                found, recorded = f"{photo.width} x {photo.height}", f"{size[1]} x {size[0]}"
+                raise RecordError(path, "", f"it has {found} pixels, and the record describes a photo of {recorded}")
+            check_image_header(data, MAX_PIXELS, storage.PHOTO)
             return np.array(photo.convert("RGB"))
+    except RecordError:
+        raise
+    except UnidentifiedImageError:
+        raise RecordError(path, "", "not a JPEG") from None
     except ImageError as error:
-        is_other = isinstance(error.__cause__, UnidentifiedImageError)
-        raise RecordError(path, "", "not a JPEG" if is_other else error.reason) from None
+        raise RecordError(path, "", error.reason) from None
     except Exception as error:  # decoders raise almost any type
         raise RecordError(path, "", describe_error(error)) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import select
 import stat
 import threading
 import warnings
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from seewhy.errors import one_line
+from seewhy.record_files import open_at_once, read_limited
 
 # Formats that Pillow decodes in its own process from a single file. EPS and WMF, for example, start other programs.
 # (MPO, several JPEGs in one file, is opened as a JPEG.)
@@ -25,7 +25,6 @@ READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PNM"
 TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323
 BYTES_PER_PIXEL, METADATA_BYTES = 8, 2**26  # of a file: uncompressed 16-bit RGBA, and room for profiles and EXIF data
 
-PIPE_SECONDS = 30
 
 
 class UnreadableImage(Exception):
@@ -73,10 +72,13 @@ def open_binary(source: object, max_pixels: int) -> Iterator[BinaryIO]:
     if isinstance(source, str | os.PathLike):
         if "\0" in os.fspath(source):
             raise UnreadableImage("is not a valid file name")
-        file: BinaryIO = open(source, "rb", opener=open_without_waiting)  # noqa: SIM115 - closed below
+        file: BinaryIO = open_at_once(source)
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe, such as <(command) in a shell, is not seekable
             with file:
-                file = io.BytesIO(read_all(PipeReader(file.fileno()), limit))
+                data = read_limited(file, limit)
+            if len(data) > limit:
+                raise too_long(limit)
+            file = io.BytesIO(data)
     elif isinstance(source, bytes | bytearray | memoryview):
         file = io.BytesIO(source)
     elif hasattr(source, "read"):
@@ -89,25 +91,6 @@ def open_binary(source: object, max_pixels: int) -> Iterator[BinaryIO]:
         if isinstance(source, str | os.PathLike) and file.seek(0, os.SEEK_END) > limit:
             raise too_long(limit)
         yield file
-
-
-def open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; a named pipe is opened without waiting for a program that writes into it."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-class PipeReader:
-    """Reads a pipe or device that was opened without waiting; `read` waits at most `PIPE_SECONDS` for more bytes."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self.poll = select.poll()
-        self.poll.register(descriptor, select.POLLIN)
-
-    def read(self, size: int) -> bytes:
-        if not self.poll.poll(1000 * PIPE_SECONDS):
-            raise UnreadableImage(f"this pipe or device delivered no data for {PIPE_SECONDS} seconds")
-        return os.read(self.descriptor, size)
 
 
 def read_all(file: Any, limit: int) -> bytes:

@@ -57,8 +57,8 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> ImageArr
         raise ImageError(describe_source(source), describe_error(error)) from error
 
 
-def check_image_header(data: bytes, max_pixels: int, name: str, formats: tuple[str, ...] | None = None) -> None:
-    """Raise ImageError if `data` does not start like an image in one of `formats`, or declares more than `max_pixels` pixels.
+def check_image_header(data: bytes, max_pixels: int, name: str) -> None:
+    """Raise ImageError if `data` does not start like an image, or declares more than `max_pixels` pixels.
 
     Nothing is decoded, so the rest may still be corrupt. Files that only an attacker would create, because they decode
     slowly for their size, are rejected: a PNG with many color profiles, or a JPEG with hundreds of scans.
@@ -66,7 +66,7 @@ def check_image_header(data: bytes, max_pixels: int, name: str, formats: tuple[s
     try:
         if data.startswith(b"\x89PNG") and data.count(b"iCCP") > MAX_PNG_PROFILES:
             raise UnreadableImage("a PNG with many color profiles")
-        with open_binary(data, max_pixels) as file, open_image(file, formats) as image:
+        with open_binary(data, max_pixels) as file, open_image(file) as image:
             check_size(*image.size, max_pixels)
             check_tiles(image, max_pixels)
             if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:

@@ -46,6 +46,8 @@ Channels = Literal["RGB", "BGR"]
 
 # An extremely thin image needs gigabytes once its shorter side is enlarged. No photo comes near this limit.
 MAX_RESIZED_PIXELS = 50_000_000
+MAX_SIDE = 2**17  # pixels
+MAX_INPUT_PIXELS = 100_000_000  # 1.2 GB in float32
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Preprocess:
         lengths = (*self.size, *((self.resize,) if isinstance(self.resize, int) else self.resize))
         if min(lengths) < 1:
             raise UsageError(f"size {self.size} and resize {self.resize}: each side must be at least 1 pixel")
+        if max(lengths) > MAX_SIDE or self.size[0] * self.size[1] > MAX_INPUT_PIXELS:
+            raise UsageError(f"size {self.size} and resize {self.resize}: the limit is {MAX_INPUT_PIXELS:,} pixels")
 
     @classmethod
     def imagenet(cls, size: int = 224) -> Self:

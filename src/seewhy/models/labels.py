@@ -10,6 +10,7 @@ from pathlib import Path
 from seewhy.errors import UsageError
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.local_files import UnreadableFile, local_path, read_text
 from seewhy.models.sources.zeroshot import PROMPT, ZeroShot, build_prompts
 
 
@@ -25,14 +26,13 @@ def read_labels(labels: Sequence[str] | str | os.PathLike[str]) -> tuple[str, ..
     """
     if not isinstance(labels, str | os.PathLike):
         return tuple(str(label) for label in labels)
-    if isinstance(labels, str) and "," in labels and not Path(labels).expanduser().exists():
+    if isinstance(labels, str) and "," in labels and not os.path.exists(local_path(labels)):
         return tuple(label.strip() for label in labels.split(","))
     try:
-        lines = Path(labels).expanduser().read_text("utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        lines = read_text(local_path(labels)).rstrip().splitlines()
+    except UnreadableFile as error:
         raise UsageError(
-            f"labels {os.fspath(labels)}: {reason}; give a text file with one label per line, or 'cat,dog'"
+            f"labels {os.fspath(labels)}: {error}; give a text file with one label per line, or 'cat,dog'"
         ) from None
     return tuple(line.strip() for line in lines)
 
@@ -43,7 +43,9 @@ def parse_labels_option(text: str) -> tuple[str, ...]:
     >>> parse_labels_option("cat, dog"), parse_labels_option("cat")
     (('cat', 'dog'), ('cat',))
     """
-    if Path(text).expanduser().is_file() or ("," not in text and Path(text).suffix):
+    if os.path.isfile(local_path(text)) or (
+        "," not in text and (Path(text).suffix or os.path.exists(local_path(text)))
+    ):
         return read_labels(text)
     return tuple(label.strip() for label in text.split(","))
 

@@ -19,6 +19,7 @@ from seewhy.models.downloads import Log
 from seewhy.models.inspection import count_classes
 from seewhy.models.labels import parse_labels_option, read_labels, replace_labels
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
+from seewhy.models.local_files import local_path
 from seewhy.models.modules import load_from_factory, wrap_module
 from seewhy.models.sources.architecture import RANDOM_NOTE, describe_mismatch, fixed_seed
 from seewhy.models.sources.embedded import EMBEDDED, load_embedded
@@ -132,7 +133,7 @@ def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code
         )
     options = parse_options(query)
     if "arch" in options or name.lower().endswith(SUFFIXES):
-        return load_weights_file(Path(name).expanduser(), query, labels)
+        return load_weights_file(local_path(name), query, labels)
     is_clip, is_embedded = name.startswith(OPEN_CLIP), name in EMBEDDED_NAMES
     check_options(name, options, CLIP_OPTIONS if is_clip else EMBEDDED_OPTIONS if is_embedded else NAME_OPTIONS)
     pretrained = parse_boolean(name, options.get("pretrained", "true"))
@@ -159,9 +160,9 @@ def load_from_library(name: str, log: Log, pretrained: bool, num_classes_option:
     try:
         architecture, notes = find_architecture(name)
     except UnknownName:
-        if not name or not (path := Path(name).expanduser()).exists():
+        if not name or not os.path.exists(path := local_path(name)):
             raise
-        hint = f"; for a folder with a config.json use 'local-dir:{name}'" if path.is_dir() else ""
+        hint = f"; for a folder with a config.json use 'local-dir:{name}'" if os.path.isdir(path) else ""
         raise ModelError(
             name, f"not a weights file (the name must end in {', '.join(WEIGHTS_SUFFIXES)}){hint}"
         ) from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,15 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ModelError, shorten_error
+from seewhy.models.local_files import UnreadableFile, check_regular, read_json
+from seewhy.models.pickles import check_pickles
 
 Weights = dict[str, Tensor]
 
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
+MAX_NESTING = 8  # dicts in dicts, and prefixes of names
+MAX_EXPANDED_BYTES = 2**20  # of a tensor that repeats its values, such as a mask
+LONGEST_NAME = 80
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
 SAVE_EXAMPLE = "torch.save(model.state_dict(), 'weights.pth')"
@@ -45,18 +50,23 @@ def read_weights(path: str | Path, hint: str = "check the file") -> tuple[Weight
     {'fc.bias': tensor([0., 0.])}
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ModelError(str(path), "no such file; check the path")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ModelError(str(path), f"is a folder, not a weights file; name the file: {path / 'NAME.safetensors'}")
     if path.name.endswith(".index.json"):
         return read_sharded_weights(path, hint)
-    check_weights_format(path)
+    try:
+        check_regular(path)
+    except UnreadableFile as error:
+        raise ModelError(str(path), f"{error}; check the path") from None
     with convert_read_errors(path, hint):
+        check_weights_format(path)
         if path.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
 
             return extract_state_dict(load_file(path), str(path))
+        check_pickles(path)
         return extract_state_dict(torch.load(path, map_location="cpu", weights_only=True), str(path))
 
 
@@ -74,9 +84,11 @@ def read_sharded_weights(index: Path, hint: str) -> tuple[Weights, list[str]]:
 def read_shard_index(path: Path) -> list[str]:
     """Return the file names of sharded weights. Raises `ModelError` if a name refers to another folder."""
     try:
-        shards = sorted(set(json.loads(path.read_text("utf-8"))["weight_map"].values()))
-        outside = [shard for shard in shards if re.search(r"[/\\:]|^\.*$", shard)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        shards = sorted(set(read_json(path)["weight_map"].values()))
+        outside = [shard for shard in shards if re.search(r"[/\\:\0]|^\.*$|\.index\.json$", shard) or len(shard) > 255]
+        if not shards:
+            raise UnreadableFile("it lists none")
+    except (UnreadableFile, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             str(path),
             f"is corrupt or not an index of sharded weights ({shorten_error(error)}); download or save it again",
@@ -84,7 +96,8 @@ def read_shard_index(path: Path) -> list[str]:
     if outside:
         raise ModelError(
             str(path),
-            f"lists the shard {outside[0]!r}, but shards must be in the same folder; check where the model comes from",
+            f"lists the shard {show_names(outside[:1])!r}, but shards must be weights in the same folder; check where the "
+            "model comes from",
         )
     return shards
 
@@ -94,7 +107,13 @@ def check_weights_format(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix != ".safetensors" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            members = {name.partition("/")[2] for name in archive.namelist()}
+            infos = archive.infolist()
+        if any(info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size for info in infos):
+            # 10 MB can contain 10 GB.
+            raise ModelError(
+                str(path), f"is a compressed archive, which PyTorch does not write; save it again: {SAVE_EXAMPLE}"
+            )
+        members = {info.filename.partition("/")[2] for info in infos}
         if "constants.pkl" in members:
             suffix = ".torchscript"
         elif "archive_format" in members:
@@ -112,8 +131,8 @@ def convert_read_errors(path: Path, hint: str) -> Iterator[None]:
     """Convert any exception while a weights file is read into a one-line `ModelError`."""
     try:
         with warnings.catch_warnings():
-            # Emitted for files that weights_only cannot read; the errors below cover them.
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            # On deprecated storages, and for files that weights_only cannot read; the errors below cover them.
+            warnings.simplefilter("ignore")
             yield
     except ModelError:
         raise
@@ -133,21 +152,52 @@ def convert_read_errors(path: Path, hint: str) -> Iterator[None]:
 def extract_state_dict(content: Any, name: str) -> tuple[Weights, list[str]]:
     """Return the state dict in a checkpoint, unpacked from keys like "state_dict" and without prefixes like "module."."""
     notes = []
-    while isinstance(content, Mapping) and (
-        key := next((key for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), None)
-    ):
-        others = ", ".join(str(other) for other in content if other != key)
-        notes.append(f"weights read from {key!r} in the file" + (f"; ignored: {others}" if others else ""))
+    for _ in range(MAX_NESTING):  # a dict in a file can contain itself
+        keys = STATE_DICT_KEYS if isinstance(content, Mapping) else ()
+        key = next((key for key in keys if isinstance(content.get(key), Mapping)), None)
+        if key is None:
+            break
+        others = [other for other in content if other != key]
+        notes.append(f"weights read from {key!r} in the file" + (f"; ignored: {show_names(others)}" if others else ""))
         content = content[key]
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise ModelError(name, f"contains a {kind}, not a state dict; save the weights with {SAVE_EXAMPLE}")
     if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        others = ", ".join(str(key) for key, value in content.items() if not isinstance(value, Tensor))
-        reason = f"has values that are not tensors: {others}" if others else "is empty"
+        others = [key for key, value in content.items() if not isinstance(value, Tensor)]
+        reason = f"has values that are not tensors: {show_names(others)}" if others else "is empty"
         raise ModelError(name, f"is not a state dict: it {reason}; save the weights with {SAVE_EXAMPLE}")
     weights = {str(key): value for key, value in content.items()}
-    while prefix := next((start for start in PREFIXES if all(key.startswith(start) for key in weights)), None):
+    check_tensors(weights, name)
+    for _ in range(MAX_NESTING):
+        prefix = next((start for start in PREFIXES if all(key.startswith(start) for key in weights)), None)
+        if prefix is None:
+            break
         notes.append(f"prefix {prefix!r} removed from all names in the file")
         weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return weights, notes
+
+
+def check_tensors(weights: Weights, name: str) -> None:
+    """Raise ModelError for tensors that no network has as weights, or that are much larger than their data in the file."""
+    for key, tensor in weights.items():
+        problem = None
+        if tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+            problem = "it is sparse, nested, quantized or has no values"
+        elif tensor.is_complex():
+            problem = f"it is {tensor.dtype}"
+        elif tensor.numel() * tensor.element_size() > max(tensor.untyped_storage().nbytes(), MAX_EXPANDED_BYTES):
+            problem = f"its shape {list(tensor.shape)} repeats a few values"
+        if problem:
+            raise ModelError(name, f"the tensor {show_names([key])} cannot be used as weights: {problem}")
+
+
+def show_names(names: Sequence[object]) -> str:
+    """Return the first names for a message, shortened.
+
+    >>> show_names(["epoch", "optimizer", 3, "a\\nb", "c"])
+    'epoch, optimizer, 3 and 2 more'
+    """
+    texts = [text if text.isprintable() else ascii(text) for text in map(str, names[:3])]
+    listed = ", ".join(text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…" for text in texts)
+    return listed + (f" and {len(names) - 3} more" if len(names) > 3 else "")

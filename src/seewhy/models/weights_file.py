@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from seewhy.errors import ModelError
 from seewhy.models.labels import check_labels, parse_labels_option
 from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.local_files import local_path
 from seewhy.models.sources.architecture import Architecture, join_first
 from seewhy.models.sources.uri_options import FILE_OPTIONS, check_options, parse_num_classes, parse_options
 from seewhy.models.weights import Weights, read_weights
 from seewhy.models.zoo import find_architecture
+
+MAX_INFERRED_CLASSES = 200_000  # a file of 10 MB can have a head of 10 million rows, and the network one of gigabytes
 
 
 def load_weights_file(path: Path, query: str, labels: tuple[str, ...] | None) -> LoadedModel:
@@ -47,10 +51,14 @@ def infer_num_classes(path: Path, option: str | None, architecture: Architecture
     if count is None:
         default = architecture.num_classes
         return default, f"no classifier recognized in the file: assumed the {default} classes of {architecture.uri}"
+    if count > MAX_INFERRED_CLASSES:
+        raise ModelError(
+            str(path), f"its classifier has {count:,} classes; if that is correct, add '&num_classes={count}'"
+        )
     return count, f"{count} classes, inferred from the classifier's shape"
 
 
 def locate_labels_file(path: Path, labels: str) -> Path:
     """Return a labels file relative to the current folder or, if it is not there, to the weights file."""
-    local = Path(labels).expanduser()
-    return local if local.exists() or not (path.parent / local).exists() else path.parent / local
+    local = local_path(labels)
+    return local if os.path.exists(local) or not os.path.exists(path.parent / local) else path.parent / local

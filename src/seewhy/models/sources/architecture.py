@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seewhy.errors import ModelError, shorten_error
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.downloads import Log
-from seewhy.models.weights import Weights
+from seewhy.models.weights import Weights, show_names
 from seewhy.random_state import preserve_rng, seed_cpu
 
 HINT = "List them: seewhy models [PATTERN]"
@@ -70,13 +70,39 @@ class Architecture(ABC):
     def build(self, weights: Weights, num_classes: int, source: str) -> nn.Module:
         """Build the network in eval mode with `weights`. Raises `ModelError` for `source` if they do not fit."""
         try:
-            return self.build_with_weights(weights, num_classes).eval()
+            module = self.build_with_weights(weights, num_classes).eval()
         except Exception as error:  # each library raises different types for weights of another network
             raise ModelError(
                 source,
                 f"its weights do not fit {self.uri} with {num_classes} classes: {describe_mismatch(error)}; check the "
                 "architecture (?arch=...), the number of classes (num_classes=...) and the names in the state dict",
             ) from None
+        check_types(module, weights, source)
+        return module
+
+
+def first_length(tensor: Tensor) -> int | None:
+    """Return the number of classes of a classifier's weight; None for a scalar, which is no such weight."""
+    return tensor.shape[0] if tensor.dim() else None
+
+
+def check_types(module: nn.Module, weights: Weights, source: str) -> None:
+    """Raise ModelError if a file has integers, such as quantized values, where the network has real numbers.
+
+    PyTorch would convert them without their scale.
+    """
+    for name, own in module.state_dict().items():
+        stored = weights.get(name)
+        if (
+            stored is not None
+            and isinstance(own, Tensor)
+            and own.is_floating_point()
+            and not stored.is_floating_point()
+        ):
+            raise ModelError(
+                source,
+                f"its tensor {show_names([name])} is {stored.dtype}, not {own.dtype}; save the weights unquantized",
+            )
 
 
 @contextmanager
@@ -108,4 +134,5 @@ def join_first(names: list[str], count: int = 3) -> str:
     >>> join_first(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+    shown = [show_names([name]) for name in names[:count]]
+    return ", ".join(shown) + (f" and {len(names) - count} more" if len(names) > count else "")

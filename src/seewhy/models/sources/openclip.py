@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from seewhy.images.preprocess import Preprocess
 from seewhy.images.resizing import Rule
 from seewhy.models.downloads import Log, download_from_hub, download_from_url
 from seewhy.models.loaded_model import EmbedText, LoadedModel
+from seewhy.models.local_files import read_json
 from seewhy.models.sources.architecture import CORRUPT_HINT, RANDOM_NOTE, describe_mismatch, fixed_seed, join_first
 from seewhy.models.sources.repository import TOKENIZERS, Repository
 from seewhy.models.sources.zeroshot import SIGMOID_NOTE, ZeroShot, normalize_rows
@@ -63,7 +63,7 @@ def load_openclip(uri: str, log: Log, *, pretrained: bool) -> LoadedModel:
 def load_openclip_folder(repository: Repository, config: Path, *, pretrained: bool) -> LoadedModel:
     """Load the CLIP model that `open_clip_config.json` describes."""
     library, uri = import_open_clip(repository.uri), repository.uri
-    if trusts_remote_code(json.loads(config.read_text("utf-8"))):
+    if trusts_remote_code(read_json(config)):
         raise ModelError(
             uri,
             f"{config} sets trust_remote_code, and seewhy does not execute code from repositories; remove that setting, "
@@ -133,7 +133,12 @@ def build_zero_shot(
     scale = float(model.logit_scale.detach().exp())
     bias = 0.0 if model.logit_bias is None else float(model.logit_bias.detach())
     module = ZeroShot(model.visual, scale, bias).eval()
-    preprocess, notes = convert_preprocess(library.get_model_preprocess_cfg(model))
+    try:
+        preprocess, notes = convert_preprocess(library.get_model_preprocess_cfg(model))
+    except (ValueError, TypeError, LookupError) as error:
+        raise ModelError(
+            uri, f"its preprocessing config is not valid ({shorten_error(error)}); check the file"
+        ) from None
     notes += [RANDOM_NOTE] if is_random else []
     notes += [SIGMOID_NOTE] if model.logit_bias is not None else []
     return LoadedModel(module, preprocess, None, uri, tuple(notes), text_encoder(model, load_tokenizer))

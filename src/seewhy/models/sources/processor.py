@@ -13,6 +13,7 @@ from PIL import Image
 from seewhy.images.preprocess import Preprocess
 
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # indexed by Pillow's filter numbers
+MAX_TRIED_PIXELS = 2**24  # of the input in the comparison with the processor itself
 TOLERANCE = 0.02  # in units of the normalized input: less than one of 256 steps
 
 
@@ -68,6 +69,8 @@ def preprocess_from_processor(processor: Any) -> tuple[Preprocess | None, list[s
     noise = np.random.default_rng(0).integers(0, 256, (128, 64, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(noise).resize((320, 640), Image.Resampling.BICUBIC))  # twice as high as wide
     height, width = preprocess.size
+    if height * width > MAX_TRIED_PIXELS:
+        return preprocess, [f"preprocessing taken from the settings of {name}, not tried at {height}x{width}"]
     try:
         expected = processor(images=Image.fromarray(smooth), return_tensors="pt")["pixel_values"]
     except Exception:  # a processor that needs more than an image

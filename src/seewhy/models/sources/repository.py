@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,13 @@ from typing import Any
 
 from seewhy.errors import ModelError, OfflineError
 from seewhy.models.downloads import Log, download_from_hub
+from seewhy.models.local_files import UnreadableFile, check_folder, local_path, read_json
 from seewhy.models.weights import read_shard_index
 
 HUB, SHORT, LOCAL = "hf-hub:", "hf/", "local-dir:"
 PREFIXES = (HUB, SHORT, LOCAL)
 CONFIGS = ("config.json", "open_clip_config.json")
+MAX_LAYERS = 10_000
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZERS = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json", "spiece.model",
@@ -46,9 +48,9 @@ class Repository:
             )
             return download_from_hub(self.name, names, self.uri, self.log, self.revision, remedy)
         for name in names:
-            if (self.folder / name).is_file():
+            if os.path.isfile(self.folder / name):
                 return self.folder / name
-        problem = "has none of" if self.folder.is_dir() else "is not a folder; it should have one of"
+        problem = "has none of" if os.path.isdir(self.folder) else "is not a folder; it should have one of"
         raise ModelError(
             self.uri, f"{self.folder} {problem} {', '.join(names)}; save the model with save_pretrained(FOLDER)"
         )
@@ -76,10 +78,12 @@ class Repository:
         """Return this repository pinned to the commit of its config, the config's path and its content."""
         path = self.get_file(CONFIGS)
         try:
-            config = json.loads(path.read_text("utf-8"))
+            check_folder(path.parent)
+            config = read_json(path)
             if not isinstance(config, dict):
-                raise ValueError("not a JSON object")
-        except (ValueError, OSError) as error:
+                raise UnreadableFile("not a JSON object")
+            check_layer_counts(config)
+        except UnreadableFile as error:
             raise ModelError(self.uri, f"{path} is corrupt ({error}); download or save it again") from None
         if self.folder is None:  # take all files from one commit, even if a new one is published meanwhile
             return dataclasses.replace(self, revision=path.parent.name), path, config
@@ -94,6 +98,16 @@ class Repository:
         return path
 
 
+def check_layer_counts(config: object) -> None:
+    """Raise UnreadableFile if a config has a number of layers that would take hours to build."""
+    for key, value in config.items() if isinstance(config, dict) else ():
+        counts = value if isinstance(value, list) else [value]
+        if re.search("layer|depth", key) and any(isinstance(one, int) and one > MAX_LAYERS for one in counts):
+            raise UnreadableFile(f"{key} is over {MAX_LAYERS:,}")
+        for one in counts:
+            check_layer_counts(one)
+
+
 def is_repository(text: str) -> bool:
     return text.startswith(PREFIXES)
 
@@ -105,7 +119,7 @@ def parse_repository(text: str, log: Log) -> Repository:
     'google/vit-base-patch16-224'
     """
     if text.startswith(LOCAL):
-        return Repository(text, log, Path(text.removeprefix(LOCAL)).expanduser())
+        return Repository(text, log, local_path(text.removeprefix(LOCAL)))
     name = text.removeprefix(HUB) if text.startswith(HUB) else text.removeprefix(SHORT)
     match = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?:@(\S+))?", name)
     if not match:

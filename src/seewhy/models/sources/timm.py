@@ -13,7 +13,7 @@ from torch import nn
 from seewhy.errors import ModelError
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.downloads import Log, download_from_hub, download_from_url
-from seewhy.models.sources.architecture import CORRUPT_HINT, HINT, Architecture
+from seewhy.models.sources.architecture import CORRUPT_HINT, HINT, Architecture, first_length
 from seewhy.models.weights import Weights, read_weights
 
 
@@ -60,7 +60,7 @@ class TimmArchitecture(Architecture):
         names = self.config.classifier or ()
         first = names if isinstance(names, str) else next(iter(names), "")
         classifier = weights.get(f"{first}.weight")
-        return None if classifier is None else classifier.shape[0]
+        return None if classifier is None else first_length(classifier)
 
     def build_with_weights(self, weights: Weights, num_classes: int) -> nn.Module:
         import timm
@@ -102,10 +102,12 @@ def labels_from_config(config: Mapping[str, Any], num_classes: int) -> tuple[str
     ('cat', 'n2')
     """
     names, descriptions = config.get("label_names"), config.get("label_descriptions")
-    if names and len(names) == num_classes:
+    if isinstance(names, list | tuple) and names and len(names) == num_classes:
         if isinstance(descriptions, Mapping):
-            return tuple(str(descriptions.get(name, name)) for name in names)
-        return tuple(map(str, descriptions if descriptions and len(descriptions) == num_classes else names))
+            return tuple(str(descriptions.get(str(name), name)) for name in names)
+        if isinstance(descriptions, list | tuple) and len(descriptions) == num_classes:
+            names = descriptions
+        return tuple(map(str, names))
     return imagenet_labels(num_classes)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from seewhy.errors import ModelError, UnknownName
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.downloads import Log, download_from_url
-from seewhy.models.sources.architecture import CORRUPT_HINT, Architecture
+from seewhy.models.sources.architecture import CORRUPT_HINT, Architecture, first_length
 from seewhy.models.weights import Weights, convert_read_errors
 
 TASKS = ("segmentation", "detection")
@@ -95,11 +95,11 @@ class TorchvisionArchitecture(Architecture):
         pattern = r"(?:fc|head|heads\.head|classifier(?:\.(\d+))?)\.weight"
         for name in ("roi_heads.box_predictor.cls_score.weight", "classifier.low_classifier.weight"):
             if name in weights:
-                return weights[name].shape[0]
+                return first_length(weights[name])
         if self.task == "detection":
             return None  # one-stage detectors: the head has classes x anchors outputs
         heads = [(int(match[1] or 0), key) for key in weights if (match := re.fullmatch(pattern, key))]
-        return weights[max(heads)[1]].shape[0] if heads else None
+        return first_length(weights[max(heads)[1]]) if heads else None
 
     def build_with_weights(self, weights: Weights, num_classes: int) -> nn.Module:
         from torchvision.models import get_model

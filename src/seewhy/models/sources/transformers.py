@@ -19,6 +19,7 @@ from seewhy.models.sources.repository import Repository
 from seewhy.models.sources.zeroshot import SIGMOID_NOTE, ZeroShot, normalize_rows
 from seewhy.models.weights import check_weights_format
 
+MAX_LABELS = 1_000_000  # an index in a config can be any number
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -112,7 +113,9 @@ def read_preprocess(library: Any, repository: Repository, config: Any) -> tuple[
 def read_config_labels(config: Any, class_name: str) -> tuple[str, ...] | None:
     """Return the labels in the config; None for placeholders ("LABEL_0") and for networks without a head."""
     names = {int(index): str(name) for index, name in (getattr(config, "id2label", None) or {}).items()}
-    if "For" not in class_name or not names or all(name == f"LABEL_{index}" for index, name in names.items()):
+    if "For" not in class_name or not names or not 0 <= max(names) < MAX_LABELS:
+        return None
+    if all(name == f"LABEL_{index}" for index, name in names.items()):
         return None
     return tuple(names.get(index, f"class {index}") for index in range(max(names) + 1))
 

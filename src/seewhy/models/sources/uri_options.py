@@ -41,8 +41,8 @@ def parse_boolean(source: str, text: str) -> bool:
 
 
 def parse_num_classes(source: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ModelError(source, f"num_classes={text}: must be an integer of at least 1")
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise ModelError(source, f"num_classes={text[:20]}: must be an integer of at least 1, with at most 9 digits")
     return int(text)
 
 
