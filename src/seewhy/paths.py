@@ -90,7 +90,7 @@ def file_identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 
 def check_folders(folders: Iterable[Path]) -> None:
-    """Raise UsageError if a folder cannot be created because it, or a folder above it, is a file."""
+    """Raise UsageError if a folder cannot be created, or written if it exists: a folder above it may be a file."""
     checked: set[Path] = set()
     for folder in folders:
         check_null(folder)
@@ -98,12 +98,27 @@ def check_folders(folders: Iterable[Path]) -> None:
             if path in checked:
                 break
             checked.add(path)
-            if os.path.lexists(path):
-                if not path.is_dir():
+            if exists(path):
+                if not os.path.isdir(path):
                     raise UsageError(
                         f"{path} is not a folder, so nothing can be written below it. Choose another --out."
                     )
+                if not os.access(path, os.W_OK | os.X_OK):
+                    raise UsageError(f"{path}: cannot be written (permission denied). Choose another --out.")
                 break
+
+
+def exists(path: Path) -> bool:
+    """Return True if a path exists, also as a broken link. Raises UsageError if it cannot exist, such as a name that is too long."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}). Choose another --out."
+        ) from None
+    return True
 
 
 def number_duplicates(names: Sequence[PurePath]) -> list[PurePath]:

@@ -64,10 +64,10 @@ def test_no_output_overwrites_any_other_input(capsys: Capture, tmp_path: Path, m
         save_images(tmp_path / folder, 1)
     Path("0/0.png").rename("0/sheet.jpg")
     Path("stdin/0.png").rename("stdin/photo.jpg")
-    Path("index.html").write_text("\n".join(f"class {number}" for number in range(1000)))
+    Path("0/report.html").write_text("\n".join(f"class {number}" for number in range(1000)))
     before = file_contents(tmp_path)
     for arguments in (
-        ["0.png", "--labels", "index.html", "--out", "."],
+        ["0.png", "--labels", "0/report.html", "--out", "."],
         ["0.png", "--targets", "like:0/sheet.jpg", "--out", "."],
         ["0.png", "--targets", "Like: '0/sheet.jpg'", "--out", "."],
         ["0.png", "0/sheet.jpg", "--out", "."],
@@ -94,12 +94,12 @@ def test_weights_and_labels_of_a_model_are_not_overwritten(
 ) -> None:
     """The files that a model URI names are inputs: the weights, and the labels after "?"."""
     monkeypatch.chdir(tmp_path)
-    save_images(tmp_path, 1)
+    save_images(tmp_path)
     Path("index.html").write_bytes(b"weights")
     for uri in ("index.html?arch=timm/resnet18", "weights.pth?arch=timm/resnet18&labels=index.html"):
         loaded = seewhy.LoadedModel(embedded.module, embedded.preprocess, embedded.labels, uri)
         monkeypatch.setattr("seewhy.models.loading.load_model", lambda model, loaded=loaded, **_: loaded)
-        code, _, err = run(capsys, "0.png", "--model", uri, "--out", ".")
+        code, _, err = run(capsys, "0.png", "1.png", "--model", uri, "--out", ".")
         assert code == 2 and "the output index.html would overwrite the input index.html" in err, err
 
 

@@ -30,7 +30,7 @@ from seewhy.errors import UsageError
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import check_folders, check_overwrite
-from seewhy.storage import check_own
+from seewhy.storage import check_own, write_errors
 from seewhy.terminal import make_console, printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -126,6 +126,8 @@ class BulkJob:
         Raises UsageError for invalid settings or inputs, KeyboardInterrupt after logging and removing temporary files.
         """
         start = time.monotonic()
+        check_folder_name(self.out)
+        check_folders([self.out])
         dataset = find_dataset(self.inputs, self.execution.part_size)
         own_files = run_files(self.out)
         check_regular(own_files)
@@ -272,12 +274,8 @@ def check_regular(files: Sequence[Path]) -> None:
 
 
 def make_folder(out: Path) -> None:
-    check_folder_name(out)
-    check_folders([out])
-    try:
+    with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out {out}: {(error.strerror or str(error)).lower()}.") from None
 
 
 @contextmanager

@@ -58,8 +58,8 @@ def bulk(
     from seewhy.cli.output_checks import model_files
     from seewhy.paths import check_folders, check_overwrite
 
-    check_overwrite(run_files(output.out), [*inputs, *model_files(model.uri or "", model.labels)])
     check_folders([output.out])
+    check_overwrite(run_files(output.out), [*inputs, *model_files(model.uri or "", model.labels)])
     from seewhy.bulk.job import run_job
     from seewhy.models.loading import load_model
 
