@@ -109,7 +109,7 @@ def check_folders(folders: Iterable[Path]) -> None:
 
 
 def exists(path: Path) -> bool:
-    """Return True if a path exists, also as a broken link. Raises UsageError if it cannot exist, such as a name that is too long."""
+    """Return True if a path exists, also as a broken link. Raises UsageError if it cannot exist (a name too long)."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

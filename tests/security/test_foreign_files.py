@@ -191,7 +191,7 @@ def test_a_link_below_the_output_folder_leads_no_output_elsewhere(capsys: Captur
         if path.exists():
             path.rename(path.with_name("moved"))
         path.symlink_to(Path("elsewhere").absolute())
-        code, out, err = run(capsys, *command)
+        code, _, err = run(capsys, *command)
         assert code == 2 and f"{link} leads out of " in err and len(err.splitlines()) == 1, err
         path.unlink()
     assert os.listdir("elsewhere") == []

@@ -105,4 +105,4 @@ def test_many_images_with_one_name_take_linear_time() -> None:
     """Each of the equal names was compared with all others."""
     names = ["".join(letters) for letters in itertools.product("?!", repeat=14)]
     paths = output_paths(Path("cam"), [f"{name}.png" for name in names])
-    assert len(set(paths)) == 2**14 and {path.name for path in paths} >= {"_", "_2", f"_{2**14}"}
+    assert len(set(paths)) == 2**14 and {path.name for path in paths} >= {"_.png", "_.png_2", f"_.png_{2**14}"}

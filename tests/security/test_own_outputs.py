@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-
 from pathlib import Path
 
 import pytest
@@ -89,7 +88,7 @@ def test_outputs_of_a_killed_run_are_recognized(capsys: Capture, monkeypatch: py
 def test_skipped_images_are_one_note(capsys: Capture) -> None:
     """The note is on stderr, with a number and an example; --quiet suppresses it, and a file that is named is explained."""
     assert run(capsys, ".", "--quiet")[::2] == (0, "")
-    code, out, err = run(capsys, ".", "--json")
+    code, _, err = run(capsys, ".", "--json")
     assert code == 0 and err == "skipped 8 images that seewhy wrote (./cam/0/overlay.jpg, ...)\n"
     assert run(capsys, ".", "--quiet")[2] == ""
     assert explained(capsys, "cam/0/overlay.jpg", "--out", "new") == {"cam/0/overlay.jpg"}

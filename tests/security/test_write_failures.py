@@ -23,7 +23,8 @@ Fail = Callable[[int], None]
 pytestmark = pytest.mark.usefixtures("tiny_load")
 BULK = ("bulk", "photos", "--workers", "0", "--batch-size", "2", "--quiet")
 COMMANDS = {
-    "images": ["photos", "--out", "new"], "one": ["photos/0.png", "--out", "new"], "features": ["features", "photos", "--out", "new"],
+    "images": ["photos", "--out", "new"], "one": ["photos/0.png", "--out", "new"],
+    "features": ["features", "photos", "--out", "new"],
     "demo": ["demo", "--out", "new"], "report": ["report", "cam/0"], "npz": ["export", "run", "--to", "npz", "--out", "new"],
     "png": ["export", "run", "--to", "png", "--out", "new"], "coco": ["export", "run", "--to", "coco", "--out", "new"],
     "fiftyone": ["export", "run", "--to", "fiftyone", "--out", "new"], "summary": ["summary", "run"],

@@ -77,23 +77,25 @@ def walk_images(
 
     `on_error` is called if a folder cannot be listed, `on_output` for each image that is skipped because seewhy wrote it.
     """
-    folders = [folder]
+    folders = [(folder, False)]
     while folders:  # not os.walk, which is recursive before Python 3.12
-        parent = folders.pop()
+        parent, has_outputs = folders.pop()
         try:
             names, subfolders = list_folder(parent)
         except OSError as error:
             error.filename = error.filename or parent
             on_error(error)
             continue
-        outputs = find_outputs(parent, names, os.path.relpath(parent, folder))
+        outputs = find_outputs(parent, names, has_outputs)
         for name in names:
             path = os.path.join(parent, name)
             if name in outputs:
                 on_output(path)
             else:
                 yield path
-        folders += [os.path.join(parent, name) for name in reversed(subfolders)]
+        folders += [
+            (os.path.join(parent, name), has_outputs or name in OUTPUT_FOLDERS) for name in reversed(subfolders)
+        ]
 
 
 def list_folder(folder: str) -> tuple[list[str], list[str]]:
@@ -117,20 +119,19 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def find_outputs(folder: str, names: Sequence[str], relative: str) -> set[str]:
-    """Return which of the images `names` in `folder`, which is at `relative` in the searched folder, seewhy wrote.
+def find_outputs(folder: str, names: Sequence[str], has_outputs: bool) -> set[str]:
+    """Return which of the images `names` in `folder` seewhy wrote.
 
     Opening each image of a dataset would take long, so only the first image of a folder, and those with names of outputs, are
-    opened. If one of them has the mark, or the folder has the name of a folder of outputs, all are.
+    opened. If one of them has the mark, or with `has_outputs`, all are.
     """
     names = [name for name in names if name.lower().endswith(storage.MARKED_SUFFIXES)]
 
     def marked(some: Iterable[str]) -> set[str]:
         return {name for name in some if storage.has_mark(os.path.join(folder, name))}
 
-    is_output_folder = not OUTPUT_FOLDERS.isdisjoint(relative.split(os.sep))
     likely = names[:1] + [name for name in names[1:] if name in OUTPUT_NAMES]
-    return marked(names) if is_output_folder or marked(likely) else set()
+    return marked(names) if has_outputs or marked(likely) else set()
 
 
 def describe_outputs(outputs: Sequence[str]) -> str:

@@ -51,7 +51,7 @@ def write_files(
     try:
         for path, content in files.items():
             with write_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(path.parent)
                 temporaries[path] = temporary_name(path)
                 unfinished.add(temporaries[path])
                 write_temporary(temporaries[path], content, durable)
@@ -65,6 +65,17 @@ def write_files(
             temporary.unlink(missing_ok=True)
             unfinished.discard(temporary)
     return list(files)
+
+
+def make_folders(folder: Path) -> None:
+    """Create a folder and those above it. `mkdir(parents=True)` is recursive, and a path may have 2,000 folders."""
+    missing = []
+    for path in (folder, *folder.parents):
+        if os.path.isdir(path):
+            break
+        missing.append(path)
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
 
 
 def temporary_name(path: Path) -> Path:
