@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -120,7 +121,7 @@ class ImageJob:
 
     def explain(self, image: str, folder: Path) -> None:
         """Explain one image, write its folder, and print the result."""
-        source = sys.stdin.buffer if image == "-" else image
+        source = open_stdin() if image == "-" else image
         pixels = load_image(source, max_pixels=self.output.max_pixels)
         name = "stdin" if image == "-" else path_text(image)
         with pass_progress(self.output, self.stderr) as progress:
@@ -180,6 +181,13 @@ class ImageJob:
         storage.write_file(index, page.encode("ascii"))
         if self.output.prints_text:
             self.stdout.print(f"\nAll images in a browser: [bold]{terminal.plain(str(index))}[/]", soft_wrap=True)
+
+
+def open_stdin() -> BinaryIO:
+    """Return standard input. Raises ImageError if it is closed (`<&-`)."""
+    if sys.stdin is None or sys.stdin.closed:
+        raise ImageError("stdin", "standard input is closed; send an image: seewhy - < photo.jpg")
+    return sys.stdin.buffer
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, UsageError, one_
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.inspection import infer_input_layout
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.terminal import ACCENT, FAINT, encode_json, make_console, plain, plain_table
+from seewhy.terminal import ACCENT, FAINT, encode_json, make_console, plain, plain_table, print_table
 from seewhy.tracing.grid import format_grid
 from seewhy.tracing.layer_selection import calls_with_grid
 from seewhy.tracing.layer_specs import parse_layers
@@ -78,7 +78,7 @@ def print_tree(entries: Sequence[LayerEntry], heading: str, reason: str) -> None
     console = make_console()
     table = plain_table()
     table.add_column("", justify="right", style=FAINT, no_wrap=True)
-    table.add_column("layer", overflow="fold")
+    table.add_column("layer", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     table.add_column("grid", justify="right", no_wrap=True)
     table.add_column("channels", justify="right", no_wrap=True)
@@ -91,7 +91,7 @@ def print_tree(entries: Sequence[LayerEntry], heading: str, reason: str) -> None
         remark = "suggested" if entry.suggested else f"+{entry.prefix} tokens" if entry.prefix else ""
         number = str(next(numbers)) if entry.every else ""
         table.add_row(number, name, entry.kind, format_grid(entry.grid), str(entry.channels), remark)
-    console.print(table)
+    print_table(console, table)
     console.print(f"\n{plain(heading)}: {count} layers in 'every' (numbered). {plain(reason)}", soft_wrap=True)
 
 

@@ -56,7 +56,7 @@ def print_explanation(
     files: Sequence[str],
 ) -> None:
     """Print one result. `known_notes` were printed when the model was loaded and are not repeated."""
-    console.rule(f"[bold]{terminal.plain(source)}[/]", align="left", style=terminal.FAINT)
+    terminal.print_heading(console, source)
     predictions = [] if e.logits is None else e.top(top)
     if predictions and all(math.isfinite(probability) for _, _, probability in predictions):
         explained = [int(result.classes[0]) for result in e.target_results if result.classes is not None]

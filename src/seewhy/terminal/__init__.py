@@ -11,7 +11,9 @@ from seewhy.terminal.tables import LayerRow as LayerRow
 from seewhy.terminal.tables import OutlierRow as OutlierRow
 from seewhy.terminal.tables import plain_table as plain_table
 from seewhy.terminal.tables import print_details as print_details
+from seewhy.terminal.tables import print_heading as print_heading
 from seewhy.terminal.tables import print_layers as print_layers
 from seewhy.terminal.tables import print_predictions as print_predictions
 from seewhy.terminal.tables import print_preview as print_preview
 from seewhy.terminal.tables import print_summary as print_summary
+from seewhy.terminal.tables import print_table as print_table

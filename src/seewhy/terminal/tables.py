@@ -9,14 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.table import Table
 
-from seewhy.terminal.escaping import plain
+from seewhy.terminal.escaping import plain, printable
 
 BAR_WIDTH = 24
+BAR = " "  # header of a column of bars
+MAX_WIDTH = 10**6
 ACCENT, FAINT = "dark_orange3", "bright_black"
 
 
@@ -42,13 +46,22 @@ class OutlierRow:
     predicted: str
 
 
+def print_heading(console: Console, text: str) -> None:
+    """Print a text, followed by a line if there is room for it. The text is never truncated."""
+    title = f"[bold]{plain(text)}[/]"
+    if cell_len(printable(text)) + 4 > console.width:
+        console.print(title, soft_wrap=True)
+    else:
+        console.rule(title, align="left", style=FAINT)
+
+
 def print_predictions(console: Console, top: Sequence[tuple[int, str, float]], explained: Sequence[int]) -> None:
     """Print the top classes (index, name, probability); `explained` classes are highlighted."""
     table = plain_table()
-    table.add_column("class", justify="right", style=FAINT)
-    table.add_column("name")
-    table.add_column("probability", justify="right")
-    table.add_column("")
+    table.add_column("class", justify="right", style=FAINT, no_wrap=True)
+    table.add_column("name", overflow="fold")
+    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column(BAR, no_wrap=True)
     for index, name, probability in top:
         style = ACCENT if index in explained else ""
         table.add_row(
@@ -57,19 +70,18 @@ def print_predictions(console: Console, top: Sequence[tuple[int, str, float]], e
             f"{probability:.1%}",
             bar(probability, style or FAINT),
         )
-    console.print(table)
+    print_table(console, table)
 
 
 def print_layers(console: Console, rows: Sequence[LayerRow], target: str, method: str) -> None:
     """Print the layers in execution order with the positive evidence of their maps."""
     console.print(f'{plain(method)} for "{plain(target)}": positive evidence per layer', style=FAINT)
     table = plain_table()
-    table.add_column("", justify="right", style=FAINT)
-    # Users copy layer names, so they are never truncated.
-    table.add_column("layer", no_wrap=True, min_width=max(len(row.name) for row in rows))
+    table.add_column("", justify="right", style=FAINT, no_wrap=True)
+    table.add_column("layer", no_wrap=True)
     table.add_column("grid", justify="right", no_wrap=True)
     table.add_column("positive", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True, min_width=12)
+    table.add_column(BAR, no_wrap=True)
     table.add_column("", style=FAINT)
     for number, row in enumerate(rows, 1):
         percent = "" if row.positive_evidence is None else f"{row.positive_evidence:.0%}"
@@ -78,7 +90,7 @@ def print_layers(console: Console, rows: Sequence[LayerRow], target: str, method
         table.add_row(
             str(number), name, row.grid, percent, bar(row.positive_evidence or 0, FAINT, 12), ", ".join(remarks)
         )
-    console.print(table)
+    print_table(console, table)
 
 
 def print_summary(
@@ -99,11 +111,11 @@ def print_summary(
         table.add_column("image", no_wrap=True)
         for title in ("deviations", "border", "corner"):
             table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("predicted")
+        table.add_column("predicted", overflow="fold")
         for row in outliers:
             numbers = (f"{row.deviations:.1f}", f"{row.border:.2f}", f"{row.corner:.2f}")
             table.add_row(plain(row.image), *numbers, plain(row.predicted))
-        console.print(table)
+        print_table(console, table)
     console.print(f"\nExplore the run in a browser: [bold]{plain(page)}[/]", soft_wrap=True)
 
 
@@ -116,6 +128,22 @@ def print_details(console: Console, details: Mapping[str, str]) -> None:
 
 def plain_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=FAINT)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table. If the terminal is too narrow, bars are dropped and texts wrap within their columns.
+
+    Columns with `no_wrap`, such as layer names, which users copy, are never truncated: the terminal wraps their lines.
+    """
+    options = console.options.update(max_width=MAX_WIDTH)
+    if Measurement.get(console, options, table).maximum > console.width:
+        table.columns = [column for column in table.columns if column.header != BAR]
+        for column in table.columns:
+            if column.no_wrap:
+                cells = [column.header, *column.cells]
+                column.min_width = max(Measurement.get(console, options, cell).maximum for cell in cells)
+        table.width = max(Measurement.get(console, options, table).minimum, console.width)
+    console.print(table, crop=False)
 
 
 def bar(fraction: float, style: str, width: int = BAR_WIDTH) -> str:
