@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +16,7 @@ from seewhy.explanation.components import NETWORK
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import available_layer
 from seewhy.paths import number_duplicates, safe_name
+from seewhy.rendering.text import NO_FONT
 
 FEATURES_SHEET = "features.jpg"
 THREADS = 2  # JPEG encoding releases the interpreter lock; coloring does not
@@ -24,6 +26,12 @@ Draw = Callable[[], Image.Image]
 
 def draw_all(e: Explanation, drawing: DrawingOptions, *, draw_features: bool) -> dict[str, storage.Content]:
     """Return all overlays and sheets of one image as JPEG, by file name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", NO_FONT)  # the command prints it as a note
+        return draw_files(e, drawing, draw_features)
+
+
+def draw_files(e: Explanation, drawing: DrawingOptions, draw_features: bool) -> dict[str, storage.Content]:
     if draw_features:
         sheet = e.features_sheet(e.methods[0], e.targets[0], style=drawing.overlay_style)
         return {FEATURES_SHEET: storage.encode_jpeg(sheet)}

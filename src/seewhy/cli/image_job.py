@@ -28,6 +28,7 @@ from seewhy.images.discovery import describe_outputs, find_images, listing_error
 from seewhy.images.loading import load_image
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import output_paths, path_text
+from seewhy.rendering.text import missing_font_note
 from seewhy.targets.names import as_number, find_class
 from seewhy.viewer import IndexRow, build_index
 
@@ -85,6 +86,8 @@ class ImageJob:
                     self.report_failure(image, str(error))
                 advance()
         self.write_index()
+        if self.output.prints_text and (note := missing_font_note()):
+            self.stderr.print(f"note: {escape(note)}", style=terminal.FAINT, soft_wrap=True)
         if self.failed and self.failed + self.done > 1:
             self.stderr.print(f"{self.failed} of {self.failed + self.done} images failed", style="red")
         return 2 if self.without_target and not self.done else 1 if self.failed else 0

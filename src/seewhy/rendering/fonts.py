@@ -15,7 +15,7 @@ from seewhy.rendering.font_files import ASCII, CharacterMap, character_map_of, f
 REGULAR_WEIGHT = 400  # the default weight of a variable font may be "thin"
 BITMAP_SIZES = (109, 136, 128, 160, 96, 64, 48, 40, 32, 20)  # pixels, of color emoji
 MAX_COLLECTION = 32
-IGNORABLE = "\u200c\u200d\ufe0e\ufe0f"  # joiners and variation selectors: no glyph of their own
+IGNORABLE = "\u200c\u200d\ufe0e\ufe0f"  # joiners and variation selectors, which fonts need not contain
 EMOJI_STYLE = "\ufe0f"
 FIRST_EMOJI = "\U0001f000"
 # In a collection, the fonts of these languages share characters but not their forms.

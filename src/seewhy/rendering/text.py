@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -11,9 +12,10 @@ from itertools import groupby
 from PIL import Image, ImageDraw
 
 from seewhy.rendering.fonts import ADVICE, BUILT_IN, IGNORABLE, Face, choose_faces, has_shaping, language_of, load_font
-from seewhy.rendering.text_runs import Run, arrange, clean_text, reverse_letters, split_clusters
+from seewhy.rendering.text_runs import Run, arrange, clean_text, join_ends, reverse_letters, split_clusters
 
 SHORTEST = 6  # clusters that are always kept
+NO_FONT = "no font on this system"  # start of the note about missing fonts
 MARGIN = 0.4  # of the font size, above and below a line: for accents and vowel signs
 
 _undrawable: set[str] = set()  # characters that no font has, in any caption of this process
@@ -46,23 +48,22 @@ def shorten(clusters: Sequence[str], size: int, max_width: int) -> str:
     """Return the text with as many of its first and last clusters as fit, and "…" between them.
 
     >>> shorten("layer4.1.conv2", 13, 60)
-    'laye…nv2'
+    'lay…onv2'
     """
     text = "".join(clusters)
     kept = len(clusters)
     if kept <= SHORTEST or line_width(text, size) <= max_width:
         return text
 
-    def line(kept: int) -> str:
-        return "".join((*clusters[: kept // 2], "…", *clusters[len(clusters) - (kept - kept // 2) :]))
-
     low, high = SHORTEST, min(kept - 1, max_width)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if line_width(line(middle), size) <= max_width else (low, middle - 1)
+        low, high = (middle, high) if line_width(join_ends(clusters, middle), size) <= max_width else (low, middle - 1)
     # Kerning can make a longer line narrower.
-    longer = [more for more in range(low + 1, min(low + 4, kept)) if line_width(line(more), size) <= max_width]
-    return line(max([low, *longer]))
+    longer = [
+        more for more in range(low + 1, min(low + 4, kept)) if line_width(join_ends(clusters, more), size) <= max_width
+    ]
+    return join_ends(clusters, max([low, *longer]))
 
 
 def line_width(line: str, size: int) -> int:
@@ -102,6 +103,7 @@ def spell_missing(text: str) -> str:
         return text
     clusters = [cluster for cluster in split_clusters(text) if cluster.strip(IGNORABLE)]
     chosen = choose_faces(clusters)
+    report_missing([cluster for cluster in clusters if chosen[cluster] is None])
     parts: list[str] = []
     for is_known, group in groupby(clusters, key=lambda cluster: chosen[cluster] is not None):
         part = "".join(group)
@@ -118,13 +120,20 @@ def can_draw(run: Run[Face], size: int, language: str) -> bool:
     return True
 
 
+def report_missing(clusters: Sequence[str]) -> None:
+    """Record characters that no font has, for `missing_font_note`. The first time, warn."""
+    is_first = not _undrawable
+    _undrawable.update(sign for cluster in clusters for sign in cluster if not sign.isascii())
+    if is_first and _undrawable:
+        warnings.warn(missing_font_note(), stacklevel=2)
+
+
 def spell(text: str) -> str:
     """Return ASCII for characters that no font has: letters without their accents, or else their code points.
 
     >>> spell("ü"), spell("猫子")
     ('u', 'U+732B 5B50')
     """
-    _undrawable.update(sign for sign in text if not sign.isascii())
     letters = [sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign)]
     if letters and all(map(BUILT_IN.covers, letters)):
         return "".join(letters)
@@ -137,9 +146,7 @@ def missing_font_note() -> str:
         return ""
     some = ", ".join(f"U+{ord(sign):04X}" for sign in sorted(_undrawable)[:3])
     some += f" and {len(_undrawable) - 3} more" if len(_undrawable) > 3 else ""
-    return (
-        f"no font on this system contains {some}: images show these characters by number or without accents; {ADVICE}"
-    )
+    return f"{NO_FONT} contains {some}: images show these characters by number or without accents; {ADVICE}"
 
 
 def run_width(run: Run[Face], size: int, language: str) -> float:

@@ -59,6 +59,25 @@ def split_clusters(text: str) -> list[str]:
     return clusters
 
 
+def shorten_middle(text: str, count: int) -> str:
+    """Return at most `count` clusters of a text: the first and the last ones, and "…" between them.
+
+    >>> shorten_middle("a very long name", 9), shorten_middle("short", 9)
+    ('a ve…name', 'short')
+    """
+    if len(text) <= count:
+        return text
+    limit = count * MAX_CLUSTER  # a longer text is too long in any case
+    clusters = split_clusters(text if len(text) <= 2 * limit else text[:limit] + text[-limit:])
+    kept = count - 1
+    return text if len(clusters) <= count else join_ends(clusters, kept)
+
+
+def join_ends(clusters: Sequence[str], kept: int) -> str:
+    """Return the first and last clusters, `kept` in total, with "…" between them."""
+    return "".join((*clusters[: kept // 2], "…", *clusters[len(clusters) - (kept - kept // 2) :]))
+
+
 def is_joined(cluster: str, sign: str) -> bool:
     """Return True if a character belongs to the cluster before it."""
     if sign.isascii():

@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
+from seewhy.rendering.text_runs import shorten_middle
 
+MAX_NAME = (
+    120  # characters of a short name; an accent, or an emoji that is joined to another, is not counted separately
+)
 Labels = Sequence[str] | None
 OneClass = int | str
 # One class for all images, or a sequence, array or tensor of shape (B,): one class per image.
@@ -27,7 +31,7 @@ def class_name(index: int, labels: Labels) -> str:
         labels: Class names, or None.
 
     Returns:
-        The label up to its first comma; "class 7" without labels.
+        The label up to its first comma, shortened in the middle to 120 characters; "class 7" without labels.
 
     Example:
         >>> class_name(0, ["tench, Tinca tinca"]), class_name(7, None)
@@ -35,7 +39,7 @@ def class_name(index: int, labels: Labels) -> str:
     """
     if labels is None or index >= len(labels):
         return f"class {index}"
-    return labels[index].split(",")[0].strip()
+    return shorten_middle(labels[index].split(",")[0].strip(), MAX_NAME)
 
 
 def as_number(text: int | str) -> int | str:
