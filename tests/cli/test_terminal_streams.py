@@ -18,7 +18,7 @@ import pytest
 import seewhy.cli.main as cli
 from seewhy.cli.exits import print_error, print_status, run_command
 from seewhy.errors import UsageError
-from seewhy.terminal import LayerRow, make_console, plain, printable, print_layers, print_predictions
+from seewhy.terminal import LayerRow, make_console, plain, print_layers, print_predictions, printable
 from seewhy.terminal.console import SafeConsole
 from seewhy.terminal.escaping import printable_lines
 from seewhy.terminal.streams import escaped_streams
@@ -103,7 +103,13 @@ def test_escape_sequences_on_a_terminal_come_from_styles_only(screen: Screen, te
 
 
 def test_control_characters_of_a_command_line_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["\x1b[31mx"], [COFFEE, "--\x1b[31m"], [COFFEE, "--seed", "\x1b[31m"], [COFFEE, "--fit", "\x9b31m"], ["--\u202e"]):
+    for words in (
+        ["\x1b[31mx"],
+        [COFFEE, "--\x1b[31m"],
+        [COFFEE, "--seed", "\x1b[31m"],
+        [COFFEE, "--fit", "\x9b31m"],
+        ["--\u202e"],
+    ):
         code, out, err = run(capsys, *words)
         assert code in (1, 2) and len(err.splitlines()) == 1 and (out + err).replace("\n", "").isprintable()
 
@@ -139,14 +145,20 @@ def test_other_libraries_see_no_terminal(screen: Screen) -> None:
     assert screen.text == "10 %\n20 %\n"
 
 
-@pytest.mark.parametrize("words", [["methods"], ["methods", "--json"], ["models", "resnet18"], ["--help"], ["--version"], ["layers"]])
-def test_stdout_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["methods"], ["methods", "--json"], ["models", "resnet18"], ["--help"], ["--version"], ["layers"]]
+)
+def test_stdout_on_a_full_disk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(SystemExit) as end:
             cli.main(words)
     err = capsys.readouterr().err
-    assert end.value.code == 2 and len(err.splitlines()) == 1 and "standard output cannot be written (no space left" in err
+    assert (
+        end.value.code == 2 and len(err.splitlines()) == 1 and "standard output cannot be written (no space left" in err
+    )
 
 
 def test_closed_streams(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ from seewhy.errors import UsageError
 from seewhy.images.loading import load_image
 from seewhy.server import Limits, app, make_server, requests
 from seewhy.server.requests import clean_file_name
+from support.awkward_images import make_scans
 from support.local_app import LIMITS, LocalApp, make_image, make_small_model, wait_until
 
 writes: list[str] | None = None  # paths opened for writing, while it is a list
@@ -248,10 +249,7 @@ def make_tiff(tags: dict[int, int]) -> bytes:
 
 
 def test_file_that_is_slow_to_decode_is_rejected(server: LocalApp) -> None:
-    scans = make_image(form="JPEG") + b"\xff\xda" * 300
-    assert "scans" in server.explain(scans)[1][0]["error"]
-    profiles = make_image()[:33] + b"\0\0\0\0iCCP\0\0\0\0" * 20 + make_image()[33:]
-    assert "profiles" in server.explain(profiles)[1][0]["error"]
+    assert "scans" in server.explain(make_scans(300))[1][0]["error"]
     status, events = server.explain(
         make_tiff({256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 16384, 323: 16384})
     )
@@ -295,11 +293,11 @@ def test_too_long_lists_are_rejected_before_the_lookup(server: LocalApp, monkeyp
     lookups: list[object] = []
     for name in ("find_class", "find_method"):
         monkeypatch.setattr(requests, name, lambda *arguments: lookups.append(arguments))
-    assert server.explain(make_image(), model=1, methods=",".join(["gradcam"] * 5000))[0] == 422
+    assert server.explain(make_image(), model=1, methods=",".join(["gradcam"] * 500))[0] == 422
     assert lookups == []
     monkeypatch.undo()
     monkeypatch.setattr(requests, "find_class", lambda *arguments: lookups.append(arguments))
-    assert server.explain(make_image(), model=1, classes="\n".join(["minibus"] * 5000))[0] == 422
+    assert server.explain(make_image(), model=1, classes="\n".join(["minibus"] * 500))[0] == 422
     assert lookups == []
 
 

@@ -16,7 +16,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,7 @@ def random_command(generator: random.Random, images: list[str], out: str) -> lis
         words.append(generator.choice((*TEXTS, *images, out)))
     for _ in range(generator.choice((0, 1, 1, 2, 2, 3, 5))):
         words += random_flag(generator, flags, images, out)
-    if command in ("bulk", "export") and generator.random() < 0.8:
-        words += ["--out", out]
-    elif command in ("", "features", "demo") and "--out" not in words:
+    if (command in ("bulk", "export") and generator.random() < 0.8) or (command in ("", "features", "demo") and "--out" not in words):
         words += ["--out", out]
     if generator.random() < 0.05:
         generator.shuffle(words)

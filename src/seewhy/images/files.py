@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from seewhy.errors import one_line
+from seewhy.images.bounds import BoundedFile, check_scans, load_jpeg
+from seewhy.images.bounds import UnreadableImage as UnreadableImage
 from seewhy.record_files import open_at_once, read_limited
 
 # Formats that Pillow decodes in its own process from a single file. EPS and WMF, for example, start other programs.
@@ -24,11 +26,6 @@ READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PNM"
 
 TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323
 BYTES_PER_PIXEL, METADATA_BYTES = 8, 2**26  # of a file: uncompressed 16-bit RGBA, and room for profiles and EXIF data
-
-
-
-class UnreadableImage(Exception):
-    """Why an image cannot be read. Converted to an ImageError with the name of the source."""
 
 
 def describe_source(source: object) -> str:
@@ -129,9 +126,18 @@ def pillow_without_limits() -> Iterator[None]:
 
 
 def open_image(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """Read the header of an image file in one of `formats` (default: all supported); its pixels are decoded later."""
+    """Read the header of an image file in one of `formats` (default: all supported); its pixels are decoded later.
+
+    Raises UnreadableImage for a file that takes too long to decode, here or when it is decoded.
+    """
+    file = load_jpeg(file)
+    bounded = BoundedFile(file)
     with pillow_without_limits():
-        return Image.open(file, formats=formats or available_formats())
+        image = Image.open(bounded, formats=formats or available_formats())
+    bounded.allow_decoding()
+    if image.format in ("JPEG", "MPO") and isinstance(file, io.BytesIO) and image.width * image.height:
+        check_scans(file.getvalue(), image.width * image.height)
+    return image
 
 
 @functools.cache
@@ -154,8 +160,14 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def check_tiles(image: Image.Image, max_pixels: int) -> None:
-    """Raise UnreadableImage for a TIFF whose tiles, each decoded at once, have too many pixels."""
+    """Raise UnreadableImage for a TIFF whose tiles have too many pixels: each one, which is decoded at once, or in total.
+
+    Tiles may be much larger than the image: all tiles of an image with 1 x 65000 pixels can have 68 gigapixels.
+    """
     tags = getattr(image, "tag_v2", {})
     width, height = tags.get(TIFF_TILE_WIDTH, 0), tags.get(TIFF_TILE_HEIGHT, 0)
-    if isinstance(width, int) and isinstance(height, int) and width * height > max_pixels:
+    if not (isinstance(width, int) and isinstance(height, int) and width * height > 0):
+        return
+    total = -(-image.width // width) * -(-image.height // height) * width * height
+    if width * height > max_pixels or total > 2 * max_pixels:
         raise UnreadableImage(f"its tiles of {width} x {height} are over the limit of {max_pixels:,} pixels")

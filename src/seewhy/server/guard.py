@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOSTS = ("127.0.0.1", "localhost")  # with any port, because an SSH tunnel may use another one
+MAX_HEADERS = 100
 OPEN_PATHS = ("/",)  # the start page contains no secret: its script reads the token from the URL fragment
 HEADERS = {
     "Cache-Control": "no-store",
@@ -25,13 +26,14 @@ class Guard:
 
     * 421: wrong `Host`, which indicates DNS rebinding.
     * 403: wrong `Origin`; "null" is a page without an origin.
+    * 431: more than MAX_HEADERS headers.
     * 401: missing or wrong token in `Authorization: Bearer`. A page of another site cannot guess the token, and cannot send
       this header without a CORS preflight, which the server never grants.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self.app = app
-        self.token = token.encode()
+        self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,13 +59,17 @@ class Guard:
         origins = headers.getlist("origin")  # browsers send it with every cross-site request that writes or reads data
         if origins and origins != [f"{scope['scheme']}://{host}"]:
             return 403, "the request is from a page of another origin"
-        if scope["path"] not in OPEN_PATHS and not self.has_token(headers):
+        if len(headers) > MAX_HEADERS:
+            return 431, f"more than {MAX_HEADERS} headers"
+        if scope["path"] not in OPEN_PATHS and not has_token(headers, self.token):
             return 401, "missing or wrong token: open the address that seewhy printed in the terminal"
         return None
 
-    def has_token(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and secrets.compare_digest(token.encode(), self.token)
+
+def has_token(headers: Headers, token: str) -> bool:
+    """Return True if a request has the token of this server."""
+    scheme, _, sent = headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and secrets.compare_digest(sent.encode(), token.encode())
 
 
 def strip_port(host: str) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from seewhy.errors import ImageError, SeewhyError
 from seewhy.models.loaded_model import LoadedModel
+from seewhy.server.printable_log import format_traceback
 
 PROGRESS_INTERVAL = 0.1  # seconds between two progress events
 Progress = Callable[[int, int], None]
@@ -104,8 +105,8 @@ class WorkQueue:
             job.post(error="stopped")
         except SeewhyError as error:
             job.post(error=str(error), image_error=isinstance(error, ImageError))
-        except BaseException:  # model code may even raise SystemExit
-            traceback.print_exc()
+        except BaseException as error:  # model code may even raise SystemExit
+            print(format_traceback(error), file=sys.stderr, end="")
             job.post(error="internal server error; see the server's terminal for the traceback")
 
     def close(self) -> None:
