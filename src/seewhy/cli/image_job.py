@@ -87,7 +87,7 @@ class ImageJob:
                 advance()
         self.write_index()
         if self.output.prints_text and (note := missing_font_note()):
-            self.stderr.print(f"note: {escape(note)}", style=terminal.FAINT, soft_wrap=True)
+            self.stderr.print(f"note: {terminal.plain(note)}", style=terminal.FAINT, soft_wrap=True)
         if self.failed and self.failed + self.done > 1:
             self.stderr.print(f"{self.failed} of {self.failed + self.done} images failed", style="red")
         return 2 if self.without_target and not self.done else 1 if self.failed else 0
