@@ -72,7 +72,7 @@ def open_record(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
 
 def check_inside(path: Path) -> None:
     """Raise OSError if a file is a symbolic link out of its folder: a record must not show a file from elsewhere."""
-    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
+    if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
         raise OSError("it is a symbolic link out of its folder")
 
 
@@ -167,8 +167,9 @@ def locate(error: Exception, value: Any, kind: type[Any]) -> tuple[str, str]:
     >>> locate(ValueError("Expected `int`, got `str` - at `$.sizes[1]`"), {}, dict)
     ('sizes[1]', 'expected int, got str')
     """
-    reason, _, place = str(error).rpartition(" - at ")
-    reason = reason or str(error)
+    reason, separator, place = str(error).rpartition(" - at ")
+    if not separator:  # the record itself
+        reason, place = place, ""
     field = " of ".join(re.findall(r"`([^`]*)`", place)).replace("$.", "").replace("$", "")
     before, unnamed, after = field.partition("[...]")
     if unnamed and (key := key_of_error(value, before.rpartition(" of ")[2], kind, str(error))) is not None:

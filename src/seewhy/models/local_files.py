@@ -70,10 +70,11 @@ def check_regular(path: Path) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise UnreadableFile if a folder has a file that a library would read forever: a pipe, a device, or endless text."""
-    for entry in os.scandir(folder):
-        if not entry.name.endswith((*TEXT_SUFFIXES, ".safetensors", ".bin", ".model")):
-            continue
-        if not entry.is_file():
-            raise UnreadableFile(f"{entry.path} is not a regular file")
-        if entry.name.endswith(TEXT_SUFFIXES) and entry.stat().st_size > MAX_TEXT_BYTES:
-            raise UnreadableFile(f"{entry.path} is larger than {MAX_TEXT_BYTES >> 20} MB")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.endswith((*TEXT_SUFFIXES, ".safetensors", ".bin", ".model")):
+                continue
+            if not os.path.isfile(entry.path):
+                raise UnreadableFile(f"{entry.path} is not a regular file")
+            if entry.name.endswith(TEXT_SUFFIXES) and os.path.getsize(entry.path) > MAX_TEXT_BYTES:
+                raise UnreadableFile(f"{entry.path} is larger than {MAX_TEXT_BYTES >> 20} MB")
