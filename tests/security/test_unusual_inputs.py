@@ -94,14 +94,16 @@ def test_thousands_of_nested_folders(capsys: Capture) -> None:
         os.mkdir("d")
     os.chdir(here)
     shutil.copy("photos/0.png", "d/" * 1500 + "0.png")
-    errors: list[OSError] = []
-    assert len(list(walk_images("d", errors.append))) == 1 and len(errors) == 1
-    code, out, err = run(capsys, "d", "photos", "--json", "--layers", "0")
-    assert code == 1 and err.count("\n") == 2 and "cannot list this folder: file name too long" in err
-    assert sum("error" not in json.loads(line) for line in out.splitlines()) == 2
-    dataset = find_dataset(["d"], 10)
-    assert dataset.count == 2
-    subprocess.run(["rm", "-rf", "d", "cam"], check=True)  # pytest removes folders recursively
+    try:
+        errors: list[OSError] = []
+        assert len(list(walk_images("d", errors.append))) == 1 and len(errors) == 1
+        code, out, err = run(capsys, "d", "photos", "--json", "--layers", "0")
+        assert code == 1 and err.count("\n") == 2 and "cannot list this folder: file name too long" in err
+        assert sum("error" not in json.loads(line) for line in out.splitlines()) == 2
+        dataset = find_dataset(["d"], 10)
+        assert dataset.count == 2
+    finally:
+        subprocess.run(["rm", "-rf", "d", "cam"], check=True)  # pytest removes folders recursively
 
 
 def test_loops_of_links_to_folders(capsys: Capture) -> None:

@@ -117,12 +117,12 @@ def items_of(path: str) -> tuple[list[Item], list[str]]:
     suffix = Path(path).suffix.lower()
     if os.path.isdir(path):
         return items_in_folder(path)
-    if not os.path.lexists(path):
-        raise UsageError(f"{path}: no such file or folder.")
     if suffix in TABLES or suffix in LISTS:
         if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device may never end
             raise UsageError(f"{path}: is a pipe, socket or device, not a regular file.")
         return read_table(path) if suffix in TABLES else (list(items_in_list(path)), [])
+    if not os.path.lexists(path):
+        raise UsageError(f"{path}: no such file or folder.")
     return [Item(path_text(path), path)], []
 
 
