@@ -2,8 +2,8 @@
 
     .venv/bin/python tests/support/random_commands.py --cases 2000
 
-A case runs in a process that is forked from one with the model loaded, in an empty folder. It must end with exit code 0, 1 or 2,
-and print at most one line of error, never a traceback. A command with exit code 2 must not leave a file.
+A case runs in a process that is forked from one with the model loaded, in an empty folder. It must end with exit
+code 0, 1 or 2, and print at most one line of error, never a traceback. A command with exit code 2 must not leave a file.
 """
 
 from __future__ import annotations
@@ -37,19 +37,23 @@ COMMANDS = (
     "serve",
 )
 TEXTS = (
-    "", " ", "-", "--", "---", "=", ",", ",,", "*", "**", "[", "[]", "[!", "?", "#", "a#99", "!x", "x" * 3000, "\x00", "a\x00b",
-    "\x1b[31mred\x1b[0m", "\x9b31m", "\u202egpj.exe", "\u2028", "\r\n", "\u0663", "\u00b2", "\udce9", "\ufeff", "a b", "'", '"', "`", "\\", "\\\\",
-    "[/]", "[bold]x[/bold]", "[link=http://x]y[/link]", ":smile:", "%s", "{0}", "{", "$(id)", "~", "~nobody/x", "/", ".", "..", "../..",
-    "/dev/null", "/dev/full", "/proc/self/mem", "file:///etc/passwd", "http://127.0.0.1:9/x", "nan", "NaN", "inf", "-inf", "None",
-    "true", "no", "1_000", "0x10", "1e3", "+5", "-0", "\uff15", "top3", "every", "gradcam", "gradcam(", "gradcam()", "scorecam(batch_size=-1)",
-    "smooth(smooth(gradcam))", "(" * 2000, "smooth(" * 500, "region:bus", "point:bus@1", "point:0@-5,1e9", "box:0@1,2,3,4", "box:@", "text:", "like:",
-    "like:/nonexistent.jpg", "output:0", "output:-1", "probability:0", "probability:", "all", "fast", "suggested", "embedded",
-    "embedded?x=1", "timm/", "torchvision/nosuch", "hf/", "hf/a/b", "open_clip/x@y", "local-dir:", "local-dir:/nonexistent", "os:system", "a:b", "x.pth", "x.safetensors?arch=timm/resnet18",
-    "cpu", "cuda:99", "mps", "cuda:-1", "cpu:abc", "meta", "own", "shared", "original", "classic", "viridis", "espresso", "0", "999", "14x14", "14x14+1", "0x0", "x", "1x1x1x1x1x1x1x1x1",
+    "", " ", "-", "--", "---", "=", ",", ",,", "*", "**", "[", "[]", "[!", "?", "#", "a#99", "!x", "x" * 3000, "\x00",
+    "a\x00b", "\x1b[31mred\x1b[0m", "\x9b31m", "\u202egpj.exe", "\u2028", "\r\n", "\u0663", "\u00b2", "\udce9",
+    "\ufeff", "a b", "'", '"', "`", "\\", "\\\\", "[/]", "[bold]x[/bold]", "[link=http://x]y[/link]", ":smile:", "%s",
+    "{0}", "{", "$(id)", "~", "~nobody/x", "/", ".", "..", "../..", "/dev/null", "/dev/full", "/proc/self/mem",
+    "file:///etc/passwd", "http://127.0.0.1:9/x", "nan", "NaN", "inf", "-inf", "None", "true", "no", "1_000", "0x10",
+    "1e3", "+5", "-0", "\uff15", "top3", "every", "gradcam", "gradcam(", "gradcam()", "scorecam(batch_size=-1)",
+    "smooth(smooth(gradcam))", "(" * 2000, "smooth(" * 500, "region:bus", "point:bus@1", "point:0@-5,1e9",
+    "box:0@1,2,3,4", "box:@", "text:", "like:", "like:/nonexistent.jpg", "output:0", "output:-1", "probability:0",
+    "probability:", "all", "fast", "suggested", "embedded", "embedded?x=1", "timm/", "torchvision/nosuch", "hf/",
+    "hf/a/b", "open_clip/x@y", "local-dir:", "local-dir:/nonexistent", "os:system", "a:b", "x.pth",
+    "x.safetensors?arch=timm/resnet18", "cpu", "cuda:99", "mps", "cuda:-1", "cpu:abc", "meta", "own", "shared",
+    "original", "classic", "viridis", "espresso", "0", "999", "14x14", "14x14+1", "0x0", "x", "1x1x1x1x1x1x1x1x1",
 )  # fmt: skip
 NUMBERS = (
-    "0", "1", "-1", "2", "5", "7", "224", "255", "0.5", "-0.5", "1e-300", "1e300", "1e309", "nan", "inf", "-inf", "65535", "65536", str(2**31), str(2**63), str(2**64),
-    "-" + str(2**63), "9" * 400, "9" * 5000, "0.1.2", "1,5", "1 000", "\u0663", "\u00bd", "", "-", "ten",
+    "0", "1", "-1", "2", "5", "7", "224", "255", "0.5", "-0.5", "1e-300", "1e300", "1e309", "nan", "inf", "-inf",
+    "65535", "65536", str(2**31), str(2**63), str(2**64), "-" + str(2**63), "9" * 400, "9" * 5000, "0.1.2", "1,5",
+    "1 000", "\u0663", "\u00bd", "", "-", "ten",
 )  # fmt: skip
 WORD_FLAGS = (
     "--version",
@@ -85,7 +89,9 @@ def random_command(generator: random.Random, images: list[str], out: str) -> lis
         words.append(generator.choice((*TEXTS, *images, out)))
     for _ in range(generator.choice((0, 1, 1, 2, 2, 3, 5))):
         words += random_flag(generator, flags, images, out)
-    if (command in ("bulk", "export") and generator.random() < 0.8) or (command in ("", "features", "demo") and "--out" not in words):
+    if (command in ("bulk", "export") and generator.random() < 0.8) or (
+        command in ("", "features", "demo") and "--out" not in words
+    ):
         words += ["--out", out]
     if generator.random() < 0.05:
         generator.shuffle(words)
