@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torchvision  # type: ignore[import-untyped]
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import seewhy
 from seewhy.errors import MethodError, ModelError, UnknownName, UsageError
@@ -44,7 +46,7 @@ def test_a_list_of_tensors_with_or_without_a_batch_axis(axes: int) -> None:
         assert torch.equal(seewhy.explain(network, tensors, layers="0", targets=1).map(), batch)
 
 
-def test_out_of_memory_is_not_wrapped() -> None:
+def test_out_of_memory_keeps_its_type() -> None:
     class OutOfMemory(nn.Conv2d):
         def forward(self, input: Tensor) -> Tensor:
             raise torch.OutOfMemoryError("no room")
@@ -155,3 +157,169 @@ def test_global_pooling_output_has_no_grid() -> None:
         nn.Conv1d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2)
     ).eval()
     assert seewhy.suggest(network, torch.rand(1, 1, 20)).layer == "1"
+
+
+# Code of the model that fails, and what each message says
+
+
+class Custom(nn.Module):
+    """A classifier with a layer that it never calls, and a function in its forward."""
+
+    def __init__(self, function: Callable[[nn.Module, Tensor], object]) -> None:
+        super().__init__()
+        self.inner = classifier()
+        self.unused = nn.Conv2d(3, 4, 3)
+        self.function = function
+
+    def forward(self, image: Tensor) -> object:
+        return self.function(self.inner, image)
+
+
+def raising(error: BaseException) -> Custom:
+    def fail(inner: nn.Module, image: Tensor) -> object:
+        raise error
+
+    return Custom(fail)
+
+
+IMAGE = torch.rand(1, 3, 9, 9)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("k"), ZeroDivisionError("zero"), FileNotFoundError(2, "gone", "x"), StopIteration(), Exception("a\nb")],
+    ids=lambda error: type(error).__name__,
+)
+def test_any_exception_in_a_forward_is_one_line_with_its_place(error: Exception) -> None:
+    with pytest.raises(
+        ModelError, match=r"Custom: its forward fails on inputs of shape .*test_model_errors.py, line \d+"
+    ) as raised:
+        seewhy.explain(raising(error), IMAGE)
+    assert "\n" not in str(raised.value)
+    for kind in (LookupError, ArithmeticError):
+        assert isinstance(raised.value, kind) == isinstance(error, kind)
+
+
+def test_sys_exit_in_a_forward_does_not_end_the_process() -> None:
+    with pytest.raises(ModelError, match=r"its forward calls sys.exit\(3\)"):
+        seewhy.explain(raising(SystemExit(3)), IMAGE)
+    with pytest.raises(KeyboardInterrupt):
+        seewhy.explain(raising(KeyboardInterrupt()), IMAGE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+        RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."),
+        MemoryError(),
+    ],
+)
+def test_full_memory_is_one_line_with_advice(error: Exception) -> None:
+    with pytest.raises(ModelError, match=r"memory ran out on cpu .*explain fewer images") as raised:
+        seewhy.explain(raising(error), IMAGE)
+    assert isinstance(raised.value, torch.OutOfMemoryError) and "\n" not in str(raised.value)
+
+
+def test_an_exception_in_a_hook() -> None:
+    network = classifier()
+    network[0].register_forward_hook(lambda *_: {}["missing"])
+    with pytest.raises(ModelError, match=r"its forward fails .*'missing'"):
+        seewhy.explain(network, IMAGE)
+
+
+class FailingBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, image: Tensor) -> Tensor:
+        return image.clone()
+
+    @staticmethod
+    def backward(context: object, *gradients: Tensor) -> Tensor:
+        raise ValueError("no gradient\nhere")
+
+
+@pytest.mark.parametrize("layers", [None, "every"])
+def test_an_exception_in_a_backward_function(layers: str | None) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), Custom(lambda inner, x: FailingBackward.apply(x)), nn.Flatten(), nn.LazyLinear(3)
+    )
+    network(IMAGE)
+    with pytest.raises(
+        ValueError, match=r"its backward pass fails \(no gradient\); correct test_model_errors.py"
+    ) as raised:
+        seewhy.explain(network, IMAGE, layers=layers)
+    assert isinstance(raised.value, ModelError) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("layers", [None, "every", "inner.0"])
+def test_reentrant_checkpointing(layers: str | None) -> None:
+    network = Custom(lambda inner, image: checkpoint(inner, image.requires_grad_(), use_reentrant=True))
+    with pytest.raises(UsageError, match="use_reentrant=True"):
+        seewhy.explain(network, IMAGE.clone(), layers=layers)
+    network = Custom(lambda inner, image: checkpoint(inner, image, use_reentrant=False))
+    assert seewhy.explain(network, IMAGE, layers=layers).map() is not None
+
+
+@pytest.mark.parametrize("output", [None, "cat", 0.5, {}, ["a"]])
+def test_an_output_without_tensors(output: object) -> None:
+    kind = "None" if output is None else f"{type(output).__name__}, in which there is no tensor"
+    for network in (Custom(lambda inner, image: (inner(image), output)[1]), Custom(lambda inner, image: output)):
+        with pytest.raises(UsageError, match=f"the model returns {kind}; its forward must return its scores"):
+            seewhy.explain(network, IMAGE)
+
+
+def test_class_indices_as_output() -> None:
+    with pytest.raises(UsageError, match=r"the model's output is \(1,\) int64, not class scores"):
+        seewhy.explain(Custom(lambda inner, image: inner(image).argmax(1)), IMAGE)
+
+
+def test_weights_of_another_type_or_without_values() -> None:
+    with pytest.raises(
+        ModelError, match=r"float32 on cpu and the weights float64 on cpu: pass inputs.to\(torch.float64\)"
+    ):
+        seewhy.explain(classifier().double(), IMAGE)
+    with pytest.raises(ModelError, match="some weights are on the meta device"):
+        seewhy.explain(classifier().to("meta"), IMAGE)
+
+
+def test_a_model_with_more_inputs() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = classifier()
+
+        def forward(self, image: Tensor, scale: Tensor) -> Tensor:
+            result: Tensor = self.inner(image) * scale
+            return result
+
+    with pytest.raises(ModelError, match=r"'scale'.*it needs more inputs: pass all of them as a tuple or a dict"):
+        seewhy.explain(Two(), IMAGE)
+
+
+def test_a_layer_that_is_never_called() -> None:
+    with pytest.raises(UsageError, match=r"layer 'unused': the model never calls it .* Select a layer that it calls"):
+        seewhy.explain(Custom(lambda inner, image: inner(image)), IMAGE, layers="unused")
+
+
+@pytest.mark.parametrize("layers", [None, "every", "0", "conv2d"])
+def test_layers_of_an_exported_program(layers: str | None) -> None:
+    program = torch.export.export(classifier(), (IMAGE,))
+    with pytest.raises(ModelError, match=r"exported program.*torch.export.unflatten\(program\)"):
+        seewhy.explain(program.module(), IMAGE, layers=layers)
+    with pytest.raises(UsageError, match=r"not ExportedProgram.*torch.export.unflatten\(program\)"):
+        seewhy.explain(program, IMAGE, layers=layers)  # type: ignore[arg-type]
+    e = seewhy.explain(torch.export.unflatten(program), IMAGE, layers="0", targets=1)
+    assert torch.allclose(e.map(), seewhy.explain(program_source(program), IMAGE, layers="0", targets=1).map())
+
+
+def program_source(program: torch.export.ExportedProgram) -> nn.Module:
+    network = classifier()
+    network.load_state_dict(program.state_dict)
+    return network
+
+
+def test_a_class_that_does_not_exist() -> None:
+    with pytest.raises(UsageError, match=r"target 7: the model has 5 classes, 0 to 4"):
+        seewhy.explain(classifier(), IMAGE, targets=7)
+    with pytest.raises(UsageError, match="the model has 5 classes; use top5 or fewer"):
+        seewhy.explain(classifier(), IMAGE, targets="top9")

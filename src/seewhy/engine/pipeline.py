@@ -54,7 +54,7 @@ from seewhy.tracing.grid import GridSpec, parse_grid
 from seewhy.tracing.input_dependence import independent_calls
 from seewhy.tracing.layer_selection import NotCalled, check_hint_used
 from seewhy.tracing.layer_specs import LayerSpec
-from seewhy.tracing.model_errors import retry_with_copies
+from seewhy.tracing.model_errors import explain_failures, retry_with_copies
 from seewhy.tracing.part_places import parts_note
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import for_image
@@ -192,7 +192,8 @@ class Explainer:
         """Explain one batch of inputs. `command` is stored in the provenance. See `seewhy.explain`."""
         given = read_inputs(inputs, self.model, arguments, main)
         explain_given = partial(with_row_groups, partial(self.explain_inputs, progress=progress, command=command))
-        return retry_with_copies(given.module, partial(explain_given, given))
+        with explain_failures(given.module, given.tensor):
+            return retry_with_copies(given.module, partial(explain_given, given))
 
     def explain_inputs(self, given: Inputs, progress: Progress | None, command: str | None) -> Explanation:
         """Explain prepared inputs."""

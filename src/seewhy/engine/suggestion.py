@@ -20,7 +20,7 @@ from seewhy.engine.named_layers import has_equal_output, layer_before_head, oute
 from seewhy.errors import LayerError, SeewhyError
 from seewhy.nested import first_tensor
 from seewhy.targets import ClassScore, Target, TopScore
-from seewhy.targets.class_scores import class_scores
+from seewhy.targets.class_scores import check_output, class_scores
 from seewhy.targets.dense_output import is_dense
 from seewhy.targets.detections import is_detections
 from seewhy.targets.names import Labels
@@ -36,7 +36,7 @@ from seewhy.tracing.layer_selection import (
     no_grid_reason,
     wrong_order,
 )
-from seewhy.tracing.model_errors import retry_with_copies
+from seewhy.tracing.model_errors import explain_failures, retry_with_copies
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import for_image
@@ -123,7 +123,8 @@ def suggest(
     suggestion = cached.get(key)
     if suggestion is None or find_module(model, suggestion.layer) is None:  # the layer may have been removed since
         finder = Finder(model, inputs, hint, tuple(targets), labels)
-        suggestion = retry_with_copies(model, finder.find)
+        with explain_failures(model, inputs):
+            suggestion = retry_with_copies(model, finder.find)
         # Training changes a head of zeros, each image has other locations, and Python reuses the address of a function.
         is_temporary = ZERO_HEAD in suggestion.note or NOT_FINITE in suggestion.note or finder.has_location
         is_temporary |= model_of(model) in _varying
@@ -185,6 +186,7 @@ class Finder:
         if not calls and other:
             raise LayerError(other[-1].name, no_grid_reason(other[-1], trace))
         if not reached or score is None:
+            check_output(trace.output, "top1")
             raise LayerError(
                 "suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_LAYERS}"
             )

@@ -114,7 +114,7 @@ def load_model(
     else:
         raise UsageError(
             f"model must be a name, a weights file or an nn.Module, not {type(model).__name__}; "
-            "for an exported program or TorchScript, load the original Python module"
+            "for an exported program, pass torch.export.unflatten(program); for TorchScript, load the original Python module"
         )
     if preprocess is not None:
         notes = tuple(note for note in loaded.notes if not note.startswith("preprocessing"))

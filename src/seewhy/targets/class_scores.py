@@ -66,13 +66,27 @@ def logits(output: object, target: object = None) -> Tensor:
         elif scores.dim() > 2 and scores.shape[2:].numel() == 1:  # of a fully convolutional network
             scores = scores.flatten(1)
     if not isinstance(scores, Tensor) or scores.dim() != 2 or not scores.is_floating_point():
-        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(output).__name__
+        check_output(output, target)
+        shape = describe_tensor(scores) if isinstance(scores, Tensor) else type(output).__name__
         raise TargetError(
             target,
             f"the model's output is {shape}, not class scores (B, K); pass 'value:mean' for values such as depth or features, "
             f"a RegionScore, a BoxScore, or a function of the output as the target{other_tensors(output, scores)}.",
         )
     return scores
+
+
+def describe_tensor(tensor: Tensor) -> str:
+    """Return the shape of a tensor, and its type if it has no gradients."""
+    kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{tuple(tensor.shape)}{kind}"
+
+
+def check_output(output: object, target: object) -> None:
+    """Raise TargetError if the output of a model contains no tensor, so that no target can be computed from it."""
+    if next(iter(tensors_in(output)), None) is None:
+        kind = "None" if output is None else f"{type(output).__name__}, in which there is no tensor"
+        raise TargetError(target, f"the model returns {kind}; its forward must return its scores as a tensor.")
 
 
 def class_scores(output: object) -> Tensor | None:

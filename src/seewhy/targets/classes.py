@@ -118,7 +118,8 @@ class TopScore(Target):
             return replace(ValueScore(context=self.context).resolve(output, labels), target=self)
         scores = logits(output, f"top{self.rank}")
         if not 1 <= self.rank <= scores.shape[1]:
-            raise TargetError(f"top{self.rank}", f"the model has {scores.shape[1]} classes.")
+            count = scores.shape[1]
+            raise TargetError(f"top{self.rank}", f"the model has {count} classes; use top{count} or fewer.")
         classes = scores.detach().topk(self.rank, dim=1).indices[:, -1]
         return class_logits(output, classes, labels, f"top{self.rank}", self)
 

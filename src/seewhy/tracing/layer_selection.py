@@ -120,7 +120,9 @@ class NamedLayer(LayerSelector):
         count = trace.call_counts[self.name]
         if not count:
             raise NotCalled(
-                self.name, "the model never calls it for this input, or calls it through a closure or weak reference."
+                self.name,
+                "the model never calls it for this input, or calls it through a closure or weak reference. "
+                f"Select a layer that it calls. {LIST_LAYERS}",
             )
         if self.number is not None and not 1 <= self.number <= count:
             raise LayerError(f"{self.name}#{self.number}", f"it was called {count} times, #1 to #{count}.")

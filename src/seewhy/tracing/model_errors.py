@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,55 +13,170 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import INPUT_ERRORS, ModelError, SeewhyError, shorten_error
+from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, SeewhyError, UnknownName, shorten_error
 from seewhy.tracing.model_properties import cache_properties, cached_properties, model_of
 from seewhy.tracing.torch_private import CONVOLUTION
 
 # ModelErrors that are also of the original type: callers may catch the type that their model raises.
 REJECTED_INPUT: dict[type[Exception], Any] = {
-    kind: type("RejectedInput", (ModelError, kind), {}) for kind in INPUT_ERRORS
+    kind: type("RejectedInput", (ModelError, kind), {}) for kind in (*INPUT_ERRORS, LookupError, ArithmeticError)
 }
 
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TORCH = os.path.dirname(os.path.abspath(torch.__file__))
+ENGINE = "_engine_run_backward"  # PyTorch's function that runs a backward pass
+MODULE_CALL = "_call_impl"  # PyTorch's function that calls a module's forward and hooks
+REENTRANT = (
+    "it recomputes layers with checkpoint(use_reentrant=True), which hides them from autograd; set use_reentrant=False, as "
+    "PyTorch recommends, or disable checkpointing while explaining."
+)
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # in PyTorch's error message
+ALLOCATION = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
+MISSING_ARGUMENT = re.compile("missing [0-9]+ required (positional|keyword-only) argument")
 VIEW_IN_PLACE = re.compile("view.* modified inplace")  # in PyTorch's error messages
 OVERWRITTEN = "modified by an inplace operation"  # in PyTorch's error message
 
 Result = TypeVar("Result")
 
 
+class OutOfMemory(ModelError, torch.OutOfMemoryError):
+    """Memory ran out. It is a `torch.OutOfMemoryError` on the CPU as well, so that callers can retry with smaller batches."""
+
+
 @contextmanager
 def explain_rejected_input(model: nn.Module, inputs: Tensor) -> Iterator[None]:
-    """Re-raise a model's exception as a one-line `ModelError` that also subclasses the original type."""
+    """Re-raise an exception of a model's forward as a one-line `ModelError` that also subclasses the original type."""
     try:
         yield
-    except (SeewhyError, torch.OutOfMemoryError):
+    except SeewhyError:
         raise
     except INPUT_ERRORS as error:
-        network = model_of(model)
-        convolution = next((module for module in network.modules() if isinstance(module, CONVOLUTION)), None)
-        is_unbatched = convolution is not None and inputs.dim() == len(convolution.kernel_size) + 1
-        advice = "add the batch axis: x[None]" if is_unbatched else "pass inputs that the model accepts"
-        if VIEW_IN_PLACE.search(str(error)):
-            advice = (
-                "it changes a part of a tensor in place, which PyTorch cannot differentiate: change a copy (x.clone())"
-            )
-        reason = f"its forward fails on inputs of shape {tuple(inputs.shape)} ({shorten_error(error)}); {advice}."
-        kind = next(kind for kind in INPUT_ERRORS if isinstance(error, kind))
-        raise REJECTED_INPUT[kind](type(network).__name__, reason) from error
+        raise (out_of_memory if is_out_of_memory(error) else failed_forward)(model, inputs, error) from error
 
 
 @contextmanager
-def explain_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Re-raise PyTorch's error about reentrant checkpointing as a `ModelError` with advice."""
+def explain_failures(model: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """Re-raise what a model's code raises anywhere, and full memory, as a one-line `ModelError`. Other errors pass through."""
     try:
         yield
-    except RuntimeError as error:
-        if "use_reentrant=True" not in str(error):
+    except (LayerError, UnknownName):
+        check_has_layers(model)
+        raise
+    except SeewhyError:
+        raise
+    except SystemExit as stop:  # it would end the caller's process without a message
+        if MODULE_CALL not in called_functions(stop):
             raise
+        raise ModelError(model_name(model), f"its forward calls sys.exit({stop.code!r}).") from stop
+    except Exception as raised:
+        # A generator, such as a context manager, replaces StopIteration by a RuntimeError.
+        error = raised.__cause__ if isinstance(raised.__cause__, StopIteration) else raised
+        if is_out_of_memory(error):
+            raise out_of_memory(model, inputs, error) from error
+        if "use_reentrant=True" in str(error):
+            raise ModelError(model_name(model), REENTRANT) from None
+        functions, place = called_functions(error), raised_at(error)
+        if ENGINE in functions and place:
+            advice = f"correct {place}, or use a method without gradients (eigencam)."
+            reason = f"its backward pass fails ({shorten_error(error)}); {advice}"
+            raise rejected_kind(error)(model_name(model), reason) from error
+        if MODULE_CALL in functions and not is_raised_here(error):
+            raise failed_forward(model, inputs, error) from error
+        raise
+
+
+def failed_forward(model: nn.Module, inputs: Tensor, error: Exception) -> ModelError:
+    reason = f"its forward fails on inputs of shape {tuple(inputs.shape)} ({shorten_error(error)}); "
+    failed: ModelError = rejected_kind(error)(model_name(model), reason + advice_for(error, model_of(model), inputs))
+    return failed
+
+
+def advice_for(error: Exception, network: nn.Module, inputs: Tensor) -> str:
+    """Return what to change so that a model's forward does not fail."""
+    convolution = next((module for module in network.modules() if isinstance(module, CONVOLUTION)), None)
+    if convolution is not None and inputs.dim() == len(convolution.kernel_size) + 1:
+        return "add the batch axis: x[None]."
+    if VIEW_IN_PLACE.search(str(error)):
+        return "it changes a part of a tensor in place, which PyTorch cannot differentiate: change a copy (x.clone())."
+    if MISSING_ARGUMENT.search(str(error)):
+        return "it needs more inputs: pass all of them as a tuple or a dict, or the others as arguments=."
+    weight = next((one for one in network.parameters() if one.is_floating_point()), inputs)
+    if any(one.is_meta for one in network.parameters()):
+        return "some weights are on the meta device, where they have no values: load them first."
+    if (weight.dtype, weight.device) != (inputs.dtype, inputs.device):
+        kind, other = (f"{str(one.dtype).removeprefix('torch.')} on {one.device}" for one in (inputs, weight))
+        call = ", ".join(
+            text
+            for text, differs in (
+                (repr(str(weight.device)), weight.device != inputs.device),
+                (str(weight.dtype), weight.dtype != inputs.dtype),
+            )
+            if differs
+        )
+        return f"the inputs are {kind} and the weights {other}: pass inputs.to({call})."
+    place = raised_at(error)
+    return "pass inputs that the model accepts" + (f", or correct {place}." if place else ".")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True for full memory of any device. On the CPU, PyTorch raises a plain RuntimeError."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or CPU_ALLOCATOR in str(error)
+
+
+def out_of_memory(model: nn.Module, inputs: Tensor, error: BaseException) -> OutOfMemory:
+    size = ALLOCATION.search(str(error))
+    amount = f" (it tried to allocate {size[1]})" if size else ""
+    return OutOfMemory(
+        model_name(model),
+        f"memory ran out on {inputs.device} for inputs of shape {tuple(inputs.shape)}{amount}; explain fewer images or layers "
+        "at once, use smaller inputs, or a smaller memory= for methods with extra passes.",
+    )
+
+
+def rejected_kind(error: Exception) -> Any:
+    """Return the type of `ModelError` that is also of the type of the model's exception, if that is a common one."""
+    return next((made for kind, made in REJECTED_INPUT.items() if isinstance(error, kind)), ModelError)
+
+
+def called_functions(error: BaseException) -> set[str]:
+    """Return the names of the functions in an error's traceback."""
+    return {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
+
+
+def raised_at(error: BaseException) -> str:
+    """Return the file and line that raised an error, "" if that is in PyTorch or in this package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or frames[-1].filename.startswith((f"{PACKAGE}{os.sep}", f"{TORCH}{os.sep}", "<")):
+        return ""
+    return f"{os.path.basename(frames[-1].filename)}, line {frames[-1].lineno}"
+
+
+def is_raised_here(error: BaseException) -> bool:
+    """Return True for an error in the code of this package, which must not be reported as one of the model."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(f"{PACKAGE}{os.sep}")
+
+
+def model_name(model: nn.Module) -> str:
+    return type(model_of(model)).__name__
+
+
+def check_has_layers(model: nn.Module) -> None:
+    """Raise ModelError for an exported program, whose layers are operations of one graph and no modules."""
+    network = model_of(model)
+    if isinstance(network, torch.fx.GraphModule) and not any(module_calls(network)):
         raise ModelError(
-            type(model).__name__,
-            "it recomputes layers with checkpoint(use_reentrant=True), which hides them from autograd; set "
-            "use_reentrant=False, as PyTorch recommends, or disable checkpointing while explaining.",
-        ) from None
+            model_name(model),
+            "it is an exported program: its layers are operations of one graph, so none can be selected. Pass the original "
+            "Python model, or torch.export.unflatten(program), which has the layers of the original by name.",
+        )
+
+
+def module_calls(network: torch.fx.GraphModule) -> Iterator[str]:
+    """Yield the names of the modules with weights that a graph calls."""
+    for node in network.graph.nodes:
+        if node.op == "call_module" and next(network.get_submodule(str(node.target)).parameters(), None) is not None:
+            yield str(node.target)
 
 
 def retry_with_copies(model: nn.Module, function: Callable[[], Result]) -> Result:

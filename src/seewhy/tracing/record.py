@@ -28,7 +28,7 @@ from seewhy.tracing.followed_tensor import ancestors
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
-from seewhy.tracing.model_errors import explain_checkpointing, explain_rejected_input
+from seewhy.tracing.model_errors import explain_rejected_input
 from seewhy.tracing.model_properties import ModelProperties, cache_properties, cached_properties
 from seewhy.tracing.part_places import find_parts, known_parts
 from seewhy.tracing.recorder import Recorder, pass_on_copies
@@ -99,8 +99,7 @@ def record_forward(
             start.remove_marks()
             del trace
         try:
-            with explain_checkpointing(model):
-                yield trace
+            yield trace
         finally:
             start.remove_marks()
 

@@ -42,7 +42,7 @@ from seewhy.tracing.trace import AttentionRecord, BiasTerm, GradientListener, La
 from seewhy.tracing.twin import find_module, named_modules
 
 GRID_SOURCES = (CONVOLUTION, MAX_POOLING, AVERAGE_POOLING)  # the grids of later layers are inferred from theirs
-UNDER_NO_GRAD = "the model runs it under torch.no_grad"
+UNDER_NO_GRAD = "the model runs it under torch.no_grad or checkpoint(use_reentrant=True)"
 SHARED_VIEW = "its output is part of a tensor that the model changes in place later"
 CHANNELS_FIRST = (*GRID_SOURCES, *ADAPTIVE_POOLING)  # adaptive pooling sets its own output size, so it is not a source
 
