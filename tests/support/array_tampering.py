@@ -65,7 +65,9 @@ ARRAY_EDITS: dict[str, Callable[[Any, Random], bytes]] = {
     "scalar": lambda array, _: encode(array.reshape(-1)[0]),
     "more axes": lambda array, _: encode(array[None, None]),
     "longer": lambda array, _: encode(np.concatenate([array, array])),
-    "not finite": lambda array, generator: encode(np.where(array > np.median(array), array, generator.choice(NOT_FINITE)).astype("f4")),
+    "not finite": lambda array, generator: encode(
+        np.where(array > np.median(array), array, generator.choice(NOT_FINITE)).astype("f4")
+    ),
     "only nan": lambda array, _: encode(np.full_like(array, np.nan)),
     "zeros": lambda array, _: encode(np.zeros_like(array)),
     "huge values": lambda array, generator: encode((np.sign(array) * generator.choice([3e38, 1e38, 1e20])).astype("f4")),

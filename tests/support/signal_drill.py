@@ -171,7 +171,6 @@ class Drill:
         draw = np.random.default_rng(0)
         for number in range(8):
             Image.fromarray(draw.integers(0, 255, (120, 160, 3), np.uint8)).save(self.images / f"{number}.png")
-        self.number = 0
 
     def prepare(self) -> None:
         """Compute the saved run and the bulk run."""
@@ -184,8 +183,7 @@ class Drill:
 
     def case(self, kind: str) -> tuple[list[str], Path]:
         """Return a command and the folder that it writes."""
-        self.number += 1
-        out = self.home / f"case-{self.number}"
+        out = Path(tempfile.mkdtemp(prefix="case-", dir=self.home)) / "out"
         match kind:
             case "explain":
                 return [str(self.images), "--out", str(out)], out
