@@ -17,7 +17,7 @@ from support.random_commands import problems_of, random_command, run_forked, stu
 def test_random_commands_never_print_a_traceback(embedded: seewhy.LoadedModel, tmp_path: Path) -> None:
     generator = random.Random(7)
     with stubbed():
-        for index in range(12):
+        for index in range(6):
             out = str(tmp_path / f"{index}-out")
             command = random_command(generator, [COFFEE], out)
             folder = tmp_path / f"{index}"

@@ -21,7 +21,7 @@ from typing import Any
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 INTERRUPTED = "interrupted; the results of finished images are complete"
 CLEAR_LINE, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"  # a progress bar hides the cursor
-AGAIN = 0.02  # seconds until a signal is sent again whose exception was ignored
+AGAIN = 0.2  # seconds until a signal is sent again whose exception was ignored
 PATIENCE = 5.0  # seconds from the first signal in which a second one is ignored, because the command is finishing
 
 
@@ -105,14 +105,14 @@ def uninterrupted() -> Iterator[None]:
 @contextmanager
 def unwinding() -> Iterator[None]:
     """Raise KeyboardInterrupt for a signal that arrives in the block."""
+    import threading
+
     before = sys.unraisablehook
 
     def report(unraisable: Any) -> None:
         """Send the signal again if its exception was raised in a destructor, where Python prints and ignores it."""
         if issubclass(unraisable.exc_type, KeyboardInterrupt) and State.received is not None:
             number, State.received = State.received, None
-            import threading
-
             threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
         else:
             before(unraisable)
