@@ -384,7 +384,7 @@ def levels(path: Path) -> NDArray[Any]:
 
 NAMES = {  # files of the PNG export; names that collide without regard to case get a prefix
     GOOD[0]: "Egyptian_cat/CHELSEA_.png.png", GOOD[1]: "Egyptian_cat/chelsea.png.png",
-    GOOD[2]: "Egyptian_cat/_chelsea_.png.png", GOOD[3]: "Egyptian_cat/__chelsea_.png.png",
+    GOOD[2]: "Egyptian_cat/chelsea_.png_2.png", GOOD[3]: "Egyptian_cat/chelsea_.png_3.png",
     GOOD[4]: "espresso/cat_espresso.png.png", GOOD[5]: "espresso/deep/coffee.png.png",
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 import seewhy
 from seewhy import storage
+from seewhy.bulk.export import Names
 from seewhy.images.discovery import walk_images
 from seewhy.paths import output_paths, path_text, safe_name
 from support.command import run
@@ -106,3 +107,11 @@ def test_many_images_with_one_name_take_linear_time() -> None:
     names = ["".join(letters) for letters in itertools.product("?!", repeat=14)]
     paths = output_paths(Path("cam"), [f"{name}.png" for name in names])
     assert len(set(paths)) == 2**14 and {path.name for path in paths} >= {"_.png", "_.png_2", f"_.png_{2**14}"}
+
+
+def test_exported_images_with_one_name_are_numbered() -> None:
+    """Each repeated name got one more "_" in front, so the 200th was too long for a file system."""
+    names = Names()
+    paths = [names.png("x" * 80 + str(number)) for number in range(2000)] + [names.png("A"), names.png("a")]
+    assert len({path.as_posix().casefold() for path in paths}) == 2002
+    assert max(len(path.name) for path in paths) <= 90
