@@ -262,9 +262,11 @@ def test_reentrant_checkpointing(layers: str | None) -> None:
 
 @pytest.mark.parametrize("output", [None, "cat", 0.5, {}, ["a"]])
 def test_an_output_without_tensors(output: object) -> None:
-    kind = "None" if output is None else f"{type(output).__name__}, in which there is no tensor"
+    kind = "None" if output is None else f"{type(output).__name__} without a tensor"
     for network in (Custom(lambda inner, image: (inner(image), output)[1]), Custom(lambda inner, image: output)):
-        with pytest.raises(UsageError, match=f"the model returns {kind}; its forward must return its scores"):
+        with pytest.raises(
+            UsageError, match=f"the model's output is {kind}, not class scores .* its forward must return them"
+        ):
             seewhy.explain(network, IMAGE)
 
 

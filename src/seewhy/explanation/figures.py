@@ -11,7 +11,14 @@ from seewhy import tensors
 from seewhy.errors import UsageError
 from seewhy.explanation.data import ExplanationData, MapKey, heatmap_of, positive_maps, require_single_image
 from seewhy.explanation.selection import available_layer, find_key
-from seewhy.rendering.contact_sheets import Tile, comparison_sheet, features_sheet
+from seewhy.rendering.contact_sheets import (
+    MAX_COMPARISON_COLUMNS,
+    Tile,
+    comparison_sheet,
+    features_sheet,
+    sheet_capacity,
+    table_capacity,
+)
 from seewhy.rendering.contact_sheets import contact_sheet as draw_contact_sheet
 from seewhy.rendering.overlays import OverlayStyle, draw_classic_overlay
 from seewhy.tracing.grid import format_grid
@@ -42,38 +49,59 @@ def contact_sheet(e: ExplanationData, keys: Sequence[MapKey], style: OverlayStyl
         star = "  ·  suggested" if key[2] == e.suggested else ""
         remark = f"{number}   {grid_of(e, key)}{star}"
         tiles.append(Tile(key[2], remark, overlay(e, key, style, side)))
-    return draw_contact_sheet(tiles, target_title(e, keys[0]), f"{source(e)}  ·  {keys[0][0]}")
+        if len(tiles) >= sheet_capacity(tiles[0].image):
+            break
+    note = f"{source(e)}  ·  {keys[0][0]}{count_note(len(tiles), len(keys), 'layers')}"
+    return draw_contact_sheet(tiles, target_title(e, keys[0]), note)
 
 
 def comparison(e: ExplanationData, layer: str | None, style: OverlayStyle, side: int) -> Image.Image:
     """Draw all methods and targets at one layer; a method without a map there at its last layer."""
     require_single_image(e, "comparison")
-    tiles, side = [], e.background.tile_side(side)
+    tiles, side = list[Tile](), e.background.tile_side(side)
     several = len(e.target_results) > 1
-    for result in e.target_results:
-        for method in e.methods:
-            own = layer if layer is None else available_layer(e, method, layer)
-            key = find_key(e, method, result.key, own)
-            elsewhere = "" if key[2] == layer else key[2]
-            names = (target_title(e, key), method) if several else (method, elsewhere)
-            tiles.append(Tile(*names, overlay(e, key, style, side)))
+    pairs = [(result, method) for result in e.target_results for method in e.methods]
+    for result, method in pairs:
+        if tiles and len(tiles) >= sheet_capacity(tiles[0].image, MAX_COMPARISON_COLUMNS):
+            break
+        own = layer if layer is None else available_layer(e, method, layer)
+        key = find_key(e, method, result.key, own)
+        elsewhere = "" if key[2] == layer else key[2]
+        names = (target_title(e, key), method) if several else (method, elsewhere)
+        tiles.append(Tile(*names, overlay(e, key, style, side)))
     title = " / ".join(result.name for result in e.target_results) if several else target_title(e, key)
-    return comparison_sheet(tiles, title, f"{source(e)}  ·  {layer or e.layers[-1]}", len(e.methods))
+    note = f"{source(e)}  ·  {layer or e.layers[-1]}{count_note(len(tiles), len(pairs), 'maps')}"
+    return comparison_sheet(tiles, title, note, len(e.methods))
 
 
 def channel_sheet(e: ExplanationData, keys: Sequence[MapKey], style: OverlayStyle, side: int) -> Image.Image:
     """Draw a row per layer: the class map, then the strongest channels, from black (minimum) to white (maximum)."""
     require_single_image(e, "features_sheet")
-    rows, side = [], e.background.tile_side(side)
-    for key in keys:
+    side = e.background.tile_side(side)
+    first = overlay(e, keys[0], style, side)
+    layers, columns = table_capacity(first, len(keys))
+    rows, count = [], 0
+    for key in keys[-layers:]:
         features = e.channel_features[key[2]]
         row = [Tile(key[2], f"{grid_of(e, key)}   {key[0]}", overlay(e, key, style, side))]
-        for index, channel in zip(features.channels[0].tolist(), features.maps[0].float().cpu(), strict=True):
+        count = max(count, len(features.channels[0]))
+        indices, maps = features.channels[0, : columns - 1].tolist(), features.maps[0, : columns - 1].float().cpu()
+        for index, channel in zip(indices, maps, strict=True):
             remark = f"{float(channel.amin()):.3g} to {float(channel.amax()):.3g}"
             row.append(Tile(f"channel {index}", remark, e.background.draw_channel(channel, e.size, side)))
         rows.append(row)
     note = f"{source(e)}  ·  left: {keys[0][0]} of the class; then the channels that vary most, regardless of the class"
+    note += count_note(layers, len(keys), "layers") + count_note(min(count, columns - 1), count, "channels")
     return features_sheet(rows, target_title(e, keys[0]), note)
+
+
+def count_note(drawn: int, count: int, names: str) -> str:
+    """Return the end of a note with how many were drawn; "" for all.
+
+    >>> count_note(40, 5000, "channels"), count_note(8, 8, "layers")
+    ('  ·  40 of 5000 channels', '')
+    """
+    return "" if drawn == count else f"  ·  {drawn} of {count} {names}"
 
 
 def grid_of(e: ExplanationData, key: MapKey) -> str:

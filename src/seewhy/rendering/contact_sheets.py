@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from seewhy.rendering.overlays import FAINT, INK, PAPER
+from seewhy.rendering.overlays import FAINT, INK, MAX_SIDE, PAPER
 from seewhy.rendering.text import write_text
 
 MAX_COMPARISON_COLUMNS = 6
+MAX_PIXELS = 80_000_000  # 240 MB; programs warn about larger images
+MIN_CELL = 48  # pixels of width for the captions of a narrow tile
+GAP, CAPTION, TOP = 12, 38, 72
 
 
 @dataclass(frozen=True)
@@ -24,20 +27,38 @@ class Tile:
 
 def contact_sheet(tiles: Sequence[Tile], title: str, note: str = "", columns: int = 0) -> Image.Image:
     """Draw images of one size in rows of `columns` (0: chosen), with captions below each and a title on top."""
-    width, height = tiles[0].image.size
+    across, down = cell_size(tiles[0].image)
+    width, height = across - GAP, tiles[0].image.height
     columns = columns or choose_columns(len(tiles), width, height)
-    gap, caption, top = 12, 38, 72
     rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (gap + columns * (width + gap), top + rows * (height + caption + gap)), PAPER)
-    write_text(sheet, (gap, 12), title, 24, INK, sheet.width - 2 * gap)
-    write_text(sheet, (gap, 44), note, 14, FAINT, sheet.width - 2 * gap)
+    sheet = Image.new("RGB", (GAP + columns * across, TOP + rows * down), PAPER)
+    write_text(sheet, (GAP, 12), title, 24, INK, sheet.width - 2 * GAP)
+    write_text(sheet, (GAP, 44), note, 14, FAINT, sheet.width - 2 * GAP)
     for index, tile in enumerate(tiles):
-        x = gap + index % columns * (width + gap)
-        y = top + index // columns * (height + caption + gap)
+        x, y = GAP + index % columns * across, TOP + index // columns * down
         sheet.paste(tile.image, (x, y))
         write_text(sheet, (x, y + height + 3), tile.name, 13, INK, width)
         write_text(sheet, (x, y + height + 20), tile.remark, 12, FAINT, width)
     return sheet
+
+
+def cell_size(tile: Image.Image) -> tuple[int, int]:
+    """Return the width and height of a tile with its captions and the gap to the next one."""
+    return max(tile.width, MIN_CELL) + GAP, tile.height + CAPTION + GAP
+
+
+def sheet_capacity(tile: Image.Image, columns: int = 0) -> int:
+    """Return how many tiles fit on one sheet, in rows of `columns` (0: any)."""
+    across, down = cell_size(tile)
+    count = MAX_PIXELS // (across * down)
+    return max(1, min(count, columns * ((MAX_SIDE - TOP) // down)) if columns else count)
+
+
+def table_capacity(tile: Image.Image, rows: int) -> tuple[int, int]:
+    """Return how many of `rows` rows fit on one sheet, and how many columns then."""
+    across, down = cell_size(tile)
+    rows = max(1, min(rows, (MAX_SIDE - TOP) // down, MAX_PIXELS // (2 * across * down)))
+    return rows, max(2, min((MAX_SIDE - GAP) // across, MAX_PIXELS // (across * down * rows)))
 
 
 def comparison_sheet(tiles: Sequence[Tile], title: str, note: str, methods: int) -> Image.Image:

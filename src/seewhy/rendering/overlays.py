@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two exclusive
 
+MAX_SIDE = 65_000  # pixels; JPEG allows 65,500
 LONGEST = 1024  # default longer side of an overlay in pixels
 OUTSIDE_BRIGHTNESS = 0.38  # of the part of a photo that is not in the model's input
 PAPER, INK, FAINT = (18, 19, 23), (236, 236, 232), (150, 152, 158)
@@ -126,8 +127,8 @@ def shrink(photo: Bytes, longest: int | None) -> Image.Image:
 
 
 def fit_size(size: tuple[int, ...], longest: int | None) -> tuple[int, int]:
-    """Scale (height, width) down, never up, so that the longer side is at most `longest` pixels; None keeps it."""
-    scale = min(1.0, longest / max(size)) if longest else 1.0
+    """Scale (height, width) down, never up, so that the longer side is at most `longest` pixels; None: 65,000, for JPEG."""
+    scale = min(1.0, (longest or MAX_SIDE) / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 

@@ -85,8 +85,10 @@ def describe_tensor(tensor: Tensor) -> str:
 def check_output(output: object, target: object) -> None:
     """Raise TargetError if the output of a model contains no tensor, so that no target can be computed from it."""
     if next(iter(tensors_in(output)), None) is None:
-        kind = "None" if output is None else f"{type(output).__name__}, in which there is no tensor"
-        raise TargetError(target, f"the model returns {kind}; its forward must return its scores as a tensor.")
+        kind = "None" if output is None else f"{type(output).__name__} without a tensor"
+        raise TargetError(
+            target, f"the model's output is {kind}, not class scores (B, K); its forward must return them as a tensor."
+        )
 
 
 def class_scores(output: object) -> Tensor | None:

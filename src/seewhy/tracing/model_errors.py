@@ -75,12 +75,13 @@ def explain_failures(model: nn.Module, inputs: Tensor) -> Iterator[None]:
             raise out_of_memory(model, inputs, error) from error
         if "use_reentrant=True" in str(error):
             raise ModelError(model_name(model), REENTRANT) from None
-        functions, place = called_functions(error), raised_at(error)
-        if ENGINE in functions and place:
+        place = raised_at(error)
+        if place and is_in_backward(error):
             advice = f"correct {place}, or use a method without gradients (eigencam)."
             reason = f"its backward pass fails ({shorten_error(error)}); {advice}"
             raise rejected_kind(error)(model_name(model), reason) from error
-        if MODULE_CALL in functions and not is_raised_here(error):
+        functions = called_functions(error)
+        if MODULE_CALL in functions and ENGINE not in functions and not is_raised_here(error):
             raise failed_forward(model, inputs, error) from error
         raise
 
@@ -149,6 +150,13 @@ def raised_at(error: BaseException) -> str:
     if not frames or frames[-1].filename.startswith((f"{PACKAGE}{os.sep}", f"{TORCH}{os.sep}", "<")):
         return ""
     return f"{os.path.basename(frames[-1].filename)}, line {frames[-1].lineno}"
+
+
+def is_in_backward(error: BaseException) -> bool:
+    """Return True if the model's code raised an error in a backward pass, and not a method, which reads gradients during it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    start = max((at for at, frame in enumerate(frames) if frame.name == ENGINE), default=len(frames))
+    return start < len(frames) and not any(frame.filename.startswith(f"{PACKAGE}{os.sep}") for frame in frames[start:])
 
 
 def is_raised_here(error: BaseException) -> bool:
