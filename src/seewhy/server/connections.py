@@ -2,7 +2,7 @@
 
 All clients connect from 127.0.0.1, so the token distinguishes them. A connection is *trusted* once it has sent a request
 with the token. Others are closed after `UNTRUSTED_SECONDS`, and the oldest of them is closed when there are too many
-connections. A browser sends its first request as soon as it is connected, so it is never the oldest for long.
+connections. A browser sends its first request right after connecting, so it is never the oldest for long.
 """
 
 from __future__ import annotations
