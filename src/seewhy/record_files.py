@@ -59,6 +59,8 @@ def open_record(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
         file = storage.open_regular(path)
     except FileNotFoundError:
         raise
+    except RuntimeError:  # of pathlib, before Python 3.13
+        raise RecordError(path, "", "it is a loop of symbolic links") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise RecordError(path, "", describe_os_error(error)) from None
     with file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import subprocess
@@ -19,7 +20,7 @@ from seewhy.cli import main as cli
 from seewhy.errors import UsageError
 from seewhy.summary import thumbnails, write_summary
 from seewhy.summary.csv_tables import encode_csv
-from seewhy.summary.thumbnails import read_photos
+from seewhy.summary.thumbnails import PhotoFile, read_photos
 from seewhy.terminal import OutlierRow, make_console, print_summary
 
 
@@ -84,6 +85,7 @@ def test_terminal_output_escapes_control_characters(capsys: pytest.CaptureFixtur
 
 
 def test_tar_file_is_read_once_for_all_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: dict[str, PhotoFile] = {"none.png": PhotoFile(f"{tmp_path}/shard.tar/none.png", 5, "")}
     with tarfile.open(tmp_path / "shard.tar", "w") as tar:
         for number, name in enumerate(("./b.png", "A.PNG", "c/d.png", "broken.png")):
             file = io.BytesIO()
@@ -91,12 +93,14 @@ def test_tar_file_is_read_once_for_all_photos(tmp_path: Path, monkeypatch: pytes
             entry = tarfile.TarInfo(name)
             entry.size = len(file.getvalue()) if name != "broken.png" else 5
             tar.addfile(entry, io.BytesIO(file.getvalue()))
+            content = file.getvalue()[: entry.size]
+            files[name] = PhotoFile(f"{tmp_path}/shard.tar/{name}", entry.size, hashlib.sha256(content).hexdigest())
     calls: list[Any] = []
     open_tar = tarfile.open
     monkeypatch.setattr(thumbnails.tarfile, "open", lambda *arguments: calls.append(arguments) or open_tar(*arguments))
     names = ("./b.png", "A.PNG", "c/d.png", "broken.png", "none.png")
-    photos = dict(read_photos({name: f"{tmp_path}/shard.tar/{name}" for name in names}))
+    photos = dict(read_photos(files))
     values = [None if photos[name] is None else int(photos[name][0, 0, 0]) for name in names]
     assert values == [0, 1, 2, None, None]
     assert len(calls) == 1
-    assert dict(read_photos({1: f"{tmp_path}/shard.tar"})) == {1: None}
+    assert dict(read_photos({1: PhotoFile(f"{tmp_path}/shard.tar", 1, "")})) == {1: None}

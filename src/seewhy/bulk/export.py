@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from seewhy.rendering.overlays import to_bytes
 
 MAX_PIXELS = 100_000_000  # of an exported heatmap
 NPZ, COCO, FIFTYONE, HEATMAPS = "maps.npz", "annotations.json", "samples.json", "maps"
+MAX_NAME = 1024  # characters of an id that is used as a path
 HEATMAP_KINDS = ("png", "fiftyone")  # write a file per image
 COLUMNS = (
     "id", "path", "width", "height", "view", "input", "label", "predicted_name", "confidence", "target_class", "target_name",
@@ -119,12 +121,17 @@ class Names:
 
     def png(self, name: str) -> Path:
         """Return the file of the image with the id `name`; repeated names get "_2", "_3", ..."""
-        first = path = Path(*map(safe_name, name.split("/")))
+        first = path = Path(*map(safe_name, name.split("/"))) if len(name) <= MAX_NAME else Path(long_name(name))
         while (key := path.as_posix().casefold()) in self.used:
             self.counts[str(first)] += 1
             path = first.with_name(f"{first.name}_{self.counts[str(first)] + 1}")
         self.used.add(key)
         return path.with_name(f"{path.name}.png")
+
+
+def long_name(name: str) -> str:
+    """Return a short name for an id that is too long for a path."""
+    return f"{safe_name(name[-60:])}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def write_coco(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:

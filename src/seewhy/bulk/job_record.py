@@ -73,7 +73,7 @@ def job_fingerprint(settings: Mapping[str, Any]) -> str:
 def read_job_record(folder: Path) -> dict[str, Any] | None:
     """Return the content of job.json, or None if there is none.
 
-    Raises UsageError if it was written by another version, is damaged, or was edited: the fingerprint is a hash of settings.
+    Raises UsageError if it was written by another version, is damaged, or was edited (the fingerprint hashes the settings).
     """
     path = folder / JOB
     try:
@@ -98,7 +98,7 @@ def check_settings(path: Path, job: Mapping[str, Any]) -> None:
     """Raise RecordError if the settings are not valid, or do not belong to the fingerprint."""
     try:
         msgspec.convert(job["settings"], RunSettings)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # UnicodeEncodeError: a lone surrogate
         raise RecordError(path, "settings", str(error).replace("`", "").replace("$.", "")) from None
     if job_fingerprint(job["settings"]) != job["fingerprint"]:
         raise RecordError(path, "fingerprint", "it does not match the settings, so one of them was changed")

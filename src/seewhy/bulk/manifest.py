@@ -6,12 +6,20 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seewhy.bulk.dataset import Box, Item
 from seewhy.errors import UnknownName, UsageError, shorten_error
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_BYTES, MAX_CELLS = 2**32, 2**29  # of a table, and of the cells that a Parquet footer declares
+MAX_COLUMNS = 10_000
+MAX_CELL = 2**14  # characters of an id, a path or a label
+NAMES_SHOWN, MAX_SHOWN = 20, 200  # names, and characters of a name or a value, in a message
 TABLES = (".csv", ".tsv", ".parquet")
 # Accepted column names, in order of preference.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -32,34 +40,73 @@ def read_table(path: str) -> tuple[list[Item], list[str]]:
 
     Raises UsageError if the table cannot be read, UnknownName if it has no column of paths.
     """
-    rows, names = load_table(path)
-    columns = {name: column for name, choices in COLUMNS.items() if (column := find_column(choices, names))}
-    if "path" not in columns:
-        raise UnknownName(
-            "column", "path", names, hint=f"{path} has {', '.join(names)}; name one of them path or file."
-        )
+    rows, columns = load_table(path)
     folder = os.path.dirname(path)
+    for name in (name for name in ("id", "path", "label", "mask") if name in columns):
+        if any(len(str(row[columns[name]])) > MAX_CELL for row in rows):
+            raise UsageError(f"{path}: column {columns[name]} has a cell with more than {MAX_CELL:,} characters.")
     items = [parse_row(row, columns, folder) for row in rows]
     renamed = [f"{name} from column {column}" for name, column in columns.items() if name != column]
     return items, [f"{path}: {', '.join(renamed)}"] if renamed else []
 
 
-def load_table(path: str) -> tuple[list[dict[str, Any]], list[str]]:
+def load_table(path: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the rows of a table with the columns of `COLUMNS` that it has, and the names of these columns."""
     import pyarrow as pa
-    from pyarrow import csv, parquet
 
     try:
-        if path.lower().endswith(".parquet"):
-            table = parquet.read_table(path)
-        else:
-            parse = csv.ParseOptions(delimiter="\t" if path.lower().endswith(".tsv") else ",")
-            with csv.open_csv(path, parse_options=parse) as reader:
-                types = {name: pa.string() for name in reader.schema.names}  # text: a label may be "007"
-            convert = csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
-            table = csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except (OSError, pa.ArrowException, UnicodeError) as error:
+        check_file(path)
+        table, columns = read_parquet(path) if path.lower().endswith(".parquet") else read_text(path)
+        return table.to_pylist(), columns
+    except (OSError, pa.ArrowException, UnicodeError, MemoryError, ValueError) as error:
         raise UsageError(f"{path}: this table cannot be read ({shorten_error(error)}).") from None
-    return table.to_pylist(), table.column_names
+
+
+def check_file(path: str) -> None:
+    """Raise OSError for a pipe or a device, which may never end, and for a file that is too large."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise OSError(f"more than {MAX_BYTES:,} bytes")
+
+
+def read_text(path: str) -> tuple[pa.Table, dict[str, str]]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    parse = csv.ParseOptions(delimiter="\t" if path.lower().endswith(".tsv") else ",", newlines_in_values=True)
+    with csv.open_csv(path, parse_options=parse) as reader:
+        columns = select_columns(path, reader.schema.names)
+    types = {name: pa.string() for name in columns.values()}  # text: a label may be "007"
+    convert = csv.ConvertOptions(
+        column_types=types, strings_can_be_null=True, null_values=[""], include_columns=list(types)
+    )
+    return csv.read_csv(path, parse_options=parse, convert_options=convert), columns
+
+
+def read_parquet(path: str) -> tuple[pa.Table, dict[str, str]]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        columns = select_columns(path, file.schema_arrow.names)
+        if file.metadata.num_rows * len(columns) > MAX_CELLS:
+            raise ValueError(f"it declares {file.metadata.num_rows:,} rows")
+        return file.read(list(columns.values())), columns
+
+
+def select_columns(path: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the column of each field of `COLUMNS`. Raises UnknownName if there is no column of paths."""
+    if len(names) > MAX_COLUMNS:
+        raise ValueError(f"it has {len(names):,} columns")
+    columns = {name: column for name, choices in COLUMNS.items() if (column := find_column(choices, names))}
+    if repeated := [column for column in columns.values() if names.count(column) > 1]:
+        raise ValueError(f"it has several columns {repeated[0]}")
+    if "path" not in columns:
+        shown = ", ".join(name[:MAX_SHOWN] for name in names[:NAMES_SHOWN])
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        raise UnknownName("column", "path", names, hint=f"{path} has {shown}{more}; name one of them path or file.")
+    return columns
 
 
 def find_column(choices: Sequence[str], names: Sequence[str]) -> str | None:
@@ -103,7 +150,7 @@ def parse_mask_value(cell: Any) -> int | None:
     if not text:
         return None
     if not re.fullmatch(r"\s*\d{1,18}\s*", text):
-        raise ValueError(f"mask_value {text!r}: give a non-negative integer")
+        raise ValueError(f"mask_value {text[:MAX_SHOWN]!r}: give a non-negative integer")
     return int(text)
 
 
@@ -126,7 +173,9 @@ def parse_boxes(cell: Any) -> tuple[Box, ...] | None:
         rows = [values] if len(values) == 4 and not isinstance(values[0], Sequence) else values
         boxes = tuple((float(left), float(top), float(right), float(bottom)) for left, top, right, bottom in rows)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        raise ValueError(f"boxes {values!r}: give left,top,right,bottom; separate several by ';'") from None
+        raise ValueError(
+            f"boxes {str(cell)[:MAX_SHOWN]!r}: give left,top,right,bottom; separate several by ';'"
+        ) from None
     for box in boxes:
         if not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1]:
             raise ValueError(f"box {box}: give left,top,right,bottom with left < right and top < bottom")

@@ -6,6 +6,8 @@ is finished if and only if a file with its name exists.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import random
@@ -40,6 +42,22 @@ def reached(step: str) -> None:
     """Do nothing. Tests replace this function to interrupt a job at a critical step."""
 
 
+class HashingFile(io.BufferedWriter):
+    """A new file that hashes what is written to it, from the beginning to the end."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "x"))
+        self.sha256, self.size = hashlib.sha256(), 0
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        self.size += memoryview(data).nbytes
+        return super().write(data)
+
+    def digest(self) -> dict[str, int | str]:
+        return {"size": self.size, "sha256": self.sha256.hexdigest()}
+
+
 class PartWriter:
     """Writes one part: `write` tables, then leave the `with` block. After an exception no file remains."""
 
@@ -53,7 +71,7 @@ class PartWriter:
         self.writer: parquet.ParquetWriter | None = None
 
     def __enter__(self) -> PartWriter:
-        self.file = open(self.temporary, "xb")
+        self.file = HashingFile(self.temporary)
         try:
             reached("temporary opened")
             self.writer = parquet.ParquetWriter(self.file, self.schema, compression="zstd", write_page_checksum=True)
@@ -82,7 +100,7 @@ class PartWriter:
         try:
             self.write_group()
             assert self.writer is not None
-            counts = {"images": self.images, "failed": self.failed, "rows": self.rows}
+            counts = {"images": self.images, "failed": self.failed, "rows": self.rows, **self.file.digest()}
             self.writer.add_key_value_metadata({COUNTS_KEY: json.dumps(counts)})
             self.writer.close()
             self.file.flush()

@@ -1,8 +1,10 @@
-"""Open part files. They may be damaged or hostile, so the footer is checked before rows are decoded, then each row."""
+"""Open part files. They may be damaged or hostile: the footer is checked before rows are decoded, and then all rows are."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import mmap
 import os
 import re
 import stat
@@ -16,6 +18,7 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 from pyarrow import dataset, fs
 
+from seewhy.bulk.page_headers import check_pages
 from seewhy.bulk.row_checks import InvalidRows, check_rows
 from seewhy.bulk.rows import SCHEMA
 from seewhy.errors import RecordError, UsageError, shorten_error
@@ -31,8 +34,10 @@ MAX_COLUMN, MAX_EXPANSION = 2**28, 200  # bytes of one column of a row group, or
 MAX_VALUES = 2**24  # of one column of a row group
 MAX_ROWS = 2**24  # of a file
 MAGIC = b"PAR1"
+BLOCK = 2**20
 SCAN_OPTIONS = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
 
+checked_files: set[tuple[str, int, int, int]] = set()  # whose sizes are checked; a summary opens each part four times
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -47,11 +52,16 @@ class PartError(RecordError):
 
 
 class PartCounts(Struct):
-    """The numbers of images, failed images and rows of a part. `rows` is None in files of earlier versions."""
+    """The numbers of images, failed images and rows of a part, and the hash of its first `size` bytes, which hold the rows.
+
+    The last three are None in files of earlier versions.
+    """
 
     images: Count
     failed: Count
     rows: Count | None = None
+    size: Count | None = None
+    sha256: str | None = None
 
 
 class PartFooter(Struct):
@@ -72,11 +82,17 @@ def part_errors(path: Path) -> Iterator[None]:
         raise PartError(path, f"this part is damaged ({error})") from None
     except MemoryError:
         raise PartError(path, "this part is damaged, or there is not enough memory to read it") from None
-    except OSError as error:
-        reason = (error.strerror or "").lower() or shorten_error(error)
+    except OSError as error:  # also of pyarrow, for files that it cannot decode; these have no number
+        reason = error.strerror.lower() if error.errno and error.strerror else arrow_reason(error)
         raise PartError(path, f"this part cannot be read ({reason})") from None
     except (pa.ArrowException, UnicodeError) as error:
-        raise PartError(path, f"this part is damaged ({shorten_error(error)})") from None
+        raise PartError(path, f"this part is damaged ({arrow_reason(error)})") from None
+
+
+def arrow_reason(error: Exception) -> str:
+    """Return the message of pyarrow without the path, which PartError names."""
+    message = re.sub(r"^Could not open Parquet input source '.*?': ", "", str(error), flags=re.DOTALL)
+    return shorten_error(ValueError(message))
 
 
 def check_query(columns: Sequence[str] | None, where: compute.Expression | None) -> None:
@@ -105,23 +121,39 @@ def read_part(
 def open_part(path: Path, fingerprint: str) -> dataset.ParquetFileFragment:
     """Open a part file of the job with this fingerprint, and check its footer. Raises PartError."""
     with part_errors(path):
-        size = regular_size(path)
-        if is_not_parquet(path, size):
+        status = regular_status(path)
+        if is_not_parquet(path, status.st_size):
             raise PartError(path, "this file has the name of a part, but seewhy did not write it", is_foreign=True)
         fragment = dataset.ParquetFileFormat(default_fragment_scan_options=SCAN_OPTIONS).make_fragment(
             str(path), fs.LocalFileSystem()
         )
-        check_metadata(fragment.metadata, size)
         check_footer(path, fragment.metadata, fingerprint)
-        check_schema(fragment.physical_schema)
+        identity = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+        if identity not in checked_files:
+            check_schema(fragment.physical_schema)
+            check_sizes(path, fragment.metadata)
+            checked_files.add(identity)
     return fragment
 
 
-def regular_size(path: Path) -> int:
+def regular_status(path: Path) -> os.stat_result:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path.name} is not a regular file")
-    return status.st_size
+    return status
+
+
+def check_digest(path: Path, counts: PartCounts) -> None:
+    """Raise PartError if the rows of a part are not the bytes that were written."""
+    if counts.size is None or counts.sha256 is None:
+        return
+    digest, remaining = hashlib.sha256(), counts.size
+    with part_errors(path), open(path, "rb") as file:
+        while remaining and (block := file.read(min(remaining, BLOCK))):
+            digest.update(block)
+            remaining -= len(block)
+    if remaining or digest.hexdigest() != counts.sha256:
+        raise PartError(path, "this part was changed, or is damaged")
 
 
 def is_not_parquet(path: Path, size: int) -> bool:
@@ -132,19 +164,19 @@ def is_not_parquet(path: Path, size: int) -> bool:
         return size > 0 and MAGIC not in (start, file.read(len(MAGIC)))
 
 
-def check_metadata(metadata: FileMetaData, size: int) -> None:
-    """Raise InvalidRows if a footer declares more rows, values or bytes than a part can have."""
+def check_sizes(path: Path, metadata: FileMetaData) -> None:
+    """Raise InvalidRows if a footer or a page header declares more rows, values or bytes than a part can have."""
     rows = 0
-    if metadata.num_columns > MAX_EXPANSION:
-        raise InvalidRows(f"{metadata.num_columns} columns")
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        rows += group.num_rows
-        for number in range(group.num_columns):
-            column = group.column(number)
-            limit = max(MAX_COLUMN, MAX_EXPANSION * min(size, column.total_compressed_size))
-            if not 0 <= column.total_uncompressed_size <= limit or not 0 <= column.num_values <= MAX_VALUES:
-                raise InvalidRows(f"{column.path_in_schema} declares {column.total_uncompressed_size:,} bytes")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for index in range(metadata.num_row_groups):
+            group = metadata.row_group(index)
+            rows += group.num_rows
+            for number in range(group.num_columns):
+                column = group.column(number)
+                limit = max(MAX_COLUMN, MAX_EXPANSION * min(len(content), column.total_compressed_size))
+                if not 0 <= column.total_uncompressed_size <= limit or not 0 <= column.num_values <= MAX_VALUES:
+                    raise InvalidRows(f"{column.path_in_schema} declares {column.total_uncompressed_size:,} bytes")
+                check_pages(content, column)
     if rows != metadata.num_rows or rows > MAX_ROWS:
         raise InvalidRows(f"{metadata.num_rows:,} rows")
 

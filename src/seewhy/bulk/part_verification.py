@@ -1,4 +1,4 @@
-"""Verify the finished parts of a job when it resumes: a part is done only if all its rows can be read and belong to it."""
+"""Verify the finished parts of a job that resumes: a part counts as done only if all its rows can be read and are its own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seewhy.bulk.dataset import ListDataset, PartSource
-from seewhy.bulk.part_reader import PartCounts, PartError, check_footer, open_part, read_part
+from seewhy.bulk.job_record import JOB
+from seewhy.bulk.part_reader import PartCounts, PartError, check_digest, check_footer, open_part, read_part
 from seewhy.bulk.plan import Plan
 from seewhy.bulk.tars import TarDataset
+from seewhy.errors import UsageError
 
 KEYS = ["id", "method", "target"]  # identify a row
 
@@ -24,8 +26,10 @@ def verify_part(path: Path, plan: Plan, part: int, dataset: PartSource) -> PartC
     footer, counts = check_footer(path, open_part(path, plan.fingerprint).metadata, plan.fingerprint)
     if counts is None or footer.part != part:
         raise PartError(path, "the footer of this part is damaged")
+    check_digest(path, counts)
     if footer.layers and (footer.layers != list(plan.layers) or footer.methods != list(plan.methods)):
-        raise PartError(path, "this part has other layers or methods than job.json")
+        # Not recomputed: if job.json was changed, all parts would be replaced.
+        raise UsageError(f"{path} and {JOB} list different layers or methods. Restore {JOB}, or choose another --out.")
     rows = pa.Table.from_batches(
         [batch.select([*KEYS, "error"]) for batch in read_part(path, plan.fingerprint, plan.settings.store)],
         pa.schema([(name, pa.string()) for name in (*KEYS, "error")]),

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from seewhy.bulk.decoding import DecodedImage
+from seewhy.bulk.job_record import MAX_TEXT
 from seewhy.bulk.map_codec import encode_maps
 from seewhy.bulk.statistics import NAMES, fraction_inside, statistics
 from seewhy.explanation.components import TargetResult
@@ -104,8 +105,17 @@ def as_batch(columns: Columns, count: int) -> pa.RecordBatch:
         if values is None:
             arrays.append(pa.nulls(count, field.type))
         else:
+            if field.type == pa.string():
+                values = [cell_text(value) for value in values]
             arrays.append(values if isinstance(values, pa.Array) else pa.array(values, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def cell_text(text: str | None) -> str | None:
+    """Return a text as Parquet stores it: UTF-8 without lone surrogates, and not longer than a reader accepts."""
+    if text is None or (len(text) <= MAX_TEXT and text.isascii()):
+        return text
+    return text[:MAX_TEXT].encode("utf-8", "backslashreplace").decode()[:MAX_TEXT]
 
 
 def image_columns(items: Sequence[BatchItem], labels: Sequence[str] | None, region: Region | None = None) -> Columns:

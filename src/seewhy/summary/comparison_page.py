@@ -14,7 +14,7 @@ from seewhy.summary.aggregates import BINS, compute_distributions, nan_mean, nan
 from seewhy.summary.comparison import Comparison
 from seewhy.summary.page_parts import EXTREMES, Entry, column, mean_map_url, round_value
 from seewhy.summary.statistic_texts import STATISTIC_TEXTS
-from seewhy.summary.thumbnails import SIDE, Thumbnails, describe_image, draw_thumbnail, read_photos
+from seewhy.summary.thumbnails import SIDE, Thumbnails, describe_image, draw_thumbnail, photo_file, read_photos
 from seewhy.viewer import jpeg_data_url
 
 MAX_ROWS = 60  # of a table of images
@@ -91,12 +91,12 @@ class ThumbnailPairs:
         """Return the entries of all images, and renumber the cells to count from `start`."""
         for cell in self.cells:
             cell["images"] = [number + start for number in cell["images"]]
-        paths = {
-            (place, side): table.columns["path"][rows[place]]
+        files = {
+            (place, side): photo_file(table, int(rows[place]))
             for place in self.numbers
             for side, (table, rows) in enumerate(self.comparison.sides)
         }
-        thumbnails = {key: self.draw(*key, photo) for key, photo in read_photos(paths)}
+        thumbnails = {key: self.draw(*key, photo) for key, photo in read_photos(files)}
         return [self.make_entry(place, thumbnails[place, 0], thumbnails[place, 1]) for place in self.numbers]
 
     def draw(self, place: int, side: int, photo: ImageArray | None) -> Image.Image:

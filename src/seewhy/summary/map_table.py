@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STATISTICS = (*NAMES, "inside")
 METADATA = (
-    "id", "path", "sha256", "width", "height", "view", "input", "label", "label_class", "label_name", "predicted",
+    "id", "path", "sha256", "bytes", "width", "height", "view", "input", "label", "label_class", "label_name", "predicted",
     "predicted_name", "confidence", "target_class", "target_name", "probability",
 )  # fmt: skip
 CLASS_COLUMNS = (("target_class", "target_name"), ("predicted", "predicted_name"), ("label_class", "label_name"))

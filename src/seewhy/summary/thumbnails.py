@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import lzma
+import os
 import tarfile
+import zlib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +22,7 @@ from seewhy.bulk.export import heatmap_on_photo
 from seewhy.bulk.row_values import view_from_row
 from seewhy.bulk.tars import MAX_MEMBER, is_tar
 from seewhy.errors import ImageError
-from seewhy.images.loading import load_image
+from seewhy.images.loading import MAX_PIXELS, check_image_header, load_image
 from seewhy.images.types import ImageArray
 from seewhy.paths import path_text
 from seewhy.rendering.overlays import OverlayStyle, colorize, draw_overlay, scale_photo, to_bytes
@@ -25,6 +30,7 @@ from seewhy.summary.map_table import MapTable
 from seewhy.viewer import jpeg_data_url
 
 SIDE = 150  # pixels of a thumbnail's longer side
+MAX_PATH = 2**14  # characters
 MEAN_SIDE = 84  # pixels of a mean map's longer side
 STYLE = OverlayStyle()
 # Evidence against and for: blue and orange, which are distinguishable with red-green color blindness
@@ -40,7 +46,7 @@ class Thumbnails:
     def __init__(self, table: MapTable) -> None:
         self.table = table
         self.numbers: dict[int, int] = {}
-        self.missing = 0  # photos that no longer exist
+        self.missing = 0  # photos that no longer exist, or have other content
 
     def add(self, rows: Iterable[int], limit: int) -> list[int]:
         """Add at most `limit` images and return their numbers."""
@@ -48,8 +54,8 @@ class Thumbnails:
 
     def render(self) -> list[dict[str, Any]]:
         """Return the entries of all added images, by number: id, data URL and lines of text."""
-        paths = {row: self.table.columns["path"][row] for row in self.numbers}
-        entries = {row: self.render_entry(row, photo) for row, photo in read_photos(paths)}
+        photos = read_photos({row: photo_file(self.table, row) for row in self.numbers})
+        entries = {row: self.render_entry(row, photo) for row, photo in photos}
         return [entries[row] for row in self.numbers]
 
     def render_entry(self, row: int, photo: ImageArray | None) -> dict[str, Any]:
@@ -79,49 +85,77 @@ def describe_image(table: MapTable, index: int) -> list[str]:
     return lines
 
 
-def read_photos(paths: Mapping[Key, str]) -> Iterator[tuple[Key, ImageArray | None]]:
-    """Yield the photos at these paths, in any order; None if a photo no longer exists. A tar file is read only once."""
+class PhotoFile(NamedTuple):
+    """The file of a photo, as a run recorded it. A file with other content is not shown."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+def photo_file(table: MapTable, row: int) -> PhotoFile:
+    return PhotoFile(*(table.columns[name][row] for name in ("path", "bytes", "sha256")))
+
+
+def read_photos(files: Mapping[Key, PhotoFile]) -> Iterator[tuple[Key, ImageArray | None]]:
+    """Yield these photos, in any order; None if a photo no longer exists. A tar file is read only once."""
     members: dict[str, dict[str, list[Key]]] = {}
-    for key, path in paths.items():
-        tar, member = split_tar_path(path)
+    for key, file in files.items():
+        tar, member = split_tar_path(file.path)
         if tar:
             members.setdefault(tar, {}).setdefault(member, []).append(key)
         else:
-            yield key, read_photo(path)
+            yield key, read_photo(file)
     for tar, keys in members.items():
-        for member, photo in read_tar_photos(tar, keys):
-            yield from ((key, photo) for key in keys[member])
+        for member, content in read_tar_members(tar, keys):
+            yield from ((key, decode_photo(content, files[key])) for key in keys[member])
 
 
 def split_tar_path(path: str) -> tuple[str, str]:
     """Return the tar file and the member name ("./a.png" is not normalized) of a path into a tar file, else ("", "")."""
+    if len(path) > MAX_PATH:
+        return "", ""
     ends = [position for position, character in enumerate(path) if character in "/\\"]
     splits = ((path[:end], path[end + 1 :]) for end in ends)
-    return next(((tar, member) for tar, member in splits if is_tar(tar) and Path(tar).is_file()), ("", ""))
+    return next(((tar, member) for tar, member in splits if is_tar(tar) and os.path.isfile(tar)), ("", ""))
 
 
-def read_tar_photos(path: str, names: Iterable[str]) -> Iterator[tuple[str, ImageArray | None]]:
-    """Yield the images with these names in one pass over a tar file; None for names that it does not contain."""
+def read_tar_members(path: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the content of the members with these names in one pass over a tar file; empty if it does not contain them."""
     remaining = dict.fromkeys(names)
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                name = path_text(member.name)
-                if name in remaining and member.isfile():
-                    del remaining[name]
-                    content = tar.extractfile(member)
-                    yield name, None if content is None else read_photo(content.read(MAX_MEMBER))
-                if not remaining:
-                    return
-    except (OSError, EOFError, tarfile.TarError):
-        pass
-    yield from ((name, None) for name in remaining)
+    # zlib.error and lzma.LZMAError: a compressed file that is damaged; the others: a header that is
+    damage = (OSError, EOFError, ValueError, OverflowError, tarfile.TarError, zlib.error, lzma.LZMAError)
+    with suppress(*damage), tarfile.open(path) as tar:
+        for member in tar:
+            name = path_text(member.name)
+            if name in remaining and member.isfile():
+                content = tar.extractfile(member)
+                data = b"" if content is None else content.read(MAX_MEMBER)
+                del remaining[name]
+                yield name, data
+            if not remaining:
+                return
+    yield from ((name, b"") for name in remaining)
 
 
-def read_photo(source: str | bytes) -> ImageArray | None:
+def read_photo(file: PhotoFile) -> ImageArray | None:
+    """Read a photo. Only the file that was explained is read: the path of a run could name any file."""
     try:
-        return load_image(source) if isinstance(source, bytes) or Path(source).is_file() else None
-    except (ImageError, OSError):
+        with storage.open_regular(Path(file.path)) as content:
+            if os.fstat(content.fileno()).st_size != file.size or file.size > MAX_MEMBER:
+                return None
+            return decode_photo(content.read(file.size), file)
+    except (OSError, ValueError):  # ValueError: a null byte in the path
+        return None
+
+
+def decode_photo(content: bytes, file: PhotoFile) -> ImageArray | None:
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        return None
+    try:
+        check_image_header(content, MAX_PIXELS, file.path)
+        return load_image(content)
+    except ImageError:
         return None
 
 
