@@ -58,7 +58,11 @@ def use_explanation() -> int:
         e = seewhy.load_explanation("run")
         repr(e), e.to_dict(), e.report()
         for method, target, layer in list(e.maps)[:3]:
-            e.map(method, target, layer), e.overlay(method, target, layer), e.box(method, target, layer)
+            (
+                e.map(method, target, layer),
+                e.overlay(method, target, layer),
+                e.box(method=method, target=target, layer=layer),
+            )
         e.contact_sheet(e.methods[0], e.targets[0])
         e.save("copy")
     except SeewhyError as error:

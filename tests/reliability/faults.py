@@ -91,7 +91,7 @@ FAULTS = (
     Fault("stdout and stderr are closed", ("a.png", *FAST), "no crash", codes=(0, 2), shell='"$@" >&- 2>&-',
           message_lines=None),
     Fault("stdout is a full disk", ("a.png", *FAST), ONE_LINE, shell='"$@" >/dev/full'),
-    Fault("the reader of stdout ends", ("a.png", *FAST), "exit code 0", codes=(0,),
+    Fault("the reader of stdout ends", ("a.png", *FAST), "no message, exit code 141", codes=(0, 141),
           shell='"$@" | head -1; exit ${PIPESTATUS[0]}'),
     # terminal
     Fault("--layers '*'", ("a.png", "--layers", "*"), "maps of the layers that have one", codes=(0,)),
@@ -114,7 +114,7 @@ FAULTS = (
     Fault("a usage error writes nothing", ("a.png", "--methods", "gradcan"), ONE_LINE, contains="gradcam", outputs=()),
     *(Fault(f"Ctrl-C after {delay} s", ("a.png", *FAST), "one line, exit code 130", codes=(130, 0),
             shell=EARLY.format(delay), message_lines=None) for delay in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)),
-    *(Fault(f"SIGTERM after {delay} s", ("a.png",), "one line, exit code 143", codes=(143,), contains="terminated",
+    *(Fault(f"SIGTERM after {delay} s", ("a.png",), "one line, exit code 143", codes=(143,), contains="interrupted",
             shell=EARLY.format(delay).replace("INT", "TERM"), message_lines=None) for delay in (0.3, 1.5, 3)),
     # outputs and inputs
     Fault("seewhy . three times", (".", *FAST, "--json"), "one image each time", codes=(0,),

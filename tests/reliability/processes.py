@@ -55,7 +55,7 @@ class Observed:
             found.append(f"control character {match[0]!r} in the output")
         if lines is not None and self.code == 2 and (count := len(error_lines(self.err))) > lines:
             found.append(f"{count} lines for one error")
-        if self.code == 2 and not error_lines(self.err):
+        if lines is not None and self.code == 2 and not error_lines(self.err):
             found.append("no message")
         return found
 

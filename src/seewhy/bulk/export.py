@@ -65,11 +65,18 @@ def export(
 
 
 def output_files(run: BulkRun, out: Path, kind: str, selection: tuple[str, str, str]) -> list[Path]:
-    """Return the paths that an export may write."""
+    """Return the paths that an export may write.
+
+    Before a file per image is written, all rows are read once: a damaged part must not leave half of an export.
+    """
     names = Names()
-    rows = run.rows(*selection, ["id"]) if kind in HEATMAP_KINDS else ()
+    rows = run.rows(*selection, COLUMNS) if kind in HEATMAP_KINDS else ()
     document = {"npz": [NPZ], "coco": [COCO], "fiftyone": [FIFTYONE]}.get(kind, [])
-    return [*(out / name for name in document), *(out / HEATMAPS / names.png(str(row["id"])) for row in rows)]
+    paths = [out / name for name in document]
+    for row in rows:
+        check_photo_size(row, view_from_row(row).photo_size)
+        paths.append(out / HEATMAPS / names.png(str(row["id"])))
+    return paths
 
 
 def write_npz(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
@@ -192,12 +199,17 @@ def heatmap_on_photo(
     """Return the heatmap of a map on its photo (H0, W0), or resized to `size`, in [0, 1]. See `Explanation.on_photo`."""
     view = view_from_row(row)
     height, width = size or view.photo_size
-    if height * width > MAX_PIXELS:
-        raise UsageError(f"{row['id']}: the photo has more than {MAX_PIXELS:,} pixels. Use --to npz.")
+    check_photo_size(row, (height, width))
     positive = np.nan_to_num(signed).clip(min=0)
     maximum = View.identity(view.input_size).to_photo(positive, view.input_size).max()
     heatmap = view.to_photo(positive, (height, width))
     return np.clip(heatmap / maximum, 0, 1) if maximum > 0 else heatmap * 0
+
+
+def check_photo_size(row: Mapping[str, Any], size: tuple[int, int]) -> None:
+    """Raise UsageError if a heatmap at this size would be too large."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UsageError(f"{row['id']}: the photo has more than {MAX_PIXELS:,} pixels. Use --to npz.")
 
 
 Writer = Callable[[BulkRun, Path, Maps, float], int]
