@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # One thread for each process: pytest starts one process per core, and threads of several processes slow each other down.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint bench docs supply-chain clean
+.PHONY: demo test test-full fuzz lint bench docs supply-chain clean
 
 demo: $(READY)
 	$(BIN)/seewhy demo
@@ -21,6 +21,10 @@ test: lint
 test-full: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "full or not full"
 	$(BIN)/python tests/support/kill_drill.py --random 20 --ray 8
+
+# Random cases with new seeds: MINUTES=60 make fuzz
+fuzz: $(READY)
+	$(BIN)/python tests/reliability/fuzz.py --minutes $(or $(MINUTES),10)
 
 lint: $(READY)
 	$(BIN)/ruff check .
