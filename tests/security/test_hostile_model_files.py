@@ -79,7 +79,8 @@ def test_integers_are_not_converted_to_weights(weights: dict[str, Tensor], tmp_p
 
 def test_names_in_messages_are_short(weights: dict[str, Tensor], tmp_path: Path) -> None:
     """A key of megabytes, thousands of keys, and control characters."""
-    for name in ("module." * 100_000, "\x1b[2J\n", ("a", 1)):
+    names: list[Any] = ["module." * 100_000, "\x1b[2J\n", ("a", 1)]
+    for name in names:
         with pytest.raises(ModelError) as error:
             seewhy.load_model(save(tmp_path / "weights.pth", {**weights, name: torch.zeros(1)}))
         assert len(str(error.value)) < 1000 and str(error.value).isprintable()

@@ -52,6 +52,11 @@ def with_shape(array: NDArray[np.float32], shape: str, descr: str = "<f4", order
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) & 0xFFFF) + header.encode("latin-1") + array.tobytes()
 
 
+def replace_high(array: NDArray[np.float32], value: float) -> NDArray[np.float32]:
+    """Return the array with `value` in place of the values above the median."""
+    return np.where(array > np.median(array), array.dtype.type(value), array)
+
+
 TYPES = ("f8", "f2", "i4", "u1", "?", "c8", ">f4", "U4", "M8[s]")
 NOT_FINITE = (np.nan, np.inf, -np.inf)
 ARRAY_EDITS: dict[str, Callable[[Any, Random], bytes]] = {
@@ -65,9 +70,7 @@ ARRAY_EDITS: dict[str, Callable[[Any, Random], bytes]] = {
     "scalar": lambda array, _: encode(array.reshape(-1)[0]),
     "more axes": lambda array, _: encode(array[None, None]),
     "longer": lambda array, _: encode(np.concatenate([array, array])),
-    "not finite": lambda array, generator: encode(
-        np.where(array > np.median(array), array, generator.choice(NOT_FINITE)).astype("f4")
-    ),
+    "not finite": lambda array, generator: encode(replace_high(array, generator.choice(NOT_FINITE))),
     "only nan": lambda array, _: encode(np.full_like(array, np.nan)),
     "zeros": lambda array, _: encode(np.zeros_like(array)),
     "huge values": lambda array, generator: encode((np.sign(array) * generator.choice([3e38, 1e38, 1e20])).astype("f4")),

@@ -129,7 +129,7 @@ def check_maps(record: ExplanationRecord) -> None:
 
 
 def has_grid_of(entry: MapRecord, layer: LayerRecord, rank: int) -> bool:
-    """Return True if a map has the grid of its layer. One of the entire model has a grid of its own."""
+    """Return True if a map has the grid of its layer. The grid of a map of the entire model depends on the method."""
     is_any_grid = entry.layer == NETWORK and not layer.parts
     return len(entry.shape) == (rank if not layer.parts else len(layer.grid)) and (
         is_any_grid or entry.shape == layer.grid

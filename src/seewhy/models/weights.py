@@ -96,8 +96,8 @@ def read_shard_index(path: Path) -> list[str]:
     if outside:
         raise ModelError(
             str(path),
-            f"lists the shard {show_names(outside[:1])!r}, but shards must be weights in the same folder; check where the "
-            "model comes from",
+            f"lists the shard {show_names(outside[:1])!r}, but shards must be in the same folder; check where "
+            "the model comes from",
         )
     return shards
 
