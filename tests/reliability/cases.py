@@ -9,16 +9,15 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
+from reliability.groups import Result
+from reliability.processes import Observed, run_forked
+from reliability.sandbox import file_problems, snapshot
+from reliability.situations import BULK, FAST, FOREIGN, pristine, save_foreign_files, save_image, starts_with
 from support.awkward_images import awkward_images
 from support.hostile_names import hostile_names
 from support.random_commands import random_command
 from support.run_tampering import tamper_run
 from support.tampering import tamper
-
-from reliability.groups import Result
-from reliability.processes import Observed, run_forked
-from reliability.sandbox import file_problems, snapshot
-from reliability.situations import BULK, FAST, FOREIGN, pristine, save_foreign_files, save_image, starts_with
 
 
 def command(*arguments: str) -> Callable[[], int | None]:

@@ -18,7 +18,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import seewhy
-from seewhy import record_files
 from seewhy.errors import ModelError, TargetError, UsageError
 from seewhy.images.loading import load_image
 from seewhy.images.preprocess import Preprocess
@@ -27,6 +26,7 @@ from seewhy.models.local_files import UnreadableFile, read_json
 from seewhy.models.sources.timm import labels_from_config
 from seewhy.models.sources.transformers import read_config_labels
 from seewhy.models.weights import read_weights
+from seewhy.storage import records
 from seewhy.targets import Similarity
 from support.untrusted_files import make_network
 
@@ -161,7 +161,7 @@ def test_a_long_list_of_labels_is_no_file_name() -> None:
 
 def test_labels_from_pipes_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell passes <(command) as a pipe, which is read. A pipe that nothing writes to, or a device, ends in one line."""
-    monkeypatch.setattr(record_files, "PATIENCE", 0.05)
+    monkeypatch.setattr(records, "PATIENCE", 0.05)
     reading, writing = os.pipe()
     os.write(writing, "cat\n狗\n".encode())
     os.close(writing)
@@ -184,7 +184,7 @@ def test_labels_from_pipes_and_devices(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_images_to_compare_with_do_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """like:pipe, and an image that is a pipe."""
-    monkeypatch.setattr(record_files, "PATIENCE", 0.05)
+    monkeypatch.setattr(records, "PATIENCE", 0.05)
     os.mkfifo(tmp_path / "pipe.png")
     pixels = load_image(seewhy.sample("coffee"))
     with pytest.raises(TargetError, match="no data for 0 seconds"):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from seewhy.errors import RecordError, UsageError
-from seewhy.record_files import read_json_record
+from seewhy.storage.records import read_json_record
 
 JOB = "job.json"
 FORMAT = 2  # of job.json, and of the columns of part files

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import RecordError, one_line
-from seewhy.record_files import open_record, quote
+from seewhy.storage.records import open_record, quote
 
 MAX_HEADER = 1024  # bytes; NumPy writes 128 for an array of up to eight axes
 MEMBER_BYTES = 1024  # in the zip file: headers and the directory, without the name

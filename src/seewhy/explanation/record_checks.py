@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from seewhy import storage
 from seewhy.errors import RecordError
 from seewhy.explanation.components import NETWORK
-from seewhy.record_files import quote
+from seewhy.storage.records import quote
 
 if TYPE_CHECKING:
     from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, MapRecord, ViewRecord

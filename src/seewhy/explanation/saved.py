@@ -27,8 +27,8 @@ from seewhy.images.loading import MAX_PIXELS, check_image_header
 from seewhy.images.view import View
 from seewhy.places.parts import Part
 from seewhy.places.region import Region
-from seewhy.record_files import open_record, read_json_record
 from seewhy.rendering.overlays import LONGEST, fit_size, shrink
+from seewhy.storage.records import open_record, read_json_record
 from seewhy.targets.names import Labels
 
 if TYPE_CHECKING:
