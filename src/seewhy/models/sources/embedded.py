@@ -34,7 +34,7 @@ def load_embedded() -> LoadedModel:
     if digest != EMBEDDED_SHA256:
         raise ModelError(EMBEDDED, f"{path} is not the expected file (SHA-256 {digest}); {remedy}")
     # The file has TensorFlow's memory layout. Make it contiguous once (20 times faster in NumPy), not for each hash.
-    weights, _ = read_weights(path)
+    weights, _ = read_weights(path, is_verified=True)
     weights = {name: torch.from_numpy(np.array(tensor.numpy(), order="C")) for name, tensor in weights.items()}
     # Device "meta" skips the initialization, which would be overwritten.
     with torch.device("meta"):
