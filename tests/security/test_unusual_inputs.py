@@ -17,9 +17,9 @@ from seewhy.bulk.discovery import expand, find_dataset, items_in_list
 from seewhy.bulk.tars import expand_braces
 from seewhy.cli.image_job import ImageJob
 from seewhy.errors import ImageError, UsageError
-from seewhy.images import files
 from seewhy.images.discovery import find_images, walk_images
 from seewhy.images.loading import load_image
+from seewhy.storage import records
 from support.command import run
 from support.untrusted_files import make_network, save_images
 
@@ -32,7 +32,7 @@ LONG_NAME, LONG_PATH = "x" * 300 + ".png", "d/" * 2500 + "a.png"
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory, with the image photos/0.png, a loop of links, and a pipe into which no program writes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(files, "PIPE_SECONDS", 0.01)
+    monkeypatch.setattr(records, "PATIENCE", 0.01)
     save_images(tmp_path / "photos", 1)
     Path("loop.png").symlink_to("loop.png")
     os.mkfifo("pipe.png")
@@ -45,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (LONG_NAME, "file name too long"),
         (LONG_PATH, "file name too long"),
         ("loop.png", "too many levels of symbolic links"),
-        ("pipe.png", "this pipe or device delivered no data for 0.01 seconds"),
+        ("pipe.png", "no data for 0.01 seconds from this pipe or device"),
         ("/dev/null", "the file is empty"),
         ("photos/0.png/x.png", "not a directory"),
     ],
@@ -79,7 +79,7 @@ def test_a_null_character_in_a_name() -> None:
 
 
 def test_a_pipe_with_a_slow_writer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "PIPE_SECONDS", 30)
+    monkeypatch.setattr(records, "PATIENCE", 30)
     writer = subprocess.Popen(["bash", "-c", "sleep 0.2; cat photos/0.png > pipe.png"])
     assert load_image("pipe.png").shape == (30, 40, 3)
     assert writer.wait() == 0

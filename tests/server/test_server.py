@@ -540,5 +540,5 @@ def test_command_prints_its_address(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(uvicorn.Server, "run", interrupt)
     with pytest.raises(SystemExit) as exit_info:
         cli.main(["serve", "--port", "0", "--model", "embedded"])
-    assert exit_info.value.code == 0
+    assert exit_info.value.code == 130
     assert printed.get().startswith("Open http://127.0.0.1:") and "stopped" in capsys.readouterr().err

@@ -210,6 +210,33 @@ def test_captured_attention_has_the_output_and_weights_of_pytorch(need_weights: 
 # Structure
 
 
+class FailsInBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        raise ValueError("backward")
+
+
+class FailsInForward(nn.Module):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        raise ValueError("forward")
+
+
+@pytest.mark.parametrize("name", [torch_private.MODULE_CALL, torch_private.BACKWARD_CALL])
+def test_names_in_a_traceback(name: str) -> None:
+    """An exception of a forward or backward pass is recognized by PyTorch's functions in its traceback."""
+    values = torch.zeros(1, requires_grad=True)
+    with pytest.raises(ValueError) as raised:
+        if name == torch_private.MODULE_CALL:
+            FailsInForward()(values)
+        else:
+            FailsInBackward.apply(values).backward()
+    assert name in [entry.name for entry in raised.traceback]
+
+
 def private_names() -> set[str]:
     """Return the private, not dunder, names of modules, tensors and the packages of PyTorch that seewhy imports."""
     objects = [

@@ -34,7 +34,6 @@ from seewhy.storage import check_own, write_errors
 from seewhy.terminal import make_console, printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LINKS_REFUSED = (".jsonl", ".lock")
 RUN_FILE_ENDINGS = (".json", ".jsonl", ".parquet", ".lock")
 DIM = "bright_black"
 MANY_PARTS = 200  # reading them takes seconds
@@ -265,10 +264,8 @@ def inputs_named_like_run_files(dataset: Dataset) -> Iterator[str]:
 
 
 def check_regular(files: Sequence[Path]) -> None:
-    """Raise UsageError if a file of the run is a pipe or a folder, or if a link would let the run write to another file."""
+    """Raise UsageError if a file of the run is a pipe or a folder: opening it would block or fail."""
     for path in files:
-        if path.is_symlink() and path.suffix in LINKS_REFUSED:
-            raise UsageError(f"{path} is a symbolic link, and a run writes into this file. Choose another --out.")
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is not a regular file, and a run writes one there. Choose another --out.")
 

@@ -28,7 +28,7 @@ from seewhy.images.discovery import describe_outputs, find_images, listing_error
 from seewhy.images.loading import load_image
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import output_paths, path_text
-from seewhy.rendering.text import missing_font_note
+from seewhy.rendering.text import take_font_note
 from seewhy.targets.names import as_number, find_class
 from seewhy.viewer import IndexRow, build_index
 
@@ -72,6 +72,7 @@ class ImageJob:
         check_outputs(self.output.out, folders, self.options, self.model_options, self.model.uri, has_index=has_index)
         for error in errors:
             self.report_failure(error.source, error.reason)
+        take_font_note()  # what other calls in this process drew
         with image_progress(len(images), self.output, self.stderr) as advance:
             for image in images:
                 try:
@@ -86,7 +87,7 @@ class ImageJob:
                     self.report_failure(image, str(error))
                 advance()
         self.write_index()
-        if self.output.prints_text and (note := missing_font_note()):
+        if self.output.prints_text and (note := take_font_note()):
             self.stderr.print(f"note: {terminal.plain(note)}", style=terminal.FAINT, soft_wrap=True)
         if self.failed and self.failed + self.done > 1:
             self.stderr.print(f"{self.failed} of {self.failed + self.done} images failed", style="red")

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from seewhy.errors import one_line
 from seewhy.images.bounds import BoundedFile, check_scans, load_jpeg
 from seewhy.images.bounds import UnreadableImage as UnreadableImage
-from seewhy.storage.records import open_at_once, read_limited
+from seewhy.storage.records import NoData, open_at_once, read_limited
 
 # Formats that Pillow decodes in its own process from a single file. EPS and WMF, for example, start other programs.
 # (MPO, several JPEGs in one file, is opened as a JPEG.)
@@ -48,6 +48,8 @@ def describe_error(error: Exception) -> str:
             return "no such file"
         case IsADirectoryError():
             return "is a folder, not an image"
+        case NoData():
+            return str(error)
         case PermissionError():
             return "permission denied"
         case UnidentifiedImageError():

@@ -16,6 +16,7 @@ from seewhy.rendering.text_runs import Run, arrange, clean_text, join_ends, reve
 
 SHORTEST = 6  # clusters that are always kept
 NO_FONT = "no font on this system"  # start of the note about missing fonts
+SURROGATE = "Cs"  # category of a byte of a file name that is not UTF-8: no font has it
 MARGIN = 0.4  # of the font size, above and below a line: for accents and vowel signs
 
 _undrawable: set[str] = set()  # characters that no font has, in any caption of this process
@@ -123,7 +124,8 @@ def can_draw(run: Run[Face], size: int, language: str) -> bool:
 def report_missing(clusters: Sequence[str]) -> None:
     """Record characters that no font has, for `missing_font_note`. The first time, warn."""
     is_first = not _undrawable
-    _undrawable.update(sign for cluster in clusters for sign in cluster if not sign.isascii())
+    signs = (sign for cluster in clusters for sign in cluster if not sign.isascii())
+    _undrawable.update(sign for sign in signs if unicodedata.category(sign) != SURROGATE)
     if is_first and _undrawable:
         warnings.warn(missing_font_note(), stacklevel=2)
 
@@ -140,8 +142,15 @@ def spell(text: str) -> str:
     return "U+" + " ".join(f"{ord(sign):04X}" for sign in text)
 
 
+def take_font_note() -> str:
+    """Return a note about characters in captions since the last call that no font has; "" if there are none."""
+    note = missing_font_note()
+    _undrawable.clear()
+    return note
+
+
 def missing_font_note() -> str:
-    """Return a note if captions of this process contain characters that no font has, else ""."""
+    """Return a note about the recorded characters that no font has; "" if there are none."""
     if not _undrawable:
         return ""
     some = ", ".join(f"U+{ord(sign):04X}" for sign in sorted(_undrawable)[:3])

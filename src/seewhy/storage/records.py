@@ -21,6 +21,10 @@ PATIENCE = 30.0  # seconds that a pipe may take to send the next bytes
 LONGEST_QUOTE = 80  # characters of a file that a message repeats
 
 
+class NoData(OSError):
+    """A pipe or a device sends nothing."""
+
+
 def open_at_once(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file for reading. Opening a pipe does not wait for a program that writes to it."""
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
@@ -29,14 +33,14 @@ def open_at_once(path: str | os.PathLike[str]) -> BinaryIO:
 def read_limited(file: BinaryIO, limit: int) -> bytes:
     """Read a file that `open_at_once` opened: all of it, or `limit` + 1 bytes if there are more.
 
-    Raises OSError if a pipe or a device sends nothing for PATIENCE seconds.
+    Raises NoData if a pipe or a device sends nothing for PATIENCE seconds.
     """
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode) or not hasattr(os, "O_NONBLOCK"):
         return file.read(limit + 1)
     data = bytearray()
     while len(data) <= limit:
         if not select.select([file], [], [], PATIENCE)[0]:
-            raise OSError(f"no data for {PATIENCE:.0f} seconds from this pipe or device")
+            raise NoData(f"no data for {PATIENCE:g} seconds from this pipe or device")
         try:
             block = os.read(file.fileno(), min(2**20, limit + 1 - len(data)))
         except BlockingIOError:  # another reader was faster

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, SeewhyError, UnknownName, shorten_error
 from seewhy.tracing.model_properties import cache_properties, cached_properties, model_of
-from seewhy.tracing.torch_private import CONVOLUTION
+from seewhy.tracing.torch_private import BACKWARD_CALL, CONVOLUTION, MODULE_CALL
 
 # ModelErrors that are also of the original type: callers may catch the type that their model raises.
 REJECTED_INPUT: dict[type[Exception], Any] = {
@@ -24,8 +24,6 @@ REJECTED_INPUT: dict[type[Exception], Any] = {
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TORCH = os.path.dirname(os.path.abspath(torch.__file__))
-ENGINE = "_engine_run_backward"  # PyTorch's function that runs a backward pass
-MODULE_CALL = "_call_impl"  # PyTorch's function that calls a module's forward and hooks
 REENTRANT = (
     "it recomputes layers with checkpoint(use_reentrant=True), which hides them from autograd; set use_reentrant=False, as "
     "PyTorch recommends, or disable checkpointing while explaining."
@@ -81,7 +79,7 @@ def explain_failures(model: nn.Module, inputs: Tensor) -> Iterator[None]:
             reason = f"its backward pass fails ({shorten_error(error)}); {advice}"
             raise rejected_kind(error)(model_name(model), reason) from error
         functions = called_functions(error)
-        if MODULE_CALL in functions and ENGINE not in functions and not is_raised_here(error):
+        if MODULE_CALL in functions and BACKWARD_CALL not in functions and not is_raised_here(error):
             raise failed_forward(model, inputs, error) from error
         raise
 
@@ -155,7 +153,7 @@ def raised_at(error: BaseException) -> str:
 def is_in_backward(error: BaseException) -> bool:
     """Return True if the model's code raised an error in a backward pass, and not a method, which reads gradients during it."""
     frames = traceback.extract_tb(error.__traceback__)
-    start = max((at for at, frame in enumerate(frames) if frame.name == ENGINE), default=len(frames))
+    start = max((at for at, frame in enumerate(frames) if frame.name == BACKWARD_CALL), default=len(frames))
     return start < len(frames) and not any(frame.filename.startswith(f"{PACKAGE}{os.sep}") for frame in frames[start:])
 
 

@@ -48,6 +48,10 @@ STATE_DICT_TABLES = (
     "_load_state_dict_post_hooks",
 )
 
+# Names of functions in a traceback.
+MODULE_CALL = "_call_impl"  # calls a module's forward and its hooks
+BACKWARD_CALL = "_engine_run_backward"  # runs a backward pass
+
 COMPILED_CHILD = "_orig_mod"  # the child of the module that torch.compile returns
 CALL_WRAPPER = "_compiled_call_impl"  # `__call__` prefers this attribute to `_call_impl`; `Module.compile` sets it
 FUSED_ACTIVATION = "activation_relu_or_gelu"  # nn.TransformerEncoderLayer takes its fused path only if this is not 0
