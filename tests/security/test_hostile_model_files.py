@@ -172,7 +172,7 @@ def test_labels_from_pipes_and_devices(tmp_path: Path, monkeypatch: pytest.Monke
     os.truncate(tmp_path / "sparse", 10 * 2**30)
     (tmp_path / "loop").symlink_to("loop")
     for path, reason in {
-        tmp_path / "pipe": "no data for 0 seconds from this pipe or device",
+        tmp_path / "pipe": "no data for 0.05 seconds from this pipe or device",
         Path("/dev/zero"): "more than 64 MB",
         tmp_path / "sparse": "more than 64 MB",
         tmp_path / "loop": "[Ss]ymbolic links",
@@ -187,7 +187,7 @@ def test_images_to_compare_with_do_not_block(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(records, "PATIENCE", 0.05)
     os.mkfifo(tmp_path / "pipe.png")
     pixels = load_image(seewhy.sample("coffee"))
-    with pytest.raises(TargetError, match="no data for 0 seconds"):
+    with pytest.raises(TargetError, match="no data for 0.05 seconds"):
         seewhy.explain(
             make_network(),
             pixels,
