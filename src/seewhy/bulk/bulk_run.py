@@ -111,11 +111,10 @@ class BulkRun:
             columns: The columns to read. Default: all.
             where: A pyarrow expression that selects rows.
         """
-        from seewhy.bulk.part_reader import check_query, read_part
+        from seewhy.bulk.part_reader import check_query, read_parts
 
         check_query(columns, where)
-        for path in self.files:
-            yield from read_part(path, self.job["fingerprint"], self.store, columns, where)
+        yield from read_parts(self.files, self.job["fingerprint"], self.store, columns, where)
 
     @property
     def dataset(self) -> arrow_dataset.Dataset:

@@ -37,7 +37,8 @@ MAGIC = b"PAR1"
 BLOCK = 2**20
 SCAN_OPTIONS = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
 
-checked_files: set[tuple[str, int, int, int]] = set()  # whose sizes are checked; a summary opens each part four times
+MAX_OPENED = 1000  # parts whose footers are kept: a summary opens each part four times
+opened: dict[tuple[str, str, int, int, int], dataset.ParquetFileFragment] = {}  # by path, job, inode, size and time
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -103,36 +104,51 @@ def check_query(columns: Sequence[str] | None, where: compute.Expression | None)
         raise UsageError(f"columns or where: {shorten_error(error)}. Columns: {', '.join(SCHEMA.names)}.") from None
 
 
-def read_part(
-    path: Path,
+def read_parts(
+    paths: Sequence[Path],
     fingerprint: str,
     store: str,
     columns: Sequence[str] | None = None,
     where: compute.Expression | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the checked rows of a part of the job with this fingerprint. Raises PartError."""
-    fragment = open_part(path, fingerprint)
-    with part_errors(path):
-        for batch in fragment.to_batches(schema=SCHEMA, columns=columns, filter=where):
-            check_rows(batch, store)
-            yield batch
+    """Yield the checked rows of parts of the job with this fingerprint, in order. Raises PartError.
+
+    pyarrow reads ahead in threads, so that the checks take almost no additional time.
+    """
+    fragments = [open_part(path, fingerprint) for path in paths]
+    if not fragments:
+        return
+    try:
+        scanner = dataset.FileSystemDataset(fragments, SCHEMA, fragments[0].format).scanner(columns, filter=where)
+        for tagged in scanner.scan_batches():
+            with part_errors(Path(tagged.fragment.path)):
+                check_rows(tagged.record_batch, store)
+            yield tagged.record_batch
+    except (pa.ArrowException, OSError, MemoryError):
+        for fragment in fragments:  # one by one, to find the file
+            with part_errors(Path(fragment.path)):
+                for batch in fragment.to_batches(schema=SCHEMA, columns=columns, filter=where):
+                    check_rows(batch, store)
+        raise
 
 
 def open_part(path: Path, fingerprint: str) -> dataset.ParquetFileFragment:
     """Open a part file of the job with this fingerprint, and check its footer. Raises PartError."""
     with part_errors(path):
         status = regular_status(path)
+        identity = (str(path), fingerprint, status.st_ino, status.st_size, status.st_mtime_ns)
+        if (known := opened.get(identity)) is not None:
+            return known
         if is_not_parquet(path, status.st_size):
             raise PartError(path, "this file has the name of a part, but seewhy did not write it", is_foreign=True)
-        fragment = dataset.ParquetFileFormat(default_fragment_scan_options=SCAN_OPTIONS).make_fragment(
-            str(path), fs.LocalFileSystem()
-        )
+        parquet = dataset.ParquetFileFormat(default_fragment_scan_options=SCAN_OPTIONS)
+        fragment = parquet.make_fragment(str(path), fs.LocalFileSystem())
         check_footer(path, fragment.metadata, fingerprint)
-        identity = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-        if identity not in checked_files:
-            check_schema(fragment.physical_schema)
-            check_sizes(path, fragment.metadata)
-            checked_files.add(identity)
+        check_schema(fragment.physical_schema)
+        check_sizes(path, fragment.metadata)
+        if len(opened) >= MAX_OPENED:
+            opened.pop(next(iter(opened)))
+        opened[identity] = fragment
     return fragment
 
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from seewhy.bulk.dataset import ListDataset, PartSource
 from seewhy.bulk.job_record import JOB
-from seewhy.bulk.part_reader import PartCounts, PartError, check_digest, check_footer, open_part, read_part
+from seewhy.bulk.part_reader import PartCounts, PartError, check_digest, check_footer, open_part, read_parts
 from seewhy.bulk.plan import Plan
 from seewhy.bulk.tars import TarDataset
 from seewhy.errors import UsageError
@@ -31,7 +31,7 @@ def verify_part(path: Path, plan: Plan, part: int, dataset: PartSource) -> PartC
         # Not recomputed: if job.json was changed, all parts would be replaced.
         raise UsageError(f"{path} and {JOB} list different layers or methods. Restore {JOB}, or choose another --out.")
     rows = pa.Table.from_batches(
-        [batch.select([*KEYS, "error"]) for batch in read_part(path, plan.fingerprint, plan.settings.store)],
+        [batch.select([*KEYS, "error"]) for batch in read_parts([path], plan.fingerprint, plan.settings.store)],
         pa.schema([(name, pa.string()) for name in (*KEYS, "error")]),
     )
     if rows.group_by(KEYS).aggregate([]).num_rows < len(rows):
