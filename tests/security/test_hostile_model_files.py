@@ -187,7 +187,7 @@ def test_images_to_compare_with_do_not_block(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(records, "PATIENCE", 0.05)
     os.mkfifo(tmp_path / "pipe.png")
     pixels = load_image(seewhy.sample("coffee"))
-    with pytest.raises(TargetError, match="no data for 0.05 seconds"):
+    with pytest.raises(TargetError, match=r"no data for 0\.05 seconds"):
         seewhy.explain(
             make_network(),
             pixels,
