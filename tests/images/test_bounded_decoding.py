@@ -120,3 +120,12 @@ def test_awkward_images_depend_on_the_seed_only(tmp_path: Path) -> None:
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
     assert contents[0] == contents[1] != contents[2]
+
+
+def test_larger_images_may_take_longer() -> None:
+    """With `max_pixels=500_000_000`, a valid image of that size was refused on a slow machine."""
+    file = bounds.BoundedFile(io.BytesIO())
+    file.allow_decoding(1000)
+    usual = file.seconds
+    file.allow_decoding(500_000_000)
+    assert usual == bounds.DECODE_SECONDS and file.seconds == 10 * usual

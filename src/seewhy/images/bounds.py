@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 # Measured on JPEGs of 50 megapixels: 50 scans take 2 to 8 s. Encoders write at most about 14.
 SCAN_PIXELS, MIN_SCANS, MAX_SCANS = 2_500_000_000, 20, 200
 HEADER_SECONDS, DECODE_SECONDS = 2.0, 10.0  # of CPU time; usual are below 0.1 s, and 0.3 to 3 s for 50 megapixels
+USUAL_PIXELS = 50_000_000
 SAVE_AGAIN = "save it again, for example as a baseline JPEG or a PNG"
 
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])")  # FF 00 is data
@@ -42,9 +43,12 @@ class BoundedFile:
         self.seconds = seconds
         self.deadline = time.thread_time() + seconds
 
-    def allow_decoding(self) -> None:
-        """Extend the limit to that for decoding. Call it after the header was read."""
-        self.set_limit(DECODE_SECONDS)
+    def allow_decoding(self, pixels: int) -> None:
+        """Extend the limit to that for decoding. Call it after the header was read.
+
+        A larger image, which the user allowed with `max_pixels`, may take longer.
+        """
+        self.set_limit(DECODE_SECONDS * max(1.0, pixels / USUAL_PIXELS))
 
     def read(self, size: int = -1, /) -> bytes:
         """Read up to `size` bytes."""

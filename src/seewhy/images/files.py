@@ -136,7 +136,7 @@ def open_image(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Image.
     bounded = BoundedFile(file)
     with pillow_without_limits():
         image = Image.open(bounded, formats=formats or available_formats())
-    bounded.allow_decoding()
+    bounded.allow_decoding(image.width * image.height)
     if image.format in ("JPEG", "MPO") and isinstance(file, io.BytesIO) and image.width * image.height:
         check_scans(file.getvalue(), image.width * image.height)
     return image
