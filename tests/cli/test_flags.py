@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from cyclopts import App
 
+import seewhy
 from seewhy.cli.exits import run_command
 from seewhy.cli.flags import FlagSet, with_flags
 from seewhy.cli.main import explain, features
 from seewhy.engine.options import Options, option
+from support.command import COFFEE, run
+from support.untrusted_files import make_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +75,15 @@ def test_a_renamed_option_names_its_replacement(old: str, new: str, capsys: pyte
     code = run_command(lambda: app([old], exit_on_error=False, print_error=False, result_action="return_value"))
     assert code == 2
     assert f"It is now {new}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pattern", ["*", "**", "?", "[0-9]"])
+def test_a_pattern_selects_the_layers_that_have_a_map(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pattern: str
+) -> None:
+    """`--layers '*'` was a KeyError: it also matches the network itself and layers without a grid."""
+    model = seewhy.LoadedModel(make_network(), seewhy.Preprocess.imagenet(32), labels=tuple("abcde"), uri="tiny")
+    monkeypatch.setattr("seewhy.models.loading.load_model", lambda *_, **__: model)
+    code, out, err = run(capsys, COFFEE, "--layers", pattern, "--json", "--out", str(tmp_path))
+    assert code == 0 and "Traceback" not in err
+    assert list(json.loads(out)["layers"]) == ["0", "1"]
