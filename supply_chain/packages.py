@@ -20,12 +20,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = "seewhy"
-EXTRAS = ("hf", "clip", "bulk", "ray", "serve")
+EXTRAS = ("hf", "clip", "bulk", "ray", "serve", "fonts")
 
 # Licenses that allow use, change and distribution, with at most a notice.
 ALLOWED = {
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU",
-    "PSF-2.0", "Python-2.0", "Unlicense", "Zlib", "CC0-1.0",
+    "PSF-2.0", "Python-2.0", "Unlicense", "Zlib", "CC0-1.0", "OFL-1.1",
 }  # fmt: skip
 # Texts in the fields "License" and "Classifier" of older metadata.
 NAMES = {

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import importlib
 
-TYPE_CHECKING = (
-    False  # importing `typing` takes longer than everything else that `seewhy` needs before it handles signals
-)
+# Importing `typing` takes longer than everything else that `seewhy` needs before it handles signals.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -249,3 +251,29 @@ def test_page_header_that_declares_more_values_than_the_footer_is_found() -> Non
 def test_unknown_columns_are_named(run: BulkRun) -> None:
     with pytest.raises(UsageError, match=r"columns or where: .*nonsense"):
         list(run.batches(["nonsense"]))
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES, errno.ENOENT])
+def test_a_disk_that_fails_does_not_replace_finished_parts(
+    run: BulkRun, finished: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A network drive that is gone for a moment counted as damage, and good parts were computed again."""
+    before = {path.name: path.read_bytes() for path in run.files}
+
+    def fail(path: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(part_reader, "regular_status", fail)
+    with pytest.raises(UsageError, match=r"part-.* cannot be read .*when this is solved"):
+        start(load_small(), finished / "photos", run.folder)
+    assert {path.name: path.read_bytes() for path in run.files} == before
+
+
+def test_a_lock_with_the_number_of_a_process_is_a_lock(run: BulkRun, finished: Path) -> None:
+    """On file systems without locks, filelock writes the process into the file; after a kill, no job could resume."""
+    lock = run.folder / "locks" / "0-of-1.lock"
+    lock.write_text("12345\nhost\n")
+    start(load_small(), finished / "photos", run.folder)
+    lock.write_text("notes of somebody")
+    with pytest.raises(UsageError, match="did not write it"):
+        start(load_small(), finished / "photos", run.folder)

@@ -325,3 +325,32 @@ def test_a_class_that_does_not_exist() -> None:
         seewhy.explain(classifier(), IMAGE, targets=7)
     with pytest.raises(UsageError, match="the model has 5 classes; use top5 or fewer"):
         seewhy.explain(classifier(), IMAGE, targets="top9")
+
+
+class OwnError(Exception):
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+
+
+class OneArgument(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("key"), AttributeError("name"), MemoryError(), OneArgument("x"), OwnError(1, "x")]
+)
+def test_the_type_of_a_models_exception_is_kept(error: Exception) -> None:
+    """Callers may catch what their model raises. The message is that of ModelError, also for KeyError, which quotes."""
+
+    class Raises(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise error
+
+    with pytest.raises(ModelError) as caught:
+        seewhy.explain(Raises(), torch.rand(1, 3, 8, 8))
+    assert isinstance(caught.value, type(error))
+    assert str(caught.value).startswith("Raises: ") and len(str(caught.value).splitlines()) == 1

@@ -18,6 +18,8 @@ import seewhy
 from seewhy.errors import ModelError, OfflineError, UnknownName, UsageError
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.loading import load_model
+from seewhy.models.local_files import UnreadableFile
+from seewhy.models.sources.repository import check_layer_counts
 from seewhy.models.sources.torchvision import ZERO_EPSILON, get_detector_size, list_names
 from support.model_files import (
     COMMIT,
@@ -394,3 +396,13 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert code == 2 and "--allow-code" in err
     code, out, err = run("layers", "torchvision.models:squeezenet1_1", "--allow-code")
     assert code == 0 and "features" in out and "26 layers" in out and "is assumed" in err
+
+
+def test_names_of_classes_are_no_numbers_of_layers() -> None:
+    """ "soccer player" of ImageNet-22k contains "layer", and its index is over the limit on layers."""
+    check_layer_counts(
+        {"num_hidden_layers": 12, "label2id": {"soccer player": 15_000}, "id2label": {"15000": "player"}}
+    )
+    for config in ({"num_hidden_layers": 10**6}, {"vision_config": {"depths": [2, 10**6]}}):
+        with pytest.raises(UnreadableFile, match="is over 10,000"):
+            check_layer_counts(config)

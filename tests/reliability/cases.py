@@ -120,7 +120,7 @@ def random_command_line(seed: int, folder: Path) -> Result:
     before = snapshot(folder)
     observed = run_forked(command(*arguments), folder, seconds=120)
     problems = observed.problems((0, 1, 2))
-    outputs = ("out", "cam", *(word for word in arguments if word and not word.startswith("-")))
+    outputs = ("out", "cam", *(word for word in arguments if word and not word.startswith("-") and word not in images))
     problems += file_problems(before, snapshot(folder), partial(starts_with, outputs), failed=observed.code == 2)
     problems += [f"changed {path!r}" for path in changed_foreign_files(folder)]
     return Result.of(f"{seed}: {' '.join(map(repr, arguments))}", observed, problems)

@@ -23,6 +23,7 @@ from seewhy.images.loading import load_image
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.labels import read_labels
 from seewhy.models.local_files import UnreadableFile, read_json
+from seewhy.models.pickles import check_pickles
 from seewhy.models.sources.timm import labels_from_config
 from seewhy.models.sources.transformers import read_config_labels
 from seewhy.models.weights import read_weights
@@ -248,3 +249,28 @@ def test_a_file_that_was_read_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(buffer.getvalue())
     read_weights(tmp_path / "w.pth")
     assert (tmp_path / "w.pth").read_bytes() == buffer.getvalue()
+
+
+def test_a_zip_file_behind_a_pickle_does_not_hide_it(tmp_path: Path) -> None:
+    """PyTorch decides by the first bytes of a file, so the check does as well."""
+    path = tmp_path / "weights.pth"
+    value: object = ("a", "b")
+    for _ in range(40):
+        value = (value, value)
+    path.write_bytes(pickle.dumps([value], protocol=2))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x", b"")
+    with open(path, "ab") as file:
+        file.write(buffer.getvalue())
+    with pytest.raises(ValueError, match="contains itself too often"):
+        check_pickles(path)
+
+
+def test_long_flat_lists_in_a_checkpoint_are_no_bombs(tmp_path: Path) -> None:
+    """A checkpoint may contain millions of logged numbers."""
+    path = tmp_path / "weights.pth"
+    path.write_bytes(
+        b"".join(pickle.dumps(values, protocol=2) for values in ([0.5] * 300_000, [[1, 2]] * 1000, 0, 0, 0))
+    )
+    check_pickles(path)

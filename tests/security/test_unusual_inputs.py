@@ -203,3 +203,11 @@ def test_a_saved_run_of_a_tensor_may_be_named_like_any_file() -> None:
         assert seewhy.load_explanation(name).layers == ("0",)
     with pytest.raises(UsageError, match="file name too long"):
         e.save("a" * 256)
+
+
+def test_wildcards_follow_links_to_folders_once() -> None:
+    """ "**" skipped links to folders silently; with `glob`, links to folders above them have endless paths."""
+    save_images(Path("other"), 1)
+    Path("photos/link").symlink_to(Path("other").absolute())
+    Path("photos/loop").symlink_to(Path("photos").absolute())
+    assert expand("photos/**/*.png") == ["photos/0.png", "photos/link/0.png"]

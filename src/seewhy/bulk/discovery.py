@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -73,11 +74,11 @@ def expand(text: str) -> list[str]:
 
 
 def match_wildcards(pattern: str) -> list[str]:
-    """Return the paths that match a pattern; "**" is any number of folders, without hidden ones and links to folders.
+    """Return the paths that match a pattern; "**" is any number of folders, without hidden ones.
 
-    `glob` follows links, and two links to a folder above them have 2**40 paths.
+    Links to folders are followed once: with `glob`, two links to a folder above them have 2**40 paths.
     """
-    parts = pattern.split(os.sep)
+    parts = re.split(r"[/\\]" if os.sep == "\\" else "/", pattern)
     if "**" not in parts:
         return glob.glob(pattern)
     place = parts.index("**")
@@ -91,13 +92,18 @@ def match_wildcards(pattern: str) -> list[str]:
 
 
 def walk_folders(folder: str) -> Iterator[str]:
-    """Yield a folder and all folders below it, without hidden ones and links."""
+    """Yield a folder and all folders below it, without hidden ones. A folder that links reach several times is listed once."""
     folders = [folder]
+    visited: set[str] = set()
     while folders:
         parent = folders.pop()
+        real = os.path.realpath(parent or ".")
+        if real in visited:
+            continue
+        visited.add(real)
         yield parent
         with suppress(OSError):
-            folders += [os.path.join(parent, name) for name in list_folder(parent or ".")[1]]
+            folders += [os.path.join(parent, name) for name in list_folder(parent or ".", with_links=True)[1]]
 
 
 def tars_in(path: str) -> list[str]:

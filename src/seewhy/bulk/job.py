@@ -165,7 +165,7 @@ class BulkJob:
             try:
                 kept[part] = verify_part(self.out / plan.part_name(part), plan, part, dataset)
             except PartError as error:
-                if error.is_foreign:
+                if not error.is_damaged:
                     raise
                 damaged.add(part)
                 self.note(f"{plan.part_name(part)}: {error.reason}. Computing this part again")

@@ -34,6 +34,7 @@ from seewhy.storage import UNENCODABLE, check_own
 
 LOCK_TIMEOUT = 3.0  # seconds
 LOCKS, LOCK_NAME = "locks", re.compile(r"(\d{1,9})-of-(\d{1,9})\.lock")
+MAX_LOCK_BYTES = 1000
 SUFFIX = ".tmp"
 ROW_GROUP = 32 * 2**20  # bytes in memory
 
@@ -193,17 +194,22 @@ def locked(out: Path, shard: Shard) -> Iterator[None]:
         yield
 
 
-def is_empty(path: Path) -> bool:
-    """Return True if a file can be a lock: regular, empty, no link."""
+def is_lock(path: Path) -> bool:
+    """Return True if a file can be a lock: regular, no link, and empty or with the number of a process.
+
+    filelock writes that number on file systems without locks.
+    """
     try:
         status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_LOCK_BYTES:
+            return False
+        return status.st_size == 0 or path.read_bytes().split(b"\n")[0].strip().isdigit()
     except FileNotFoundError:  # deleted in the meantime
         return True
-    return stat.S_ISREG(status.st_mode) and status.st_size == 0
 
 
 def acquire(stack: ExitStack, path: Path, message: str) -> None:
-    check_own(path, is_empty)  # some versions of filelock truncate the file
+    check_own(path, is_lock)  # some versions of filelock truncate the file
     # Retry for a moment: another shard that starts now may hold this lock while it checks it.
     lock = FileLock(path, timeout=LOCK_TIMEOUT, poll_interval=0.01 + random.random() / 50)
     try:

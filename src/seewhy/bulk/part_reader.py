@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import mmap
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData
 
 JOB_KEY, COUNTS_KEY = b"seewhy", b"seewhy.part"  # in the Parquet footer: the job, and the counts of the part
+MOVE = "Move it to another folder, then run the same seewhy bulk command again."
+RETRY = "Run the same command again when this is solved."
 REPAIR = "Run the same seewhy bulk command again: it computes this part again."
 # A few bytes can declare gigabytes of rows, so the sizes that a footer declares are limited.
 MAX_COLUMN, MAX_EXPANSION = 2**28, 200  # bytes of one column of a row group, or of its compressed bytes
 MAX_VALUES = 2**24  # of one column of a row group
 MAX_ROWS = 2**24  # of a file
+CONTENT_ERRNOS = (None, errno.EINVAL)  # of pyarrow, for a file that it cannot decode
 MAGIC = b"PAR1"
 BLOCK = 2**20
 SCAN_OPTIONS = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -43,13 +47,17 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class PartError(RecordError):
-    """A part file that cannot be used. `is_foreign` is True if seewhy did not write it."""
+    """A part file that cannot be used.
 
-    def __init__(self, path: Path, reason: str, is_foreign: bool = False) -> None:
+    `is_damaged` is False if its content is not the cause: a disk or network that is gone, no permission, too little memory.
+    `is_foreign` is True if seewhy did not write it.
+    """
+
+    def __init__(self, path: Path, reason: str, *, is_foreign: bool = False, is_damaged: bool = True) -> None:
         super().__init__(path, "", reason)
-        advice = "Move it to another folder, then run the same seewhy bulk command again." if is_foreign else REPAIR
+        advice = MOVE if is_foreign else REPAIR if is_damaged else RETRY
         self.args = (f"{path}: {reason}. {advice}",)
-        self.is_foreign = is_foreign
+        self.is_foreign, self.is_damaged = is_foreign, is_damaged and not is_foreign
 
 
 class PartCounts(Struct):
@@ -82,10 +90,11 @@ def part_errors(path: Path) -> Iterator[None]:
     except InvalidRows as error:
         raise PartError(path, f"this part is damaged ({error})") from None
     except MemoryError:
-        raise PartError(path, "this part is damaged, or there is not enough memory to read it") from None
+        raise PartError(path, "there is not enough memory to read this part", is_damaged=False) from None
     except OSError as error:  # also of pyarrow, for files that it cannot decode; these have no number
+        is_damaged = error.errno in CONTENT_ERRNOS
         reason = error.strerror.lower() if error.errno and error.strerror else arrow_reason(error)
-        raise PartError(path, f"this part cannot be read ({reason})") from None
+        raise PartError(path, f"this part cannot be read ({reason})", is_damaged=is_damaged) from None
     except (pa.ArrowException, UnicodeError) as error:
         raise PartError(path, f"this part is damaged ({arrow_reason(error)})") from None
 
@@ -159,10 +168,10 @@ def regular_status(path: Path) -> os.stat_result:
     return status
 
 
-def check_digest(path: Path, counts: PartCounts) -> None:
-    """Raise PartError if the rows of a part are not the bytes that were written."""
+def check_digest(path: Path, counts: PartCounts) -> bool:
+    """Raise PartError if the rows of a part are not the bytes that were written. Return False if that is unknown."""
     if counts.size is None or counts.sha256 is None:
-        return
+        return False
     digest, remaining = hashlib.sha256(), counts.size
     with part_errors(path), open(path, "rb") as file:
         while remaining and (block := file.read(min(remaining, BLOCK))):
@@ -170,6 +179,7 @@ def check_digest(path: Path, counts: PartCounts) -> None:
             remaining -= len(block)
     if remaining or digest.hexdigest() != counts.sha256:
         raise PartError(path, "this part was changed, or is damaged")
+    return True
 
 
 def is_not_parquet(path: Path, size: int) -> bool:

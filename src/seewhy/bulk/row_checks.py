@@ -16,12 +16,8 @@ from seewhy.bulk.job_record import MAX_TEXT
 from seewhy.bulk.rows import IMAGE_FIELDS, MAP_FIELDS, STATISTICS, TARGET_FIELDS
 from seewhy.explanation.flags import FLAGS
 
-# Resizing a map takes a matrix of both sides: 2 GB at these limits.
-MAX_INPUT, MAX_GRID, MAX_CELLS = (
-    2**15,
-    2**13,
-    2**28,
-)  # pixels and cells of a side; cells of a map, or pixels of an input
+# Pixels and cells of a side; cells of a map, or pixels of an input. Resizing a map takes a matrix of both sides: 2 GB here.
+MAX_INPUT, MAX_GRID, MAX_CELLS = 2**15, 2**13, 2**28
 MIN_VIEW, MAX_VIEW = 1e-3, 1e9  # pixels of the photo
 MAX_NAME = 1000  # characters of the name of a method
 ITEM_SIZES = {"uint8": 1, "float16": 2}

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from seewhy import storage
 from seewhy.errors import RecordError
-from seewhy.explanation.components import NETWORK
 from seewhy.storage.records import quote
 
 if TYPE_CHECKING:
-    from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, MapRecord, ViewRecord
+    from seewhy.explanation.components import NETWORK
+from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, MapRecord, ViewRecord
 
 MAX_VALUES = 2**28  # of all maps, of an input, or of a heatmap over it: 1 GiB in float32
-MAX_PHOTO_PIXELS = 2**28
 MIN_VIEW = 1e-3  # pixels of the photo
 
 
@@ -120,7 +119,9 @@ def check_maps(record: ExplanationRecord) -> None:
         if entry.target not in keys:
             raise FieldError(f"{field}.target", f"{quote(entry.target)} is not one of its targets")
         if not has_grid_of(entry, layer, len(record.size)):
-            raise FieldError(f"{field}.shape", f"{list(entry.shape)} is not the grid of its layer, {list(layer.grid)}")
+            raise FieldError(
+                f"{field}.shape", f"{list(entry.shape)} does not fit the grid of its layer, {list(layer.grid)}"
+            )
         listed.add(member_name(entry))
     if len(listed) < len(record.maps):
         raise FieldError("maps", "two maps have the same method, target and layer")
@@ -129,11 +130,10 @@ def check_maps(record: ExplanationRecord) -> None:
 
 
 def has_grid_of(entry: MapRecord, layer: LayerRecord, rank: int) -> bool:
-    """Return True if a map has the grid of its layer. The grid of a map of the entire model depends on the method."""
-    is_any_grid = entry.layer == NETWORK and not layer.parts
-    return len(entry.shape) == (rank if not layer.parts else len(layer.grid)) and (
-        is_any_grid or entry.shape == layer.grid
-    )
+    """Return True if a map has the rank of its layer's grid. Its lengths depend on the method: some have the input's size."""
+    if layer.parts:
+        return len(entry.shape) == len(layer.grid) and entry.shape[0] == layer.grid[0]
+    return len(entry.shape) == rank and (entry.layer == NETWORK or len(layer.grid) == rank)
 
 
 def member_name(entry: MapRecord) -> str:
@@ -162,8 +162,6 @@ def check_view(view: ViewRecord, size: Sequence[int]) -> None:
     """Check that a view is a rectangle that overlaps its photo, and that it fills an input of `size`."""
     if view.input_size != tuple(size):
         raise FieldError("view.input_size", f"{list(view.input_size)} is not the size of the input, {list(size)}")
-    if math.prod(view.photo_size) > MAX_PHOTO_PIXELS:
-        raise FieldError("view.photo_size", f"over the limit of {MAX_PHOTO_PIXELS:,} pixels")
     left, top, right, bottom = view.box
     height, width = view.photo_size
     overlaps = right > 0 and bottom > 0 and left < width and top < height

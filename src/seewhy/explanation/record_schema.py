@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-LONGEST_TEXT = 20_000  # characters; paths and the names of contrasts can be long
+LONGEST_TEXT = 2**21  # characters: a command may be as long as the system allows
 LONGEST_SIDE = 2**27  # positions along one axis of an input, as of a long signal
 LONGEST_PHOTO_SIDE = 2**17  # pixels
 FARTHEST = 2.0**31  # of a position in a photo

@@ -98,15 +98,15 @@ def walk_images(
         ]
 
 
-def list_folder(folder: str) -> tuple[list[str], list[str]]:
-    """Return the names of the images and of the folders in a folder, without hidden ones and links to folders."""
+def list_folder(folder: str, *, with_links: bool = False) -> tuple[list[str], list[str]]:
+    """Return the names of the images and of the folders in a folder, without hidden ones and, by default, links to folders."""
     names, folders = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if is_folder(entry):
-                folders += [] if entry.is_symlink() else [entry.name]
+                folders += [entry.name] if with_links or not entry.is_symlink() else []
             elif os.path.splitext(entry.name)[1].lower() in image_suffixes():
                 names.append(entry.name)
     return sorted(names), sorted(folders)

@@ -7,7 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-MAX_VALUES = 10_000_000  # of an object, where shared parts count each time they occur
+MAX_OBJECTS = 50_000_000  # lists, tuples, dicts in an object, where shared ones count each time they occur
+ZIP_START = b"PK\x03\x04"
 MAX_PICKLE_BYTES = 2**28
 FIRST_PICKLES = 5  # in a file of PyTorch before 1.6: magic number, protocol, system, content, names of storages
 GETS = ("GET", "BINGET", "LONG_BINGET")
@@ -19,7 +20,9 @@ def check_pickles(path: Path) -> None:
 
     A tuple of two times the same tuple, 60 levels deep, needs 200 bytes, and centuries to be hashed as a key of a dict.
     """
-    if not zipfile.is_zipfile(path):
+    with open(path, "rb") as file:
+        is_zip = file.read(len(ZIP_START)) == ZIP_START  # as PyTorch decides; a zip file may be appended to a pickle
+    if not is_zip:
         with open(path, "rb") as file:
             for _ in range(FIRST_PICKLES):
                 check_pickle(file)
@@ -34,25 +37,28 @@ def check_pickles(path: Path) -> None:
 
 
 def check_pickle(file: IO[bytes]) -> None:
-    """Compute the size of each object on the stack of a pickle machine. Lists that grow later keep their first size."""
+    """Compute the number of containers in each object on the stack of a pickle machine. Numbers and texts count nothing.
+
+    Lists that grow later keep their first size.
+    """
     stack: list[int] = []
     marks: list[int] = []
     memo: dict[int, int] = {}
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name in PUTS:
-            memo[int(argument or 0)] = stack[-1] if stack else 1
+            memo[int(argument or 0)] = stack[-1] if stack else 0
         elif name in GETS:
-            stack.append(memo.get(int(argument or 0), 1))
+            stack.append(memo.get(int(argument or 0), 0))
         elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1] if stack else 1
+            memo[len(memo)] = stack[-1] if stack else 0
         elif name == "MARK":
             marks.append(len(stack))
         else:
             taken, has_mark, pushed = EFFECTS[name]
             start = max(0, (marks.pop() if has_mark and marks else len(stack)) - taken)
-            size = 1 + sum(stack[start:])
-            if size > MAX_VALUES:
+            size = (has_mark or taken > 0) + sum(stack[start:])
+            if size > MAX_OBJECTS:
                 raise ValueError("its pickle contains itself too often")
             stack[start:] = [size] * pushed
 

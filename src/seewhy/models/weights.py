@@ -23,7 +23,7 @@ Weights = dict[str, Tensor]
 
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 MAX_NESTING = 8  # dicts in dicts, and prefixes of names
-MAX_EXPANDED_BYTES = 2**20  # of a tensor that repeats its values, such as a mask
+MAX_EXPANDED_BYTES = 2**28  # of a tensor that repeats its values, such as a mask
 LONGEST_NAME = 80
 PREFIXES = ("module.", "_orig_mod.", "model.")
 

@@ -20,9 +20,8 @@ MAX_CONNECTIONS = 128
 ACCEPTED_AT_ONCE = 64  # connections that the event loop accepts before it closes any
 BACKLOG = 1024  # connections that wait in the operating system; it delays others by 1 s or more
 OTHER_FILES = 96  # file descriptors that the rest of the process may need
-UNTRUSTED_SECONDS = (
-    10.0  # from the connection to a request with the token; speculative connections of browsers are idle
-)
+# From the connection to a request with the token; speculative connections of browsers are idle.
+UNTRUSTED_SECONDS = 10.0
 HEADER_SECONDS = 10.0  # from the end of a response to the end of the next header; 5 s without any byte (uvicorn)
 STALL_SECONDS, STALL_BYTES = 20.0, 16384  # a client must read this many bytes of a response in this time
 BLOCK = 16384  # h11 checks its limit of 16 kB per header only between two blocks

@@ -52,6 +52,12 @@ def has_mark(path: StrPath) -> bool:
         return False
 
 
+def is_marked(content: bytes) -> bool:
+    """Return True if the content of a file starts or ends with the mark."""
+    is_zip = content.startswith(ZIP_START)
+    return content.endswith(ZIP_END) if is_zip else STARTS.match(content[:START]) is not None
+
+
 def is_own(path: StrPath) -> bool:
     """Return True if `path` is a file with the mark, not a link to one."""
     return not os.path.islink(path) and has_mark(path)

@@ -11,7 +11,7 @@ from typing import Any, SupportsFloat
 
 from seewhy.paths import is_inside
 from seewhy.storage.files import write_errors, write_files
-from seewhy.storage.marks import Content, encode_json, is_own, open_regular
+from seewhy.storage.marks import Content, encode_json, is_marked, is_own, open_regular
 
 RECORD, MAPS, PHOTO, INPUT = "explanation.json", "maps.npz", "photo.jpg", "input.npz"
 REPORT, INDEX = "report.html", "index.html"
@@ -26,11 +26,25 @@ def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str,
     """
     folder = Path(folder)
     old_files = read_recorded_files(folder)
+
+    def may_replace(path: Path) -> bool:
+        """Return True for a file with the mark, and for one of the caller's that has none and was saved here before."""
+        name = path.relative_to(folder).as_posix()
+        return is_own(path) or (name in old_files and is_unmarked(files.get(name)) and is_plain_file(path))
+
     content = {**files, RECORD: encode_json({**record, "files": sorted(files)})}
-    written = write_files({folder / name: data for name, data in content.items()}, root=folder)
+    written = write_files({folder / name: data for name, data in content.items()}, root=folder, is_own=may_replace)
     for name in sorted(old_files - set(content)):
         delete_file(folder, name)
     return written
+
+
+def is_unmarked(content: Content | None) -> bool:
+    return isinstance(content, bytes) and not is_marked(content)
+
+
+def is_plain_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def read_recorded_files(folder: Path) -> set[str]:

@@ -14,9 +14,8 @@ from torch import Tensor
 from seewhy.errors import TargetError, UnknownName
 from seewhy.rendering.text_runs import shorten_middle
 
-MAX_NAME = (
-    120  # characters of a short name; an accent, or an emoji that is joined to another, is not counted separately
-)
+# Characters of a short name; an accent, or an emoji that is joined to another, is not counted separately.
+MAX_NAME = 120
 Labels = Sequence[str] | None
 OneClass = int | str
 # One class for all images, or a sequence, array or tensor of shape (B,): one class per image.

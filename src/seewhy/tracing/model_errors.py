@@ -6,7 +6,7 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,11 +16,6 @@ from torch import Tensor, nn
 from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, SeewhyError, UnknownName, shorten_error
 from seewhy.tracing.model_properties import cache_properties, cached_properties, model_of
 from seewhy.tracing.torch_private import BACKWARD_CALL, CONVOLUTION, MODULE_CALL
-
-# ModelErrors that are also of the original type: callers may catch the type that their model raises.
-REJECTED_INPUT: dict[type[Exception], Any] = {
-    kind: type("RejectedInput", (ModelError, kind), {}) for kind in (*INPUT_ERRORS, LookupError, ArithmeticError)
-}
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TORCH = os.path.dirname(os.path.abspath(torch.__file__))
@@ -77,7 +72,7 @@ def explain_failures(model: nn.Module, inputs: Tensor) -> Iterator[None]:
         if place and is_in_backward(error):
             advice = f"correct {place}, or use a method without gradients (eigencam)."
             reason = f"its backward pass fails ({shorten_error(error)}); {advice}"
-            raise rejected_kind(error)(model_name(model), reason) from error
+            raise rejected(model, reason, error) from error
         functions = called_functions(error)
         if MODULE_CALL in functions and BACKWARD_CALL not in functions and not is_raised_here(error):
             raise failed_forward(model, inputs, error) from error
@@ -86,8 +81,7 @@ def explain_failures(model: nn.Module, inputs: Tensor) -> Iterator[None]:
 
 def failed_forward(model: nn.Module, inputs: Tensor, error: Exception) -> ModelError:
     reason = f"its forward fails on inputs of shape {tuple(inputs.shape)} ({shorten_error(error)}); "
-    failed: ModelError = rejected_kind(error)(model_name(model), reason + advice_for(error, model_of(model), inputs))
-    return failed
+    return rejected(model, reason + advice_for(error, model_of(model), inputs), error)
 
 
 def advice_for(error: Exception, network: nn.Module, inputs: Tensor) -> str:
@@ -125,16 +119,34 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(model: nn.Module, inputs: Tensor, error: BaseException) -> OutOfMemory:
     size = ALLOCATION.search(str(error))
     amount = f" (it tried to allocate {size[1]})" if size else ""
-    return OutOfMemory(
+    kind: Any = type("OutOfMemory", (OutOfMemory, MemoryError), {}) if isinstance(error, MemoryError) else OutOfMemory
+    full: OutOfMemory = kind(
         model_name(model),
         f"memory ran out on {inputs.device} for inputs of shape {tuple(inputs.shape)}{amount}; explain fewer images or layers "
         "at once, use smaller inputs, or a smaller memory= for methods with extra passes.",
     )
+    return full
 
 
-def rejected_kind(error: Exception) -> Any:
-    """Return the type of `ModelError` that is also of the type of the model's exception, if that is a common one."""
-    return next((made for kind, made in REJECTED_INPUT.items() if isinstance(error, kind)), ModelError)
+def rejected(model: nn.Module, reason: str, error: Exception) -> ModelError:
+    """Return a `ModelError` that is also of the type of the model's exception, which callers may catch.
+
+    It has the attributes of that exception. Its `__init__` is not called: that of the model's exception may take anything.
+    """
+    name = model_name(model)
+    if isinstance(error, (StopIteration, StopAsyncIteration)):  # which a generator replaces by a RuntimeError
+        return ModelError(name, reason)
+    with suppress(TypeError):  # a type that cannot be combined with another one
+        made: Any = type("RejectedInput", (ModelError, type(error)), {"__str__": describe_model_error})
+        failed: ModelError = made.__new__(made, f"{name}: {reason}")
+        failed.__dict__ |= {**vars(error), "model": name, "reason": reason}
+        return failed
+    return ModelError(name, reason)
+
+
+def describe_model_error(error: ModelError) -> str:
+    """Return the message. KeyError would quote it, and other types may change it."""
+    return f"{error.model}: {error.reason}"
 
 
 def called_functions(error: BaseException) -> set[str]:
