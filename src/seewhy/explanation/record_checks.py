@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from seewhy import storage
 from seewhy.errors import RecordError
+from seewhy.explanation.components import NETWORK
 from seewhy.storage.records import quote
 
 if TYPE_CHECKING:
-    from seewhy.explanation.components import NETWORK
-from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, MapRecord, ViewRecord
+    from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, MapRecord, ViewRecord
 
 MAX_VALUES = 2**28  # of all maps, of an input, or of a heatmap over it: 1 GiB in float32
 MIN_VIEW = 1e-3  # pixels of the photo
