@@ -79,11 +79,13 @@ class UnknownName(UsageError):
         "no layer 'layer5' - did you mean 'layer4' or 'layer3'? List them: seewhy layers MODEL"
     """
 
-    def __init__(self, kind: str, name: str, choices: Iterable[str], hint: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, choices: Iterable[str], hint: str = "", close_matches: Sequence[str] | None = None
+    ) -> None:
         self.kind = kind
         self.name = name
         self.choices = list(choices)
-        self.close_matches = find_close_matches(name, self.choices)
+        self.close_matches = find_close_matches(name, self.choices) if close_matches is None else list(close_matches)
         guess = f" - did you mean {join_choices(self.close_matches)}?" if self.close_matches else "."
         super().__init__(f"no {kind} '{name}'{guess}{' ' + hint if hint else ''}")
 

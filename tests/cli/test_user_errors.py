@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import seewhy
+from seewhy.errors import ImageError, UsageError
+from seewhy.images.loading import load_image
 from seewhy.images.preprocess import Preprocess
-from support.command import run
+from support.command import COFFEE, run
+from support.untrusted_files import make_network
 
 SEGMENTATION = "RedSegmentation?labels=sky,bus"
 
@@ -114,3 +119,57 @@ def test_scores_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     assert loaded.to_dict()["notes"] == record["notes"]
     code, out, _ = run_factory(capsys, "InfiniteScore", "red.png", "-t", "1", "--label", "2")
     assert code == 0 and "not a finite number" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["demoo"], "no image and no command 'demoo' - did you mean: seewhy demo?"),
+        (["--quiet", "layers"], "no image 'layers'. A command comes first: seewhy layers ..."),
+        ([COFFEE, "--targets", "cat"], "names contain this word, such as 'tabby cat'"),
+        ([COFFEE, "--device", "gpu"], "no device 'gpu'. Use auto, cuda, mps or cpu."),
+        (["report", "nowhere"], "nowhere: no such folder. Pass a folder that seewhy wrote, such as cam/bus."),
+    ],
+)
+def test_messages_name_what_the_user_may_have_meant(
+    capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    code, _, err = run(capsys, *words)
+    assert code == 2 and message in err, err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("https://example.com/cat.jpg", "seewhy does not download images: save it first, then pass the file"),
+        ("photos/*.jpeg", "no file matches this pattern"),
+        ("coffe.png", "no such file - did you mean 'coffee.png'?"),
+    ],
+)
+def test_a_missing_image_states_what_the_user_may_have_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("coffee.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=re.escape(message)):
+        load_image(name)
+
+
+def test_folders_that_are_no_saved_explanation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bulk run, a folder of saved explanations, and one without its maps are recognized."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("run/job.json", "cam/bus/explanation.json"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_text("{}")
+    for folder, message in (("run", "It is a bulk run: seewhy summary run"), ("cam", "It contains some: pass cam/bus")):
+        with pytest.raises(UsageError, match=message):
+            seewhy.load_explanation(folder)
+    with pytest.raises(
+        UsageError, match="cam/bus is not a bulk run, but the explanation of one image: open cam/bus/report"
+    ):
+        seewhy.read_run("cam/bus")
+
+
+def test_an_empty_batch_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match=r"inputs of shape \(0, 3, 8, 8\): the batch is empty"):
+        seewhy.explain(make_network(), torch.zeros(0, 3, 8, 8))

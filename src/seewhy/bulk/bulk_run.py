@@ -18,6 +18,7 @@ from seewhy.bulk.plan import read_job
 from seewhy.bulk.row_values import LAYER_COLUMNS, MAP_COLUMNS, JobSettings, Row, decode_layer_map
 from seewhy.errors import UsageError
 from seewhy.explanation.selection import MethodChoice, choose, match_layers, match_method, match_text, only
+from seewhy.storage import RECORD, REPORT
 
 if TYPE_CHECKING:
     import pandas
@@ -69,9 +70,7 @@ class BulkRun:
         path = Path(folder)
         job = read_job(path)
         if job is None:
-            raise UsageError(
-                f"{path} is not a bulk run ({JOB} is missing). Create one: seewhy bulk photos/ --out {path}"
-            )
+            raise not_a_run(path)
         return cls(path, job)
 
     @property
@@ -278,6 +277,13 @@ class BulkRun:
     def __repr__(self) -> str:
         state = "complete" if self.complete else f"{len(self.files)} of {self.job['settings']['parts']} parts"
         return f"<BulkRun {self.folder}: {len(self):,} rows, {state}>"
+
+
+def not_a_run(folder: Path) -> UsageError:
+    """Return the error for a folder without a run."""
+    if (folder / RECORD).exists():
+        return UsageError(f"{folder} is not a bulk run, but the explanation of one image: open {folder / REPORT}")
+    return UsageError(f"{folder} is not a bulk run ({JOB} is missing). Create one: seewhy bulk photos/ --out {folder}")
 
 
 def read_run(folder: str | os.PathLike[str]) -> BulkRun:

@@ -118,7 +118,7 @@ def describe_change(name: str, stored: Mapping[str, Any], plan: Plan) -> str:
         return {"weights": "other weights", "labels": "other class names"}[name]
 
     def as_text(value: Any) -> str:
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return (", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)) or "(default)"
 
     old, new = stored["settings"].get(name), plan.identity[name]
     return f"{name.replace('_', ' ')}: {as_text(old)} in the run, {as_text(new)} now"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from seewhy.cli.run_options import DrawingOptions, OutputOptions
 from seewhy.cli.serve import serve
 from seewhy.cli.summary import summary
 from seewhy.engine.options import ModelOptions, Options
-from seewhy.errors import UsageError
+from seewhy.errors import UsageError, find_close_matches
 from seewhy.terminal import make_console, plain
 from seewhy.terminal.streams import escaped_streams
 
@@ -35,6 +36,7 @@ app = App(
 for command in (layers, methods, models, report, serve, bulk, export, summary):
     app.command(command)
 
+COMMANDS = ("demo", "features", "layers", "methods", "models", "report", "serve", "bulk", "export", "summary")
 LOOKS = Group("Appearance", sort_key=3)
 FEATURE_FLAGS = ("layers", "targets", "fit", "channels")
 FEATURE_OUTPUT = ("out", "json", "quiet")
@@ -63,6 +65,7 @@ def explain(
     """
     if not images:
         raise UsageError("no image. Pass image files or folders (seewhy bus.jpg), or try: seewhy demo")
+    check_no_command(images)
     return explain_images(images, options, model, drawing, output)
 
 
@@ -109,6 +112,17 @@ def features(images: tuple[str, ...], options: Options, model: ModelOptions, out
     if options.channels < 1:
         raise UsageError(f"--channels {options.channels}: give at least 1.")
     return explain_images(images, options, model, DrawingOptions(), output)
+
+
+def check_no_command(images: Sequence[str]) -> None:
+    """Raise UsageError for a command that is misspelled or behind a flag: it would be searched as an image."""
+    for word in images:
+        if os.path.lexists(word) or not word.isalpha():
+            continue
+        if word in COMMANDS:
+            raise UsageError(f"no image '{word}'. A command comes first: seewhy {word} ...")
+        if matches := find_close_matches(word, COMMANDS):
+            raise UsageError(f"no image and no command '{word}' - did you mean: seewhy {matches[0]}?")
 
 
 def explain_images(

@@ -170,6 +170,8 @@ def read_main_input(inputs: object, loaded: LoadedModel) -> Inputs:
     if isinstance(inputs, Sequence) and inputs and all(isinstance(item, Tensor) for item in inputs):
         inputs = stack(inputs, loaded.module)
     if isinstance(inputs, Tensor):
+        if inputs.dim() and not len(inputs):
+            raise UsageError(f"inputs of shape {tuple(inputs.shape)}: the batch is empty.")
         if not is_explainable(inputs):
             raise UsageError(
                 f"inputs of shape {tuple(inputs.shape)}, {inputs.dtype}: pass a float tensor (B, C, height, width)."

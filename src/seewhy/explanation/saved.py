@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_RECORD_BYTES = 2**25
 MAX_PHOTO_BYTES = 2**24
+BULK_RECORD = "job.json"  # of a bulk run
 RECORDED_CLASSES = 5  # in the record's "top"
 
 
@@ -108,6 +110,21 @@ def build_files(e: ExplanationData) -> dict[str, storage.Content]:
     return content
 
 
+def no_explanation(folder: Path, missing: str) -> UsageError:
+    """Return the error for a folder without a saved explanation, with what the user may have meant."""
+    reason = f"no saved explanation here ({missing} is missing)"
+    if not folder.exists():
+        return UsageError(f"{folder}: no such folder. Pass a folder that seewhy wrote, such as cam/bus.")
+    if missing != storage.RECORD:
+        return UsageError(f"{folder}: {reason}. Explain the image again, or restore the file.")
+    if (folder / BULK_RECORD).exists():
+        return UsageError(f"{folder}: {reason}. It is a bulk run: seewhy summary {shlex.quote(str(folder))}")
+    runs = sorted(path.parent for path in folder.glob(f"*/{storage.RECORD}"))
+    return UsageError(
+        f"{folder}: {reason}. " + (f"It contains some: pass {runs[0]}" if runs else "Pass another folder.")
+    )
+
+
 def read_fields(folder: str | Path) -> dict[str, Any]:
     """Read the fields of an explanation from a folder written with `build_record` and `build_files`.
 
@@ -123,7 +140,7 @@ def read_fields(folder: str | Path) -> dict[str, Any]:
         arrays = read_arrays(folder / storage.MAPS, shapes, MAX_VALUES)
         inputs = read_input(folder, record)
     except FileNotFoundError as error:
-        raise UsageError(f"{folder}: no saved explanation here ({Path(error.filename).name} is missing).") from None
+        raise no_explanation(folder, Path(error.filename).name) from None
     blank = {(entry.target, entry.layer) for entry in record.maps if "no_gradient" in entry.flags}
     return {
         "maps": {

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import glob
 import io
+import itertools
 import os
+import re
 import stat
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -14,7 +18,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from seewhy.errors import one_line
+from seewhy.errors import find_close_matches, one_line
 from seewhy.images.bounds import BoundedFile, check_scans, load_jpeg
 from seewhy.images.bounds import UnreadableImage as UnreadableImage
 from seewhy.storage.records import NoData, open_at_once, read_limited
@@ -24,6 +28,9 @@ from seewhy.storage.records import NoData, open_at_once, read_limited
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PNM"
 
+URL = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://")
+NO_DATA = "standard input is empty; pass an image: seewhy - < photo.jpg"
+MAX_NAMES = 10_000  # of a folder, among which a similar name is searched
 TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323
 BYTES_PER_PIXEL, METADATA_BYTES = 8, 2**26  # of a file: uncompressed 16-bit RGBA, and room for profiles and EXIF data
 
@@ -45,7 +52,7 @@ def describe_error(error: Exception) -> str:
         case UnreadableImage():
             return str(error)
         case FileNotFoundError():
-            return "no such file"
+            return missing_file(os.fsdecode(error.filename or ""))
         case IsADirectoryError():
             return "is a folder, not an image"
         case NoData():
@@ -59,6 +66,21 @@ def describe_error(error: Exception) -> str:
         case OSError() if error.errno and error.strerror:
             return error.strerror.lower()
     return f"corrupt or truncated ({one_line(error)})"
+
+
+def missing_file(path: str) -> str:
+    """Return the reason why a file does not exist, with what the user may have meant."""
+    if URL.match(path):
+        return "seewhy does not download images: save it first, then pass the file"
+    if glob.has_magic(path):
+        return "no file matches this pattern"
+    folder, name = os.path.split(path)
+    try:
+        names = list(itertools.islice(os.listdir(folder or "."), MAX_NAMES))
+    except OSError:
+        return "no such file"
+    matches = find_close_matches(name, [one for one in names if os.path.splitext(one)[1]], 1) if name else []
+    return f"no such file - did you mean {matches[0]!r}?" if matches else "no such file"
 
 
 @contextmanager
@@ -86,7 +108,7 @@ def open_binary(source: object, max_pixels: int) -> Iterator[BinaryIO]:
         raise UnreadableImage("not an image; pass a path, bytes, a binary file, a PIL image or a NumPy array")
     with file:
         if not file.read(1):
-            raise UnreadableImage("the file is empty")
+            raise UnreadableImage(NO_DATA if source is getattr(sys.stdin, "buffer", None) else "the file is empty")
         if isinstance(source, str | os.PathLike) and file.seek(0, os.SEEK_END) > limit:
             raise too_long(limit)
         yield file

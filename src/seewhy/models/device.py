@@ -27,7 +27,7 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
         count = count_devices(resolved.type)
     except (RuntimeError, AttributeError):
         raise UnknownName(
-            "device", str(device), ["auto", "cpu", "cuda", "mps"], "Use auto, cpu, cuda or mps."
+            "device", str(device), ["auto", "cuda", "mps", "cpu"], "Use auto, cuda, mps or cpu.", close_matches=()
         ) from None
     if (resolved.index or 0) >= count:
         available = f"{count} available" if count else "none available"

@@ -119,7 +119,9 @@ def download_from_hub(
         log(f"downloading {repo} from {urlsplit(constants.ENDPOINT).hostname} to {constants.HF_HUB_CACHE}")
     for name in () if is_absent else names:
         try:
-            with contextlib.redirect_stderr(styled_stream(sys.stderr)):  # a terminal, in which its progress bar is shown
+            with contextlib.redirect_stderr(
+                styled_stream(sys.stderr)
+            ):  # a terminal, in which its progress bar is shown
                 return Path(hf_hub_download(repo, name, revision=revision))
         except Exception as error:  # the client's own errors, and those of httpx and the system
             if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):

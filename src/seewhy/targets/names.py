@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.errors import TargetError, UnknownName
+from seewhy.errors import TargetError, UnknownName, join_choices
 from seewhy.rendering.text_runs import shorten_middle
 
 # Characters of a short name; an accent, or an emoji that is joined to another, is not counted separately.
 MAX_NAME = 120
+MAX_EXAMPLES = 3
 Labels = Sequence[str] | None
 OneClass = int | str
 # One class for all images, or a sequence, array or tensor of shape (B,): one class per image.
@@ -144,8 +145,19 @@ def class_index(name: str, labels: Labels, count: int) -> int:
         indices = ", ".join(map(str, matches))
         raise TargetError(name, f"{len(matches)} classes have this name; pass the index of one: {indices}.")
     if not matches:
-        raise UnknownName("class", name, [part for names in synonyms.values() for part in names])
+        raise unknown_class(name, folded, [part for names in synonyms.values() for part in names])
     return matches[0]
+
+
+def unknown_class(name: str, folded: str, names: Sequence[str]) -> UnknownName:
+    """Return the error for an unknown class. Names that contain it as a word are closer than similar letters: "cat"."""
+    word = re.compile(rf"\b{re.escape(folded)}\b")
+    containing = list(dict.fromkeys(one for one in names if word.search(one.casefold()))) if folded else []
+    if not containing:
+        return UnknownName("class", name, names)
+    count = f"{len(containing)} names contain" if len(containing) > 1 else "One name contains"
+    hint = f"{count} this word, such as {join_choices(containing[:MAX_EXAMPLES])}."
+    return UnknownName("class", name, names, hint=hint, close_matches=())
 
 
 def find_classes(classes: object, labels: Labels, scores: Tensor, note: str = "") -> Tensor:
