@@ -1,7 +1,7 @@
 """Run all reliability cases, each in a separate process, and write docs/reliability.md.
 
     .venv/bin/python docs/make_reliability.py             # about half an hour on two cores
-    .venv/bin/python docs/make_reliability.py --quick     # a tenth of the random cases; does not write the page
+    .venv/bin/python docs/make_reliability.py --share 0.1 # a tenth of the random cases
 
 The page also contains the results of `make fuzz`, which are recorded in docs/fuzz_runs.json.
 """
@@ -124,26 +124,25 @@ def fuzz_table() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--share", type=float, default=1.0, help="of the random cases")
+    share = parser.parse_args().share
     start = time.monotonic()
     groups = []
-    for group in run_groups({name: count // 10 if quick else count for name, count in COUNTS.items()}):
+    for group in run_groups({name: round(share * count) for name, count in COUNTS.items()}):
         groups.append(group)
         print(f"{group.title}: {len(group.results)} cases, {len(group.failures)} failures", flush=True)
         for one in group.failures:
             print(f"    {one.case}: {'; '.join(one.problems)}", flush=True)
-    if not quick:
-        template = (HERE / "reliability.in.md").read_text("utf-8")
-        packages = f"torch {torch.__version__}, Pillow {PIL.__version__}, pyarrow {pyarrow.__version__}"
-        texts = {
-            "table": table(groups), "faults": fault_table(groups[0]), "failures": failure_list(groups), "fuzz": fuzz_table(),
-            "date": date.today().isoformat(), "minutes": f"{(time.monotonic() - start) / 60:.0f}",
-            "versions": f"Python {platform.python_version()}, {packages}",
-        }  # fmt: skip
-        for name, text in texts.items():
-            template = template.replace("{{" + name + "}}", text)
-        PAGE.write_text(template, "utf-8")
+    template = (HERE / "reliability.in.md").read_text("utf-8")
+    packages = f"torch {torch.__version__}, Pillow {PIL.__version__}, pyarrow {pyarrow.__version__}"
+    texts = {
+        "table": table(groups), "faults": fault_table(groups[0]), "failures": failure_list(groups), "fuzz": fuzz_table(),
+        "date": date.today().isoformat(), "minutes": f"{(time.monotonic() - start) / 60:.0f}",
+        "versions": f"Python {platform.python_version()}, {packages}",
+    }  # fmt: skip
+    for name, text in texts.items():
+        template = template.replace("{{" + name + "}}", text)
+    PAGE.write_text(template, "utf-8")
     return 1 if any(group.failures for group in groups) else 0
 
 

@@ -113,7 +113,7 @@ FAULTS = (
     Fault("control characters in the name of an option", ("a.png", f"--{ESCAPE}"), "escaped", contains="\\x1b"),
     Fault("a usage error writes nothing", ("a.png", "--methods", "gradcan"), ONE_LINE, contains="gradcam", outputs=()),
     *(Fault(f"Ctrl-C after {delay} s", ("a.png", *FAST), "one line, exit code 130", codes=(130, 0),
-            shell=EARLY.format(delay), message_lines=None) for delay in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)),
+            shell=EARLY.format(delay), message_lines=None) for delay in (0.1, 0.2, 0.3, 0.4, 0.8, 1.6)),
     *(Fault(f"SIGTERM after {delay} s", ("a.png",), "one line, exit code 143", codes=(143,), contains="interrupted",
             shell=EARLY.format(delay).replace("INT", "TERM"), message_lines=None) for delay in (0.3, 1.5, 3)),
     # outputs and inputs
