@@ -341,8 +341,11 @@ def test_run_without_finished_parts(copied: Path) -> None:
 
 
 def test_run_in_which_all_images_failed(embedded: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
-    failed = explain_bulk(embedded, photos / "unknown label", tmp_path / "out", targets=("label",))
-    assert [one["error"] for one in failed.failed] == ["no label"] and failed.layers == ()
+    with pytest.raises(UsageError, match="--targets label: none of the 1 images has a label"):
+        explain_bulk(embedded, photos / "unknown label", tmp_path / "none", targets=("label",))
+    shutil.copytree(photos / "unknown label", tmp_path / "photos" / "unknown label")
+    failed = explain_bulk(embedded, tmp_path / "photos", tmp_path / "out", targets=("label",))
+    assert ["is not a class" in one["error"] for one in failed.failed] == [True] and failed.layers == ()
     for kind in ("npz", "png", "coco"):
         with pytest.raises(UsageError, match="this run contains no explained images"):
             export(failed, tmp_path / "files", kind)

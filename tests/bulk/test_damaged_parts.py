@@ -24,6 +24,7 @@ from seewhy.bulk.row_checks import LAYER_LISTS, InvalidRows
 from seewhy.errors import UsageError
 from seewhy.summary import write_comparison, write_summary
 from support.bulk_jobs import load_small, part_contents, read_notes, start
+from support.command import run as run_command
 
 MANY = 1_000_000
 
@@ -277,3 +278,10 @@ def test_a_lock_with_the_number_of_a_process_is_a_lock(run: BulkRun, finished: P
     lock.write_text("notes of somebody")
     with pytest.raises(UsageError, match="did not write it"):
         start(load_small(), finished / "photos", run.folder)
+
+
+def test_an_incomplete_run_is_a_note(run: BulkRun, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """An export of two of three parts ended without a word about the third."""
+    run.files[0].unlink()
+    code, _, err = run_command(capsys, "export", str(run.folder), "--to", "npz", "--out", str(tmp_path / "out"))
+    assert code == 0 and "is incomplete (2 of 3 parts). To complete it, run the same seewhy bulk command again." in err

@@ -432,7 +432,7 @@ WROTE = "Wrote my run/part-*.parquet."
             Outcome(4, 0, 1, 3, 2, 1.0),
             [
                 "4 images in 1 s, 4.0 per second",
-                "1 image failed; see the error column. Use --retry-failed to compute their parts again.",
+                "1 image failed; see the error column. When the cause is corrected, --retry-failed computes their parts again.",
                 f"{WROTE} 2 of 3 parts are left to other shards.",
             ],
         ),

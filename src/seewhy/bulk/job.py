@@ -23,7 +23,7 @@ from seewhy.bulk.part_files import finished_parts, locked, parts_of_shard, remov
 from seewhy.bulk.part_reader import PartCounts, PartError
 from seewhy.bulk.part_verification import verify_part
 from seewhy.bulk.plan import Plan, changed_versions, check_folder_name, make_plan, resume_plan
-from seewhy.bulk.settings import BulkSettings, Execution, parse_shard
+from seewhy.bulk.settings import LABEL, BulkSettings, Execution, parse_shard
 from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
 from seewhy.errors import UsageError
@@ -61,12 +61,13 @@ class Outcome:
             lines[0] += f"; {self.images_before:,} were finished before"
         if self.failed:
             lines.append(
-                f"{count_images(self.failed)} failed; see the error column. Use --retry-failed to compute their parts again."
+                f"{count_images(self.failed)} failed; see the error column. When the cause is corrected, --retry-failed "
+                "computes their parts again."
             )
         lines.append(f"Wrote {out}/part-*.parquet.")
         if self.parts_left:
             lines[-1] += f" {self.parts_left} of {self.parts} parts are left to other shards."
-        else:
+        elif self.failed < self.images + self.images_before:
             lines[-1] += f" Next: {shlex.join(['seewhy', 'summary', str(out)])}"
         return "\n".join(lines)
 
@@ -128,6 +129,7 @@ class BulkJob:
         check_folder_name(self.out)
         check_folders([self.out])
         dataset = find_dataset(self.inputs, self.execution.part_size)
+        check_labels_exist(self.settings, dataset)
         own_files = run_files(self.out)
         check_regular(own_files)
         check_own(self.events.path, is_own_log)
@@ -261,6 +263,16 @@ def inputs_named_like_run_files(dataset: Dataset) -> Iterator[str]:
     items = dataset.items if isinstance(dataset, ListDataset) else ()
     paths = (path for item in items for path in (item.path, item.mask))
     return (path for path in paths if path and path.endswith(RUN_FILE_ENDINGS))
+
+
+def check_labels_exist(settings: BulkSettings, dataset: Dataset) -> None:
+    """Raise UsageError if the label of each image is a target and no image has one."""
+    is_target = any(target.strip().lower() == LABEL for target in settings.targets)
+    if is_target and isinstance(dataset, ListDataset) and not dataset.labels:
+        raise UsageError(
+            f"--targets {LABEL}: none of the {dataset.count:,} images has a label. Put the images of each class into a "
+            "folder, or pass a table with a label column."
+        )
 
 
 def check_regular(files: Sequence[Path]) -> None:

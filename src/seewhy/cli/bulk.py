@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
@@ -15,6 +15,9 @@ from seewhy.cli.flags import GROUPS, FlagSet, with_flags
 from seewhy.cli.termination import unwinding
 from seewhy.engine.options import ModelOptions, Options, option
 from seewhy.errors import UsageError
+
+if TYPE_CHECKING:
+    from seewhy.bulk.bulk_run import BulkRun
 
 ExportKind = Literal["npz", "png", "coco", "fiftyone"]
 EXECUTION = Group("Execution", sort_key=3)
@@ -116,9 +119,20 @@ def export(
     from seewhy.bulk.bulk_run import BulkRun
     from seewhy.bulk.export import export as write_export
 
-    count = write_export(BulkRun.read(run), out, to, method=method, target=target, layer=layer, threshold=threshold)
+    loaded = BulkRun.read(run)
+    note_incomplete(loaded)
+    count = write_export(loaded, out, to, method=method, target=target, layer=layer, threshold=threshold)
     print(f"Wrote {count} maps to {out}")
     return 0
+
+
+def note_incomplete(run: BulkRun) -> None:
+    """Print a note about a run of which parts are missing."""
+    if not run.complete:
+        parts = f"{len(run.files)} of {run.settings['parts']} parts"
+        print_status(
+            f"note: {run.folder} is incomplete ({parts}). To complete it, run the same seewhy bulk command again."
+        )
 
 
 def require_packages(command: str, *packages: str) -> None:

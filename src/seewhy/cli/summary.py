@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from seewhy.cli.bulk import require_packages
+from seewhy.cli.bulk import note_incomplete, require_packages
 from seewhy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def summary(
     from seewhy.terminal import encode_json, printable
 
     loaded = [BulkRun.read(run) for run in runs]
+    for one in loaded:
+        note_incomplete(one)
     if len(loaded) == 2:
         comparison, page = write_comparison(loaded[0], loaded[1], out, method=method, target=target, layer=layer)
         print(encode_json(comparison_record(comparison, page)) if json else printable(str(page)))
