@@ -106,9 +106,10 @@ def warm_up() -> None:
     import seewhy.bulk.export
     import seewhy.cli.image_job
     import seewhy.cli.main
+    import seewhy.server
     import seewhy.summary.comparison_page
     import seewhy.summary.run_summary
-    import seewhy.summary.summary_page  # noqa: F401
+    import seewhy.summary.summary_page
     from seewhy.models import loading
 
     load = loading.load_model
@@ -120,3 +121,4 @@ def warm_up() -> None:
         return load(model, **settings)  # type: ignore[arg-type]
 
     loading.load_model = load_once  # type: ignore[assignment]
+    seewhy.server.serve = lambda *_, **__: None  # it runs until it is stopped

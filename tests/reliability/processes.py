@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-TRACEBACKS = ("Traceback (most recent call last)", "Fatal Python error", "Exception ignored in")
+# At the start of a line: a name of a file may contain it, too.
+TRACEBACK = re.compile(r"^(Traceback \(most recent call last\)|Fatal Python error|Exception ignored in)", re.MULTILINE)
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 SOURCE = str(Path(__file__).parents[2] / "src")
 
@@ -50,7 +51,8 @@ class Observed:
         elif self.code not in codes:
             found.append(f"exit code {self.code}")
         text = self.out + self.err
-        found += [f"traceback: {self.message}" for mark in TRACEBACKS if mark in text]
+        if TRACEBACK.search(text):
+            found.append(f"traceback: {self.message}")
         if match := CONTROLS.search(text):
             found.append(f"control character {match[0]!r} in the output")
         if lines is not None and self.code == 2 and (count := len(error_lines(self.err))) > lines:
