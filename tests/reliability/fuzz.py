@@ -25,7 +25,6 @@ sys.path.insert(0, str(TESTS))
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from fuzz.fuzz_server import main as fuzz_server  # noqa: E402
-
 from reliability import cases  # noqa: E402
 from reliability.groups import Group, Result, run_group, warm_up  # noqa: E402
 from reliability.situations import pristine  # noqa: E402
