@@ -551,7 +551,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("auto") == torch.device("cpu")
     with pytest.raises(UsageError, match="'cuda': none available; use auto or cpu"):
         load_model(device="cuda")
-    with pytest.raises(UnknownName, match="auto, cpu, cuda or mps"):
+    with pytest.raises(UnknownName, match="auto, cuda, mps or cpu"):
         load_model(device="gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -161,7 +161,7 @@ FAULTS = (
     Fault("features --channels 5000", ("features", "a.png", "--channels", "5000"), "bounded memory", codes=(0, 2),
           seconds=240, megabytes=2000),
     # scripts of the world
-    *(Fault(f"class names in {language}", ("a.png", *FAST, "--labels", "l.txt"), "shown as they are", codes=(0,),
+    *(Fault(f"class names in {language}", ("a.png", *FAST, "--labels", "l.txt"), "shown unchanged", codes=(0,),
             contains=name, prepare=labels("l.txt", name))
       for language, name in (("Chinese", "小型客车"), ("Arabic", "حافلة"), ("Russian", "Автобус"), ("Hindi", "बस"))),
 )  # fmt: skip

@@ -74,6 +74,8 @@ def missing_file(path: str) -> str:
         return "seewhy does not download images: save it first, then pass the file"
     if glob.has_magic(path):
         return "no file matches this pattern"
+    if os.path.islink(path):
+        return "no such file"
     folder, name = os.path.split(path)
     try:
         names = list(itertools.islice(os.listdir(folder or "."), MAX_NAMES))
