@@ -44,7 +44,7 @@ def reached(step: str) -> None:
 
 
 class HashingFile(io.BufferedWriter):
-    """A new file that hashes what is written to it, from the beginning to the end."""
+    """A new file that computes the hash of its content while it is written."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path, "x"))

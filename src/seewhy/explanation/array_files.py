@@ -29,7 +29,7 @@ Shape = tuple[int | None, ...]  # None: any length
 
 
 class ArrayError(Exception):
-    """What is wrong with an array."""
+    """An array is invalid."""
 
 
 def read_arrays(path: Path, shapes: Mapping[str, Shape], max_values: int) -> dict[str, Float32Array]:

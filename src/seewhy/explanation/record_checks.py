@@ -20,7 +20,7 @@ MIN_VIEW = 1e-3  # pixels of the photo
 
 
 class FieldError(Exception):
-    """What is wrong with a field of a record."""
+    """A field of a record is invalid."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(field, reason)

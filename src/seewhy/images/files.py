@@ -21,7 +21,8 @@ from PIL import Image, UnidentifiedImageError
 from seewhy.errors import find_close_matches, one_line
 from seewhy.images.bounds import BoundedFile, check_scans, load_jpeg
 from seewhy.images.bounds import UnreadableImage as UnreadableImage
-from seewhy.storage.records import NoData, open_at_once, read_limited
+from seewhy.storage.marks import open_at_once
+from seewhy.storage.records import NoData, read_limited
 
 # Formats that Pillow decodes in its own process from a single file. EPS and WMF, for example, start other programs.
 # (MPO, several JPEGs in one file, is opened as a JPEG.)

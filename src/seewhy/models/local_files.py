@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import one_line
-from seewhy.storage.records import open_at_once, read_limited
+from seewhy.storage.marks import open_at_once
+from seewhy.storage.records import read_limited
 
 MAX_TEXT_BYTES = 2**26  # of labels and configs
 MAX_DEPTH = 50  # of the lists and objects in a config

@@ -180,7 +180,7 @@ def visual_text(run: Run[Face]) -> str:
 def draw_runs(
     image: Image.Image, position: tuple[int, int], runs: Sequence[Run[Face]], size: int, color: tuple[int, ...]
 ) -> None:
-    """Draw runs on one baseline. What is higher than a line of text is cut, so that it cannot cover other captions."""
+    """Draw runs on one baseline. Letters that are higher than a line are cut, so that they cannot cover other captions."""
     ascent, descent = load_font(size).getmetrics()
     margin = round(size * MARGIN)
     language = language_of("".join(run.text for run in runs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 
-from seewhy.terminal import printable
+from seewhy.terminal.escaping import printable_lines
 
 
 class PrintableFormatter(logging.Formatter):
@@ -19,12 +19,3 @@ class PrintableFormatter(logging.Formatter):
 def format_traceback(error: BaseException) -> str:
     """Return the traceback of an error as printable text."""
     return printable_lines("".join(traceback.format_exception(error)))
-
-
-def printable_lines(text: str) -> str:
-    """Escape control characters in each line.
-
-    >>> printable_lines("a\\n\\x1b[2Jb")
-    'a\\n\\\\x1b[2Jb'
-    """
-    return "\n".join(map(printable, text.split("\n")))

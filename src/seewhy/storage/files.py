@@ -1,4 +1,4 @@
-"""Write files completely or not at all, and only over files that seewhy wrote."""
+"""Write files atomically, and only over files that seewhy wrote."""
 
 from __future__ import annotations
 

@@ -71,10 +71,14 @@ def check_own(path: Path, is_own: Callable[[Path], bool] = is_own) -> None:
         )
 
 
+def open_at_once(path: StrPath) -> BinaryIO:
+    """Open a file for reading. Opening a pipe does not wait for a program that writes to it."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+
+
 def open_regular(path: StrPath) -> BinaryIO:
     """Open a file for reading. Raises OSError for a pipe or a device, which may never end."""
-    # With O_NONBLOCK, opening a pipe does not wait for a writer.
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    file = open_at_once(path)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(f"{os.path.basename(path)} is not a regular file")

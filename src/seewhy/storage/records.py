@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from seewhy import storage
 from seewhy.errors import RecordError, one_line
+from seewhy.storage.marks import open_regular
 
 T = TypeVar("T")
 PATIENCE = 30.0  # seconds that a pipe may take to send the next bytes
@@ -23,11 +23,6 @@ LONGEST_QUOTE = 80  # characters of a file that a message repeats
 
 class NoData(OSError):
     """A pipe or a device sends nothing."""
-
-
-def open_at_once(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file for reading. Opening a pipe does not wait for a program that writes to it."""
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
 def read_limited(file: BinaryIO, limit: int) -> bytes:
@@ -60,7 +55,7 @@ def open_record(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
     """
     try:
         check_inside(path)
-        file = storage.open_regular(path)
+        file = open_regular(path)
     except FileNotFoundError:
         raise
     except RuntimeError:  # of pathlib, before Python 3.13

@@ -1,6 +1,6 @@
 """stdout and stderr for everything that prints in this process: seewhy, other libraries, warnings and tracebacks.
 
-`escaped_streams` replaces `sys.stdout` and `sys.stderr`. Control characters in what is printed are escaped, whoever prints it;
+`escaped_streams` replaces `sys.stdout` and `sys.stderr`. Control characters are escaped in all output, also of other libraries;
 only the consoles of seewhy (`SafeConsole`) write styles, to the stream behind it.
 """
 
@@ -62,7 +62,7 @@ class OutputStream:
         ) from None
 
     def discard_pending(self) -> None:
-        """Send what is still buffered to the null device: otherwise Python prints an error when it exits."""
+        """Send the rest of the buffer to the null device: otherwise Python prints an error when it exits."""
         with suppress(OSError, ValueError, AttributeError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.stream.fileno())  # type: ignore[union-attr]
