@@ -93,7 +93,6 @@ def __getattr__(name: str) -> Any:
 
 def _replacement(name: str) -> str:
     """Return what to use instead of a name that does not exist at the top level, or ""."""
-    import difflib
     import importlib.util
 
     if name.startswith("_") or importlib.util.find_spec(f"seewhy.{name}"):
@@ -101,9 +100,10 @@ def _replacement(name: str) -> str:
     if name in _RENAMED:
         return f"; it is now seewhy.{_RENAMED[name]}"
     for package in ("methods", "targets", "errors"):
-        if hasattr(importlib.import_module(f"seewhy.{package}"), name):
-            return f"; it is in seewhy.{package}: seewhy.{package}.{name}"
-    close = difflib.get_close_matches(name, __all__, 1)
+        names = {other.casefold(): other for other in dir(importlib.import_module(f"seewhy.{package}"))}
+        if other := names.get(name.casefold()):
+            return f"; it is in seewhy.{package}: seewhy.{package}.{other}"
+    close = importlib.import_module("seewhy.errors").find_close_matches(name, __all__, 1)
     return f"; did you mean seewhy.{close[0]}?" if close else ""
 
 

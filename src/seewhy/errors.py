@@ -252,3 +252,24 @@ def shorten_error(error: BaseException, limit: int = 200) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = lines[0].partition(". ")[0].rstrip(" .:")
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def error_with_type(error: BaseException) -> str:
+    """Return the type and the first sentence of an error of other code, without the type of a plain RuntimeError.
+
+    >>> error_with_type(KeyError("width")), error_with_type(AssertionError()), error_with_type(RuntimeError("sizes differ"))
+    ("KeyError: 'width'", 'AssertionError', 'sizes differ')
+    """
+    kind, text = type(error).__name__, shorten_error(error)
+    return text if kind in (text, "RuntimeError") else f"{kind}: {text}"
+
+
+def describe_argument(value: object) -> str:
+    """Return an argument for a message: short values unchanged, others as their type.
+
+    >>> describe_argument(None), describe_argument("x"), describe_argument({"a": 1}), describe_argument(dict)
+    ('None', "'x'", 'dict', 'class dict')
+    """
+    if isinstance(value, type):
+        return f"class {value.__name__}"
+    return repr(value) if value is None or isinstance(value, (int, float, str)) else type(value).__name__

@@ -85,8 +85,8 @@ def test_targets_with_coordinates_are_not_split_at_commas() -> None:
     [
         (("-t", "espresso", "--versus", "espreso"), "did you mean 'espresso'"),
         (("-t", "espresso", "--versus", "967"), "compared with itself"),
-        (("-t", "region:espresso"), "not class scores on a grid"),
-        (("-t", "box:espresso@1,2,3,4"), "the format of the output (1, 1000) is unknown"),
+        (("-t", "region:espresso"), "needs a segmentation model"),
+        (("-t", "box:espresso@1,2,3,4"), "the model's output (1, 1000) has no known format of boxes"),
         (("-t", "box:espresso@1,2"), "left,top,right,bottom"),
         (("-t", "reigon:espresso"), "did you mean 'region'"),
         (("-t", "text:a cup"), "no text encoder"),

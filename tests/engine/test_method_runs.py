@@ -22,8 +22,8 @@ COFFEE = str(seewhy.sample("coffee"))
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("attentionrollout", "(softmax or sdpa) was recorded in this model. Use gradcam."),
-        ("gradeclip", "(softmax or sdpa) was recorded in this model. Use gradcam."),
+        ("attentionrollout", "no self-attention by softmax or sdpa was found. Use gradcam."),
+        ("gradeclip", "no self-attention by softmax or sdpa was found. Use gradcam."),
         ("cam", "the class scores must be one linear layer of this layer's mean, and other operations or layers lie in "
          "between. Use hirescam."),
         ("refinecam", "it combines layers, and 1 is selected. Select several, or layers='every'."),

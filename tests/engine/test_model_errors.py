@@ -33,8 +33,6 @@ def test_a_model_that_fails_on_its_inputs() -> None:
 def test_a_missing_batch_axis(layers: str | None) -> None:
     with pytest.raises(ModelError, match=r"add the batch axis: x\[None\]"):
         seewhy.explain(classifier(), torch.rand(3, 9, 9), layers=layers)
-    with pytest.raises(ModelError, match="pass inputs that the model accepts"):
-        seewhy.explain(classifier(), torch.rand(1, 4, 9, 9), layers=layers)
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -245,7 +243,7 @@ def test_an_exception_in_a_backward_function(layers: str | None) -> None:
     )
     network(IMAGE)
     with pytest.raises(
-        ValueError, match=r"its backward pass fails \(no gradient\); correct test_model_errors.py"
+        ValueError, match=r"its backward pass fails \(ValueError: no gradient\); correct test_model_errors.py"
     ) as raised:
         seewhy.explain(network, IMAGE, layers=layers)
     assert isinstance(raised.value, ModelError) and "\n" not in str(raised.value)
@@ -308,7 +306,7 @@ def test_layers_of_an_exported_program(layers: str | None) -> None:
     program = torch.export.export(classifier(), (IMAGE,))
     with pytest.raises(ModelError, match=r"exported program.*torch.export.unflatten\(program\)"):
         seewhy.explain(program.module(), IMAGE, layers=layers)
-    with pytest.raises(UsageError, match=r"not ExportedProgram.*torch.export.unflatten\(program\)"):
+    with pytest.raises(UsageError, match=r"model=ExportedProgram.*torch.export.unflatten\(program\)"):
         seewhy.explain(program, IMAGE, layers=layers)  # type: ignore[arg-type]
     e = seewhy.explain(torch.export.unflatten(program), IMAGE, layers="0", targets=1)
     assert torch.allclose(e.map(), seewhy.explain(program_source(program), IMAGE, layers="0", targets=1).map())

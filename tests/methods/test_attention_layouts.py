@@ -48,7 +48,7 @@ def test_gradeclip_of_every_layout(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), list(product(REFUSED, [*PRODUCTS, "legrad", "gradeclip", "vitreciprocam"])))
 def test_unknown_layouts_are_refused(kind: str, name: str) -> None:
-    with pytest.raises(MethodError, match=r"second last axis|was recorded"):
+    with pytest.raises(MethodError, match=r"second last axis|was found"):
         seewhy.explain(LayoutViT(kind), images_of(2), methods=name, targets=1)
 
 

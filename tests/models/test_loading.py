@@ -463,7 +463,7 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
 
 
 def test_other_types_are_rejected() -> None:
-    with pytest.raises(UsageError, match="not int"):
+    with pytest.raises(UsageError, match="model=3"):
         load_model(3)  # type: ignore[arg-type]
 
 

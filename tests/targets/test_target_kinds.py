@@ -101,8 +101,8 @@ def test_names_and_keys_are_short() -> None:
         (OutputScore(3), "returns 3 numbers"),
         (TopScore(4), "3 classes"),
         (ClassScore(2.5), "not float"),  # type: ignore[arg-type]
-        (RegionScore("cat"), "not class scores on a grid"),
-        (BoxScore((0, 0, 1, 1)), "the format of the output"),
+        (RegionScore("cat"), "needs a segmentation model"),
+        (BoxScore((0, 0, 1, 1)), "needs a detector"),
         (TextScore("a cat"), "text encoder"),
         (Similarity("other.jpg"), "only explain"),
         (Similarity(torch.zeros(1, 3)), "pass \\(D,\\)"),
@@ -631,7 +631,7 @@ def test_targets_as_text(text: str, expected: type[Target]) -> None:
     ("text", "message"),
     [
         ("point:cat", "point:bus@120,200"),
-        ("point:cat@1", "a point is x,y"),
+        ("point:cat@1", "a point as x,y"),
         ("box:cat@1,2,3", "left,top,right,bottom"),
         ("box:cat@4,2,3,9", "left < right"),
         ("output:-1", "counted from 0"),
@@ -727,7 +727,7 @@ def test_similarity_to_an_image_and_a_text(tmp_path: Path) -> None:
     assert float(same.target_results[0].scores) == pytest.approx(1)
     with pytest.raises(TargetError, match="no text encoder"):
         seewhy.explain(model, seewhy.sample("coffee"), targets="text:a red bus")
-    with pytest.raises(TargetError, match="requires a model with preprocessing"):
+    with pytest.raises(TargetError, match="needs a model with preprocessing"):
         net = nn.Sequential(nn.Conv2d(3, 4, 3))
         seewhy.explain(net, torch.rand(1, 3, 8, 8), targets=f"like:{other}", layers=nn.Conv2d)
 

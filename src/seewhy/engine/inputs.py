@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import UnknownName, UsageError, describe_argument
 from seewhy.explanation.components import InputImage
 from seewhy.images.files import describe_source
 from seewhy.images.loading import load_image
@@ -54,6 +56,9 @@ class Inputs:
     images: tuple[InputImage, ...] | None = None
     is_single: bool = False
     notes: tuple[str, ...] = ()
+
+
+IMAGE_TYPES = (Tensor, NamedImage, str, os.PathLike, bytes, bytearray, np.ndarray, Image.Image)
 
 
 def read_inputs(
@@ -181,6 +186,8 @@ def read_main_input(inputs: object, loaded: LoadedModel) -> Inputs:
     sources = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
     if not sources:
         raise UsageError("inputs: the list of images is empty.")
+    for source in sources:
+        check_is_image(source)
     if loaded.preprocess is None:
         raise UsageError(
             f"{loaded.uri} has no preprocessing for images: pass preprocess=seewhy.Preprocess.imagenet(224), or a tensor."
@@ -191,6 +198,16 @@ def read_main_input(inputs: object, loaded: LoadedModel) -> Inputs:
     like = next(loaded.module.parameters(), tensor)
     tensor = tensor.to(like.device, like.dtype)
     return Inputs(tensor, loaded.module, images if len(images) == len(pairs) else None, is_single)
+
+
+def check_is_image(source: object) -> None:
+    """Raise UsageError for an object that no image can be read from."""
+    if isinstance(source, IMAGE_TYPES) or hasattr(source, "read"):
+        return
+    raise UsageError(
+        f"inputs={describe_argument(source)}: pass a float tensor (B, C, height, width), or images: paths, bytes, PIL images "
+        "or uint8 arrays (H, W, 3)."
+    )
 
 
 def stack(tensors: Sequence[Tensor], module: nn.Module) -> Tensor:

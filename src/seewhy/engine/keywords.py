@@ -37,7 +37,8 @@ def suggest_keywords(
         def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
             for name in kwargs:
                 if name not in names:
-                    close = find_close_matches(name, names, 1)
+                    words = [word for word in reversed(name.split("_")) if word in names]  # target_layers: layers
+                    close = words or find_close_matches(name, names, 1)
                     hint = (
                         f"it is now {renamed[name]!r}"
                         if name in renamed

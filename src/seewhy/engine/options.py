@@ -12,6 +12,7 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from seewhy.errors import UnknownName, UsageError
@@ -136,10 +137,10 @@ class Options:
             value, choices = getattr(self, name), get_args(kind)
             if value is not None and value not in choices:
                 raise UnknownName(name, str(value), choices, hint=f"Use {' or '.join(choices)}.")
-        if self.memory <= 0:
-            raise UsageError(f"memory {self.memory}: give a number of megabytes above 0.")
-        if self.channels < 0:
-            raise UsageError(f"channels {self.channels}: give at least 1.")
+        if not is_number(self.memory) or not self.memory > 0:
+            raise UsageError(f"memory {self.memory}: pass a number of megabytes above 0.")
+        if not is_number(self.channels) or self.channels < 0:
+            raise UsageError(f"channels {self.channels}: pass a number of channels, 0 or more.")
 
     @property
     def selects_group(self) -> bool:
@@ -191,6 +192,10 @@ class ModelOptions:
                 f"--num-classes {self.num_classes}: '{self.model}' sets num_classes as well; remove one of the two."
             )
         return f"{self.model}{'&' if '?' in self.model else '?'}num_classes={self.num_classes}"
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, Real)
 
 
 def as_flags(options: Any, *, skip: Sequence[str] = ()) -> list[str]:

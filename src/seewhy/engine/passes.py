@@ -15,6 +15,7 @@ from functools import partial
 from torch import Tensor
 
 from seewhy.engine.map_collector import Job, MapCollector
+from seewhy.engine.missing_gradients import no_output_gradient
 from seewhy.engine.variant_passes import VariantPasses
 from seewhy.errors import LayerError, MethodError
 from seewhy.explanation.components import NETWORK
@@ -27,6 +28,7 @@ from seewhy.signals.recorded import signals_at, without_gradients
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.layer_selection import LayerSelection
+from seewhy.tracing.record import has_graph
 from seewhy.tracing.trace import LayerCall, Trace
 
 
@@ -161,7 +163,7 @@ class Passes:
         for call in unreached:
             is_named = self.selection.names_explicitly(call) and not call.obstacle
             if not self.collector.skip_unsupported and (is_named or len(unreached) == len(self.calls)):
-                raise LayerError(call.name, no_gradient_reason(call, target))
+                raise LayerError(call.name, no_gradient_reason(call, target, self.trace))
         return [call for call in self.calls if call not in unreached]
 
     def scores_of(self, item: Round) -> Tensor | None:
@@ -219,7 +221,9 @@ class Passes:
             self.collector.maps[name, target.key, NETWORK] = result
 
 
-def no_gradient_reason(call: LayerCall, target: ResolvedTarget) -> str:
+def no_gradient_reason(call: LayerCall, target: ResolvedTarget, trace: Trace) -> str:
     if call.obstacle:
         return f"{call.obstacle}, so it has no gradient. Use a method without gradients (eigencam), or another layer."
+    if not has_graph(trace.output):
+        return no_output_gradient()
     return f"target {target.name!r} does not depend on it: no gradient reaches it."

@@ -32,6 +32,7 @@ from seewhy.engine.target_resolution import (
     target_notes,
     target_result,
 )
+from seewhy.errors import UsageError
 from seewhy.explanation.components import LayerInfo
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import layer_text
@@ -160,6 +161,8 @@ def explain(
         seed=seed,
         memory=memory,
     )
+    if model is None:  # load_model would return the embedded model
+        raise UsageError("model=None: pass a module, or a name such as 'embedded'.")
     loaded = load_model(model, preprocess=preprocess, labels=labels)
     # A bare module may be in training, and hashing its weights would take longer than the maps.
     explainer = Explainer(loaded, options, hash_weights=isinstance(model, LoadedModel))

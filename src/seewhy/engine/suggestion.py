@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.engine.branches import covers_box, depends_on_input, is_spread, parallel_layers, strongest
+from seewhy.engine.missing_gradients import suggestion_obstacle
 from seewhy.engine.named_layers import has_equal_output, layer_before_head, outermost_equal
 from seewhy.errors import LayerError, SeewhyError
 from seewhy.nested import first_tensor
@@ -187,13 +188,12 @@ class Finder:
             raise LayerError(other[-1].name, no_grid_reason(other[-1], trace))
         if not reached or score is None:
             check_output(trace.output, "top1")
-            raise LayerError(
-                "suggested", f"no layer with a grid gets a gradient from the model's output. {LIST_LAYERS}"
-            )
+            raise LayerError("suggested", suggestion_obstacle(trace, all_calls))
         reached = without_constants(reached, trace)
         if not reached:
             raise LayerError(
-                "suggested", f"no gradient leads through a layer with a grid to the image. Name a layer. {LIST_LAYERS}"
+                "suggested",
+                f"the layers that the output depends on do not depend on the image. Name a layer. {LIST_LAYERS}",
             )
         return self.choose(reached, trace, score, note)
 

@@ -240,10 +240,12 @@ class ExplanationMaps(ExplanationData):
             Triples (index, name, probability).
 
         Raises:
-            UsageError: The model returns no class scores.
+            UsageError: The model returns no class scores, or `count` is not a positive integer.
             ChoiceError: The explanation has several images.
         """
         require_single_image(self, "top")
+        if not isinstance(count, int) or count < 1:
+            raise UsageError(f"top({count!r}): pass the number of classes, at least 1.")
         if self.logits is None and not self.top_classes:
             raise UsageError("the explained output is not a table of class scores (B, K), so there are no top classes.")
         return most_likely(self, count)

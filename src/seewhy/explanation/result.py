@@ -70,7 +70,7 @@ class Explanation(ExplanationMaps):
     def __getitem__(self, index: int) -> Explanation:
         """Return the explanation of one image of the batch."""
         if not -len(self) <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
+            raise IndexError(f"e[{index}]: the explanation has {len(self)} images, 0 to {len(self) - 1}.")
         return dataclasses.replace(self, **fields_for_image(self, index % len(self)))
 
     def __iter__(self) -> Iterator[Explanation]:

@@ -30,6 +30,7 @@ from seewhy.images.resizing import (
     Rule,
     Size,
     center_offset,
+    is_size,
     resize_shorter_side,
     scale_to_contain,
     scale_to_cover,
@@ -100,6 +101,10 @@ class Preprocess:
         ):
             if value not in choices:
                 raise UnknownName(kind, str(value), choices)
+        if not is_size(self.size) or not (isinstance(self.resize, int) or is_size(self.resize)):
+            raise UsageError(
+                f"size {self.size!r} and resize {self.resize!r}: pass (height, width) in pixels; resize may be one number"
+            )
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
             raise UsageError(f"mean {self.mean} and std {self.std}: give one or three numbers each, with std above 0")
         lengths = (*self.size, *((self.resize,) if isinstance(self.resize, int) else self.resize))
@@ -115,10 +120,15 @@ class Preprocess:
         Args:
             size: Side of the input in pixels. The shorter side is resized to 8/7 of it: 256 for 224.
 
+        Raises:
+            UsageError: `size` is not an integer, or below 1.
+
         Example:
             >>> Preprocess.imagenet(224).resize
             256
         """
+        if not isinstance(size, int):
+            raise UsageError(f"size {size!r}: pass the side of the input in pixels, such as 224")
         return cls((size, size), IMAGENET_MEAN, IMAGENET_STD, "bilinear", math.floor(size / 0.875))
 
     @classmethod

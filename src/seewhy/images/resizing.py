@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,11 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+def is_size(value: object) -> bool:
+    """Return True for a height and width in pixels."""
+    return isinstance(value, Sequence) and len(value) == 2 and all(isinstance(side, int) for side in value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from seewhy.errors import find_close_matches
 from seewhy.methods.catalog import CLASSES
 
 if TYPE_CHECKING:  # one line per file, so that type checkers see the classes
@@ -30,7 +31,9 @@ __all__ = [*CONTRACTS, *CLASSES]
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise AttributeError(f"module 'seewhy.methods' has no attribute {name!r}")
+        close = [] if name.startswith("_") else find_close_matches(name, __all__, 1)
+        hint = f"; did you mean seewhy.methods.{close[0]}?" if close else ""
+        raise AttributeError(f"module 'seewhy.methods' has no attribute {name!r}{hint}")
     value = getattr(importlib.import_module(CLASSES.get(name, "seewhy.methods.base")), name)
     globals()[name] = value
     return value

@@ -9,7 +9,6 @@ from torch import nn
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 # Modules of torchvision's classifiers; those of other tasks are in subpackages.
 TORCHVISION_CLASSIFIERS = re.compile(r"torchvision\.models\.[a-z]\w*")
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def count_classes(module: nn.Module) -> int | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from seewhy.errors import ModelError, UnknownName, UsageError
+from seewhy.errors import ModelError, UnknownName, UsageError, describe_argument
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.device import check_device, resolve_device
 from seewhy.models.downloads import Log
@@ -112,14 +112,40 @@ def load_model(
         if device is not None:
             check_device(loaded.module, resolve_device(device))
     else:
-        raise UsageError(
-            f"model must be a name, a weights file or an nn.Module, not {type(model).__name__}; "
-            "for an exported program, pass torch.export.unflatten(program); for TorchScript, load the original Python module"
-        )
+        raise not_a_model(model)
     if preprocess is not None:
+        check_preprocess(preprocess)
         notes = tuple(note for note in loaded.notes if not note.startswith("preprocessing"))
         loaded = dataclasses.replace(loaded, preprocess=preprocess, notes=notes)
     return loaded if names is None else replace_labels(loaded, names)
+
+
+def check_preprocess(preprocess: object) -> None:
+    if not callable(preprocess):
+        raise UsageError(
+            f"preprocess={describe_argument(preprocess)}: pass a seewhy.Preprocess, such as Preprocess.imagenet(224), or a "
+            "function from a PIL image to a tensor (C, H, W)."
+        )
+
+
+def not_a_model(model: object) -> UsageError:
+    advice = module_advice(model)
+    return UsageError(f"model={describe_argument(model)}: pass a name, a weights file or an nn.Module.{advice}")
+
+
+def module_advice(model: object) -> str:
+    """Return how to make a module of an object that is none; "" if that is unknown."""
+    if isinstance(model, type):
+        return f" This is the class: pass an instance, {model.__name__}(...)."
+    if isinstance(model, torch.export.ExportedProgram):
+        return " For an exported program, pass torch.export.unflatten(program)."
+    if isinstance(model, Mapping):
+        return " A state dict has weights and no layers: build the module, and call its load_state_dict."
+    if isinstance(model, Tensor):
+        return " The model is the first argument, and the inputs are the second."
+    if callable(model):
+        return " For a function, pass the module that it calls."
+    return ""
 
 
 def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code: bool) -> LoadedModel:

@@ -21,8 +21,8 @@ from seewhy.tensors import to_float32
 from seewhy.tracing.trace import AttentionRecord, Trace
 
 UNEQUAL = (
-    "the attention layers of this model do not all connect the same tokens (pooling, or windows), or the axes of their "
-    "matrices are unknown. Use gradcam."
+    "it needs attention layers that all connect the same tokens, as in a plain ViT. This model's connect different ones "
+    "(windows, pooling, cross-attention), or in an unknown order. Use gradcam."
 )
 
 
@@ -98,11 +98,12 @@ def attention_layers(trace: Trace, is_heads_first: bool | None = None) -> list[A
     if trace.has_keys_first:
         raise MethodError(
             "",
-            "a softmax of this model runs over the second last axis, so rows of its attention may be keys. Use gradcam.",
+            "a softmax of this model runs over the second last axis, so its attention may not be queries x keys. Use gradcam.",
         )
     if not records:
-        reason = "no attention from every token to every token (softmax or sdpa) was recorded in this model"
-        raise MethodError("", f"{reason}. Use gradcam.")
+        raise MethodError(
+            "", "it needs a transformer, and no self-attention by softmax or sdpa was found. Use gradcam."
+        )
     readings = [is_first for is_first in (False, True) if all(fits(record, images, is_first) for record in records)]
     ranks = {record.call.weights.dim() for record in records}
     sizes = {record.call.weights.shape[-1] for record in records}
@@ -112,8 +113,10 @@ def attention_layers(trace: Trace, is_heads_first: bool | None = None) -> list[A
     if is_heads_first is None and images > 1 and any(shape_is_unclear(record, images) for record in records):
         readings = [is_first for is_first in readings if separates_images(trace, is_first)]
         if not readings:
-            reason = "which axis of its attention matrices counts images and which heads is unknown"
-            raise MethodError("", f"{reason}. Use gradcam.")
+            reason = (
+                "images and heads cannot be distinguished in the attention of this model. Explain one image at a time"
+            )
+            raise MethodError("", f"{reason}, or use gradcam.")
     is_first = bool(is_heads_first) if is_heads_first in readings else readings[0]
     return [AttentionLayer(tuple(group), images, is_first) for group in heads_of_layers(records, images, is_first)]
 

@@ -71,11 +71,17 @@ class BoxScore(Target):
         if len(self.box) != 4 or not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
             raise TargetError(self.box, "a box is (left, top, right, bottom) with left < right and top < bottom.")
 
+    @property
+    def text(self) -> str:
+        """The target as text, for messages, such as "box:person@10,20,110,220"."""
+        name = "" if self.classes is None else f"{self.classes}@"
+        return f"box:{name}{','.join(f'{value:g}' for value in self.box)}"
+
     def bind(self, context: TargetContext) -> Target:
         return replace(self, context=context)
 
     def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
-        candidates = find_candidates(output, self.decode, self.context.size, self.box)
+        candidates = find_candidates(output, self.decode, self.context.size, self.text)
         boxes = [self.in_input(image) for image in range(len(candidates))]
         picks = [self.pick(one, box.to(one.boxes), labels) for one, box in zip(candidates, boxes, strict=True)]
         key = "box_" + ",".join(f"{value:g}" for value in self.box)
@@ -94,11 +100,11 @@ class BoxScore(Target):
     def pick(self, candidates: Candidates, box: Tensor, labels: Labels) -> tuple[int, int]:
         """Return the row and the class of the candidate that matches the box."""
         if not len(candidates.boxes):
-            raise TargetError(self.box, "the model detected nothing in this image.")
+            raise TargetError(self.text, "the model detected nothing in this image.")
         probabilities = candidates.probabilities(labels)
         index = None if self.classes is None else find_class(self.classes, labels, count_classes(candidates, labels))
         if index is not None and index >= probabilities.shape[1]:
-            raise TargetError(self.box, f"the model detected no {class_name(index, labels)} in this image.")
+            raise TargetError(self.text, f"the model detected no {class_name(index, labels)} in this image.")
         near = intersection_over_union(candidates.boxes.detach(), box)
         table = probabilities if index is None else probabilities[:, index : index + 1]
         merit = table * near[:, None]
@@ -106,7 +112,7 @@ class BoxScore(Target):
         row, column = divmod(int(merit.argmax()), merit.shape[1])
         if merit[row, column] < 0:
             raise TargetError(
-                self.box,
+                self.text,
                 f"no candidate of the model overlaps it by {MIN_OVERLAP:.0%}; the best are {list_best(candidates, labels)}.",
             )
         return row, column if index is None else index

@@ -68,6 +68,12 @@ def logits(output: object, target: object = None) -> Tensor:
     if not isinstance(scores, Tensor) or scores.dim() != 2 or not scores.is_floating_point():
         check_output(output, target)
         shape = describe_tensor(scores) if isinstance(scores, Tensor) else type(output).__name__
+        if isinstance(scores, Tensor) and not scores.is_floating_point():
+            raise TargetError(
+                target,
+                f"the model's output is {shape}, not class scores (B, K); explain a model that returns the scores before "
+                f"argmax or rounding{other_tensors(output, scores)}.",
+            )
         raise TargetError(
             target,
             f"the model's output is {shape}, not class scores (B, K); pass 'value:mean' for values such as depth or features, "

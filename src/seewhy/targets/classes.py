@@ -249,7 +249,7 @@ class Contrast(Target):
         own = target.resolve(output, labels)
         others = [resolve_rival(own, rival, output, labels) for rival in rivals]
         if any(is_zero_contrast(own, other) for other in others):
-            raise TargetError(own.name, "compared with itself; choose another class for `against` (--versus).")
+            raise TargetError(own.name, "it is compared with itself; compare with another class.")
         difference = combine([(1.0, own), *((-1 / len(others), other) for other in others)], self)
         return replace(
             difference,

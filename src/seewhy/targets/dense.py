@@ -71,10 +71,20 @@ class RegionScore(Target):
 
     def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
         axis = class_axis(output, self.context.size)
-        scores = dense_logits(output, self.classes, axis)
+        scores = dense_logits(output, self.text, axis)
         classes = find_classes(self.classes, labels, scores, other_tensors(output, find_scores(output)))
         region = self.find_region(scores, classes, labels)
         return region_score(output, classes, region, labels, self, key="classes", suffix=self.suffix, axis=axis)
+
+    @property
+    def text(self) -> str:
+        """The target as text, for messages: "region:bus", "point:bus@120,200", or "bus@mask" for a mask or several points."""
+        name = str(self.classes)
+        if isinstance(self.where, str):
+            return f"region:{name}"
+        points = as_points(self.where)
+        kind = "point:" if points is not None and len(points) == 1 else ""
+        return f"{kind}{name}@{self.suffix}"
 
     @property
     def suffix(self) -> str:
@@ -95,7 +105,7 @@ class RegionScore(Target):
                     listed = ", ".join(f"{class_name(index, labels)} {share:.0%}" for index, share in areas)
                     where = "" if len(region) == 1 else f" in image {image}"
                     raise TargetError(
-                        self.classes,
+                        self.text,
                         f"{name} wins in no cell{where}; classes that win: {listed}. Pass a mask or a point as `where`.",
                     )
             return region
@@ -103,7 +113,7 @@ class RegionScore(Target):
         region = self.region_of_points(points, scores) if points is not None else self.region_of_mask(scores)
         for image, part in enumerate(region):
             if not part.any():
-                raise TargetError(self.classes, f"no cell of the output lies in the region (image {image}).")
+                raise TargetError(self.text, f"no cell of the output lies in the region (image {image}).")
         return region
 
     def region_of_points(self, points: Sequence[Point], scores: Tensor) -> Tensor:
@@ -113,16 +123,14 @@ class RegionScore(Target):
             box, size = self.grid_box(image, tuple(grid))
             for point in points:
                 if len(point) != len(grid) or not all(map(math.isfinite, point)):
-                    raise TargetError(
-                        self.classes, f"point {tuple(point)}: pass {len(grid)} finite numbers, (x, y, ...)."
-                    )
+                    raise TargetError(self.text, f"point {tuple(point)}: pass {len(grid)} finite numbers, (x, y, ...).")
                 cell = [
                     int((value - low) / (high - low) * cells // 1)
                     for value, (low, high), cells in zip(reversed(point), box, grid, strict=True)
                 ]
                 if not all(0 <= at < cells for at, cells in zip(cell, grid, strict=True)):
                     raise TargetError(
-                        self.classes,
+                        self.text,
                         f"point {tuple(point)} is outside the part that the model received, {describe_box(box, size)}.",
                     )
                 region[(image, *cell)] = True
@@ -132,16 +140,16 @@ class RegionScore(Target):
         batch, _, *grid = scores.shape
         mask = torch.as_tensor(np.asarray(self.where)) if not isinstance(self.where, Tensor) else self.where
         if mask.dim() == len(grid) + 1 and len(mask) not in (1, batch):
-            raise TargetError(self.classes, f"{len(mask)} masks for {batch} images; pass one mask, or one per image.")
+            raise TargetError(self.text, f"{len(mask)} masks for {batch} images; pass one mask, or one per image.")
         if mask.dim() not in (len(grid), len(grid) + 1):
-            raise TargetError(self.classes, f"a mask of shape {tuple(mask.shape)} for a grid of {tuple(grid)}.")
+            raise TargetError(self.text, f"a mask of shape {tuple(mask.shape)} for a grid of {tuple(grid)}.")
         mask = (mask if mask.dim() > len(grid) else mask[None]) > 0
         size, regions = self.context.size, []
         for image in range(batch):
             own = mask[image if len(mask) > 1 else 0].to(scores.device)
             if self.context.views is None and size and tuple(own.shape) not in (size, tuple(grid)):
                 raise TargetError(
-                    self.classes,
+                    self.text,
                     f"the mask is {tuple(own.shape)}, and the input {size}; pass a mask of the input's size, or of the "
                     f"output's, {tuple(grid)}.",
                 )
@@ -159,7 +167,7 @@ class RegionScore(Target):
             if is_mask and shape != view.photo_size:
                 height, width = view.photo_size
                 raise TargetError(
-                    self.classes, f"the mask is {shape}, and the photo {height} x {width}; pass a mask of its size."
+                    self.text, f"the mask is {shape}, and the photo {height} x {width}; pass a mask of its size."
                 )
             return [(top, bottom), (left, right)], view.photo_size
         size = shape if is_mask or not self.context.size else self.context.size

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError
-from seewhy.targets.class_scores import find_scores
+from seewhy.targets.class_scores import describe_tensor, find_scores
 from seewhy.targets.names import Labels, class_name
 from seewhy.targets.probability_checks import are_bounded, ends_in_bounded_function
 
@@ -39,8 +39,17 @@ def dense_logits(output: object, target: object, axis: int = 1) -> Tensor:
     """
     scores = find_scores(output)
     if scores is None or scores.dim() < 3 or not scores.is_floating_point():
-        shape = type(output).__name__ if scores is None else tuple(scores.shape)
-        raise TargetError(target, f"the model's output is {shape}, not class scores on a grid (B, K, height, width).")
+        if scores is not None and scores.dim() == 2 and scores.is_floating_point():
+            raise TargetError(
+                target,
+                f"it needs a segmentation model, and this model returns one score per class and image, {tuple(scores.shape)}; "
+                "use the class itself as target.",
+            )
+        shape = type(output).__name__ if scores is None else describe_tensor(scores)
+        raise TargetError(
+            target,
+            f"it needs a segmentation model with class scores (B, K, height, width), and the model's output is {shape}.",
+        )
     return scores.movedim(axis, 1)
 
 

@@ -110,7 +110,8 @@ def find_candidates(output: object, decode: str | Decode | None, size: Size, tar
             shape = type(output).__name__ if tensor is None else tuple(tensor.shape)
             raise TargetError(
                 target,
-                f"the format of the output {shape} is unknown; pass decode= one of {', '.join(DECODERS)}, or a "
+                f"it needs a detector, and the model's output {shape} has no known format of boxes. If it has boxes, name the "
+                f"format ({', '.join(DECODERS)}), as in 'box[yolov8]:10,20,110,220' or decode='yolov8', or pass decode= a "
                 "function of the output that returns boxes (B, N, 4) and scores (B, N, K).",
             )
     if isinstance(decode, str):

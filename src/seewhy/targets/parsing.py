@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +21,8 @@ from seewhy.targets.values import OutputScore, ValueScore
 
 OneTarget = int | np.integer[Any] | str | Target | Tensor | Callable[..., Tensor]  # a tensor: one index, shape ()
 TargetSpec = OneTarget | Sequence[OneTarget] | None  # what `targets=` accepts
+
+AnyTarget = TypeVar("AnyTarget", bound=Target)
 
 NUMBERS = re.compile(r"\s*-?\d+(\.\d+)?(\s*,\s*-?\d+(\.\d+)?)*\s*")
 RANK = re.compile(r"top-?(\d{1,6})", re.IGNORECASE)
@@ -117,12 +119,12 @@ def parse_text(text: str) -> list[Target]:
     if (count := parse_rank(text)) is not None:
         return [TopScore(rank) for rank in range(1, count + 1)]
     if box := re.fullmatch(r"box\[(\w+)\]:(.+)", stripped):
-        return [replace(parse_box(box[2]), decode=box[1])]
+        return [replace(parse_part(text, parse_box, box[2]), decode=box[1])]
     word, colon, rest = stripped.partition(":")
     if colon and (kind := KINDS.get(word.strip().lower())):
         if not rest.strip():
             raise TargetError(text, f"nothing follows '{word.strip().lower()}:'; write for example {kind.example!r}.")
-        return [kind.parse(rest.strip().strip("\"'"))]
+        return [parse_part(text, kind.parse, rest.strip().strip("\"'"))]
     if re.fullmatch(r"\w+:\S.*", stripped):
         # Class names may contain a colon; only a text that resembles a kind of target is an error.
         misspelled = UnknownName("kind of target", word, KINDS)
@@ -133,6 +135,14 @@ def parse_text(text: str) -> list[Target]:
     return [ClassScore(as_number(text))]
 
 
+def parse_part(text: str, parse: Callable[[str], AnyTarget], part: str) -> AnyTarget:
+    """Return the target of the part after the colon. Errors show the complete `text`."""
+    try:
+        return parse(part)
+    except TargetError as error:
+        raise TargetError(text, error.reason) from None
+
+
 def parse_region(text: str) -> Target:
     return RegionScore(as_number(text))
 
@@ -140,14 +150,14 @@ def parse_region(text: str) -> Target:
 def parse_point(text: str) -> Target:
     name, numbers = split_location(text, "point:bus@120,200")
     if len(numbers) not in (2, 3):
-        raise TargetError(text, "a point is x,y after the '@', as in 'point:bus@120,200'.")
+        raise TargetError(text, "write a point as x,y after the '@', for example 'point:bus@120,200'.")
     return RegionScore(as_number(name), where=tuple(numbers))
 
 
 def parse_box(text: str) -> BoxScore:
     name, numbers = split_location(text if "@" in text else f"@{text}", "box:person@10,20,110,220")
     if len(numbers) != 4:
-        raise TargetError(text, "a box is left,top,right,bottom after the '@', as in 'box:person@10,20,110,220'.")
+        raise TargetError(text, "write a box as left,top,right,bottom, for example 'box:person@10,20,110,220'.")
     left, top, right, bottom = numbers
     return BoxScore((left, top, right, bottom), as_number(name) if name else None)
 
@@ -156,14 +166,14 @@ def split_location(text: str, example: str) -> tuple[str, list[float]]:
     """Split "NAME@NUMBERS" into the name and the numbers."""
     name, at, numbers = text.rpartition("@")
     if not at or not NUMBERS.fullmatch(numbers):
-        raise TargetError(text, f"give the location in photo pixels, for example {example!r}.")
+        raise TargetError(text, f"write the location in image pixels after an '@', for example {example!r}.")
     return name.strip(), [float(value) for value in numbers.split(",")]
 
 
 def parse_output(text: str) -> Target:
     number = as_number(text)
-    if isinstance(number, str):
-        raise TargetError(text, "outputs are counted from 0: 'output:0'.")
+    if isinstance(number, str) or number < 0:
+        raise TargetError(text, "an output is a number, counted from 0: 'output:0'.")
     return OutputScore(number)
 
 
@@ -182,7 +192,7 @@ def parse_channel(text: str) -> int | None:
     if text.strip().lower() in ("mean", ""):
         return None
     number = as_number(text)
-    if isinstance(number, str):
+    if isinstance(number, str) or number < 0:
         raise TargetError(text, "pass a channel, counted from 0, or 'mean': 'value:0', 'value:mean'.")
     return number
 

@@ -49,7 +49,8 @@ class Similarity(Target):
             return self
         if context.output_for is None:
             raise TargetError(
-                self.name, "comparing with another image requires a model with preprocessing; pass preprocess=."
+                self.name,
+                "comparing with another image needs a model with preprocessing: pass preprocess=.",
             )
         try:
             output = context.output_for(self.to)
@@ -106,12 +107,15 @@ class TextScore(Target):
     def bind(self, context: TargetContext) -> Target:
         if context.embed_text is None:
             raise TargetError(
-                self.text, "the model has no text encoder; load a model of images and texts, such as open_clip/NAME."
+                f"text:{self.text}",
+                "the model has no text encoder; load a model of images and texts, such as open_clip/NAME.",
             )
         return Similarity(context.embed_text([self.text])[0].detach(), self.text)
 
     def resolve(self, output: object, labels: Labels) -> ResolvedTarget:
-        raise TargetError(self.text, "only explain() can resolve a text, with a model that has a text encoder.")
+        raise TargetError(
+            f"text:{self.text}", "only explain() can resolve a text, with a model that has a text encoder."
+        )
 
 
 def embedding_notes(output: object) -> tuple[str, ...]:

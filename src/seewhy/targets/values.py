@@ -111,7 +111,9 @@ class ValueScore(Target):
         if self.channel is None:
             return tensor.squeeze(axis) if tensor.shape[axis] == 1 else tensor.norm(dim=axis)
         if not 0 <= self.channel < tensor.shape[axis]:
-            raise TargetError(self.name, f"the output has {tensor.shape[axis]} channels, counted from 0.")
+            raise TargetError(
+                self.name, f"the output has {tensor.shape[axis]} channels, 0 to {tensor.shape[axis] - 1}."
+            )
         return tensor.select(axis, self.channel)
 
     def describe(self, output: object) -> str:
@@ -128,7 +130,11 @@ class ValueScore(Target):
         if self.where is None:
             return None
         if values.dim() < 2:
-            raise TargetError(self.name, "the output has no positions.")
+            raise TargetError(
+                self.name,
+                "it needs an output with values at each position, such as depth (B, height, width), and this model's has one "
+                "row of numbers per image; use 'value:0' or 'output:0'.",
+            )
         if isinstance(self.where, str):
             flat = values.detach().flatten(1)
             region = torch.zeros_like(flat, dtype=torch.bool)
@@ -163,7 +169,8 @@ class OutputScore(Target):
         scores = logits(output, f"output {self.index}")
         if not 0 <= self.index < scores.shape[1]:
             raise TargetError(
-                f"output {self.index}", f"the model returns {scores.shape[1]} numbers per image, counted from 0."
+                f"output {self.index}",
+                f"the model returns {scores.shape[1]} numbers per image, 0 to {scores.shape[1] - 1}.",
             )
         name = f"output {self.index}" if labels is None else class_name(self.index, labels)
         sign = "not " if self.negative else ""

@@ -13,20 +13,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, SeewhyError, UnknownName, shorten_error
+from seewhy.errors import INPUT_ERRORS, LayerError, ModelError, SeewhyError, UnknownName, error_with_type
+from seewhy.tracing.failure_advice import PACKAGE, advice_for, raised_at
 from seewhy.tracing.model_properties import cache_properties, cached_properties, model_of
-from seewhy.tracing.torch_private import BACKWARD_CALL, CONVOLUTION, MODULE_CALL
+from seewhy.tracing.single_input import SingleInputModel
+from seewhy.tracing.torch_private import BACKWARD_CALL, MODULE_CALL
 
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TORCH = os.path.dirname(os.path.abspath(torch.__file__))
 REENTRANT = (
     "it recomputes layers with checkpoint(use_reentrant=True), which hides them from autograd; set use_reentrant=False, as "
     "PyTorch recommends, or disable checkpointing while explaining."
 )
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # in PyTorch's error message
 ALLOCATION = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
-MISSING_ARGUMENT = re.compile("missing [0-9]+ required (positional|keyword-only) argument")
-VIEW_IN_PLACE = re.compile("view.* modified inplace")  # in PyTorch's error messages
 OVERWRITTEN = "modified by an inplace operation"  # in PyTorch's error message
 
 Result = TypeVar("Result")
@@ -34,6 +32,12 @@ Result = TypeVar("Result")
 
 class OutOfMemory(ModelError, torch.OutOfMemoryError):
     """Memory ran out. It is a `torch.OutOfMemoryError` on the CPU as well, so that callers can retry with smaller batches."""
+
+
+class RejectedInput(ModelError):
+    """The model's forward failed. `shape` is that of the inputs (B, C, *size), which may be one image of a batch."""
+
+    shape: tuple[int, ...] = ()
 
 
 @contextmanager
@@ -55,6 +59,14 @@ def explain_failures(model: nn.Module, inputs: Tensor) -> Iterator[None]:
     except (LayerError, UnknownName):
         check_has_layers(model)
         raise
+    except ModelError as failed:
+        check_has_layers(model)
+        cause = failed.__cause__
+        if isinstance(failed, RejectedInput) and isinstance(cause, Exception) and failed.shape[1:] == inputs.shape[1:]:
+            raise failed_forward(
+                model, inputs, cause
+            ) from cause  # it failed on one image: report the batch that was passed
+        raise
     except SeewhyError:
         raise
     except SystemExit as stop:  # it would end the caller's process without a message
@@ -71,7 +83,7 @@ def explain_failures(model: nn.Module, inputs: Tensor) -> Iterator[None]:
         place = raised_at(error)
         if place and is_in_backward(error):
             advice = f"correct {place}, or use a method without gradients (eigencam)."
-            reason = f"its backward pass fails ({shorten_error(error)}); {advice}"
+            reason = f"its backward pass fails ({error_with_type(error)}); {advice}"
             raise rejected(model, reason, error) from error
         functions = called_functions(error)
         if MODULE_CALL in functions and BACKWARD_CALL not in functions and not is_raised_here(error):
@@ -79,36 +91,18 @@ def explain_failures(model: nn.Module, inputs: Tensor) -> Iterator[None]:
         raise
 
 
-def failed_forward(model: nn.Module, inputs: Tensor, error: Exception) -> ModelError:
-    reason = f"its forward fails on inputs of shape {tuple(inputs.shape)} ({shorten_error(error)}); "
-    return rejected(model, reason + advice_for(error, model_of(model), inputs), error)
+def failed_forward(model: nn.Module, inputs: Tensor, error: Exception) -> RejectedInput:
+    given = as_passed(model, inputs)
+    reason = f"its forward fails on inputs of shape {tuple(given.shape)} ({error_with_type(error)}); "
+    failed = rejected(model, reason + advice_for(error, model_of(model), given), error)
+    failed.shape = tuple(inputs.shape)
+    return failed
 
 
-def advice_for(error: Exception, network: nn.Module, inputs: Tensor) -> str:
-    """Return what to change so that a model's forward does not fail."""
-    convolution = next((module for module in network.modules() if isinstance(module, CONVOLUTION)), None)
-    if convolution is not None and inputs.dim() == len(convolution.kernel_size) + 1:
-        return "add the batch axis: x[None]."
-    if VIEW_IN_PLACE.search(str(error)):
-        return "it changes a part of a tensor in place, which PyTorch cannot differentiate: change a copy (x.clone())."
-    if MISSING_ARGUMENT.search(str(error)):
-        return "it needs more inputs: pass all of them as a tuple or a dict, or the others as arguments=."
-    weight = next((one for one in network.parameters() if one.is_floating_point()), inputs)
-    if any(one.is_meta for one in network.parameters()):
-        return "some weights are on the meta device, where they have no values: load them first."
-    if (weight.dtype, weight.device) != (inputs.dtype, inputs.device):
-        kind, other = (f"{str(one.dtype).removeprefix('torch.')} on {one.device}" for one in (inputs, weight))
-        call = ", ".join(
-            text
-            for text, differs in (
-                (repr(str(weight.device)), weight.device != inputs.device),
-                (str(weight.dtype), weight.dtype != inputs.dtype),
-            )
-            if differs
-        )
-        return f"the inputs are {kind} and the weights {other}: pass inputs.to({call})."
-    place = raised_at(error)
-    return "pass inputs that the model accepts" + (f", or correct {place}." if place else ".")
+def as_passed(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return inputs (B, C, *size) in the order of axes that the user passed."""
+    restore = getattr(model, "restore", None) if isinstance(model, SingleInputModel) else None
+    return inputs if restore is None else restore(inputs)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -128,20 +122,20 @@ def out_of_memory(model: nn.Module, inputs: Tensor, error: BaseException) -> Out
     return full
 
 
-def rejected(model: nn.Module, reason: str, error: Exception) -> ModelError:
-    """Return a `ModelError` that is also of the type of the model's exception, which callers may catch.
+def rejected(model: nn.Module, reason: str, error: Exception) -> RejectedInput:
+    """Return a `RejectedInput` that is also of the type of the model's exception, which callers may catch.
 
     It has the attributes of that exception. Its `__init__` is not called: that of the model's exception may take anything.
     """
     name = model_name(model)
     if isinstance(error, (StopIteration, StopAsyncIteration)):  # which a generator replaces by a RuntimeError
-        return ModelError(name, reason)
+        return RejectedInput(name, reason)
     with suppress(TypeError):  # a type that cannot be combined with another one
-        made: Any = type("RejectedInput", (ModelError, type(error)), {"__str__": describe_model_error})
-        failed: ModelError = made.__new__(made, f"{name}: {reason}")
+        made: Any = type("RejectedInput", (RejectedInput, type(error)), {"__str__": describe_model_error})
+        failed: RejectedInput = made.__new__(made, f"{name}: {reason}")
         failed.__dict__ |= {**vars(error), "model": name, "reason": reason}
         return failed
-    return ModelError(name, reason)
+    return RejectedInput(name, reason)
 
 
 def describe_model_error(error: ModelError) -> str:
@@ -152,14 +146,6 @@ def describe_model_error(error: ModelError) -> str:
 def called_functions(error: BaseException) -> set[str]:
     """Return the names of the functions in an error's traceback."""
     return {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
-
-
-def raised_at(error: BaseException) -> str:
-    """Return the file and line that raised an error, "" if that is in PyTorch or in this package."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames or frames[-1].filename.startswith((f"{PACKAGE}{os.sep}", f"{TORCH}{os.sep}", "<")):
-        return ""
-    return f"{os.path.basename(frames[-1].filename)}, line {frames[-1].lineno}"
 
 
 def is_in_backward(error: BaseException) -> bool:
