@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import random
 import shutil
 import struct
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from seewhy.bulk import part_reader
+from seewhy.bulk import page_headers, part_reader
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.export import KINDS, export
 from seewhy.bulk.page_headers import check_pages
@@ -36,11 +37,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from PIL import Image
 
     home = tmp_path_factory.mktemp("finished")
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for number in range(10):
         path = home / "photos" / ("ant" if number % 2 else "bee") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (40, 48, 3), np.uint8)).save(path)
+        Image.fromarray(generator.integers(0, 255, (40, 48, 3), np.uint8)).save(path)
     (home / "photos" / "ant" / "broken.png").write_bytes(b"no")
     start(load_small(), home / "photos", home / "run")
     return home
@@ -184,8 +185,9 @@ INVALID_VALUES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("reason", INVALID_VALUES)
 def test_invalid_values_are_found(reason: str, run: BulkRun) -> None:
-    rewrite(run.files[0], lambda rows: INVALID_VALUES[reason](rows[0]))
-    with pytest.raises(PartError, match=f"this part is damaged .*{reason}"):
+    """The rows of small parts are checked together, and the error still names the file."""
+    rewrite(run.files[1], lambda rows: INVALID_VALUES[reason](rows[0]))
+    with pytest.raises(PartError, match=f"part-000001.*this part is damaged .*{reason}"):
         BulkRun.read(run.folder).table  # noqa: B018
 
 
@@ -238,7 +240,7 @@ def test_page_header_that_declares_more_values_than_the_footer_is_found() -> Non
     buffer = io.BytesIO()
     parquet.write_table(pa.table({"a": pa.array([[None] * MANY], pa.list_(pa.int32()))}), buffer)
     content = bytearray(buffer.getvalue())
-    check_pages(bytes(content), parquet.read_metadata(io.BytesIO(content)).row_group(0).column(0))
+    check_pages(io.BytesIO(content), len(content), parquet.read_metadata(io.BytesIO(content)).row_group(0).column(0))
     footer = len(content) - 8 - struct.unpack("<I", content[-8:-4])[0]
     declared = bytes([2 * MANY & 127 | 128, 2 * MANY >> 7 & 127 | 128, 2 * MANY >> 14])
     place = content.index(declared, footer)
@@ -246,7 +248,55 @@ def test_page_header_that_declares_more_values_than_the_footer_is_found() -> Non
     column = parquet.read_metadata(io.BytesIO(content)).row_group(0).column(0)
     assert column.num_values == 1
     with pytest.raises(InvalidRows, match=f"{MANY:,} values"):
-        check_pages(bytes(content), column)
+        check_pages(io.BytesIO(content), len(content), column)
+
+
+def header_result(read: Callable[[], tuple[object, ...]]) -> object:
+    try:
+        return read()
+    except (InvalidRows, IndexError, KeyError, TypeError, StopIteration):
+        return "invalid"
+
+
+def parse_header(data: bytes) -> tuple[object, ...]:
+    """Parse a page header without the regular expression."""
+    fields, end = page_headers.read_fields(data, 0)
+    is_dictionary = page_headers.DICTIONARY_PAGE in fields
+    return is_dictionary, end, fields[2], fields[3], page_headers.page_values(fields)
+
+
+def test_regular_expression_for_page_headers_agrees_with_the_parser(run: BulkRun) -> None:
+    """On the headers that Arrow writes, and on 3,000 damaged ones."""
+    content = run.files[0].read_bytes()
+    group = parquet.read_metadata(run.files[0]).row_group(0)
+    headers = []
+    for column in map(group.column, range(group.num_columns)):
+        start, second = column.dictionary_page_offset or column.data_page_offset, column.data_page_offset
+        headers += [content[start : start + 400], content[second : second + 400]]
+    assert sum(page_headers.USUAL_PAGE.match(header) is not None for header in headers) > 0.9 * len(headers)
+    generator = random.Random(0)
+    matched = 0
+    for number in range(3000):
+        data = bytearray(headers[number % len(headers)])
+        for _ in range(number // len(headers) and generator.randint(1, 3)):
+            data[generator.randrange(40)] = generator.choice(
+                (0, 0x11, 0x15, 0x18, 0x1C, 0x28, 0x80, generator.randrange(256))
+            )
+        expected = header_result(lambda data=bytes(data): parse_header(data))
+        assert header_result(lambda data=bytes(data): page_headers.read_page(io.BytesIO(data), 0)) == expected
+        matched += page_headers.USUAL_PAGE.match(data) is not None
+    assert 500 < matched < 2800
+
+
+def test_file_that_is_truncated_while_its_page_headers_are_read() -> None:
+    """A memory map would end the process with SIGBUS."""
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table({"a": list(range(100))}), buffer)
+    column = parquet.read_metadata(buffer).row_group(0).column(0)
+    size = len(buffer.getvalue())
+    buffer.truncate(20)
+    with pytest.raises(InvalidRows, match="a page header of a"):
+        check_pages(buffer, size, column)
 
 
 def test_unknown_columns_are_named(run: BulkRun) -> None:

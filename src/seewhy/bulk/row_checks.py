@@ -19,7 +19,7 @@ from seewhy.explanation.flags import FLAGS
 # Pixels and cells of a side; cells of a map, or pixels of an input. Resizing a map takes a matrix of both sides: 2 GB here.
 MAX_INPUT, MAX_GRID, MAX_CELLS = 2**15, 2**13, 2**28
 MIN_VIEW, MAX_VIEW = 1e-3, 1e9  # pixels of the photo
-MAX_NAME = 1000  # characters of the name of a method
+MAX_NAME, MAX_BYTES = 1000, 4 * MAX_TEXT  # bytes of the name of a method, and of other texts
 ITEM_SIZES = {"uint8": 1, "float16": 2}
 TOLERANCE = 0.01  # of a fraction, for rounding
 LAYER_LISTS = tuple(name for name, _ in MAP_FIELDS)  # one entry per layer
@@ -92,9 +92,13 @@ def check_nulls(columns: Columns) -> None:
 
 def check_texts(columns: Columns) -> None:
     for name in (name for name in TEXTS if name in columns):
-        limit = MAX_NAME if name == "method" else 4 * MAX_TEXT
-        if (longest := lengths(columns[name]).max()) > limit:
-            raise InvalidRows(f"{name} has a text of {longest:,} bytes")
+        check_text(columns[name], MAX_NAME if name == "method" else MAX_BYTES, name)
+
+
+def check_text(texts: pa.Array, limit: int, name: str) -> None:
+    content = texts.buffers()[2]  # the bytes of all texts
+    if content is not None and content.size > limit and (longest := lengths(texts).max(initial=0)) > limit:
+        raise InvalidRows(f"{name} has a text of {longest:,} bytes")
 
 
 def check_numbers(columns: Columns) -> None:
@@ -102,31 +106,30 @@ def check_numbers(columns: Columns) -> None:
         check_range(name, numbers(columns[name]), 0)
     for name in (name for name in ("width", "height") if name in columns):
         check_range(name, numbers(columns[name]), 1)
-    for name in (name for name in FRACTIONS if name in columns):
-        check_range(name, numbers(columns[name]), -TOLERANCE, 1 + TOLERANCE)
-    for name in (name for name in STATISTICS if name in columns):
-        check_range(name, numbers(columns[name].flatten()), -TOLERANCE, 1 + TOLERANCE)
+    fractions = {name: columns[name] for name in FRACTIONS if name in columns}
+    for name, values in (fractions | {name: columns[name].flatten() for name in STATISTICS if name in columns}).items():
+        if values.null_count < len(values):
+            check_range(name, numbers(values), -TOLERANCE, 1 + TOLERANCE)
 
 
 def check_range(name: str, values: Numbers, lowest: float, highest: float = np.inf) -> None:
     """Check numbers. Null and NaN are valid: the value is unknown."""
-    if (values < lowest).any() or (values > highest).any():
+    if not len(values) or (values.min() >= lowest and values.max() <= highest):
+        return
+    if (values < lowest).any() or (values > highest).any():  # otherwise some are NaN
         raise InvalidRows(f"{name} has a value below {lowest:g} or above {highest:g}")
 
 
 def check_boxes(columns: Columns) -> None:
     """Check the view (left, top, right, bottom) and the size of the input."""
     if "view" in columns:
-        left, top, right, bottom = groups(columns["view"], 4, "view").astype(np.float64).T
-        width, height = right - left, bottom - top
-        values = (left, top, right, bottom)
-        if (
-            not all((np.abs(one) <= MAX_VIEW).all() for one in values)
-            or not (np.minimum(width, height) >= MIN_VIEW).all()
-        ):
+        boxes = groups(columns["view"], 4, "view").astype(np.float64)
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        # A comparison with NaN is False.
+        if len(boxes) and not (boxes.min() >= -MAX_VIEW and boxes.max() <= MAX_VIEW and sizes.min() >= MIN_VIEW):
             raise InvalidRows("view is not left, top, right, bottom")
     if "input" in columns:
-        check_sizes(groups(columns["input"], 2, "input"), "input", MAX_INPUT)
+        count_cells(groups(columns["input"], 2, "input"), "input", MAX_INPUT)
 
 
 def groups(lists: pa.Array, size: int, name: str) -> Numbers:
@@ -138,9 +141,12 @@ def groups(lists: pa.Array, size: int, name: str) -> Numbers:
     return numbers(values).reshape(-1, size)
 
 
-def check_sizes(sizes: Numbers, name: str, limit: int) -> None:
-    if len(sizes) and (sizes.min() < 1 or sizes.max() > limit or sizes.prod(1, dtype=np.int64).max() > MAX_CELLS):
+def count_cells(sizes: Numbers, name: str, limit: int) -> Numbers:
+    """Check sizes (N, 2) and return their products (N,)."""
+    cells = sizes[:, 0].astype(np.int64) * sizes[:, 1]
+    if len(sizes) and (sizes.min() < 1 or sizes.max() > limit or cells.max() > MAX_CELLS):
         raise InvalidRows(f"{name} has a size outside its range ({sizes.min()} to {sizes.max()})")
+    return cells
 
 
 def check_layer_lists(columns: Columns) -> None:
@@ -157,11 +163,13 @@ def check_layer_lists(columns: Columns) -> None:
         raise InvalidRows(f"{names[0]} is empty in a row")
     if "layers" in columns:
         layers = columns["layers"].flatten()
-        if layers.null_count or lengths(layers).max(initial=0) > 4 * MAX_TEXT:
-            raise InvalidRows("layers contains a missing or very long name")
+        if layers.null_count:
+            raise InvalidRows("layers contains a missing name")
+        check_text(layers, MAX_BYTES, "layers")
     if "flags" in columns:
         flags = columns["flags"].flatten()
-        if flags.null_count or set(flags.flatten().unique().to_pylist()) - set(FLAGS):
+        names_of_flags = flags.flatten()
+        if flags.null_count or (len(names_of_flags) and set(names_of_flags.unique().to_pylist()) - set(FLAGS)):
             raise InvalidRows("flags contains an unknown flag")
 
 
@@ -170,19 +178,18 @@ def check_maps(columns: Columns, store: str) -> None:
     for name, sign in (("lo", -1), ("hi", 1)):
         if name in columns:
             limits = columns[name].flatten()
-            values = numbers(limits)
-            if limits.null_count or not (np.isfinite(values) & (sign * values >= 0)).all():
+            values = sign * numbers(limits)
+            if limits.null_count or (len(values) and not (values.min() >= 0 and values.max() < np.inf)):
                 raise InvalidRows(f"{name} is missing, not finite or of the wrong sign")
-    sizes = None
+    cells = None
     if "shapes" in columns:
         shapes = columns["shapes"].flatten()
         if shapes.null_count:
             raise InvalidRows("shapes is missing for a layer")
-        sizes = groups(shapes, 2, "shapes")
-        check_sizes(sizes, "shapes", MAX_GRID)
+        cells = count_cells(groups(shapes, 2, "shapes"), "shapes", MAX_GRID)
     if "maps" in columns:
         maps = columns["maps"].flatten()
         if maps.null_count:
             raise InvalidRows("maps is missing for a layer")
-        if sizes is not None and (lengths(maps) != sizes.prod(1, dtype=np.int64) * ITEM_SIZES[store]).any():
+        if cells is not None and (lengths(maps) != cells * ITEM_SIZES[store]).any():
             raise InvalidRows("maps has another number of bytes than shapes")
