@@ -241,6 +241,16 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def os_error_reason(error: OSError | ValueError) -> str:
+    """Return why a file cannot be used, without its name.
+
+    >>> os_error_reason(FileNotFoundError(2, "No such file or directory", "a.jpg"))
+    'no such file or directory'
+    """
+    reason = getattr(error, "strerror", None)
+    return reason.lower() if reason else one_line(error)
+
+
 def shorten_error(error: BaseException, limit: int = 200) -> str:
     """Return the first sentence of an error's message, at most `limit` characters.
 

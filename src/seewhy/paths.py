@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
-from seewhy.errors import UsageError
+from seewhy.errors import UsageError, os_error_reason
 
 MAX_BYTES = 120  # of a name; file systems allow 255, and names get prefixes and suffixes or are joined in pairs
 RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -115,9 +115,7 @@ def exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}). Choose another --out."
-        ) from None
+        raise UsageError(f"{path}: cannot be written ({os_error_reason(error)}). Choose another --out.") from None
     return True
 
 

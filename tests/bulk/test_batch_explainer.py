@@ -12,7 +12,7 @@ import torch
 import seewhy
 from seewhy.bulk.batch_explainer import BatchExplainer
 from seewhy.bulk.discovery import find_dataset
-from seewhy.bulk.failures import is_device_error, is_out_of_memory
+from seewhy.bulk.failures import is_caused_by_memory, is_device_error
 from seewhy.bulk.plan import make_plan, store_plan
 from seewhy.bulk.settings import BulkOptions, BulkSettings, Execution
 from seewhy.errors import UnknownName, UsageError
@@ -89,8 +89,8 @@ def test_causes_of_errors_are_searched() -> None:
     memory.__cause__ = RuntimeError("CUDA error: out of memory")
     device = UsageError("failed")
     device.__context__ = RuntimeError("CUDA error: device-side assert triggered")
-    assert is_out_of_memory(memory) and not is_device_error(memory)
-    assert is_device_error(device) and not is_out_of_memory(device)
+    assert is_caused_by_memory(memory) and not is_device_error(memory)
+    assert is_device_error(device) and not is_caused_by_memory(device)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from seewhy.bulk.failures import RESUME, RepeatedFailures, is_device_error, is_out_of_memory
+from seewhy.bulk.failures import RESUME, RepeatedFailures, is_caused_by_memory, is_device_error
 from seewhy.bulk.named_targets import parse_targets, targets_for_batch
 from seewhy.bulk.rows import BatchItem, make_failed_rows, make_rows, sort_rows
 from seewhy.bulk.settings import LABEL, BulkSettings
@@ -106,7 +106,7 @@ class BatchExplainer:
                     raise UsageError(f"the device failed ({shorten_error(error)}). {RESUME}") from None
                 if len(batch) == 1:
                     errors.append((batch[0], self.failure_of_image(error)))
-                elif is_out_of_memory(error):
+                elif is_caused_by_memory(error):
                     half = len(batch) // 2
                     queue[:0] = [batch[:half], batch[half:]]
                     self.limit_batch_size(half, len(batch))
@@ -116,7 +116,7 @@ class BatchExplainer:
 
     def failure_of_image(self, error: Exception) -> Exception:
         """Return the error to record for one image. Raises UsageError if too many consecutive images fail alike."""
-        failure = UsageError("not enough memory") if is_out_of_memory(error) else error
+        failure = UsageError("not enough memory") if is_caused_by_memory(error) else error
         if not isinstance(error, TargetError):  # a class that does not occur in an image may be common
             self.failures.add(shorten_error(failure))
             if self.is_validated:
@@ -178,7 +178,7 @@ class BatchExplainer:
                     self.explain_batch([item])  # warm-up: the first call records properties of the layers
                 seconds = min(self.time_batch([item] * size) for _ in range(2))
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if not is_caused_by_memory(error):
                     raise
                 break
             if size / seconds < best_rate * MIN_GAIN:

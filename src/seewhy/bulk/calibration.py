@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from seewhy.bulk.batch_explainer import BatchExplainer, Log, check_label
 from seewhy.bulk.decoding import decode_image
-from seewhy.bulk.failures import is_out_of_memory
+from seewhy.bulk.failures import is_caused_by_memory
 from seewhy.bulk.named_targets import parse_targets, targets_for_batch
 from seewhy.bulk.plan import Plan, store_plan
 from seewhy.bulk.rows import BatchItem
@@ -58,7 +58,7 @@ def explain_first_image(job: Job, parts: Sequence[int]) -> tuple[Plan, BatchItem
         try:
             e = explainer.explain(inputs, targets_for_batch(parse_targets(settings.targets), [item.label_class]))
         except (SeewhyError, *INPUT_ERRORS, MemoryError) as error:
-            if is_out_of_memory(error):
+            if is_caused_by_memory(error):
                 raise
             first_error = first_error or error
             continue

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from seewhy.bulk.child_processes import SAFE_PATH, blocked_signals, safe_path, shared_signals
 from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.bulk.input_regions import Floats, from_boxes, from_mask, read_mask
-from seewhy.errors import ImageError, one_line
+from seewhy.errors import ImageError, one_line, os_error_reason
 from seewhy.images.loading import check_image_header, load_image
 from seewhy.images.preprocess import Preprocess
 from seewhy.images.resizing import ResizedCrop
@@ -78,7 +78,7 @@ def decode_image(item: Item, preprocess: Any, max_pixels: int) -> DecodedImage:
     except OSError as error:
         if error.errno in TRANSIENT_ERRNOS:
             raise
-        return replace(decoded, error=(error.strerror or str(error)).lower())
+        return replace(decoded, error=os_error_reason(error))
     except (Exception, SystemExit) as error:  # preprocessing by the user may raise any exception
         name, message = type(error).__name__, one_line(error)
         return replace(decoded, error=name if message == name else f"{name}: {message}")

@@ -106,7 +106,7 @@ def write_fiftyone(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int
         }
         for row, path in write_heatmaps(out, maps)
     ]
-    storage.write_file(out / FIFTYONE, storage.encode_json({"samples": samples}))
+    storage.write_file(out / FIFTYONE, storage.encode_marked_json({"samples": samples}))
     return len(samples)
 
 
@@ -161,7 +161,7 @@ def write_coco(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
         "categories": [{"id": index, "name": name} for index, name in sorted(categories.items())],
         "annotations": annotations,
     }
-    storage.write_file(out / COCO, storage.encode_json(document, indent=None))
+    storage.write_file(out / COCO, storage.encode_marked_json(document, indent=None))
     return len(images)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from seewhy.errors import UsageError
+from seewhy.tracing.model_errors import is_out_of_memory
 
 MAX_REPEATS = 64  # consecutive images
 RESUME = "Finished parts are kept; run the same command again to resume."
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
 class RepeatedFailures:
@@ -38,16 +38,16 @@ def is_device_error(error: BaseException) -> bool:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, torch.AcceleratorError) or "CUDA error" in str(cause) or "cuDNN" in str(cause):
-            return not is_out_of_memory(cause)
+            return not is_caused_by_memory(cause)
         cause = cause.__cause__ or cause.__context__
     return False
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_caused_by_memory(error: BaseException) -> bool:
     """Return True if the error, or one of its causes, is lack of memory on the device or the host."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    if isinstance(error, RuntimeError) and any(word in str(error).lower() for word in MEMORY_WORDS):
-        return True
-    cause = error.__cause__ or error.__context__
-    return cause is not None and is_out_of_memory(cause)
+    cause: BaseException | None = error
+    while cause is not None:
+        if is_out_of_memory(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -26,7 +26,7 @@ from seewhy.bulk.plan import Plan, changed_versions, check_folder_name, make_pla
 from seewhy.bulk.settings import LABEL, BulkSettings, Execution, parse_shard
 from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
-from seewhy.errors import UsageError
+from seewhy.errors import UsageError, os_error_reason
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import check_folders, check_overwrite
@@ -131,7 +131,7 @@ class BulkJob:
         dataset = find_dataset(self.inputs, self.execution.part_size)
         check_labels_exist(self.settings, dataset)
         own_files = run_files(self.out)
-        check_regular(own_files)
+        check_run_files(own_files)
         check_own(self.events.path, is_own_log)
         check_overwrite(own_files, [*self.inputs, *inputs_named_like_run_files(dataset)])
         make_folder(self.out)
@@ -275,7 +275,7 @@ def check_labels_exist(settings: BulkSettings, dataset: Dataset) -> None:
         )
 
 
-def check_regular(files: Sequence[Path]) -> None:
+def check_run_files(files: Sequence[Path]) -> None:
     """Raise UsageError if a file of the run is a pipe or a folder: opening it would block or fail."""
     for path in files:
         if path.exists() and not path.is_file():
@@ -297,7 +297,7 @@ def storage_errors(out: Path) -> Iterator[None]:
             raise UsageError(
                 f"{out}: the disk is full. Finished parts are kept; free space and run the same command again."
             ) from None
-        raise UsageError(f"{out}: {(error.strerror or str(error)).lower()}. Finished parts are kept.") from None
+        raise UsageError(f"{out}: {os_error_reason(error)}. Finished parts are kept.") from None
 
 
 def make_label_resolver(loaded: LoadedModel, dataset: Dataset) -> LabelResolver:

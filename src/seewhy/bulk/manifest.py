@@ -56,7 +56,7 @@ def load_table(path: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
 
     try:
         check_file(path)
-        table, columns = read_parquet(path) if path.lower().endswith(".parquet") else read_text(path)
+        table, columns = read_parquet(path) if path.lower().endswith(".parquet") else read_csv_file(path)
         return table.to_pylist(), columns
     except (OSError, pa.ArrowException, UnicodeError, MemoryError, ValueError) as error:
         raise UsageError(f"{path}: this table cannot be read ({shorten_error(error)}).") from None
@@ -71,7 +71,7 @@ def check_file(path: str) -> None:
         raise OSError(f"more than {MAX_BYTES:,} bytes")
 
 
-def read_text(path: str) -> tuple[pa.Table, dict[str, str]]:
+def read_csv_file(path: str) -> tuple[pa.Table, dict[str, str]]:
     import pyarrow as pa
     from pyarrow import csv
 

@@ -28,7 +28,7 @@ from seewhy.bulk.part_reader import COUNTS_KEY, JOB_KEY, PartCounts, PartError, 
 from seewhy.bulk.plan import Plan
 from seewhy.bulk.rows import SCHEMA
 from seewhy.bulk.settings import Shard
-from seewhy.errors import UsageError
+from seewhy.errors import UsageError, os_error_reason
 from seewhy.paths import check_inside
 from seewhy.storage import UNENCODABLE, check_own
 
@@ -217,4 +217,4 @@ def acquire(stack: ExitStack, path: Path, message: str) -> None:
     except Timeout:
         raise UsageError(f"{message} Wait for it, or stop it.") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be locked ({(error.strerror or str(error)).lower()}).") from None
+        raise UsageError(f"{path} cannot be locked ({os_error_reason(error)}).") from None

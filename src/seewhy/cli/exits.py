@@ -10,7 +10,7 @@ from collections.abc import Callable
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
 from seewhy.cli import termination
-from seewhy.errors import SeewhyError, one_line
+from seewhy.errors import SeewhyError, one_line, os_error_reason
 from seewhy.terminal import FAINT, make_console, plain
 
 RENAMED = {"--site": "--read-at", "--question": "--target"}
@@ -66,5 +66,4 @@ def run_command(command: Callable[[], object]) -> int:
 def describe_os_error(error: OSError) -> str:
     """Return one line about a file system error: the path and the reason."""
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-    reason = (error.strerror or one_line(error)).lower()
-    return f"{' -> '.join(names)}: {reason}." if names else f"{reason}."
+    return f"{' -> '.join(names)}: {os_error_reason(error)}." if names else f"{os_error_reason(error)}."

@@ -35,7 +35,6 @@ from seewhy.targets.names import Labels
 if TYPE_CHECKING:
     from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, TargetRecord
 
-MAX_RECORD_BYTES = 2**25
 MAX_PHOTO_BYTES = 2**24
 BULK_RECORD = "job.json"  # of a bulk run
 RECORDED_CLASSES = 5  # in the record's "top"
@@ -134,7 +133,7 @@ def read_fields(folder: str | Path) -> dict[str, Any]:
 
     folder = Path(folder)
     try:
-        record = read_json_record(folder / storage.RECORD, ExplanationRecord, MAX_RECORD_BYTES)
+        record = read_json_record(folder / storage.RECORD, ExplanationRecord, storage.MAX_RECORD_BYTES)
         check_record(folder / storage.RECORD, record)
         shapes = {member_name(entry): entry.shape for entry in record.maps}
         arrays = read_arrays(folder / storage.MAPS, shapes, MAX_VALUES)

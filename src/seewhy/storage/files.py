@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from seewhy.errors import UsageError
+from seewhy.errors import UsageError, os_error_reason
 from seewhy.paths import check_inside, check_null
 from seewhy.storage.marks import Content, check_own, is_own
 
@@ -100,5 +100,4 @@ def write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{path}: cannot be written ({reason}). Choose another --out.") from error
+        raise UsageError(f"{path}: cannot be written ({os_error_reason(error)}). Choose another --out.") from error

@@ -101,7 +101,7 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def encode_json(document: Mapping[str, Any], indent: int | None = 1) -> bytes:
+def encode_marked_json(document: Mapping[str, Any], indent: int | None = 1) -> bytes:
     """Encode a document as JSON with the mark as its first field, or as that of its "info" if it starts with one."""
     if next(iter(document), None) == "info":
         marked = {**document, "info": {**MARKED, **document["info"]}}

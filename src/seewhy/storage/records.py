@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from seewhy.errors import RecordError, one_line
+from seewhy.errors import RecordError, one_line, os_error_reason
 from seewhy.storage.marks import open_regular
 
 T = TypeVar("T")
@@ -54,32 +54,27 @@ def open_record(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
     it cannot be read. Raises FileNotFoundError if there is none.
     """
     try:
-        check_inside(path)
+        check_link(path)
         file = open_regular(path)
     except FileNotFoundError:
         raise
     except RuntimeError:  # of pathlib, before Python 3.13
         raise RecordError(path, "", "it is a loop of symbolic links") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise RecordError(path, "", describe_os_error(error)) from None
+        raise RecordError(path, "", os_error_reason(error)) from None
     with file:
         if os.fstat(file.fileno()).st_size > max_bytes:
             raise RecordError(path, "", f"more than {max_bytes:,} bytes, the limit for this file")
         try:
             yield file
         except OSError as error:  # a disk or a network that fails
-            raise RecordError(path, "", describe_os_error(error)) from None
+            raise RecordError(path, "", os_error_reason(error)) from None
 
 
-def check_inside(path: Path) -> None:
+def check_link(path: Path) -> None:
     """Raise OSError if a file is a symbolic link out of its folder: a record must not show a file from elsewhere."""
     if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
         raise OSError("it is a symbolic link out of its folder")
-
-
-def describe_os_error(error: OSError | ValueError) -> str:
-    reason = getattr(error, "strerror", None)
-    return reason.lower() if reason else one_line(error)
 
 
 def read_json_record(path: Path, kind: type[T], max_bytes: int) -> T:

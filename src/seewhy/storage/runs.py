@@ -11,11 +11,11 @@ from typing import Any, SupportsFloat
 
 from seewhy.paths import is_inside
 from seewhy.storage.files import write_errors, write_files
-from seewhy.storage.marks import Content, encode_json, is_marked, is_own, open_regular
+from seewhy.storage.marks import Content, encode_marked_json, is_marked, is_own, open_regular
 
 RECORD, MAPS, PHOTO, INPUT = "explanation.json", "maps.npz", "photo.jpg", "input.npz"
 REPORT, INDEX = "report.html", "index.html"
-MAX_RECORD = 2**26  # bytes of a record that is searched for files to delete
+MAX_RECORD_BYTES = 2**25
 
 
 def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str, Content]) -> list[Path]:
@@ -32,7 +32,7 @@ def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str,
         name = path.relative_to(folder).as_posix()
         return is_own(path) or (name in old_files and is_unmarked(files.get(name)) and is_plain_file(path))
 
-    content = {**files, RECORD: encode_json({**record, "files": sorted(files)})}
+    content = {**files, RECORD: encode_marked_json({**record, "files": sorted(files)})}
     written = write_files({folder / name: data for name, data in content.items()}, root=folder, is_own=may_replace)
     for name in sorted(old_files - set(content)):
         delete_file(folder, name)
@@ -51,7 +51,7 @@ def read_recorded_files(folder: Path) -> set[str]:
     """Return the files that the record of an earlier run in `folder` lists; empty without a readable record."""
     try:
         with open_regular(folder / RECORD) as file:
-            names = json.loads(file.read(MAX_RECORD))["files"]
+            names = json.loads(file.read(MAX_RECORD_BYTES))["files"]
         return {name for name in names if isinstance(name, str) and is_relative(name)}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()

@@ -24,6 +24,12 @@ REENTRANT = (
     "PyTorch recommends, or disable checkpointing while explaining."
 )
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # in PyTorch's error message
+MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+)  # of other libraries
 ALLOCATION = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
 OVERWRITTEN = "modified by an inplace operation"  # in PyTorch's error message
 
@@ -107,7 +113,9 @@ def as_passed(model: nn.Module, inputs: Tensor) -> Tensor:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return True for full memory of any device. On the CPU, PyTorch raises a plain RuntimeError."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or CPU_ALLOCATOR in str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or CPU_ALLOCATOR in str(error):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in MEMORY_WORDS)
 
 
 def out_of_memory(model: nn.Module, inputs: Tensor, error: BaseException) -> OutOfMemory:
