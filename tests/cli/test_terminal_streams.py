@@ -120,6 +120,8 @@ def test_output_that_is_not_utf8_is_readable(monkeypatch: pytest.MonkeyPatch, en
     with escaped_streams():
         print_predictions(make_console(), [(1, "日本", 0.55)], [])
         print("100 % █ → ≥", flush=True)
+        assert stream.errors != "strict"
+    assert stream.errors == "strict"
     text = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
     assert "#############" in text and "100 % # -> >=" in text and "\\u65e5\\u672c" in text
     assert "\\u25" not in text

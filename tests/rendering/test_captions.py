@@ -78,6 +78,13 @@ def test_ascii_captions_do_not_search_fonts_and_stay_the_same(folder: Path, monk
     assert (draw("minibus   93.1%  ·  gradcam") == np.asarray(image)).all()
 
 
+def test_the_cache_of_a_font_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "MAX_CLUSTERS", 10)
+    face = fonts.Face()
+    assert all(face.covers(chr(number)) for number in range(65, 91)) and not face.covers("猫")
+    assert len(face._drawable) <= 10
+
+
 def test_accents_are_kept(folder: Path) -> None:
     plain = draw("Muller")
     assert (draw("Müller") == plain).all() and "U+00FC" in text.missing_font_note()

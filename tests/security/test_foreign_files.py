@@ -64,11 +64,26 @@ def test_a_foreign_file_in_the_output_folder(capsys: Capture, monkeypatch: pytes
     refused(capsys, path, "photos")
 
 
+@pytest.mark.parametrize(
+    "name", ["overlays/01_layer.jpg", "overlays/gradcam/top1/01_layer.jpg", "sheets/gradcam_top1.jpg"]
+)
+def test_a_link_among_the_drawings_is_found_before_an_image_is_explained(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It was found when the first overlay was written, after the model had run."""
+    monkeypatch.setattr(ImageJob, "explain", lambda *_: pytest.fail("computed before the check"))
+    path = Path("cam/0", name)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(foreign("elsewhere.jpg").absolute())
+    refused(capsys, path, "photos")
+
+
 def test_files_that_a_run_does_not_write_are_no_problem(capsys: Capture) -> None:
     """One image has no index page, and only `features` writes features.jpg."""
     kept = [
         foreign(name) for name in ("cam/index.html", "cam/0/features.jpg", "cam/0/notes.txt", "cam/0/overlays/mine.jpg")
     ]
+    Path("cam/0/overlays/link.jpg").symlink_to(kept[0].absolute())
     for _ in range(2):
         assert run(capsys, "photos/0.png", "--quiet")[0] == 0
     assert all(path.read_text() == "keep this" for path in kept)

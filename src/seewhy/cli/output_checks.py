@@ -15,6 +15,9 @@ from seewhy.paths import check_folders, check_inside, check_overwrite
 
 IMAGE_FILES = (storage.REPORT, "overlay.jpg", "sheet.jpg")  # of the main command
 DRAWING_FOLDERS = ("overlays", "sheets")
+# Patterns of the names in cli/drawings: the names themselves depend on the layers, which are known when the model has run.
+OVERLAYS = ("[0-9][0-9]*_*.jpg", "*_conv[0-9]*.jpg")
+DRAWINGS = (*(f"overlays/{place}{name}" for name in OVERLAYS for place in ("", "*/*/")), "sheets/*.jpg")
 COMPARED_IMAGE = re.compile(r"\s*like\s*:(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -42,6 +45,10 @@ def check_outputs(
     for folder in folders.values():
         check_inside(folder, out)
         check_folders([folder, *(folder / name for name in DRAWING_FOLDERS)])
+        for pattern in () if options.channels else DRAWINGS:
+            for path in folder.glob(pattern):
+                if path.is_symlink():
+                    storage.check_own(path)
 
 
 def other_outputs(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from seewhy.rendering.font_files import ASCII, CharacterMap, character_map_of, f
 REGULAR_WEIGHT = 400  # the default weight of a variable font may be "thin"
 BITMAP_SIZES = (109, 136, 128, 160, 96, 64, 48, 40, 32, 20)  # pixels, of color emoji
 MAX_COLLECTION = 32
+MAX_CLUSTERS = 10_000  # per font: a server draws captions of any number of texts
 IGNORABLE = "\u200c\u200d\ufe0e\ufe0f"  # joiners and variation selectors, which fonts need not contain
 EMOJI_STYLE = "\ufe0f"
 FIRST_EMOJI = "\U0001f000"
@@ -66,10 +67,14 @@ class Face:
 
     def covers(self, cluster: str) -> bool:
         """Return True if the font contains all characters of a cluster and can draw it."""
-        if cluster not in self._drawable:
+        drawable = self._drawable.get(cluster)
+        if drawable is None:
             known = all(ord(sign) in self.characters for sign in cluster if sign not in IGNORABLE)
-            self._drawable[cluster] = known and (not self.path or self._draws(cluster))
-        return self._drawable[cluster] and not self.is_broken
+            drawable = known and (not self.path or self._draws(cluster))
+            if len(self._drawable) >= MAX_CLUSTERS:
+                self._drawable = {}
+            self._drawable[cluster] = drawable
+        return drawable and not self.is_broken
 
     def _draws(self, cluster: str) -> bool:
         """Try it: a damaged file raises, and a font may have an empty glyph (color fonts of a format unknown to Pillow)."""

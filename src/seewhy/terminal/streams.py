@@ -110,11 +110,15 @@ class EscapedStream(OutputStream):
 def escaped_streams() -> Iterator[None]:
     """Replace `sys.stdout` and `sys.stderr` inside the block by streams that escape control characters."""
     before = sys.stdout, sys.stderr
+    handlers = [(stream, stream.errors) for stream in before if isinstance(stream, io.TextIOWrapper)]
     replace_streams()
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
+        for stream, errors in handlers:
+            with suppress(OSError, ValueError):  # reconfigure flushes, and a stream may be closed or broken
+                stream.reconfigure(errors=errors)
 
 
 def replace_streams() -> None:
