@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import io
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,36 @@ def test_every_image_file_is_opened_with_a_list_of_formats() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
                 assert "formats" in [keyword.arg for keyword in node.keywords], f"{path}:{node.lineno}"
+
+
+DAMAGED_TIFF = """
+import io, sys
+from PIL import Image
+import seewhy
+from seewhy.images.loading import load_image
+from seewhy.terminal.streams import escaped_streams
+
+buffer = io.BytesIO()
+Image.effect_noise((64, 64), 50).save(buffer, "TIFF", compression="tiff_adobe_deflate")
+data = bytearray(buffer.getvalue())
+data[8:30] = bytes(22)
+
+def load():
+    try:
+        load_image(bytes(data))
+    except seewhy.ImageError as error:
+        print(error)
+
+load()
+print("own", file=sys.stderr, flush=True)
+with escaped_streams():
+    load()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libtiff is a file of its own in wheels for Linux")
+def test_libtiff_prints_no_lines_in_commands() -> None:
+    """It writes to file descriptor 2. In a user's own program, its messages are not changed."""
+    result = subprocess.run([sys.executable, "-c", DAMAGED_TIFF], capture_output=True, text=True, check=True)
+    before, _, after = result.stderr.partition("own\n")
+    assert "ZIPDecode" in before and after == "" and len(result.stdout.splitlines()) == 2

@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from seewhy.errors import find_close_matches, one_line
 from seewhy.images.bounds import BoundedFile, check_scans, load_jpeg
 from seewhy.images.bounds import UnreadableImage as UnreadableImage
+from seewhy.images.libtiff import hide_libtiff_messages
 from seewhy.storage.marks import open_at_once
 from seewhy.storage.records import NoData, read_limited
 
@@ -161,6 +162,8 @@ def open_image(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Image.
     bounded = BoundedFile(file)
     with pillow_without_limits():
         image = Image.open(bounded, formats=formats or available_formats())
+    if image.format == "TIFF":
+        hide_libtiff_messages()
     bounded.allow_decoding(image.width * image.height)
     if image.format in ("JPEG", "MPO") and isinstance(file, io.BytesIO) and image.width * image.height:
         check_scans(file.getvalue(), image.width * image.height)

@@ -86,6 +86,8 @@ class OutputStream:
 class EscapedStream(OutputStream):
     """A stream that escapes control characters. It is never a terminal: libraries print plain lines."""
 
+    escapes_control_characters = True
+
     def __init__(self, target: OutputStream) -> None:
         super().__init__(target.stream, target.name, is_required=target.is_required)
         self.target = target
