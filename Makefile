@@ -54,7 +54,7 @@ clean:
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("seewhy needs Python 3.11 or newer: PYTHON=python3.12 make ...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-ifdef LOCKED  # the tested versions, with hashes: for releases, and to reproduce a failure
+ifdef LOCKED  # the tested versions, with hashes: for CI, releases, and to reproduce a failure
 	$(PIP) --no-deps --require-hashes -r supply_chain/constraints.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
 else
