@@ -457,9 +457,29 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("cat\ndog \n\n", "utf-8-sig")
     assert load_model(nn.Linear(2, 2), labels=tmp_path / "labels.txt").labels == ("cat", "dog")
     assert load_model(nn.Linear(2, 2), labels=str(tmp_path / "labels.txt")).labels == ("cat", "dog")
-    with pytest.raises(UsageError, match=r"missing.txt: .*one label per line") as error:
+    with pytest.raises(UsageError, match=r"missing.txt: no such file; .*one label per line") as error:
         load_model(nn.Linear(2, 2), labels=tmp_path / "missing.txt")
     one_line(error)
+
+
+def test_errors_about_labels_name_their_file(tmp_path: Path) -> None:
+    network = vit(3)
+    (tmp_path / "weights.safetensors").write_bytes(to_safetensors(network.state_dict()))
+    (tmp_path / "two.txt").write_text("cat\ndog\n")
+    (tmp_path / "blank.txt").write_text("\n \n")
+    path = f"{tmp_path}/weights.safetensors?arch=timm/test_vit"
+    message = r"two.txt: 2 labels for a model with 3 classes; give one label per line"
+    for model, labels in ((network, "two.txt"), (path, "two.txt"), (f"{path}&labels=two.txt", None)):
+        with pytest.raises(UsageError, match=message):
+            load_model(model, labels=labels and str(tmp_path / labels))
+    for text, reason in (
+        ("blank.txt", "the file is empty"),
+        ("two.text", "did you mean 'two.txt'"),
+        ("", "is a folder"),
+    ):
+        with pytest.raises(UsageError, match=rf"{text}: .*{reason}.*give a text file") as error:
+            load_model(network, labels=tmp_path / text)
+        one_line(error)
 
 
 def test_other_types_are_rejected() -> None:

@@ -75,15 +75,20 @@ def missing_file(path: str) -> str:
         return "seewhy does not download images: save it first, then pass the file"
     if glob.has_magic(path):
         return "no file matches this pattern"
-    if os.path.islink(path):
-        return "no such file"
+    return f"no such file{similar_file(path)}"
+
+
+def similar_file(path: str) -> str:
+    """Return a question with the most similar name in the folder of a file that does not exist; "" if there is none."""
     folder, name = os.path.split(path)
+    if os.path.islink(path) or not name:
+        return ""
     try:
         names = list(itertools.islice(os.listdir(folder or "."), MAX_NAMES))
     except OSError:
-        return "no such file"
-    matches = find_close_matches(name, [one for one in names if os.path.splitext(one)[1]], 1) if name else []
-    return f"no such file - did you mean {matches[0]!r}?" if matches else "no such file"
+        return ""
+    matches = find_close_matches(name, [one for one in names if os.path.splitext(one)[1]], 1)
+    return f" - did you mean {matches[0]!r}?" if matches else ""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from seewhy.images.preprocess import Preprocess
 from seewhy.models.device import check_device, resolve_device
 from seewhy.models.downloads import Log
 from seewhy.models.inspection import count_classes
-from seewhy.models.labels import parse_labels_option, read_labels, replace_labels
+from seewhy.models.labels import labels_file, labels_option_file, parse_labels_option, read_labels, replace_labels
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
 from seewhy.models.local_files import local_path
 from seewhy.models.modules import load_from_factory, wrap_module
@@ -105,7 +105,9 @@ def load_model(
     names = None if labels is None else read_labels(labels)
     if model is None or isinstance(model, str | os.PathLike):
         target_device = resolve_device(device)
-        loaded = load_from_uri(EMBEDDED if model is None else os.fspath(model), names, log, allow_code)
+        loaded = load_from_uri(
+            EMBEDDED if model is None else os.fspath(model), names, log, allow_code, labels_file(labels)
+        )
         loaded.module.to(target_device)
     elif isinstance(model, nn.Module | LoadedModel):
         loaded = model if isinstance(model, LoadedModel) else wrap_module(model)
@@ -119,11 +121,11 @@ def load_model(
     if preprocess is not None:
         notes = tuple(note for note in loaded.notes if not note.startswith("preprocessing"))
         loaded = dataclasses.replace(loaded, preprocess=preprocess, notes=notes)
-    return loaded if names is None else replace_labels(loaded, names)
+    return loaded if names is None else replace_labels(loaded, names, labels_file(labels))
 
 
-def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code: bool) -> LoadedModel:
-    """Load the model of a URI on the CPU. `labels` override those in the URI."""
+def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code: bool, file: str = "") -> LoadedModel:
+    """Load the model of a URI on the CPU. `labels`, which may be from `file`, override those in the URI."""
     name, _, query = uri.partition("?")
     if FACTORY_PATTERN.fullmatch(name):
         return load_from_factory(name, uri, parse_options(query), allow_code)
@@ -133,7 +135,7 @@ def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code
         )
     options = parse_options(query)
     if "arch" in options or name.lower().endswith(SUFFIXES):
-        return load_weights_file(local_path(name), query, labels)
+        return load_weights_file(local_path(name), query, labels, file)
     is_clip, is_embedded = name.startswith(OPEN_CLIP), name in EMBEDDED_NAMES
     check_options(name, options, CLIP_OPTIONS if is_clip else EMBEDDED_OPTIONS if is_embedded else NAME_OPTIONS)
     pretrained = parse_boolean(name, options.get("pretrained", "true"))
@@ -151,7 +153,8 @@ def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code
     if labels is None and "labels" in options:
         separator = "?" if pretrained else "&"
         loaded = dataclasses.replace(loaded, uri=f"{loaded.uri}{separator}labels={options['labels']}")
-        loaded = replace_labels(loaded, parse_labels_option(options["labels"]))
+        text = options["labels"]
+        loaded = replace_labels(loaded, parse_labels_option(text), labels_option_file(text))
     return loaded
 
 
