@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from seewhy.errors import find_close_matches, one_line
 from seewhy.images.bounds import BoundedFile, check_scans, load_jpeg
 from seewhy.images.bounds import UnreadableImage as UnreadableImage
+from seewhy.images.other_formats import LONGEST_START, describe_format
 from seewhy.storage.marks import open_at_once
 from seewhy.storage.records import NoData, read_limited
 
@@ -165,7 +166,13 @@ def open_image(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Image.
     file = load_jpeg(file)
     bounded = BoundedFile(file)
     with pillow_without_limits():
-        image = Image.open(bounded, formats=formats or available_formats())
+        try:
+            image = Image.open(bounded, formats=formats or available_formats())
+        except UnidentifiedImageError:
+            file.seek(0)
+            if formats is None and (found := describe_format(file.read(LONGEST_START))):
+                raise UnreadableImage(f"is {found[0]}, not an image; {found[1]}") from None
+            raise
     bounded.allow_decoding(image.width * image.height)
     if image.format in ("JPEG", "MPO") and isinstance(file, io.BytesIO) and image.width * image.height:
         check_scans(file.getvalue(), image.width * image.height)

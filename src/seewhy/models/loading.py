@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from seewhy.errors import ModelError, UnknownName, UsageError
+from seewhy.images.other_formats import is_image_start, read_start
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.device import check_device, resolve_device
 from seewhy.models.downloads import Log
@@ -163,12 +165,9 @@ def load_from_library(name: str, log: Log, pretrained: bool, num_classes_option:
     try:
         architecture, notes = find_architecture(name)
     except UnknownName:
-        if not name or not os.path.exists(path := local_path(name)):
-            raise
-        hint = f"; for a folder with a config.json use 'local-dir:{name}'" if os.path.isdir(path) else ""
-        raise ModelError(
-            name, f"not a weights file (the name must end in {', '.join(WEIGHTS_SUFFIXES)}){hint}"
-        ) from None
+        if reason := describe_local_path(name):
+            raise ModelError(name, reason) from None
+        raise
     published = architecture.num_classes
     num_classes = parse_num_classes(name, num_classes_option) if num_classes_option else published
     if pretrained:
@@ -179,6 +178,31 @@ def load_from_library(name: str, log: Log, pretrained: bool, num_classes_option:
         module = architecture.build_random(num_classes)
     labels = architecture.labels() if num_classes == published else None
     return LoadedModel(module, architecture.preprocess(), labels, architecture.uri, (*notes, *architecture.notes()))
+
+
+def describe_local_path(name: str) -> str:
+    """Return why a file or folder of this name is no model; "" if there is none."""
+    path = local_path(name)
+    script = next((one for one in (path, Path(f"{path}.py")) if one.suffix == ".py" and os.path.isfile(one)), None)
+    if name and script is not None:
+        start = "is" if script == path else f"{script} is"
+        return f"{start} Python code; name its function that returns the model, and allow its code: {factory_example(script)}"
+    if not name or not os.path.exists(path):
+        return ""
+    if os.path.isdir(path):
+        return (
+            f"is a folder; if it contains a config.json, use 'local-dir:{name}', otherwise name the weights file in it"
+        )
+    if is_image_start(read_start(path)):
+        return "is an image, not a model; images come first, and the model after --model"
+    return f"not a weights file (the name must end in {', '.join(WEIGHTS_SUFFIXES)})"
+
+
+def factory_example(script: Path) -> str:
+    """Return how to pass a function of a script as the model."""
+    code = read_start(script).decode("utf-8", "replace")
+    names = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", code, re.MULTILINE)
+    return f"'{script.stem}:{names[0] if names else 'build'}' with --allow-code (in Python: allow_code=True)"
 
 
 def load_repository(repository: Repository, pretrained: bool, num_classes_option: str | None) -> LoadedModel:

@@ -38,7 +38,12 @@ def load_from_factory(name: str, uri: str, options: dict[str, str], allow_code: 
     labels = options.pop("labels", None)
     model = call_factory(name, options, allow_code=allow_code)
     if not isinstance(model, nn.Module | LoadedModel):
-        raise ModelError(name, f"returned {type(model).__name__}; it must return an nn.Module or a seewhy.LoadedModel")
+        advice = (
+            "; load the weights into the model (load_state_dict) and return it" if isinstance(model, Mapping) else ""
+        )
+        raise ModelError(
+            name, f"returned {type(model).__name__}; it must return an nn.Module or a seewhy.LoadedModel{advice}"
+        )
     loaded = model if isinstance(model, LoadedModel) else wrap_module(model)
     notes = loaded.notes
     if loaded.preprocess is None:

@@ -15,8 +15,12 @@ GETS = ("GET", "BINGET", "LONG_BINGET")
 PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
+class HugePickle(ValueError):
+    """Raised for a pickle that describes an object of exponential size."""
+
+
 def check_pickles(path: Path) -> None:
-    """Raise ValueError if the pickles of a checkpoint describe an object of exponential size.
+    """Raise HugePickle if the pickles of a checkpoint describe an object of exponential size.
 
     A tuple of two times the same tuple, 60 levels deep, needs 200 bytes, and centuries to be hashed as a key of a dict.
     """
@@ -31,7 +35,7 @@ def check_pickles(path: Path) -> None:
         for info in archive.infolist():
             if info.filename.endswith(".pkl"):
                 if info.file_size > MAX_PICKLE_BYTES:
-                    raise ValueError(f"its {info.filename.rpartition('/')[2]} has {info.file_size:,} bytes")
+                    raise HugePickle(f"its {info.filename.rpartition('/')[2]} has {info.file_size:,} bytes")
                 with archive.open(info) as file:
                     check_pickle(file)
 
@@ -59,7 +63,7 @@ def check_pickle(file: IO[bytes]) -> None:
             start = max(0, (marks.pop() if has_mark and marks else len(stack)) - taken)
             size = (has_mark or taken > 0) + sum(stack[start:])
             if size > MAX_OBJECTS:
-                raise ValueError("its pickle contains itself too often")
+                raise HugePickle("its pickle contains itself too often")
             stack[start:] = [size] * pushed
 
 

@@ -27,7 +27,9 @@ def load_weights_file(path: Path, query: str, labels: tuple[str, ...] | None, fi
     weights, file_notes = read_weights(path)
     if "arch" not in options:
         raise ModelError(
-            str(path), f"a weights file does not define the architecture; add it: '{path}?arch=timm/resnet18'"
+            str(path),
+            f"contains weights, but not their architecture; add its name: '{path}?arch=timm/resnet18' "
+            "(list names: seewhy models)",
         )
     architecture, notes = find_architecture(options["arch"])
     num_classes, note = infer_num_classes(path, options.get("num_classes"), architecture, weights)
