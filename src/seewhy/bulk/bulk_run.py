@@ -48,7 +48,7 @@ class BulkRun:
     Example:
         >>> BulkRun.read("nowhere")
         Traceback (most recent call last):
-        seewhy.errors.UsageError: nowhere is not a bulk run (job.json is missing). Create one: seewhy bulk photos/ --out nowhere
+        seewhy.errors.UsageError: nowhere: no such folder. Pass the folder that seewhy bulk wrote.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class BulkRun:
             UsageError: The folder contains no run, or one of another version of seewhy.
         """
         path = Path(folder)
-        job = read_job(path)
+        job = None if os.path.isfile(path) else read_job(path)
         if job is None:
             raise not_a_run(path)
         return cls(path, job)
@@ -280,10 +280,17 @@ class BulkRun:
 
 
 def not_a_run(folder: Path) -> UsageError:
-    """Return the error for a folder without a run."""
+    """Return the error for a path that is no run, with what the user may have meant."""
+    if os.path.isfile(folder):
+        parent, is_part = folder.parent, folder.name == JOB or folder.suffix == ".parquet"
+        if is_part and (parent / JOB).exists():
+            return UsageError(f"{folder} is a file of a bulk run. Pass its folder: {parent}")
+        return UsageError(f"{folder} is a file, not a bulk run. Pass the folder that seewhy bulk wrote.")
     if (folder / RECORD).exists():
         return UsageError(f"{folder} is not a bulk run, but the explanation of one image: open {folder / REPORT}")
-    return UsageError(f"{folder} is not a bulk run ({JOB} is missing). Create one: seewhy bulk photos/ --out {folder}")
+    if not os.path.lexists(folder):
+        return UsageError(f"{folder}: no such folder. Pass the folder that seewhy bulk wrote.")
+    return UsageError(f"{folder} is not a bulk run ({JOB} is missing). Pass the folder that seewhy bulk wrote.")
 
 
 def read_run(folder: str | os.PathLike[str]) -> BulkRun:
@@ -301,7 +308,7 @@ def read_run(folder: str | os.PathLike[str]) -> BulkRun:
     Example:
         >>> read_run("nowhere")
         Traceback (most recent call last):
-        seewhy.errors.UsageError: nowhere is not a bulk run (job.json is missing). Create one: seewhy bulk photos/ --out nowhere
+        seewhy.errors.UsageError: nowhere: no such folder. Pass the folder that seewhy bulk wrote.
     """
     return BulkRun.read(folder)
 

@@ -47,6 +47,7 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     Raises UsageError for signals, and for images as tensors with other than 1 or 3 channels.
     """
     require_single_image(e, "report")
+    e.check_photo()
     if not has_page(e):
         shape = tuple(e.size if e.inputs is None else e.inputs.shape[1:])
         raise UsageError(f"the page needs an image, and the input has shape {shape}: use overlay() or map().")

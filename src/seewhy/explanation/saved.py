@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -113,8 +114,14 @@ def build_files(e: ExplanationData) -> dict[str, storage.Content]:
 def no_explanation(folder: Path, missing: str) -> UsageError:
     """Return the error for a folder without a saved explanation, with what the user may have meant."""
     reason = f"no saved explanation here ({missing} is missing)"
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return UsageError(f"{folder}: no such folder. Pass a folder that seewhy wrote, such as cam/bus.")
+    if not folder.is_dir():
+        if (folder.parent / storage.RECORD).exists():
+            return UsageError(f"{folder} is a file of a saved explanation. Pass its folder: {folder.parent}")
+        return UsageError(
+            f"{folder} is a file, not a saved explanation. Pass a folder that seewhy wrote, such as cam/bus."
+        )
     if missing != storage.RECORD:
         return UsageError(f"{folder}: {reason}. Explain the image again, or restore the file.")
     if (folder / BULK_RECORD).exists():
@@ -133,6 +140,8 @@ def read_fields(folder: str | Path) -> dict[str, Any]:
     from seewhy.explanation.record_schema import ExplanationRecord  # imports msgspec
 
     folder = Path(folder)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise no_explanation(folder, storage.RECORD)
     try:
         record = read_json_record(folder / storage.RECORD, ExplanationRecord, MAX_RECORD_BYTES)
         check_record(folder / storage.RECORD, record)
