@@ -75,8 +75,8 @@ class UnknownName(UsageError):
         close_matches: Up to three valid names that are similar to `name`, best first.
 
     Example:
-        >>> str(UnknownName("layer", "layer5", ["layer3", "layer4"], hint="List them: seewhy layers MODEL"))
-        "no layer 'layer5' - did you mean 'layer4' or 'layer3'? List them: seewhy layers MODEL"
+        >>> str(UnknownName("layer", "layer5", ["layer3", "layer4"], hint="List them: seewhy layers"))
+        "no layer 'layer5' - did you mean 'layer4' or 'layer3'? List them: seewhy layers"
     """
 
     def __init__(

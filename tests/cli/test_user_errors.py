@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,18 @@ def test_a_saved_explanation_without_its_photo(capsys: pytest.CaptureFixture[str
     for draw in (loaded.report, loaded.overlay, loaded.input_pixels):
         with pytest.raises(UsageError, match=r"Restore the file, or explain the image again"):
             draw()
+
+
+def test_the_hint_that_lists_layers_can_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run_factory(capsys, "classifier?channels=3", "red.png", "-q", "-l", "nolayer")
+    command = "seewhy layers 'support.factories:classifier?channels=3' --allow-code"
+    assert code == 2 and err.rstrip().endswith(f"List them: {command}")
+    assert run(capsys, *shlex.split(command)[1:])[0] == 0
+    _, _, err = run(capsys, "red.png", "-q", "-l", "classifier")
+    assert err.rstrip().endswith("has no grid. List them: seewhy layers")
+    _, _, err = run(capsys, "bulk", "red.png", "--out", "run", "-q", "-l", "nolayer")
+    assert err.rstrip().endswith("List them: seewhy layers")
+    network, image = seewhy.load_model(), "red.png"
+    with pytest.raises(UsageError, match=r"List them: seewhy.explain\(model, inputs, layers='all'\).layers"):
+        seewhy.explain(network, image, layers="nolayer")
+    assert "bn2" in seewhy.explain(network, image, layers="all").layers

@@ -248,7 +248,10 @@ class BulkRun:
             ids.append(row["id"])
             maps.append(decode_layer_map(row, self.store))
         if len({one.shape for one in maps}) > 1:
-            raise UsageError("these maps have different sizes. Read them one by one: seewhy.read_run(RUN).rows(...)")
+            folder = str(self.folder)
+            raise UsageError(
+                f"these maps have different sizes. Read them one by one: seewhy.read_run({folder!r}).rows()"
+            )
         return ids, np.stack(maps)
 
     def to_pandas(

@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 from seewhy.bulk.settings import BulkOptions, Execution
 from seewhy.cli.exits import print_status
 from seewhy.cli.flags import GROUPS, FlagSet, with_flags
+from seewhy.cli.layer_hints import runnable_hints
 from seewhy.cli.termination import unwinding
 from seewhy.engine.options import ModelOptions, Options, option
 from seewhy.errors import UsageError
@@ -72,7 +73,7 @@ def bulk(
     for note in () if is_silent else loaded.notes:
         print_status(note)
     execution = replace(execution, memory=options.memory)
-    with unwinding():
+    with unwinding(), runnable_hints(model):
         outcome = run_job(loaded, inputs, output.out, settings, execution, quiet=is_silent)
     if output.json:
         from seewhy.terminal import encode_json

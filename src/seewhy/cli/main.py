@@ -15,6 +15,7 @@ from seewhy import __version__
 from seewhy.cli.bulk import bulk, export
 from seewhy.cli.exits import EXIT_CODES, STDIN, print_status, run_command
 from seewhy.cli.flags import FlagSet, from_stdin, with_flags
+from seewhy.cli.layer_hints import runnable_hints
 from seewhy.cli.listing import layers, methods, models
 from seewhy.cli.report import report
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
@@ -146,7 +147,8 @@ def explain_images(
     if output.prints_text:
         for note in explainer.model.notes:
             print_status(note)
-    return ImageJob(explainer, drawing, output, model).run(from_stdin(images))
+    with runnable_hints(model):
+        return ImageJob(explainer, drawing, output, model).run(from_stdin(images))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
