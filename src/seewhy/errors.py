@@ -3,6 +3,7 @@
     SeewhyError
     ├── ImageError          an image cannot be read; the other images are still processed
     └── UsageError          the call cannot run with these arguments
+        ├── OptionError     an option has a value that is never valid
         ├── UnknownName     no model, layer, method, class, color table, ... has this name
         ├── ModelError      the model cannot be loaded or traced
         │   └── OfflineError    the weights must be downloaded, and the server is not reachable
@@ -63,6 +64,26 @@ class UsageError(SeewhyError):
         >>> str(UsageError("device 'cuda:9': 1 is available; use auto or cpu"))
         "device 'cuda:9': 1 is available; use auto or cpu"
     """
+
+
+class OptionError(UsageError):
+    """Raised when an option has a value that is never valid. The command line shows the name as a flag ("--batch-size").
+
+    Attributes:
+        option: The name of the option, as in Python.
+        value: The value as given.
+        reason: What is accepted.
+
+    Example:
+        >>> str(OptionError("memory", 0, "give a number of megabytes above 0."))
+        'memory=0: give a number of megabytes above 0.'
+    """
+
+    def __init__(self, option: str, value: object, reason: str) -> None:
+        super().__init__(f"{option}={value!r}: {reason}")
+        self.option = option
+        self.value = value
+        self.reason = reason
 
 
 class UnknownName(UsageError):

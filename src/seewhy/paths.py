@@ -146,6 +146,12 @@ def check_null(path: Path) -> None:
         raise UsageError(f"{os.fspath(path)!r} is not a valid file name: it contains a null character.")
 
 
+def check_named(folder: str | os.PathLike[str]) -> None:
+    """Raise UsageError for an empty name, which `Path` would read as the current folder."""
+    if not os.fspath(folder):
+        raise UsageError("the name of the folder is empty. Pass a folder, or '.' for the current one.")
+
+
 def is_inside(folder: Path, root: Path) -> bool:
     """Return True if `folder` is `root` or below it, also after links are followed."""
     return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))

@@ -18,6 +18,7 @@ from seewhy.bulk.plan import read_job
 from seewhy.bulk.row_values import LAYER_COLUMNS, MAP_COLUMNS, JobSettings, Row, decode_layer_map
 from seewhy.errors import UsageError
 from seewhy.explanation.selection import MethodChoice, choose, match_layers, match_method, match_text, only
+from seewhy.paths import check_named
 from seewhy.storage import RECORD, REPORT
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class BulkRun:
         Raises:
             UsageError: The folder contains no run, or one of another version of seewhy.
         """
+        check_named(folder)
         path = Path(folder)
         job = None if os.path.isfile(path) else read_job(path)
         if job is None:

@@ -26,7 +26,7 @@ from seewhy.bulk.plan import Plan, changed_versions, check_folder_name, make_pla
 from seewhy.bulk.settings import LABEL, BulkSettings, Execution, parse_shard
 from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
-from seewhy.errors import UsageError
+from seewhy.errors import OptionError, UsageError
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import check_folders, check_overwrite
@@ -269,9 +269,11 @@ def check_labels_exist(settings: BulkSettings, dataset: Dataset) -> None:
     """Raise UsageError if the label of each image is a target and no image has one."""
     is_target = any(target.strip().lower() == LABEL for target in settings.targets)
     if is_target and isinstance(dataset, ListDataset) and not dataset.labels:
-        raise UsageError(
-            f"--targets {LABEL}: none of the {dataset.count:,} images has a label. Put the images of each class into a "
-            "folder, or pass a table with a label column."
+        raise OptionError(
+            "targets",
+            LABEL,
+            f"none of the {dataset.count:,} images has a label. Put the images of each class into a folder, or pass a table "
+            "with a label column.",
         )
 
 

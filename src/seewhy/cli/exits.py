@@ -7,13 +7,13 @@ import signal
 import sys
 from collections.abc import Callable
 
-from cyclopts.exceptions import CycloptsError, UnknownOptionError
+from cyclopts.exceptions import CycloptsError
 
 from seewhy.cli import termination
-from seewhy.errors import SeewhyError, one_line
+from seewhy.cli.argument_errors import describe_argument_error, describe_option_error
+from seewhy.errors import OptionError, SeewhyError, one_line
 from seewhy.terminal import FAINT, make_console, plain
 
-RENAMED = {"--site": "--read-at", "--question": "--target"}
 STDIN = "stdin:"  # replaces "-" on the command line, which the parser would parse as an option
 EXIT_CODES = (
     "Exit codes: 0 success, 1 some images failed, 2 invalid usage, or results cannot be written. Ended early: 130 by Ctrl-C, "
@@ -32,24 +32,18 @@ def print_error(message: str) -> int:
     return 2
 
 
-def renamed_option(error: UnknownOptionError) -> str:
-    """Return an error message for an option that was renamed, or ""."""
-    name = (error.token.keyword or error.token.value).partition("=")[0]
-    return f"Unknown option: {name}. It is now {RENAMED[name]}." if name in RENAMED else ""
-
-
 def run_command(command: Callable[[], object]) -> int:
     """Run a command and return its exit code (`EXIT_CODES`)."""
     try:
         result = command()
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except OptionError as error:
+        return print_error(describe_option_error(error))
     except SeewhyError as error:
         return print_error(str(error))
-    except UnknownOptionError as error:
-        return print_error(renamed_option(error) or one_line(error))
     except CycloptsError as error:
-        return print_error(one_line(error))
+        return print_error(describe_argument_error(error))
     except KeyboardInterrupt:
         make_console(stderr=True).print(termination.INTERRUPTED, style="red", soft_wrap=True)
         return termination.exit_code()

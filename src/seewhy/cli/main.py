@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import App, Group, Parameter
 
 from seewhy import __version__
+from seewhy.cli.argument_errors import check_words
 from seewhy.cli.bulk import bulk, export
 from seewhy.cli.exits import EXIT_CODES, STDIN, print_status, run_command
 from seewhy.cli.flags import FlagSet, from_stdin, with_flags
@@ -22,7 +23,7 @@ from seewhy.cli.run_options import DrawingOptions, OutputOptions
 from seewhy.cli.serve import serve
 from seewhy.cli.summary import summary
 from seewhy.engine.options import ModelOptions, Options
-from seewhy.errors import UsageError, find_close_matches
+from seewhy.errors import OptionError, UsageError, find_close_matches
 from seewhy.terminal import make_console, plain
 from seewhy.terminal.streams import escaped_streams
 
@@ -111,7 +112,7 @@ def features(images: tuple[str, ...], options: Options, model: ModelOptions, out
     if not images:
         raise UsageError("no image. Pass image files or folders: seewhy features bus.jpg")
     if options.channels < 1:
-        raise UsageError(f"--channels {options.channels}: give at least 1.")
+        raise OptionError("channels", options.channels, "give at least 1.")
     return explain_images(images, options, model, DrawingOptions(), output)
 
 
@@ -154,12 +155,15 @@ def explain_images(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code. User errors print one line; they never print a traceback."""
     words = [STDIN if word == "-" else word for word in (sys.argv[1:] if arguments is None else arguments)]
+
+    def command() -> object:
+        check_words(words)
+        return app(
+            words, exit_on_error=False, print_error=False, result_action="return_value", console=console,
+            error_console=make_console(stderr=True),
+        )  # fmt: skip
+
     with escaped_streams():
         console = make_console()
-        code = run_command(
-            lambda: app(
-                words, exit_on_error=False, print_error=False, result_action="return_value", console=console,
-                error_console=make_console(stderr=True),
-            )
-        )  # fmt: skip
+        code = run_command(command)
     sys.exit(code)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import OptionError, UnknownName, UsageError
 from seewhy.methods.catalog import GROUPS
 from seewhy.methods.method_text import parse_method
 
@@ -123,7 +123,7 @@ class Options:
     )
     seed: int = option(0, "Random seed for methods that draw random numbers and whose own seed is not set.", "number")
     memory: float = option(
-        256, "Megabytes for one batch of changed images, in methods that run extra passes.", "number"
+        256, "Megabytes for one batch of changed images, in methods that run extra passes.", "decimal"
     )
     channels: int = option(0, "Number of strongest channels per layer.", "number")
     include_suggested: bool = False  # add the suggested layer to the selected ones
@@ -137,9 +137,9 @@ class Options:
             if value is not None and value not in choices:
                 raise UnknownName(name, str(value), choices, hint=f"Use {' or '.join(choices)}.")
         if self.memory <= 0:
-            raise UsageError(f"memory {self.memory}: give a number of megabytes above 0.")
+            raise OptionError("memory", self.memory, "give a number of megabytes above 0, such as 256.")
         if self.channels < 0:
-            raise UsageError(f"channels {self.channels}: give at least 1.")
+            raise OptionError("channels", self.channels, "give at least 1.")
 
     @property
     def selects_group(self) -> bool:

@@ -27,6 +27,7 @@ from seewhy.explanation.target_matching import describe_spellings
 from seewhy.images.files import describe_error, open_image
 from seewhy.images.loading import MAX_PIXELS, check_image_header
 from seewhy.images.view import View
+from seewhy.paths import check_named
 from seewhy.places.parts import Part
 from seewhy.places.region import Region
 from seewhy.rendering.overlays import LONGEST, fit_size, shrink
@@ -139,6 +140,7 @@ def read_fields(folder: str | Path) -> dict[str, Any]:
     """
     from seewhy.explanation.record_schema import ExplanationRecord  # imports msgspec
 
+    check_named(folder)
     folder = Path(folder)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise no_explanation(folder, storage.RECORD)

@@ -43,12 +43,12 @@ def class_name(index: int, labels: Labels) -> str:
 
 
 def as_number(text: int | str) -> int | str:
-    """Convert a decimal number to an integer; return any other text unchanged.
+    """Convert an integer as text to `int`; return any other text unchanged.
 
     >>> as_number("654"), as_number("minibus")
     (654, 'minibus')
     """
-    return int(text) if isinstance(text, str) and re.fullmatch(r"\s*\d{1,18}\s*", text) else text
+    return int(text) if isinstance(text, str) and re.fullmatch(r"\s*-?\d{1,18}\s*", text) else text
 
 
 def as_integer(value: object) -> int | None:

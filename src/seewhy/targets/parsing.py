@@ -162,7 +162,7 @@ def split_location(text: str, example: str) -> tuple[str, list[float]]:
 
 def parse_output(text: str) -> Target:
     number = as_number(text)
-    if isinstance(number, str):
+    if isinstance(number, str) or number < 0:
         raise TargetError(text, "outputs are counted from 0: 'output:0'.")
     return OutputScore(number)
 
@@ -182,7 +182,7 @@ def parse_channel(text: str) -> int | None:
     if text.strip().lower() in ("mean", ""):
         return None
     number = as_number(text)
-    if isinstance(number, str):
+    if isinstance(number, str) or number < 0:
         raise TargetError(text, "pass a channel, counted from 0, or 'mean': 'value:0', 'value:mean'.")
     return number
 
