@@ -77,7 +77,7 @@ def check_overwrite(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[
     for source in inputs:
         if (identity := file_identity(source)) is not None and (path := existing.get(identity)) is not None:
             name = "stdin" if source == "-" else os.fspath(source)
-            raise UsageError(f"the output {path} would overwrite the input {name}. Choose another output folder: --out")
+            raise UsageError(f"the output {path} would overwrite the input {name}. Choose another output folder.")
 
 
 def file_identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
@@ -101,10 +101,10 @@ def check_folders(folders: Iterable[Path]) -> None:
             if exists(path):
                 if not os.path.isdir(path):
                     raise UsageError(
-                        f"{path} is not a folder, so nothing can be written below it. Choose another --out."
+                        f"{path} is not a folder, so nothing can be written below it. Choose another folder."
                     )
                 if not os.access(path, os.W_OK | os.X_OK):
-                    raise UsageError(f"{path}: cannot be written (permission denied). Choose another --out.")
+                    raise UsageError(f"{path}: cannot be written (permission denied). Choose another folder.")
                 break
 
 
@@ -116,7 +116,7 @@ def exists(path: Path) -> bool:
         return False
     except OSError as error:
         raise UsageError(
-            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}). Choose another --out."
+            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}). Choose another folder."
         ) from None
     return True
 
@@ -162,5 +162,5 @@ def check_inside(folder: Path, root: Path) -> None:
     if not is_inside(folder, root):
         raise UsageError(
             f"{folder} leads out of {root} through a link, so seewhy does not write there. Remove the link, or choose another "
-            "output folder: --out"
+            "output folder."
         )

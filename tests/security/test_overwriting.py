@@ -51,7 +51,7 @@ def test_no_output_overwrites_an_input_image(
         command = ["features"] if name.startswith("features") else []
         code, out, err = run(capsys, *command, source, "--out", ".")
         assert code == 2 and out == "" and len(err.splitlines()) == 1, (name, err)
-        assert "would overwrite the input" in err and "Choose another output folder: --out" in err
+        assert "would overwrite the input" in err and "Choose another output folder." in err
         assert file_contents(tmp_path) == before
 
 
@@ -117,7 +117,10 @@ def test_an_output_folder_that_is_a_file(
     for command in ([], ["features"]):
         code, printed, err = run(capsys, *command, "0.png", "--out", out)
         assert code == 2 and printed == "" and len(err.splitlines()) == 1, err
-        assert f"{'with_file/0' if out == 'with_file' else 'file'} is not a folder" in err and "--out" in err
+        assert (
+            f"{'with_file/0' if out == 'with_file' else 'file'} is not a folder" in err
+            and "Choose another folder." in err
+        )
     assert Path("file").read_text() == Path("with_file/0").read_text() == "keep this"
 
 

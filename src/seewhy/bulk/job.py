@@ -281,7 +281,7 @@ def check_regular(files: Sequence[Path]) -> None:
     """Raise UsageError if a file of the run is a pipe or a folder: opening it would block or fail."""
     for path in files:
         if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is not a regular file, and a run writes one there. Choose another --out.")
+            raise UsageError(f"{path} is not a regular file, and a run writes one there. Choose another folder.")
 
 
 def make_folder(out: Path) -> None:

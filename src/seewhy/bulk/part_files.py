@@ -179,7 +179,7 @@ def locked(out: Path, shard: Shard) -> Iterator[None]:
     folder = out / LOCKS
     check_inside(folder, out)
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UsageError(f"{folder} is not a folder, and a run writes its locks there. Choose another --out.")
+        raise UsageError(f"{folder} is not a folder, and a run writes its locks there. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{shard[0]}-of-{shard[1]}.lock"
     with ExitStack() as stack:

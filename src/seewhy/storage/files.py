@@ -100,5 +100,6 @@ def write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{path}: cannot be written ({reason}). Choose another --out.") from error
+        above = next((one for one in path.parents if os.path.lexists(one)), path)
+        reason = (error.strerror or str(error)).lower() if os.path.isdir(above) else f"{above} is not a folder"
+        raise UsageError(f"{path}: cannot be written ({reason}). Choose another folder.") from error
