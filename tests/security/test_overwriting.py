@@ -163,6 +163,6 @@ def test_a_second_run_over_a_folder_skips_its_own_outputs(
         code, out, err = run(capsys, ".", "--layers", "bn2", "--json")
         assert code == 0 and len(out.splitlines()) == 2, err
     code, _, err = run(capsys, "cam")
-    assert code == 1 and "cam: contains only images that seewhy wrote" in err
+    assert code == 2 and "cam: contains only images that seewhy wrote" in err
     save_images(Path("cam"), 1)  # an image that is no output
     assert len(run(capsys, ".", "--layers", "bn2", "--json")[1].splitlines()) == 3

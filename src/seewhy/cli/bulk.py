@@ -58,15 +58,19 @@ def bulk(
         raise UsageError(f"no output folder. Give one: {shlex.join(['seewhy', 'bulk', *inputs])} --out run")
     settings = options.settings
     require_packages("seewhy bulk", "pyarrow", "loky", "filelock")
+    from seewhy.bulk.discovery import check_inputs
     from seewhy.bulk.part_files import run_files
     from seewhy.cli.output_checks import model_files
     from seewhy.paths import check_folders, check_overwrite
 
+    check_inputs(inputs)
     check_folders([output.out])
     check_overwrite(run_files(output.out), [*inputs, *model_files(model.uri or "", model.labels)])
     from seewhy.bulk.job import run_job
+    from seewhy.bulk.setting_checks import check_settings
     from seewhy.models.loading import load_model
 
+    check_settings(settings)
     is_silent = output.quiet or output.json
     device = "cpu" if execution.engine == "ray" else model.device
     loaded = load_model(model.uri, labels=model.labels, device=device, log=print_status, allow_code=model.allow_code)

@@ -16,8 +16,8 @@ from seewhy.terminal import FAINT, make_console, plain
 
 STDIN = "stdin:"  # replaces "-" on the command line, which the parser would parse as an option
 EXIT_CODES = (
-    "Exit codes: 0 success, 1 some images failed, 2 invalid usage, or results cannot be written. Ended early: 130 by Ctrl-C, "
-    "143 by SIGTERM, 129 by SIGHUP, 141 because the program that reads the output ended."
+    "Exit codes: 0 success, 1 some images failed, 2 invalid usage, no images, or results cannot be written. Ended early: 130 "
+    "by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP, 141 because the program that reads the output ended."
 )
 
 

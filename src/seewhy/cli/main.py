@@ -16,8 +16,10 @@ from seewhy.cli.argument_errors import check_words
 from seewhy.cli.bulk import bulk, export
 from seewhy.cli.exits import EXIT_CODES, STDIN, print_status, run_command
 from seewhy.cli.flags import FlagSet, from_stdin, with_flags
+from seewhy.cli.image_sources import check_sources, find_sources
 from seewhy.cli.layer_hints import runnable_hints
 from seewhy.cli.listing import layers, methods, models
+from seewhy.cli.output_checks import check_outputs, has_index, image_folders
 from seewhy.cli.report import report
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
 from seewhy.cli.serve import serve
@@ -130,17 +132,24 @@ def check_no_command(images: Sequence[str]) -> None:
 def explain_images(
     images: Sequence[str], options: Options, model: ModelOptions, drawing: DrawingOptions, output: OutputOptions
 ) -> int:
-    """Load the model, explain the images, and return the exit code."""
+    """Check everything that needs no model, load it, explain the images, and return the exit code."""
     options = dataclasses.replace(
         options,
         layers=options.layers or ("suggested" if options.selects_group else "every",),
         fit=drawing.default_fit(options.fit),
         include_suggested=not options.channels,
     )
+    sources = find_sources(from_stdin(images), output)
+    if (code := check_sources(sources, output)) is not None:
+        return code
+    folders, count = image_folders(output.out, sources.images), len(sources.images) + len(sources.errors)
+    check_outputs(output.out, folders, options, model, has_index=has_index(count, options))
     from seewhy.cli.image_job import ImageJob
+    from seewhy.engine.option_checks import check_options
     from seewhy.engine.pipeline import Explainer
     from seewhy.models.loading import load_model
 
+    check_options(options)
     loaded = load_model(
         model.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
     )
@@ -149,7 +158,7 @@ def explain_images(
         for note in explainer.model.notes:
             print_status(note)
     with runnable_hints(model):
-        return ImageJob(explainer, drawing, output, model).run(from_stdin(images))
+        return ImageJob(explainer, drawing, output, model).run(sources)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
