@@ -188,3 +188,14 @@ def test_the_reason_names_the_file_above(tmp_path: Path) -> None:
         f"{tmp_path}/file/below/a.json: cannot be written ({tmp_path}/file is not a folder). Choose another folder."
     )
     assert str(error.value) == reason
+
+
+def test_folders_without_a_file_are_removed(tmp_path: Path) -> None:
+    def fail(file: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "own").mkdir()
+    for folder in ("new/a/b", "own/a"):
+        with pytest.raises(UsageError, match="no space left"):
+            files.write_file(tmp_path / folder / "a.json", fail)
+    assert not (tmp_path / "new").exists() and list((tmp_path / "own").iterdir()) == []

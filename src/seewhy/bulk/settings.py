@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 from seewhy.engine.options import Fit, Options, ReadAt, option
@@ -127,6 +128,8 @@ class Execution:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise UnknownName("engine", self.engine, ENGINES)
+        if self.engine == "ray" and find_spec("ray") is None:
+            raise OptionError("engine", "ray", "the package ray is not installed: pip install 'seewhy[bulk,ray]'")
         for name, minimum in (("batch_size", 1), ("part_size", 1), ("workers", 0), ("actors", 1)):
             value = getattr(self, name)
             if value is not None and value < minimum:

@@ -13,7 +13,7 @@ from seewhy.bulk.settings import BulkOptions, Execution
 from seewhy.cli.exits import print_status
 from seewhy.cli.flags import GROUPS, FlagSet, with_flags
 from seewhy.cli.layer_hints import runnable_hints
-from seewhy.cli.termination import unwinding
+from seewhy.cli.termination import State, unwinding
 from seewhy.engine.options import ModelOptions, Options, option
 from seewhy.errors import UsageError
 
@@ -71,6 +71,7 @@ def bulk(
     from seewhy.models.loading import load_model
 
     check_settings(settings)
+    State.advice = "run the same command again to resume"
     is_silent = output.quiet or output.json
     device = "cpu" if execution.engine == "ray" else model.device
     loaded = load_model(model.uri, labels=model.labels, device=device, log=print_status, allow_code=model.allow_code)

@@ -45,7 +45,7 @@ def run_command(command: Callable[[], object]) -> int:
     except CycloptsError as error:
         return print_error(describe_argument_error(error))
     except KeyboardInterrupt:
-        make_console(stderr=True).print(termination.INTERRUPTED, style="red", soft_wrap=True)
+        make_console(stderr=True).print(termination.describe_interruption(), style="red", soft_wrap=True)
         return termination.exit_code()
     except BrokenPipeError:  # the reading process, such as head, has closed the pipe
         return 128 + getattr(signal, "SIGPIPE", 13)

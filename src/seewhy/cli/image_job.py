@@ -18,7 +18,7 @@ from seewhy.cli.image_sources import Sources, print_failed_count, report_failure
 from seewhy.cli.output_checks import has_index, image_folders
 from seewhy.cli.printing import compare_label, print_explanation
 from seewhy.cli.run_options import FEATURES_SHEET, DrawingOptions, OutputOptions
-from seewhy.cli.termination import uninterrupted
+from seewhy.cli.termination import count_finished, uninterrupted
 from seewhy.engine.inputs import NamedImage
 from seewhy.engine.options import ModelOptions, Options, as_flags, command_for
 from seewhy.engine.pipeline import Explainer
@@ -69,6 +69,7 @@ class ImageJob:
         folders = self.folders(images)
         for error in errors:
             self.report_failure(error.source, error.reason)
+        count_finished(0)
         take_font_note()  # what other calls in this process drew
         with image_progress(len(images), self.output, self.stderr) as advance:
             for image in images:
@@ -107,6 +108,7 @@ class ImageJob:
             files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
         with uninterrupted():
             paths = e.save(folder, also=files)
+            count_finished(1)
         label = compare_label(e, self.output.label)
         if self.output.json:
             record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, paths))}
