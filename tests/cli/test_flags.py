@@ -12,7 +12,7 @@ from cyclopts import App, Token
 from cyclopts.exceptions import CoercionError
 
 import seewhy
-from seewhy.cli.argument_errors import check_words, whole_number
+from seewhy.cli.argument_errors import check_words, parse_integer
 from seewhy.cli.exits import run_command
 from seewhy.cli.flags import FlagSet, with_flags
 from seewhy.cli.main import explain, features
@@ -97,14 +97,14 @@ def test_short_options_are_not_mistaken_for_long_ones(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["30", "30.0", "-2"])
-def test_whole_numbers(text: str) -> None:
-    assert whole_number(int, [Token(keyword="--seed", value=text)]) == float(text)
+def test_parse_integers(text: str) -> None:
+    assert parse_integer(int, [Token(keyword="--seed", value=text)]) == float(text)
 
 
 @pytest.mark.parametrize("text", ["1.5", "inf", "1e999", "nan.0", "9" * 5000])
 def test_numbers_that_are_not_whole(text: str) -> None:
     with pytest.raises(CoercionError):
-        whole_number(int, [Token(keyword="--seed", value=text)])
+        parse_integer(int, [Token(keyword="--seed", value=text)])
 
 
 def test_empty_folders_are_rejected_in_python() -> None:

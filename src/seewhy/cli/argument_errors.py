@@ -99,7 +99,7 @@ def describe_accepted(value: str, kind: Any) -> str:
     """Return what an option accepts instead of a value.
 
     >>> describe_accepted("50%", float), describe_accepted("10M", int)
-    ('give a number, such as 0.5.', 'give a whole number, such as 10000000.')
+    ('give a number, such as 0.5.', 'give an integer, such as 10000000.')
     >>> describe_accepted("strech", Literal["crop", "squash"])
     'choose crop or squash.'
     """
@@ -110,7 +110,7 @@ def describe_accepted(value: str, kind: Any) -> str:
     if kind is bool:
         return "this option takes no value."
     if kind in (int, float):
-        return f"give a {'whole ' if kind is int else ''}number{suggest_number(value, kind)}."
+        return f"give {'an integer' if kind is int else 'a number'}{suggest_number(value, kind)}."
     return f"this value cannot be read as {getattr(kind, '__name__', kind)}."
 
 
@@ -124,7 +124,7 @@ def suggest_number(value: str, kind: type) -> str:
     return ""
 
 
-def whole_number(kind: Any, tokens: Sequence[Token]) -> int:
+def parse_integer(kind: Any, tokens: Sequence[Token]) -> int:
     """Convert the value of an option to an integer. The parser alone would round 1.5 to 2."""
     (token,) = tokens
     try:
@@ -136,4 +136,4 @@ def whole_number(kind: Any, tokens: Sequence[Token]) -> int:
     raise CoercionError(token=token, target_type=int)
 
 
-Whole = Annotated[int, Parameter(converter=whole_number)]
+Integer = Annotated[int, Parameter(converter=parse_integer)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from seewhy.cli.argument_errors import whole_number
+from seewhy.cli.argument_errors import parse_integer
 from seewhy.cli.exits import STDIN
 from seewhy.engine.options import Flag, ModelOptions, Options, flag_name, flags
 from seewhy.methods.method_text import split_targets, split_values
@@ -71,7 +71,7 @@ class FlagSet:
 def annotation(name: str, default: Any, flag: Flag, group: Group) -> Any:
     kind = Literal[flag.choices] if flag.choices else TYPES[flag.kind]
     names = [flag_name(name, flag), *([flag.short] if flag.short else [])]
-    parameter = Parameter(name=names, group=group, help=flag.help, converter=whole_number if kind is int else None)
+    parameter = Parameter(name=names, group=group, help=flag.help, converter=parse_integer if kind is int else None)
     return Annotated[kind if default is not None else kind | None, parameter]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from seewhy.cli.argument_errors import Whole
+from seewhy.cli.argument_errors import Integer
 from seewhy.cli.exits import print_status
 from seewhy.cli.termination import exit_code, unwinding
 from seewhy.engine.options import Options
@@ -16,13 +16,13 @@ from seewhy.errors import OptionError, UsageError
 def serve(
     *,
     model: Annotated[list[str] | None, Parameter(name=["--model", "-m"])] = None,
-    port: Whole = 8642,
+    port: Integer = 8642,
     open: bool = False,
     labels: str | None = None,
     allow_code: bool = False,
     device: str = "auto",
-    max_pixels: Whole = 50_000_000,
-    max_megabytes: Whole = 20,
+    max_pixels: Integer = 50_000_000,
+    max_megabytes: Integer = 20,
     memory: float = 256,
 ) -> int:
     """Start a local web app: drop an image into the browser to explain it.
