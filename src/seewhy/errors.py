@@ -3,6 +3,7 @@
     SeewhyError
     ├── ImageError          an image cannot be read; the other images are still processed
     └── UsageError          the call cannot run with these arguments
+        ├── OptionError     an option has a value that is never valid
         ├── UnknownName     no model, layer, method, class, color table, ... has this name
         ├── ModelError      the model cannot be loaded or traced
         │   └── OfflineError    the weights must be downloaded, and the server is not reachable
@@ -65,6 +66,26 @@ class UsageError(SeewhyError):
     """
 
 
+class OptionError(UsageError):
+    """Raised when an option has a value that is never valid. The command line shows the name as a flag ("--batch-size").
+
+    Attributes:
+        option: The name of the option, as in Python.
+        value: The value as given.
+        reason: What is accepted.
+
+    Example:
+        >>> str(OptionError("memory", 0, "give a number of megabytes above 0."))
+        'memory=0: give a number of megabytes above 0.'
+    """
+
+    def __init__(self, option: str, value: object, reason: str) -> None:
+        super().__init__(f"{option}={value!r}: {reason}")
+        self.option = option
+        self.value = value
+        self.reason = reason
+
+
 class UnknownName(UsageError):
     """Raised when no model, layer, method, class, option, ... has the given name.
 
@@ -75,8 +96,8 @@ class UnknownName(UsageError):
         close_matches: Up to three valid names that are similar to `name`, best first.
 
     Example:
-        >>> str(UnknownName("layer", "layer5", ["layer3", "layer4"], hint="List them: seewhy layers MODEL"))
-        "no layer 'layer5' - did you mean 'layer4' or 'layer3'? List them: seewhy layers MODEL"
+        >>> str(UnknownName("layer", "layer5", ["layer3", "layer4"], hint="List them: seewhy layers"))
+        "no layer 'layer5' - did you mean 'layer4' or 'layer3'? List them: seewhy layers"
     """
 
     def __init__(

@@ -77,7 +77,7 @@ def check_overwrite(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[
     for source in inputs:
         if (identity := file_identity(source)) is not None and (path := existing.get(identity)) is not None:
             name = "stdin" if source == "-" else os.fspath(source)
-            raise UsageError(f"the output {path} would overwrite the input {name}. Choose another output folder: --out")
+            raise UsageError(f"the output {path} would overwrite the input {name}. Choose another output folder.")
 
 
 def file_identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
@@ -101,10 +101,10 @@ def check_folders(folders: Iterable[Path]) -> None:
             if exists(path):
                 if not os.path.isdir(path):
                     raise UsageError(
-                        f"{path} is not a folder, so nothing can be written below it. Choose another --out."
+                        f"{path} is not a folder, so nothing can be written below it. Choose another folder."
                     )
                 if not os.access(path, os.W_OK | os.X_OK):
-                    raise UsageError(f"{path}: cannot be written (permission denied). Choose another --out.")
+                    raise UsageError(f"{path}: cannot be written (permission denied). Choose another folder.")
                 break
 
 
@@ -115,7 +115,7 @@ def exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({os_error_reason(error)}). Choose another --out.") from None
+        raise UsageError(f"{path}: cannot be written ({os_error_reason(error)}). Choose another folder.") from None
     return True
 
 
@@ -144,6 +144,12 @@ def check_null(path: Path) -> None:
         raise UsageError(f"{os.fspath(path)!r} is not a valid file name: it contains a null character.")
 
 
+def check_named(folder: str | os.PathLike[str]) -> None:
+    """Raise UsageError for an empty name, which `Path` would read as the current folder."""
+    if not os.fspath(folder):
+        raise UsageError("the name of the folder is empty. Pass a folder, or '.' for the current one.")
+
+
 def is_inside(folder: Path, root: Path) -> bool:
     """Return True if `folder` is `root` or below it, also after links are followed."""
     return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
@@ -154,5 +160,5 @@ def check_inside(folder: Path, root: Path) -> None:
     if not is_inside(folder, root):
         raise UsageError(
             f"{folder} leads out of {root} through a link, so seewhy does not write there. Remove the link, or choose another "
-            "output folder: --out"
+            "output folder."
         )

@@ -341,7 +341,7 @@ def test_run_without_finished_parts(copied: Path) -> None:
 
 
 def test_run_in_which_all_images_failed(embedded: seewhy.LoadedModel, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--targets label: none of the 1 images has a label"):
+    with pytest.raises(UsageError, match="targets='label': none of the 1 images has a label"):
         explain_bulk(embedded, photos / "unknown label", tmp_path / "none", targets=("label",))
     shutil.copytree(photos / "unknown label", tmp_path / "photos" / "unknown label")
     failed = explain_bulk(embedded, tmp_path / "photos", tmp_path / "out", targets=("label",))

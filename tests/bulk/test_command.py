@@ -85,3 +85,16 @@ def test_file_names_cannot_control_the_terminal(tmp_path: Path, capfd: Capture) 
     assert run("bulk", folder, "--out", tmp_path / "run", "--workers", "0") == 1
     errors = capfd.readouterr().err
     assert "\x1b" not in errors and "\\x1b[31mbad.png" in errors
+
+
+def test_a_job_that_cannot_start_leaves_no_folder(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = seewhy.sample("coffee")
+    assert run("bulk", image, "--out", "new/run", "--layers", "nolayer") == 2
+    assert "no layer 'nolayer'" in capsys.readouterr().err and not Path("new").exists()
+    monkeypatch.setattr("seewhy.bulk.settings.find_spec", lambda name: None)
+    assert run("bulk", image, "--out", "new/run", "--engine", "ray") == 2
+    message = "--engine ray: the package ray is not installed: pip install 'seewhy[bulk,ray]'"
+    assert message in capsys.readouterr().err and not Path("new").exists()

@@ -304,6 +304,15 @@ def test_renamed_columns_are_noted(tmp_path: Path) -> None:
     assert read_table(str(plain))[1] == []
 
 
+def test_columns_that_are_not_used_are_noted(tmp_path: Path) -> None:
+    """A misspelled column of labels was dropped without a word."""
+    table = put(tmp_path / "a.csv", b"path,klass,split\na.png,cat,train\n")
+    note = f"{table}: no column of labels; unused: klass, split. For labels, rename one to label"
+    assert read_table(str(table))[1] == [note]
+    table = put(tmp_path / "b.csv", b"path,label,boxs,split\na.png,cat,,train\n")
+    assert read_table(str(table))[1] == [f"{table}: the column boxs is not used - did you mean boxes?"]
+
+
 def test_cells_of_a_csv(tmp_path: Path) -> None:
     text = 'path,label,mask\n"a,b.jpg","say ""cat""",\nc.jpg,,m.png\n,dog,\n"e\nf.jpg","",""\n1.jpg,1e3,\n'
     items = csv_table(tmp_path / "t.csv", text.encode())

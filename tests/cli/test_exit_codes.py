@@ -17,7 +17,7 @@ ERRORS = {
     (): (2, "no image"),
     ("nofile.jpg",): (1, "nofile.jpg: no such file"),
     ("text.txt",): (1, "text.txt: not an image that seewhy can read"),
-    ("empty",): (1, "empty: no images in this folder"),
+    ("empty",): (2, "empty: no images in this folder"),
     (COFFEE, "-l", "conv_hed"): (2, "no layer 'conv_hed' - did you mean 'conv_head'"),
     (COFFEE, "-m", "resnt18"): (2, "no model 'resnt18' - did you mean 'resnet18'"),
     (COFFEE, "--methods", "gradcm"): (2, "no method 'gradcm' - did you mean 'gradcam'"),
@@ -35,6 +35,26 @@ ERRORS = {
     (COFFEE, "--style", "classic", "--colors", "turbo"): (2, "--style classic has fixed settings"),
     (COFFEE, "--device", "warp"): (2, "warp"),
     (COFFEE, "--max-pixels", "1000"): (1, "--max-pixels 240000"),
+    (COFFEE, "--opacity", "50%"): (2, "--opacity 50%: give a number, such as 0.5."),
+    (COFFEE, "--top", "1.5"): (2, "--top 1.5: give an integer."),
+    (COFFEE, "--max-pixels", "10M"): (2, "--max-pixels 10M: give an integer, such as 10000000."),
+    (COFFEE, "--memory", "0"): (2, "--memory 0: give a number of megabytes above 0"),
+    (COFFEE, "--style", "clasic"): (2, "--style clasic: choose fade, blend or classic. Did you mean classic?"),
+    (COFFEE, "--json=maybe"): (2, "--json maybe: this option takes no value."),
+    (COFFEE, "--out", ""): (2, "--out '': this argument is empty."),
+    (COFFEE, "--out="): (2, "--out '': this argument is empty."),
+    (COFFEE, "--labels", ""): (2, "--labels '': this argument is empty."),
+    ("",): (2, "'': this argument is empty."),
+    ("bulk", "", "--out", "run"): (2, "'': this argument is empty."),
+    (COFFEE, "--out"): (2, "--out needs a value: Folder for the results"),
+    ("export", "run", "--to", "png"): (2, "export needs --out. For example: seewhy export run --to png --out maps"),
+    (COFFEE, "-layers", "every"): (2, "-layers: an option with a long name has two dashes: --layers"),
+    (COFFEE, "-layer=every"): (2, "-layer=every: an option with a long name has two dashes: --layers"),
+    ("features", COFFEE, "--methods", "gradcam"): (2, "features has no option --methods; the main command has it"),
+    ("layers", "--num-classes", "x"): (2, "--num-classes x: give an integer."),
+    ("serve", "--port", "x"): (2, "--port x: give an integer."),
+    ("bulk", COFFEE, "--out", "run", "--batch-size", "0"): (2, "--batch-size 0: give at least 1."),
+    (COFFEE, "-t", "-3"): (2, "target -3: the model has 1000 classes, 0 to 999"),
     ("layers", "nosuch"): (2, "no model 'nosuch'"),
     ("layers", "--size", "big"): (2, "--size big: give the side of the input ('224')"),
     ("layers", "--size", "1x1x1"): (2, "it does not accept inputs of size 1x1x1"),
@@ -119,3 +139,44 @@ finally:
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == 0 and "IMAGES" in result.stdout and "demo" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("nofile.jpg",), 1, "nofile.jpg: no such file"),
+        (("features", "nofile.jpg"), 1, "nofile.jpg: no such file"),
+        (("text.txt", "nofile.jpg"), 1, "2 of 2 images failed"),
+        (("empty",), 2, "empty: no images in this folder"),
+        (("empty", "empty/sub"), 2, "2 of 2 images failed"),
+        (("bulk", "empty", "--out", "run"), 2, "empty: contains no images"),
+        (("bulk", "nofile.jpg", "--out", "run"), 2, "nofile.jpg: no such file or folder"),
+        (("bulk", COFFEE, "nofile.csv", "--out", "run"), 2, "nofile.csv: no such file or folder"),
+        ((COFFEE, "--out", "text.txt/cam"), 2, "text.txt is not a folder"),
+        ((COFFEE, "--methods", "smooth(gradcam, samples=0)"), 2, "samples=0: must be at least 1"),
+        (
+            ("bulk", COFFEE, "--out", "run", "--methods", "smooth(gradcam, samples=0)"),
+            2,
+            "samples=0: must be at least 1",
+        ),
+        ((COFFEE, "-t", "top0"), 2, "ranks start at 1"),
+        ((COFFEE, "--versus", "point:1"), 2, "give the location in photo pixels"),
+        (("bulk", COFFEE, "--out", "run", "-t", "top0"), 2, "ranks start at 1"),
+        ((COFFEE, "--grid", "14xx"), 2, "--grid 14xx: pass rows and columns, such as '14x14'"),
+        (("bulk", COFFEE, "--out", "run", "--grid", "14xx"), 2, "--grid 14xx: pass rows and columns, such as '14x14'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_needs_no_model_is_checked_before_it_is_loaded(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    Path("text.txt").write_text("hello")
+    Path("empty/sub").mkdir(parents=True)
+    monkeypatch.setattr("seewhy.models.loading.load_model", lambda *_, **__: pytest.fail("loaded before the check"))
+    actual, _, err = run(capsys, *arguments)
+    assert actual == code and message in err and "Traceback" not in err, err
+    assert not Path("run").exists() and not Path("cam").exists()

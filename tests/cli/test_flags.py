@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cyclopts import App
+from cyclopts import App, Token
+from cyclopts.exceptions import CoercionError
 
 import seewhy
+from seewhy.cli.argument_errors import check_words, parse_integer
 from seewhy.cli.exits import run_command
 from seewhy.cli.flags import FlagSet, with_flags
 from seewhy.cli.main import explain, features
@@ -87,3 +89,25 @@ def test_a_pattern_selects_the_layers_that_have_a_map(
     code, out, err = run(capsys, COFFEE, "--layers", pattern, "--json", "--out", str(tmp_path))
     assert code == 0 and "Traceback" not in err
     assert list(json.loads(out)["layers"]) == ["0", "1"]
+
+
+@pytest.mark.parametrize("words", [["-q"], ["-lconv_stem"], ["-ttop3"], ["-o", "cam"], ["--", "-layers"], ["--layers"]])
+def test_short_options_are_not_mistaken_for_long_ones(words: list[str]) -> None:
+    check_words(words)
+
+
+@pytest.mark.parametrize("text", ["30", "30.0", "-2"])
+def test_parse_integers(text: str) -> None:
+    assert parse_integer(int, [Token(keyword="--seed", value=text)]) == float(text)
+
+
+@pytest.mark.parametrize("text", ["1.5", "inf", "1e999", "nan.0", "9" * 5000])
+def test_numbers_that_are_not_whole(text: str) -> None:
+    with pytest.raises(CoercionError):
+        parse_integer(int, [Token(keyword="--seed", value=text)])
+
+
+def test_empty_folders_are_rejected_in_python() -> None:
+    for call in (seewhy.load_explanation, seewhy.read_run, lambda folder: seewhy.explain_all(None, COFFEE, folder)):
+        with pytest.raises(seewhy.UsageError, match="the name of the folder is empty"):
+            call("")

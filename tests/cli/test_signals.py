@@ -48,7 +48,21 @@ print("not reached")
 """
     ended = run_script(script, name, str(tmp_path / "file.bin"))
     assert ended.returncode == code and ended.stdout == "" and not list(tmp_path.iterdir())
-    assert ended.stderr == "interrupted; the results of finished images are complete\n"
+    assert ended.stderr == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "line"),
+    [
+        ("pass", "interrupted"),
+        ("termination.count_finished(0)", "interrupted; no image was finished"),
+        ("termination.count_finished(2)", "interrupted; the results of finished images are complete"),
+        ("termination.State.advice = 'run it again'", "interrupted; run it again"),
+    ],
+)
+def test_the_line_states_what_is_complete(before: str, line: str) -> None:
+    ended = run_script(f"{before}\nos.kill(os.getpid(), first)\ntime.sleep(5)", "SIGINT")
+    assert ended.returncode == 130 and ended.stderr == f"{line}\n"
 
 
 def test_files_of_one_image_are_written_together() -> None:

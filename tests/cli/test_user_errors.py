@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,21 @@ def test_folders_that_are_no_saved_explanation(tmp_path: Path, monkeypatch: pyte
     for folder, message in (("run", "It is a bulk run: seewhy summary run"), ("cam", "It contains some: pass cam/bus")):
         with pytest.raises(UsageError, match=message):
             seewhy.load_explanation(folder)
+    for path, message in (
+        ("cam/bus/explanation.json", "is a file of a saved explanation. Pass its folder: cam/bus"),
+        ("dark.png", "dark.png is a file, not a saved explanation. Pass a folder that seewhy wrote"),
+        ("nowhere", "nowhere: no such folder. Pass a folder that seewhy wrote"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            seewhy.load_explanation(path)
+    for path, message in (
+        ("run/job.json", "run/job.json is a file of a bulk run. Pass its folder: run"),
+        ("dark.png", "dark.png is a file, not a bulk run. Pass the folder that seewhy bulk wrote"),
+        ("nowhere", "nowhere: no such folder. Pass the folder that seewhy bulk wrote"),
+        ("cam", "cam is not a bulk run .job.json is missing"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            seewhy.read_run(path)
     with pytest.raises(
         UsageError, match="cam/bus is not a bulk run, but the explanation of one image: open cam/bus/report"
     ):
@@ -173,3 +189,30 @@ def test_folders_that_are_no_saved_explanation(tmp_path: Path, monkeypatch: pyte
 def test_an_empty_batch_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"inputs of shape \(0, 3, 8, 8\): the batch is empty"):
         seewhy.explain(make_network(), torch.zeros(0, 3, 8, 8))
+
+
+def test_a_saved_explanation_without_its_photo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "red.png", "-q", "-l", "bn2")[0] == 0
+    Path("cam/red/photo.jpg").unlink()
+    code, _, err = run(capsys, "report", "cam/red")
+    assert code == 2 and "cam/red: photo.jpg of this saved explanation is missing, so only its maps can be read" in err
+    loaded = seewhy.load_explanation("cam/red")
+    assert loaded.map().shape == (7, 7)
+    for draw in (loaded.report, loaded.overlay, loaded.input_pixels):
+        with pytest.raises(UsageError, match=r"Restore the file, or explain the image again"):
+            draw()
+
+
+def test_the_hint_that_lists_layers_can_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run_factory(capsys, "classifier?channels=3", "red.png", "-q", "-l", "nolayer")
+    command = "seewhy layers 'support.factories:classifier?channels=3' --allow-code"
+    assert code == 2 and err.rstrip().endswith(f"List them: {command}")
+    assert run(capsys, *shlex.split(command)[1:])[0] == 0
+    _, _, err = run(capsys, "red.png", "-q", "-l", "classifier")
+    assert err.rstrip().endswith("has no grid. List them: seewhy layers")
+    _, _, err = run(capsys, "bulk", "red.png", "--out", "run", "-q", "-l", "nolayer")
+    assert err.rstrip().endswith("List them: seewhy layers")
+    network, image = seewhy.load_model(), "red.png"
+    with pytest.raises(UsageError, match=r"List them: seewhy.explain\(model, inputs, layers='all'\).layers"):
+        seewhy.explain(network, image, layers="nolayer")
+    assert "bn2" in seewhy.explain(network, image, layers="all").layers

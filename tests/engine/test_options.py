@@ -36,7 +36,7 @@ def test_every_flag_has_a_help_text() -> None:
         ({"read_at": "conv"}, "convolution"),
         ({"memory": 0}, "megabytes"),
         ({"memory": -1.5}, "megabytes"),
-        ({"channels": -1}, "channels -1"),
+        ({"channels": -1}, "channels=-1"),
         ({"methods": "gradcma"}, "did you mean 'gradcam'"),
         ({"methods": ["layercam", "scorecam(batch_size=64"]}, "scorecam"),
     ],

@@ -370,9 +370,26 @@ def test_invalid_sources_are_named_in_the_error(source, message):
 
 
 def test_formats_that_start_other_programs_are_rejected():
-    assert "not an image that seewhy can read" in reason(
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n" + bytes(99)
-    )
+    text = reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n" + bytes(99))
+    assert text == "is an EPS or PostScript file, not an image; convert it to PNG or JPEG first"
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"%PDF-1.7\n", "is a PDF document, not an image; convert its pages"),
+        (b"\n<!DOCTYPE html><html>", "is a web page (HTML), not an image; save the image itself"),
+        (b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg">', "is an SVG drawing"),
+        (b"\0\0\0\x20ftypisom", "is a video, not an image; save its frames"),
+        (b"\x1aE\xdf\xa3", "is a video"),
+        (b"\0\0\0\x20ftypheic", "is a HEIC photo, not an image; convert it"),
+        (b"PK\x03\x04" + bytes(26) + b"archive/data.pkl", "is a PyTorch file, not an image; pass it as the model"),
+        (b"PK\x03\x04" + bytes(26) + b"readme.txt", "is a zip archive"),
+        (b"hello", "not an image that seewhy can read"),
+    ],
+)
+def test_other_formats_are_named(start, message):
+    assert reason(start + bytes(99)).startswith(message)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "MPO"])

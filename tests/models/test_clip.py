@@ -137,7 +137,8 @@ def test_open_clip_without_its_tokenizer(folder: Path, tmp_path: Path, monkeypat
         ModelError, f"local-dir:{folder}", "its tokenizer cannot be loaded .*check its files"
     )
     monkeypatch.setitem(sys.modules, "transformers", None)
-    check_error(ModelError, f"local-dir:{folder}", r"needs a missing package .*pip install 'seewhy\[hf\]'")
+    for uri in (f"local-dir:{folder}", "hf-hub:me/clip"):  # before the tokenizer is downloaded
+        check_error(ModelError, uri, r"needs transformers, which is not installed; pip install 'seewhy\[hf\]'")
 
 
 def test_open_clip_with_sharded_weights_is_rejected(folder: Path) -> None:

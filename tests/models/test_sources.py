@@ -211,7 +211,7 @@ def test_unusable_folders_are_rejected(tmp_path: Path, monkeypatch: pytest.Monke
 
     check_error("is not a folder", f"local-dir:{tmp_path}/missing")
     check_error("has none of config.json, open_clip_config.json.*save_pretrained")
-    check_error("for a folder with a config.json use 'local-dir:", str(tmp_path))
+    check_error("is a folder; if it contains a config.json, use 'local-dir:", str(tmp_path))
     check_error("not a valid name on the Hugging Face hub; use hf/ORG/NAME", "hf/a/b/c")
     config = tmp_path / "config.json"
     config.write_text("{")
@@ -359,6 +359,8 @@ def test_factory_runs_only_with_allow_code(tmp_path: Path, monkeypatch: pytest.M
         "def build(classes=2):\n    return nn.Sequential(nn.Conv2d(3, classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
         "def number():\n    return 3\n"
         "def broken():\n    raise OSError('no luck')\n"
+        "def imports():\n    import no_such_package\n"
+        "def weights():\n    return {}\n"
     )
     uri = "my_nets_for_a_test:build?classes=3&labels=a,b,c"
     with pytest.raises(ModelError, match=r"runs code of that module.*--allow-code, or allow_code=True") as error:
@@ -373,7 +375,11 @@ def test_factory_runs_only_with_allow_code(tmp_path: Path, monkeypatch: pytest.M
         ("my_nets_for_a_test:biuld", "has no function 'biuld' - did you mean 'build'"),
         ("my_nets_for_a_test:number", "returned int; it must return an nn.Module"),
         ("my_nets_for_a_test:broken", "failed with OSError: no luck"),
-        ("my_missing_nets:build", "failed with ModuleNotFoundError"),
+        ("my_missing_nets:build", "there is no module my_missing_nets in this folder .*add that folder to PYTHONPATH"),
+        ("my_nets_for_a_tset:build", "did you mean 'my_nets_for_a_test'?"),
+        ("my_nets_for_a_test:imports", "needs the module no_such_package, which Python does not find; install it"),
+        ("my_nets_for_a_test:weights", "returned dict; .*load_state_dict"),
+        ("my_nets_for_a_test:zzz", "has no function 'zzz' - it has build"),
     ):
         with pytest.raises(ModelError, match=reason) as error:
             load_model(name, allow_code=True)

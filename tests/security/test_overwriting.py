@@ -51,7 +51,7 @@ def test_no_output_overwrites_an_input_image(
         command = ["features"] if name.startswith("features") else []
         code, out, err = run(capsys, *command, source, "--out", ".")
         assert code == 2 and out == "" and len(err.splitlines()) == 1, (name, err)
-        assert "would overwrite the input" in err and "Choose another output folder: --out" in err
+        assert "would overwrite the input" in err and "Choose another output folder." in err
         assert file_contents(tmp_path) == before
 
 
@@ -117,7 +117,10 @@ def test_an_output_folder_that_is_a_file(
     for command in ([], ["features"]):
         code, printed, err = run(capsys, *command, "0.png", "--out", out)
         assert code == 2 and printed == "" and len(err.splitlines()) == 1, err
-        assert f"{'with_file/0' if out == 'with_file' else 'file'} is not a folder" in err and "--out" in err
+        assert (
+            f"{'with_file/0' if out == 'with_file' else 'file'} is not a folder" in err
+            and "Choose another folder." in err
+        )
     assert Path("file").read_text() == Path("with_file/0").read_text() == "keep this"
 
 
@@ -160,6 +163,6 @@ def test_a_second_run_over_a_folder_skips_its_own_outputs(
         code, out, err = run(capsys, ".", "--layers", "bn2", "--json")
         assert code == 0 and len(out.splitlines()) == 2, err
     code, _, err = run(capsys, "cam")
-    assert code == 1 and "cam: contains only images that seewhy wrote" in err
+    assert code == 2 and "cam: contains only images that seewhy wrote" in err
     save_images(Path("cam"), 1)  # an image that is no output
     assert len(run(capsys, ".", "--layers", "bn2", "--json")[1].splitlines()) == 3

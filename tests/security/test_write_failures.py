@@ -66,7 +66,7 @@ def test_a_full_disk_is_one_line_in_every_command(capsys: Capture, fail: Fail, n
     fail(errno.ENOSPC)
     code, _, err = run(capsys, *COMMANDS[name], *(["--quiet"] if name in ("images", "one", "features") else []))
     line = err.splitlines()[-1]
-    assert code == 2 and line.endswith(": cannot be written (no space left on device). Choose another --out."), err
+    assert code == 2 and line.endswith(": cannot be written (no space left on device). Choose another folder."), err
     assert len(err.splitlines()) == 1 or name in ("demo",), err
     after = file_contents(Path())
     if name == "bulk":
@@ -80,7 +80,7 @@ def test_the_reason_is_in_the_line(capsys: Capture, fail: Fail, number: int) -> 
     fail(number)
     code, _, err = run(capsys, "photos", "--quiet")
     assert (
-        code == 2 and err == f"seewhy: cam/0/maps.npz: cannot be written ({REASONS[number]}). Choose another --out.\n"
+        code == 2 and err == f"seewhy: cam/0/maps.npz: cannot be written ({REASONS[number]}). Choose another folder.\n"
     )
 
 
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(
             continue
         outputs = ["closed/sub" if word == "new" else word for word in command]
         code, _, err = run(capsys, *outputs, *([] if "--out" in command else ["--out", "closed"]))
-        assert code == 2 and "closed: cannot be written (permission denied). Choose another --out." in err, (name, err)
+        assert code == 2 and "closed: cannot be written (permission denied). Choose another folder." in err, (name, err)
         assert len(err.splitlines()) == 1
 
 
@@ -140,7 +140,7 @@ def test_an_output_folder_that_cannot_exist(capsys: Capture, out: str) -> None:
             continue
         outputs = [out if word == "new" else word for word in command]
         code, printed, err = run(capsys, *outputs, *([] if "--out" in command else ["--out", out]))
-        assert code == 2 and len(err.splitlines()) == 1 and "Choose another" in err and "--out" in err, (name, err)
+        assert code == 2 and len(err.splitlines()) == 1 and "Choose another" in err and "folder." in err, (name, err)
         assert printed == ""
 
 
@@ -177,3 +177,25 @@ def test_python_calls_raise_usage_errors(fail: Fail) -> None:
         with pytest.raises(UsageError, match="cannot be written") as caught:
             call(name)
         assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_the_reason_names_the_file_above(tmp_path: Path) -> None:
+    """In Python, a message does not name an option of the command line."""
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as error:
+        files.write_file(tmp_path / "file" / "below" / "a.json", b"{}")
+    reason = (
+        f"{tmp_path}/file/below/a.json: cannot be written ({tmp_path}/file is not a folder). Choose another folder."
+    )
+    assert str(error.value) == reason
+
+
+def test_folders_without_a_file_are_removed(tmp_path: Path) -> None:
+    def fail(file: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "own").mkdir()
+    for folder in ("new/a/b", "own/a"):
+        with pytest.raises(UsageError, match="no space left"):
+            files.write_file(tmp_path / folder / "a.json", fail)
+    assert not (tmp_path / "new").exists() and list((tmp_path / "own").iterdir()) == []

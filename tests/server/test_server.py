@@ -510,7 +510,7 @@ def test_sample_images_can_be_explained(server: LocalApp) -> None:
 def test_port_in_use_is_a_one_line_error(server: LocalApp, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="in use"):
         make_server(server.models, port=server.port)
-    with pytest.raises(UsageError, match="--port 70000"):
+    with pytest.raises(UsageError, match="port=70000"):
         make_server(server.models, port=70000)
     with pytest.raises(SystemExit) as exit_info:
         cli.main(["serve", "--port", str(server.port)])

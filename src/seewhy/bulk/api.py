@@ -17,6 +17,7 @@ from seewhy.images.loading import MAX_PIXELS
 from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
 from seewhy.models.loading import load_model
+from seewhy.paths import check_named
 
 Pathlike = str | os.PathLike[str]
 Names = str | Sequence[str] | None
@@ -107,6 +108,7 @@ def explain_all(
         engine=engine, batch_size=batch_size, part_size=part_size, workers=workers, actors=actors,
         shard=f"{shard[0]}/{shard[1]}", retry_failed=retry_failed, memory=options.memory,
     )  # fmt: skip
+    check_named(out)
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     loaded = load_model(model, preprocess=preprocess, labels=labels)
     run_job(loaded, [os.fspath(path) for path in paths], Path(out), options.settings, execution, quiet=quiet)

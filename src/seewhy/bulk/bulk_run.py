@@ -18,6 +18,7 @@ from seewhy.bulk.plan import read_job
 from seewhy.bulk.row_values import LAYER_COLUMNS, MAP_COLUMNS, JobSettings, Row, decode_layer_map
 from seewhy.errors import UsageError
 from seewhy.explanation.selection import MethodChoice, choose, match_layers, match_method, match_text, only
+from seewhy.paths import check_named
 from seewhy.storage import RECORD, REPORT
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class BulkRun:
     Example:
         >>> BulkRun.read("nowhere")
         Traceback (most recent call last):
-        seewhy.errors.UsageError: nowhere is not a bulk run (job.json is missing). Create one: seewhy bulk photos/ --out nowhere
+        seewhy.errors.UsageError: nowhere: no such folder. Pass the folder that seewhy bulk wrote.
     """
 
     folder: Path
@@ -67,8 +68,9 @@ class BulkRun:
         Raises:
             UsageError: The folder contains no run, or one of another version of seewhy.
         """
+        check_named(folder)
         path = Path(folder)
-        job = read_job(path)
+        job = None if os.path.isfile(path) else read_job(path)
         if job is None:
             raise not_a_run(path)
         return cls(path, job)
@@ -248,7 +250,10 @@ class BulkRun:
             ids.append(row["id"])
             maps.append(decode_layer_map(row, self.store))
         if len({one.shape for one in maps}) > 1:
-            raise UsageError("these maps have different sizes. Read them one by one: seewhy.read_run(RUN).rows(...)")
+            folder = str(self.folder)
+            raise UsageError(
+                f"these maps have different sizes. Read them one by one: seewhy.read_run({folder!r}).rows()"
+            )
         return ids, np.stack(maps)
 
     def to_pandas(
@@ -280,10 +285,17 @@ class BulkRun:
 
 
 def not_a_run(folder: Path) -> UsageError:
-    """Return the error for a folder without a run."""
+    """Return the error for a path that is no run, with what the user may have meant."""
+    if os.path.isfile(folder):
+        parent, is_part = folder.parent, folder.name == JOB or folder.suffix == ".parquet"
+        if is_part and (parent / JOB).exists():
+            return UsageError(f"{folder} is a file of a bulk run. Pass its folder: {parent}")
+        return UsageError(f"{folder} is a file, not a bulk run. Pass the folder that seewhy bulk wrote.")
     if (folder / RECORD).exists():
         return UsageError(f"{folder} is not a bulk run, but the explanation of one image: open {folder / REPORT}")
-    return UsageError(f"{folder} is not a bulk run ({JOB} is missing). Create one: seewhy bulk photos/ --out {folder}")
+    if not os.path.lexists(folder):
+        return UsageError(f"{folder}: no such folder. Pass the folder that seewhy bulk wrote.")
+    return UsageError(f"{folder} is not a bulk run ({JOB} is missing). Pass the folder that seewhy bulk wrote.")
 
 
 def read_run(folder: str | os.PathLike[str]) -> BulkRun:
@@ -301,7 +313,7 @@ def read_run(folder: str | os.PathLike[str]) -> BulkRun:
     Example:
         >>> read_run("nowhere")
         Traceback (most recent call last):
-        seewhy.errors.UsageError: nowhere is not a bulk run (job.json is missing). Create one: seewhy bulk photos/ --out nowhere
+        seewhy.errors.UsageError: nowhere: no such folder. Pass the folder that seewhy bulk wrote.
     """
     return BulkRun.read(folder)
 

@@ -16,7 +16,7 @@ from seewhy.bulk.manifest import TABLES, read_table
 from seewhy.bulk.tars import TarDataset, expand_braces, is_tar
 from seewhy.errors import UsageError
 from seewhy.images.discovery import describe_outputs, list_folder, walk_images
-from seewhy.images.files import READABLE, describe_error
+from seewhy.images.files import READABLE, describe_error, similar_file
 from seewhy.paths import path_text
 from seewhy.storage import open_regular
 
@@ -52,8 +52,31 @@ def find_dataset(inputs: Sequence[str], part_size: int) -> Dataset:
         items += more_items
         notes += more_notes
     if not items:
-        raise UsageError(f"{', '.join(inputs)}: contains no images (recognized by file name: {READABLE}).")
+        raise no_images(inputs)
     return ListDataset(with_unique_ids([with_absolute_paths(item) for item in items]), part_size, tuple(notes))
+
+
+def check_inputs(inputs: Sequence[str]) -> None:
+    """Raise UsageError for an input that does not exist, and for folders without images.
+
+    Called before the model is loaded: it reads no list and no table, and stops at the first image of a folder.
+    """
+    paths = [path for text in inputs for path in expand(text)]
+    for path in paths:
+        if not os.path.lexists(path) and not is_tar(path):
+            raise UsageError(f"{path}: no such file or folder{similar_file(path)}.")
+    if paths and all(os.path.isdir(path) and is_empty_folder(path) for path in paths):
+        raise no_images(inputs)
+
+
+def is_empty_folder(folder: str) -> bool:
+    """Return True if a folder contains neither images nor tar files, and every folder below it can be listed."""
+    errors: list[OSError] = []
+    return not tars_in(folder) and next(walk_images(folder, errors.append), None) is None and not errors
+
+
+def no_images(inputs: Sequence[str]) -> UsageError:
+    return UsageError(f"{', '.join(inputs)}: contains no images (recognized by file name: {READABLE}).")
 
 
 def with_absolute_paths(item: Item) -> Item:

@@ -156,7 +156,7 @@ def cluster() -> Iterator[Any]:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
-        raise UsageError(f"--engine ray needs {error.name}: pip install 'seewhy[bulk,ray]'") from None
+        raise UsageError(f"the Ray engine needs {error.name}: pip install 'seewhy[bulk,ray]'") from None
     own = not ray.is_initialized()
     if own:
         local: dict[str, Any] = {"num_cpus": cpu_count() + SPARE, "include_dashboard": False}

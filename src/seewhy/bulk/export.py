@@ -15,7 +15,7 @@ from PIL import Image
 from seewhy import storage
 from seewhy.bulk.bulk_run import BulkRun, source_paths
 from seewhy.bulk.row_values import MAP_COLUMNS, Row, decode_layer_map, view_from_row
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import OptionError, UnknownName, UsageError
 from seewhy.images.view import View
 from seewhy.paths import check_folders, check_overwrite, safe_name
 from seewhy.rendering.overlays import to_bytes
@@ -53,7 +53,7 @@ def export(
     if kind not in KINDS:
         raise UnknownName("kind of export", kind, KINDS, hint=f"There are {', '.join(KINDS)}.")
     if not 0 < threshold <= 1:
-        raise UsageError(f"--threshold {threshold}: give a fraction of the maximum, above 0 and at most 1.")
+        raise OptionError("threshold", threshold, "give a fraction of the maximum, above 0 and at most 1.")
     selection = run.select(method, target, layer)
     outputs = output_files(run, out, kind, selection)
     check_folders([out / HEATMAPS if kind in HEATMAP_KINDS else out])
@@ -85,7 +85,7 @@ def write_npz(run: BulkRun, out: Path, maps: Maps, threshold: float) -> int:
         ids.append(row["id"])
         arrays.append(signed)
     if len({array.shape for array in arrays}) > 1:
-        raise UsageError("the maps have different sizes, so they do not fit into one array. Use --to png.")
+        raise UsageError("the maps have different sizes, so they do not fit into one array. Export them as png.")
     storage.write_file(out / NPZ, storage.encode_npz({"ids": np.array(ids), "maps": np.stack(arrays)}))
     return len(ids)
 
@@ -209,7 +209,7 @@ def heatmap_on_photo(
 def check_photo_size(row: Mapping[str, Any], size: tuple[int, int]) -> None:
     """Raise UsageError if a heatmap at this size would be too large."""
     if size[0] * size[1] > MAX_PIXELS:
-        raise UsageError(f"{row['id']}: the photo has more than {MAX_PIXELS:,} pixels. Use --to npz.")
+        raise UsageError(f"{row['id']}: the photo has more than {MAX_PIXELS:,} pixels. Export the maps as npz.")
 
 
 Writer = Callable[[BulkRun, Path, Maps, float], int]

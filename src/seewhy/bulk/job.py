@@ -18,19 +18,28 @@ from seewhy.bulk.dataset import Dataset, ListDataset
 from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.engines import make_engine
 from seewhy.bulk.job_log import EventLog, ProgressReporter, format_duration, is_own_log
+from seewhy.bulk.job_record import JOB
 from seewhy.bulk.label_resolver import LabelResolver
-from seewhy.bulk.part_files import finished_parts, locked, parts_of_shard, remove_temporary_files, run_files
+from seewhy.bulk.part_files import (
+    finished_parts,
+    locked,
+    parts_of_shard,
+    remove_lock,
+    remove_temporary_files,
+    run_files,
+)
 from seewhy.bulk.part_reader import PartCounts, PartError
 from seewhy.bulk.part_verification import verify_part
 from seewhy.bulk.plan import Plan, changed_versions, check_folder_name, make_plan, resume_plan
 from seewhy.bulk.settings import LABEL, BulkSettings, Execution, parse_shard
 from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
-from seewhy.errors import UsageError, os_error_reason
+from seewhy.errors import OptionError, UsageError, os_error_reason
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import check_folders, check_overwrite
 from seewhy.storage import check_own, write_errors
+from seewhy.storage.files import make_folders, remove_empty
 from seewhy.terminal import make_console, printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -134,7 +143,16 @@ class BulkJob:
         check_run_files(own_files)
         check_own(self.events.path, is_own_log)
         check_overwrite(own_files, [*self.inputs, *inputs_named_like_run_files(dataset)])
-        make_folder(self.out)
+        created = make_folder(self.out)
+        try:
+            return self.run_in_folder(dataset, start)
+        finally:
+            if created and not (self.out / JOB).exists():  # nothing was computed, so nothing can be resumed
+                remove_lock(self.out, self.shard)
+            remove_empty(created)
+
+    def run_in_folder(self, dataset: Dataset, start: float) -> Outcome:
+        """Run the job in its folder, which exists."""
         plan = resume_plan(make_plan(self.loaded, dataset, self.settings, self.execution.part_size), self.out)
         with storage_errors(self.out), locked(self.out, self.shard):
             plan = resume_plan(plan, self.out)  # another shard may have stored it in the meantime
@@ -234,7 +252,7 @@ class BulkJob:
         )  # fmt: skip
         if end == "interrupted":
             finished = outcome.parts - outcome.parts_left
-            self.print(f"{finished} of {outcome.parts} parts are finished; run the same command again to resume.")
+            self.print(f"{finished} of {outcome.parts} parts are finished.")
 
     def note(self, message: str) -> None:
         self.events("note", text=message)
@@ -269,9 +287,11 @@ def check_labels_exist(settings: BulkSettings, dataset: Dataset) -> None:
     """Raise UsageError if the label of each image is a target and no image has one."""
     is_target = any(target.strip().lower() == LABEL for target in settings.targets)
     if is_target and isinstance(dataset, ListDataset) and not dataset.labels:
-        raise UsageError(
-            f"--targets {LABEL}: none of the {dataset.count:,} images has a label. Put the images of each class into a "
-            "folder, or pass a table with a label column."
+        raise OptionError(
+            "targets",
+            LABEL,
+            f"none of the {dataset.count:,} images has a label. Put the images of each class into a folder, or pass a table "
+            "with a label column.",
         )
 
 
@@ -279,12 +299,13 @@ def check_run_files(files: Sequence[Path]) -> None:
     """Raise UsageError if a file of the run is a pipe or a folder: opening it would block or fail."""
     for path in files:
         if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is not a regular file, and a run writes one there. Choose another --out.")
+            raise UsageError(f"{path} is not a regular file, and a run writes one there. Choose another folder.")
 
 
-def make_folder(out: Path) -> None:
+def make_folder(out: Path) -> list[Path]:
+    """Create the folder of the run, and return the folders that did not exist."""
     with write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+        return make_folders(out)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class ProgressReporter:
             if self.printed <= MAX_PRINTED:
                 self.console.print(f"[red]{plain(name)}[/]: {plain(reason)}", soft_wrap=True)
             elif self.printed == MAX_PRINTED + 1:
-                self.console.print("more failed images: seewhy.read_run(RUN).failed", style="bright_black")
+                self.console.print("more images failed; the error column of the run lists them", style="bright_black")
         self.advance(0)
 
     def advance(self, images: int) -> None:

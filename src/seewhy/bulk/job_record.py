@@ -80,7 +80,7 @@ def read_job_record(folder: Path) -> dict[str, Any] | None:
         if (number := read_json_record(path, JobFormat, MAX_BYTES).format) != FORMAT:
             raise UsageError(
                 f"{folder} was written by another version of seewhy (format {number}, this version reads {FORMAT}). "
-                "Choose another --out."
+                "Choose another folder."
             )
         job: dict[str, Any] = msgspec.to_builtins(read_json_record(path, JobRecord, MAX_BYTES))
         check_settings(path, job)
@@ -89,7 +89,7 @@ def read_job_record(folder: Path) -> dict[str, Any] | None:
     except RecordError as error:
         place = f"{error.field}: " if error.field else ""
         raise UsageError(
-            f"{path} cannot be read ({place}{error.reason}). Restore it, or start the job in another folder (--out)."
+            f"{path} cannot be read ({place}{error.reason}). Restore it, or start the job in another folder."
         ) from None
     return job
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seewhy.bulk.dataset import Box, Item
-from seewhy.errors import UnknownName, UsageError, shorten_error
+from seewhy.errors import UnknownName, UsageError, find_close_matches, shorten_error
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,24 +40,41 @@ def read_table(path: str) -> tuple[list[Item], list[str]]:
 
     Raises UsageError if the table cannot be read, UnknownName if it has no column of paths.
     """
-    rows, columns = load_table(path)
+    rows, columns, unused = load_table(path)
     folder = os.path.dirname(path)
     for name in (name for name in ("id", "path", "label", "mask") if name in columns):
         if any(len(str(row[columns[name]])) > MAX_CELL for row in rows):
             raise UsageError(f"{path}: column {columns[name]} has a cell with more than {MAX_CELL:,} characters.")
     items = [parse_row(row, columns, folder) for row in rows]
     renamed = [f"{name} from column {column}" for name, column in columns.items() if name != column]
-    return items, [f"{path}: {', '.join(renamed)}"] if renamed else []
+    notes = [f"{path}: {', '.join(renamed)}"] if renamed else []
+    return items, notes + unused_notes(path, columns, unused)
 
 
-def load_table(path: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return the rows of a table with the columns of `COLUMNS` that it has, and the names of these columns."""
+def unused_notes(path: str, columns: Mapping[str, str], unused: Sequence[str]) -> list[str]:
+    """Return notes about columns that are not used although a field has none: the name may be misspelled.
+
+    >>> unused_notes("a.csv", {"path": "file"}, ["klass"])
+    ['a.csv: no column of labels; unused: klass. For labels, rename one to label']
+    >>> unused_notes("a.csv", {"path": "file", "label": "label"}, ["boxs", "split"])
+    ['a.csv: the column boxs is not used - did you mean boxes?']
+    """
+    shown = ", ".join(name[:MAX_SHOWN] for name in unused[:NAMES_SHOWN])
+    if unused and "label" not in columns:
+        return [f"{path}: no column of labels; unused: {shown}. For labels, rename one to label"]
+    missing = [choice for field, choices in COLUMNS.items() if field not in columns for choice in choices]
+    guesses = {name: matches[0] for name in unused[:NAMES_SHOWN] if (matches := find_close_matches(name, missing, 1))}
+    return [f"{path}: the column {name} is not used - did you mean {guess}?" for name, guess in guesses.items()]
+
+
+def load_table(path: str) -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
+    """Return the rows of a table with the columns of `COLUMNS` that it has, the names of these columns, and other names."""
     import pyarrow as pa
 
     try:
         check_file(path)
-        table, columns = read_parquet(path) if path.lower().endswith(".parquet") else read_csv_file(path)
-        return table.to_pylist(), columns
+        table, columns, names = read_parquet(path) if path.lower().endswith(".parquet") else read_csv_file(path)
+        return table.to_pylist(), columns, [name for name in names if name and name not in columns.values()]
     except (OSError, pa.ArrowException, UnicodeError, MemoryError, ValueError) as error:
         raise UsageError(f"{path}: this table cannot be read ({shorten_error(error)}).") from None
 
@@ -71,28 +88,30 @@ def check_file(path: str) -> None:
         raise OSError(f"more than {MAX_BYTES:,} bytes")
 
 
-def read_csv_file(path: str) -> tuple[pa.Table, dict[str, str]]:
+def read_csv_file(path: str) -> tuple[pa.Table, dict[str, str], Sequence[str]]:
     import pyarrow as pa
     from pyarrow import csv
 
     parse = csv.ParseOptions(delimiter="\t" if path.lower().endswith(".tsv") else ",", newlines_in_values=True)
     with csv.open_csv(path, parse_options=parse) as reader:
-        columns = select_columns(path, reader.schema.names)
+        names = reader.schema.names
+        columns = select_columns(path, names)
     types = {name: pa.string() for name in columns.values()}  # text: a label may be "007"
     convert = csv.ConvertOptions(
         column_types=types, strings_can_be_null=True, null_values=[""], include_columns=list(types)
     )
-    return csv.read_csv(path, parse_options=parse, convert_options=convert), columns
+    return csv.read_csv(path, parse_options=parse, convert_options=convert), columns, names
 
 
-def read_parquet(path: str) -> tuple[pa.Table, dict[str, str]]:
+def read_parquet(path: str) -> tuple[pa.Table, dict[str, str], Sequence[str]]:
     from pyarrow import parquet
 
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-        columns = select_columns(path, file.schema_arrow.names)
+        names = file.schema_arrow.names
+        columns = select_columns(path, names)
         if file.metadata.num_rows * len(columns) > MAX_CELLS:
             raise ValueError(f"it declares {file.metadata.num_rows:,} rows")
-        return file.read(list(columns.values())), columns
+        return file.read(list(columns.values())), columns, names
 
 
 def select_columns(path: str, names: Sequence[str]) -> dict[str, str]:

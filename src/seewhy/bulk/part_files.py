@@ -179,11 +179,14 @@ def locked(out: Path, shard: Shard) -> Iterator[None]:
     folder = out / LOCKS
     check_inside(folder, out)
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UsageError(f"{folder} is not a folder, and a run writes its locks there. Choose another --out.")
+        raise UsageError(f"{folder} is not a folder, and a run writes its locks there. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{shard[0]}-of-{shard[1]}.lock"
     with ExitStack() as stack:
-        acquire(stack, folder / name, f"{out} is being written by another process (shard {shard[0]}/{shard[1]}).")
+        acquire(
+            stack,
+            folder / lock_name(shard),
+            f"{out} is being written by another process (shard {shard[0]}/{shard[1]}).",
+        )
         for other in sorted(os.listdir(folder)):
             if (division_match := LOCK_NAME.fullmatch(other)) and int(division_match[2]) != shard[1]:
                 division = f"{division_match[1]}/{division_match[2]}"
@@ -192,6 +195,18 @@ def locked(out: Path, shard: Shard) -> Iterator[None]:
                     acquire(released_at_once, folder / other, message)
         reached("lock taken")
         yield
+
+
+def remove_lock(out: Path, shard: Shard) -> None:
+    """Remove the lock of a shard that computed nothing, and the folder of the locks if it is empty."""
+    folder = out / LOCKS
+    with suppress(OSError):
+        (folder / lock_name(shard)).unlink()
+        folder.rmdir()
+
+
+def lock_name(shard: Shard) -> str:
+    return f"{shard[0]}-of-{shard[1]}.lock"
 
 
 def is_lock(path: Path) -> bool:

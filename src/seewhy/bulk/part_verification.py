@@ -29,7 +29,7 @@ def verify_part(path: Path, plan: Plan, part: int, dataset: PartSource) -> PartC
     is_intact = check_digest(path, counts)
     if footer.layers and (footer.layers != list(plan.layers) or footer.methods != list(plan.methods)):
         # Not recomputed: if job.json was changed, all parts would be replaced.
-        raise UsageError(f"{path} and {JOB} list different layers or methods. Restore {JOB}, or choose another --out.")
+        raise UsageError(f"{path} and {JOB} list different layers or methods. Restore {JOB}, or choose another folder.")
     columns = [*KEYS, "error"] if is_intact else None  # the maps are only decoded if no digest vouches for them
     rows = pa.Table.from_batches(
         [

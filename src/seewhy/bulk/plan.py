@@ -96,7 +96,7 @@ def resume_plan(plan: Plan, out: Path) -> Plan:
         old, new = stored["settings"], plan.identity
         changes = [describe_change(name, stored, plan) for name in new if old.get(name) != new[name]]
         raise UsageError(
-            f"{out} contains a run with other settings: {'; '.join(changes)}. Choose another --out, or the same settings."
+            f"{out} contains a run with other settings: {'; '.join(changes)}. Choose another folder, or the same settings."
         )
     return replace(
         plan, batch_size=stored["batch_size"], layers=tuple(stored["layers"]), methods=tuple(stored["methods"])
@@ -152,7 +152,7 @@ def check_folder_name(out: Path) -> None:
         str(out).encode()
     except UnicodeEncodeError:
         name = path_text(str(out))
-        raise UsageError(f"{name}: the name of this run folder is not UTF-8. Choose another --out.") from None
+        raise UsageError(f"{name}: the name of this run folder is not UTF-8. Choose another folder.") from None
 
 
 def read_job(out: Path) -> dict[str, Any] | None:

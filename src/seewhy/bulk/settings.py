@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 from seewhy.engine.options import Fit, Options, ReadAt, option
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import OptionError, UnknownName, UsageError
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.methods.catalog import GROUPS
 from seewhy.methods.method_text import parse_method
@@ -47,16 +48,18 @@ class BulkSettings:
             raise UnknownName("store", self.store, STORES, hint="Maps are stored as uint8 or float16.")
         for method in self.methods:
             if method.strip().lower() in GROUPS:
-                raise UsageError(
-                    f'--methods {method}: "all" and "fast" are not allowed in bulk jobs because every image must produce the '
-                    "same rows. List the methods by name."
+                raise OptionError(
+                    "methods",
+                    method,
+                    '"all" and "fast" are not allowed in bulk jobs because every image must produce the same rows. List the '
+                    "methods by name.",
                 )
             parse_method(method)
         if not self.targets:
-            raise UsageError("no target; omit --targets for the predicted class.")
+            raise UsageError("the list of targets is empty; omit it for the predicted class.")
         for target in self.targets:
             if LOCATED_TARGET.match(target):
-                raise UsageError(f"--targets {target}: a position is valid for one image only. Pass classes.")
+                raise OptionError("targets", target, "a position is valid for one image only. Pass classes.")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -125,10 +128,12 @@ class Execution:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise UnknownName("engine", self.engine, ENGINES)
+        if self.engine == "ray" and find_spec("ray") is None:
+            raise OptionError("engine", "ray", "the package ray is not installed: pip install 'seewhy[bulk,ray]'")
         for name, minimum in (("batch_size", 1), ("part_size", 1), ("workers", 0), ("actors", 1)):
             value = getattr(self, name)
             if value is not None and value < minimum:
-                raise UsageError(f"--{name.replace('_', '-')} {value}: give at least {minimum}.")
+                raise OptionError(name, value, f"give at least {minimum}.")
         parse_shard(self.shard)
 
 
@@ -140,7 +145,7 @@ def parse_shard(text: str) -> Shard:
     """
     match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
     if match is None or not int(match[1]) < int(match[2]):
-        raise UsageError(f"--shard {text}: give i/n with i from 0 to n-1: 0/4, 1/4, 2/4 and 3/4.")
+        raise OptionError("shard", text, "give i/n with i from 0 to n-1: 0/4, 1/4, 2/4 and 3/4.")
     return int(match[1]), int(match[2])
 
 

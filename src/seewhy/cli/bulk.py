@@ -12,7 +12,8 @@ from cyclopts import Group, Parameter
 from seewhy.bulk.settings import BulkOptions, Execution
 from seewhy.cli.exits import print_status
 from seewhy.cli.flags import GROUPS, FlagSet, with_flags
-from seewhy.cli.termination import unwinding
+from seewhy.cli.layer_hints import runnable_hints
+from seewhy.cli.termination import State, unwinding
 from seewhy.engine.options import ModelOptions, Options, option
 from seewhy.errors import UsageError
 
@@ -57,22 +58,27 @@ def bulk(
         raise UsageError(f"no output folder. Give one: {shlex.join(['seewhy', 'bulk', *inputs])} --out run")
     settings = options.settings
     require_packages("seewhy bulk", "pyarrow", "loky", "filelock")
+    from seewhy.bulk.discovery import check_inputs
     from seewhy.bulk.part_files import run_files
     from seewhy.cli.output_checks import model_files
     from seewhy.paths import check_folders, check_overwrite
 
+    check_inputs(inputs)
     check_folders([output.out])
     check_overwrite(run_files(output.out), [*inputs, *model_files(model.uri or "", model.labels)])
     from seewhy.bulk.job import run_job
+    from seewhy.bulk.setting_checks import check_settings
     from seewhy.models.loading import load_model
 
+    check_settings(settings)
+    State.advice = "run the same command again to resume"
     is_silent = output.quiet or output.json
     device = "cpu" if execution.engine == "ray" else model.device
     loaded = load_model(model.uri, labels=model.labels, device=device, log=print_status, allow_code=model.allow_code)
     for note in () if is_silent else loaded.notes:
         print_status(note)
     execution = replace(execution, memory=options.memory)
-    with unwinding():
+    with unwinding(), runnable_hints(model):
         outcome = run_job(loaded, inputs, output.out, settings, execution, quiet=is_silent)
     if output.json:
         from seewhy.terminal import encode_json

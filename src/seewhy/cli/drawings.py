@@ -11,14 +11,13 @@ from pathlib import PurePath
 from PIL import Image
 
 from seewhy import storage
-from seewhy.cli.run_options import DrawingOptions
+from seewhy.cli.run_options import FEATURES_SHEET, DrawingOptions
 from seewhy.explanation.components import NETWORK
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import available_layer
 from seewhy.paths import number_duplicates, safe_name
 from seewhy.rendering.text import NO_FONT
 
-FEATURES_SHEET = "features.jpg"
 THREADS = 2  # JPEG encoding releases the interpreter lock; coloring does not
 
 Draw = Callable[[], Image.Image]

@@ -7,17 +7,17 @@ import signal
 import sys
 from collections.abc import Callable
 
-from cyclopts.exceptions import CycloptsError, UnknownOptionError
+from cyclopts.exceptions import CycloptsError
 
 from seewhy.cli import termination
-from seewhy.errors import SeewhyError, one_line, os_error_reason
+from seewhy.cli.argument_errors import describe_argument_error, describe_option_error
+from seewhy.errors import OptionError, SeewhyError, one_line, os_error_reason
 from seewhy.terminal import FAINT, make_console, plain
 
-RENAMED = {"--site": "--read-at", "--question": "--target"}
 STDIN = "stdin:"  # replaces "-" on the command line, which the parser would parse as an option
 EXIT_CODES = (
-    "Exit codes: 0 success, 1 some images failed, 2 invalid usage, or results cannot be written. Ended early: 130 by Ctrl-C, "
-    "143 by SIGTERM, 129 by SIGHUP, 141 because the program that reads the output ended."
+    "Exit codes: 0 success, 1 some images failed, 2 invalid usage, no images, or results cannot be written. Ended early: 130 "
+    "by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP, 141 because the program that reads the output ended."
 )
 
 
@@ -32,26 +32,20 @@ def print_error(message: str) -> int:
     return 2
 
 
-def renamed_option(error: UnknownOptionError) -> str:
-    """Return an error message for an option that was renamed, or ""."""
-    name = (error.token.keyword or error.token.value).partition("=")[0]
-    return f"Unknown option: {name}. It is now {RENAMED[name]}." if name in RENAMED else ""
-
-
 def run_command(command: Callable[[], object]) -> int:
     """Run a command and return its exit code (`EXIT_CODES`)."""
     try:
         result = command()
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except OptionError as error:
+        return print_error(describe_option_error(error))
     except SeewhyError as error:
         return print_error(str(error))
-    except UnknownOptionError as error:
-        return print_error(renamed_option(error) or one_line(error))
     except CycloptsError as error:
-        return print_error(one_line(error))
+        return print_error(describe_argument_error(error))
     except KeyboardInterrupt:
-        make_console(stderr=True).print(termination.INTERRUPTED, style="red", soft_wrap=True)
+        make_console(stderr=True).print(termination.describe_interruption(), style="red", soft_wrap=True)
         return termination.exit_code()
     except BrokenPipeError:  # the reading process, such as head, has closed the pipe
         return 128 + getattr(signal, "SIGPIPE", 13)

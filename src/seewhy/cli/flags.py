@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from seewhy.cli.argument_errors import parse_integer
 from seewhy.cli.exits import STDIN
 from seewhy.engine.options import Flag, ModelOptions, Options, flag_name, flags
 from seewhy.methods.method_text import split_targets, split_values
@@ -70,7 +71,8 @@ class FlagSet:
 def annotation(name: str, default: Any, flag: Flag, group: Group) -> Any:
     kind = Literal[flag.choices] if flag.choices else TYPES[flag.kind]
     names = [flag_name(name, flag), *([flag.short] if flag.short else [])]
-    return Annotated[kind if default is not None else kind | None, Parameter(name=names, group=group, help=flag.help)]
+    parameter = Parameter(name=names, group=group, help=flag.help, converter=parse_integer if kind is int else None)
+    return Annotated[kind if default is not None else kind | None, parameter]
 
 
 def with_flags(*sets: FlagSet | type) -> Callable[[Callable[..., int]], Callable[..., int]]:

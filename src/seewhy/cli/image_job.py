@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,20 +13,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seewhy import storage, terminal
-from seewhy.cli.drawings import FEATURES_SHEET, draw_all
-from seewhy.cli.output_checks import check_outputs
+from seewhy.cli.drawings import draw_all
+from seewhy.cli.image_sources import Sources, print_failed_count, report_failure
+from seewhy.cli.output_checks import has_index, image_folders
 from seewhy.cli.printing import compare_label, print_explanation
-from seewhy.cli.run_options import DrawingOptions, OutputOptions
-from seewhy.cli.termination import uninterrupted
+from seewhy.cli.run_options import FEATURES_SHEET, DrawingOptions, OutputOptions
+from seewhy.cli.termination import count_finished, uninterrupted
 from seewhy.engine.inputs import NamedImage
 from seewhy.engine.options import ModelOptions, Options, as_flags, command_for
 from seewhy.engine.pipeline import Explainer
 from seewhy.errors import ImageError, TargetError
 from seewhy.explanation.report import has_page, make_failed_row, make_index_row
-from seewhy.images.discovery import describe_outputs, find_images, listing_error, split_regular
 from seewhy.images.loading import load_image
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.paths import output_paths, path_text
+from seewhy.paths import path_text
 from seewhy.rendering.text import take_font_note
 from seewhy.targets.names import as_number, find_class
 from seewhy.viewer import IndexRow, build_index
@@ -58,20 +57,19 @@ class ImageJob:
     def options(self) -> Options:
         return self.explainer.options
 
-    def run(self, sources: Sequence[str]) -> int:
+    def run(self, sources: Sources) -> int:
         """Explain every image and return the exit code: 0, 1 if some images failed, 2 if no image has the target.
 
         Errors that concern every image (an unknown class, layer or method) are raised. With several images, a target that
         one image does not have is a failure of that image only.
         """
-        images, errors = self.find(sources)
+        images, errors = sources.images, sources.errors
         if self.output.label is not None and self.model.labels is not None:
             find_class(as_number(self.output.label), self.model.labels, len(self.model.labels))
         folders = self.folders(images)
-        has_index = self.has_index(len(images) + len(errors))
-        check_outputs(self.output.out, folders, self.options, self.model_options, self.model.uri, has_index=has_index)
         for error in errors:
             self.report_failure(error.source, error.reason)
+        count_finished(0)
         take_font_note()  # what other calls in this process drew
         with image_progress(len(images), self.output, self.stderr) as advance:
             for image in images:
@@ -90,38 +88,12 @@ class ImageJob:
         if self.output.prints_text and (note := take_font_note()):
             self.stderr.print(f"note: {terminal.plain(note)}", style=terminal.FAINT, soft_wrap=True)
         if self.failed and self.failed + self.done > 1:
-            self.stderr.print(f"{self.failed} of {self.failed + self.done} images failed", style="red")
+            print_failed_count(self.failed, self.failed + self.done)
         return 2 if self.without_target and not self.done else 1 if self.failed else 0
-
-    def find(self, sources: Sequence[str]) -> tuple[list[str], list[ImageError]]:
-        """Return the image files that `sources` name, and an error for each folder without images and each pipe in a folder.
-
-        Images in folders that seewhy wrote are skipped, so that a second `seewhy .` explains the same images.
-        """
-        images: list[str] = []
-        errors: list[ImageError] = []
-        outputs: list[str] = []
-
-        def on_error(error: OSError) -> None:
-            errors.append(listing_error(error))
-
-        for source in sources:
-            try:
-                found = find_images([source], on_error, outputs.append)
-                if os.path.isdir(source):
-                    found, skipped = split_regular(found)
-                    errors += skipped
-                images += found
-            except ImageError as error:
-                errors.append(error)
-        if outputs and not self.output.quiet:
-            self.stderr.print(terminal.plain(describe_outputs(outputs)), style=terminal.FAINT, soft_wrap=True)
-        return list(dict.fromkeys(images)), errors
 
     def folders(self, images: Sequence[str]) -> dict[str, Path]:
         """Return the output folder of each image that exists."""
-        existing = [image for image in images if image == "-" or os.path.exists(image)]
-        return dict(zip(existing, output_paths(self.output.out, existing), strict=True))
+        return image_folders(self.output.out, images)
 
     def explain(self, image: str, folder: Path) -> None:
         """Explain one image, write its folder, and print the result."""
@@ -136,6 +108,7 @@ class ImageJob:
             files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
         with uninterrupted():
             paths = e.save(folder, also=files)
+            count_finished(1)
         label = compare_label(e, self.output.label)
         if self.output.json:
             record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, paths))}
@@ -165,20 +138,13 @@ class ImageJob:
 
     def report_failure(self, source: str, reason: str) -> None:
         """Print why an image failed, and add it to the index page."""
-        name = path_text(source)
-        if self.output.json:
-            print(terminal.encode_json({"image": name, "error": reason}), flush=True)
-        self.stderr.print(f"[red]{terminal.plain(name)}[/]: {terminal.plain(reason)}", soft_wrap=True)
+        report_failure(source, reason, self.output)
         self.failed += 1
-        self.rows.append(make_failed_row(name, reason))
-
-    def has_index(self, count: int) -> bool:
-        """Return True if a run over `count` images writes the page that lists them."""
-        return count > 1 and not self.options.channels
+        self.rows.append(make_failed_row(path_text(source), reason))
 
     def write_index(self) -> None:
         """Write the page that lists all images of the run, if there are several."""
-        if not self.done or not self.has_index(len(self.rows)):
+        if not self.done or not has_index(len(self.rows), self.options):
             return
         index = self.output.out / storage.INDEX
         page = build_index(self.rows, title=f"{len(self.rows)} images", model=self.model.uri)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from seewhy.cli.argument_errors import Integer
 from seewhy.cli.exits import print_status
 from seewhy.engine.options import ModelOptions
 from seewhy.errors import UnknownName
@@ -15,7 +16,7 @@ def layers(
     *,
     all: bool = False,
     size: str | None = None,
-    num_classes: int | None = None,
+    num_classes: Integer | None = None,
     json: bool = False,
     allow_code: bool = False,
 ) -> int:

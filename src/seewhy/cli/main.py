@@ -12,16 +12,20 @@ from typing import Annotated
 from cyclopts import App, Group, Parameter
 
 from seewhy import __version__
+from seewhy.cli.argument_errors import check_words
 from seewhy.cli.bulk import bulk, export
 from seewhy.cli.exits import EXIT_CODES, STDIN, print_status, run_command
 from seewhy.cli.flags import FlagSet, from_stdin, with_flags
+from seewhy.cli.image_sources import check_sources, find_sources
+from seewhy.cli.layer_hints import runnable_hints
 from seewhy.cli.listing import layers, methods, models
+from seewhy.cli.output_checks import check_outputs, has_index, image_folders
 from seewhy.cli.report import report
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
 from seewhy.cli.serve import serve
 from seewhy.cli.summary import summary
 from seewhy.engine.options import ModelOptions, Options
-from seewhy.errors import UsageError, find_close_matches
+from seewhy.errors import OptionError, UsageError, find_close_matches
 from seewhy.terminal import make_console, plain
 from seewhy.terminal.streams import escaped_streams
 
@@ -110,7 +114,7 @@ def features(images: tuple[str, ...], options: Options, model: ModelOptions, out
     if not images:
         raise UsageError("no image. Pass image files or folders: seewhy features bus.jpg")
     if options.channels < 1:
-        raise UsageError(f"--channels {options.channels}: give at least 1.")
+        raise OptionError("channels", options.channels, "give at least 1.")
     return explain_images(images, options, model, DrawingOptions(), output)
 
 
@@ -128,17 +132,24 @@ def check_no_command(images: Sequence[str]) -> None:
 def explain_images(
     images: Sequence[str], options: Options, model: ModelOptions, drawing: DrawingOptions, output: OutputOptions
 ) -> int:
-    """Load the model, explain the images, and return the exit code."""
+    """Check everything that needs no model, load it, explain the images, and return the exit code."""
     options = dataclasses.replace(
         options,
         layers=options.layers or ("suggested" if options.selects_group else "every",),
         fit=drawing.default_fit(options.fit),
         include_suggested=not options.channels,
     )
+    sources = find_sources(from_stdin(images), output)
+    if (code := check_sources(sources, output)) is not None:
+        return code
+    folders, count = image_folders(output.out, sources.images), len(sources.images) + len(sources.errors)
+    check_outputs(output.out, folders, options, model, has_index=has_index(count, options))
     from seewhy.cli.image_job import ImageJob
+    from seewhy.engine.option_checks import check_options
     from seewhy.engine.pipeline import Explainer
     from seewhy.models.loading import load_model
 
+    check_options(options)
     loaded = load_model(
         model.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
     )
@@ -146,18 +157,22 @@ def explain_images(
     if output.prints_text:
         for note in explainer.model.notes:
             print_status(note)
-    return ImageJob(explainer, drawing, output, model).run(from_stdin(images))
+    with runnable_hints(model):
+        return ImageJob(explainer, drawing, output, model).run(sources)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code. User errors print one line; they never print a traceback."""
     words = [STDIN if word == "-" else word for word in (sys.argv[1:] if arguments is None else arguments)]
+
+    def command() -> object:
+        check_words(words)
+        return app(
+            words, exit_on_error=False, print_error=False, result_action="return_value", console=console,
+            error_console=make_console(stderr=True),
+        )  # fmt: skip
+
     with escaped_streams():
         console = make_console()
-        code = run_command(
-            lambda: app(
-                words, exit_on_error=False, print_error=False, result_action="return_value", console=console,
-                error_console=make_console(stderr=True),
-            )
-        )  # fmt: skip
+        code = run_command(command)
     sys.exit(code)

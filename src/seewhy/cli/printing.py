@@ -10,7 +10,7 @@ from typing import TypedDict
 from rich.console import Console
 
 from seewhy import storage, terminal
-from seewhy.cli.drawings import FEATURES_SHEET
+from seewhy.cli.run_options import FEATURES_SHEET
 from seewhy.explanation.components import non_finite_notes
 from seewhy.explanation.flags import FLAGS
 from seewhy.explanation.result import Explanation

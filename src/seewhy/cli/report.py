@@ -22,6 +22,11 @@ def report(*runs: str) -> int:
         raise UsageError("no run. Give a folder that seewhy wrote: seewhy report cam/bus")
     for run in runs:
         path = Path(run) / REPORT
-        load_explanation(run).report(path)
+        try:
+            load_explanation(run).report(path)
+        except UsageError as error:
+            if run in str(error):
+                raise
+            raise UsageError(f"{run}: {error}") from None
         print(path)
     return 0

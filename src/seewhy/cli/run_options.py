@@ -12,6 +12,7 @@ from seewhy.images.loading import MAX_PIXELS
 from seewhy.rendering import colors as color_tables
 from seewhy.rendering.overlays import LONGEST, OverlayStyle, check_scale
 
+FEATURES_SHEET = "features.jpg"
 StyleName = Literal["fade", "blend", "classic"]
 CLASSIC_ONLY = "--style classic has fixed settings (jet at opacity 0.4, each map on its own scale)"
 

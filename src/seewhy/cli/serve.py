@@ -6,23 +6,24 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from seewhy.cli.argument_errors import Integer
 from seewhy.cli.exits import print_status
 from seewhy.cli.termination import exit_code, unwinding
 from seewhy.engine.options import Options
-from seewhy.errors import UsageError
+from seewhy.errors import OptionError, UsageError
 
 
 def serve(
     *,
     model: Annotated[list[str] | None, Parameter(name=["--model", "-m"])] = None,
-    port: int = 8642,
+    port: Integer = 8642,
     open: bool = False,
     labels: str | None = None,
     allow_code: bool = False,
     device: str = "auto",
-    max_pixels: int = 50_000_000,
-    max_megabytes: int = 20,
-    memory: int = 256,
+    max_pixels: Integer = 50_000_000,
+    max_megabytes: Integer = 20,
+    memory: float = 256,
 ) -> int:
     """Start a local web app: drop an image into the browser to explain it.
 
@@ -51,7 +52,8 @@ def serve(
         Megabytes for one batch of changed images, in methods that run extra passes.
     """
     if max_megabytes < 1 or max_pixels < 1:
-        raise UsageError("--max-megabytes and --max-pixels: give at least 1.")
+        name, value = ("max_pixels", max_pixels) if max_pixels < 1 else ("max_megabytes", max_megabytes)
+        raise OptionError(name, value, "give at least 1.")
     options = Options(memory=memory)
     try:
         from seewhy.server import Limits, serve

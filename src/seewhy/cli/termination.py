@@ -19,7 +19,6 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-INTERRUPTED = "interrupted; the results of finished images are complete"
 CLEAR_LINE, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"  # a progress bar hides the cursor
 AGAIN = 0.2  # seconds until a signal is sent again whose exception was ignored
 PATIENCE = 5.0  # seconds from the first signal in which a second one is ignored, because the command is finishing
@@ -33,6 +32,8 @@ class State:
     is_ending = False
     raises = False  # KeyboardInterrupt
     is_deferred = False  # until the end of `uninterrupted`
+    finished: int | None = None  # images whose files are complete; None if the command does not count them
+    advice = ""  # what to do after an interruption
 
 
 def install() -> None:
@@ -62,11 +63,25 @@ def end() -> None:
     remove_unfinished_files()
     if not is_repeated:
         with suppress(OSError):  # the terminal is gone
-            os.write(2, f"{reset_terminal()}{INTERRUPTED}\n".encode())
+            os.write(2, f"{reset_terminal()}{describe_interruption()}\n".encode())
         # An image that was explained, but not printed yet. RuntimeError: the signal arrived while stdout was flushed.
         with suppress(OSError, RuntimeError, ValueError, AttributeError):
             sys.stdout.flush()
     os._exit(exit_code())
+
+
+def describe_interruption() -> str:
+    """Return the line that a signal prints: what is complete, and what to do."""
+    if State.finished is None:
+        return f"interrupted; {State.advice}" if State.advice else "interrupted"
+    return (
+        f"interrupted; {'the results of finished images are complete' if State.finished else 'no image was finished'}"
+    )
+
+
+def count_finished(images: int) -> None:
+    """Count images whose files are complete; 0 when the first one starts."""
+    State.finished = (State.finished or 0) + images
 
 
 def exit_code() -> int:

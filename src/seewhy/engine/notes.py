@@ -10,6 +10,7 @@ from torch import Tensor
 from seewhy.errors import LayerError, SeewhyError
 from seewhy.explanation.components import NETWORK
 from seewhy.targets import ResolvedTarget
+from seewhy.tracing.layer_selection import LIST_LAYERS
 from seewhy.tracing.trace import LayerCall
 
 MAX_BLANK = 3  # targets for which another layer is looked up
@@ -47,7 +48,7 @@ def unsupported_notes(unsupported: Mapping[str, Mapping[str, str]]) -> list[str]
     for name, reasons in unsupported.items():
         layer, reason = list(reasons.items())[-1]
         where = f" at {len(reasons)} layers" if len(reasons) > 1 else f" at {layer}" if layer != NETWORK else ""
-        notes.append(f"{name} is skipped{where}: {reason}")
+        notes.append(f"{name} is skipped{where}: {reason.replace(LIST_LAYERS, '').rstrip()}")
     return notes
 
 

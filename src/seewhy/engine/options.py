@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import OptionError, UnknownName, UsageError
 from seewhy.methods.catalog import GROUPS
 from seewhy.methods.method_text import parse_method
 
@@ -124,7 +124,7 @@ class Options:
     )
     seed: int = option(0, "Random seed for methods that draw random numbers and whose own seed is not set.", "number")
     memory: float = option(
-        256, "Megabytes for one batch of changed images, in methods that run extra passes.", "number"
+        256, "Megabytes for one batch of changed images, in methods that run extra passes.", "decimal"
     )
     channels: int = option(0, "Number of strongest channels per layer.", "number")
     include_suggested: bool = False  # add the suggested layer to the selected ones
@@ -138,9 +138,9 @@ class Options:
             if value is not None and value not in choices:
                 raise UnknownName(name, str(value), choices, hint=f"Use {' or '.join(choices)}.")
         if not is_number(self.memory) or not self.memory > 0:
-            raise UsageError(f"memory {self.memory}: pass a number of megabytes above 0.")
+            raise OptionError("memory", self.memory, "give a number of megabytes above 0, such as 256.")
         if not is_number(self.channels) or self.channels < 0:
-            raise UsageError(f"channels {self.channels}: pass a number of channels, 0 or more.")
+            raise OptionError("channels", self.channels, "give a number, at least 1.")
 
     @property
     def selects_group(self) -> bool:

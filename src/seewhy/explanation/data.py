@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy import tensors
+from seewhy import storage, tensors
 from seewhy.errors import ChoiceError, UsageError
 from seewhy.explanation.components import ChannelFeatures, InputImage, LayerInfo, TargetResult
 from seewhy.images.view import View
@@ -107,6 +107,7 @@ class ExplanationData:
 
     def _input_array(self) -> NDArray[np.float32]:
         """Return the model input (C, *size) of one image. Raises UsageError if it was not saved."""
+        check_photo(self)
         if self.inputs is None:
             raise UsageError("a loaded explanation does not contain the model's input: draw it with overlay().")
         numbers: NDArray[np.float32] = self.inputs[0].detach().float().cpu().numpy()
@@ -125,6 +126,16 @@ class ExplanationData:
 
 
 # Helpers for the modules that draw, save and select
+
+
+def check_photo(e: ExplanationData) -> None:
+    """Raise UsageError if a loaded explanation has lost its photo: it has neither an image nor the model's input."""
+    if e.images is None and e.inputs is None:
+        name = storage.PHOTO if len(e.size) == 2 else storage.INPUT
+        raise UsageError(
+            f"{name} of this saved explanation is missing, so only its maps can be read. Restore the file, or explain the "
+            "image again."
+        )
 
 
 def require_single_image(e: ExplanationData, action: str) -> None:

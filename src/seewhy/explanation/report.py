@@ -15,7 +15,14 @@ from PIL import Image
 from seewhy import storage
 from seewhy.errors import UsageError
 from seewhy.explanation import figures, saved
-from seewhy.explanation.data import ExplanationData, maps_in_view, require_single_image, shared_region, view_of_region
+from seewhy.explanation.data import (
+    ExplanationData,
+    check_photo,
+    maps_in_view,
+    require_single_image,
+    shared_region,
+    view_of_region,
+)
 from seewhy.explanation.flags import FLAGS, find_flags
 from seewhy.explanation.selection import available_layer
 from seewhy.explanation.strips import Strip, draw_strip, strip_of
@@ -47,6 +54,7 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     Raises UsageError for signals, and for images as tensors with other than 1 or 3 channels.
     """
     require_single_image(e, "report")
+    check_photo(e)
     if not has_page(e):
         shape = tuple(e.size if e.inputs is None else e.inputs.shape[1:])
         raise UsageError(f"the page needs an image, and the input has shape {shape}: use overlay() or map().")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +27,7 @@ from seewhy.explanation.target_matching import describe_spellings
 from seewhy.images.files import describe_error, open_image
 from seewhy.images.loading import MAX_PIXELS, check_image_header
 from seewhy.images.view import View
+from seewhy.paths import check_named
 from seewhy.places.parts import Part
 from seewhy.places.region import Region
 from seewhy.rendering.overlays import LONGEST, fit_size, shrink
@@ -112,8 +114,14 @@ def build_files(e: ExplanationData) -> dict[str, storage.Content]:
 def no_explanation(folder: Path, missing: str) -> UsageError:
     """Return the error for a folder without a saved explanation, with what the user may have meant."""
     reason = f"no saved explanation here ({missing} is missing)"
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return UsageError(f"{folder}: no such folder. Pass a folder that seewhy wrote, such as cam/bus.")
+    if not folder.is_dir():
+        if (folder.parent / storage.RECORD).exists():
+            return UsageError(f"{folder} is a file of a saved explanation. Pass its folder: {folder.parent}")
+        return UsageError(
+            f"{folder} is a file, not a saved explanation. Pass a folder that seewhy wrote, such as cam/bus."
+        )
     if missing != storage.RECORD:
         return UsageError(f"{folder}: {reason}. Explain the image again, or restore the file.")
     if (folder / BULK_RECORD).exists():
@@ -131,7 +139,10 @@ def read_fields(folder: str | Path) -> dict[str, Any]:
     """
     from seewhy.explanation.record_schema import ExplanationRecord  # imports msgspec
 
+    check_named(folder)
     folder = Path(folder)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise no_explanation(folder, storage.RECORD)
     try:
         record = read_json_record(folder / storage.RECORD, ExplanationRecord, storage.MAX_RECORD_BYTES)
         check_record(folder / storage.RECORD, record)

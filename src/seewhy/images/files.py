@@ -22,6 +22,7 @@ from seewhy.errors import find_close_matches, one_line
 from seewhy.images.bounds import BoundedFile, check_scans, load_jpeg
 from seewhy.images.bounds import UnreadableImage as UnreadableImage
 from seewhy.images.libtiff import hide_libtiff_messages
+from seewhy.images.other_formats import LONGEST_START, describe_format
 from seewhy.storage.marks import open_at_once
 from seewhy.storage.records import NoData, read_limited
 
@@ -76,15 +77,20 @@ def missing_file(path: str) -> str:
         return "seewhy does not download images: save it first, then pass the file"
     if glob.has_magic(path):
         return "no file matches this pattern"
-    if os.path.islink(path):
-        return "no such file"
+    return f"no such file{similar_file(path)}"
+
+
+def similar_file(path: str) -> str:
+    """Return a question with the most similar name in the folder of a file that does not exist; "" if there is none."""
     folder, name = os.path.split(path)
+    if os.path.islink(path) or not name:
+        return ""
     try:
         names = list(itertools.islice(os.listdir(folder or "."), MAX_NAMES))
     except OSError:
-        return "no such file"
-    matches = find_close_matches(name, [one for one in names if os.path.splitext(one)[1]], 1) if name else []
-    return f"no such file - did you mean {matches[0]!r}?" if matches else "no such file"
+        return ""
+    matches = find_close_matches(name, [one for one in names if os.path.splitext(one)[1]], 1)
+    return f" - did you mean {matches[0]!r}?" if matches else ""
 
 
 @contextmanager
@@ -161,7 +167,13 @@ def open_image(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Image.
     file = load_jpeg(file)
     bounded = BoundedFile(file)
     with pillow_without_limits():
-        image = Image.open(bounded, formats=formats or available_formats())
+        try:
+            image = Image.open(bounded, formats=formats or available_formats())
+        except UnidentifiedImageError:
+            file.seek(0)
+            if formats is None and (found := describe_format(file.read(LONGEST_START))):
+                raise UnreadableImage(f"is {found[0]}, not an image; {found[1]}") from None
+            raise
     if image.format == "TIFF":
         hide_libtiff_messages()
     bounded.allow_decoding(image.width * image.height)

@@ -55,6 +55,15 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> ImageArr
         raise ImageError(describe_source(source), describe_error(error)) from error
 
 
+def check_image(path: str, max_pixels: int) -> None:
+    """Raise ImageError if a file does not start like an image, or is too large. Its pixels are not decoded."""
+    try:
+        with open_binary(path, max_pixels) as file, open_image(file) as image:
+            check_size(*image.size, max_pixels)
+    except Exception as error:  # as in load_image
+        raise ImageError(path, describe_error(error)) from error
+
+
 def check_image_header(data: bytes, max_pixels: int, name: str) -> None:
     """Raise ImageError if `data` does not start like an image, declares more than `max_pixels` pixels, or decodes slowly.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ModelError, UnknownName, UsageError, describe_argument
+from seewhy.images.other_formats import is_image_start, read_start
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.device import check_device, resolve_device
 from seewhy.models.downloads import Log
 from seewhy.models.inspection import count_classes
-from seewhy.models.labels import parse_labels_option, read_labels, replace_labels
+from seewhy.models.labels import labels_file, labels_option_file, parse_labels_option, read_labels, replace_labels
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
 from seewhy.models.local_files import local_path
 from seewhy.models.modules import load_from_factory, wrap_module
@@ -105,7 +107,9 @@ def load_model(
     names = None if labels is None else read_labels(labels)
     if model is None or isinstance(model, str | os.PathLike):
         target_device = resolve_device(device)
-        loaded = load_from_uri(EMBEDDED if model is None else os.fspath(model), names, log, allow_code)
+        loaded = load_from_uri(
+            EMBEDDED if model is None else os.fspath(model), names, log, allow_code, labels_file(labels)
+        )
         loaded.module.to(target_device)
     elif isinstance(model, nn.Module | LoadedModel):
         loaded = model if isinstance(model, LoadedModel) else wrap_module(model)
@@ -117,7 +121,7 @@ def load_model(
         check_preprocess(preprocess)
         notes = tuple(note for note in loaded.notes if not note.startswith("preprocessing"))
         loaded = dataclasses.replace(loaded, preprocess=preprocess, notes=notes)
-    return loaded if names is None else replace_labels(loaded, names)
+    return loaded if names is None else replace_labels(loaded, names, labels_file(labels))
 
 
 def check_preprocess(preprocess: object) -> None:
@@ -148,8 +152,8 @@ def module_advice(model: object) -> str:
     return ""
 
 
-def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code: bool) -> LoadedModel:
-    """Load the model of a URI on the CPU. `labels` override those in the URI."""
+def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code: bool, file: str = "") -> LoadedModel:
+    """Load the model of a URI on the CPU. `labels`, which may be from `file`, override those in the URI."""
     name, _, query = uri.partition("?")
     if FACTORY_PATTERN.fullmatch(name):
         return load_from_factory(name, uri, parse_options(query), allow_code)
@@ -159,7 +163,7 @@ def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code
         )
     options = parse_options(query)
     if "arch" in options or name.lower().endswith(SUFFIXES):
-        return load_weights_file(local_path(name), query, labels)
+        return load_weights_file(local_path(name), query, labels, file)
     is_clip, is_embedded = name.startswith(OPEN_CLIP), name in EMBEDDED_NAMES
     check_options(name, options, CLIP_OPTIONS if is_clip else EMBEDDED_OPTIONS if is_embedded else NAME_OPTIONS)
     pretrained = parse_boolean(name, options.get("pretrained", "true"))
@@ -177,7 +181,8 @@ def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code
     if labels is None and "labels" in options:
         separator = "?" if pretrained else "&"
         loaded = dataclasses.replace(loaded, uri=f"{loaded.uri}{separator}labels={options['labels']}")
-        loaded = replace_labels(loaded, parse_labels_option(options["labels"]))
+        text = options["labels"]
+        loaded = replace_labels(loaded, parse_labels_option(text), labels_option_file(text))
     return loaded
 
 
@@ -186,12 +191,9 @@ def load_from_library(name: str, log: Log, pretrained: bool, num_classes_option:
     try:
         architecture, notes = find_architecture(name)
     except UnknownName:
-        if not name or not os.path.exists(path := local_path(name)):
-            raise
-        hint = f"; for a folder with a config.json use 'local-dir:{name}'" if os.path.isdir(path) else ""
-        raise ModelError(
-            name, f"not a weights file (the name must end in {', '.join(WEIGHTS_SUFFIXES)}){hint}"
-        ) from None
+        if reason := describe_local_path(name):
+            raise ModelError(name, reason) from None
+        raise
     published = architecture.num_classes
     num_classes = parse_num_classes(name, num_classes_option) if num_classes_option else published
     if pretrained:
@@ -202,6 +204,31 @@ def load_from_library(name: str, log: Log, pretrained: bool, num_classes_option:
         module = architecture.build_random(num_classes)
     labels = architecture.labels() if num_classes == published else None
     return LoadedModel(module, architecture.preprocess(), labels, architecture.uri, (*notes, *architecture.notes()))
+
+
+def describe_local_path(name: str) -> str:
+    """Return why a file or folder of this name is no model; "" if there is none."""
+    path = local_path(name)
+    script = next((one for one in (path, Path(f"{path}.py")) if one.suffix == ".py" and os.path.isfile(one)), None)
+    if name and script is not None:
+        start = "is" if script == path else f"{script} is"
+        return f"{start} Python code; name its function that returns the model, and allow its code: {factory_example(script)}"
+    if not name or not os.path.exists(path):
+        return ""
+    if os.path.isdir(path):
+        return (
+            f"is a folder; if it contains a config.json, use 'local-dir:{name}', otherwise name the weights file in it"
+        )
+    if is_image_start(read_start(path)):
+        return "is an image, not a model; images come first, and the model after --model"
+    return f"not a weights file (the name must end in {', '.join(WEIGHTS_SUFFIXES)})"
+
+
+def factory_example(script: Path) -> str:
+    """Return how to pass a function of a script as the model."""
+    code = read_start(script).decode("utf-8", "replace")
+    names = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", code, re.MULTILINE)
+    return f"'{script.stem}:{names[0] if names else 'build'}' with --allow-code (in Python: allow_code=True)"
 
 
 def load_repository(repository: Repository, pretrained: bool, num_classes_option: str | None) -> LoadedModel:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import one_line
+from seewhy.images.files import similar_file
 from seewhy.storage.marks import open_at_once
 from seewhy.storage.records import read_limited
 
@@ -30,8 +31,12 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     try:
         with open_at_once(path) as file:
             data = read_limited(file, max_bytes)
+    except FileNotFoundError:
+        raise UnreadableFile(f"no such file{similar_file(os.fspath(path))}") from None
+    except IsADirectoryError:
+        raise UnreadableFile("is a folder, not a file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise UnreadableFile(getattr(error, "strerror", None) or one_line(error)) from None
+        raise UnreadableFile((getattr(error, "strerror", None) or one_line(error)).lower()) from None
     if len(data) > max_bytes:
         raise UnreadableFile(f"more than {max_bytes >> 20} MB")
     try:

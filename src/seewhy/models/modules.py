@@ -10,7 +10,7 @@ from torch import nn
 from seewhy.errors import ModelError, UsageError
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.inspection import count_classes, infer_input_layout
-from seewhy.models.labels import parse_labels_option, replace_labels
+from seewhy.models.labels import labels_option_file, parse_labels_option, replace_labels
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.sources.factory import call_factory
 from seewhy.models.sources.timm import imagenet_labels, preprocess_from_timm
@@ -38,14 +38,21 @@ def load_from_factory(name: str, uri: str, options: dict[str, str], allow_code: 
     labels = options.pop("labels", None)
     model = call_factory(name, options, allow_code=allow_code)
     if not isinstance(model, nn.Module | LoadedModel):
-        raise ModelError(name, f"returned {type(model).__name__}; it must return an nn.Module or a seewhy.LoadedModel")
+        advice = (
+            "; load the weights into the model (load_state_dict) and return it" if isinstance(model, Mapping) else ""
+        )
+        raise ModelError(
+            name, f"returned {type(model).__name__}; it must return an nn.Module or a seewhy.LoadedModel{advice}"
+        )
     loaded = model if isinstance(model, LoadedModel) else wrap_module(model)
     notes = loaded.notes
     if loaded.preprocess is None:
         preprocess, note = assume_preprocess(loaded.module)
         loaded, notes = dataclasses.replace(loaded, preprocess=preprocess), (*notes, note)
     loaded = dataclasses.replace(loaded, uri=uri, notes=notes)
-    return loaded if labels is None else replace_labels(loaded, parse_labels_option(labels))
+    if labels is None:
+        return loaded
+    return replace_labels(loaded, parse_labels_option(labels), labels_option_file(labels))
 
 
 def assume_preprocess(module: nn.Module) -> tuple[Preprocess | None, str]:

@@ -31,8 +31,12 @@ class Operation(NamedTuple):
     pushed: int
 
 
+class HugePickle(ValueError):
+    """Raised for a pickle that describes an object of exponential size."""
+
+
 def check_pickles(path: Path) -> None:
-    """Raise ValueError if the pickles of a checkpoint describe an object of exponential size.
+    """Raise HugePickle if the pickles of a checkpoint describe an object of exponential size.
 
     A tuple of two times the same tuple, 60 levels deep, needs 200 bytes, and centuries to be hashed as a key of a dict.
     """
@@ -44,7 +48,7 @@ def check_pickles(path: Path) -> None:
         for info in archive.infolist():
             if info.filename.endswith(".pkl"):
                 if info.file_size > MAX_PICKLE_BYTES:
-                    raise ValueError(f"its {info.filename.rpartition('/')[2]} has {info.file_size:,} bytes")
+                    raise HugePickle(f"its {info.filename.rpartition('/')[2]} has {info.file_size:,} bytes")
                 with archive.open(info) as file:
                     check_pickle(file.read())
 
@@ -63,7 +67,7 @@ def check_first_pickles(path: Path) -> None:
                 if len(data) < size:
                     raise ValueError("a pickle is incomplete") from None
             if size >= MAX_PICKLE_BYTES:
-                raise ValueError(f"its pickles have more than {size:,} bytes")
+                raise HugePickle(f"its pickles have more than {size:,} bytes")
             size *= 16
 
 
@@ -110,7 +114,7 @@ def count_containers(data: bytes, position: int) -> int:
             first = max(0, (marks.pop() if has_mark and marks else len(stack)) - taken)
             count = (has_mark or taken > 0) + sum(stack[first:])
             if count > MAX_OBJECTS:
-                raise ValueError("its pickle contains itself too often")
+                raise HugePickle("its pickle contains itself too often")
             stack[first:] = [count] * pushed
         elif kind == MEMOIZE:
             memo[len(memo)] = stack[-1] if stack else 0

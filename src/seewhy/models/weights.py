@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ModelError, shorten_error
+from seewhy.images.other_formats import SAFETENSORS, describe_format, is_image_start, read_start
 from seewhy.models.local_files import UnreadableFile, check_regular, read_json
-from seewhy.models.pickles import check_pickles
+from seewhy.models.pickles import ZIP_START, HugePickle, check_pickles
 
 Weights = dict[str, Tensor]
 
@@ -26,7 +27,9 @@ MAX_NESTING = 8  # dicts in dicts, and prefixes of names
 MAX_EXPANDED_BYTES = 2**28  # of a tensor that repeats its values, such as a mask
 LONGEST_NAME = 80
 PREFIXES = ("module.", "_orig_mod.", "model.")
+PYTORCH_STARTS = (ZIP_START, b"\x80\x02")
 
+SAVE_AGAIN = "save or download it again"
 SAVE_EXAMPLE = "torch.save(model.state_dict(), 'weights.pth')"
 OTHER_FORMATS = {
     ".onnx": "an ONNX file has no PyTorch layers",
@@ -37,9 +40,7 @@ WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt", ".pth
 SUFFIXES = (*WEIGHTS_SUFFIXES, *OTHER_FORMATS)
 
 
-def read_weights(
-    path: str | Path, hint: str = "check the file", *, is_verified: bool = False
-) -> tuple[Weights, list[str]]:
+def read_weights(path: str | Path, hint: str = SAVE_AGAIN, *, is_verified: bool = False) -> tuple[Weights, list[str]]:
     """Return the tensors of a `.safetensors` file or PyTorch checkpoint by name, and notes on how they were unpacked.
 
     No code in the file is executed: pickles are read with `weights_only=True`. Raises `ModelError` if the file is
@@ -141,16 +142,39 @@ def convert_read_errors(path: Path, hint: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        is_unpickling = isinstance(error, pickle.UnpicklingError)
-        if is_unpickling and (types := re.findall(r"GLOBAL ([\w.]+)", str(error))):
+        if isinstance(error, pickle.UnpicklingError) and (types := re.findall(r"GLOBAL ([\w.]+)", str(error))):
             raise ModelError(
                 str(path),
-                f"contains Python objects ({types[0]}), not only tensors, and seewhy does not execute code from files; "
-                f"if you trust the file, load it yourself and save only the weights: {SAVE_EXAMPLE}",
+                f"contains a pickled {types[0]}, and seewhy does not execute code from files; if you trust it, load it in "
+                f"Python and save only the weights: {SAVE_EXAMPLE}",
             ) from None
-        text = shorten_error(error)
-        reason = "" if is_unpickling or " " not in text else f" ({text})"
-        raise ModelError(str(path), f"is corrupt or not a PyTorch weights file{reason}; {hint}") from None
+        raise ModelError(str(path), describe_unreadable(path, error, hint)) from None
+
+
+def describe_unreadable(path: Path, error: Exception, hint: str) -> str:
+    """Return why a weights file cannot be read, and what to do.
+
+    Judged by the content of the file: the errors of its readers describe bytes ("opcode b'<' unknown").
+    """
+    start = read_start(path)
+    is_safetensors = path.suffix.lower() == ".safetensors"
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return f"cannot be read ({error.strerror.lower()}); {hint}"
+    if isinstance(error, HugePickle):
+        return f"is corrupt or not a PyTorch weights file ({error}); {hint}"
+    if not start:
+        return f"the file is empty; {hint}"
+    if is_safetensors and start.startswith(PYTORCH_STARTS):
+        return f"is a PyTorch file; rename it to {path.stem}.pth"
+    if not is_safetensors and SAFETENSORS.match(start):
+        return f"is a safetensors file; rename it to {path.stem}.safetensors"
+    if is_image_start(start):
+        return "is an image, not a weights file; pass it as an image, and a weights file as the model"
+    if not start.startswith(ZIP_START) and not SAFETENSORS.match(start) and (found := describe_format(start)):
+        return f"is {found[0]}, not a weights file; {found[1] if 'Git' in found[0] else hint}"
+    if start.startswith(ZIP_START) or (is_safetensors and SAFETENSORS.match(start)):
+        return f"is corrupt or truncated; {hint}"
+    return f"is corrupt or not a {'safetensors' if is_safetensors else 'PyTorch weights'} file; {hint}"
 
 
 def extract_state_dict(content: Any, name: str) -> tuple[Weights, list[str]]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from seewhy.errors import ModelError
-from seewhy.models.labels import check_labels, parse_labels_option
+from seewhy.models.labels import check_labels, labels_option_file, parse_labels_option
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.local_files import local_path
 from seewhy.models.sources.architecture import Architecture, join_first
@@ -17,22 +17,28 @@ from seewhy.models.zoo import find_architecture
 MAX_INFERRED_CLASSES = 200_000  # a file of 10 MB can have a head of 10 million rows, and the network one of gigabytes
 
 
-def load_weights_file(path: Path, query: str, labels: tuple[str, ...] | None) -> LoadedModel:
-    """Load weights into the architecture in `query` ("arch=...&num_classes=..."). `labels` override those in `query`."""
+def load_weights_file(path: Path, query: str, labels: tuple[str, ...] | None, file: str = "") -> LoadedModel:
+    """Load weights into the architecture in `query` ("arch=...&num_classes=...").
+
+    `labels`, which may be from `file`, override those in `query`.
+    """
     options = parse_options(query)
     check_options(str(path), options, FILE_OPTIONS)
     weights, file_notes = read_weights(path)
     if "arch" not in options:
         raise ModelError(
-            str(path), f"a weights file does not define the architecture; add it: '{path}?arch=timm/resnet18'"
+            str(path),
+            f"contains weights, but not their architecture; add its name: '{path}?arch=timm/resnet18' "
+            "(list names: seewhy models)",
         )
     architecture, notes = find_architecture(options["arch"])
     num_classes, note = infer_num_classes(path, options.get("num_classes"), architecture, weights)
     notes = [*notes, *file_notes, *([note] if note else [])]
     if labels is None and "labels" in options:
-        labels = parse_labels_option(str(locate_labels_file(path, options["labels"])))
+        text = str(locate_labels_file(path, options["labels"]))
+        labels, file = parse_labels_option(text), labels_option_file(text)
     if labels is not None:
-        check_labels(labels, num_classes)
+        check_labels(labels, num_classes, file)
     elif num_classes == architecture.num_classes and (labels := architecture.labels()):
         notes.append(f"labels taken from {architecture.uri}, which also has {num_classes} classes")
     module = architecture.build(weights, num_classes, str(path))

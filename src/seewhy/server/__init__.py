@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from seewhy.engine.options import Options
-from seewhy.errors import UsageError
+from seewhy.errors import OptionError
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app
@@ -76,12 +76,12 @@ def make_server(
     Raises UsageError if the port is in use or does not exist.
     """
     if not 0 <= port < 2**16:
-        raise UsageError(f"--port {port}: choose a port from 1 to 65535, or 0 for any free port.")
+        raise OptionError("port", port, "choose a port from 1 to 65535, or 0 for any free port.")
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else error
-        raise UsageError(f"--port {port}: {reason}. Choose another port, or 0 for any free port.") from None
+        raise OptionError("port", port, f"{reason}. Choose another port, or 0 for any free port.") from None
     token = secrets.token_urlsafe(24)
     app = make_app(models, token, limits, options)
     table = ConnectionTable(partial(has_token, token=token))

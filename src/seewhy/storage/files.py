@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seewhy.errors import UsageError, os_error_reason
@@ -48,10 +48,11 @@ def write_files(
             check_inside(path.parent, root)
         check_own(path, is_own)
     temporaries: dict[Path, Path] = {}
+    created: list[Path] = []
     try:
         for path, content in files.items():
             with write_errors(path):
-                make_folders(path.parent)
+                created += make_folders(path.parent)
                 temporaries[path] = temporary_name(path)
                 unfinished.add(temporaries[path])
                 write_temporary(temporaries[path], content, durable)
@@ -64,11 +65,15 @@ def write_files(
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
             unfinished.discard(temporary)
+        remove_empty(created)
     return list(files)
 
 
-def make_folders(folder: Path) -> None:
-    """Create a folder and those above it. `mkdir(parents=True)` is recursive, and a path may have 2,000 folders."""
+def make_folders(folder: Path) -> list[Path]:
+    """Create a folder and those above it, and return those that did not exist, parents first.
+
+    `mkdir(parents=True)` is recursive, and a path may have 2,000 folders.
+    """
     missing = []
     for path in (folder, *folder.parents):
         if os.path.isdir(path):
@@ -76,6 +81,14 @@ def make_folders(folder: Path) -> None:
         missing.append(path)
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
+    return missing[::-1]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove the folders that are empty, because nothing could be written into them. A parent comes before its children."""
+    for folder in reversed(folders):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def temporary_name(path: Path) -> Path:
@@ -100,4 +113,6 @@ def write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({os_error_reason(error)}). Choose another --out.") from error
+        above = next((one for one in path.parents if os.path.lexists(one)), path)
+        reason = os_error_reason(error) if os.path.isdir(above) else f"{above} is not a folder"
+        raise UsageError(f"{path}: cannot be written ({reason}). Choose another folder.") from error

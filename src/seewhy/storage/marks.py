@@ -67,7 +67,7 @@ def check_own(path: Path, is_own: Callable[[Path], bool] = is_own) -> None:
     """Raise UsageError if `path` exists and seewhy did not write it."""
     if os.path.lexists(path) and not is_own(path):
         raise UsageError(
-            f"{path} exists, and this version of seewhy did not write it. Move it, or choose another output folder: --out"
+            f"{path} exists, and this version of seewhy did not write it. Move it, or choose another output folder."
         )
 
 

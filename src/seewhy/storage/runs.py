@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, SupportsFloat
 
-from seewhy.paths import is_inside
+from seewhy.paths import check_named, is_inside
 from seewhy.storage.files import write_errors, write_files
 from seewhy.storage.marks import Content, encode_marked_json, is_marked, is_own, open_regular
 
@@ -24,6 +24,7 @@ def write_run(folder: str | Path, record: Mapping[str, Any], files: Mapping[str,
     If one cannot be written, the earlier files remain. Files that the record of an earlier run lists and this run does not
     write are deleted, if they are inside `folder` and carry the mark. Other files are not touched.
     """
+    check_named(folder)
     folder = Path(folder)
     old_files = read_recorded_files(folder)
 

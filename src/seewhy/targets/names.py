@@ -43,7 +43,7 @@ def class_name(index: int, labels: Labels) -> str:
 
 
 def as_number(text: int | str) -> int | str:
-    """Convert a decimal number to an integer; return any other text unchanged.
+    """Convert an integer as text to `int`; return any other text unchanged.
 
     >>> as_number("654"), as_number("-1"), as_number("minibus")
     (654, -1, 'minibus')

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seewhy.errors import UsageError
+from seewhy.errors import OptionError
 from seewhy.places.parts import Parts, place_maps
 from seewhy.places.region import Region
 
@@ -209,8 +209,7 @@ def parse_grid(value: GridSpec) -> GridHint:
         case _:
             hint = GridHint(())
     if not hint.shape or min(hint.shape) < 1:
-        raise UsageError(
-            f"grid={value!r} is not a grid; pass rows and columns as (14, 14) or '14x14', or '14x14+1' if one token comes "
-            "before them."
+        raise OptionError(
+            "grid", value, "pass rows and columns, such as '14x14', or '14x14+1' if one token comes before the grid."
         )
     return hint

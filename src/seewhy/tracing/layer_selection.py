@@ -19,7 +19,7 @@ from seewhy.tracing.trace import LayerCall, RecordingRequest, Trace
 
 CHANNELS_FIRST = (CONVOLUTION, MAX_POOLING, AVERAGE_POOLING, *ADAPTIVE_POOLING)
 GROUP_NAMES = ("every", "convs", "blocks", "stages", "all")
-LIST_LAYERS = "List them: seewhy layers MODEL"
+LIST_LAYERS = "List them: seewhy.explain(model, inputs, layers='all').layers"  # the command line has a command for it
 QUARTERS = 4  # stages of a network with a single grid size
 
 
@@ -54,9 +54,10 @@ class ModuleGroup(LayerSelector):
         if not calls:
             others = [f"'{name}'" for name in ("suggested", "all") if name != self.text]
             advice = f" Use {' or '.join(others)}, or name layers." if self.text in GROUP_NAMES else ""
+            list_layers = "" if self.text == "all" else f" {LIST_LAYERS}"
             raise LayerError(
                 self.text,
-                f"none of these layers has an output with at least 2 grid cells per axis.{advice} {LIST_LAYERS}",
+                f"none of these layers has an output with at least 2 grid cells per axis.{advice}{list_layers}",
             )
         return calls
 

@@ -17,9 +17,10 @@ from seewhy.models.downloads import Log
 from seewhy.models.weights import Weights, show_names
 from seewhy.random_state import preserve_rng, seed_cpu
 
-HINT = "List them: seewhy models [PATTERN]"
+HINT = "List them: seewhy models"
 CORRUPT_HINT = "delete it to download it again"
 SEED = 0
+WRONG_SHAPES = re.compile(r"size mismatch for (\S+): .*?torch\.Size\((.*?)\) from checkpoint.*?torch\.Size\((.*?)\)")
 RANDOM_NOTE = f"RANDOM WEIGHTS (pretrained=false, seed {SEED}): predictions and maps are meaningless"
 
 
@@ -72,10 +73,12 @@ class Architecture(ABC):
         try:
             module = self.build_with_weights(weights, num_classes).eval()
         except Exception as error:  # each library raises different types for weights of another network
+            if head := describe_head_mismatch(error, num_classes):
+                raise ModelError(source, head) from None
             raise ModelError(
                 source,
                 f"its weights do not fit {self.uri} with {num_classes} classes: {describe_mismatch(error)}; check the "
-                "architecture (?arch=...), the number of classes (num_classes=...) and the names in the state dict",
+                "architecture (?arch=...) and the names in the file",
             ) from None
         check_types(module, weights, source)
         return module
@@ -113,19 +116,34 @@ def fixed_seed() -> Iterator[None]:
         yield
 
 
+def describe_head_mismatch(error: Exception, num_classes: int) -> str:
+    """Return a message if only the classifier does not fit, because it has another number of classes; otherwise ""."""
+    shapes = [
+        (name, stored.strip("[]").split(", "), expected) for name, stored, expected in WRONG_SHAPES.findall(str(error))
+    ]
+    is_head = shapes and not re.search(r"(Missing|Unexpected) key\(s\)", str(error))
+    if not is_head or any(
+        f"[{', '.join([str(num_classes), *stored[1:]])}]" != expected for _, stored, expected in shapes
+    ):
+        return ""
+    name, (count, *_), _ = shapes[0]
+    return (
+        f"its classifier {show_names([name])} has {count} classes, not {num_classes}; set the number of classes to {count}, or "
+        "omit it"
+    )
+
+
 def describe_mismatch(error: Exception) -> str:
-    """Summarize an error of `load_state_dict` with a few names instead of all."""
+    """Summarize an error of `load_state_dict` with one name of each kind instead of all."""
     text = str(error)
     parts = []
     for kind in ("Missing", "Unexpected"):
         if match := re.search(rf"{kind} key\(s\) in state_dict: (.*)", text):
             names = re.findall(r'"([^"]+)"', match[1])
-            parts.append(f"{kind.lower()} {join_first(names)}")
-    pattern = r"size mismatch for (\S+): .*?torch\.Size\((.*?)\) from checkpoint.*?torch\.Size\((.*?)\)"
-    if shapes := re.findall(pattern, text):
-        parts.append(
-            "wrong shape " + join_first([f"{name} ({stored}, not {expected})" for name, stored, expected in shapes])
-        )
+            parts.append(f"{kind.lower()} {join_first(names, 1)}")
+    if shapes := WRONG_SHAPES.findall(text):
+        examples = [f"{name} ({stored}, not {expected})" for name, stored, expected in shapes]
+        parts.append(f"{len(shapes)} of another shape" if parts else f"wrong shape {join_first(examples, 1)}")
     return "; ".join(parts) or f"{type(error).__name__} ({shorten_error(error) if text else ''})"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def load_openclip(uri: str, log: Log, *, pretrained: bool) -> LoadedModel:
 
     def load_tokenizer() -> Any:
         if repo := find_tokenizer_repository(library, name):
+            check_transformers(uri)
             # Downloaded here, because this fails fast and with a reason if there is no network.
             remedy = f"on another machine run 'hf download {repo}' and copy that cache to this machine"
             download_from_hub(repo, TOKENIZERS, uri, log, remedy=remedy)
@@ -75,6 +77,7 @@ def load_openclip_folder(repository: Repository, config: Path, *, pretrained: bo
 
     def load_tokenizer() -> Any:
         if find_tokenizer_repository(library, name):
+            check_transformers(uri)
             repository.get_tokenizer_folder()  # open_clip searches only this folder
         return read_tokenizer(library, name, uri)
 
@@ -185,6 +188,12 @@ def find_tokenizer_repository(library: Any, name: str) -> str | None:
     """Return the hub repository of the tokenizer, or None for open_clip's own tokenizer."""
     repo: str | None = (library.get_model_config(name) or {}).get("text_cfg", {}).get("hf_tokenizer_name")
     return repo
+
+
+def check_transformers(uri: str) -> None:
+    """Raise ModelError if a tokenizer of the hub cannot be used, before it is downloaded."""
+    if find_spec("transformers") is None:
+        raise ModelError(uri, "its tokenizer needs transformers, which is not installed; pip install 'seewhy[hf]'")
 
 
 def read_tokenizer(library: Any, name: str, uri: str) -> Any:
