@@ -98,7 +98,7 @@ def test_causes_of_errors_are_searched() -> None:
     [
         ({"methods": "all"}, UsageError, '"all" and "fast" are not allowed'),
         ({"methods": ["gradcan"]}, UnknownName, "'gradcam'"),
-        ({"targets": []}, UsageError, "no target"),
+        ({"targets": []}, UsageError, "the list of targets is empty"),
         ({"targets": "point:espresso@1,2"}, UsageError, "a position is valid for one image only"),
         ({"store": "int4"}, UnknownName, "uint8 or float16"),
         ({"read_at": "conv"}, UnknownName, "convolution"),

@@ -99,3 +99,19 @@ def test_released_locks_of_another_division_block_no_shard(tmp_path: Path) -> No
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(lock, range(6))) == list(range(6))
+
+
+def test_signals_are_postponed_while_a_library_starts_processes() -> None:
+    script = """
+import os, signal, sys
+from seewhy.bulk.child_processes import postponed_signals
+
+signal.signal(signal.SIGTERM, lambda number, frame: print("handled", number))
+with postponed_signals():
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(15))  # as ray.init does
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("started")
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    command = [sys.executable, "-c", script]
+    assert subprocess.check_output(command, text=True).split() == ["started", "handled", "15", "handled", "15"]

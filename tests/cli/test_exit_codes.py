@@ -160,7 +160,7 @@ finally:
             "samples=0: must be at least 1",
         ),
         ((COFFEE, "-t", "top0"), 2, "ranks start at 1"),
-        ((COFFEE, "--versus", "point:1"), 2, "give the location in photo pixels"),
+        ((COFFEE, "--versus", "point:1"), 2, "write the location in image pixels"),
         (("bulk", COFFEE, "--out", "run", "-t", "top0"), 2, "ranks start at 1"),
         ((COFFEE, "--grid", "14xx"), 2, "--grid 14xx: pass rows and columns, such as '14x14'"),
         (("bulk", COFFEE, "--out", "run", "--grid", "14xx"), 2, "--grid 14xx: pass rows and columns, such as '14x14'"),

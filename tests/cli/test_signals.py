@@ -98,6 +98,41 @@ with termination.unwinding():
     assert (ended.returncode, ended.stdout, ended.stderr) == (143, "cleaned\n", "")
 
 
+def test_a_command_that_does_not_end_after_a_signal_is_ended() -> None:
+    script = """
+termination.LONGEST_END = 0.5
+with termination.unwinding():
+    try:
+        os.kill(os.getpid(), first)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(60)  # as Ray, which waits for a cluster that is gone
+"""
+    ended = run_script(script, "SIGTERM")
+    assert (ended.returncode, ended.stderr) == (143, "interrupted\n")
+
+
+@pytest.mark.parametrize("error", ["SystemExit(15)", "RuntimeError('the cluster is gone')", "UsageError('no cluster')"])
+def test_an_error_after_a_signal_is_an_interruption(error: str) -> None:
+    script = f"""
+from seewhy.cli.exits import run_command
+from seewhy.errors import UsageError
+
+def handle(number, frame):
+    raise {error}
+
+def command():
+    with termination.unwinding():
+        signal.signal(first, handle)  # as Ray does while it starts
+        os.kill(os.getpid(), first)
+        time.sleep(60)
+
+sys.exit(run_command(command))
+"""
+    ended = run_script(script, "SIGTERM")
+    assert (ended.returncode, ended.stderr) == (143, "interrupted\n")
+
+
 def test_a_signal_that_the_parent_ignores_stays_ignored() -> None:
     """`nohup` and background jobs of scripts start their processes like this."""
     command = [sys.executable, "-c", SCRIPT + "os.kill(os.getpid(), first)\nprint('alive')", "SIGHUP"]

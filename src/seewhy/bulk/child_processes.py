@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seewhy.models.permitted_code import permitted_folders
 
@@ -51,15 +51,29 @@ def shared_signals() -> list[signal.Signals]:
 
 
 @contextmanager
-def same_handlers() -> Iterator[None]:
-    """Restore the signal handlers at the end of the block: `ray.init` sets one for SIGTERM that exits with code 15."""
-    before = {number: signal.getsignal(number) for number in shared_signals()}
+def postponed_signals() -> Iterator[None]:
+    """Handle signals at the end of the block, and keep the handlers: `ray.init` sets one for SIGTERM that exits with code 15.
+
+    If a signal interrupted `ray.init`, some processes of Ray would never end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    set_handler: Any = signal.signal
+    received: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in shared_signals()}
+    handlers = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    for number in handlers:
+        set_handler(number, lambda number, _: received.append(number))
+    signal.signal = lambda number, handler: signal.getsignal(number)  # type: ignore[assignment]
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        signal.signal = set_handler
+        for number, handler in handlers.items():
+            set_handler(number, handler)
+    if received:
+        signal.raise_signal(received[0])
 
 
 @contextmanager

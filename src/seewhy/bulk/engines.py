@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from seewhy.bulk.batch_explainer import Log
-from seewhy.bulk.child_processes import make_ray_config, safe_path, same_handlers
+from seewhy.bulk.child_processes import make_ray_config, postponed_signals, safe_path
 from seewhy.bulk.dataset import SinglePart
 from seewhy.bulk.settings import EngineName
 from seewhy.bulk.worker import Job, PartResult, Worker
@@ -158,15 +158,15 @@ def cluster() -> Iterator[Any]:
     except ModuleNotFoundError as error:
         raise UsageError(f"the Ray engine needs {error.name}: pip install 'seewhy[bulk,ray]'") from None
     own = not ray.is_initialized()
-    if own:
-        local: dict[str, Any] = {"num_cpus": cpu_count() + SPARE, "include_dashboard": False}
-        settings = {} if os.environ.get("RAY_ADDRESS") else local
-        with safe_path(), same_handlers():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, job_config=make_ray_config(), **settings)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
     try:
+        if own:
+            local: dict[str, Any] = {"num_cpus": cpu_count() + SPARE, "include_dashboard": False}
+            settings = {} if os.environ.get("RAY_ADDRESS") else local
+            with safe_path(), postponed_signals():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, job_config=make_ray_config(), **settings)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
         yield ray
     finally:
         if own:

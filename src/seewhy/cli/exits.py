@@ -38,23 +38,39 @@ def run_command(command: Callable[[], object]) -> int:
         result = command()
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except OptionError as error:
-        return print_error(describe_option_error(error))
-    except SeewhyError as error:
-        return print_error(str(error))
-    except CycloptsError as error:
-        return print_error(describe_argument_error(error))
-    except KeyboardInterrupt:
-        make_console(stderr=True).print(termination.describe_interruption(), style="red", soft_wrap=True)
-        return termination.exit_code()
-    except BrokenPipeError:  # the reading process, such as head, has closed the pipe
-        return 128 + getattr(signal, "SIGPIPE", 13)
-    except OSError as error:
-        return print_error(describe_os_error(error))
-    except MemoryError as error:
-        return print_error(f"not enough memory ({one_line(error)}). Use smaller images, or fewer layers and methods.")
-    except RecursionError:
-        return print_error("a value is nested too deeply: a file, an option, or the model. Simplify it.")
+    except (KeyboardInterrupt, SystemExit, Exception) as error:
+        # Any error after a signal is a consequence, as the loss of a Ray cluster that received the signal too.
+        if isinstance(error, KeyboardInterrupt) or termination.State.arrived is not None:
+            return print_interruption()
+        if isinstance(error, BrokenPipeError):  # the reading process, such as head, has closed the pipe
+            return 128 + getattr(signal, "SIGPIPE", 13)
+        if isinstance(error, Exception) and (message := describe_user_error(error)):
+            return print_error(message)
+        raise
+
+
+def print_interruption() -> int:
+    """Print one line about a signal to stderr and return the exit code."""
+    make_console(stderr=True).print(termination.describe_interruption(), style="red", soft_wrap=True)
+    return termination.exit_code()
+
+
+def describe_user_error(error: Exception) -> str:
+    """Return one line for an error that a user can cause; "" for any other."""
+    match error:
+        case OptionError():
+            return describe_option_error(error)
+        case SeewhyError():
+            return str(error)
+        case CycloptsError():
+            return describe_argument_error(error)
+        case OSError():
+            return describe_os_error(error)
+        case MemoryError():
+            return f"not enough memory ({one_line(error)}). Use smaller images, or fewer layers and methods."
+        case RecursionError():
+            return "a value is nested too deeply: a file, an option, or the model. Simplify it."
+    return ""
 
 
 def describe_os_error(error: OSError) -> str:

@@ -22,12 +22,16 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 CLEAR_LINE, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"  # a progress bar hides the cursor
 AGAIN = 0.2  # seconds until a signal is sent again whose exception was ignored
 PATIENCE = 5.0  # seconds from the first signal in which a second one is ignored, because the command is finishing
+LONGEST_END = (
+    15.0  # seconds in which a command must finish: Ray waits minutes for a cluster that received the signal too
+)
 
 
 class State:
     """The signal that was received, and what it does at this moment."""
 
-    received: int | None = None
+    received: int | None = None  # by `handle`
+    arrived: int | None = None  # also while a library has its own handler, as Ray while it starts
     received_at = 0.0
     is_ending = False
     raises = False  # KeyboardInterrupt
@@ -47,7 +51,8 @@ def handle(number: int, frame: FrameType | None) -> None:
     """Handle a signal."""
     is_first = State.received is None
     if is_first:
-        State.received, State.received_at = number, time.monotonic()
+        State.received = State.arrived = number
+        State.received_at = time.monotonic()
     elif (State.raises or State.is_deferred) and time.monotonic() - State.received_at < PATIENCE:
         return
     if is_first and State.is_deferred:
@@ -70,6 +75,14 @@ def end() -> None:
     os._exit(exit_code())
 
 
+def end_after(code: int) -> None:
+    """End the process after a signal, when its command has finished. Threads and destructors of libraries could still crash."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
 def describe_interruption() -> str:
     """Return the line that a signal prints: what is complete, and what to do."""
     if State.finished is None:
@@ -86,7 +99,7 @@ def count_finished(images: int) -> None:
 
 def exit_code() -> int:
     """Return the exit code after a signal, as shells report it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
-    return 128 + (State.received or signal.SIGINT)
+    return 128 + (State.received or State.arrived or signal.SIGINT)
 
 
 def remove_unfinished_files() -> None:
@@ -134,9 +147,45 @@ def unwinding() -> Iterator[None]:
 
     State.raises, sys.unraisablehook = True, report
     try:
-        yield
+        with deadline():
+            yield
     finally:
         State.raises, sys.unraisablehook = False, before
+
+
+@contextmanager
+def deadline() -> Iterator[None]:
+    """End the process if the block still runs `LONGEST_END` seconds after a signal.
+
+    A thread reads the numbers of signals from a pipe, because handlers run only when the main thread returns to Python.
+    """
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():  # it alone can set a pipe
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while number := int.from_bytes(os.read(reading, 1)):
+            if number in SIGNALS:
+                State.arrived = State.arrived or number
+                if not is_over.wait(LONGEST_END):
+                    end()
+        os.close(reading)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        is_over.set()
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # ends the thread, after it has read all signals
+        thread.join()
 
 
 def open_standard_streams() -> None:
