@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,9 @@ import torch  # noqa: E402
 
 from reliability import cases  # noqa: E402
 from reliability.app_images import upload_images  # noqa: E402
-from reliability.faults import FAULTS, observed_text, run_fault  # noqa: E402
-from reliability.groups import Group, run_group, warm_up  # noqa: E402
+from reliability.faults import FAULTS, Fault, observed_text, run_fault  # noqa: E402
+from reliability.groups import Group, Result, run_group, warm_up  # noqa: E402
+from reliability.mistakes import MISTAKES, run_mistake  # noqa: E402
 from reliability.signals import run_signal  # noqa: E402
 from reliability.situations import pristine  # noqa: E402
 
@@ -46,6 +47,8 @@ CODES = "0, 1 (an image failed) or 2 (one line)"
 def run_groups(counts: dict[str, int]) -> Iterator[Group]:
     """Run the groups one after the other. The app is last: its threads must not be running when a process forks."""
     yield run_group("Faults found by attack", "see the table below", run_fault, len(FAULTS))
+    pristine("saved"), pristine("bulk")
+    yield run_group("Mistakes of users", "see the table below", run_mistake, len(MISTAKES))
     yield run_group(
         "Signals", "130 (SIGINT), 143 (SIGTERM), 129 (SIGHUP), or 0 if it ended before", run_signal, counts["signals"]
     )
@@ -96,12 +99,26 @@ def cell(text: str) -> str:
 
 def fault_table(group: Group) -> str:
     lines = ["| case | expected | observed | as expected |", "|---|---|---|---|"]
-    by_title = {result.case: result for result in group.results}
-    for fault in FAULTS:
-        result = by_title[fault.title]
-        verdict = "yes" if not result.problems else f"**no**: {cell('; '.join(result.problems))}"
-        lines.append(f"| {fault.title} | {fault.expected} | {cell(observed_text(result))} | {verdict} |")
+    for fault, result in with_results(FAULTS, group):
+        lines.append(f"| {fault.title} | {fault.expected} | {cell(observed_text(result))} | {verdict(result)} |")
     return "\n".join(lines)
+
+
+def mistake_table(group: Group) -> str:
+    lines = ["| mistake | command | exit code and message | as expected |", "|---|---|---|---|"]
+    for fault, result in with_results(MISTAKES, group):
+        command = cell(f"seewhy {' '.join(fault.arguments)}")
+        lines.append(f"| {fault.title} | {command} | {cell(f'{result.end}: {result.message}')} | {verdict(result)} |")
+    return "\n".join(lines)
+
+
+def with_results(faults: Sequence[Fault], group: Group) -> list[tuple[Fault, Result]]:
+    by_title = {result.case: result for result in group.results}
+    return [(fault, by_title[fault.title]) for fault in faults]
+
+
+def verdict(result: Result) -> str:
+    return "yes" if not result.problems else f"**no**: {cell('; '.join(result.problems))}"
 
 
 def failure_list(groups: list[Group]) -> str:
@@ -136,7 +153,8 @@ def main() -> int:
     template = (HERE / "reliability.in.md").read_text("utf-8")
     packages = f"torch {torch.__version__}, Pillow {PIL.__version__}, pyarrow {pyarrow.__version__}"
     texts = {
-        "table": table(groups), "faults": fault_table(groups[0]), "failures": failure_list(groups), "fuzz": fuzz_table(),
+        "table": table(groups), "faults": fault_table(groups[0]),
+        "mistakes": mistake_table(groups[1]), "failures": failure_list(groups), "fuzz": fuzz_table(),
         "date": date.today().isoformat(), "minutes": f"{(time.monotonic() - start) / 60:.0f}",
         "versions": f"Python {platform.python_version()}, {packages}",
     }  # fmt: skip

@@ -148,7 +148,7 @@ finally:
         (("features", "nofile.jpg"), 1, "nofile.jpg: no such file"),
         (("text.txt", "nofile.jpg"), 1, "2 of 2 images failed"),
         (("empty",), 2, "empty: no images in this folder"),
-        (("empty", "empty/sub"), 2, "2 of 2 images failed"),
+        (("empty", "empty/sub"), 2, "1 more without images"),
         (("bulk", "empty", "--out", "run"), 2, "empty: contains no images"),
         (("bulk", "nofile.jpg", "--out", "run"), 2, "nofile.jpg: no such file or folder"),
         (("bulk", COFFEE, "nofile.csv", "--out", "run"), 2, "nofile.csv: no such file or folder"),

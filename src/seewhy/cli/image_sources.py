@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from seewhy import terminal
 from seewhy.cli.run_options import OutputOptions
-from seewhy.errors import ImageError
+from seewhy.errors import ImageError, UsageError
 from seewhy.images.discovery import describe_outputs, find_images, listing_error, split_regular
 from seewhy.images.loading import check_image
 from seewhy.paths import path_text
@@ -57,7 +57,9 @@ def find_sources(arguments: Sequence[str], output: OutputOptions) -> Sources:
 
 
 def check_sources(sources: Sources, output: OutputOptions) -> int | None:
-    """Print why no image can be read, and return the exit code; None if one may be readable.
+    """Print why no image can be read, and return exit code 1; None if one may be readable.
+
+    Raises UsageError if there are no images.
 
     Called before the model is loaded, which takes seconds or a download. The headers of a few images are read, of many none.
     Standard input and pipes can be read only once, so they are not checked here.
@@ -73,19 +75,28 @@ def check_sources(sources: Sources, output: OutputOptions) -> int | None:
         else:
             return None
     failures = [*sources.errors, *errors]
+    if sources.is_empty:
+        for failure in failures if output.json else ():
+            print_failure(failure.source, failure.reason)
+        others = f"; {len(failures) - 1} more without images" if len(failures) > 1 else ""
+        raise UsageError(f"{failures[0]}{others}")
     for failure in failures:
         report_failure(failure.source, failure.reason, output)
     if len(failures) > 1:
         print_failed_count(len(failures), len(failures))
-    return 2 if sources.is_empty else 1
+    return 1
+
+
+def print_failure(source: str, reason: str) -> None:
+    """Print why an image failed as JSON."""
+    print(terminal.encode_json({"image": path_text(source), "error": reason}), flush=True)
 
 
 def report_failure(source: str, reason: str, output: OutputOptions) -> None:
     """Print why an image failed."""
-    name = path_text(source)
     if output.json:
-        print(terminal.encode_json({"image": name, "error": reason}), flush=True)
-    text = f"[red]{terminal.plain(name)}[/]: {terminal.plain(reason)}"
+        print_failure(source, reason)
+    text = f"[red]{terminal.plain(path_text(source))}[/]: {terminal.plain(reason)}"
     terminal.make_console(stderr=True).print(text, soft_wrap=True)
 
 
