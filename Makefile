@@ -24,7 +24,7 @@ test-full: lint
 
 # Random cases with new seeds: MINUTES=60 make fuzz
 fuzz: $(READY)
-	$(BIN)/python tests/reliability/fuzz.py --minutes $(or $(MINUTES),10)
+	$(BIN)/python tests/reliability/run_fuzzers.py --minutes $(or $(MINUTES),10)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
 """Run random cases with new seeds for some time, and print those that failed with their seeds.
 
     make fuzz                                                     # ten minutes
-    .venv/bin/python tests/reliability/fuzz.py --minutes 60 --record
-    .venv/bin/python tests/reliability/fuzz.py --kind runs --seed 4711 --count 1      # repeat one case
+    .venv/bin/python tests/reliability/run_fuzzers.py --minutes 60 --record
+    .venv/bin/python tests/reliability/run_fuzzers.py --kind runs --seed 4711 --count 1      # repeat one case
 
 `--record` appends the result to docs/fuzz_runs.json, which docs/make_reliability.py includes in its page.
 """
