@@ -275,13 +275,14 @@ def os_error_reason(error: OSError | ValueError) -> str:
 def shorten_error(error: BaseException, limit: int = 200) -> str:
     """Return the first sentence of an error's message, at most `limit` characters.
 
-    For errors of other libraries, whose messages can fill pages.
+    For errors of other libraries, whose messages can fill pages, and contain bytes of a damaged file.
 
-    >>> shorten_error(RuntimeError("Cannot open it. See the manual\\nand more"))
-    'Cannot open it'
+    >>> shorten_error(RuntimeError("Cannot open it. See the manual\\nand more")), shorten_error(OSError("no type \\x0e"))
+    ('Cannot open it', 'no type \\\\x0e')
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = lines[0].partition(". ")[0].rstrip(" .:")
+    text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -152,6 +152,7 @@ def check_named(folder: str | os.PathLike[str]) -> None:
 
 def is_inside(folder: Path, root: Path) -> bool:
     """Return True if `folder` is `root` or below it, also after links are followed."""
+    check_null(folder)
     return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
 
 

@@ -96,6 +96,14 @@ def test_channels_of_another_layer_are_no_advice_on_the_inputs() -> None:
     assert advice_for(error, network, IMAGES) == "pass inputs that the model accepts."
 
 
+def test_a_module_without_a_forward() -> None:
+    class Empty(nn.Module):
+        pass
+
+    with pytest.raises(ModelError, match="Empty defines no forward"):
+        seewhy.explain(Empty(), IMAGES)
+
+
 # Gradients
 
 
@@ -163,6 +171,15 @@ def test_a_grid_with_one_cell() -> None:
         ),
         (lambda: seewhy.explain(classifier(), IMAGES, memory="lots"), "memory=.lots.: give a number"),
         (lambda: seewhy.explain(classifier(), IMAGES, channels="all"), "channels=.all.: give a number"),
+        (lambda: seewhy.explain_all(None, IMAGES, "run"), "inputs=Tensor: pass a folder.*use seewhy.explain"),
+        (lambda: seewhy.explain_all(None, None, "run"), "inputs=None: pass a folder"),
+        (lambda: seewhy.OverlayStyle("classic"), "no mode 'classic'. Choose fade or blend"),
+        (lambda: seewhy.OverlayStyle(opacity=80), "opacity=80: pass a number from 0 to 1"),
+        (lambda: seewhy.OverlayStyle(colors="hott"), "no color table 'hott'"),
+        (
+            lambda: seewhy.explain(classifier(), IMAGES)[0].overlay(style="fade"),
+            "style='fade': pass a seewhy.OverlayStyle",
+        ),
         (lambda: Preprocess.imagenet("big"), "size 'big': pass the side"),
         (lambda: Preprocess(9, (0.5,), (0.5,), "bilinear", 9), r"size 9 .*: pass \(height, width\)"),
         (lambda: seewhy.explain(classifier(), IMAGES)[0].top("five"), r"top\('five'\): pass the number of classes"),

@@ -50,6 +50,8 @@ MISTAKES = (
     mistake("a misspelled option", f"{CLASSIFIER} --outt x", "--out"),
     mistake("one dash instead of two", "a.png -layers suggested", "--layers"),
     mistake("an option of another command", "features a.png --methods gradcam", "the main command has it"),
+    mistake("values separated by spaces", "a.png --methods gradcam layercam", "--methods gradcam,layercam"),
+    mistake("an image for the local app", "serve a.png", "drop the image into the page"),
     mistake("a misspelled command", "sumary run", "summary"),
     mistake("text for a number", f"{CLASSIFIER} --opacity 50%", "such as 0.5"),
     mistake("a number out of its range", f"{CLASSIFIER} --memory 0", "above 0"),

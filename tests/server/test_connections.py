@@ -176,6 +176,17 @@ def test_invalid_bytes_after_a_response_print_no_traceback(server: LocalApp, con
             assert is_closed(connection)
 
 
+def test_invalid_bytes_after_a_head_request_print_no_traceback(
+    server: LocalApp, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by the fuzzer: the response to HEAD has no body, in which uvicorn sent its message."""
+    head = server.request_head("/explain", "Transfer-Encoding: chunked").replace(b"POST", b"HEAD", 1)
+    assert head.startswith(b"HEAD")
+    connection = connect()
+    connection.sendall(head + b"HEAD /explain HTTP/2.0\r\n")
+    assert is_closed(connection) and not caplog.records
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "statuses"),
     [

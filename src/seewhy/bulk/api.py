@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -13,6 +13,7 @@ from seewhy.bulk.job import run_job
 from seewhy.bulk.settings import PART_SIZE, BulkOptions, EngineName, Execution, Shard, Store
 from seewhy.engine.keywords import suggest_keywords
 from seewhy.engine.options import ReadAt
+from seewhy.errors import UsageError, describe_argument
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
@@ -109,7 +110,21 @@ def explain_all(
         shard=f"{shard[0]}/{shard[1]}", retry_failed=retry_failed, memory=options.memory,
     )  # fmt: skip
     check_named(out)
-    paths = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    paths = as_paths(inputs)
     loaded = load_model(model, preprocess=preprocess, labels=labels)
-    run_job(loaded, [os.fspath(path) for path in paths], Path(out), options.settings, execution, quiet=quiet)
+    run_job(loaded, paths, Path(out), options.settings, execution, quiet=quiet)
     return BulkRun.read(out)
+
+
+def as_paths(inputs: object) -> list[str]:
+    """Return the inputs of a job as a list of paths. Raises UsageError for anything else, such as tensors."""
+    given = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, str | os.PathLike) else [inputs]
+    paths = list[str]()
+    for path in given:
+        if not isinstance(path, str | os.PathLike):
+            raise UsageError(
+                f"inputs={describe_argument(path)}: pass a folder, image files, a table or tar files. For tensors and PIL "
+                "images, use seewhy.explain."
+            )
+        paths.append(os.fspath(path))
+    return paths

@@ -6,12 +6,19 @@ option with one dash, which it reads as a short option with a value, and empty a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Parameter, Token
-from cyclopts.exceptions import CoercionError, CycloptsError, MissingArgumentError, UnknownOptionError
+from cyclopts.exceptions import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
 from seewhy.engine.options import ModelOptions, Options, flag_name, flags
@@ -21,6 +28,7 @@ RENAMED = {"--site": "--read-at", "--question": "--target"}
 EXAMPLES = {"export": "seewhy export run --to png --out maps"}
 ONE_DASH = re.compile(r"-([A-Za-z][\w-]{2,})(=.*)?", re.DOTALL)
 PREFIX = 5  # characters of a long option with one dash from which a prefix is recognized: "-layer"
+MAX_VALUE = 80  # characters of a value in a message
 UNITS = {"k": 1000, "m": 1_000_000}
 
 
@@ -30,8 +38,30 @@ def main_flags() -> list[str]:
     return [flag_name(name, flag) for one in classes for name, _, flag in flags(one) if name != "channels"]
 
 
+def list_flags() -> dict[str, str]:
+    """Return the options whose values are lists, by their long and short names: {"--layers": "--layers", "-l": "--layers"}."""
+    lists = [
+        (flag_name(name, flag), flag.short) for name, _, flag in flags(Options) if flag.kind in ("names", "targets")
+    ]
+    return {spelling: name for name, short in lists for spelling in (name, short) if spelling}
+
+
+def check_lists(words: Sequence[str]) -> None:
+    """Raise UsageError for values of a list that are separated by spaces: `--methods gradcam layercam`."""
+    names = list_flags()
+    for position, (option, value, word) in enumerate(zip(words, words[1:], words[2:], strict=False)):
+        is_image = word.startswith("-") or os.path.lexists(word) or "." in os.path.basename(word) or "*" in word
+        if "--" in words[:position]:
+            return
+        if option in names and not value.startswith("-") and not is_image:
+            raise UsageError(
+                f"{word}: no such file. If it is a value of {option}, separate values with commas: {option} {value},{word}"
+            )
+
+
 def check_words(words: Sequence[str]) -> None:
     """Raise UsageError for a long option with one dash, and for an empty argument, as of an unset shell variable."""
+    check_lists(words)
     names = main_flags()
     for before, word in zip(["", *words], words, strict=False):
         if before == "--":
@@ -56,8 +86,12 @@ def describe_option_error(error: OptionError) -> str:
     >>> describe_option_error(OptionError("batch_size", 0, "give at least 1."))
     '--batch-size 0: give at least 1.'
     """
-    value = f"{error.value:g}" if isinstance(error.value, float) else error.value
+    value = f"{error.value:g}" if isinstance(error.value, float) else shorten(str(error.value))
     return f"--{error.option.replace('_', '-')} {value}: {error.reason}"
+
+
+def shorten(value: str) -> str:
+    return value if len(value) <= MAX_VALUE else f"{value[: MAX_VALUE - 1]}…"
 
 
 def describe_argument_error(error: CycloptsError) -> str:
@@ -65,10 +99,12 @@ def describe_argument_error(error: CycloptsError) -> str:
     match error:
         case UnknownOptionError():
             return describe_unknown_option(error)
+        case UnusedCliTokensError(unused_tokens=list(words)):
+            return describe_unused_words(" ".join(error.command_chain or ()), words)
         case MissingArgumentError(argument=argument) if argument is not None:
             return describe_missing_argument(error)
         case CoercionError(token=Token() as token) if error.msg is None and token.keyword:
-            return f"{token.keyword} {token.value}: {describe_accepted(token.value, error.target_type)}"
+            return f"{token.keyword} {shorten(token.value)}: {describe_accepted(token.value, error.target_type)}"
     return one_line(error)
 
 
@@ -81,6 +117,12 @@ def describe_unknown_option(error: UnknownOptionError) -> str:
     if command and name in main_flags():
         return f"{command} has no option {name}; the main command has it: seewhy photo.jpg {name}"
     return one_line(error)
+
+
+def describe_unused_words(command: str, words: Sequence[str]) -> str:
+    """Return why a command cannot use more arguments."""
+    advice = "start it and drop the image into the page" if command == "serve" else f"see seewhy {command} --help"
+    return f"{' '.join(words)}: seewhy {command} takes no such argument; {advice}"
 
 
 def describe_missing_argument(error: MissingArgumentError) -> str:

@@ -61,7 +61,9 @@ class DrawingOptions:
     @property
     def overlay_style(self) -> OverlayStyle:
         opacity = (0.5 if self.style == "blend" else 0.8) if self.opacity is None else self.opacity
-        return OverlayStyle(self.style, self.colors or color_tables.DEFAULT, opacity, self.scale)
+        return OverlayStyle(
+            "blend" if self.style == "blend" else "fade", self.colors or color_tables.DEFAULT, opacity, self.scale
+        )
 
     def default_fit(self, fit: Fit | None) -> Fit | None:
         """Return the fit to use: the classic style squashes photos by default."""

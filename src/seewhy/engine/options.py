@@ -8,6 +8,7 @@ Imports no torch: a misspelled option must fail before torch is loaded, which ta
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -137,7 +138,7 @@ class Options:
             value, choices = getattr(self, name), get_args(kind)
             if value is not None and value not in choices:
                 raise UnknownName(name, str(value), choices, hint=f"Use {' or '.join(choices)}.")
-        if not is_number(self.memory) or not self.memory > 0:
+        if not is_number(self.memory) or not 0 < self.memory < math.inf:
             raise OptionError("memory", self.memory, "give a number of megabytes above 0, such as 256.")
         if not is_number(self.channels) or self.channels < 0:
             raise OptionError("channels", self.channels, "give a number, at least 1.")

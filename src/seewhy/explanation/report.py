@@ -29,7 +29,7 @@ from seewhy.explanation.strips import Strip, draw_strip, strip_of
 from seewhy.images.view import View
 from seewhy.methods.catalog import LINEAR
 from seewhy.rendering.backgrounds import PhotoBackground
-from seewhy.rendering.overlays import OverlayStyle
+from seewhy.rendering.overlays import OverlayStyle, as_style
 from seewhy.tracing.grid import format_grid
 from seewhy.viewer import IndexRow, PageMap, ReportData, build_report, pack
 
@@ -58,7 +58,7 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     if not has_page(e):
         shape = tuple(e.size if e.inputs is None else e.inputs.shape[1:])
         raise UsageError(f"the page needs an image, and the input has shape {shape}: use overlay() or map().")
-    style = style or OverlayStyle()
+    style = as_style(style)
     strip = strip_of(e) if len(e.size) == 3 else None
     photo = draw_strip(e, strip) if strip else scaled_photo(e)
     region = None if strip else shared_region(e, e.layers)
@@ -177,7 +177,7 @@ def make_index_row(e: ExplanationData, folder: str, style: OverlayStyle | None =
     method, result = e.methods[0], e.target_results[0]
     layer = available_layer(e, method, e.suggested or "")
     key = (method, result.key, layer)
-    thumbnail = figures.overlay(e, key, style or OverlayStyle(), THUMBNAIL)
+    thumbnail = figures.overlay(e, key, as_style(style), THUMBNAIL)
     return {
         "name": e.images[0].source if e.images else "tensor",
         "page": f"{quote(folder)}/{storage.REPORT}",

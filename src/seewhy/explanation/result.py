@@ -28,7 +28,7 @@ from seewhy.explanation.selection import (
     match_layers,
 )
 from seewhy.paths import check_null, check_overwrite
-from seewhy.rendering.overlays import LONGEST, OverlayStyle
+from seewhy.rendering.overlays import LONGEST, OverlayStyle, as_style
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class Explanation(ExplanationMaps):
         Raises:
             ChoiceError: Several maps match, or the explanation has several images.
         """
-        return figures.overlay(self, self.key(method, target, layer), style or OverlayStyle(), longest)
+        return figures.overlay(self, self.key(method, target, layer), as_style(style), longest)
 
     def classic_overlay(
         self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None
@@ -140,7 +140,7 @@ class Explanation(ExplanationMaps):
         names = layers_of(self, name)
         drawn = [layer for layer in self._find_layers(layers) if layer in names] or names
         keys = [self.key(name, target, layer) for layer in drawn]
-        return figures.contact_sheet(self, keys, style or OverlayStyle(), side)
+        return figures.contact_sheet(self, keys, as_style(style), side)
 
     def _find_layers(self, layers: LayerChoice | Sequence[LayerChoice]) -> list[str]:
         entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
@@ -166,7 +166,7 @@ class Explanation(ExplanationMaps):
             An RGB image.
         """
         name = None if layer is None else find_layer(self.layers, self, layer)
-        return figures.comparison(self, name, style or OverlayStyle(), side)
+        return figures.comparison(self, name, as_style(style), side)
 
     def features(self, layer: LayerChoice = None) -> ChannelFeatures:
         """Return the strongest channels of a layer: their indices and activations.
@@ -204,7 +204,7 @@ class Explanation(ExplanationMaps):
         self.features(next(iter(self.channel_features), None))
         name = find_method_name(self, method)
         keys = [self.key(name, target, layer) for layer in self.channel_features]
-        return figures.channel_sheet(self, keys, style or OverlayStyle(), side)
+        return figures.channel_sheet(self, keys, as_style(style), side)
 
     # Files (one image)
 

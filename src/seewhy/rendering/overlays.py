@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from seewhy.errors import UnknownName, UsageError
+from seewhy.errors import UnknownName, UsageError, describe_argument
 from seewhy.images.view import View
 from seewhy.rendering import colors as color_tables
 
@@ -22,6 +23,7 @@ MAX_SIDE = 65_000  # pixels; JPEG allows 65,500
 LONGEST = 1024  # default longer side of an overlay in pixels
 OUTSIDE_BRIGHTNESS = 0.38  # of the part of a photo that is not in the model's input
 PAPER, INK, FAINT = (18, 19, 23), (236, 236, 232), (150, 152, 158)
+MODES = ("fade", "blend")
 SCALES = ("own", "shared")  # a heatmap is divided by its own maximum, or by the maximum over all targets
 
 
@@ -37,7 +39,8 @@ class OverlayStyle:
             image, method and layer, so that weak evidence looks weak.
 
     Raises:
-        UnknownName: `scale` does not exist.
+        UnknownName: `mode`, `colors` or `scale` does not exist.
+        UsageError: `opacity` is not a number in [0, 1].
 
     Example:
         >>> OverlayStyle(mode="blend", colors="viridis", opacity=0.5)
@@ -51,6 +54,26 @@ class OverlayStyle:
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
+        if self.mode not in MODES:
+            raise UnknownName("mode", self.mode, MODES, hint=f"Choose {' or '.join(MODES)}.")
+        color_tables.table(self.colors)
+        if not is_fraction(self.opacity):
+            raise UsageError(f"opacity={self.opacity!r}: pass a number from 0 to 1, such as 0.8.")
+
+
+def is_fraction(value: object) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) <= 1
+
+
+def as_style(style: object) -> OverlayStyle:
+    """Return a style; the default one for None. Raises UsageError for anything else, such as "blend"."""
+    if style is None:
+        return OverlayStyle()
+    if not isinstance(style, OverlayStyle):
+        raise UsageError(
+            f"style={describe_argument(style)}: pass a seewhy.OverlayStyle, such as OverlayStyle(mode='blend')."
+        )
+    return style
 
 
 def check_scale(name: str) -> str:

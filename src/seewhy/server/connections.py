@@ -105,7 +105,8 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is not None:  # the error is in the body of a request, which may not be answered twice
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        is_head = self.scope is not None and self.scope["method"] == "HEAD"  # its response has no body, so no message
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not is_head:
             super().send_400_response(msg)
         else:
             self.transport.close()

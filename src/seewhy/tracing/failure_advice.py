@@ -53,6 +53,8 @@ def advice_for(error: Exception, network: nn.Module, inputs: Tensor) -> str:
         return "a linear layer fits another number of features: pass inputs of the size that the model was built for."
     if TOO_SMALL.search(str(error)):
         return "the inputs are too small for it: pass larger ones."
+    if isinstance(error, NotImplementedError) and "forward" not in vars(type(network)):
+        return f"{type(network).__name__} defines no forward."
     place = raised_at(error)
     return "pass inputs that the model accepts" + (f", or correct {place}." if place else ".")
 
