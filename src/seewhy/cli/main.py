@@ -24,7 +24,7 @@ from seewhy.cli.report import report
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
 from seewhy.cli.serve import serve
 from seewhy.cli.summary import summary
-from seewhy.cli.termination import State, end_after
+from seewhy.cli.termination import end_after_ray
 from seewhy.engine.options import ModelOptions, Options
 from seewhy.errors import OptionError, UsageError, find_close_matches
 from seewhy.terminal import make_console, plain
@@ -176,6 +176,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with escaped_streams():
         console = make_console()
         code = run_command(command)
-    if State.arrived is not None:
-        end_after(code)
+    end_after_ray(code)
     sys.exit(code)

@@ -75,8 +75,13 @@ def end() -> None:
     os._exit(exit_code())
 
 
-def end_after(code: int) -> None:
-    """End the process after a signal, when its command has finished. Threads and destructors of libraries could still crash."""
+def end_after_ray(code: int) -> None:
+    """End the process after a signal, when its command has finished. Threads of Ray crash if its cluster is gone.
+
+    Without Ray, the process ends as usual, because loky removes its semaphores at the end.
+    """
+    if State.arrived is None or "ray" not in sys.modules:
+        return
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
