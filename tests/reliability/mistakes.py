@@ -32,7 +32,7 @@ def empty_folder(folder: Path) -> None:
 
 
 def table(folder: Path) -> None:
-    (folder / "images.csv").write_text("picture,class\na.png,cat\n")
+    (folder / "images.csv").write_text("photograph,class\na.png,cat\n")
 
 
 BULK_JOB = " ".join(("bulk", *BULK))
