@@ -64,7 +64,7 @@ def test_outputs_are_recognized_wherever_they_are(capsys: Capture) -> None:
     for folder in (".", "./photos"):
         assert explained(capsys, folder, "--out", "new") == BOTH
     code, _, err = run(capsys, "moved", "--out", "new")
-    assert code == 2 and err == "moved: contains only images that seewhy wrote\n"
+    assert code == 2 and err == "seewhy: moved: contains only images that seewhy wrote\n"
 
 
 def test_outputs_of_a_killed_run_are_recognized(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_skipped_images_are_one_note(capsys: Capture) -> None:
     assert run(capsys, ".", "--quiet")[2] == ""
     assert explained(capsys, "cam/0/overlay.jpg", "--out", "new") == {"cam/0/overlay.jpg"}
     code, _, err = run(capsys, "cam", "--out", "new")
-    assert code == 2 and err == "cam: contains only images that seewhy wrote\n"
+    assert code == 2 and err == "seewhy: cam: contains only images that seewhy wrote\n"
 
 
 def test_a_bulk_job_resumes_after_outputs_were_written_into_its_input(capsys: Capture) -> None:
