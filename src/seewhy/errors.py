@@ -72,7 +72,7 @@ class OptionError(UsageError):
     Attributes:
         option: The name of the option, as in Python.
         value: The value as given.
-        reason: What is accepted.
+        reason: The accepted values.
 
     Example:
         >>> str(OptionError("memory", 0, "give a number of megabytes above 0."))

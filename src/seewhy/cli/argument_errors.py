@@ -1,4 +1,4 @@
-"""Errors of the command line itself, as one line: the option, the given value, and what is accepted.
+"""Errors of the command line itself, as one line: the option, the given value, and the accepted values.
 
 Replaces the messages of the parser ("unable to convert "50%" into float"), and finds mistakes that it does not see: a long
 option with one dash, which it reads as a short option with a value, and empty arguments.
@@ -38,22 +38,21 @@ def main_flags() -> list[str]:
     return [flag_name(name, flag) for one in classes for name, _, flag in flags(one) if name != "channels"]
 
 
-def list_flags() -> dict[str, str]:
-    """Return the options whose values are lists, by their long and short names: {"--layers": "--layers", "-l": "--layers"}."""
-    lists = [
-        (flag_name(name, flag), flag.short) for name, _, flag in flags(Options) if flag.kind in ("names", "targets")
-    ]
-    return {spelling: name for name, short in lists for spelling in (name, short) if spelling}
+def list_flags() -> set[str]:
+    """Return the long and short names of the options whose values are lists."""
+    lists = [(name, flag) for name, _, flag in flags(Options) if flag.kind in ("names", "targets")]
+    return {spelling for name, flag in lists for spelling in (flag_name(name, flag), flag.short) if spelling}
 
 
 def check_lists(words: Sequence[str]) -> None:
     """Raise UsageError for values of a list that are separated by spaces: `--methods gradcam layercam`."""
     names = list_flags()
-    for position, (option, value, word) in enumerate(zip(words, words[1:], words[2:], strict=False)):
-        is_image = word.startswith("-") or os.path.lexists(word) or "." in os.path.basename(word) or "*" in word
-        if "--" in words[:position]:
+    for option, value, word in zip(words, words[1:], words[2:], strict=False):
+        if option == "--":
             return
-        if option in names and not value.startswith("-") and not is_image:
+        if option not in names or value.startswith("-") or word.startswith("-"):
+            continue
+        if not os.path.lexists(word) and "." not in os.path.basename(word) and "*" not in word:
             raise UsageError(
                 f"{word}: no such file. If it is a value of {option}, separate values with commas: {option} {value},{word}"
             )

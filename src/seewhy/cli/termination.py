@@ -89,7 +89,7 @@ def end_after_ray(code: int) -> None:
 
 
 def describe_interruption() -> str:
-    """Return the line that a signal prints: what is complete, and what to do."""
+    """Return the line that a signal prints: which results are complete, and the next step."""
     if State.finished is None:
         return f"interrupted; {State.advice}" if State.advice else "interrupted"
     return (
