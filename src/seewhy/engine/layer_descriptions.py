@@ -11,13 +11,14 @@ from seewhy.engine.options import ReadAt
 from seewhy.engine.suggestion import UNCHECKED
 from seewhy.explanation.components import NETWORK, ChannelFeatures, LayerInfo
 from seewhy.places.parts import describe_parts
+from seewhy.signals.recorded import tensors_of
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.trace import LayerCall, Trace
 
 
 def strongest_channels(call: LayerCall, trace: Trace, count: int) -> ChannelFeatures:
     assert call.grid is not None
-    activations = call.grid.channels_first(call.value)
+    activations = tensors_of(call, call.grid).activations
     if call.grid.has_part_axis:
         activations = call.grid.split_parts(activations).transpose(1, 2)
     features = ChannelFeatures.strongest(activations, count)

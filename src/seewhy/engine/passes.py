@@ -24,7 +24,7 @@ from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import Evaluator
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.model import ModelSignals
-from seewhy.signals.recorded import signals_at, without_gradients
+from seewhy.signals.recorded import signals_at
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.layer_selection import LayerSelection
@@ -182,7 +182,7 @@ class Passes:
         for job in jobs:
             if isinstance(job.method, VariantMethod):
                 # It reads gradients of changed inputs only, so the ones at hand need not be kept while it waits.
-                self.variants.start(job, call, without_gradients(signals), is_required=is_required)
+                self.variants.start(job, call, signals.without_gradients(), is_required=is_required)
             elif job.method.needs & Need.EVALUATOR:
                 self.deferred.append(partial(self.run_job, job, call, signals))
             else:
@@ -196,7 +196,7 @@ class Passes:
         self.collector.add(job, call, maps)
         assert call.grid is not None
         is_blank = not (maps.any() if len(maps) == 1 else call.grid.split_parts(maps).flatten(1).any(1).all())
-        if signals.stored_gradients is not None and is_blank:
+        if signals.has_gradients and is_blank:
             # Reading all gradients costs time, so it is done only where it can explain a blank map.
             has_gradient = call.grid.split_parts(signals.gradients).flatten(1).any(1)
             self.collector.has_gradient[job.target.key, call.name] = has_gradient

@@ -36,6 +36,7 @@ from seewhy.errors import UsageError
 from seewhy.explanation.components import LayerInfo
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import layer_text
+from seewhy.fast.prepared import PreparedModel
 from seewhy.images.preprocess import Preprocess
 from seewhy.methods.base import AnyMethod, NetworkMethod
 from seewhy.methods.parsing import MethodSpec, as_methods, with_seed
@@ -215,9 +216,10 @@ class Explainer:
         tensor, module = given.tensor, given.module
         targets = bind_targets(self.targets, given, loaded, multilabel=options.multilabel)
         choice = choose_layers(options, self.methods, module, tensor, self.grid, targets, loaded.labels)
-        evaluator = Evaluator(module, tensor, int(options.memory * MEGABYTE), grid=self.grid)
+        network = self.network_for(given)
+        evaluator = Evaluator(network, tensor, int(options.memory * MEGABYTE), grid=self.grid)
         needs = reduce(or_, (method.needs for method in with_bases(self.methods)), Need.NOTHING)
-        with record_forward(module, tensor, request_for(needs, choice.recorded.request), grid=self.grid) as trace:
+        with record_forward(network, tensor, request_for(needs, choice.recorded.request), grid=self.grid) as trace:
             calls = choice.recorded.matching_calls(trace)
             others = independent_calls(module, tensor, calls)
             calls = without_others(calls, others)
@@ -291,6 +293,13 @@ class Explainer:
             provenance=provenance if command is None else {**provenance, "command": command},
             selected_layers=selected_layers,
         )
+
+    def network_for(self, given: Inputs) -> nn.Module:
+        """Return the module that runs: the prepared one, if the model is prepared."""
+        prepared = (
+            self.model.fast.module_for(given.module, given.tensor) if isinstance(self.model, PreparedModel) else None
+        )
+        return given.module if prepared is None else prepared
 
     def suggest_for(self, given: Inputs, image: int, target: ResolvedTarget) -> str:
         """Return the layer that is suggested for one image and one target."""

@@ -24,7 +24,7 @@ from seewhy.methods.catalog import name_of_class
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.recorded import signals_for_variant
 from seewhy.signals.scoring import Scoring, TargetScore
-from seewhy.tensors import broadcast_over_grid, weighted_sum
+from seewhy.tensors import broadcast_over_grid
 
 if TYPE_CHECKING:
     from seewhy.signals.model import ModelSignals
@@ -123,7 +123,7 @@ class Weighted(Method):
         return broadcast_over_grid(self.weights(signals), signals.activations) * signals.activations
 
     def __call__(self, signals: Signals) -> Tensor:
-        return weighted_sum(self.weights(signals), signals.activations)
+        return signals.weighted_sum(self.weights(signals))
 
 
 @dataclass(frozen=True)

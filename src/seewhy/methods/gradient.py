@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.methods.base import Elementwise, Method, MethodCard, Weighted
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import LogitPlusLogProbability, Scoring
-from seewhy.tensors import align_sign, broadcast_over_grid, first_component, rectify, weighted_sum
+from seewhy.tensors import align_sign, broadcast_over_grid, first_component, rectify
 
 
 @final
@@ -41,7 +41,7 @@ class GradCAM(Weighted):
     )  # fmt: skip
 
     def weights(self, signals: Signals) -> Tensor:
-        return signals.gradients.flatten(2).mean(2)
+        return signals.mean_gradients
 
 
 @final
@@ -270,6 +270,6 @@ class ShapleyCAM(Method):
     def __call__(self, signals: Signals) -> Tensor:
         values = signals.gradients - signals.curvature / 2
         if self.variant == "mean":
-            return weighted_sum(values.flatten(2).mean(2), signals.activations)
+            return signals.weighted_sum(values.flatten(2).mean(2))
         terms = values * signals.activations
         return (terms if self.variant == "hires" else terms.clamp(min=0)).sum(1)

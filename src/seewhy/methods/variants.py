@@ -6,7 +6,6 @@ Notation: x (B, C, *size) the inputs, A and G a layer's activations and gradient
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import final
@@ -20,7 +19,7 @@ from seewhy.methods.gradient import GradCAM
 from seewhy.methods.setting_checks import check_base
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.scoring import Scoring
-from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, rectify, resize, weighted_sum
+from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, rectify, resize
 
 VariantGenerator = Generator[Variant, Signals, Tensor]
 
@@ -176,7 +175,7 @@ class SmoothGradCAMPlusPlus(VariantMethod):
             one, two, three = one + gradients, two + gradients * scaled, three + gradients * scaled**2
         below = 2 * two + broadcast_over_grid(signals.activation_sums, three) * three
         alphas = torch.where(below != 0, two / below, 0.0)
-        return weighted_sum((alphas * one.clamp(min=0)).flatten(2).sum(2), signals.activations)
+        return signals.weighted_sum((alphas * one.clamp(min=0)).flatten(2).sum(2))
 
 
 @final
@@ -223,7 +222,7 @@ class Integrated(Wrapper):
             if start is None:
                 start = step.activations
             if self.difference:
-                step = dataclasses.replace(step, activations=step.activations - start, stored_curvature=None)
+                step = step.with_activations(step.activations - start)
             maps = self.base(step)
             maps = rectify(maps) if self.rectified else maps
             total = maps if total is None else total + maps

@@ -71,7 +71,7 @@ def _differentiate_twice(scores: Tensor, calls: Sequence[LayerCall], consume: Co
             continue
         curvature = None
         if gradient.requires_grad:
-            product = (gradient * call.value).sum()
+            product = (gradient * call.deviation).sum()
             curvature = torch.autograd.grad(product, [edge], retain_graph=True, allow_unused=True)[0]
         if curvature is None:
             curvature = torch.zeros_like(gradient)

@@ -19,6 +19,7 @@ from seewhy.signals.linear_head import RULE, find_linear_head, trial_activations
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.targets.class_scores import logits
+from seewhy.tracing.folded_norm import FoldedNorm
 from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.tracing.grid import Grid, GridHint, format_grid
 from seewhy.tracing.layer_groups import find_blocks
@@ -45,16 +46,19 @@ _heads_first: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = weakr
 class CallSite:
     """One call of one module, and the grid of its output: where changed activations enter the model.
 
-    `part`: which of several rows per input is changed.
+    `part`: which of several rows per input is changed. `norm`: what the output contains although the model applies it later.
     """
 
     module: str
     number: int
     grid: Grid
     part: int | None = None
+    norm: FoldedNorm | None = None
 
     def restore(self, values: Tensor, original: Tensor) -> Tensor:
         """Return activations `(n, K, *grid)` as an output of the module; `original` is that of one input."""
+        if self.norm is not None:
+            values = self.norm.apply(values)
         if self.part is None:
             return self.grid.restore(values, original)
         return self.grid.restore_part(values, original, self.part)

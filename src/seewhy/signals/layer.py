@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Flag, auto
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seewhy.errors import MethodError
 from seewhy.signals.evaluator import Build, CallSite, Evaluator, Rows
+from seewhy.signals.layer_tensors import LayerTensors
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 
@@ -115,33 +116,58 @@ class Signals(TargetSignals):
 
     Attributes:
         layer: The layer's name, with "#2" for the second call of its module.
-        activations: A `(B, K, *grid)`, the output of the layer.
+        site: Which call of which module it is, and the grid of its output.
+        tensors: The recorded output and its derivatives.
     """
 
     layer: str
     site: CallSite
-    activations: Tensor
-    stored_gradients: Tensor | None = None
-    stored_curvature: Tensor | None = None
+    tensors: LayerTensors
+
+    @property
+    def activations(self) -> Tensor:
+        """A `(B, K, *grid)`: the output of the layer."""
+        return self.tensors.activations
 
     @property
     def gradients(self) -> Tensor:
         """G `(B, K, *grid)`: the gradient of each image's score with respect to the activations."""
-        if self.stored_gradients is None:
-            raise MethodError("", "it reads gradients, so it must declare needs = Need.GRADIENTS.")
-        return self.stored_gradients
+        self._check_gradients()
+        assert self.tensors.gradients is not None
+        return self.tensors.gradients
 
     @property
     def curvature(self) -> Tensor:
         """HA `(B, K, *grid)`: the Hessian of the score at the activations, times the activations."""
-        if self.stored_curvature is None:
+        if self.tensors.curvature is None:
             raise MethodError("", "it reads the curvature, so it must declare needs = Need.CURVATURE.")
-        return self.stored_curvature
+        return self.tensors.curvature
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether `gradients` were computed."""
+        return self.tensors.output_gradient is not None
+
+    @property
+    def has_curvature(self) -> bool:
+        """Whether `curvature` was computed."""
+        return self.tensors.output_curvature is not None
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return the map `(B, *grid)` of `weights` `(B, K)`: sum_k w_k A_k."""
+        return self.tensors.weighted_sum(weights)
+
+    @cached_property
+    def mean_gradients(self) -> Tensor:
+        """The mean of G over the grid `(B, K)`."""
+        self._check_gradients()
+        return self.tensors.mean_gradients()
 
     @cached_property
     def contributions(self) -> Tensor:
         """G * A, elementwise `(B, K, *grid)`: to first order, what each cell of each channel adds to the score."""
-        return self.gradients * self.activations
+        self._check_gradients()
+        return self.tensors.contributions()
 
     @cached_property
     def positive_gradients(self) -> Tensor:
@@ -151,7 +177,7 @@ class Signals(TargetSignals):
     @cached_property
     def activation_sums(self) -> Tensor:
         """S_k `(B, K)`: the activations of each channel, summed over the grid."""
-        return self.activations.flatten(2).sum(2)
+        return self.tensors.activation_sums()
 
     @cached_property
     def head_table(self) -> tuple[Tensor, Tensor]:
@@ -189,6 +215,19 @@ class Signals(TargetSignals):
         """
         rows = Rows(image, count, build, scoring or TargetScore(), batch_size, self._cache_key(shared), self.site)
         return self.evaluator.scores(self.target, self._in_model(rows))
+
+    def with_activations(self, activations: Tensor) -> Signals:
+        """Return the same signals with other activations `(B, K, *grid)`, and without curvature."""
+        gradients = self.tensors.gradients
+        return replace(self, tensors=LayerTensors(activations, gradients))
+
+    def without_gradients(self) -> Signals:
+        """Return the same signals without gradient and curvature, so that their memory can be freed."""
+        return replace(self, tensors=replace(self.tensors, output_gradient=None, output_curvature=None))
+
+    def _check_gradients(self) -> None:
+        if not self.has_gradients:
+            raise MethodError("", "it reads gradients, so it must declare needs = Need.GRADIENTS.")
 
     def _cache_key(self, shared: Hashable) -> Hashable:
         # Rows are built from this layer's activations, so they are equal only at the same layer.

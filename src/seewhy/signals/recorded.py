@@ -9,12 +9,13 @@ from torch import Tensor
 from seewhy.errors import MethodError
 from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import CallSite, Evaluator
+from seewhy.signals.folded_tensors import FoldedTensors
 from seewhy.signals.layer import Need, Signals, Variant
+from seewhy.signals.layer_tensors import LayerTensors
 from seewhy.signals.part_layer import PartSignals
 from seewhy.signals.region_layer import RegionSignals
 from seewhy.signals.scoring import Scoring
 from seewhy.targets import ResolvedTarget
-from seewhy.tensors import to_float32
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.trace import LayerCall, RecordingRequest
 
@@ -51,20 +52,22 @@ def signals_at(
         target,
         scoring,
         call.name,
-        CallSite(call.module, call.number, call.grid),
-        _channels_first(call.grid, call.value),
-        None if gradient is None else _channels_first(call.grid, gradient),
-        None if curvature is None else _channels_first(call.grid, curvature),
+        CallSite(call.module, call.number, call.grid, norm=call.norm),
+        tensors_of(call, call.grid, gradient, curvature),
     )
 
 
-def _channels_first(grid: Grid, tensor: Tensor) -> Tensor:
-    return to_float32(grid.channels_first(tensor))
-
-
-def without_gradients(signals: Signals) -> Signals:
-    """Return the same signals without gradient and curvature, so that their memory can be freed."""
-    return dataclasses.replace(signals, stored_gradients=None, stored_curvature=None)
+def tensors_of(
+    call: LayerCall, grid: Grid, gradient: Tensor | None = None, curvature: Tensor | None = None
+) -> LayerTensors:
+    """Return what was recorded of a call, channels first."""
+    output, *derivatives = (
+        None if tensor is None else grid.channels_first(tensor) for tensor in (call.value, gradient, curvature)
+    )
+    assert output is not None
+    return (
+        LayerTensors(output, *derivatives) if call.norm is None else FoldedTensors(output, *derivatives, norm=call.norm)
+    )
 
 
 def signals_for_variant(original: Signals, variant: Variant) -> Signals:
@@ -74,7 +77,7 @@ def signals_for_variant(original: Signals, variant: Variant) -> Signals:
         MethodError: The model does not accept their size, or no gradient reaches the layer.
     """
     check_moves(original.site.grid, variant)
-    with_curvature, results = original.stored_curvature is not None, list[Signals]()
+    with_curvature, results = original.has_curvature, list[Signals]()
     request = RecordingRequest(frozenset({original.site.module}), linear_calls=True, attention=with_curvature)
     with original.evaluator.run_changed(variant(original.evaluator.inputs), request) as (changed, trace):
         calls = [call for call in trace.calls if call.number == original.site.number]

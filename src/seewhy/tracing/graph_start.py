@@ -52,6 +52,7 @@ class GraphStart:
         self.model = weakref.ref(model)  # hooks of the model hold this object, so a reference would be a cycle
         self.marked: list[tuple[weakref.ref[Tensor], int]] = []
         self.copied: list[tuple[str, Tensor, int]] = []
+        self._input_address = inputs.untyped_storage().data_ptr()
         self._shared: set[int] | None = None
 
     def hook_before(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -75,14 +76,17 @@ class GraphStart:
 
         return hook
 
-    def start_at(self, name: str, output: Tensor) -> Tensor:
-        """Return the output of a layer, marked if it has no graph. If it cannot be marked, return a marked copy."""
+    def start_at(self, name: str, output: Tensor, *, is_new: bool = False) -> Tensor:
+        """Return the output of a layer, marked if it has no graph. If it cannot be marked, return a marked copy.
+
+        `is_new`: the layer certainly computed a new tensor.
+        """
         for marked, version in self.marked:
             if marked() is output and version_of(output) == version:
                 self.unsafe.add(name)
         if output.requires_grad:
             return output
-        if not self.belongs_to_model(output):
+        if is_new or not self.belongs_to_model(output):
             try:
                 return _StartGraph.apply(output, self.anchor)  # type: ignore[no-any-return]
             except RuntimeError:
@@ -111,12 +115,15 @@ class GraphStart:
 
     def belongs_to_model(self, tensor: Tensor) -> bool:
         """Return True if a tensor shares memory with a parameter or buffer, which must not change in any way."""
+        address = tensor.untyped_storage().data_ptr()
+        if address == self._input_address:
+            return False
         if self._shared is None:
             model = self.model()
             assert model is not None
             owned = [*model.parameters(), *model.buffers()]
             self._shared = {value.untyped_storage().data_ptr() for value in owned}
-        return tensor.untyped_storage().data_ptr() in self._shared
+        return address in self._shared
 
 
 def source_of(module: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seewhy.tracing.torch_private import INSTANCE_NORM, is_view
+from seewhy.tracing.torch_private import INSTANCE_NORM, forward_hooks, is_view
 
 
 def fix_gradient_layout(norm: nn.Module) -> None:
@@ -27,7 +27,16 @@ def fix_gradient_layout(norm: nn.Module) -> None:
     >>> bool((cells.grad.flatten(2).transpose(1, 2) - tokens).abs().max() < 1e-4)  # its weights are 1
     True
     """
+    if any(isinstance(hook, LayoutFix) for hook in forward_hooks(norm).values()):
+        return  # the twin of a twin
     norm.register_forward_hook(LayoutFix(is_instance_norm=isinstance(norm, INSTANCE_NORM)))
+
+
+def remove_layout_fix(norm: nn.Module) -> None:
+    """Remove the hook of `fix_gradient_layout` from a twin's norm that does not compute anymore."""
+    hooks = forward_hooks(norm)
+    for key in [key for key, hook in hooks.items() if isinstance(hook, LayoutFix)]:
+        del hooks[key]
 
 
 class LayoutFix:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -36,19 +36,37 @@ class ModelProperties:
 _properties: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, ModelProperties]] = weakref.WeakKeyDictionary()
 
 
+PREPARED_FROM = (
+    "_prepared_from"  # the entry in the `__dict__` of a prepared model: a weak reference to the user's module
+)
+
+
 def model_of(model: nn.Module) -> nn.Module:
-    """Return the user's module: a `SingleInputModel` exists for one call only."""
+    """Return the user's module: a `SingleInputModel` exists for one call only, and a prepared model until weights change."""
+    module = executed_model(model)
+    original: Callable[[], nn.Module | None] | None = module.__dict__.get(PREPARED_FROM)
+    return module if original is None else original() or module
+
+
+def executed_model(model: nn.Module) -> nn.Module:
+    """Return the module that runs: the user's, or the one that was prepared from it."""
     return model.model if isinstance(model, SingleInputModel) else model
 
 
 def cached_properties(model: nn.Module) -> ModelProperties:
     """Return the properties found in earlier passes through `model`."""
-    return _properties.get(model_of(model), {}).get(explained_input(model), ModelProperties())
+    return _properties.get(executed_model(model), {}).get(explained_input(model), ModelProperties())
 
 
 def cache_properties(model: nn.Module, properties: ModelProperties) -> None:
     """Store what a pass through `model` showed."""
-    _properties.setdefault(model_of(model), {})[explained_input(model)] = properties
+    _properties.setdefault(executed_model(model), {})[explained_input(model)] = properties
+
+
+def copy_properties(earlier: nn.Module, model: nn.Module) -> None:
+    """Store for `model` what was found for the same network with other weights."""
+    if earlier in _properties:
+        _properties[model] = dict(_properties[earlier])
 
 
 def explained_input(model: nn.Module) -> Hashable:

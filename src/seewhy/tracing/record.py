@@ -10,7 +10,7 @@ with the matching correction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from seewhy.tracing.recorder import Recorder, pass_on_copies
 from seewhy.tracing.token_cache import placements_of
 from seewhy.tracing.trace import RecordingRequest, Trace
 from seewhy.tracing.twin import make_twin
+from seewhy.tracing.twin_reuse import borrowed_twin
 
 NEED_GRAPH = ("in-place operation", "hook on a tensor that doesn't require gradient")  # in PyTorch's error messages
 SAME_OUTPUT = 1e-5  # relative difference of outputs, from another memory layout at most
@@ -69,18 +70,21 @@ def record_forward(
         ModelError: The model is of a kind that hooks do not support, or rejects the inputs.
         LayerError: A requested layer runs in inference mode.
     """
-    with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device):
+    with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device), ExitStack() as stack:
         needs_no_grad = False  # a part of the model rejects tensors with gradients, such as `numpy()`
         while True:  # a repeated pass can reveal another property; properties are only added, so the loop ends
             known, parts = cached_properties(model), known_parts(model, inputs)
             known = replace(known, ignores_no_grad=False) if needs_no_grad else known
             if parts is not None and parts.depends_on_values:
                 parts = find_parts(model, inputs)
+            twins = stack.enter_context(ExitStack())
             try:
+                twin = twins.enter_context(borrowed_twin(model))
                 trace, start, properties, has_parts = _run(
-                    model, inputs, request, known, parts or PartsOfModel(), from_input, guided, grid
+                    model, twin, inputs, request, known, parts or PartsOfModel(), from_input, guided, grid
                 )
             except ModelError as error:
+                twins.close()
                 if known.ignores_no_grad:
                     needs_no_grad = True
                     continue
@@ -98,6 +102,7 @@ def record_forward(
                 break
             start.remove_marks()
             del trace
+            twins.close()
         try:
             yield trace
         finally:
@@ -106,6 +111,7 @@ def record_forward(
 
 def _run(
     model: nn.Module,
+    twin: nn.Module,
     inputs: Tensor,
     request: RecordingRequest,
     known: ModelProperties,
@@ -114,14 +120,13 @@ def _run(
     guided: GuidedReLU | None,
     grid: GridHint | None,
 ) -> tuple[Trace, GraphStart, ModelProperties, bool]:
-    """Run one forward pass.
+    """Run one forward pass through a new twin.
 
     Return its trace, its graph start, the known properties with those that it revealed, and whether a convolution had several
     rows per input that are not in `parts`.
     """
     from_input = from_input or not known.aliases.isdisjoint(request.names or ())
     leaf = inputs.detach().clone().requires_grad_(from_input)
-    twin = make_twin(model)
     recorder = Recorder(
         leaf, request, known, twin, grid, parts, placements_of(model, inputs), field_of_view(model, inputs)
     )

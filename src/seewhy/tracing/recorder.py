@@ -23,6 +23,7 @@ from seewhy.errors import LayerError
 from seewhy.nested import first_tensor, replace_first
 from seewhy.places.parts import Parts, PartsOfModel
 from seewhy.places.region import FieldOfView
+from seewhy.tracing.folded_norm import folded_norm
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
@@ -90,9 +91,10 @@ class Recorder:
         requested = modules if names is None else {name: modules[name] for name in names}
         for name, module in requested.items():
             source = source_of(module)
-            if not returns_new_tensor(source):
+            is_new = returns_new_tensor(source)
+            if not is_new:
                 source.register_forward_pre_hook(self.start.hook_before(name), with_kwargs=True)
-            module.register_forward_hook(self.recording_hook(name, module))
+            module.register_forward_hook(self.recording_hook(name, module, is_new=is_new and source is module))
         if not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
             for name, module in modules.items():
                 if isinstance(module, GRID_SOURCES) and name not in requested:
@@ -108,7 +110,7 @@ class Recorder:
                 module.register_forward_pre_hook(self.entering_hook(name))
                 module.register_forward_hook(self.leave)
 
-    def recording_hook(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:
+    def recording_hook(self, name: str, module: nn.Module, *, is_new: bool) -> Callable[[nn.Module, Any, Any], Any]:
         """Return the hook that stores the output of `module` as a `LayerCall`."""
         is_overwritten, is_copied = name in self.properties.overwritten, name in self.properties.views
         is_source, is_channels_first = isinstance(module, GRID_SOURCES), isinstance(module, CHANNELS_FIRST)
@@ -134,7 +136,7 @@ class Recorder:
                 return None
             recorded, obstacle = tensor, SHARED_VIEW if name in self.properties.shared_views else ""
             if torch.is_grad_enabled():
-                recorded = self.start.start_at(name, tensor)
+                recorded = self.start.start_at(name, tensor, is_new=is_new)
             else:
                 self.grad_disabled, obstacle = True, UNDER_NO_GRAD
             passed_on = recorded.clone() if is_copied else recorded
@@ -161,6 +163,7 @@ class Recorder:
                         obstacle=obstacle,
                         refused_grid=inferred if grid is None else None,
                         has_unknown_order=placement is not None and not placement.is_known,
+                        norm=folded_norm(module),
                         is_sole_output=isinstance(output, Tensor),
                         is_permuted=not is_channels_first and any(map(has_channels_inside, (tensor, *args))),
                     )

@@ -65,6 +65,11 @@ def child_table(module: nn.Module) -> dict[str, nn.Module | None]:
     return module._modules
 
 
+def parameter_table(module: nn.Module) -> dict[str, Any]:
+    """Return the parameters of `module` itself by name; in a twin, they are plain tensors."""
+    return module._parameters
+
+
 def has_own_parameters(module: nn.Module) -> bool:
     """Return True if `module` itself, not one of its children, holds a parameter."""
     return any(parameter is not None for parameter in module._parameters.values())
@@ -84,6 +89,11 @@ def set_call_wrapper(module: nn.Module, function: Callable[..., Any] | None) -> 
     module.__dict__[CALL_WRAPPER] = function
 
 
+def has_call_wrapper(module: nn.Module) -> bool:
+    """Return True if a wrapper is set on `module`."""
+    return module.__dict__.get(CALL_WRAPPER) is not None
+
+
 def call_module(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call `module` with its hooks, bypassing a wrapper set by `set_call_wrapper`."""
     return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
@@ -92,6 +102,11 @@ def call_module(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 def disable_fused_encoder(state: dict[str, Any]) -> None:
     """Turn off the fused path, which calls no child modules, in the `__dict__` of an `nn.TransformerEncoderLayer`."""
     state[FUSED_ACTIVATION] = 0
+
+
+def forward_hooks(module: nn.Module) -> dict[int, Callable[..., Any]]:
+    """Return the table of forward hooks of `module`."""
+    return module._forward_hooks
 
 
 def has_hooks(module: nn.Module, *, except_of: type | tuple[type, ...] = ()) -> bool:

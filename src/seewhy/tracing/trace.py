@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from seewhy.tensors import nearly_equal, to_float32
+from seewhy.tensors import broadcast_over_grid, nearly_equal, to_float32
+from seewhy.tracing.folded_norm import FoldedNorm
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.torch_private import version_of
@@ -77,6 +78,7 @@ class LayerCall:
     refused_grid: Grid | None = None  # a token grid that the changes of the input contradict
     has_unknown_order: bool = False  # each token reacts to the entire input alike, so their order could not be checked
     is_sole_output: bool = True  # False if the module returned this tensor in a tuple, mapping or dataclass
+    norm: FoldedNorm | None = None  # what the output contains although the model applies it later
     is_permuted: bool = False  # the memory shows that its channels were last in a layer before
     name: str = ""  # "relu", or "relu#2" if the module was called more than once
 
@@ -89,6 +91,13 @@ class LayerCall:
     def value(self) -> Tensor:
         """The output right after the call, without its graph."""
         return self.output.detach() if self.snapshot is None else self.snapshot
+
+    @property
+    def deviation(self) -> Tensor:
+        """The change of the output if its activations grew from 0: `value`, without the shift of a folded norm."""
+        if self.norm is None:
+            return self.value
+        return self.value - broadcast_over_grid(self.norm.shift[None], self.value)
 
     def release(self) -> None:
         """Free the output and its graph. The call cannot be read afterwards."""

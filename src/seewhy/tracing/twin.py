@@ -13,7 +13,7 @@ import copy
 import functools
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from seewhy.errors import ModelError
+from seewhy.tracing.folded_norm import PASSES_ON
 from seewhy.tracing.function_references import redirect_functions
 from seewhy.tracing.memory_format import fix_gradient_layout
 from seewhy.tracing.single_input import SingleInputModel
@@ -51,8 +52,10 @@ CHECKPOINTING_FLAGS = ("grad_checkpointing", "gradient_checkpointing", "use_chec
 PARALLEL_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
-def make_twin(model: nn.Module) -> nn.Module:
+def make_twin(model: nn.Module, known: Mapping[int, nn.Module] | None = None) -> nn.Module:
     """Return a twin of `model` in eval mode, with the same classes, names, forward hooks and weights.
+
+    `known` are twins of modules inside `model` that exist already, by the id of the original.
 
     Parameters are shared and detached, so no gradient reaches them. BatchNorm statistics are shared, because eval mode
     only reads them; other buffers and plain tensors are copied, as are lists, dicts and sets. Backward hooks are
@@ -70,6 +73,7 @@ def make_twin(model: nn.Module) -> nn.Module:
     """
     with torch.inference_mode(False), torch.no_grad():
         copier = _Copier()
+        copier.copies.update(known or {})
         twin = copier.module(model)
         redirect_functions(copier.functions, copier.copies, copier.module)
     return twin
@@ -135,7 +139,7 @@ class _Copier:
         state[CALL_WRAPPER] = None  # a module compiled in place would run its compiled forward, which skips the hooks
         if traits.is_encoder_layer:
             disable_fused_encoder(state)
-        if traits.is_norm:
+        if traits.is_norm and PASSES_ON not in old:
             fix_gradient_layout(new)
         return new
 

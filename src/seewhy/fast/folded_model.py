@@ -1,0 +1,97 @@
+"""Build the twin of a model that runs in its place: norms folded, weights in the faster memory layout."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from seewhy.errors import INPUT_ERRORS
+from seewhy.fast.folding import FORWARD, Pair, fold
+from seewhy.fast.norm_observer import observe_norms
+from seewhy.nested import tensors_in
+from seewhy.tensors import nearly_equal
+from seewhy.tracing.model_properties import PREPARED_FROM, copy_properties
+from seewhy.tracing.torch_private import CONVOLUTION, parameter_table
+from seewhy.tracing.twin import make_twin
+from seewhy.tracing.twin_reuse import IDLE_TWINS, IdleTwins
+
+SAME_OUTPUT = 1e-3  # relative difference between the outputs of the model and of its prepared twin
+
+Run = Callable[[nn.Module], Any]  # runs a module in place of the model on one input
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to change in a twin.
+
+    Attributes:
+        pairs: The norms to fold, with their convolutions.
+        activations: Modules that must not work in place, because they would overwrite the output of a convolution.
+        channels_last: Store the weights of convolutions channels last.
+        refused: By convolution, why the norm after it is not folded.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    activations: tuple[str, ...] = ()
+    channels_last: bool = True
+    refused: tuple[tuple[str, str], ...] = ()
+
+    def alternatives(self) -> Iterator[Recipe]:
+        """Yield this recipe, then those that change less."""
+        yield self
+        yield replace(self, channels_last=False)
+        if self.pairs:
+            yield Recipe(refused=self.refused)
+
+
+def find_recipe(model: nn.Module, run: Run) -> Recipe | None:
+    """Return what can be changed in a twin of `model` so that it still gives the same output; None for nothing."""
+    if FORWARD in model.__dict__:
+        return None
+    with torch.inference_mode(False), torch.no_grad():
+        expected = run(make_twin(model))
+        twin = make_twin(model)
+        observer = observe_norms(twin, lambda: run(twin))
+        refused = tuple(sorted(observer.refused.items()))
+        best = Recipe(tuple(observer.pairs), tuple(observer.activations), True, refused)
+        return next((recipe for recipe in best.alternatives() if gives(recipe, model, run, expected)), None)
+
+
+def gives(recipe: Recipe, model: nn.Module, run: Run, expected: Any) -> bool:
+    """Return True if a twin that is changed by `recipe` gives the expected output, up to rounding."""
+    try:
+        output = run(build(model, recipe))
+    except torch.OutOfMemoryError:
+        raise
+    except INPUT_ERRORS:
+        return False
+    pairs = list(zip(tensors_in(output), tensors_in(expected), strict=False))
+    return bool(pairs) and all(nearly_equal(own, other, SAME_OUTPUT) for own, other in pairs)
+
+
+def build(model: nn.Module, recipe: Recipe, earlier: nn.Module | None = None) -> nn.Module:
+    """Return a twin of `model` that is changed by `recipe`. `earlier` is the one with former weights."""
+    with torch.inference_mode(False), torch.no_grad():
+        twin = make_twin(model)
+        fold(twin, recipe.pairs, recipe.activations)
+        if recipe.channels_last:
+            use_channels_last(twin)
+    twin.__dict__[IDLE_TWINS] = IdleTwins()
+    twin.__dict__[PREPARED_FROM] = weakref.ref(model)
+    if earlier is not None:
+        copy_properties(earlier, twin)
+    return twin
+
+
+def use_channels_last(twin: nn.Module) -> None:
+    """Store the weights of 2-D convolutions channels last. Their outputs, and those of most later layers, then are as well."""
+    for module in twin.modules():
+        weight = parameter_table(module).get("weight") if isinstance(module, CONVOLUTION) else None
+        if weight is not None and weight.dim() == 4:
+            channels_last = weight.contiguous(memory_format=torch.channels_last)
+            parameter_table(module)["weight"] = channels_last

@@ -1,0 +1,70 @@
+"""Notice that a model has changed since it was prepared: its weights, modules, hooks or settings.
+
+The check runs before every use of a prepared model, so it compares thousands of values in a few C loops. Values are compared
+by identity, and weights by their version counter and address. Changes that PyTorch does not count (through `tensor.data` or
+`tensor.numpy()`), and changes inside objects of other libraries, are not noticed.
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+from operator import is_
+from typing import Any
+
+from torch import Tensor, nn
+
+from seewhy.tracing.torch_private import BUFFERS, CHILDREN, FORWARD_HOOK_TABLES, PARAMETERS, version_of
+from seewhy.tracing.twin import SHARED_TYPES
+
+TABLES = (PARAMETERS, BUFFERS, CHILDREN, *FORWARD_HOOK_TABLES)
+CHANGEABLE = (list, dict, set)
+
+
+class ModelState:
+    """The state of the modules of a model at one time.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    >>> state = ModelState(net)
+    >>> before = state.is_current()
+    >>> _ = nn.init.zeros_(net[0].weight)
+    >>> before, state.is_current()
+    (True, False)
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = list(model.modules())
+        attributes = [module.__dict__ for module in modules]
+        self.tables = [*attributes, *(table[name] for table in attributes for name in TABLES)]
+        self.keys = list(chain.from_iterable(self.tables))
+        self.values = list(chain.from_iterable(map(dict.values, self.tables)))
+        self.lengths = list(map(len, self.tables))
+        self.tensors = list({id(value): value for value in self.values if isinstance(value, Tensor)}.values())
+        self.versions = list(map(version_of, self.tensors))
+        self.addresses = [tensor.data_ptr() for tensor in self.tensors]
+        # Lists and dicts that can change in place, such as settings. Those that hold other objects are not compared.
+        tables = set(map(id, self.tables))
+        self.containers = [
+            value for value in self.values if type(value) in CHANGEABLE and id(value) not in tables and is_data(value)
+        ]
+        self.copies = copy.deepcopy(self.containers)
+
+    def is_current(self) -> bool:
+        """Return True if the model has not changed since this object was created."""
+        return (
+            self.lengths == list(map(len, self.tables))
+            and all(map(is_, self.keys, chain.from_iterable(self.tables)))
+            and all(map(is_, self.values, chain.from_iterable(map(dict.values, self.tables))))
+            and self.versions == list(map(version_of, self.tensors))
+            and self.addresses == [tensor.data_ptr() for tensor in self.tensors]
+            and self.containers == self.copies
+        )
+
+
+def is_data(value: Any) -> bool:
+    """Return True for numbers and text, and for lists, dicts, sets and tuples of them."""
+    if type(value) is dict:
+        return all(map(is_data, value.values()))
+    if type(value) in (list, set, tuple):
+        return all(map(is_data, value))
+    return type(value) in SHARED_TYPES

@@ -1,0 +1,103 @@
+"""`prepare`: a model that is used many times is prepared once, and explains faster from then on."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, fields
+
+from torch import Tensor, nn
+
+from seewhy.fast.folded_model import Recipe, build, find_recipe
+from seewhy.fast.model_state import ModelState
+from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.loading import load_model
+from seewhy.tracing.single_input import SingleInputModel, for_image
+
+
+class FastModel:
+    """The prepared twin of a model, built on first use and again after its weights changed. Several threads may use it.
+
+    Attributes:
+        recipe: What is changed in the twin; None before the first use, or if nothing can be changed.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.recipe: Recipe | None = None
+        self._module: nn.Module | None = None
+        self._state: ModelState | None = None
+        self._lock = threading.Lock()
+        self._is_disabled = False
+
+    def module_for(self, module: nn.Module, inputs: Tensor) -> nn.Module | None:
+        """Return a module that computes what `module` computes on `inputs` `(B, C, *size)`, in less time.
+
+        Args:
+            module: The model, or a `SingleInputModel` of it.
+            inputs: What it is going to run on. The first image is used to find out what can be prepared.
+
+        Returns:
+            The prepared module; None if the model runs faster unchanged, or cannot be prepared.
+        """
+        with self._lock:
+            network = self._current(module, inputs)
+        return None if network is None else with_network(module, network)
+
+    def disable(self) -> None:
+        """Use the unchanged model from now on."""
+        self._is_disabled = True
+
+    def _current(self, module: nn.Module, inputs: Tensor) -> nn.Module | None:
+        if self._is_disabled:
+            return None
+        if self._state is None:
+            one, first = for_image(module, 0), inputs[:1]
+            self.recipe = find_recipe(self.model, lambda network: with_network(one, network)(first.clone()))
+        elif self._state.is_current():
+            return self._module
+        self._state = ModelState(self.model)
+        self._module = None if self.recipe is None else build(self.model, self.recipe, self._module)
+        return self._module
+
+
+def with_network(module: nn.Module, network: nn.Module) -> nn.Module:
+    """Return `module` with another network in place of the model."""
+    return module.copy(model=network) if isinstance(module, SingleInputModel) else network
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedModel(LoadedModel):
+    """A `LoadedModel` that explains faster. `fast` is the prepared twin; `is_bare`: it was given as a plain module."""
+
+    fast: FastModel = field(repr=False, compare=False)
+    is_bare: bool = False
+
+
+def prepare(model: nn.Module | LoadedModel) -> PreparedModel:
+    """Prepare a model that explains many images.
+
+    BatchNorms are folded into the convolutions before them, and weights are stored in the faster memory layout. Layers keep
+    their names and their meaning: maps are those of the model up to rounding. All this happens on a twin when the model is
+    used first; `model` itself is not changed. If its weights change, as in training, the twin is built again.
+
+    Args:
+        model: An `nn.Module`, or a `LoadedModel` from `seewhy.load_model`.
+
+    Returns:
+        A model for `seewhy.explain` and everything else that takes a `LoadedModel`.
+
+    Raises:
+        UsageError: `model` is not a model.
+
+    Example:
+        >>> import torch, seewhy
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> prepared = prepare(net)
+        >>> seewhy.explain(prepared, torch.rand(1, 3, 8, 8), layers="0").map().shape
+        torch.Size([1, 6, 6])
+    """
+    if isinstance(model, PreparedModel):
+        return model
+    loaded = load_model(model)
+    known = {item.name: getattr(loaded, item.name) for item in fields(LoadedModel)}
+    return PreparedModel(**known, fast=FastModel(loaded.module), is_bare=not isinstance(model, LoadedModel))

@@ -1,0 +1,58 @@
+"""The tensors of one layer that methods read, and the sums over them that most methods share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from seewhy.tensors import to_float32, weighted_sum
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTensors:
+    """Activations, gradients and curvature of one layer for one target, channels first, as the recorder stored them.
+
+    Attributes:
+        output: What the layer returned `(B, K, *grid)`.
+        output_gradient: The gradient of each image's score with respect to `output`; None if it was not computed.
+        output_curvature: The Hessian of the score at `output`, times the activations; None likewise.
+    """
+
+    output: Tensor
+    output_gradient: Tensor | None = None
+    output_curvature: Tensor | None = None
+
+    @cached_property
+    def activations(self) -> Tensor:
+        """A `(B, K, *grid)`, in float32 or float64."""
+        return to_float32(self.output)
+
+    @cached_property
+    def gradients(self) -> Tensor | None:
+        """G `(B, K, *grid)`, or None."""
+        return None if self.output_gradient is None else to_float32(self.output_gradient)
+
+    @cached_property
+    def curvature(self) -> Tensor | None:
+        """HA `(B, K, *grid)`, or None."""
+        return None if self.output_curvature is None else to_float32(self.output_curvature)
+
+    def contributions(self) -> Tensor:
+        """Return G * A `(B, K, *grid)`."""
+        assert self.gradients is not None
+        return self.gradients * self.activations
+
+    def mean_gradients(self) -> Tensor:
+        """Return the mean of G over the grid `(B, K)`."""
+        assert self.gradients is not None
+        return self.gradients.flatten(2).mean(2)
+
+    def activation_sums(self) -> Tensor:
+        """Return the sum of A over the grid `(B, K)`."""
+        return self.activations.flatten(2).sum(2)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return the sum over channels of `weights` `(B, K)` times A: a map `(B, *grid)`."""
+        return weighted_sum(weights, self.activations)
