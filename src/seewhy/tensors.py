@@ -35,14 +35,20 @@ def without_autocast(function: TensorFunction) -> TensorFunction:
 
 
 @without_autocast
-def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
+def weighted_sum(weights: Tensor, activations: Tensor, offset: Tensor | None = None) -> Tensor:
     """Return the sum over channels of `weights` (B, K) times `activations` (B, K, *grid): a map (B, *grid).
+
+    `offset` (B, 1) is added to each map.
 
     >>> weighted_sum(torch.tensor([[1.0, -1.0]]), torch.ones(1, 2, 3, 3)).shape
     torch.Size([1, 3, 3])
     """
-    grid = activations.shape[2:]
-    return torch.bmm(weights[:, None], activations.flatten(2)).reshape(-1, *grid)
+    cells = activations.flatten(2)
+    if offset is None:
+        maps = torch.bmm(weights[:, None], cells)
+    else:
+        maps = torch.baddbmm(offset[:, None], weights[:, None], cells)
+    return maps.view(-1, *activations.shape[2:])
 
 
 def broadcast_over_grid(values: Tensor, like: Tensor) -> Tensor:

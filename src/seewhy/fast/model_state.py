@@ -14,10 +14,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seewhy.tracing.torch_private import BUFFERS, CHILDREN, FORWARD_HOOK_TABLES, PARAMETERS, version_of
+from seewhy.tracing.torch_private import (
+    BACKWARD_HOOK_TABLES,
+    BUFFERS,
+    CHILDREN,
+    FORWARD_HOOK_TABLES,
+    PARAMETERS,
+    STATE_DICT_TABLES,
+    version_of,
+)
 from seewhy.tracing.twin import SHARED_TYPES
 
 TABLES = (PARAMETERS, BUFFERS, CHILDREN, *FORWARD_HOOK_TABLES)
+UNREAD_TABLES = (*BACKWARD_HOOK_TABLES, *STATE_DICT_TABLES)  # the forward pass of a twin does not depend on them
 CHANGEABLE = (list, dict, set)
 
 
@@ -43,7 +52,7 @@ class ModelState:
         self.versions = list(map(version_of, self.tensors))
         self.addresses = [tensor.data_ptr() for tensor in self.tensors]
         # Lists and dicts that can change in place, such as settings. Those that hold other objects are not compared.
-        tables = set(map(id, self.tables))
+        tables = {*map(id, self.tables), *(id(table[name]) for table in attributes for name in UNREAD_TABLES)}
         self.containers = [
             value for value in self.values if type(value) in CHANGEABLE and id(value) not in tables and is_data(value)
         ]

@@ -57,9 +57,7 @@ class FoldedTensors(LayerTensors):
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """Return the sum over channels of `weights` `(B, K)` times A: a map `(B, *grid)`."""
-        scaled = weights / self.norm.scale
-        maps = weighted_sum(scaled, to_float32(self.output))
-        return maps - (scaled @ self.norm.shift).reshape(-1, *[1] * (maps.dim() - 1))
+        return weighted_sum(weights * self.norm.inverse, to_float32(self.output), weights @ self.norm.offset)
 
     def _scaled(self, gradient: Tensor) -> Tensor:
         return gradient * broadcast_over_grid(self.norm.scale[None], gradient)

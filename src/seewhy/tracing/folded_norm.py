@@ -7,6 +7,7 @@ replaces its output has to know the normalization.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -22,6 +23,16 @@ class FoldedNorm:
 
     scale: Tensor
     shift: Tensor
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """1 / scale `(K,)`."""
+        return 1 / self.scale
+
+    @cached_property
+    def offset(self) -> Tensor:
+        """-shift / scale `(K, 1)`: the value that the norm maps to 0, negated."""
+        return (-self.shift / self.scale)[:, None]
 
     def apply(self, values: Tensor) -> Tensor:
         """Return scale * A + shift for A `(B, K, *grid)`."""

@@ -9,7 +9,7 @@ with the matching correction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -79,9 +79,9 @@ def record_forward(
                 parts = find_parts(model, inputs)
             twins = stack.enter_context(ExitStack())
             try:
-                twin = twins.enter_context(borrowed_twin(model))
+                twin, modules = twins.enter_context(borrowed_twin(model))
                 trace, start, properties, has_parts = _run(
-                    model, twin, inputs, request, known, parts or PartsOfModel(), from_input, guided, grid
+                    model, twin, modules, inputs, request, known, parts or PartsOfModel(), from_input, guided, grid
                 )
             except ModelError as error:
                 twins.close()
@@ -112,6 +112,7 @@ def record_forward(
 def _run(
     model: nn.Module,
     twin: nn.Module,
+    modules: Mapping[str, nn.Module],
     inputs: Tensor,
     request: RecordingRequest,
     known: ModelProperties,
@@ -120,7 +121,7 @@ def _run(
     guided: GuidedReLU | None,
     grid: GridHint | None,
 ) -> tuple[Trace, GraphStart, ModelProperties, bool]:
-    """Run one forward pass through a new twin.
+    """Run one forward pass through a new twin, whose `modules` are given by name.
 
     Return its trace, its graph start, the known properties with those that it revealed, and whether a convolution had several
     rows per input that are not in `parts`.
@@ -130,7 +131,7 @@ def _run(
     recorder = Recorder(
         leaf, request, known, twin, grid, parts, placements_of(model, inputs), field_of_view(model, inputs)
     )
-    recorder.attach(twin)
+    recorder.attach(modules)
     attention = CaptureAttention(recorder.record_attention)
     with (
         attention if request.attention else nullcontext(),

@@ -84,9 +84,8 @@ class Recorder:
         self.bias_terms: list[BiasTerm] = []
         self.running: list[str] = []  # modules that are being called, outermost first; maintained for attention only
 
-    def attach(self, model: nn.Module) -> None:
-        """Register the hooks that the request needs on `model`, which must be a twin."""
-        modules = dict(named_modules(model))
+    def attach(self, modules: Mapping[str, nn.Module]) -> None:
+        """Register the hooks that the request needs on the modules of a twin, given by name."""
         names = self.request.names
         requested = modules if names is None else {name: modules[name] for name in names}
         for name, module in requested.items():

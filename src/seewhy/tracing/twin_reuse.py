@@ -14,12 +14,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seewhy.tracing.torch_private import BUFFERS, CHILDREN, FORWARD_HOOK_TABLES, PARAMETERS, version_of
-from seewhy.tracing.twin import make_twin, unwrap
+from seewhy.tracing.torch_private import (
+    BACKWARD_HOOK_TABLES,
+    BUFFERS,
+    CHILDREN,
+    FORWARD_HOOK_TABLES,
+    PARAMETERS,
+    STATE_DICT_TABLES,
+    version_of,
+)
+from seewhy.tracing.twin import make_twin, named_modules, unwrap
 
 IDLE_TWINS = "_idle_twins"  # the entry in the `__dict__` of a module whose twins are used again
 MAX_IDLE = 8
 CONTAINERS = (list, dict, set)
+UNREAD_TABLES = (*BACKWARD_HOOK_TABLES, *STATE_DICT_TABLES)  # a forward pass of a twin does not read them
 END = object()
 
 
@@ -27,59 +36,65 @@ class IdleTwins:
     """The twins of one prepared model that no call uses at the moment."""
 
     def __init__(self) -> None:
-        self.twins: list[tuple[nn.Module, TwinState]] = []
+        self.twins: list[ReusableTwin] = []
 
-    def take(self, prepared: nn.Module) -> tuple[nn.Module, TwinState]:
+    def take(self, prepared: nn.Module) -> ReusableTwin:
         """Return an idle twin of `prepared`, or a new one."""
         try:
             return self.twins.pop()
         except IndexError:
-            twin = make_twin(prepared)
-            return twin, TwinState(twin)
+            return ReusableTwin(make_twin(prepared))
 
-    def give_back(self, twin: nn.Module, state: TwinState) -> None:
+    def give_back(self, twin: ReusableTwin) -> None:
         """Remove the hooks of a twin and keep it, if a call changed nothing else."""
-        if state.restore() and len(self.twins) < MAX_IDLE:
-            self.twins.append((twin, state))
+        if twin.restore() and len(self.twins) < MAX_IDLE:
+            self.twins.append(twin)
 
 
 @contextmanager
-def borrowed_twin(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield a twin of `model` for one call: a used one if the model is prepared, else a new one."""
+def borrowed_twin(model: nn.Module) -> Iterator[tuple[nn.Module, dict[str, nn.Module]]]:
+    """Yield a twin of `model` for one call, and its modules by name: a used twin if the model is prepared, else a new one."""
     prepared = unwrap(model)
     idle: IdleTwins | None = prepared.__dict__.get(IDLE_TWINS)
     if idle is None:
-        yield make_twin(model)
+        twin = make_twin(model)
+        yield twin, dict(named_modules(twin))
         return
-    twin, state = idle.take(prepared)
+    reusable = idle.take(prepared)
     try:
-        yield twin if model is prepared else make_twin(model, {id(prepared): twin})
+        twin = reusable.twin if model is prepared else make_twin(model, {id(prepared): reusable.twin})
+        yield twin, reusable.modules
     finally:
-        idle.give_back(twin, state)
+        idle.give_back(reusable)
 
 
-class TwinState:
-    """The state of a new twin, without hooks of a call."""
+class ReusableTwin:
+    """A twin, and its state before it was used: without the hooks of a call."""
 
     def __init__(self, twin: nn.Module) -> None:
+        self.twin, self.modules = twin, dict(named_modules(twin))
         attributes = [module.__dict__ for module in twin.modules()]
-        self.hooks = [(table[name], list(table[name].items())) for table in attributes for name in FORWARD_HOOK_TABLES]
-        names = (PARAMETERS, BUFFERS, CHILDREN)
-        self.tables = [*attributes, *(table[name] for table in attributes for name in names)]
+        self.hooks = [table[name] for table in attributes for name in FORWARD_HOOK_TABLES]
+        self.kept_hooks = [list(table.items()) for table in self.hooks]
+        self.hook_counts = list(map(len, self.hooks))
+        self.tables = [*attributes, *(table[name] for table in attributes for name in (PARAMETERS, BUFFERS, CHILDREN))]
         self.lengths = list(map(len, self.tables))
         self.values = list(chain.from_iterable(map(dict.values, self.tables)))
         self.tensors = [value for value in self.values if isinstance(value, Tensor)]
         self.versions = list(map(version_of, self.tensors))
-        own = set(map(id, self.tables)) | {id(table) for table, _ in self.hooks}
-        self.containers = [value for value in self.values if isinstance(value, CONTAINERS) and id(value) not in own]
+        ignored = {id(table[name]) for table in attributes for name in UNREAD_TABLES}
+        ignored |= {*map(id, self.tables), *map(id, self.hooks)}
+        self.containers = [value for value in self.values if isinstance(value, CONTAINERS) and id(value) not in ignored]
         self.contents = list(contents_of(self.containers))
 
     def restore(self) -> bool:
         """Remove the hooks of a call. Return False if anything else has changed."""
-        for table, items in self.hooks:
-            if len(table) != len(items):
+        for table, kept, count, now in zip(
+            self.hooks, self.kept_hooks, self.hook_counts, map(len, self.hooks), strict=True
+        ):
+            if now != count:
                 table.clear()
-                table.update(items)
+                table.update(kept)
         return (
             self.lengths == list(map(len, self.tables))
             and all(map(is_, self.values, chain.from_iterable(map(dict.values, self.tables))))
