@@ -32,12 +32,13 @@ _MODULES = {
     "Target": "targets",
     "UsageError": "errors",
     "ValueScore": "targets",
-    "explain": "engine.pipeline",
+    "explain": "engine.explain",
     "explain_all": "bulk.api",
     "list_models": "models.loading",
     "load_explanation": "explanation.result",
     "load_image": "images.loading",
     "load_model": "models.loading",
+    "prepare": "fast.prepared",
     "read_run": "bulk.bulk_run",
     "sample": "images.samples",
     "suggest": "engine.suggestion",
@@ -55,13 +56,14 @@ if TYPE_CHECKING:
     from seewhy.bulk.api import explain_all as explain_all
     from seewhy.bulk.bulk_run import BulkRun as BulkRun
     from seewhy.bulk.bulk_run import read_run as read_run
-    from seewhy.engine.pipeline import explain as explain
+    from seewhy.engine.explain import explain as explain
     from seewhy.engine.suggestion import suggest as suggest
     from seewhy.errors import ImageError as ImageError
     from seewhy.errors import SeewhyError as SeewhyError
     from seewhy.errors import UsageError as UsageError
     from seewhy.explanation.result import Explanation as Explanation
     from seewhy.explanation.result import load_explanation as load_explanation
+    from seewhy.fast.prepared import prepare as prepare
     from seewhy.images.loading import load_image as load_image
     from seewhy.images.preprocess import Preprocess as Preprocess
     from seewhy.images.samples import sample as sample

@@ -44,10 +44,8 @@ def weighted_sum(weights: Tensor, activations: Tensor, offset: Tensor | None = N
     torch.Size([1, 3, 3])
     """
     cells = activations.flatten(2)
-    if offset is None:
-        maps = torch.bmm(weights[:, None], cells)
-    else:
-        maps = torch.baddbmm(offset[:, None], weights[:, None], cells)
+    rows = weights[:, None]
+    maps = torch.bmm(rows, cells) if offset is None else torch.baddbmm(offset[:, None], rows, cells)
     return maps.view(-1, *activations.shape[2:])
 
 

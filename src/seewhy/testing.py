@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.engine.pipeline import explain
+from seewhy.engine.explain import explain
 from seewhy.errors import MethodError
 from seewhy.explanation.result import Explanation
 from seewhy.methods.base import AnyMethod, MultiMapMethod, NetworkMethod

@@ -17,7 +17,7 @@ from seewhy.bulk.failures import RESUME, RepeatedFailures, is_caused_by_memory, 
 from seewhy.bulk.named_targets import parse_targets, targets_for_batch
 from seewhy.bulk.rows import BatchItem, make_failed_rows, make_rows, sort_rows
 from seewhy.bulk.settings import LABEL, BulkSettings
-from seewhy.engine.pipeline import explain
+from seewhy.engine.explain import explain
 from seewhy.errors import INPUT_ERRORS, SeewhyError, TargetError, UsageError, shorten_error
 from seewhy.explanation.result import Explanation
 from seewhy.images.preprocess import Preprocess

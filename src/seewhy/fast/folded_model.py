@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from seewhy.errors import INPUT_ERRORS
-from seewhy.fast.folding import FORWARD, Pair, fold
+from seewhy.fast.folding import Pair, fold
+from seewhy.fast.half_gradients import FORWARD, mark_layers
 from seewhy.fast.norm_observer import observe_norms
 from seewhy.nested import tensors_in
 from seewhy.tensors import nearly_equal
@@ -34,22 +35,24 @@ class Recipe:
         activations: Modules that must not work in place, because they would overwrite the output of a convolution.
         channels_last: Store the weights of convolutions channels last.
         refused: By convolution, why the norm after it is not folded.
+        has_half_gradients: Compute the gradients of large layers in bfloat16.
     """
 
     pairs: tuple[Pair, ...] = ()
     activations: tuple[str, ...] = ()
     channels_last: bool = True
     refused: tuple[tuple[str, str], ...] = ()
+    has_half_gradients: bool = False
 
     def alternatives(self) -> Iterator[Recipe]:
         """Yield this recipe, then those that change less."""
         yield self
         yield replace(self, channels_last=False)
         if self.pairs:
-            yield Recipe(refused=self.refused)
+            yield replace(self, pairs=(), activations=(), channels_last=False)
 
 
-def find_recipe(model: nn.Module, run: Run) -> Recipe | None:
+def find_recipe(model: nn.Module, run: Run, *, has_half_gradients: bool = False) -> Recipe | None:
     """Return what can be changed in a twin of `model` so that it still gives the same output; None for nothing."""
     if FORWARD in model.__dict__:
         return None
@@ -58,7 +61,7 @@ def find_recipe(model: nn.Module, run: Run) -> Recipe | None:
         twin = make_twin(model)
         observer = observe_norms(twin, lambda: run(twin))
         refused = tuple(sorted(observer.refused.items()))
-        best = Recipe(tuple(observer.pairs), tuple(observer.activations), True, refused)
+        best = Recipe(tuple(observer.pairs), tuple(observer.activations), True, refused, has_half_gradients)
         return next((recipe for recipe in best.alternatives() if gives(recipe, model, run, expected)), None)
 
 
@@ -81,6 +84,8 @@ def build(model: nn.Module, recipe: Recipe, earlier: nn.Module | None = None) ->
         fold(twin, recipe.pairs, recipe.activations)
         if recipe.channels_last:
             use_channels_last(twin)
+        if recipe.has_half_gradients:
+            mark_layers(twin)
     twin.__dict__[IDLE_TWINS] = IdleTwins()
     twin.__dict__[PREPARED_FROM] = weakref.ref(model)
     if earlier is not None:

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seewhy.fast.half_gradients import FORWARD, run_layer
 from seewhy.tracing.folded_norm import FOLDED_NORM, PASSES_ON, FoldedNorm
 from seewhy.tracing.memory_format import LayoutFix, remove_layout_fix
 from seewhy.tracing.torch_private import CONVOLUTION, has_call_wrapper, has_hooks, parameter_table
 from seewhy.tracing.twin import find_module
 
-FORWARD = "forward"
 PENDING = "_pending_output"  # in the `__dict__` of a folded convolution: its output, until the norm has read it
 FOLDED = "_folded_convolutions"  # in that of the root
 MAX_LOSS = 256.0  # how much larger rounding errors may become where the output of the convolution is computed back
@@ -148,8 +148,8 @@ def run_root(root: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return output
 
 
-def run_convolution(convolution: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    output = type(convolution).forward(convolution, *args, **kwargs)
+def run_convolution(convolution: nn.Module, inputs: Tensor) -> Tensor:
+    output = run_layer(convolution, inputs)
     if PENDING in convolution.__dict__:
         raise PathChanged
     convolution.__dict__[PENDING] = output

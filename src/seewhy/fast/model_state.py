@@ -60,12 +60,20 @@ class ModelState:
 
     def is_current(self) -> bool:
         """Return True if the model has not changed since this object was created."""
+        return self.has_current_weights() and self.has_current_modules()
+
+    def has_current_weights(self) -> bool:
+        """Return True if no weights were changed in place."""
+        return self.versions == list(map(version_of, self.tensors)) and self.addresses == [
+            tensor.data_ptr() for tensor in self.tensors
+        ]
+
+    def has_current_modules(self) -> bool:
+        """Return True if the model consists of the same modules with the same parameters, hooks and settings."""
         return (
             self.lengths == list(map(len, self.tables))
             and all(map(is_, self.keys, chain.from_iterable(self.tables)))
             and all(map(is_, self.values, chain.from_iterable(map(dict.values, self.tables))))
-            and self.versions == list(map(version_of, self.tensors))
-            and self.addresses == [tensor.data_ptr() for tensor in self.tensors]
             and self.containers == self.copies
         )
 

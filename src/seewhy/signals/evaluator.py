@@ -96,6 +96,7 @@ class Evaluator:
         memory: Budget in bytes for the rows of one batch, and for cached outputs.
         on_progress: Called with the number of rows after each forward pass.
         grid: The user's `grid` setting: how tokens map to the image.
+        original: The user's model, if `module` was prepared from it and differs inside.
         output: The model's output for `inputs`, detached.
         linear_calls: The calls of linear layers in that forward pass, if they were recorded.
         has_several_targets: True if the call has several targets, so that caching outputs pays off.
@@ -106,6 +107,7 @@ class Evaluator:
     memory: int = MEMORY
     on_progress: Callable[[int], None] = lambda rows: None
     grid: GridHint | None = None
+    original: nn.Module | None = None
     output: Any = None
     linear_calls: list[LinearCall] = field(default_factory=list)
     has_several_targets: bool = False

@@ -64,7 +64,8 @@ class ModelSignals(TargetSignals):
         Runs one forward and one backward pass. The result has the shape of the inputs `(B, C, *size)`.
         """
         request = RecordingRequest(frozenset(), bias_terms=True)
-        with record_forward(self.evaluator.module, self.inputs, request, from_input=True) as trace:
+        model = self.evaluator.original or self.evaluator.module  # a prepared model has other biases
+        with record_forward(model, self.inputs, request, from_input=True) as trace:
             for bias in trace.bias_terms:
                 bias.listener.on_gradient = lambda gradient, values=bias.values: consume(
                     to_float32(values), to_float32(gradient)

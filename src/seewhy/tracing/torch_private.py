@@ -130,6 +130,11 @@ def disables_gradients(function: Callable[..., Any], args: tuple[Any, ...]) -> b
     return function is torch._C._set_grad_enabled and not args[0]
 
 
+def cpu_has_bfloat16() -> bool:
+    """Return True if the processor has instructions for products of bfloat16 matrices."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def attention_forward_with(attend: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor | None]]:
     """Return a copy of `F.multi_head_attention_forward` that calls `attend` instead of `scaled_dot_product_attention`.
 
