@@ -12,7 +12,7 @@ from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.job import run_job
 from seewhy.bulk.settings import PART_SIZE, BulkOptions, EngineName, Execution, Shard, Store
 from seewhy.engine.keywords import suggest_keywords
-from seewhy.engine.options import ReadAt
+from seewhy.engine.options import Fast, ReadAt
 from seewhy.errors import UsageError, describe_argument
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.images.preprocess import Fit, Preprocess
@@ -41,6 +41,7 @@ def explain_all(
     labels: Sequence[str] | str | os.PathLike[str] | None = None,
     fit: Fit | None = None,
     seed: int = 0,
+    fast: Fast = "exact",
     memory: float = 256,
     store: Store = "uint8",
     max_pixels: int = MAX_PIXELS,
@@ -75,6 +76,8 @@ def explain_all(
         labels: Class names, or a file with one name per line. Default: the labels of the loaded model.
         fit: How an image is fitted to the input size: "crop" (the model's own), "squash" (distorted) or "pad".
         seed: Seed of methods that draw random numbers and whose own seed is not set.
+        fast: "exact" prepares the model once (see `seewhy.prepare`), "bf16" also computes gradients in bfloat16, "off" does
+            not.
         memory: Megabytes for one batch of changed images, in methods that run extra passes.
         store: Format of maps: "uint8" (with a scale per map) or "float16" (twice the size).
         max_pixels: Larger images are not decoded and get an error. At least 1.
@@ -103,7 +106,7 @@ def explain_all(
     """
     options = BulkOptions(
         methods=methods, layers=layers, read_at=read_at, grid=grid, targets=targets, versus=versus, multilabel=multilabel,
-        fit=fit, seed=seed, memory=memory, store=store, max_pixels=max_pixels,
+        fit=fit, seed=seed, fast=fast, memory=memory, store=store, max_pixels=max_pixels,
     )  # fmt: skip
     execution = Execution(
         engine=engine, batch_size=batch_size, part_size=part_size, workers=workers, actors=actors,

@@ -35,6 +35,7 @@ from seewhy.bulk.settings import LABEL, BulkSettings, Execution, parse_shard
 from seewhy.bulk.worker import Job, PartResult, Resources
 from seewhy.engine.inputs import with_fit
 from seewhy.errors import OptionError, UsageError, os_error_reason
+from seewhy.fast.prepared import as_prepared
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.paths import check_folders, check_overwrite
@@ -206,7 +207,7 @@ class BulkJob:
         """Return the calibrated job, and log the notes of this start."""
         resolver = make_label_resolver(self.loaded, dataset)
         resources = Resources(self.execution.workers, self.execution.memory)
-        job = Job(self.loaded, dataset, plan, self.out, resources, resolver)
+        job = Job(as_prepared(self.loaded, self.settings.fast), dataset, plan, self.out, resources, resolver)
         if not parts.todo:
             return job
         for note in (*dataset.notes, *resolver.notes):

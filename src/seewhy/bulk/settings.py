@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, get_args
 
-from seewhy.engine.options import Fit, Options, ReadAt, option
+from seewhy.engine.options import Fast, Fit, Options, ReadAt, option
 from seewhy.errors import OptionError, UnknownName, UsageError
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.methods.catalog import GROUPS
@@ -40,6 +40,7 @@ class BulkSettings:
     multilabel: bool = False
     fit: Fit | None = None
     seed: int = 0
+    fast: Fast = "exact"
     store: Store = "uint8"
     max_pixels: int = MAX_PIXELS
 
@@ -98,7 +99,7 @@ class BulkOptions(Options):
             methods=as_tuple(self.methods), layers=as_tuple(self.layers) or (SUGGESTED,),
             targets=(PREDICTED,) if self.targets is None else as_tuple(self.targets), versus=as_tuple(self.versus),
             read_at=self.read_at, grid=self.grid, multilabel=self.multilabel, fit=self.fit, seed=self.seed,
-            store=self.store, max_pixels=self.max_pixels,
+            fast=self.fast or "exact", store=self.store, max_pixels=self.max_pixels,
         )  # fmt: skip
 
 

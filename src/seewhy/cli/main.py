@@ -148,13 +148,15 @@ def explain_images(
     from seewhy.cli.image_job import ImageJob
     from seewhy.engine.option_checks import check_options
     from seewhy.engine.pipeline import Explainer
+    from seewhy.fast.prepared import as_prepared
     from seewhy.models.loading import load_model
 
     check_options(options)
     loaded = load_model(
         model.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
     )
-    explainer = Explainer(loaded, options)
+    fast = options.fast or ("exact" if count > 1 else "off")
+    explainer = Explainer(as_prepared(loaded, fast), options)
     if output.prints_text:
         for note in explainer.model.notes:
             print_status(note)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ReadAt = Literal["convolution", "activation"]
 Fit = Literal["crop", "squash", "pad"]
 Scores = Literal["logits", "probabilities"]
+Fast = Literal["off", "exact", "bf16"]
 Kind = Literal["names", "targets", "text", "number", "decimal", "switch", "path"]
 
 
@@ -127,6 +128,12 @@ class Options:
     memory: float = option(
         256, "Megabytes for one batch of changed images, in methods that run extra passes.", "decimal"
     )
+    fast: Fast | None = option(
+        None,
+        'Prepare the model once: "exact" gives the same maps up to rounding, "bf16" also computes gradients in bfloat16, '
+        '"off" does neither. Default: exact for several images, bulk jobs and the local app.',
+        choices=get_args(Fast),
+    )
     channels: int = option(0, "Number of strongest channels per layer.", "number")
     include_suggested: bool = False  # add the suggested layer to the selected ones
 
@@ -134,7 +141,7 @@ class Options:
         for name in self.method_names:
             if name not in GROUPS:
                 parse_method(name)
-        for name, kind in (("read_at", ReadAt), ("fit", Fit), ("scores", Scores)):
+        for name, kind in (("read_at", ReadAt), ("fit", Fit), ("scores", Scores), ("fast", Fast)):
             value, choices = getattr(self, name), get_args(kind)
             if value is not None and value not in choices:
                 raise UnknownName(name, str(value), choices, hint=f"Use {' or '.join(choices)}.")

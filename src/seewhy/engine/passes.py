@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from torch import Tensor
@@ -182,7 +182,8 @@ class Passes:
         for job in jobs:
             if isinstance(job.method, VariantMethod):
                 # It reads gradients of changed inputs only, so the ones at hand need not be kept while it waits.
-                self.variants.start(job, call, signals.without_gradients(), is_required=is_required)
+                kept = replace(signals, tensors=signals.tensors.without_derivatives())
+                self.variants.start(job, call, kept, is_required=is_required)
             elif job.method.needs & Need.EVALUATOR:
                 self.deferred.append(partial(self.run_job, job, call, signals))
             else:
@@ -196,7 +197,7 @@ class Passes:
         self.collector.add(job, call, maps)
         assert call.grid is not None
         is_blank = not (maps.any() if len(maps) == 1 else call.grid.split_parts(maps).flatten(1).any(1).all())
-        if signals.has_gradients and is_blank:
+        if signals.tensors.output_gradient is not None and is_blank:
             # Reading all gradients costs time, so it is done only where it can explain a blank map.
             has_gradient = call.grid.split_parts(signals.gradients).flatten(1).any(1)
             self.collector.has_gradient[job.target.key, call.name] = has_gradient

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from seewhy.fast.folding import Pair, activation_inside, fold_weights, is_foldable, is_norm
 from seewhy.nested import first_tensor, tensors_in
 from seewhy.tensors import nearly_equal
+from seewhy.tracing.recorder import call_after_modules, call_before_modules
 from seewhy.tracing.twin import named_modules
 
 TOLERANCE = 1e-4  # relative difference between the folded convolution and the output of the norm
@@ -39,7 +40,7 @@ class Produced:
 
 
 class NormObserver(TorchFunctionMode):
-    """Observes one forward pass of a twin, as a context manager. The twin must have no gradients enabled.
+    """Observes one forward pass of a twin, as a context manager. The twin is of no use afterwards: its hooks stay.
 
     Attributes:
         pairs: After the block: the pairs that can be folded.
@@ -50,6 +51,7 @@ class NormObserver(TorchFunctionMode):
     def __init__(self, twin: nn.Module) -> None:
         super().__init__()
         self.modules = dict(named_modules(twin))
+        self.names = {id(module): name for name, module in self.modules.items()}
         # Before this class registers its own hooks.
         self.convolutions = {name for name, module in self.modules.items() if is_foldable(module)}
         self.norms = {name for name, module in self.modules.items() if is_norm(module)}
@@ -62,19 +64,11 @@ class NormObserver(TorchFunctionMode):
         self.activations: list[str] = []
         self.reading: Tensor | None = None  # the input of the norm that runs
         self.is_paused = False
-        self.handles: list[Any] = []
-
-    def __enter__(self) -> NormObserver:
-        for name, module in self.modules.items():
-            before, after = self.hook_before(name), self.hook_after(name)
-            self.handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
+        call_before_modules(twin, self.before_call)
+        call_after_modules(twin, self.after_call)
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for handle in self.handles:
-            handle.remove()
         if error[0] is None:
             self.collect()
         self.produced.clear()
@@ -88,39 +82,35 @@ class NormObserver(TorchFunctionMode):
                     produced.has_other_use = True
         return func(*args, **(kwargs or {}))
 
-    def hook_before(self, name: str) -> Callable[[nn.Module, Any], None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            tensor = first_argument(args)
-            if tensor is None:
+    def before_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Store that a norm is going to read the output of a convolution, or an activation to overwrite that of a norm."""
+        name, tensor = self.names[id(module)], first_argument(args)
+        if tensor is None:
+            return
+        if name in self.norms and id(tensor) in self.produced:
+            self.reading = tensor
+        if getattr(module, "inplace", None) is True and id(tensor) in self.normalized:
+            self.in_place[name] = self.normalized[id(tensor)][1]
+
+    def after_call(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Store the output of a convolution, and which norm or other module returned something for it."""
+        self.is_paused = True
+        try:
+            name, tensor, inputs = self.names[id(module)], first_tensor(output), first_argument(args)
+            self.calls[name] += 1
+            if tensor is None or inputs is None:
                 return
-            if name in self.norms and id(tensor) in self.produced:
-                self.reading = tensor
-            if getattr(module, "inplace", None) is True and id(tensor) in self.normalized:
-                self.in_place[name] = self.normalized[id(tensor)][1]
-
-        return hook
-
-    def hook_after(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self.is_paused = True
-            try:
-                self.calls[name] += 1
-                tensor, inputs = first_tensor(output), first_argument(args)
-                if tensor is None or inputs is None:
-                    return
-                if inputs is self.reading and name in self.norms:
-                    self.reading = None
-                    self.record_norm(name, module, self.produced[id(inputs)], tensor)
-                elif name in self.convolutions and output is tensor and tensor is not inputs:
-                    self.produced[id(tensor)] = Produced(name, inputs, tensor)
-                elif (produced := self.produced.get(id(tensor))) is not None:
-                    # A module around the convolution returns its output, before or after the norm has read it.
-                    produced.has_other_use |= bool(produced.norm)
-                    produced.aliases.add(name)
-            finally:
-                self.is_paused = False
-
-        return hook
+            if inputs is self.reading and name in self.norms:
+                self.reading = None
+                self.record_norm(name, module, self.produced[id(inputs)], tensor)
+            elif name in self.convolutions and output is tensor and tensor is not inputs:
+                self.produced[id(tensor)] = Produced(name, inputs, tensor)
+            elif (produced := self.produced.get(id(tensor))) is not None:
+                # A module around the convolution returns its output, before or after the norm has read it.
+                produced.has_other_use |= bool(produced.norm)
+                produced.aliases.add(name)
+        finally:
+            self.is_paused = False
 
     def record_norm(self, name: str, norm: nn.Module, produced: Produced, output: Tensor) -> None:
         """Store that a norm read the output of a convolution, if folding gives the same result."""

@@ -48,6 +48,9 @@ class FastModel:
             network = self._current(module, inputs)
         return None if network is None else with_network(module, network)
 
+    def __reduce__(self) -> tuple[type[FastModel], tuple[nn.Module, Precision]]:
+        return FastModel, (self.model, self.precision)  # other processes prepare the model themselves
+
     def disable(self) -> None:
         """Use the unchanged model from now on."""
         self._is_disabled = True
@@ -70,6 +73,11 @@ class FastModel:
         self._state = ModelState(self.model)
         self._module = None if self.recipe is None else build(self.model, self.recipe, earlier)
         return self._module
+
+
+def as_prepared(loaded: LoadedModel, fast: Literal["off", "exact", "bf16"]) -> LoadedModel:
+    """Return the model, prepared as the option `fast` requires."""
+    return loaded if fast == "off" else prepare(loaded, precision=fast)
 
 
 def with_network(module: nn.Module, network: nn.Module) -> nn.Module:

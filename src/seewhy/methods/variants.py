@@ -7,7 +7,7 @@ Notation: x (B, C, *size) the inputs, A and G a layer's activations and gradient
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
@@ -18,6 +18,7 @@ from seewhy.methods.base import Method, MethodCard, VariantMethod
 from seewhy.methods.gradient import GradCAM
 from seewhy.methods.setting_checks import check_base
 from seewhy.signals.layer import Need, Signals, Variant
+from seewhy.signals.layer_tensors import LayerTensors
 from seewhy.signals.scoring import Scoring
 from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, rectify, resize
 
@@ -222,7 +223,8 @@ class Integrated(Wrapper):
             if start is None:
                 start = step.activations
             if self.difference:
-                step = step.with_activations(step.activations - start)
+                tensors = LayerTensors(step.activations - start, step.tensors.gradients)
+                step = replace(step, tensors=tensors)
             maps = self.base(step)
             maps = rectify(maps) if self.rectified else maps
             total = maps if total is None else total + maps

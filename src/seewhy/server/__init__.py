@@ -15,6 +15,7 @@ import uvicorn
 
 from seewhy.engine.options import Options
 from seewhy.errors import OptionError
+from seewhy.fast.prepared import as_prepared
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app
@@ -83,7 +84,8 @@ def make_server(
         reason = os.strerror(error.errno).lower() if error.errno else error
         raise OptionError("port", port, f"{reason}. Choose another port, or 0 for any free port.") from None
     token = secrets.token_urlsafe(24)
-    app = make_app(models, token, limits, options)
+    prepared = [as_prepared(model, (options.fast if options else None) or "exact") for model in models]
+    app = make_app(prepared, token, limits, options)
     table = ConnectionTable(partial(has_token, token=token))
     config = uvicorn.Config(
         app,

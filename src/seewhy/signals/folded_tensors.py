@@ -1,7 +1,7 @@
 """The tensors of a convolution that returns its values normalized, because the BatchNorm after it was folded into it.
 
 Such a convolution returns A' = scale A + shift, and receives the gradient G' = G / scale. Methods get A and G, the values of
-the model's own convolution. Where a sum over A or G is enough, it is computed from A' and G' directly: converting whole tensors
+the model's own convolution. Where a sum over A or G is enough, it is computed from A' and G' directly: converting the tensors
 would cost as much as the BatchNorm that was saved.
 """
 
@@ -40,15 +40,13 @@ class FoldedTensors(LayerTensors):
 
     def contributions(self) -> Tensor:
         """Return G * A `(B, K, *grid)` as G' * (A' - shift), in which the scale cancels."""
-        assert self.output_gradient is not None
-        output = to_float32(self.output)
-        shifted = output - broadcast_over_grid(self.norm.shift[None], output)
-        return shifted.mul_(to_float32(self.output_gradient))
+        gradient, output = to_float32(self.given_gradient(self.output_gradient)), to_float32(self.output)
+        return (output - broadcast_over_grid(self.norm.shift[None], output)).mul_(gradient)
 
     def mean_gradients(self) -> Tensor:
         """Return the mean of G over the grid `(B, K)`."""
-        assert self.output_gradient is not None
-        return to_float32(self.output_gradient).flatten(2).mean(2) * self.norm.scale
+        gradient = to_float32(self.given_gradient(self.output_gradient))
+        return gradient.flatten(2).mean(2) * self.norm.scale
 
     def activation_sums(self) -> Tensor:
         """Return the sum of A over the grid `(B, K)`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Flag, auto
 from functools import cached_property
 
@@ -132,9 +132,7 @@ class Signals(TargetSignals):
     @property
     def gradients(self) -> Tensor:
         """G `(B, K, *grid)`: the gradient of each image's score with respect to the activations."""
-        self._check_gradients()
-        assert self.tensors.gradients is not None
-        return self.tensors.gradients
+        return self.tensors.given_gradient(self.tensors.gradients)
 
     @property
     def curvature(self) -> Tensor:
@@ -143,16 +141,6 @@ class Signals(TargetSignals):
             raise MethodError("", "it reads the curvature, so it must declare needs = Need.CURVATURE.")
         return self.tensors.curvature
 
-    @property
-    def has_gradients(self) -> bool:
-        """Whether `gradients` were computed."""
-        return self.tensors.output_gradient is not None
-
-    @property
-    def has_curvature(self) -> bool:
-        """Whether `curvature` was computed."""
-        return self.tensors.output_curvature is not None
-
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """Return the map `(B, *grid)` of `weights` `(B, K)`: sum_k w_k A_k."""
         return self.tensors.weighted_sum(weights)
@@ -160,13 +148,11 @@ class Signals(TargetSignals):
     @cached_property
     def mean_gradients(self) -> Tensor:
         """The mean of G over the grid `(B, K)`."""
-        self._check_gradients()
         return self.tensors.mean_gradients()
 
     @cached_property
     def contributions(self) -> Tensor:
         """G * A, elementwise `(B, K, *grid)`: to first order, what each cell of each channel adds to the score."""
-        self._check_gradients()
         return self.tensors.contributions()
 
     @cached_property
@@ -215,19 +201,6 @@ class Signals(TargetSignals):
         """
         rows = Rows(image, count, build, scoring or TargetScore(), batch_size, self._cache_key(shared), self.site)
         return self.evaluator.scores(self.target, self._in_model(rows))
-
-    def with_activations(self, activations: Tensor) -> Signals:
-        """Return the same signals with other activations `(B, K, *grid)`, and without curvature."""
-        gradients = self.tensors.gradients
-        return replace(self, tensors=LayerTensors(activations, gradients))
-
-    def without_gradients(self) -> Signals:
-        """Return the same signals without gradient and curvature, so that their memory can be freed."""
-        return replace(self, tensors=replace(self.tensors, output_gradient=None, output_curvature=None))
-
-    def _check_gradients(self) -> None:
-        if not self.has_gradients:
-            raise MethodError("", "it reads gradients, so it must declare needs = Need.GRADIENTS.")
 
     def _cache_key(self, shared: Hashable) -> Hashable:
         # Rows are built from this layer's activations, so they are equal only at the same layer.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 from torch import Tensor
 
+from seewhy.errors import MethodError
 from seewhy.tensors import to_float32, weighted_sum
 
 
@@ -39,15 +41,23 @@ class LayerTensors:
         """HA `(B, K, *grid)`, or None."""
         return None if self.output_curvature is None else to_float32(self.output_curvature)
 
+    def without_derivatives(self) -> Self:
+        """Return the same tensors without gradient and curvature, so that their memory can be freed."""
+        return replace(self, output_gradient=None, output_curvature=None)
+
+    def given_gradient(self, gradient: Tensor | None) -> Tensor:
+        """Return a gradient. Raises MethodError if none was computed."""
+        if gradient is None:
+            raise MethodError("", "it reads gradients, so it must declare needs = Need.GRADIENTS.")
+        return gradient
+
     def contributions(self) -> Tensor:
         """Return G * A `(B, K, *grid)`."""
-        assert self.gradients is not None
-        return self.gradients * self.activations
+        return self.given_gradient(self.gradients) * self.activations
 
     def mean_gradients(self) -> Tensor:
         """Return the mean of G over the grid `(B, K)`."""
-        assert self.gradients is not None
-        return self.gradients.flatten(2).mean(2)
+        return self.given_gradient(self.gradients).flatten(2).mean(2)
 
     def activation_sums(self) -> Tensor:
         """Return the sum of A over the grid `(B, K)`."""

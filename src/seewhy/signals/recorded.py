@@ -77,7 +77,7 @@ def signals_for_variant(original: Signals, variant: Variant) -> Signals:
         MethodError: The model does not accept their size, or no gradient reaches the layer.
     """
     check_moves(original.site.grid, variant)
-    with_curvature, results = original.has_curvature, list[Signals]()
+    with_curvature, results = original.tensors.output_curvature is not None, list[Signals]()
     request = RecordingRequest(frozenset({original.site.module}), linear_calls=True, attention=with_curvature)
     with original.evaluator.run_changed(variant(original.evaluator.inputs), request) as (changed, trace):
         calls = [call for call in trace.calls if call.number == original.site.number]

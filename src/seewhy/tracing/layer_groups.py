@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -15,6 +16,12 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 def find_convolutions(modules: Mapping[str, nn.Module]) -> frozenset[str]:
     """Return the names of the convolutions among `modules`."""
     return frozenset(name for name, module in modules.items() if isinstance(module, CONVOLUTION))
+
+
+def is_pointwise(convolution: Any) -> bool:
+    """Return True for a convolution that is a linear layer at each cell."""
+    is_single = set(convolution.kernel_size) == {1} == set(convolution.stride)
+    return is_single and convolution.groups == 1 and not convolution.transposed
 
 
 def find_blocks(modules: Mapping[str, nn.Module]) -> frozenset[str]:

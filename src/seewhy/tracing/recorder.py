@@ -28,6 +28,7 @@ from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
 from seewhy.tracing.grid_inference import find_grid, has_channels_inside, without_unit_axes
+from seewhy.tracing.layer_groups import is_pointwise
 from seewhy.tracing.model_properties import ModelProperties
 from seewhy.tracing.token_cache import CallKey, Placement
 from seewhy.tracing.token_hints import token_grid_hint
@@ -308,11 +309,6 @@ class Recorder:
             bias = BiasTerm(values, GradientListener())
             output.register_hook(bias.listener)  # type: ignore[no-untyped-call]
             self.bias_terms.append(bias)
-
-
-def is_pointwise(module: Any) -> bool:
-    """Return True for a convolution that is a linear layer at each cell."""
-    return set(module.kernel_size) == {1} and set(module.stride) == {1} and module.groups == 1 and not module.transposed
 
 
 def pass_on_copies(twin: nn.Module, names: Iterable[str]) -> None:
