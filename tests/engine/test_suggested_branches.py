@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import seewhy
+from seewhy.engine.branches import FEW_CHANNELS, is_spread
+from seewhy.engine.suggestion import is_finite
 
 
 class Winner(nn.Module):
@@ -213,3 +215,20 @@ def test_branches_are_shown_together() -> None:
 def test_branches_of_a_network_with_one_path_is_the_suggested_layer() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
     assert seewhy.explain(net, torch.rand(1, 3, 8, 8), layers="branches").layers == ("1",)
+
+
+def test_a_gradient_that_only_later_channels_receive_is_spread() -> None:
+    gradient = torch.zeros(1, FEW_CHANNELS + 2, 4, 5)
+    assert not is_spread(gradient)
+    gradient[0, -1, :2] = -1e-30
+    assert is_spread(gradient)  # half of the cells
+    gradient[0, -1, 0, 0] = 0
+    assert not is_spread(gradient)
+    gradient[0, 0, 0, :2] = float("nan")
+    assert is_spread(gradient.flip(1)) and is_spread(gradient)
+
+
+def test_all_values_are_finite_although_their_sum_overflows() -> None:
+    assert is_finite(torch.ones(3)) and is_finite(torch.full((4,), 3e38))
+    assert not is_finite(torch.tensor([1.0, float("nan")]))
+    assert not is_finite(torch.tensor([float("inf"), -float("inf")]))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from seewhy.tracing.trace import LayerCall
 
@@ -11,6 +14,7 @@ MIN_IN_BOX = 1 / 3  # fraction of the cells of a box
 MIN_REACHED = 0.5  # fraction of cells that a gradient must reach
 MIN_DIFFERENT = 1.5  # before a maximum, all channels together reach this many times the cells of one channel
 MAX_BRANCHES = 16
+FEW_CHANNELS = 8  # which usually show that a gradient reaches enough cells
 
 
 def is_spread(gradient: Tensor) -> bool:
@@ -19,7 +23,13 @@ def is_spread(gradient: Tensor) -> bool:
     It reaches at least half of the cells; or each channel has its own few cells, as before a maximum over the grid, where the
     winners differ between channels. In the last block of a ViT, it reaches the class token and no cell at all.
     """
-    return any(is_spread_in_part(part.flatten(1) != 0) for part in gradient)
+    return any(reaches_half(part[:FEW_CHANNELS]) or is_spread_in_part(part.flatten(1) != 0) for part in gradient)
+
+
+def reaches_half(gradient: Tensor) -> bool:
+    """Return True if a gradient (K, *grid) reaches half of the cells."""
+    cells = gradient.flatten(1).any(0)
+    return int(cells.sum()) >= MIN_REACHED * len(cells)
 
 
 def covers_box(gradient: Tensor, box: Tensor) -> bool:
@@ -60,27 +70,43 @@ def parallel_layers(main: LayerCall, score: Tensor, calls: list[LayerCall], inpu
     """
     branches = [main]
     while len(branches) <= MAX_BRANCHES:
-        for call in branches:
-            call.listener.on_gradient = torch.zeros_like
         known = {call.edge for call in branches}  # several modules may return the same tensor
         others = {call: call.edge for call in calls if call.edge is not None and call.edge not in known}
-        if not others:
+        if not has_path_around(score, branches, others):  # takes 1 ms instead of 170 ms on EfficientNet-Lite0
             break
+        for call in branches:
+            call.listener.on_gradient = torch.zeros_like
         gradients = torch.autograd.grad(score, list(others.values()), retain_graph=True, allow_unused=True)
         for call in branches:
             call.listener.on_gradient = None
-        open_ends = [
+        ends = (
             call
-            for call, gradient in zip(others, gradients, strict=True)
+            for call, gradient in reversed(list(zip(others, gradients, strict=True)))
             if gradient is not None and call.grid is not None and is_spread(call.grid.channels_first(gradient))
-        ]
-        while open_ends and not depends_on_input(open_ends[-1], inputs):  # for example, layers of a text encoder
-            open_ends.pop()
-        if not open_ends or any(depends_on(branch, open_ends[-1]) for branch in branches):
+        )
+        last = next((call for call in ends if depends_on_input(call, inputs)), None)  # a text encoder does not
+        if last is None or any(depends_on(branch, last) for branch in branches):
             break
-        last = open_ends[-1]
         branches.append(last)
     return branches[1:]
+
+
+def has_path_around(score: Tensor, branches: Iterable[LayerCall], others: Iterable[LayerCall]) -> bool:
+    """Return True if the graph of a score leads to one of `others` without passing through the output of a branch."""
+    barriers, goals = ({call.edge[:2] for call in calls if call.edge is not None} for calls in (branches, others))
+    assert score.grad_fn is not None
+    queue: list[tuple[Node, int]] = [(score.grad_fn, score.output_nr)]
+    visited: set[Node] = set()
+    while queue:
+        edge = queue.pop()
+        if edge in barriers:
+            continue
+        if edge in goals:
+            return True
+        if edge[0] not in visited:
+            visited.add(edge[0])
+            queue += [(node, number) for node, number in edge[0].next_functions if node is not None]
+    return False
 
 
 def depends_on_input(call: LayerCall, inputs: Tensor) -> bool:
