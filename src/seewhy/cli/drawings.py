@@ -35,9 +35,12 @@ def draw_files(e: Explanation, drawing: DrawingOptions, draw_features: bool) -> 
         sheet = e.features_sheet(e.methods[0], e.targets[0], style=drawing.overlay_style)
         return {FEATURES_SHEET: storage.encode_jpeg(sheet)}
     jobs = plan(e, drawing)
-    jobs["overlay.jpg"]()  # scales the photo once, before the threads need it
+    overlay = jobs["overlay.jpg"]()  # scales the photo once, before the threads need it
+    jobs["overlay.jpg"] = lambda: overlay
+    by_time = sorted(jobs, key=lambda name: name.startswith("overlays/"))  # a sheet takes as long as ten overlays
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        return dict(zip(jobs, pool.map(lambda draw: storage.encode_jpeg(draw()), jobs.values()), strict=True))
+        files = {name: pool.submit(lambda draw: storage.encode_jpeg(draw()), jobs[name]) for name in by_time}
+        return {name: files[name].result() for name in jobs}
 
 
 def plan(e: Explanation, drawing: DrawingOptions) -> dict[str, Draw]:

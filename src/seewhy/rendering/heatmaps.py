@@ -49,7 +49,8 @@ class Heatmap:
         low = tensors.rectify(self.maps[:1]).float().cpu()
         top = float(tensors.resize(low, self.size).amax() if self.maximum is None else self.maximum[0])
         placed = view.to_photo(low[0].numpy(), size)
-        return np.clip(placed / top, 0, 1) if top > 0 else placed * 0
+        placed = placed / top if top > 0 else placed * 0
+        return np.clip(placed, 0, 1, out=placed)
 
 
 def shared_maximum(maps: Sequence[Tensor], size: tuple[int, ...]) -> Tensor:

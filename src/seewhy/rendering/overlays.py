@@ -99,10 +99,11 @@ def draw_overlay(photo: Image.Image, heatmap: Floats, style: OverlayStyle, visib
     levels = np.arange(256) / 255
     # Below about 60% of the maximum the opacity decreases, so that the photo stays readable.
     opacity = style.opacity * (np.clip(1.6 * levels, 0, 1) if style.mode == "fade" else np.ones(256))
-    levels_8bit = to_bytes(heatmap)
+    left, top, right, bottom = visible
+    levels_8bit = to_bytes(heatmap[top:bottom, left:right])
     alpha = Image.fromarray(levels_8bit).point(np.rint(opacity * 255).astype(int).tolist())
     image = photo.copy()
-    image.paste(colorize(levels_8bit, style.colors).crop(visible), visible[:2], alpha.crop(visible))
+    image.paste(colorize(levels_8bit, style.colors), visible[:2], alpha)
     return image
 
 
@@ -157,4 +158,8 @@ def fit_size(size: tuple[int, ...], longest: int | None) -> tuple[int, int]:
 
 def to_bytes(heatmap: Floats) -> Bytes:
     """Convert values in [0, 1] to 8 bits; NaN becomes 0."""
-    return (np.nan_to_num(heatmap, nan=0.0).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    levels = np.fmax(heatmap, 0)  # not maximum, which returns NaN
+    np.minimum(levels, 1, out=levels)
+    levels *= 255
+    levels += 0.5
+    return levels.astype(np.uint8)
