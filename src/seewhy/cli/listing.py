@@ -6,6 +6,7 @@ from typing import Any
 
 from seewhy.cli.argument_errors import Integer
 from seewhy.cli.exits import print_status
+from seewhy.cli.garbage_collection import paused_collection
 from seewhy.engine.options import ModelOptions
 from seewhy.errors import UnknownName
 
@@ -37,8 +38,9 @@ def layers(
     allow_code
         As for the main command.
     """
-    from seewhy.cli.layer_table import print_layer_table
-    from seewhy.models.loading import load_model
+    with paused_collection():
+        from seewhy.cli.layer_table import print_layer_table
+        from seewhy.models.loading import load_model
 
     options = ModelOptions(model=model, num_classes=num_classes, allow_code=allow_code)
     loaded = load_model(options.uri, log=print_status, allow_code=allow_code)

@@ -16,6 +16,7 @@ from seewhy.cli.argument_errors import check_words
 from seewhy.cli.bulk import bulk, export
 from seewhy.cli.exits import EXIT_CODES, STDIN, print_status, run_command
 from seewhy.cli.flags import FlagSet, from_stdin, with_flags
+from seewhy.cli.garbage_collection import paused_collection
 from seewhy.cli.image_sources import check_sources, find_sources
 from seewhy.cli.layer_hints import runnable_hints
 from seewhy.cli.listing import layers, methods, models
@@ -145,11 +146,12 @@ def explain_images(
         return code
     folders, count = image_folders(output.out, sources.images), len(sources.images) + len(sources.errors)
     check_outputs(output.out, folders, options, model, has_index=has_index(count, options))
-    from seewhy.cli.image_job import ImageJob
-    from seewhy.engine.option_checks import check_options
-    from seewhy.engine.pipeline import Explainer
-    from seewhy.fast.prepared import as_prepared
-    from seewhy.models.loading import load_model
+    with paused_collection():
+        from seewhy.cli.image_job import ImageJob
+        from seewhy.engine.option_checks import check_options
+        from seewhy.engine.pipeline import Explainer
+        from seewhy.fast.prepared import as_prepared
+        from seewhy.models.loading import load_model
 
     check_options(options)
     loaded = load_model(

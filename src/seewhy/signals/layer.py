@@ -82,7 +82,7 @@ class TargetSignals:
         *,
         scoring: Scoring | None = None,
         batch_size: int | None = None,
-        shared: Hashable = None,
+        shared: Hashable = None
     ) -> Tensor:
         """Return the scores `(count,)` of changed versions of one image of the batch.
 
@@ -193,7 +193,7 @@ class Signals(TargetSignals):
         *,
         scoring: Scoring | None = None,
         batch_size: int | None = None,
-        shared: Hashable = None,
+        shared: Hashable = None
     ) -> Tensor:
         """Return the scores `(count,)` of one image with other activations at this layer. See `score_inputs`.
 
