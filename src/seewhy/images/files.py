@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import importlib
 import io
 import itertools
 import os
@@ -13,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
@@ -29,6 +30,7 @@ from seewhy.storage.records import NoData, read_limited
 # Formats that Pillow decodes in its own process from a single file. EPS and WMF, for example, start other programs.
 # (MPO, several JPEGs in one file, is opened as a JPEG.)
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Jpeg2K", "Mpo", "Png", "Ppm", "Tiff", "WebP")  # of Pillow, for these formats
 READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PNM"
 
 URL = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -184,8 +186,10 @@ def open_image(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Image.
 
 @functools.cache
 def available_formats() -> tuple[str, ...]:
-    """Return the supported formats that this build of Pillow has."""
-    Image.init()
+    """Return the supported formats that this build of Pillow has. `Image.init` would import 30 other plugins, in 15 ms."""
+    for plugin in PLUGINS:
+        with suppress(ImportError):
+            importlib.import_module(f"PIL.{plugin}ImagePlugin")
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
