@@ -75,15 +75,9 @@ class TargetSignals:
             return scoring(self.target, self.evaluator.output).detach()
 
     def score_inputs(
-        self,
-        image: int,
-        count: int,
-        build: Build,
-        *,
-        scoring: Scoring | None = None,
-        batch_size: int | None = None,
-        shared: Hashable = None
-    ) -> Tensor:
+        self, image: int, count: int, build: Build, *,
+        scoring: Scoring | None = None, batch_size: int | None = None, shared: Hashable = None,
+    ) -> Tensor:  # fmt: skip
         """Return the scores `(count,)` of changed versions of one image of the batch.
 
         Args:
@@ -186,15 +180,9 @@ class Signals(TargetSignals):
         return self.evaluator.guided_gradients(self.target)
 
     def score_activations(
-        self,
-        image: int,
-        count: int,
-        build: Build,
-        *,
-        scoring: Scoring | None = None,
-        batch_size: int | None = None,
-        shared: Hashable = None
-    ) -> Tensor:
+        self, image: int, count: int, build: Build, *,
+        scoring: Scoring | None = None, batch_size: int | None = None, shared: Hashable = None,
+    ) -> Tensor:  # fmt: skip
         """Return the scores `(count,)` of one image with other activations at this layer. See `score_inputs`.
 
         `build` returns the activations `(n, K, *grid)`. Only what follows the layer is computed again.
