@@ -25,13 +25,16 @@ NO_GRADIENT = "PyTorch cannot differentiate"
 UNPLACED = "has 2 rows for each input"
 
 
-def find_problem(steps: Sequence[Step], head: int, seed: int) -> str:
-    """Return what is wrong with the maps of a network, or ""."""
+def find_problem(steps: Sequence[Step], head: int, seed: int, *, is_prepared: bool = False) -> str:
+    """Return what is wrong with the maps of a network, or of the same network after `prepare`; "" if nothing is."""
     inputs = torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     target, rng = seed % CLASSES, random.Random(seed)
 
     def new_network() -> RandomNetwork:
         return RandomNetwork(steps, head, seed)
+
+    def explained_network() -> Any:
+        return seewhy.prepare(new_network()) if is_prepared else new_network()
 
     answer, expected, split = pure_reference(new_network(), inputs, target)
     with torch.no_grad():
@@ -47,7 +50,7 @@ def find_problem(steps: Sequence[Step], head: int, seed: int) -> str:
     for layers in selections if usable else []:
         kept = inputs.clone()
         try:
-            e = seewhy.explain(new_network(), inputs, methods=list(FORMULAS), layers=layers, targets=target)
+            e = seewhy.explain(explained_network(), inputs, methods=list(FORMULAS), layers=layers, targets=target)
         except seewhy.SeewhyError as error:
             if UNPLACED in str(error) and any(layer != "all" and len(expected[layer][0]) > 2 for layer in layers):
                 continue  # one clear line
@@ -69,7 +72,7 @@ def find_problem(steps: Sequence[Step], head: int, seed: int) -> str:
             if not any(has_maps(e, layer, pair) for pair in pairs):
                 return f"wrong map of {layer} with layers={layers}"
     # The references of methods with extra passes are slow.
-    return "" if seed % 5 else perturbation_problem(new_network(), inputs[:1], target, rng)
+    return "" if seed % 5 else perturbation_problem(new_network(), explained_network(), inputs[:1], target, rng)
 
 
 def is_usable(pair: Pair) -> bool:
@@ -154,7 +157,7 @@ def plain_reference(net: nn.Module, inputs: Tensor, target: int) -> dict[str, Pa
     }
 
 
-def perturbation_problem(net: RandomNetwork, inputs: Tensor, target: int, rng: random.Random) -> str:
+def perturbation_problem(net: RandomNetwork, explained: Any, inputs: Tensor, target: int, rng: random.Random) -> str:
     """Compare methods with extra forward passes at one convolution whose output is a tensor of its own."""
     image = ReferenceImage(net, inputs, target)
     layers = [name for name, (_, out) in zip(image.names, image.calls, strict=True) if is_small(out)]
@@ -162,7 +165,7 @@ def perturbation_problem(net: RandomNetwork, inputs: Tensor, target: int, rng: r
         return ""
     layer = rng.choice(layers)
     try:
-        e = seewhy.explain(net, inputs, methods=list(PERTURBATIONS), layers=[layer], targets=target)
+        e = seewhy.explain(explained, inputs, methods=list(PERTURBATIONS), layers=[layer], targets=target)
     except seewhy.SeewhyError as error:
         return f"perturbation: {type(error).__name__} {error}"
     for method, reference in PERTURBATIONS.items():

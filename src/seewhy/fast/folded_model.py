@@ -16,7 +16,7 @@ from seewhy.fast.half_gradients import FORWARD, mark_layers
 from seewhy.fast.norm_observer import observe_norms
 from seewhy.nested import tensors_in
 from seewhy.tensors import nearly_equal
-from seewhy.tracing.model_properties import PREPARED_FROM, copy_properties
+from seewhy.tracing.model_properties import PERMUTED, PREPARED_FROM, copy_properties
 from seewhy.tracing.torch_private import CONVOLUTION, parameter_table
 from seewhy.tracing.twin import make_twin
 from seewhy.tracing.twin_reuse import IDLE_TWINS, IdleTwins
@@ -35,6 +35,7 @@ class Recipe:
         activations: Modules that must not work in place, because they would overwrite the output of a convolution.
         channels_last: Store the weights of convolutions channels last.
         refused: By convolution, why the norm after it is not folded.
+        permuted: Layers whose memory has the channels last in the model itself, which the twin's memory does not show.
         has_half_gradients: Compute the gradients of large layers in bfloat16.
     """
 
@@ -42,6 +43,7 @@ class Recipe:
     activations: tuple[str, ...] = ()
     channels_last: bool = True
     refused: tuple[tuple[str, str], ...] = ()
+    permuted: frozenset[str] = frozenset()
     has_half_gradients: bool = False
 
     def alternatives(self) -> Iterator[Recipe]:
@@ -61,7 +63,10 @@ def find_recipe(model: nn.Module, run: Run, *, has_half_gradients: bool = False)
         twin = make_twin(model)
         observer = observe_norms(twin, lambda: run(twin))
         refused = tuple(sorted(observer.refused.items()))
-        best = Recipe(tuple(observer.pairs), tuple(observer.activations), True, refused, has_half_gradients)
+        best = Recipe(
+            tuple(observer.pairs), tuple(observer.activations), refused=refused, permuted=frozenset(observer.permuted),
+            has_half_gradients=has_half_gradients,
+        )  # fmt: skip
         return next((recipe for recipe in best.alternatives() if gives(recipe, model, run, expected)), None)
 
 
@@ -87,6 +92,7 @@ def build(model: nn.Module, recipe: Recipe, earlier: nn.Module | None = None) ->
         if recipe.has_half_gradients:
             mark_layers(twin)
     twin.__dict__[IDLE_TWINS] = IdleTwins()
+    twin.__dict__[PERMUTED] = recipe.permuted
     twin.__dict__[PREPARED_FROM] = weakref.ref(model)
     if earlier is not None:
         copy_properties(earlier, twin)

@@ -19,8 +19,9 @@ from torch.overrides import TorchFunctionMode
 from seewhy.fast.folding import Pair, activation_inside, fold_weights, is_foldable, is_norm
 from seewhy.nested import first_tensor, tensors_in
 from seewhy.tensors import nearly_equal
-from seewhy.tracing.recorder import call_after_modules, call_before_modules
+from seewhy.tracing.grid_inference import has_channels_inside
 from seewhy.tracing.twin import named_modules
+from seewhy.tracing.twin_hooks import call_after_modules, call_before_modules
 
 TOLERANCE = 1e-4  # relative difference between the folded convolution and the output of the norm
 METADATA = frozenset({"shape", "dtype", "device", "ndim", "layout", "is_cuda", "requires_grad", "grad_fn", "is_sparse"})
@@ -44,6 +45,7 @@ class NormObserver(TorchFunctionMode):
 
     Attributes:
         pairs: After the block: the pairs that can be folded.
+        permuted: The modules that read or return a tensor with its channels last in memory.
         refused: By convolution, why its norm cannot be folded.
         activations: The modules that work in place on the output of a folded convolution.
     """
@@ -60,6 +62,7 @@ class NormObserver(TorchFunctionMode):
         self.calls: Counter[str] = Counter()
         self.in_place: dict[str, str] = {}  # activations that work in place on the output of a norm: their convolution
         self.refused: dict[str, str] = {}
+        self.permuted: set[str] = set()
         self.pairs: list[Pair] = []
         self.activations: list[str] = []
         self.reading: Tensor | None = None  # the input of the norm that runs
@@ -98,6 +101,8 @@ class NormObserver(TorchFunctionMode):
         try:
             name, tensor, inputs = self.names[id(module)], first_tensor(output), first_argument(args)
             self.calls[name] += 1
+            if any(map(has_channels_inside, (tensor, inputs))):
+                self.permuted.add(name)
             if tensor is None or inputs is None:
                 return
             if inputs is self.reading and name in self.norms:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from seewhy.nested import first_tensor
 from seewhy.random_state import preserve_rng
 from seewhy.tracing.model_properties import input_key, model_of
-from seewhy.tracing.recorder import call_before_modules
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.twin import make_twin, named_modules
+from seewhy.tracing.twin_hooks import call_before_modules
 
 SEQUENCE = 3  # axes of (B, T, C) or (B, C, T)
 

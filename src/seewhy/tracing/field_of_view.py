@@ -22,10 +22,10 @@ from seewhy.tracing.followed_tensor import FollowedTensor, follows_convolution
 from seewhy.tracing.function_modes import KeepGradients
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.part_places import find_parts
-from seewhy.tracing.recorder import call_after_modules, call_before_modules
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.torch_private import CONVOLUTION, version_of
 from seewhy.tracing.twin import find_module, make_twin, named_modules
+from seewhy.tracing.twin_hooks import call_after_modules, call_before_modules
 
 NO_GRADIENT = "what the first convolution sees has no gradient: heatmaps assume that it is the entire input"
 ALIKE = 0.5  # correlation of what a network sees with the region, after any normalization

@@ -249,8 +249,13 @@ def without_unit_axes(output: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...
     return output.squeeze(axes), axes
 
 
-def has_channels_inside(tensor: object) -> bool:
+def is_ambiguous(tensor: object) -> bool:
     """Return True for a tensor (B, C, *square) whose memory shows that its channels were last, as in a layer before it."""
-    if not isinstance(tensor, Tensor) or tensor.dim() < 4 or len(set(tensor.shape[2:])) == tensor.dim() - 2:
+    return has_channels_inside(tensor) and isinstance(tensor, Tensor) and len(set(tensor.shape[2:])) < tensor.dim() - 2
+
+
+def has_channels_inside(tensor: object) -> bool:
+    """Return True for a tensor (B, C, *grid) whose memory shows that its channels were last."""
+    if not isinstance(tensor, Tensor) or tensor.dim() < 4:
         return False
     return max(tensor.shape[2:]) > 1 and tensor.stride(1) < min(tensor.stride()[2:])

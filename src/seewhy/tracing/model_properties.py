@@ -39,6 +39,9 @@ _properties: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, ModelProperties
 PREPARED_FROM = (
     "_prepared_from"  # the entry in the `__dict__` of a prepared model: a weak reference to the user's module
 )
+PERMUTED = (
+    "_permuted_layers"  # in that of a prepared model: layers whose memory in the user's module has the channels last
+)
 
 
 def model_of(model: nn.Module) -> nn.Module:

@@ -19,11 +19,11 @@ from seewhy.places.parts import Parts, PartsOfModel
 from seewhy.tracing.followed_tensor import FollowedTensor, ancestors, follows_convolution
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.part_rows import SeenRows
-from seewhy.tracing.recorder import call_after_modules, call_before_modules
 from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.token_cache import CallKey
 from seewhy.tracing.torch_private import CONVOLUTION
 from seewhy.tracing.twin import make_twin, named_modules
+from seewhy.tracing.twin_hooks import call_after_modules, call_before_modules
 
 SELECTING = ("IndexBackward", "IndexSelect", "Gather", "MaskedSelect", "IndexPut")  # beginnings of names of graph nodes
 

@@ -29,12 +29,19 @@ from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedR
 from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
 from seewhy.tracing.model_errors import explain_rejected_input
-from seewhy.tracing.model_properties import ModelProperties, cache_properties, cached_properties
+from seewhy.tracing.model_properties import (
+    PERMUTED,
+    ModelProperties,
+    cache_properties,
+    cached_properties,
+    executed_model,
+)
 from seewhy.tracing.part_places import find_parts, known_parts
-from seewhy.tracing.recorder import Recorder, pass_on_copies
+from seewhy.tracing.recorder import Recorder
 from seewhy.tracing.token_cache import placements_of
 from seewhy.tracing.trace import RecordingRequest, Trace
 from seewhy.tracing.twin import make_twin
+from seewhy.tracing.twin_hooks import pass_on_copies
 from seewhy.tracing.twin_reuse import borrowed_twin
 
 NEED_GRAPH = ("in-place operation", "hook on a tensor that doesn't require gradient")  # in PyTorch's error messages
@@ -129,8 +136,9 @@ def _run(
     from_input = from_input or not known.aliases.isdisjoint(request.names or ())
     leaf = inputs.detach().clone().requires_grad_(from_input)
     recorder = Recorder(
-        leaf, request, known, twin, grid, parts, placements_of(model, inputs), field_of_view(model, inputs)
-    )
+        leaf, request, known, twin, grid, parts, placements_of(model, inputs), field_of_view(model, inputs),
+        executed_model(model).__dict__.get(PERMUTED),
+    )  # fmt: skip
     recorder.attach(modules)
     attention = CaptureAttention(recorder.record_attention)
     with (

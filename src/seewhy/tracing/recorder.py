@@ -27,7 +27,7 @@ from seewhy.tracing.folded_norm import folded_norm
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
-from seewhy.tracing.grid_inference import find_grid, has_channels_inside, without_unit_axes
+from seewhy.tracing.grid_inference import find_grid, is_ambiguous, without_unit_axes
 from seewhy.tracing.layer_groups import is_pointwise
 from seewhy.tracing.model_properties import ModelProperties
 from seewhy.tracing.token_cache import CallKey, Placement
@@ -41,7 +41,6 @@ from seewhy.tracing.torch_private import (
     version_of,
 )
 from seewhy.tracing.trace import AttentionRecord, BiasTerm, GradientListener, LayerCall, LinearCall, RecordingRequest
-from seewhy.tracing.twin import find_module, named_modules
 
 GRID_SOURCES = (CONVOLUTION, MAX_POOLING, AVERAGE_POOLING)  # the grids of later layers are inferred from theirs
 UNDER_NO_GRAD = "the model runs it under torch.no_grad or checkpoint(use_reentrant=True)"
@@ -62,10 +61,11 @@ class Recorder:
         parts: PartsOfModel | None = None,
         placements: Mapping[CallKey, Placement] | None = None,
         view: FieldOfView | None = None,
+        permuted: frozenset[str] | None = None,
     ) -> None:
         self.input_shape, self.user_hint = inputs.shape, grid
         self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
-        self.request, self.properties = request, properties
+        self.request, self.properties, self.permuted = request, properties, permuted
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
         self.parts, self.placements, self.view = parts or PartsOfModel(), placements or {}, view or FieldOfView()
@@ -165,7 +165,7 @@ class Recorder:
                         has_unknown_order=placement is not None and not placement.is_known,
                         norm=folded_norm(module),
                         is_sole_output=isinstance(output, Tensor),
-                        is_permuted=not is_channels_first and any(map(has_channels_inside, (tensor, *args))),
+                        is_permuted=not is_channels_first and self.is_permuted(name, (tensor, *args)),
                     )
                 )
             return None if passed_on is tensor else replace_first(output, passed_on)
@@ -185,6 +185,10 @@ class Recorder:
         for call in self.calls:
             is_repeated = self.call_counts[call.module] > 1
             call.name = f"{call.module}#{call.number}" if is_repeated else call.module
+
+    def is_permuted(self, name: str, tensors: Iterable[Any]) -> bool:
+        """Return True if the memory of `tensors` shows that their channels were last. That of a prepared twin does not."""
+        return any(map(is_ambiguous, tensors)) if self.permuted is None else name in self.permuted
 
     # Grids
 
@@ -309,30 +313,3 @@ class Recorder:
             bias = BiasTerm(values, GradientListener())
             output.register_hook(bias.listener)  # type: ignore[no-untyped-call]
             self.bias_terms.append(bias)
-
-
-def pass_on_copies(twin: nn.Module, names: Iterable[str]) -> None:
-    """Make modules of a twin return copies of their first output tensor."""
-
-    def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        tensor = first_tensor(output)
-        return None if tensor is None else replace_first(output, tensor.clone())
-
-    for name in names:
-        module = find_module(twin, name)
-        assert module is not None
-        module.register_forward_hook(hook)
-
-
-def call_before_modules(
-    twin: nn.Module, hook: Callable[[nn.Module, Any, Any], None], kind: type[nn.Module] = nn.Module
-) -> None:
-    """Call `hook` with the arguments of each module of a twin that is of a kind."""
-    for module in (module for _, module in named_modules(twin) if isinstance(module, kind)):
-        module.register_forward_pre_hook(hook, with_kwargs=True)
-
-
-def call_after_modules(twin: nn.Module, hook: Callable[[nn.Module, Any, Any], None]) -> None:
-    """Call `hook` with the output of each module of a twin."""
-    for _, module in named_modules(twin):
-        module.register_forward_hook(hook)
