@@ -246,6 +246,16 @@ def test_without_bfloat16_hardware_maps_are_exact(monkeypatch: pytest.MonkeyPatc
     assert prepared.fast.recipe is not None and not prepared.fast.recipe.has_half_gradients
 
 
+def test_one_argument_switches_preparation_on_and_off() -> None:
+    net, inputs = small_architecture("VGG"), inputs_for()
+    on = seewhy.explain(net, inputs, fast="exact")
+    off = seewhy.explain(seewhy.prepare(net), inputs, fast="off")
+    assert on.provenance["prepared"] == "exact" and "prepared" not in off.provenance
+    assert close(on.map(), off.map())
+    with pytest.raises(seewhy.UsageError, match="no fast 'exakt' - did you mean 'exact'"):
+        seewhy.explain(net, inputs, fast="exakt")  # type: ignore[arg-type]
+
+
 def test_unknown_precision() -> None:
     with pytest.raises(seewhy.UsageError, match="no precision 'bf61' - did you mean 'bf16'"):
         seewhy.prepare(nn.Conv2d(3, 3, 3), precision="bf61")  # type: ignore[arg-type]

@@ -9,12 +9,12 @@ from torch import nn
 
 from seewhy.engine.inputs import InputSpec
 from seewhy.engine.keywords import suggest_keywords
-from seewhy.engine.options import Fit, Options, ReadAt, Scores
+from seewhy.engine.options import Fast, Fit, Options, ReadAt, Scores
 from seewhy.engine.pipeline import Explainer
 from seewhy.engine.progress import Progress
 from seewhy.errors import UsageError
 from seewhy.explanation.result import Explanation
-from seewhy.fast.prepared import PreparedModel
+from seewhy.fast.prepared import PreparedModel, as_prepared
 from seewhy.images.preprocess import Preprocess
 from seewhy.methods.parsing import MethodSpec
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
@@ -45,6 +45,7 @@ def explain(
     labels: Sequence[str] | str | os.PathLike[str] | None = None,
     fit: Fit | None = None,
     include_suggested: bool = False,
+    fast: Fast | None = None,
     channels: int = 0,
     seed: int = 0,
     memory: float = 256,
@@ -81,6 +82,8 @@ def explain(
         labels: Class names, or a file with one name per line. Default: the labels of the loaded model.
         fit: How an image is fitted to the input size: "crop" (the model's own), "squash" (distorted) or "pad".
         include_suggested: Also explain the suggested layer, and store its name in `Explanation.suggested`.
+        fast: "exact" or "bf16" prepares the model for this call (see `seewhy.prepare`), which pays for methods with many extra
+            passes; "off" uses the model of a prepared one. Default: the model as given.
         channels: Number of strongest channels to keep per layer, for `Explanation.features`.
         seed: Seed of methods that draw random numbers and whose own seed is not set.
         memory: Megabytes for one batch of changed images, in methods that run extra passes.
@@ -115,6 +118,7 @@ def explain(
         multilabel=multilabel,
         fit=fit,
         include_suggested=include_suggested,
+        fast=fast,
         channels=channels,
         seed=seed,
         memory=memory,
@@ -122,6 +126,7 @@ def explain(
     if model is None:  # load_model would return the embedded model
         raise UsageError("model=None: pass a module, or a name such as 'embedded'.")
     loaded = load_model(model, preprocess=preprocess, labels=labels)
+    loaded = loaded if fast is None else as_prepared(loaded, fast)
     is_loaded = isinstance(model, LoadedModel) and not (isinstance(model, PreparedModel) and model.is_bare)
     # A bare module may be in training, and hashing its weights would take longer than the maps.
     explainer = Explainer(loaded, options, hash_weights=is_loaded)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from torch import Tensor
 
 from seewhy.errors import LayerError, MethodError, UsageError
-from seewhy.methods.base import Method, MultiMapMethod
+from seewhy.methods.base import Method, MultiMapMethod, Weighted
+from seewhy.signals.layer import Need
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.trace import LayerCall
 
@@ -28,6 +30,11 @@ class Job:
     method: Method | MultiMapMethod
     target: ResolvedTarget  # without its graph
     is_base: bool = False
+
+    @cached_property
+    def is_weighted(self) -> bool:
+        """Whether the map is a weighted sum of channels, whose weights need a single backward pass."""
+        return isinstance(self.method, Weighted) and not self.method.needs & Need.EVALUATOR
 
 
 @dataclass(eq=False)
@@ -65,7 +72,9 @@ class MapCollector:
         else:
             self.maps[job.name, job.target.key, layer] = maps
 
-    def attempt(self, name: str, layer: str, function: Callable[[], Value], *, is_required: bool) -> Value | None:
+    def attempt(
+        self, name: str, layer: str, function: Callable[[], Value], is_required: Callable[[], bool] = lambda: True
+    ) -> Value | None:
         """Return what `function` returns; None, with the reason stored, if the method does not fit and need not."""
         try:
             return function()
@@ -75,7 +84,7 @@ class MapCollector:
             reason = f"layer '{error.layer}': {error.reason}"
         except UsageError as error:  # the output cannot be scored like this
             reason = str(error)
-        if is_required and not self.skip_unsupported:
+        if not self.skip_unsupported and is_required():
             raise MethodError(name, reason) from None
         self.unsupported.setdefault(name, {})[layer] = reason
         return None

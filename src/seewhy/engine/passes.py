@@ -19,12 +19,12 @@ from seewhy.engine.missing_gradients import no_output_gradient
 from seewhy.engine.variant_passes import VariantPasses
 from seewhy.errors import LayerError, MethodError
 from seewhy.explanation.components import NETWORK
-from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod, VariantMethod
+from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod, VariantMethod, Weighted
 from seewhy.signals.backward import differentiate
 from seewhy.signals.evaluator import Evaluator
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.model import ModelSignals
-from seewhy.signals.recorded import signals_at
+from seewhy.signals.recorded import signals_at, with_derivatives
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.tracing.layer_selection import LayerSelection
@@ -142,15 +142,27 @@ class Passes:
         target = item.target.without_graph()
         if not item.needs & Need.GRADIENTS:
             for call in self.calls:
-                self.dispatch(item.jobs, call, signals_at(call, self.evaluator, target, item.scoring))
+                signals = signals_at(call, self.evaluator, target, item.scoring)
+                for job in item.jobs:
+                    self.dispatch(job, call, signals)
             return list(self.calls)
         scores = self.scores_of(item)
         if scores is None:
             return list(self.calls)
 
+        # The backward pass evicts everything from the processor's caches, so each line of Python in it takes several times as
+        # long as elsewhere. What needs no gradient is computed before it, and what needs only a sum of the gradient after it.
+        signals_of = {call: signals_at(call, self.evaluator, target, item.scoring) for call in self.calls}
+        weighted: list[WeightedJob] = []
+
         def consume(call: LayerCall, gradient: Tensor, curvature: Tensor | None) -> None:
-            signals = signals_at(call, self.evaluator, target, item.scoring, gradient, curvature)
-            self.dispatch(item.jobs, call, signals)
+            recorded = signals_of.pop(call)
+            signals = with_derivatives(recorded, gradient, curvature)
+            for job in item.jobs:
+                if job.is_weighted:
+                    self.weigh(weighted, job, call, signals, recorded)
+                else:
+                    self.dispatch(job, call, signals)
 
         unreached = differentiate(
             self.trace,
@@ -160,6 +172,8 @@ class Passes:
             retain_graph=not is_last,
             with_curvature=bool(item.needs & Need.CURVATURE),
         )
+        for waiting in weighted:
+            self.store(waiting.job, waiting.call, waiting.run, lambda waiting=waiting: waiting.has_gradient)  # type: ignore[misc]
         for call in unreached:
             is_named = self.selection.names_explicitly(call) and not call.obstacle
             if not self.collector.skip_unsupported and (is_named or len(unreached) == len(self.calls)):
@@ -169,38 +183,59 @@ class Passes:
     def scores_of(self, item: Round) -> Tensor | None:
         """Return the scores `(B,)` of a round with their graph; None if the output cannot be scored like this."""
         scores = [
-            self.collector.attempt(
-                job.name, NETWORK, lambda: item.scoring(item.target, self.trace.output), is_required=True
-            )
+            self.collector.attempt(job.name, NETWORK, lambda: item.scoring(item.target, self.trace.output))
             for job in item.jobs
         ]
         return scores[0]
 
-    def dispatch(self, jobs: Sequence[Job], call: LayerCall, signals: Signals) -> None:
-        """Run each job now, or later if it runs the model again."""
-        is_required = self.selection.names_explicitly(call)
-        for job in jobs:
-            if isinstance(job.method, VariantMethod):
-                # It reads gradients of changed inputs only, so the ones at hand need not be kept while it waits.
-                kept = replace(signals, tensors=signals.tensors.without_derivatives())
-                self.variants.start(job, call, kept, is_required=is_required)
-            elif job.method.needs & Need.EVALUATOR:
-                self.deferred.append(partial(self.run_job, job, call, signals))
-            else:
-                self.run_job(job, call, signals)
+    def weigh(
+        self, weighted: list[WeightedJob], job: Job, call: LayerCall, signals: Signals, recorded: Signals
+    ) -> None:
+        """Compute the weights of the channels, which need the gradient. The map is their sum, after the backward pass.
+
+        `recorded` are the same signals without the gradient.
+        """
+        method = job.method
+        assert isinstance(method, Weighted)
+        weights = self.attempt(job, call, lambda: method.weights(signals))
+        if weights is not None:
+            is_blank = not (weights.any() if len(weights) == 1 else weights.any(1).all())
+            has_gradient = reached_images(call, signals) if is_blank else None
+            weighted.append(WeightedJob(job, call, recorded, weights, has_gradient))
+
+    def dispatch(self, job: Job, call: LayerCall, signals: Signals) -> None:
+        """Run a job now, or later if it runs the model again."""
+        if isinstance(job.method, VariantMethod):
+            # It reads gradients of changed inputs only, so the ones at hand need not be kept while it waits.
+            kept = replace(signals, tensors=signals.tensors.without_derivatives())
+            self.variants.start(job, call, kept, is_required=self.selection.names_explicitly(call))
+        elif job.method.needs & Need.EVALUATOR:
+            self.deferred.append(partial(self.run_job, job, call, signals))
+        else:
+            self.run_job(job, call, signals)
 
     def run_job(self, job: Job, call: LayerCall, signals: Signals) -> None:
-        is_required = self.selection.names_explicitly(call)
-        maps = self.collector.attempt(job.name, call.name, lambda: job.method(signals), is_required=is_required)
+        def has_gradient() -> Tensor | None:
+            return None if signals.tensors.output_gradient is None else reached_images(call, signals)
+
+        self.store(job, call, lambda: job.method(signals), has_gradient)
+
+    def store(
+        self, job: Job, call: LayerCall, run: Callable[[], Tensor], has_gradient: Callable[[], Tensor | None]
+    ) -> None:
+        """Store the maps that `run` returns and, if one is blank, which images have a gradient: reading it takes time."""
+        maps = self.attempt(job, call, run)
         if maps is None:
             return
         self.collector.add(job, call, maps)
         assert call.grid is not None
         is_blank = not (maps.any() if len(maps) == 1 else call.grid.split_parts(maps).flatten(1).any(1).all())
-        if signals.tensors.output_gradient is not None and is_blank:
-            # Reading all gradients costs time, so it is done only where it can explain a blank map.
-            has_gradient = call.grid.split_parts(signals.gradients).flatten(1).any(1)
-            self.collector.has_gradient[job.target.key, call.name] = has_gradient
+        if is_blank and (reached := has_gradient()) is not None:
+            self.collector.has_gradient[job.target.key, call.name] = reached
+
+    def attempt(self, job: Job, call: LayerCall, run: Callable[[], Tensor]) -> Tensor | None:
+        """Return what `run` returns; None if the method does not fit the layer, which is an error for a named layer."""
+        return self.collector.attempt(job.name, call.name, run, lambda: self.selection.names_explicitly(call))
 
     # 4. The entire model
 
@@ -217,9 +252,39 @@ class Passes:
                 raise MethodError("", f"it combines layers, and '{split[0]}' has several rows per input.")
             return method(signals)
 
-        result = self.collector.attempt(name, NETWORK, run, is_required=True)
+        result = self.collector.attempt(name, NETWORK, run)
         if result is not None:
             self.collector.maps[name, target.key, NETWORK] = result
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedJob:
+    """A job with known weights of the channels `(B, K)`. `reached`: if all
+    weights of an image are 0, which images have a gradient."""
+
+    job: Job
+    call: LayerCall
+    signals: Signals
+    weights: Tensor
+    reached: Tensor | None
+
+    def run(self) -> Tensor:
+        """Return the maps."""
+        return self.signals.weighted_sum(self.weights)
+
+    @property
+    def has_gradient(self) -> Tensor:
+        """Which images have a gradient at the layer: bool (B,)."""
+        if self.reached is not None:
+            return self.reached
+        assert self.call.grid is not None
+        return self.call.grid.split_parts(self.weights).flatten(1).any(1)
+
+
+def reached_images(call: LayerCall, signals: Signals) -> Tensor:
+    """Return which images have a gradient at a layer: bool (B,)."""
+    assert call.grid is not None
+    return call.grid.split_parts(signals.gradients).flatten(1).any(1)
 
 
 def no_gradient_reason(call: LayerCall, target: ResolvedTarget, trace: Trace) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor
 
@@ -69,7 +70,7 @@ class VariantPasses:
                 return maps
 
         result = self.collector.attempt(
-            pending.job.name, pending.call.name, variant_or_maps, is_required=pending.is_required
+            pending.job.name, pending.call.name, variant_or_maps, lambda: pending.is_required
         )
         if isinstance(result, Variant):
             try:
@@ -88,7 +89,8 @@ class VariantPasses:
             raise MethodError("", reason)
 
         for pending in group:
-            self.collector.attempt(pending.job.name, pending.call.name, raise_reason, is_required=pending.is_required)
+            is_required = partial(bool, pending.is_required)
+            self.collector.attempt(pending.job.name, pending.call.name, raise_reason, is_required)
 
     def run_variant(self, inputs: Tensor, group: list[PendingJob]) -> None:
         """Run one forward pass on changed inputs, and one backward pass for each target and scoring that needs it."""

@@ -76,8 +76,12 @@ class FastModel:
 
 
 def as_prepared(loaded: LoadedModel, fast: Literal["off", "exact", "bf16"]) -> LoadedModel:
-    """Return the model, prepared as the option `fast` requires."""
-    return loaded if fast == "off" else prepare(loaded, precision=fast)
+    """Return the model, prepared as the option `fast` requires; "off" returns the model inside of a prepared one."""
+    if fast != "off":
+        return prepare(loaded, precision=fast)
+    if not isinstance(loaded, PreparedModel):
+        return loaded
+    return LoadedModel(**{item.name: getattr(loaded, item.name) for item in fields(LoadedModel)})
 
 
 def with_network(module: nn.Module, network: nn.Module) -> nn.Module:

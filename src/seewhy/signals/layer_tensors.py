@@ -41,6 +41,10 @@ class LayerTensors:
         """HA `(B, K, *grid)`, or None."""
         return None if self.output_curvature is None else to_float32(self.output_curvature)
 
+    def with_derivatives(self, gradient: Tensor, curvature: Tensor | None) -> Self:
+        """Return the same tensors with a gradient and curvature with respect to `output`."""
+        return replace(self, output_gradient=gradient, output_curvature=curvature)
+
     def without_derivatives(self) -> Self:
         """Return the same tensors without gradient and curvature, so that their memory can be freed."""
         return replace(self, output_gradient=None, output_curvature=None)

@@ -57,6 +57,14 @@ def signals_at(
     )
 
 
+def with_derivatives(signals: Signals, gradient: Tensor, curvature: Tensor | None) -> Signals:
+    """Return the signals of a recorded call with its gradient and curvature."""
+    grid, tensors = signals.site.grid, signals.tensors
+    own = None if curvature is None else grid.channels_first(curvature)
+    new = tensors.with_derivatives(grid.channels_first(gradient), own)
+    return dataclasses.replace(signals, tensors=new)
+
+
 def tensors_of(
     call: LayerCall, grid: Grid, gradient: Tensor | None = None, curvature: Tensor | None = None
 ) -> LayerTensors:
