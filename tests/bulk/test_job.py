@@ -185,7 +185,7 @@ def test_settings_that_work_for_no_image_end_the_job_at_once(
 @pytest.mark.parametrize("message", ["CUDA error: an illegal memory access was encountered", "the weights are gone"])
 def test_lost_device_ends_the_job_and_fails_no_images(photos: Path, tmp_path: Path, message: str) -> None:
     folder = copies(photos, 100)
-    loaded = load_small(FailsAfter(20, message))
+    loaded = load_small(FailsAfter(40, message))  # after the calibration, which prepares the model
     BATCH_SIZES.clear()
     with pytest.raises(UsageError, match=f"{message}.*Finished parts are kept"):
         start(loaded, folder, tmp_path / "run", part_size=90)

@@ -348,7 +348,7 @@ def test_markup_in_names_is_escaped(server: LocalApp) -> None:
 
 def build_expected_page(model: seewhy.LoadedModel, image: bytes, name: str, **choices: Any) -> str:
     options = Options(**{"methods": ("gradcam",), "layers": ("every",), "include_suggested": True, **choices})
-    return app.explain_image(model, NamedImage(name, load_image(image)), options, None).report()
+    return app.explain_image(seewhy.prepare(model), NamedImage(name, load_image(image)), options, None).report()
 
 
 def test_page_equals_the_page_of_the_command_line(server: LocalApp) -> None:

@@ -23,7 +23,7 @@ class FastModel:
     """The prepared twin of a model, built on first use and again after its weights changed. Several threads may use it.
 
     Attributes:
-        recipe: What is changed in the twin; None before the first use, or if nothing can be changed.
+        recipe: The changes of the twin; None before the first use, or if there are none.
     """
 
     def __init__(self, model: nn.Module, precision: Precision = "exact") -> None:

@@ -1,7 +1,7 @@
 """A BatchNorm that was folded into the convolution before it, in the twin of a prepared model.
 
-The convolution then returns the output of the BatchNorm. Its layer still means what it means in the model, so whoever reads or
-replaces its output has to know the normalization.
+The convolution then returns the output of the BatchNorm. Its layer keeps the meaning that it has in the model, so code that
+reads its output undoes the normalization, and code that replaces it applies the normalization.
 """
 
 from __future__ import annotations
