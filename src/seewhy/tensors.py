@@ -162,10 +162,19 @@ def lanczos(matrix: Tensor, max_steps: int = 64) -> tuple[Tensor, Tensor]:
     return values[-1], previous.mT @ vectors[:, -1:]
 
 
-def align_sign(maps: Tensor, direction: Tensor) -> Tensor:
-    """Negate each map (B, *grid) whose inner product with `direction` (B, *grid) is negative."""
-    product = (maps * direction).flatten(1).sum(1)
-    return maps * torch.where(product < 0, -1.0, 1.0).to(maps.dtype).reshape(-1, *[1] * (maps.dim() - 1))
+def align_sign(maps: Tensor, terms: Tensor) -> Tensor:
+    """Negate each map (B, *grid) whose inner product with the sum over the channels of `terms` (B, K, *grid) is negative.
+
+    Behind a LayerNorm that sum is 0 everywhere, up to rounding, and says nothing: then the value that is largest in
+    magnitude becomes positive.
+    """
+    flat, sums = maps.flatten(1), terms.sum(1).flatten(1)
+    product = (flat * sums).sum(1)
+    # Bounds the rounding error of the product; the sum over channels can cancel to nothing.
+    rounding = (flat.abs() * terms.abs().sum(1).flatten(1)).sum(1) * 64 * torch.finfo(maps.dtype).eps
+    largest = flat.gather(1, flat.abs().argmax(1, keepdim=True))[:, 0]
+    sign = torch.where(torch.where(product.abs() > rounding, product, largest) < 0, -1.0, 1.0).to(maps.dtype)
+    return maps * sign.reshape(-1, *[1] * (maps.dim() - 1))
 
 
 @without_autocast

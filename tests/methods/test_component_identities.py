@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import seewhy
+import seewhy.tensors
 from seewhy.methods import (
     FEM,
     KPCACAM,
@@ -167,3 +168,15 @@ def test_deep_feature_factorization_separates_disjoint_patterns() -> None:
     # sizes: 3 * 2 * sqrt(5) = 13.4 and 2 * 2 * sqrt(10) = 12.6
     assert_close(one, first * 5**0.5, rtol=1e-6, atol=1e-6)
     assert_close(other, second * 10**0.5, rtol=1e-6, atol=1e-6)
+
+
+def test_sign_behind_a_layer_norm_does_not_depend_on_rounding() -> None:
+    """There the sum over the channels is 0, so its rounding errors would decide."""
+    torch.manual_seed(0)
+    terms = torch.nn.functional.layer_norm(torch.randn(4, 12, 8), (8,)).mT.reshape(4, 8, 3, 4)
+    maps = seewhy.tensors.first_component(terms, centered=False)
+    signed = seewhy.tensors.align_sign(maps, terms)
+    assert torch.equal(signed, seewhy.tensors.align_sign(-maps, terms))
+    assert torch.equal(signed, seewhy.tensors.align_sign(maps, terms + 1e-7 * torch.randn(4, 8, 3, 4)))
+    largest = signed.flatten(1).gather(1, signed.abs().flatten(1).argmax(1, keepdim=True))
+    assert bool((largest > 0).all())

@@ -72,7 +72,7 @@ class EigenCAM(Method):
     needs = Need.NOTHING
 
     def __call__(self, signals: Signals) -> Tensor:
-        return align_sign(first_component(signals.activations, centered=self.centered), signals.activations.sum(1))
+        return align_sign(first_component(signals.activations, centered=self.centered), signals.activations)
 
 
 @final

@@ -204,7 +204,7 @@ class EigenGradCAM(Method):
     )  # fmt: skip
 
     def __call__(self, signals: Signals) -> Tensor:
-        return align_sign(first_component(signals.contributions, centered=self.centered), signals.contributions.sum(1))
+        return align_sign(first_component(signals.contributions, centered=self.centered), signals.contributions)
 
 
 @final

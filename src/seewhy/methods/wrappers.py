@@ -155,4 +155,4 @@ class EigenSmooth(Method):
     def __call__(self, signals: Signals) -> Tensor:
         assert isinstance(self.base, (Weighted, Elementwise))
         terms = self.base.terms(signals)
-        return align_sign(first_component(terms, centered=self.centered), terms.sum(1))
+        return align_sign(first_component(terms, centered=self.centered), terms)
