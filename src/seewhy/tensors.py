@@ -165,8 +165,7 @@ def lanczos(matrix: Tensor, max_steps: int = 64) -> tuple[Tensor, Tensor]:
 def align_sign(maps: Tensor, terms: Tensor) -> Tensor:
     """Negate each map (B, *grid) whose inner product with the sum over the channels of `terms` (B, K, *grid) is negative.
 
-    Behind a LayerNorm that sum is 0 everywhere, up to rounding, and says nothing: then the value that is largest in
-    magnitude becomes positive.
+    Behind a LayerNorm that sum consists of rounding errors. Then the value that is largest in magnitude becomes positive.
     """
     flat, sums = maps.flatten(1), terms.sum(1).flatten(1)
     product = (flat * sums).sum(1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import seewhy
-from seewhy.fast import half_gradients
+from seewhy.fast import layer_forward
 from seewhy.fast.folding import MAX_LOSS, FoldedWeights, fold_weights
 from seewhy.fast.model_state import ModelState
 from support.small_architectures import small_architecture
@@ -222,7 +222,7 @@ def test_half_precision_models_are_not_folded() -> None:
 
 
 def test_bfloat16_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(half_gradients, "MIN_CHANNELS", 3)
+    monkeypatch.setattr(layer_forward, "MIN_CHANNELS", 3)
     monkeypatch.setattr("seewhy.fast.prepared.has_bfloat16", lambda device: True)
     net, inputs = small_architecture("VGG").float(), inputs_for(2).float()
     plain = seewhy.explain(net, inputs, layers="every", methods=["gradcam", "hirescam", "shapleycam"])

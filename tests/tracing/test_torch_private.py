@@ -303,3 +303,14 @@ def test_no_other_file_uses_private_names_of_pytorch(path: Path) -> None:
         return
     uses = private_uses(ast.parse(path.read_text("utf-8")))
     assert not uses, f"{path.name} uses {', '.join(sorted(uses))}: move that to tracing/torch_private.py"
+
+
+@pytest.mark.skipif(not torch_private.can_pack_weights(), reason="this PyTorch was built without oneDNN")
+def test_packed_weights_compute_the_same() -> None:
+    layer = nn.Conv2d(8, 12, 3, stride=2, padding=1, groups=4)
+    inputs = torch.randn(2, 8, 9, 11).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        packed = torch_private.pack_weight(layer, inputs.shape)
+        output = torch_private.run_packed(layer, packed, inputs)
+        torch.testing.assert_close(output, layer(inputs), msg=f"packed weights have another meaning in {VERSION}")
+    assert output.is_contiguous(memory_format=torch.channels_last)

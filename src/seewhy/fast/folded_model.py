@@ -12,7 +12,7 @@ from torch import nn
 
 from seewhy.errors import INPUT_ERRORS
 from seewhy.fast.folding import Pair, fold
-from seewhy.fast.half_gradients import FORWARD, mark_layers
+from seewhy.fast.layer_forward import FORWARD, store_fast_weights
 from seewhy.fast.norm_observer import observe_norms
 from seewhy.nested import tensors_in
 from seewhy.tensors import nearly_equal
@@ -37,6 +37,7 @@ class Recipe:
         refused: By convolution, why the norm after it is not folded.
         permuted: Layers whose memory has the channels last in the model itself, which the twin's memory does not show.
         has_half_gradients: Compute the gradients of large layers in bfloat16.
+        is_packed: Store the weights of convolutions in the format of the processor as well.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -45,13 +46,15 @@ class Recipe:
     refused: tuple[tuple[str, str], ...] = ()
     permuted: frozenset[str] = frozenset()
     has_half_gradients: bool = False
+    is_packed: bool = True
 
     def alternatives(self) -> Iterator[Recipe]:
         """Yield this recipe, then those that change less."""
         yield self
-        yield replace(self, channels_last=False)
+        yield replace(self, is_packed=False)
+        yield replace(self, is_packed=False, channels_last=False)
         if self.pairs:
-            yield replace(self, pairs=(), activations=(), channels_last=False)
+            yield replace(self, is_packed=False, pairs=(), activations=(), channels_last=False)
 
 
 def find_recipe(model: nn.Module, run: Run, *, has_half_gradients: bool = False) -> Recipe | None:
@@ -89,8 +92,7 @@ def build(model: nn.Module, recipe: Recipe, earlier: nn.Module | None = None) ->
         fold(twin, recipe.pairs, recipe.activations)
         if recipe.channels_last:
             use_channels_last(twin)
-        if recipe.has_half_gradients:
-            mark_layers(twin)
+        store_fast_weights(twin, is_packed=recipe.is_packed, has_half_gradients=recipe.has_half_gradients)
     twin.__dict__[IDLE_TWINS] = IdleTwins()
     twin.__dict__[PERMUTED] = recipe.permuted
     twin.__dict__[PREPARED_FROM] = weakref.ref(model)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.fast.half_gradients import FORWARD, run_layer
+from seewhy.fast.layer_forward import FORWARD, run_layer
 from seewhy.tracing.folded_norm import FOLDED_NORM, PASSES_ON, FoldedNorm
 from seewhy.tracing.memory_format import LayoutFix, remove_layout_fix
 from seewhy.tracing.torch_private import CONVOLUTION, has_call_wrapper, has_hooks, parameter_table

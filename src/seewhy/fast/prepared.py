@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import UnknownName
 from seewhy.fast.folded_model import Recipe, build, find_recipe
-from seewhy.fast.half_gradients import has_bfloat16
+from seewhy.fast.layer_forward import has_bfloat16
 from seewhy.fast.model_state import ModelState
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model

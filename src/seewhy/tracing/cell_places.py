@@ -7,6 +7,7 @@ strips of cells per axis show where they are.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Hashable, Iterable, Sequence
 
@@ -61,10 +62,13 @@ def is_unusual(call: LayerCall, size: Sequence[int]) -> bool:
         return False
     if min(grid.shape) < MIN_CELLS:
         return False
-    return any(
-        cells % length and all(-(-length // stride) != cells for stride in range(1, MAX_STRIDE + 1))
-        for cells, length in zip(grid.shape, size, strict=True)
-    )
+    return not all(map(is_evenly_divided, grid.shape, size))
+
+
+@functools.cache
+def is_evenly_divided(cells: int, length: int) -> bool:
+    """Return True if a number of cells is a multiple of the length of an axis, or a fraction of it."""
+    return not cells % length or any(-(-length // stride) == cells for stride in range(1, MAX_STRIDE + 1))
 
 
 def observe(model: nn.Module, inputs: Tensor, keys: Sequence[CallKey]) -> dict[CallKey, tuple[Span, ...] | None]:

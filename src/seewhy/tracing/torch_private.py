@@ -135,6 +135,30 @@ def cpu_has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def can_pack_weights() -> bool:
+    """Return True if this PyTorch can pack the weights of convolutions for the CPU. `torch.compile` packs them like this."""
+    has_functions = hasattr(torch.ops.aten, "mkldnn_reorder_conv2d_weight") and hasattr(
+        torch.ops.mkldnn, "_convolution_pointwise"
+    )
+    return has_functions and bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled)  # type: ignore[no-untyped-call]
+
+
+def pack_weight(convolution: Any, shape: torch.Size) -> Tensor:
+    """Return the weights of a 2-D convolution in the format that is best for inputs of a shape."""
+    settings = convolution.padding, convolution.stride, convolution.dilation, convolution.groups
+    weight = convolution.weight.detach().to_mkldnn()
+    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight, *settings, list(shape))
+    return packed
+
+
+def run_packed(convolution: Any, packed: Tensor, inputs: Tensor) -> Tensor:
+    """Return what a convolution computes with packed weights; PyTorch records no graph of it."""
+    settings = convolution.padding, convolution.stride, convolution.dilation, convolution.groups
+    run = torch.ops.mkldnn._convolution_pointwise
+    output: Tensor = run(inputs, packed, convolution.bias, *settings, "none", [], "")
+    return output
+
+
 def attention_forward_with(attend: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor | None]]:
     """Return a copy of `F.multi_head_attention_forward` that calls `attend` instead of `scaled_dot_product_attention`.
 

@@ -1,0 +1,122 @@
+"""Weights packed for the processor: the same values in float32, and no packed weights where they do not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import seewhy
+from seewhy.fast import layer_forward
+from seewhy.fast.layer_forward import FAST_WEIGHTS, FastWeights, store_fast_weights
+from seewhy.fast.packed_weight import PackedWeight
+from seewhy.tracing.torch_private import can_pack_weights
+from support.small_architectures import ARCHITECTURES, small_architecture
+
+needs_packing = pytest.mark.skipif(not can_pack_weights(), reason="this PyTorch was built without oneDNN")
+METHODS = [
+    "gradcam",
+    "hirescam",
+    "layercam",
+]  # Grad-CAM++ divides by sums near 0, so float32 differs from float64 anyway
+
+
+def images(batch: int, size: int = 64) -> torch.Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(batch))
+
+
+def packed_weights(model: nn.Module) -> list[PackedWeight]:
+    """Return the packed weights of a model's layers that were used."""
+    fast = [module.__dict__.get(FAST_WEIGHTS) for module in model.modules()]
+    found = [one.packed for one in fast if isinstance(one, FastWeights) and one.packed is not None]
+    return [one for one in found if one.shape is not None]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_maps_are_those_of_the_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_forward, "MIN_WEIGHTS", 0)  # with a graph as well
+    net, inputs = small_architecture(name).float(), images(2)
+    prepared = seewhy.prepare(net)
+    plain = seewhy.explain(net.double(), inputs.double(), methods=METHODS, layers="every", targets=3)
+    net.float()
+    fast = seewhy.explain(prepared, inputs, methods=METHODS, layers="every", targets=3)
+    assert bool(packed_weights(prepared.fast._module)) == can_pack_weights()  # type: ignore[arg-type]
+    for key, maps in plain.maps.items():
+        assert float((maps - fast.maps[key]).abs().max()) < 1e-3 * float(maps.abs().max().clamp(min=1e-4)), key
+
+
+@needs_packing
+@pytest.mark.parametrize("settings", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "groups": 4}, {"bias": False}])
+def test_values_and_gradients_of_one_convolution(settings: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    plain, packed = nn.Conv2d(8, 16, 3, **settings), nn.Conv2d(8, 16, 3, **settings)  # type: ignore[arg-type]
+    packed.load_state_dict(plain.state_dict())
+    store_fast_weights(packed, is_packed=True, has_half_gradients=False)
+    packed.requires_grad_(False)
+    inputs = torch.randn(2, 8, 20, 21, requires_grad=True)
+    with torch.no_grad():
+        assert torch.allclose(packed(inputs), plain(inputs), atol=1e-6)
+    assert len(packed_weights(packed)) == 1
+    for own, other in ((packed, plain), (layer_with_graph(packed), plain)):
+        (gradient,) = torch.autograd.grad(own(inputs).square().sum(), inputs)
+        (expected,) = torch.autograd.grad(other(inputs).square().sum(), inputs)
+        assert torch.allclose(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def layer_with_graph(layer: nn.Module) -> nn.Module:
+    """Let a layer use its packed weights although a graph is recorded."""
+    fast: FastWeights = layer.__dict__[FAST_WEIGHTS]
+    layer.__dict__[FAST_WEIGHTS] = FastWeights(fast.half, fast.packed, is_large=True)
+    return layer
+
+
+@needs_packing
+def test_other_shapes_types_and_autocast_use_the_weights_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Conv2d(3, 8, 3)
+    store_fast_weights(layer, is_packed=True, has_half_gradients=False)
+    runs: list[torch.Size] = []
+    run = PackedWeight.run
+    monkeypatch.setattr(PackedWeight, "run", lambda *args: runs.append(args[2].shape) or run(*args))  # type: ignore[func-returns-value]
+    with torch.no_grad():
+        layer(images(1))
+        layer(images(1))
+        assert len(runs) == 2
+        layer(images(2))
+        layer(images(1, 32))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(images(1)).dtype == torch.bfloat16
+        with pytest.raises(RuntimeError):
+            layer(images(1).double())
+    assert len(runs) == 2
+
+
+@needs_packing
+def test_weights_of_all_shapes_after_a_change() -> None:
+    """New weights are packed again."""
+    net, inputs = small_architecture("ResNet").float(), images(1)
+    prepared = seewhy.prepare(net)
+    before = seewhy.explain(prepared, inputs, layers="layer4").map()
+    with torch.no_grad():
+        net.get_parameter("layer3.0.conv1.weight").mul_(-1)
+    after = seewhy.explain(prepared, inputs, layers="layer4").map()
+    assert not torch.allclose(before, after, rtol=1e-2)
+    assert torch.allclose(after, seewhy.explain(net, inputs, layers="layer4").map(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_pytorch_that_cannot_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seewhy.fast.packed_weight.can_pack_weights", lambda: False)
+    net, inputs = small_architecture("VGG").float(), images(1)
+    prepared = seewhy.prepare(net)
+    plain = seewhy.explain(net, inputs, layers="features.3").map()
+    assert torch.allclose(seewhy.explain(prepared, inputs, layers="features.3").map(), plain, rtol=1e-3, atol=1e-4)
+    assert not packed_weights(prepared.fast._module)  # type: ignore[arg-type]
+
+
+@needs_packing
+def test_wrong_packed_results_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output of the prepared model is compared with that of the model before it is used."""
+    monkeypatch.setattr(PackedWeight, "run", lambda self, layer, inputs: 2 * type(layer).forward(layer, inputs))
+    net, inputs = small_architecture("VGG").float(), images(1)
+    prepared = seewhy.prepare(net)
+    seewhy.explain(prepared, inputs)
+    assert prepared.fast.recipe is not None and not prepared.fast.recipe.is_packed
