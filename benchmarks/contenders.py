@@ -7,6 +7,7 @@ and taken off inside. If a library can do less work (raw maps, a known class), t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,16 @@ def bare(net: nn.Module, inputs: Tensor) -> Tensor:
 def seewhy_maps(net: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str, Tensor]:
     explanation = seewhy.explain(net, inputs, methods="gradcam", layers=layers)
     return {name: explanation.map(layer=name) for name in layers}
+
+
+def seewhy_jobs(net: nn.Module, inputs: Tensor, **options: Any) -> dict[str, Callable[[], object]]:
+    """Return one explanation as a job: of the model as it is, prepared, and prepared with gradients in bfloat16."""
+    models = {
+        "seewhy": net,
+        "seewhy, prepared": seewhy.prepare(net),
+        "seewhy, prepared in bf16": seewhy.prepare(net, precision="bf16"),
+    }
+    return {name: partial(seewhy.explain, model, inputs, **options) for name, model in models.items()}
 
 
 def torchcam_maps(net: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str, Tensor]:

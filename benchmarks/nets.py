@@ -40,8 +40,21 @@ def _tiny() -> nn.Module:
     return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)).eval()
 
 
+def _vit() -> nn.Module:
+    import timm
+
+    torch.manual_seed(0)
+    return timm.create_model("vit_small_patch16_224", pretrained=False).eval()
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-18": lambda: _torchvision("resnet18"),
+    "ResNet-50": lambda: calibrated(_torchvision("resnet50")),
+    "VGG-16": lambda: _torchvision("vgg16"),
+    "MobileNetV3-L": lambda: calibrated(_torchvision("mobilenet_v3_large")),
+    "ConvNeXt-T": lambda: _torchvision("convnext_tiny"),
+    "ViT-S": _vit,
+    "Swin-T": lambda: _torchvision("swin_t"),
     "ResNet-18, calibrated": lambda: calibrated(_torchvision("resnet18")),
     "Lite0": _lite0,
     "VGG-11": lambda: _torchvision("vgg11"),
@@ -52,6 +65,26 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 
 def images(batch: int, size: int = 224) -> Tensor:
     return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(batch))
+
+
+# With BatchNorm, so that preparing them folds norms.
+WITH_BATCH_NORM = {"ResNet-18", "Lite0", "ResNet-50", "MobileNetV3-L", "DenseNet-121"}
+ALL_LAYERS = [
+    "ResNet-18",
+    "Lite0",
+    "ResNet-50",
+    "VGG-16",
+    "MobileNetV3-L",
+    "ConvNeXt-T",
+    "DenseNet-121",
+    "ViT-S",
+    "Swin-T",
+]
+
+
+def layers_of(net: nn.Module) -> list[str]:
+    """Return the layers of `--layers every`: all convolutions, or the blocks of a transformer."""
+    return list(seewhy.explain(net, images(1), layers="every").layers)
 
 
 def conv_names(net: nn.Module) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 from dataclasses import dataclass, field
@@ -43,13 +44,27 @@ class Table:
 
 @dataclass
 class Report:
+    """Tables and aims. `ratios`: the median ratio to the bare forward pass, by table and contender, for results.json."""
+
     tables: list[Table] = field(default_factory=list)
     aims: list[Aim] = field(default_factory=list)
+    ratios: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __iadd__(self, other: Report) -> Report:
         self.tables += other.tables
         self.aims += other.aims
+        self.ratios |= other.ratios
         return self
+
+    def save(self, path: Path) -> None:
+        """Add the ratios and the measured aims to a JSON file, which the chart and the guard read."""
+        known = json.loads(path.read_text()) if path.exists() else {"ratios": {}, "aims": {}}
+        known["ratios"].update(self.ratios)
+        known["aims"].update({aim.promise: [round(aim.measured, 3), aim.limit, aim.unit] for aim in self.aims})
+        known["machine"] = (
+            f"{processor()}, {cores()} cores, torch {torch.__version__} on {torch.get_num_threads()} threads"
+        )
+        path.write_text(json.dumps(known, indent=1) + "\n")
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

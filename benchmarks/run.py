@@ -2,6 +2,7 @@
 
 .venv-bench/bin/python benchmarks/run.py                            # all parts; writes benchmarks/RESULTS.md
 .venv-bench/bin/python benchmarks/run.py --only engine --rounds 3   # one part, printed only
+.venv-bench/bin/python benchmarks/run.py --only engine --keep       # one part, replaced in RESULTS.md and results.json
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ import viewer
 from results import Report, load, merged, page
 
 RESULTS = Path(__file__).resolve().with_name("RESULTS.md")
+RATIOS = RESULTS.with_name("results.json")
 
 # Processes take seconds and memory peaks hardly vary, so these parts run fewer rounds.
 PARTS: dict[str, Callable[[int], Report]] = {
-    "engine": engine.measure,
+    "engine": lambda rounds: engine.measure(max(1, rounds // 2), [1, 8]),
     "correctness": lambda rounds: correctness.measure(),
     "methods": methods.measure,
     "process": lambda rounds: process.measure(max(1, rounds // 2)),
@@ -49,6 +51,7 @@ def arguments() -> argparse.Namespace:
         "--only", choices=PARTS, action="append", help="run this part only (may be repeated) and print it"
     )
     parser.add_argument("--keep", action="store_true", help="with --only: write the results into RESULTS.md")
+    parser.add_argument("--full", action="store_true", help="batches of 32 as well")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each race (default: 15)")
     parser.add_argument(
         "--threads", type=int, help="threads of torch within this process (default: torch's own choice)"
@@ -60,12 +63,16 @@ def main() -> None:
     options = arguments()
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.full:
+        PARTS["engine"] = lambda rounds: engine.measure(rounds, [1, 8, 32])
     load_before = load()
     report = Report()
     for name in options.only or PARTS:
         print(f"{name} ...", file=sys.stderr, flush=True)
         report += PARTS[name](options.rounds)
     text = page(report, options.rounds, load_before)
+    if options.keep or not options.only:
+        report.save(RATIOS)
     if options.only and options.keep:
         RESULTS.write_text(merged(RESULTS.read_text(), report, load_before))
     elif options.only:
