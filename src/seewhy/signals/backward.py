@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node
 
 from seewhy.tracing.trace import LayerCall, Trace
 
@@ -46,14 +47,44 @@ def differentiate(
     try:
         for call in calls:
             call.listener.on_gradient = partial(on_gradient, call)
-        # With one call, the backward pass can end there. With several, it runs through all of them and keeps no gradient.
-        only = calls[0].edge if len(calls) == 1 else None
-        ends = trace.leaves if only is None else [only]
-        torch.autograd.grad(scores.sum(), ends, retain_graph=retain_graph, allow_unused=True)
+        total = scores.sum()
+        torch.autograd.grad(total, ends_of_pass(trace, total, calls), retain_graph=retain_graph, allow_unused=True)
     finally:
         for call in calls:
             call.listener.on_gradient = None
     return list(unreached)
+
+
+def ends_of_pass(trace: Trace, total: Tensor, calls: Sequence[LayerCall]) -> Sequence[Tensor] | Sequence[GradientEdge]:
+    """Return where a backward pass from `total` ends, so that it goes through all calls and as little else as possible.
+
+    It keeps the gradients at its ends, so these are either the first call, or where the graph starts. A block that is the
+    first call lies behind that start: its own layers then need no backward pass.
+    """
+    first = calls[0].edge
+    if first is None or len(calls) == 1:
+        return trace.leaves if first is None else [first]
+    if any(getattr(node, "variable", None) is leaf for node, _ in first.node.next_functions for leaf in trace.leaves):
+        return trace.leaves  # nothing lies between the start and the first call
+    readers: dict[Node, list[Node]] = {}  # of the nodes of the graph, up to the first call
+    waiting = [total.grad_fn]
+    known = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        for source, _ in () if node is None or node is first.node else node.next_functions:
+            if source is not None and node is not None:
+                readers.setdefault(source, []).append(node)
+                if source not in known:
+                    known.add(source)
+                    waiting.append(source)
+    passed, waiting = set[Node | None](), [first.node]  # what the gradient passes on its way to the first call
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in passed:
+            passed.add(node)
+            waiting += readers.get(node, [])
+    others = {call.edge.node for call in calls if call.edge is not None}
+    return [first] if others <= passed and total.grad_fn in passed else trace.leaves
 
 
 def _differentiate_twice(scores: Tensor, calls: Sequence[LayerCall], consume: Consume) -> list[LayerCall]:
