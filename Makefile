@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # One thread for each process: pytest starts one process per core, and threads of several processes slow each other down.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full fuzz lint bench docs supply-chain clean
+.PHONY: demo test test-full fuzz lint bench bench-full docs supply-chain clean
 
 demo: $(READY)
 	$(BIN)/seewhy demo
@@ -31,9 +31,17 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The speed of explanations, side by side with other packages: about 15 minutes. Updates benchmarks/RESULTS.md.
 bench: $(READY)
 	$(BIN)/python benchmarks/environment.py
-	.venv-bench/bin/python benchmarks/run.py
+	.venv-bench/bin/python benchmarks/run.py --keep --only engine --only floor --only process --only memory
+	.venv-bench/bin/python benchmarks/chart.py
+
+# Everything, with batches of 32, all methods and bulk jobs: more than an hour.
+bench-full: $(READY)
+	$(BIN)/python benchmarks/environment.py
+	.venv-bench/bin/python benchmarks/run.py --full
+	.venv-bench/bin/python benchmarks/chart.py
 
 docs: $(DOCS)/.ready
 	$(DOCS)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . site

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 import seewhy
 from gpu_maps import TARGET, comparison, first_line, formats
-from nets import calibrated, images
+from nets import calibrated, conv_names, images
 from race import Job, no_garbage_collection, race
 from results import Table, cores, markdown, processor
 from seewhy.engine.options import Options
@@ -70,6 +70,30 @@ def jobs_of(net: nn.Module, inputs: Tensor) -> dict[str, Job]:
         "explain, layer4": partial(explain, methods="gradcam", layers="layer4"),
         "explain, all convolutions": partial(explain, methods="gradcam", layers="every"),
         "explain, 4 methods, all convolutions": partial(explain, methods=FOUR_METHODS, layers="every"),
+    } | fast_jobs(net, inputs) | peer_jobs(net, inputs)
+
+
+def fast_jobs(net: nn.Module, inputs: Tensor) -> dict[str, Job]:
+    """Return explanations of the prepared model."""
+    jobs: dict[str, Job] = {}
+    for precision in ("exact", "bf16"):
+        explain = partial(seewhy.explain, seewhy.prepare(net, precision=precision), inputs, targets=TARGET)
+        for label, layers in (("layer4", "layer4"), ("all convolutions", "every")):
+            jobs[f"explain, prepared ({precision}), {label}"] = partial(explain, methods="gradcam", layers=layers)
+    return jobs
+
+
+def peer_jobs(net: nn.Module, inputs: Tensor) -> dict[str, Job]:
+    """Return the same maps by other packages, if they are installed (requirements.txt). None of them is needed."""
+    try:
+        import contenders
+    except ImportError:
+        return {}
+    classes = [TARGET] * len(inputs)
+    return {
+        "torchcam, layer4": partial(contenders.torchcam_maps, net, inputs, ["layer4"]),
+        "torchcam, all convolutions": partial(contenders.torchcam_maps, net, inputs, conv_names(net)),
+        "captum, layer4": partial(contenders.captum_maps, net, inputs, ["layer4"], classes),
     }
 
 

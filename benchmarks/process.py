@@ -22,7 +22,7 @@ CLI = [
     "-c",
     "import sys; from seewhy.cli.main import main; sys.exit(main())",
 ]  # as the installed script
-IMPORTS = [sys.executable, "-c", "import torch, torchvision, timm"]
+IMPORTS = [sys.executable, "-c", "import torch"]
 MEGAPIXELS_12 = (3000, 4000)
 DATA = Path(os.environ.get("SEEWHY_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -66,11 +66,11 @@ def imports_torch(command: list[str], folder: Path) -> bool:
 def report(times: Times, torch_in_help: bool) -> Report:
     rows = [[name, f"{times.median(name):.2f}", str(times.ratio(name, "imports"))] for name in times.seconds]
     note = (
-        "Fresh processes, in a new random order each round. *imports* is only `import torch, torchvision, timm`; "
+        "Fresh processes, in a new random order each round. *imports* is only `import torch`; "
         "12 MP is the same photo, enlarged."
     )
     aims = [
-        Aim("`seewhy bus.jpg` / imports", times.ratio("seewhy bus.jpg", "imports").median, 1.4),
+        Aim("`seewhy bus.jpg` / `import torch`", times.ratio("seewhy bus.jpg", "imports").median, 1.8),
         Aim("`seewhy --help`", times.median("seewhy --help"), 0.4, "s"),
         Aim("`seewhy --help`: imports of torch", int(torch_in_help), 0, ""),
         Aim("`seewhy 12mp.jpg` / `seewhy bus.jpg`", times.ratio("seewhy 12mp.jpg", "seewhy bus.jpg").median, 2.0),

@@ -23,6 +23,7 @@ import app
 import bulk
 import correctness
 import engine
+import floor
 import memory
 import methods
 import process
@@ -35,6 +36,7 @@ RATIOS = RESULTS.with_name("results.json")
 # Processes take seconds and memory peaks hardly vary, so these parts run fewer rounds.
 PARTS: dict[str, Callable[[int], Report]] = {
     "engine": lambda rounds: engine.measure(max(1, rounds // 2), [1, 8]),
+    "floor": floor.measure,
     "correctness": lambda rounds: correctness.measure(),
     "methods": methods.measure,
     "process": lambda rounds: process.measure(max(1, rounds // 2)),
@@ -51,6 +53,7 @@ def arguments() -> argparse.Namespace:
         "--only", choices=PARTS, action="append", help="run this part only (may be repeated) and print it"
     )
     parser.add_argument("--keep", action="store_true", help="with --only: write the results into RESULTS.md")
+    parser.add_argument("--json", type=Path, help="also write the ratios to this file, for guard.py")
     parser.add_argument("--full", action="store_true", help="batches of 32 as well")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each race (default: 15)")
     parser.add_argument(
@@ -71,6 +74,8 @@ def main() -> None:
         print(f"{name} ...", file=sys.stderr, flush=True)
         report += PARTS[name](options.rounds)
     text = page(report, options.rounds, load_before)
+    if options.json:
+        report.save(options.json)
     if options.keep or not options.only:
         report.save(RATIOS)
     if options.only and options.keep:

@@ -51,7 +51,7 @@ def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_readme_has_the_expected_snippets() -> None:
-    assert len(blocks(README, "python")) == 3
+    assert len(blocks(README, "python")) == 4
     assert len(commands(README)) >= 6
 
 
@@ -70,7 +70,7 @@ def test_commands_run(photo: Path, line: str) -> None:
     run_command(line)
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(3))
 def test_python_snippets_run(photo: Path, number: int) -> None:
     exec(compile(blocks(README, "python")[number], f"README.md, snippet {number}", "exec"), {})
 
@@ -79,7 +79,7 @@ def test_the_bulk_snippet_runs(photo: Path) -> None:
     pytest.importorskip("pyarrow")
     pytest.importorskip("pandas")
     names: dict[str, object] = {}
-    exec(compile(blocks(README, "python")[2], "README.md, bulk snippet", "exec"), names)
+    exec(compile(blocks(README, "python")[3], "README.md, bulk snippet", "exec"), names)
     assert len(names["table"]) == 2  # type: ignore[arg-type]
 
 
