@@ -16,7 +16,12 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).resolve().parent
 CHART = HERE.parent / "docs" / "images" / "speed.svg"
-COLORS = {"torchcam": "#9aa5b1", "seewhy": "#7cc4a0", "seewhy, prepared": "#1f7a4d", "seewhy, prepared in bf16": "#d98e04"}
+COLORS = {
+    "torchcam": "#9aa5b1",
+    "seewhy": "#7cc4a0",
+    "seewhy, prepared": "#1f7a4d",
+    "seewhy, prepared in bf16": "#d98e04",
+}
 WIDTH = 0.2
 
 
@@ -25,11 +30,15 @@ def main() -> None:
     figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharey=True)
     for axis, batch in zip(axes, (1, 8), strict=True):
         found = {
-            match[1]: ratios[title] for title in ratios if (match := re.fullmatch(rf"(.+), all (\d+) layers, batch {batch}", title))
+            match[1]: ratios[title]
+            for title in ratios
+            if (match := re.fullmatch(rf"([^,]+), all (\d+) layers, batch {batch}", title))
         }
         for place, (name, color) in enumerate(COLORS.items()):
             values = [contenders.get(name, 0) for contenders in found.values()]
-            axis.bar([index + (place - 1.5) * WIDTH for index in range(len(found))], values, WIDTH, color=color, label=name)
+            axis.bar(
+                [index + (place - 1.5) * WIDTH for index in range(len(found))], values, WIDTH, color=color, label=name
+            )
         axis.axhline(1, color="#444", linewidth=0.8)
         axis.set_xticks(range(len(found)), list(found), fontsize=8)
         axis.set_title(f"batch {batch}", fontsize=9, loc="left")

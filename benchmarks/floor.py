@@ -1,4 +1,4 @@
-"""Where the time of the all-layer pass goes: the parts that any implementation needs, one after the other, on a prepared model."""
+"""Where the time of the all-layer pass goes: the parts that any implementation needs, on a prepared model."""
 
 from __future__ import annotations
 
@@ -92,5 +92,5 @@ def measure(rounds: int) -> Report:
     found = [measure_net(name, batch, rounds)[0] for name, batch in settings]
     rows = [[text, *values] for text, *values in zip(STEPS.values(), *found, strict=True)]
     header = ["step", *(f"{name}, batch {batch}" for name, batch in settings)]
-    note = "All convolutions. Multiples of the bare forward pass; each row contains the ones above it, from *forward, prepared* on."
+    note = "All convolutions. Multiples of the bare forward pass; from the second row on, each contains those above it."
     return Report([Table("Where the time of the all-layer pass goes", header, rows, note)])

@@ -63,14 +63,18 @@ def backward(net: nn.Module, inputs: Tensor, *, with_parameters: bool) -> None:
 
 def jobs_of(net: nn.Module, inputs: Tensor) -> dict[str, Job]:
     explain = partial(seewhy.explain, net, inputs, targets=TARGET)
-    return {
-        FORWARD: partial(bare, net, inputs),
-        BACKWARD: partial(backward, net, inputs, with_parameters=False),
-        f"{BACKWARD}, parameters too": partial(backward, net, inputs, with_parameters=True),
-        "explain, layer4": partial(explain, methods="gradcam", layers="layer4"),
-        "explain, all convolutions": partial(explain, methods="gradcam", layers="every"),
-        "explain, 4 methods, all convolutions": partial(explain, methods=FOUR_METHODS, layers="every"),
-    } | fast_jobs(net, inputs) | peer_jobs(net, inputs)
+    return (
+        {
+            FORWARD: partial(bare, net, inputs),
+            BACKWARD: partial(backward, net, inputs, with_parameters=False),
+            f"{BACKWARD}, parameters too": partial(backward, net, inputs, with_parameters=True),
+            "explain, layer4": partial(explain, methods="gradcam", layers="layer4"),
+            "explain, all convolutions": partial(explain, methods="gradcam", layers="every"),
+            "explain, 4 methods, all convolutions": partial(explain, methods=FOUR_METHODS, layers="every"),
+        }
+        | fast_jobs(net, inputs)
+        | peer_jobs(net, inputs)
+    )
 
 
 def fast_jobs(net: nn.Module, inputs: Tensor) -> dict[str, Job]:

@@ -37,7 +37,11 @@ def main() -> None:
     if not common:
         sys.exit(f"{options.new} and {COMMITTED.name} have no table in common.")
     lines = slower(new["ratios"], old["ratios"], options.tolerance)
-    print(*lines, f"{len(common)} tables compared, {len(lines)} ratios are more than {options.tolerance:.0%} larger.", sep="\n")
+    print(
+        *lines,
+        f"{len(common)} tables compared, {len(lines)} ratios are more than {options.tolerance:.0%} larger.",
+        sep="\n",
+    )
     sys.exit(bool(lines))
 
 

@@ -102,7 +102,7 @@ def setting(rounds: int, load_before: str) -> str:
 
 def merged(old: str, report: Report, load_before: str) -> str:
     """Return the page with the targets and tables of separately run parts replaced or appended."""
-    when = f"Run separately on {datetime.date.today():%Y-%m-%d}, load before {load_before}."
+    when = f"Run separately on {datetime.date.today():%Y-%m-%d} ({processor()}), load before {load_before}."
     head, *sections = old.rstrip().split("\n## ")
     found = {section.partition("\n")[0]: section for section in sections}
     for aim in report.aims:
