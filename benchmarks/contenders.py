@@ -35,7 +35,7 @@ def seewhy_maps(net: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str, 
 
 
 def seewhy_jobs(net: nn.Module, inputs: Tensor, **options: Any) -> dict[str, Callable[[], object]]:
-    """Return one explanation as a job: of the model as it is, prepared, and prepared with gradients in bfloat16."""
+    """Return one explanation as a job: of the unchanged model, prepared, and prepared with gradients in bfloat16."""
     models = {
         "seewhy": net,
         "seewhy, prepared": seewhy.prepare(net),

@@ -61,7 +61,7 @@ class Minimal:
 
 
 STEPS = {
-    "bare": "forward pass of the network as it is",
+    "bare": "forward pass of the unchanged network",
     "forward": "forward pass, prepared",
     "graph": "+ recording the graph",
     "backward": "+ backward pass to the first convolution",
