@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from seewhy.tracing.torch_private import can_pack_weights, pack_weight, run_packed
 
+MAX_KEPT = 2  # shapes: those of the batches, and of the last one, which is smaller
+
 
 def can_be_packed(module: nn.Module, weight: Tensor) -> bool:
     """Return True for a 2-D convolution on a CPU, if PyTorch has what is needed. `weight` is its own."""
@@ -20,24 +22,25 @@ def can_be_packed(module: nn.Module, weight: Tensor) -> bool:
 
 
 class PackedWeight:
-    """The packed weights of a convolution. The best format depends on the shape of the input: here, of the first one.
+    """The packed weights of a convolution.
 
-    Several threads may use it: at worst, two of them pack the same weights.
+    The best format depends on the shape of the input. The weights are packed for each shape, and kept for the last ones: if the
+    format depended on which shape came first, a bulk job that resumes would write other last digits. Packing takes about as
+    long as the conversion that it replaces. Several threads may use one object: at worst, two of them pack the same weights.
     """
 
     def __init__(self) -> None:
-        self.shape: torch.Size | None = None
-        self._weight: Tensor | None = None
+        self.kept: tuple[tuple[torch.Size, Tensor], ...] = ()  # replaced, never changed, because threads read it
 
     def fits(self, inputs: Tensor) -> bool:
-        """Return True if the weights are packed for inputs of this shape, or not packed yet."""
-        is_plain = inputs.dtype == torch.float32 and inputs.dim() == 4 and not torch.is_autocast_enabled("cpu")
-        return is_plain and (self.shape is None or self.shape == inputs.shape)
+        """Return True if a convolution with packed weights can run on inputs."""
+        return inputs.dtype == torch.float32 and inputs.dim() == 4 and not torch.is_autocast_enabled("cpu")
 
     def run(self, convolution: Any, inputs: Tensor) -> Tensor:
         """Return what `convolution` computes for `inputs`, without a graph."""
-        packed = self._weight
+        kept = self.kept
+        packed = next((weight for shape, weight in kept if shape == inputs.shape), None)
         if packed is None:
-            packed = self._weight = pack_weight(convolution, inputs.shape)
-            self.shape = inputs.shape
+            packed = pack_weight(convolution, inputs.shape)
+            self.kept = ((inputs.shape, packed), *kept[: MAX_KEPT - 1])
         return run_packed(convolution, packed, inputs)
