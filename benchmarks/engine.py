@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import Tensor, nn
-
 import contenders as run
 import seewhy
 from nets import ALL_LAYERS, NETS, WITH_BATCH_NORM, images, layers_of, top_classes
@@ -18,7 +16,7 @@ NOTE = (
     "the same network on the same batch under `torch.inference_mode()`; *once*: ran in the first round only."
 )
 FIVE_CLASSES = [654, 829, 281, 967, 1]
-PLAIN, PREPARED, BF16 = "seewhy", "seewhy, prepared", "seewhy, prepared in bf16"
+PREPARED, BF16 = "seewhy, prepared", "seewhy, prepared in bf16"
 ALL_LAYERS_AIMS = {("ResNet-18", 1): 1.8, ("ResNet-18", 8): 1.75, ("Lite0", 1): 2.3, ("Lite0", 8): 2.1}
 BF16_AIMS = {("ResNet-18", 1): 1.2, ("ResNet-18", 8): 1.0}
 SUGGESTED_AIMS = {("ResNet-18", 1): 1.0, ("ResNet-18", 8): 0.9, ("Lite0", 1): 0.9, ("Lite0", 8): 0.72}
@@ -36,15 +34,6 @@ def aim(title: str, times: Times, name: str, to: str, limit: float) -> Aim:
     return Aim(f"{title}: {name} / {to}", times.ratio(name, to).median, limit)
 
 
-def reads_grids(net: nn.Module, inputs: Tensor, layers: list[str]) -> bool:
-    """Return True if torchcam can explain layers: it takes tokens for channels, and raises an error for some."""
-    try:
-        run.torchcam_maps(net, inputs, layers)
-    except Exception:
-        return False
-    return True
-
-
 def every_layer(net_name: str, batch: int, rounds: int) -> Report:
     """Separate maps of all convolutions. Contenders that loop run once: they take as long as all others together."""
     net, inputs = NETS[net_name](), images(batch)
@@ -52,8 +41,7 @@ def every_layer(net_name: str, batch: int, rounds: int) -> Report:
     jobs: dict[str, Job] = {"bare": partial(run.bare, net, inputs)}
     jobs |= run.seewhy_jobs(net, inputs, methods="gradcam", layers="every")
     is_transformer = net_name in ("ViT-S", "Swin-T")
-    if not is_transformer or reads_grids(net, inputs, layers):
-        jobs["torchcam"] = partial(run.torchcam_maps, net, inputs, layers)
+    jobs["torchcam"] = partial(run.torchcam_maps, net, inputs, layers)
     loops: dict[str, Job] = {}
     if batch == 1 and len(layers) <= SLOW_LOOP and not is_transformer:
         loops = {
@@ -66,8 +54,7 @@ def every_layer(net_name: str, batch: int, rounds: int) -> Report:
         "torchcam takes the tokens for channels: its time, but not its maps, can be compared." if is_transformer else ""
     )
     report = summarize(title, times, note)
-    if "torchcam" in jobs:
-        report.aims.append(aim(title, times, PREPARED, "torchcam", 1.0))
+    report.aims.append(aim(title, times, PREPARED, "torchcam", 1.0))
     limit = ALL_LAYERS_AIMS.get((net_name, batch), 2.0 if net_name in WITH_BATCH_NORM else None)
     if limit is not None:
         report.aims.append(aim(title, times, PREPARED, "bare", limit))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import contenders as run
 import seewhy
 from nets import NETS, conv_names, images
-from race import Job, Times, race
+from race import Job, race
 from results import Report, Table
 from seewhy.tracing.twin import make_twin
 
@@ -70,7 +70,7 @@ STEPS = {
 }
 
 
-def measure_net(net_name: str, batch: int, rounds: int) -> tuple[list[str], Times]:
+def measure_net(net_name: str, batch: int, rounds: int) -> list[str]:
     net, inputs = NETS[net_name](), images(batch)
     minimal = Minimal(net, inputs)
     jobs: dict[str, Job] = {
@@ -84,12 +84,12 @@ def measure_net(net_name: str, batch: int, rounds: int) -> tuple[list[str], Time
         ),
     }
     times = race(jobs, rounds)
-    return [f"{times.ratio(name, 'bare').median:.2f} ({1000 * times.median(name):.1f} ms)" for name in jobs], times
+    return [f"{times.ratio(name, 'bare').median:.2f} ({1000 * times.median(name):.1f} ms)" for name in jobs]
 
 
 def measure(rounds: int) -> Report:
     settings = [(name, batch) for name in ("ResNet-18", "Lite0") for batch in (1, 8)]
-    found = [measure_net(name, batch, rounds)[0] for name, batch in settings]
+    found = [measure_net(name, batch, rounds) for name, batch in settings]
     rows = [[text, *values] for text, *values in zip(STEPS.values(), *found, strict=True)]
     header = ["step", *(f"{name}, batch {batch}" for name, batch in settings)]
     note = "All convolutions. Multiples of the bare forward pass; from the second row on, each contains those above it."

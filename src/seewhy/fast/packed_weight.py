@@ -17,7 +17,7 @@ MAX_KEPT = 2  # shapes: those of the batches, and of the last one, which is smal
 
 
 def can_be_packed(module: nn.Module, weight: Tensor) -> bool:
-    """Return True for a 2-D convolution on a CPU, if PyTorch has what is needed. `weight` is its own."""
+    """Return True for a 2-D convolution on a CPU, if this PyTorch can pack weights. `weight` is that of the module."""
     return isinstance(module, nn.Conv2d) and weight.device.type == "cpu" and can_pack_weights()
 
 
