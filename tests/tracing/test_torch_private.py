@@ -309,8 +309,18 @@ def test_no_other_file_uses_private_names_of_pytorch(path: Path) -> None:
 def test_packed_weights_compute_the_same() -> None:
     layer = nn.Conv2d(8, 12, 3, stride=2, padding=1, groups=4)
     inputs = torch.randn(2, 8, 9, 11).contiguous(memory_format=torch.channels_last)
+    settings = torch_private.ConvolutionSettings((2, 2), (1, 1), (1, 1), 4)
     with torch.no_grad():
-        packed = torch_private.pack_weight(layer, inputs.shape)
-        output = torch_private.run_packed(layer, packed, inputs)
+        packed = torch_private.pack_convolution(layer.weight, settings, inputs.shape)
+        output = torch_private.run_packed_convolution(inputs, packed, layer.bias, settings)
         torch.testing.assert_close(output, layer(inputs), msg=f"packed weights have another meaning in {VERSION}")
     assert output.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.skipif(not torch_private.can_pack_weights(), reason="this PyTorch was built without oneDNN")
+@pytest.mark.parametrize("shape", [(1, 24), (5, 24), (2, 7, 24), (2, 3, 7, 24)])
+def test_packed_linear_layers_compute_the_same(shape: tuple[int, ...]) -> None:
+    layer, inputs = nn.Linear(24, 40), torch.randn(shape)
+    with torch.no_grad():
+        output = torch_private.run_packed_linear(inputs, torch_private.pack_linear(layer.weight), layer.bias)
+        torch.testing.assert_close(output, layer(inputs), msg=f"packed weights have another meaning in {VERSION}")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.fast.packed_weight import PackedWeight, can_be_packed
+from seewhy.fast.packed_weight import PackedLayer, packed_layer
 from seewhy.tracing.layer_groups import is_pointwise
 from seewhy.tracing.torch_private import CONVOLUTION, cpu_has_bfloat16, parameter_table
 
@@ -23,7 +23,7 @@ FORWARD = "forward"  # the entry that replaces the forward method of a module
 FAST_WEIGHTS = "_fast_weights"  # the entry in the `__dict__` of a layer whose weights are stored in other forms as well
 PLAIN_FORWARDS = (nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward, nn.Linear.forward)
 MIN_CHANNELS = 64  # of input and output; with fewer, the conversions to bfloat16 take longer than they save
-MIN_WEIGHTS = 2**16  # with fewer, packing saves less than a custom backward function costs
+MIN_WEIGHTS = 2**13  # with fewer, packing saves less than a custom backward function costs
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +31,13 @@ class FastWeights:
     """Other forms of the weights of a layer, which all twins share.
 
     Attributes:
-        half: In bfloat16, for gradients; None if they are computed with the weights themselves.
-        packed: In the format of the processor, for the forward pass; or None.
+        half: In bfloat16, for gradients that packed weights cannot compute; or None.
+        packed: In the format of the processor; or None.
         is_large: Whether `packed` saves time if a graph is recorded as well.
     """
 
     half: Tensor | None = None
-    packed: PackedWeight | None = None
+    packed: PackedLayer | None = None
     is_large: bool = False
 
 
@@ -54,10 +54,11 @@ def store_fast_weights(twin: nn.Module, *, is_packed: bool, has_half_gradients: 
         if not is_plain(module):
             continue
         weight = parameter_table(module)["weight"]
-        half = weight.to(torch.bfloat16) if has_half_gradients and pays_in_bfloat16(module, weight) else None
-        packed = PackedWeight() if is_packed and can_be_packed(module, weight) else None
+        is_half = has_half_gradients and pays_in_bfloat16(module, weight)
+        packed = packed_layer(module, weight, torch.bfloat16 if is_half else torch.float32) if is_packed else None
+        half = weight.to(torch.bfloat16) if is_half and (packed is None or not packed.has_gradient) else None
         if half is not None or packed is not None:
-            module.__dict__[FAST_WEIGHTS] = FastWeights(half, packed, weight.numel() >= MIN_WEIGHTS)
+            module.__dict__[FAST_WEIGHTS] = FastWeights(half, packed, is_half or weight.numel() >= MIN_WEIGHTS)
             module.__dict__.setdefault(FORWARD, partial(run_layer, module))
 
 
@@ -90,7 +91,7 @@ def run_layer(module: nn.Module, inputs: Tensor) -> Tensor:
 def compute(module: nn.Module, inputs: Tensor, fast: FastWeights) -> Tensor:
     """Return what a layer computes, without a graph."""
     if fast.packed is not None and fast.packed.fits(inputs):
-        return fast.packed.run(module, inputs)
+        return fast.packed.output(module, inputs)
     return type(module).forward(module, inputs)  # type: ignore[no-any-return]
 
 
@@ -99,15 +100,18 @@ class _OwnGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, module: nn.Module, fast: FastWeights) -> Tensor:
-        ctx.module, ctx.half = module, fast.half
+        ctx.module, ctx.fast = module, fast
         ctx.shape, ctx.strides = inputs.shape, inputs.stride()
         return compute(module, inputs, fast)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        module = ctx.module
-        # For second derivatives, the backward pass is recorded: it stays in float32.
-        weight = module.weight if ctx.half is None or torch.is_grad_enabled() else ctx.half
+        module, packed, half = ctx.module, ctx.fast.packed, ctx.fast.half
+        # For second derivatives, the backward pass is recorded: it uses the weights themselves.
+        is_recorded = torch.is_grad_enabled()
+        if packed is not None and packed.has_gradient and packed.fits(gradient) and not is_recorded:
+            return packed.input_gradient(module, gradient), None, None
+        weight = module.weight if half is None or is_recorded else half
         rounded = gradient.to(weight.dtype)
         if not isinstance(module, CONVOLUTION):
             return (rounded @ weight).to(gradient.dtype), None, None

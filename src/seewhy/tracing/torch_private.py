@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -136,26 +136,51 @@ def cpu_has_bfloat16() -> bool:
 
 
 def can_pack_weights() -> bool:
-    """Return True if this PyTorch can pack the weights of convolutions for the CPU. `torch.compile` packs them like this."""
-    has_functions = hasattr(torch.ops.aten, "mkldnn_reorder_conv2d_weight") and hasattr(
-        torch.ops.mkldnn, "_convolution_pointwise"
+    """Return True if this PyTorch can pack weights for the CPU. `torch.compile` packs them with the same functions."""
+    names = ["_convolution_pointwise", "_linear_pointwise", "_reorder_linear_weight"]
+    has_functions = hasattr(torch.ops.aten, "mkldnn_reorder_conv2d_weight") and all(
+        hasattr(torch.ops.mkldnn, name) for name in names
     )
     return has_functions and bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled)  # type: ignore[no-untyped-call]
 
 
-def pack_weight(convolution: Any, shape: torch.Size) -> Tensor:
+class ConvolutionSettings(NamedTuple):
+    """The settings of a 2-D convolution."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def pack_convolution(weight: Tensor, settings: ConvolutionSettings, shape: torch.Size) -> Tensor:
     """Return the weights of a 2-D convolution in the format that is best for inputs of a shape."""
-    settings = convolution.padding, convolution.stride, convolution.dilation, convolution.groups
-    weight = convolution.weight.detach().to_mkldnn()
-    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight, *settings, list(shape))
+    stride, padding, dilation, groups = settings
+    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+        weight.to_mkldnn(), padding, stride, dilation, groups, list(shape)
+    )
     return packed
 
 
-def run_packed(convolution: Any, packed: Tensor, inputs: Tensor) -> Tensor:
+def run_packed_convolution(
+    inputs: Tensor, packed: Tensor, bias: Tensor | None, settings: ConvolutionSettings
+) -> Tensor:
     """Return what a convolution computes with packed weights; PyTorch records no graph of it."""
-    settings = convolution.padding, convolution.stride, convolution.dilation, convolution.groups
+    stride, padding, dilation, groups = settings
     run = torch.ops.mkldnn._convolution_pointwise
-    output: Tensor = run(inputs, packed, convolution.bias, *settings, "none", [], "")
+    output: Tensor = run(inputs, packed, bias, padding, stride, dilation, groups, "none", [], "")
+    return output
+
+
+def pack_linear(weight: Tensor) -> Tensor:
+    """Return the weights of a linear layer in the format that oneDNN computes with."""
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return packed
+
+
+def run_packed_linear(inputs: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """Return what a linear layer computes with packed weights; PyTorch records no graph of it."""
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, packed, bias, "none", [], "")
     return output
 
 
