@@ -12,7 +12,7 @@ that returns its input unchanged (`nn.Identity`) had uses before it was called; 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import torch
@@ -46,14 +46,14 @@ class GraphStart:
         unsafe: Names of layers that returned an input that was marked just before, so earlier uses of it are missing.
     """
 
-    def __init__(self, inputs: Tensor, model: nn.Module) -> None:
+    def __init__(self, inputs: Tensor, model_memory: Callable[[], Set[int]]) -> None:
+        """`model_memory` returns the addresses of the parameters and buffers of the model."""
         self.anchor = torch.zeros((), dtype=inputs.dtype, device=inputs.device, requires_grad=True)
         self.unsafe: set[str] = set()
-        self.model = weakref.ref(model)  # hooks of the model hold this object, so a reference would be a cycle
+        self.model_memory = model_memory
         self.marked: list[tuple[weakref.ref[Tensor], int]] = []
         self.copied: list[tuple[str, Tensor, int]] = []
         self._input_address = inputs.untyped_storage().data_ptr()
-        self._shared: set[int] | None = None
 
     def hook_before(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         """Return a forward pre-hook that marks the inputs of a module, if none of them has a graph."""
@@ -116,14 +116,7 @@ class GraphStart:
     def belongs_to_model(self, tensor: Tensor) -> bool:
         """Return True if a tensor shares memory with a parameter or buffer, which must not change in any way."""
         address = tensor.untyped_storage().data_ptr()
-        if address == self._input_address:
-            return False
-        if self._shared is None:
-            model = self.model()
-            assert model is not None
-            owned = [*model.parameters(), *model.buffers()]
-            self._shared = {value.untyped_storage().data_ptr() for value in owned}
-        return address in self._shared
+        return address != self._input_address and address in self.model_memory()
 
 
 def source_of(module: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ with the matching correction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -28,6 +28,8 @@ from seewhy.tracing.followed_tensor import ancestors
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients
 from seewhy.tracing.graph_start import GraphStart
 from seewhy.tracing.grid import GridHint
+from seewhy.tracing.grid_tracker import GridTracker
+from seewhy.tracing.known_grids import GridCache, Grids, KnownGrids
 from seewhy.tracing.model_errors import explain_rejected_input
 from seewhy.tracing.model_properties import (
     PERMUTED,
@@ -42,7 +44,7 @@ from seewhy.tracing.token_cache import placements_of
 from seewhy.tracing.trace import RecordingRequest, Trace
 from seewhy.tracing.twin import make_twin
 from seewhy.tracing.twin_hooks import pass_on_copies
-from seewhy.tracing.twin_reuse import borrowed_twin
+from seewhy.tracing.twin_reuse import BorrowedTwin, borrowed_twin
 
 NEED_GRAPH = ("in-place operation", "hook on a tensor that doesn't require gradient")  # in PyTorch's error messages
 SAME_OUTPUT = 1e-5  # relative difference of outputs, from another memory layout at most
@@ -79,6 +81,7 @@ def record_forward(
     """
     with torch.inference_mode(False), torch.enable_grad(), preserve_rng(inputs.device), ExitStack() as stack:
         needs_no_grad = False  # a part of the model rejects tensors with gradients, such as `numpy()`
+        cache = GridCache(model, inputs, request, grid)
         while True:  # a repeated pass can reveal another property; properties are only added, so the loop ends
             known, parts = cached_properties(model), known_parts(model, inputs)
             known = replace(known, ignores_no_grad=False) if needs_no_grad else known
@@ -86,10 +89,12 @@ def record_forward(
                 parts = find_parts(model, inputs)
             twins = stack.enter_context(ExitStack())
             try:
-                twin, modules = twins.enter_context(borrowed_twin(model))
-                trace, start, properties, has_parts = _run(
-                    model, twin, modules, inputs, request, known, parts or PartsOfModel(), from_input, guided, grid
+                twin = twins.enter_context(borrowed_twin(model))
+                view = field_of_view(model, inputs)
+                grids: Grids = cache.get(parts, view) or GridTracker(
+                    twin.module, inputs.shape, grid, parts or PartsOfModel(), view
                 )
+                trace, start, properties = _run(model, twin, inputs, request, known, grids, from_input, guided, grid)
             except ModelError as error:
                 twins.close()
                 if known.ignores_no_grad:
@@ -101,9 +106,16 @@ def record_forward(
                 if from_input:
                     continue
                 raise
-            is_new = has_parts and parts is None and bool(find_parts(model, inputs))
+            if isinstance(grids, KnownGrids):
+                is_new = grids.is_incomplete
+                if is_new:
+                    cache.discard()
+            else:
+                is_new = grids.has_unknown_parts and parts is None and bool(find_parts(model, inputs))
             cache_properties(model, properties)
             if properties == known and not is_new:
+                if isinstance(grids, GridTracker):
+                    cache.store(grids, parts, view)
                 break
             if not exact and not is_new and properties == replace(known, overwritten=properties.overwritten):
                 break
@@ -118,28 +130,22 @@ def record_forward(
 
 def _run(
     model: nn.Module,
-    twin: nn.Module,
-    modules: Mapping[str, nn.Module],
+    twin: BorrowedTwin,
     inputs: Tensor,
     request: RecordingRequest,
     known: ModelProperties,
-    parts: PartsOfModel,
+    grids: Grids,
     from_input: bool,
     guided: GuidedReLU | None,
-    grid: GridHint | None,
-) -> tuple[Trace, GraphStart, ModelProperties, bool]:
-    """Run one forward pass through a new twin, whose `modules` are given by name.
-
-    Return its trace, its graph start, the known properties with those that it revealed, and whether a convolution had several
-    rows per input that are not in `parts`.
-    """
+    hint: GridHint | None,
+) -> tuple[Trace, GraphStart, ModelProperties]:
+    """Run one forward pass through a twin; return its trace, its graph start, and the known properties with new ones."""
     from_input = from_input or not known.aliases.isdisjoint(request.names or ())
     leaf = inputs.detach().clone().requires_grad_(from_input)
-    recorder = Recorder(
-        leaf, request, known, twin, grid, parts, placements_of(model, inputs), field_of_view(model, inputs),
-        executed_model(model).__dict__.get(PERMUTED),
-    )  # fmt: skip
-    recorder.attach(modules)
+    start = GraphStart(leaf, twin.memory)
+    permuted = executed_model(model).__dict__.get(PERMUTED)
+    recorder = Recorder(start, request, known, grids, hint, placements_of(model, inputs), permuted)
+    recorder.attach(twin.modules)
     attention = CaptureAttention(recorder.record_attention)
     with (
         attention if request.attention else nullcontext(),
@@ -149,23 +155,23 @@ def _run(
         saved_tensors_hooks(torch.clone, lambda saved: saved) if known.saves_copies else nullcontext(),
         explain_rejected_input(model, inputs),
     ):
-        output = twin(leaf.clone() if from_input else leaf)  # autograd forbids in-place operations on a leaf
+        output = twin.module(leaf.clone() if from_input else leaf)  # autograd forbids in-place operations on a leaf
     recorder.finish()
     trace = Trace(
         inputs=leaf,
         output=output,
         calls=recorder.calls,
-        leaves=(recorder.start.anchor, leaf) if from_input else (recorder.start.anchor,),
+        leaves=(start.anchor, leaf) if from_input else (start.anchor,),
         call_counts=recorder.call_counts,
         attentions=recorder.attentions,
         linear_calls=recorder.linear_calls,
         bias_terms=recorder.bias_terms,
-        grid_sources=recorder.grid_sources,
+        grid_sources=grids.sources,
         cross_attention_ranks=attention.cross_attention_ranks,
         has_keys_first=attention.has_keys_first,
     )
     properties = learned_from(recorder, trace, model, inputs, known, is_from_input=from_input)
-    return trace, recorder.start, properties, recorder.has_unknown_parts
+    return trace, start, properties
 
 
 def learned_from(

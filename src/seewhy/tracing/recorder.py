@@ -8,10 +8,8 @@ overwritten views, of which a copy is passed on if that does not change the outp
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,28 +19,24 @@ from torch.autograd.graph import get_gradient_edge
 
 from seewhy.errors import LayerError
 from seewhy.nested import first_tensor, replace_first
-from seewhy.places.parts import Parts, PartsOfModel
-from seewhy.places.region import FieldOfView
 from seewhy.tracing.folded_norm import folded_norm
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of
 from seewhy.tracing.grid import Grid, GridHint
-from seewhy.tracing.grid_inference import find_grid, is_ambiguous, without_unit_axes
+from seewhy.tracing.grid_inference import is_ambiguous
+from seewhy.tracing.grid_tracker import GRID_SOURCES
+from seewhy.tracing.known_grids import Grids
 from seewhy.tracing.layer_groups import is_pointwise
 from seewhy.tracing.model_properties import ModelProperties
 from seewhy.tracing.token_cache import CallKey, Placement
-from seewhy.tracing.token_hints import token_grid_hint
 from seewhy.tracing.torch_private import (
     ADAPTIVE_POOLING,
-    AVERAGE_POOLING,
     CONVOLUTION,
-    MAX_POOLING,
     is_view,
     version_of,
 )
 from seewhy.tracing.trace import AttentionRecord, BiasTerm, GradientListener, LayerCall, LinearCall, RecordingRequest
 
-GRID_SOURCES = (CONVOLUTION, MAX_POOLING, AVERAGE_POOLING)  # the grids of later layers are inferred from theirs
 UNDER_NO_GRAD = "the model runs it under torch.no_grad or checkpoint(use_reentrant=True)"
 SHARED_VIEW = "its output is part of a tensor that the model changes in place later"
 CHANNELS_FIRST = (*GRID_SOURCES, *ADAPTIVE_POOLING)  # adaptive pooling sets its own output size, so it is not a source
@@ -53,31 +47,19 @@ class Recorder:
 
     def __init__(
         self,
-        inputs: Tensor,
+        start: GraphStart,
         request: RecordingRequest,
         properties: ModelProperties,
-        model: nn.Module,
-        grid: GridHint | None = None,
-        parts: PartsOfModel | None = None,
+        grids: Grids,
+        user_hint: GridHint | None = None,
         placements: Mapping[CallKey, Placement] | None = None,
-        view: FieldOfView | None = None,
         permuted: frozenset[str] | None = None,
     ) -> None:
-        self.input_shape, self.user_hint = inputs.shape, grid
-        self.model = weakref.ref(model)  # the hooks of the model hold this object, so a reference would be a cycle
-        self.request, self.properties, self.permuted = request, properties, permuted
+        self.start, self.request, self.properties, self.permuted = start, request, properties, permuted
+        self.grids, self.user_hint, self.placements = grids, user_hint, placements or {}
         self.calls: list[LayerCall] = []
         self.call_counts: Counter[str] = Counter()
-        self.parts, self.placements, self.view = parts or PartsOfModel(), placements or {}, view or FieldOfView()
         self.in_inference_mode: list[str] = []  # layers that are skipped like constants, unless they are named
-        self.has_unknown_parts = False
-        # Of convolutions and poolings, latest first, by the parts that they see; None: the entire input.
-        self.grids: dict[Parts | None, list[tuple[int, ...]]] = {}
-        self.source_calls: Counter[int] = Counter()  # by the id of the module: a reference would be a cycle
-        self.channels = 0  # of the last convolution or pooling
-        self.grid_sources: dict[tuple[int, ...], list[CallKey]] = {}  # convolutions and poolings by their grid
-        self._hints: dict[tuple[int, ...], list[GridHint]] = {}
-        self.start = GraphStart(inputs, model)
         self.grad_disabled, self.is_recording = False, True  # whether a requested layer runs under torch.no_grad
         self.attentions: list[AttentionRecord] = []
         self.linear_calls: list[LinearCall] = []
@@ -95,7 +77,7 @@ class Recorder:
             if not is_new:
                 source.register_forward_pre_hook(self.start.hook_before(name), with_kwargs=True)
             module.register_forward_hook(self.recording_hook(name, module, is_new=is_new and source is module))
-        if not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
+        if self.grids.needs_sources and not all(isinstance(module, GRID_SOURCES) for module in requested.values()):
             for name, module in modules.items():
                 if isinstance(module, GRID_SOURCES) and name not in requested:
                     module.register_forward_hook(partial(self.record_grid, name))
@@ -119,11 +101,11 @@ class Recorder:
             if self.is_recording:
                 self.call_counts[name] += 1
                 if is_source:
-                    self.record_grid(name, module, args, output)
+                    self.grids.record(name, module, output)
             tensor = first_tensor(output)
             if tensor is None or not tensor.is_floating_point():
                 return None
-            inferred = self.grid_of(name, tensor, is_channels_first, self.call_counts[name])
+            inferred = self.grids.grid_of(name, tensor, is_channels_first, self.call_counts[name])
             is_guess = inferred is not None and not inferred.is_confirmed
             if is_guess and is_view(tensor) and any(item is tensor for item in args):
                 inferred = None  # an empty module that returns queries or keys, for example
@@ -193,77 +175,7 @@ class Recorder:
     # Grids
 
     def record_grid(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
-        if not isinstance(output, Tensor):
-            return
-        self.source_calls[id(module)] += 1
-        output, _ = without_unit_axes(output, len(self.input_shape))
-        parts, shape = self.part_of(name, output, self.source_calls[id(module)])
-        is_looped = output.dim() < len(self.input_shape) and not self.grids
-        is_looped |= self.source_calls[id(module)] > 1  # perhaps on tiles, crops or mirrored copies
-        if self.shows_channels(output):
-            return
-        self.channels = output.shape[1] if output.dim() > 1 else 0
-        self.has_unknown_parts |= parts is None and (self.part_count(output) > 1 or is_looped)
-        if self.spans_input(output, shape):
-            grid, grids = tuple(output.shape[2:]), self.grids.setdefault(parts, [])
-            self.grid_sources.setdefault(grid, []).append((name, self.source_calls[id(module)]))
-            if grid not in grids[:1]:
-                grids.insert(0, grid)
-
-    def shows_channels(self, output: Tensor) -> bool:
-        """Return True if the positions of a 1-D network's output are the channels of the layer before, as in ECA."""
-        known = {grid for grids in self.grids.values() for grid in grids}
-        is_line = len(self.input_shape) == output.dim() == 3 and output.shape[:2] == (self.input_shape[0], 1)
-        return is_line and output.shape[2] == self.channels and (self.channels,) not in known
-
-    def part_count(self, output: Tensor) -> int:
-        """Return the number of rows per input; 1 if that is not an integer."""
-        count, rest = divmod(len(output), self.input_shape[0]) if output.dim() else (1, 0)
-        return 1 if rest or not count else count
-
-    def part_of(self, name: str, output: Tensor, number: int) -> tuple[Parts | None, Sequence[int]]:
-        """Return the parts that the rows of an output are, and the shape (rows, C, *size) of what the network sees of them.
-
-        `number` counts the calls of the module from 1.
-        """
-        count, by_call = self.part_count(output), self.parts.by_call
-        parts = self.parts.by_count.get(count)
-        called = self.parts.calls.get((name, number))
-        if count == 1 and called is not None and output.dim() == len(by_call[called].size) + 2:
-            parts = by_call[called]
-        if parts is None:
-            view = self.view.of(name)
-            return None, self.input_shape if view.region is None else (*self.input_shape[:2], *view.size)
-        return parts, (len(output), self.input_shape[1], *parts.size)
-
-    def spans_input(self, output: Tensor, seen_shape: Sequence[int]) -> bool:
-        """Return True if `output` has the rank and the rows of the input, or of its parts.
-
-        A convolution along channels (as in ECA) has a different rank.
-        """
-        return output.dim() == len(seen_shape) and output.shape[0] == seen_shape[0]
-
-    def hints(self, size: Sequence[int]) -> list[GridHint]:
-        """The known grids of the tokens of an input of `size`: from the user, then from the model."""
-        if tuple(size) not in self._hints:
-            model = self.model()
-            model_hint = None if model is None else token_grid_hint(model.modules(), size)
-            self._hints[tuple(size)] = [hint for hint in (self.user_hint, model_hint) if hint is not None]
-        return self._hints[tuple(size)]
-
-    def grid_of(self, name: str, output: Tensor, is_channels_first: bool, number: int = 0) -> Grid | None:
-        output, unit_axes = without_unit_axes(output, len(self.input_shape))
-        if self.shows_channels(output):
-            return None
-        parts, shape = self.part_of(name, output, number)
-        if is_channels_first:
-            grid = Grid(tuple(output.shape[2:])) if self.spans_input(output, shape) else None
-        else:
-            grid = find_grid(output, shape, self.grids.get(parts, []), self.hints(shape[2:]), self.channels)
-        if grid is not None and unit_axes:
-            return replace(grid, unit_axes=unit_axes) if grid.layout == "channels_first" else None
-        region = self.view.of(name).region if parts is None else None
-        return grid if grid is None or (parts is None and region is None) else replace(grid, parts=parts, region=region)
+        self.grids.record(name, module, output)
 
     def placement_of(self, name: str, grid: Grid | None) -> Placement | None:
         """Return where the tokens of the current call lie, if that was observed and the user did not state it."""
@@ -283,7 +195,7 @@ class Recorder:
         for attention in self.attentions if tensor is not None and tensor.dim() == 3 else ():
             is_inside = f"{attention.module}.".startswith(f"{name}.")
             if tensor is not None and is_inside and attention.grid is None and tensor.shape[1] == attention.token_count:
-                attention.grid = self.grid_of(name, tensor, is_channels_first=False)
+                attention.grid = self.grids.grid_of(name, tensor, is_channels_first=False)
 
     def record_attention(self, call: AttentionCall) -> None:
         numbers = {name: self.call_counts[name] + 1 for name in self.running}

@@ -6,8 +6,11 @@ anything differs. Threads that run at the same time get separate twins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -51,28 +54,64 @@ class IdleTwins:
             self.twins.append(twin)
 
 
+@dataclass(frozen=True, eq=False)
+class BorrowedTwin:
+    """A twin for one call.
+
+    Attributes:
+        module: The twin.
+        modules: Its modules by name.
+        memory: Returns the addresses of its parameters and buffers.
+    """
+
+    module: nn.Module
+    modules: Mapping[str, nn.Module]
+    memory: Callable[[], Set[int]]
+
+
+def is_prepared(model: nn.Module) -> bool:
+    """Return True for a model whose twins are used again."""
+    return IDLE_TWINS in unwrap(model).__dict__
+
+
 @contextmanager
-def borrowed_twin(model: nn.Module) -> Iterator[tuple[nn.Module, dict[str, nn.Module]]]:
-    """Yield a twin of `model` for one call, and its modules by name: a used twin if the model is prepared, else a new one."""
+def borrowed_twin(model: nn.Module) -> Iterator[BorrowedTwin]:
+    """Yield a twin of `model` for one call: a used one if the model is prepared, else a new one."""
     prepared = unwrap(model)
     idle: IdleTwins | None = prepared.__dict__.get(IDLE_TWINS)
     if idle is None:
         twin = make_twin(model)
-        yield twin, dict(named_modules(twin))
+        yield BorrowedTwin(twin, dict(named_modules(twin)), memory_of(twin))
         return
     reusable = idle.take(prepared)
     try:
-        twin = reusable.twin if model is prepared else make_twin(model, {id(prepared): reusable.twin})
-        yield twin, reusable.modules
+        if model is prepared:
+            yield BorrowedTwin(reusable.twin, reusable.modules, reusable.memory)
+        else:
+            twin = make_twin(model, {id(prepared): reusable.twin})
+            yield BorrowedTwin(twin, reusable.modules, memory_of(twin))
     finally:
         idle.give_back(reusable)
+
+
+def memory_of(model: nn.Module) -> Callable[[], Set[int]]:
+    """Return a function that returns the addresses of the parameters and buffers of a model; they are read once."""
+    reference = weakref.ref(model)  # hooks of the model hold this function, so a reference would be a cycle
+
+    @cache
+    def addresses() -> Set[int]:
+        model = reference()
+        owned = () if model is None else (*model.parameters(), *model.buffers())
+        return {tensor.untyped_storage().data_ptr() for tensor in owned}
+
+    return addresses
 
 
 class ReusableTwin:
     """A twin, and its state before it was used: without the hooks of a call."""
 
     def __init__(self, twin: nn.Module) -> None:
-        self.twin, self.modules = twin, dict(named_modules(twin))
+        self.twin, self.modules, self.memory = twin, dict(named_modules(twin)), memory_of(twin)
         attributes = [module.__dict__ for module in twin.modules()]
         self.hooks = [table[name] for table in attributes for name in FORWARD_HOOK_TABLES]
         self.kept_hooks = [list(table.items()) for table in self.hooks]
