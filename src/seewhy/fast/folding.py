@@ -6,7 +6,7 @@ and the norm passes its input on. What the convolution returned in the model is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -97,11 +97,15 @@ def fold_weights(convolution: Any, norm: Any) -> FoldedWeights | str:
     return FoldedWeights(folded, (scale * bias + shift).to(weight.dtype), norm_of_output)
 
 
-def activation_inside(norm: Any) -> Callable[[Tensor], Tensor] | None:
-    """Return what a norm computes after its normalization, as in timm's BatchNormAct2d; None for nothing."""
-    if isinstance(getattr(norm, "act", None), nn.Module) and isinstance(getattr(norm, "drop", None), nn.Module):
-        return lambda values: norm.act(norm.drop(values))
-    return None
+def has_activation(norm: Any) -> bool:
+    """Return True for a norm with an activation inside, as timm's BatchNormAct2d."""
+    return isinstance(getattr(norm, "act", None), nn.Module) and isinstance(getattr(norm, "drop", None), nn.Module)
+
+
+def activate(norm: Any, values: Tensor) -> Tensor:
+    """Return what such a norm computes after its normalization."""
+    result: Tensor = norm.act(norm.drop(values))
+    return result
 
 
 def fold(root: nn.Module, pairs: Sequence[Pair], activations: Sequence[str]) -> None:
@@ -118,7 +122,7 @@ def fold(root: nn.Module, pairs: Sequence[Pair], activations: Sequence[str]) -> 
             continue
         folded.store(convolution)
         convolution.__dict__[FORWARD] = partial(run_convolution, convolution)
-        norm.__dict__[FORWARD] = partial(pass_on, norm, convolution)
+        norm.__dict__[FORWARD] = partial(pass_on, norm, convolution, has_activation(norm))
         norm.__dict__[PASSES_ON] = True
         remove_layout_fix(norm)
         for name in (pair.convolution, *pair.aliases):
@@ -126,7 +130,7 @@ def fold(root: nn.Module, pairs: Sequence[Pair], activations: Sequence[str]) -> 
             assert module is not None
             module.__dict__[FOLDED_NORM] = folded.norm
         convolutions.append(convolution)
-        if activation_inside(norm) is not None and getattr(norm.act, "inplace", None) is True:
+        if has_activation(norm) and getattr(norm.act, "inplace", None) is True:
             norm.act.__dict__["inplace"] = False
     for name in activations:
         module = find_module(root, name)
@@ -156,12 +160,11 @@ def run_convolution(convolution: nn.Module, inputs: Tensor) -> Tensor:
     return output
 
 
-def pass_on(norm: Any, convolution: nn.Module, values: Tensor) -> Tensor:
+def pass_on(norm: Any, convolution: nn.Module, is_activated: bool, values: Tensor) -> Tensor:
     """Return what the norm returns in the model: its convolution has normalized the values already."""
     output = convolution.__dict__.pop(PENDING, None)
     # Where a model is resumed after a layer, recorded values replace those of the convolution.
     is_own = has_call_wrapper(convolution) if output is None else output.data_ptr() == values.data_ptr()
     if not is_own:
         raise PathChanged
-    finish = activation_inside(norm)
-    return values if finish is None else finish(values)
+    return activate(norm, values) if is_activated else values

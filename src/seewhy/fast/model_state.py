@@ -1,19 +1,18 @@
 """Notice that a model has changed since it was prepared: its weights, modules, hooks or settings.
 
-The check runs before every use of a prepared model, so it compares thousands of values in a few C loops. Values are compared
-by identity, and weights by their version counter and address. Changes that PyTorch does not count (through `tensor.data` or
-`tensor.numpy()`), and changes inside objects of other libraries, are not noticed.
+The check runs before every use of a prepared model, so it has to be fast. Values are compared by identity, and weights by their
+version counter and address. Changes that PyTorch does not count (through `tensor.data` or `tensor.numpy()`), and changes inside
+objects of other libraries, are not noticed.
 """
 
 from __future__ import annotations
 
 import copy
-from itertools import chain
-from operator import is_
 from typing import Any
 
 from torch import Tensor, nn
 
+from seewhy.tracing.module_tables import TableState
 from seewhy.tracing.torch_private import (
     BACKWARD_HOOK_TABLES,
     BUFFERS,
@@ -44,17 +43,15 @@ class ModelState:
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
         attributes = [module.__dict__ for module in modules]
-        self.tables = [*attributes, *(table[name] for table in attributes for name in TABLES)]
-        self.keys = list(chain.from_iterable(self.tables))
-        self.values = list(chain.from_iterable(map(dict.values, self.tables)))
-        self.lengths = list(map(len, self.tables))
-        self.tensors = list({id(value): value for value in self.values if isinstance(value, Tensor)}.values())
+        self.tables = TableState([*attributes, *(table[name] for table in attributes for name in TABLES)])
+        values = self.tables.values
+        self.tensors = list({id(value): value for value in values if isinstance(value, Tensor)}.values())
         self.versions = list(map(version_of, self.tensors))
         self.addresses = [tensor.data_ptr() for tensor in self.tensors]
         # Lists and dicts that can change in place, such as settings. Those that hold other objects are not compared.
-        tables = {*map(id, self.tables), *(id(table[name]) for table in attributes for name in UNREAD_TABLES)}
+        tables = {*map(id, self.tables.tables), *(id(table[name]) for table in attributes for name in UNREAD_TABLES)}
         self.containers = [
-            value for value in self.values if type(value) in CHANGEABLE and id(value) not in tables and is_data(value)
+            value for value in values if type(value) in CHANGEABLE and id(value) not in tables and is_data(value)
         ]
         self.copies = copy.deepcopy(self.containers)
 
@@ -70,12 +67,7 @@ class ModelState:
 
     def has_current_modules(self) -> bool:
         """Return True if the model consists of the same modules with the same parameters, hooks and settings."""
-        return (
-            self.lengths == list(map(len, self.tables))
-            and all(map(is_, self.keys, chain.from_iterable(self.tables)))
-            and all(map(is_, self.values, chain.from_iterable(map(dict.values, self.tables))))
-            and self.containers == self.copies
-        )
+        return self.tables.is_current() and self.containers == self.copies
 
 
 def is_data(value: Any) -> bool:

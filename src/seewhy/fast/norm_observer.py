@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from seewhy.fast.folding import Pair, activation_inside, fold_weights, is_foldable, is_norm
+from seewhy.fast.folding import Pair, activate, fold_weights, has_activation, is_foldable, is_norm
 from seewhy.nested import first_tensor, tensors_in
 from seewhy.tensors import nearly_equal
 from seewhy.tracing.grid_inference import has_channels_inside
@@ -130,8 +130,7 @@ class NormObserver(TorchFunctionMode):
             self.refused[produced.convolution] = folded
             return
         expected = folded.run(convolution, produced.inputs)
-        finish = activation_inside(norm)
-        expected = expected if finish is None else finish(expected)
+        expected = activate(norm, expected) if has_activation(norm) else expected
         if not nearly_equal(expected, output, TOLERANCE):
             self.refused[produced.convolution] = f"'{name}' computes something else than a BatchNorm"
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
-from operator import is_
+from itertools import chain, compress
+from operator import is_, ne
 from typing import Any
 
 from torch import Tensor, nn
 
+from seewhy.tracing.module_tables import TableState
 from seewhy.tracing.torch_private import (
     BACKWARD_HOOK_TABLES,
     BUFFERS,
@@ -116,27 +117,25 @@ class ReusableTwin:
         self.hooks = [table[name] for table in attributes for name in FORWARD_HOOK_TABLES]
         self.kept_hooks = [list(table.items()) for table in self.hooks]
         self.hook_counts = list(map(len, self.hooks))
-        self.tables = [*attributes, *(table[name] for table in attributes for name in (PARAMETERS, BUFFERS, CHILDREN))]
-        self.lengths = list(map(len, self.tables))
-        self.values = list(chain.from_iterable(map(dict.values, self.tables)))
-        self.tensors = [value for value in self.values if isinstance(value, Tensor)]
+        tables = [*attributes, *(table[name] for table in attributes for name in (PARAMETERS, BUFFERS, CHILDREN))]
+        self.tables = TableState(tables)
+        self.tensors = [value for value in self.tables.values if isinstance(value, Tensor)]
         self.versions = list(map(version_of, self.tensors))
         ignored = {id(table[name]) for table in attributes for name in UNREAD_TABLES}
-        ignored |= {*map(id, self.tables), *map(id, self.hooks)}
-        self.containers = [value for value in self.values if isinstance(value, CONTAINERS) and id(value) not in ignored]
+        ignored |= {*map(id, tables), *map(id, self.hooks)}
+        self.containers = [
+            value for value in self.tables.values if isinstance(value, CONTAINERS) and id(value) not in ignored
+        ]
         self.contents = list(contents_of(self.containers))
 
     def restore(self) -> bool:
         """Remove the hooks of a call. Return False if anything else has changed."""
-        for table, kept, count, now in zip(
-            self.hooks, self.kept_hooks, self.hook_counts, map(len, self.hooks), strict=True
-        ):
-            if now != count:
-                table.clear()
-                table.update(kept)
+        changed = map(ne, self.hook_counts, map(len, self.hooks))
+        for index in compress(range(len(self.hooks)), changed):
+            self.hooks[index].clear()
+            self.hooks[index].update(self.kept_hooks[index])
         return (
-            self.lengths == list(map(len, self.tables))
-            and all(map(is_, self.values, chain.from_iterable(map(dict.values, self.tables))))
+            self.tables.is_current()
             and self.versions == list(map(version_of, self.tensors))
             and are_same(self.contents, list(contents_of(self.containers)))
         )
