@@ -26,7 +26,7 @@ def first_tensor(output: Any) -> Tensor | None:
     >>> first_tensor({"aux": None, "out": (torch.ones(2), torch.zeros(3))})
     tensor([1., 1.])
     """
-    return next(tensors_in(output), None)
+    return output if isinstance(output, Tensor) else next(tensors_in(output), None)
 
 
 def first_values(output: Any) -> Tensor | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 from torch import Tensor
 
@@ -37,6 +38,9 @@ class FoldedTensors(LayerTensors):
     def curvature(self) -> Tensor | None:
         """HA `(B, K, *grid)` at A, or None."""
         return None if self.output_curvature is None else self._scaled(to_float32(self.output_curvature))
+
+    def with_derivatives(self, gradient: Tensor, curvature: Tensor | None) -> Self:
+        return type(self)(self.output, gradient, curvature, norm=self.norm)
 
     def contributions(self) -> Tensor:
         """Return G * A `(B, K, *grid)` as G' * (A' - shift), in which the scale cancels."""

@@ -43,7 +43,7 @@ class LayerTensors:
 
     def with_derivatives(self, gradient: Tensor, curvature: Tensor | None) -> Self:
         """Return the same tensors with a gradient and curvature with respect to `output`."""
-        return replace(self, output_gradient=gradient, output_curvature=curvature)
+        return type(self)(self.output, gradient, curvature)
 
     def without_derivatives(self) -> Self:
         """Return the same tensors without gradient and curvature, so that their memory can be freed."""
