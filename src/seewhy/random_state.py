@@ -13,6 +13,7 @@ from torch import Tensor
 # PyTorch reads the random state under a mutex, and may wait for the interpreter lock there, because garbage collection frees
 # tensors. Another thread that reads it meanwhile waits for the mutex with the interpreter lock: neither of them continues.
 _lock = threading.RLock()
+_changes = 0  # blocks that changed the random state
 
 
 def _renew_lock() -> None:
@@ -46,11 +47,18 @@ def read_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
         return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
+def count_changes() -> int:
+    """Return how many blocks have changed the random state so far, in any thread."""
+    return _changes
+
+
 def restore_states(device: torch.device, before: tuple[Tensor, Tensor | None]) -> None:
+    global _changes
     cpu, gpu = before
     cpu_now, gpu_now = read_states(device)
     with _lock:
         if not torch.equal(cpu, cpu_now):
             torch.set_rng_state(cpu)
+            _changes += 1
         if gpu is not None and gpu_now is not None and not torch.equal(gpu, gpu_now):
             torch.cuda.set_rng_state(gpu, device)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from seewhy.bulk.batch_explainer import Log
 from seewhy.bulk.child_processes import make_ray_config, postponed_signals, safe_path
 from seewhy.bulk.dataset import SinglePart
+from seewhy.bulk.explaining_threads import explainer_count
 from seewhy.bulk.settings import EngineName
 from seewhy.bulk.worker import Job, PartResult, Worker
 from seewhy.errors import SeewhyError, UsageError, shorten_error
@@ -39,7 +40,9 @@ class Engine(Protocol):
 
 def run_locally(job: Job, parts: Sequence[int], log: Log, on_progress: Callable[[int], None]) -> Iterator[PartResult]:
     """Compute the parts one after the other in this process."""
-    with Worker(with_readers(job, cpu_count() // 2), log, on_progress) as worker:
+    parameter = next(job.loaded.module.parameters(), None)
+    explainers = 1 if parameter is None else explainer_count(parameter.device)
+    with Worker(with_readers(job, cpu_count() // 2), log, on_progress, explainers) as worker:
         yield from worker.run(parts)
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from seewhy.bulk.batch_explainer import BatchExplainer, Log, ignore
 from seewhy.bulk.dataset import Item, PartSource
 from seewhy.bulk.decoding import AHEAD, DecodedImage, Reader
+from seewhy.bulk.explaining_threads import ExplainingThreads
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import PartWriter
 from seewhy.bulk.plan import Plan
@@ -64,18 +65,27 @@ class Job:
 
 
 class Worker:
-    """Writes parts of a job with one model. `on_progress` receives the number of images after each batch."""
+    """Writes parts of a job with one model.
 
-    def __init__(self, job: Job, log: Log = ignore, on_progress: Callable[[int], None] | None = None) -> None:
+    `on_progress` receives the number of images after each batch. `explainers` is the number of threads that explain batches.
+    """
+
+    def __init__(
+        self, job: Job, log: Log = ignore, on_progress: Callable[[int], None] | None = None, explainers: int = 1
+    ) -> None:
         self.job, self.on_progress = job, on_progress
-        self.explainer = BatchExplainer(
-            job.loaded,
-            job.plan.resolved_settings,
-            batch_size=job.plan.batch_size,
-            memory=job.resources.memory,
-            is_validated=bool(job.plan.methods),  # calibration explained an image
-            log=log,
-        )
+
+        def make_explainer() -> BatchExplainer:
+            return BatchExplainer(
+                job.loaded,
+                job.plan.resolved_settings,
+                batch_size=job.plan.batch_size,
+                memory=job.resources.memory / explainers,
+                is_validated=bool(job.plan.methods),  # calibration explained an image
+                log=log,
+            )
+
+        self.threads = ExplainingThreads(make_explainer, explainers)
         self.workers = 1 if job.resources.workers is None else job.resources.workers
         self.reader = Reader(job.loaded.preprocess, workers=self.workers, max_pixels=job.plan.settings.max_pixels)
 
@@ -83,12 +93,14 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.threads.stop()
         self.reader.stop()
 
     def run(self, parts: Iterable[int]) -> Iterator[PartResult]:
         """Write the parts in this order. Images of the next part are decoded while a part is explained."""
         tagged_items = ((part, item) for part in parts for item in self.items(part))
-        stream = self.reader.stream(tagged_items, AHEAD * self.job.plan.batch_size + self.workers)
+        ahead = (AHEAD + self.threads.count - 1) * self.job.plan.batch_size + self.workers
+        stream = self.reader.stream(tagged_items, ahead)
         start = time.monotonic()
         for part, tagged_images in groupby(stream, key=lambda tagged: tagged[0]):
             yield self.write(part, (image for _, image in tagged_images if image.item.id), start)
@@ -108,11 +120,11 @@ class Worker:
         problems: list[tuple[str, str]] = []
         with ExitStack() as stack:
             writer = stack.enter_context(PartWriter(self.job.out, self.job.plan.part_name(part), self.footer(part)))
-            for batch in batched(enumerate(images), self.job.plan.batch_size):
-                items = [
-                    BatchItem(position, image, self.job.resolve_label(image.item.label)) for position, image in batch
-                ]
-                table = self.explainer.rows(items)
+            items_of_part = (
+                BatchItem(position, image, self.job.resolve_label(image.item.label))
+                for position, image in enumerate(images)
+            )
+            for items, table in self.threads.tables(batched(items_of_part, self.job.plan.batch_size)):
                 writer.write(table)
                 failed = table.filter(pc.is_valid(table["error"])).select(["id", "error"]).to_pylist()
                 writer.images += len(items)
