@@ -54,7 +54,8 @@ class BatchExplainer:
     """Explains batches of images with one model and the same settings.
 
     `batch_size` decreases on out-of-memory. `is_validated` is True once an image was explained with these settings: from then
-    on an error concerns the image, not the settings. `log` receives notes about the run.
+    on an error concerns the image, not the settings. `log` receives notes about the run. `failures` counts failed images, also
+    those of other explainers that share it.
     """
 
     def __init__(
@@ -66,11 +67,12 @@ class BatchExplainer:
         memory: float,
         is_validated: bool = False,
         log: Log = ignore,
+        failures: RepeatedFailures | None = None,
     ) -> None:
         self.loaded, self.settings, self.memory, self.log = loaded, settings, memory, log
         self.batch_size, self.is_validated = batch_size, is_validated
         self.target_names = tuple(parse_targets(settings.targets))
-        self.failures = RepeatedFailures()
+        self.failures = failures or RepeatedFailures()
         parameter = next(loaded.module.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
 

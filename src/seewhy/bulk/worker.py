@@ -16,6 +16,7 @@ from seewhy.bulk.batch_explainer import BatchExplainer, Log, ignore
 from seewhy.bulk.dataset import Item, PartSource
 from seewhy.bulk.decoding import AHEAD, DecodedImage, Reader
 from seewhy.bulk.explaining_threads import ExplainingThreads
+from seewhy.bulk.failures import RepeatedFailures
 from seewhy.bulk.label_resolver import LabelResolver
 from seewhy.bulk.part_files import PartWriter
 from seewhy.bulk.plan import Plan
@@ -74,6 +75,7 @@ class Worker:
         self, job: Job, log: Log = ignore, on_progress: Callable[[int], None] | None = None, explainers: int = 1
     ) -> None:
         self.job, self.on_progress = job, on_progress
+        failures = RepeatedFailures()
 
         def make_explainer() -> BatchExplainer:
             return BatchExplainer(
@@ -83,6 +85,7 @@ class Worker:
                 memory=job.resources.memory / explainers,
                 is_validated=bool(job.plan.methods),  # calibration explained an image
                 log=log,
+                failures=failures,
             )
 
         self.threads = ExplainingThreads(make_explainer, explainers)
