@@ -13,7 +13,8 @@ from results import Aim, Report, Table
 HEADER = ["contender", "median ms", "times the bare forward (quartiles)"]
 NOTE = (
     "All contenders run in one process, in a new random order each round; ratios are computed within each round. *bare* is "
-    "the same network on the same batch under `torch.inference_mode()`; *once*: ran in the first round only."
+    "the same network on the same batch under `torch.inference_mode()`; *once*: ran in the first round only. The process keeps "
+    "freed memory (see `run.py`), for all contenders."
 )
 FIVE_CLASSES = [654, 829, 281, 967, 1]
 PREPARED, BF16 = "seewhy, prepared", "seewhy, prepared in bf16"

@@ -21,8 +21,10 @@ from torchcam.methods import ScoreCAM as TorchCAMScoreCAM
 
 import contenders as run
 import memory
+import seewhy
+from engine import aim, summarize
 from nets import NETS, conv_names, images
-from race import Job, Times, race
+from race import Job, race
 from results import Aim, Report, Table
 from seewhy.methods import ScoreCAM
 
@@ -32,25 +34,26 @@ ALL = [
     "eigencam", "fem", "lafam", "randomcam",
 ]  # fmt: skip
 MEMORY_LIMIT = 381.0  # MiB: 400 MB
-NOTE = (
-    "ResNet-18, batch 1, 224x224. All contenders run in one process, in a new random order each round; ratios are computed "
-    "within each round. *bare* is the same network under `torch.inference_mode()`; *once*: ran in the first round only."
-)
-
-
-def table(title: str, times: Times, note: str = "") -> Table:
-    header = ["contender", "median ms", "times the bare forward (quartiles)"]
-    rows = [[name, f"{1000 * times.median(name):.1f}", str(times.ratio(name, "bare"))] for name in times.seconds]
-    return Table(title, header, rows, " ".join(filter(None, [NOTE, note])))
-
-
-def aim(promise: str, times: Times, name: str, to: str, limit: float) -> Aim:
-    return Aim(f"{promise}: {name} / {to}", times.ratio(name, to).median, limit)
 
 
 def setup() -> tuple[nn.Module, Tensor, Job]:
     net, inputs = NETS[NET](), images(1)
     return net, inputs, partial(run.bare, net, inputs)
+
+
+def ours(net: nn.Module, inputs: Tensor, methods: dict[str, object], layers: object) -> dict[str, Job]:
+    """Return each method as two jobs: with the model as given, and prepared."""
+    prepared = seewhy.prepare(net)
+    seewhy.explain(prepared, inputs, layers="every")  # the first call prepares it
+    jobs: dict[str, Job] = {}
+    for name, method in methods.items():
+        jobs[name] = partial(run.seewhy_methods, net, inputs, method, layers)
+        jobs[f"{name}, prepared"] = partial(run.seewhy_methods, prepared, inputs, method, layers)
+    return jobs
+
+
+def named(*names: str) -> dict[str, object]:
+    return {name: name for name in names}
 
 
 def without_head(net: nn.Module) -> nn.Module:
@@ -80,81 +83,73 @@ def late_layer(rounds: int) -> Report:
     }
     jobs: dict[str, Job] = {
         "bare": bare,
-        "ablationcam": partial(run.seewhy_methods, net, inputs, "ablationcam", "layer4"),
         "ablationcam, head hidden": partial(run.seewhy_methods, hidden, inputs, "ablationcam", "layer4"),
-        "reciprocam(score=logit)": partial(run.seewhy_methods, net, inputs, "reciprocam(score=logit)", "layer4"),
-        "cam": partial(run.seewhy_methods, net, inputs, "cam", "layer4"),
-        "eigencam": partial(run.seewhy_methods, net, inputs, "eigencam", "layer4"),
-        "eigengradcam": partial(run.seewhy_methods, net, inputs, "eigengradcam", "layer4"),
         "torchcam, CAM": partial(run.torchcam_probing, TorchCAMCAM, net, inputs, ["layer4"], fc_layer="fc"),
         "grad-cam, EigenCAM": partial(run.grad_cam_method, GradCAMEigenCAM, net, inputs, ["layer4"]),
     }
-    times = race(jobs | once, rounds, once=frozenset(once))
-    title = "Methods that need one forward, layer4"
     limits = dict.fromkeys(["ablationcam", "reciprocam(score=logit)", "cam"], 1.2)
     limits |= dict.fromkeys(["eigencam", "eigengradcam"], 1.3)
-    aims = [aim("layer4", times, name, "bare", limit) for name, limit in limits.items()]
+    jobs |= ours(net, inputs, named(*limits), "layer4")
+    times = race(jobs | once, rounds, once=frozenset(once))
+    title = "Methods that need one forward, layer4"
+    aims = [aim("layer4", times, f"{name}, prepared", "bare", limit) for name, limit in limits.items()]
     for method in ("ablationcam", "reciprocam(score=logit)"):
         error = closed_form_error(method, *setup()[:2])
         promise = (
             f"layer4, {method}: closed form / extra forward passes, largest difference as a fraction of the maximum"
         )
         aims.append(Aim(promise, error / 1e-5, 1.0, "times 1e-5"))
-    return Report(
-        [
-            table(
-                title,
-                times,
-                "*head hidden*: the same network with extra forward passes for each channel, as if no closed form existed.",
-            )
-        ],
-        aims,
-    )
+    note = "*head hidden*: the same network with extra forward passes for each channel, as if no closed form existed."
+    report = summarize(title, times, note)
+    report.aims += aims
+    return report
 
 
 def middle_layer(rounds: int) -> Report:
     """Measure a layer without closed form: only the layers after it run again."""
     net, inputs, bare = setup()
-    once: dict[str, Job] = {
-        "grad-cam, AblationCAM (once)": partial(run.grad_cam_method, GradCAMAblationCAM, net, inputs, ["layer3"])
-    }
-    ours: dict[str, Job] = {"ablationcam": partial(run.seewhy_methods, net, inputs, "ablationcam", "layer3")}
-    times = race({"bare": bare, **ours, **once}, rounds, once=frozenset(once), long=frozenset(ours))
-    promise = "layer3"
-    aims = [aim(promise, times, "ablationcam", name, 0.5) for name in once]
-    return Report([table("AblationCAM at layer3 (256 channels, 14x14)", times)], aims)
+    peer = "grad-cam, AblationCAM (once)"
+    once: dict[str, Job] = {peer: partial(run.grad_cam_method, GradCAMAblationCAM, net, inputs, ["layer3"])}
+    own = ours(net, inputs, named("ablationcam"), "layer3")
+    times = race({"bare": bare, **own, **once}, rounds, once=frozenset(once), long=frozenset(own))
+    report = summarize("AblationCAM at layer3 (256 channels, 14x14)", times)
+    report.aims.append(aim("layer3", times, "ablationcam, prepared", peer, 0.5))
+    return report
 
 
 def early_layer(rounds: int) -> Report:
     net, inputs, bare = setup()
-    jobs: dict[str, Job] = {
-        "bare": bare,
-        "eigencam": partial(run.seewhy_methods, net, inputs, "eigencam", "layer1"),
-    }
+    jobs: dict[str, Job] = {"bare": bare, **ours(net, inputs, named("eigencam"), "layer1")}
     peers: dict[str, Job] = {
         "grad-cam, EigenCAM": partial(run.grad_cam_method, GradCAMEigenCAM, net, inputs, ["layer1"])
     }
     times = race(jobs | peers, rounds, long=frozenset(peers))
-    return Report([table("Eigen-CAM at layer1 (64 channels, 56x56)", times)])
+    return summarize("Eigen-CAM at layer1 (64 channels, 56x56)", times)
 
 
 def score_cam(rounds: int) -> Report:
     net, inputs, bare = setup()
     variants = [ScoreCAM(), ScoreCAM(variant="torchcam"), ScoreCAM(variant="gradcam")]
-    ours: dict[str, Job] = {str(one): partial(run.seewhy_methods, net, inputs, one, "layer4") for one in variants}
+    own = ours(net, inputs, {str(one): one for one in variants}, "layer4")
+    half = seewhy.prepare(net, precision="bf16")
+    seewhy.explain(half, inputs, layers="every")
+    own["scorecam, prepared in bf16"] = partial(run.seewhy_methods, half, inputs, "scorecam", "layer4")
+    torchcam, grad_cam = "torchcam, ScoreCAM", "grad-cam, ScoreCAM"
     peers: dict[str, Job] = {
-        "torchcam, ScoreCAM": partial(run.torchcam_probing, TorchCAMScoreCAM, net, inputs, ["layer4"]),
-        "grad-cam, ScoreCAM": partial(run.grad_cam_method, GradCAMScoreCAM, net, inputs, ["layer4"]),
+        torchcam: partial(run.torchcam_probing, TorchCAMScoreCAM, net, inputs, ["layer4"]),
+        grad_cam: partial(run.grad_cam_method, GradCAMScoreCAM, net, inputs, ["layer4"]),
     }
-    times = race({"bare": bare, **ours, **peers}, rounds, long=frozenset(ours | peers))
-    pairs = [
-        ("scorecam", "torchcam, ScoreCAM"),
-        ("scorecam", "grad-cam, ScoreCAM"),
-        ("scorecam(variant=torchcam)", "torchcam, ScoreCAM"),
-        ("scorecam(variant=gradcam)", "grad-cam, ScoreCAM"),
+    times = race({"bare": bare, **own, **peers}, rounds, long=frozenset(own | peers))
+    limits = [
+        ("scorecam, prepared", torchcam, 0.7),
+        ("scorecam, prepared in bf16", torchcam, 0.4),
+        ("scorecam, prepared", grad_cam, 0.9),
+        ("scorecam(variant=torchcam), prepared", torchcam, 0.9),
+        ("scorecam(variant=gradcam), prepared", grad_cam, 0.9),
     ]
-    aims = [aim("layer4", times, name, peer, 0.9) for name, peer in pairs]
-    return Report([table("Score-CAM at layer4 (512 channels)", times)], aims)
+    report = summarize("Score-CAM at layer4 (512 channels)", times)
+    report.aims += [aim("layer4", times, name, peer, limit) for name, peer, limit in limits]
+    return report
 
 
 def score_cam_memory() -> Report:
@@ -170,31 +165,29 @@ def joined(rounds: int) -> Report:
     layers = conv_names(net)
     jobs: dict[str, Job] = {
         "bare": bare,
-        "refinecam": partial(run.seewhy_methods, net, inputs, "refinecam", layers),
+        **ours(net, inputs, named("refinecam"), layers),
         "torchcam, RefineCAM": partial(
             run.torchcam_method, TorchCAMRefineCAM, net, inputs, layers, call={"target_shape": (224, 224)}
         ),
     }
     peers: dict[str, Job] = {"grad-cam, RefineCAM": partial(run.grad_cam_method, GradCAMRefineCAM, net, inputs, layers)}
     times = race(jobs | peers, rounds, long=frozenset(peers))
-    title = f"RefineCAM over all {len(layers)} conv layers"
-    aims = [aim(f"{len(layers)} layers", times, "refinecam", "bare", 2.5)]
-    return Report([table(title, times, "grad-cam runs one forward and one backward pass per layer.")], aims)
+    note = "grad-cam runs one forward and one backward pass per layer."
+    report = summarize(f"RefineCAM over all {len(layers)} conv layers", times, note)
+    report.aims.append(aim(f"{len(layers)} layers", times, "refinecam, prepared", "bare", 2.5))
+    return report
 
 
 def all_at_once(rounds: int) -> Report:
     net, inputs, bare = setup()
-    layers = conv_names(net)
-    jobs: dict[str, Job] = {
-        "bare": bare,
-        "gradcam alone": partial(run.seewhy_methods, net, inputs, "gradcam", layers),
-        f"{len(ALL)} methods": partial(run.seewhy_methods, net, inputs, ALL, layers),
-    }
+    layers, together = conv_names(net), f"{len(ALL)} methods"
+    jobs: dict[str, Job] = {"bare": bare, **ours(net, inputs, {"gradcam alone": "gradcam", together: ALL}, layers)}
     times = race(jobs, rounds)
-    title = f"{len(ALL)} methods at all {len(layers)} conv layers in one call"
+    title = f"{together} at all {len(layers)} conv layers in one call"
     note = f"{', '.join(ALL)}. *cam* supports none of these layers: a ReLU and a skip connection lie between them and the head."
-    aims = [aim(f"{len(layers)} layers", times, f"{len(ALL)} methods", "bare", 4.0)]
-    return Report([table(title, times, note)], aims)
+    report = summarize(title, times, note)
+    report.aims.append(aim(f"{len(layers)} layers", times, f"{together}, prepared", "bare", 4.0))
+    return report
 
 
 def dear_ones(rounds: int) -> Report:
@@ -214,7 +207,7 @@ def dear_ones(rounds: int) -> Report:
     note = (
         "kpcacam computes the eigenvectors of a cells-by-cells matrix: 12,544 x 12,544 at conv1, which is skipped here."
     )
-    return Report([table(f"Methods with additional computation, all {len(layers)} conv layers", times, note)])
+    return summarize(f"Methods with additional computation, all {len(layers)} conv layers", times, note)
 
 
 def each_layer(method: object, net: nn.Module, inputs: Tensor, layers: list[str]) -> None:
