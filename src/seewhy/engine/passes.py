@@ -164,14 +164,13 @@ class Passes:
                 else:
                     self.dispatch(job, call, signals)
 
-        unreached = differentiate(
-            self.trace,
-            scores,
-            self.calls,
-            consume,
-            retain_graph=not is_last,
-            with_curvature=bool(item.needs & Need.CURVATURE),
-        )
+        with_curvature = bool(item.needs & Need.CURVATURE)
+        try:
+            unreached = differentiate(
+                self.trace, scores, self.calls, consume, retain_graph=not is_last, with_curvature=with_curvature
+            )
+        except MethodError as error:  # there is no second derivative, so the other methods run without it
+            return self.run_without_curvature(item, error, is_last=is_last)
         for waiting in weighted:
             self.store(waiting.job, waiting.call, waiting.run, lambda waiting=waiting: waiting.has_gradient)  # type: ignore[misc]
         for call in unreached:
@@ -179,6 +178,20 @@ class Passes:
             if not self.collector.skip_unsupported and (is_named or len(unreached) == len(self.calls)):
                 raise LayerError(call.name, no_gradient_reason(call, target, self.trace))
         return [call for call in self.calls if call not in unreached]
+
+    def run_without_curvature(self, item: Round, error: MethodError, *, is_last: bool) -> list[LayerCall]:
+        """Run the jobs of a round that do not need the curvature. `error` is why there is none."""
+
+        def fail() -> None:
+            raise error
+
+        others = [job for job in item.jobs if not job.method.needs & Need.CURVATURE]
+        if len(others) == len(item.jobs):
+            raise error
+        for job in item.jobs:
+            if job not in others:
+                self.collector.attempt(job.name, NETWORK, fail)
+        return self.run_round(replace(item, jobs=others), is_last=is_last) if others else list(self.calls)
 
     def scores_of(self, item: Round) -> Tensor | None:
         """Return the scores `(B,)` of a round with their graph; None if the output cannot be scored like this."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
+from seewhy.errors import MethodError
 from seewhy.tracing.trace import LayerCall, Trace
 
+NO_SECOND_DERIVATIVE = re.compile(r"derivative for (?:aten::)?(\w+) is not implemented")
 Consume = Callable[[LayerCall, Tensor, Tensor | None], None]  # call, gradient, curvature
 
 
@@ -30,7 +33,7 @@ def differentiate(
     is computed and no `.grad` is written. `retain_graph` keeps the graph and the outputs for another pass.
     `with_curvature` adds the Hessian of the score times the activations, with one more backward pass per call.
 
-    Returns the calls that no gradient reached.
+    Returns the calls that no gradient reached. Raises MethodError if PyTorch has no second derivative of an operation.
     """
     unreached = dict.fromkeys(calls)
     if not scores.requires_grad:
@@ -88,7 +91,11 @@ def ends_of_pass(trace: Trace, total: Tensor, calls: Sequence[LayerCall]) -> Seq
 
 
 def _differentiate_twice(scores: Tensor, calls: Sequence[LayerCall], consume: Consume) -> list[LayerCall]:
-    """Compute G, and for each call the Hessian of the scores times A: the gradient of <G, A> with A held fixed."""
+    """Compute G, and for each call the Hessian of the scores times A: the gradient of <G, A> with A held fixed.
+
+    Raises:
+        MethodError: PyTorch has no second derivative of an operation in the model.
+    """
     edges = [call.edge for call in calls if call.edge is not None]
     gradients: Iterator[Tensor | None] = iter(
         cast(Any, torch.autograd.grad(scores.sum(), edges, create_graph=True, allow_unused=True))
@@ -103,7 +110,16 @@ def _differentiate_twice(scores: Tensor, calls: Sequence[LayerCall], consume: Co
         curvature = None
         if gradient.requires_grad:
             product = (gradient * call.deviation).sum()
-            curvature = torch.autograd.grad(product, [edge], retain_graph=True, allow_unused=True)[0]
+            try:
+                curvature = torch.autograd.grad(product, [edge], retain_graph=True, allow_unused=True)[0]
+            except RuntimeError as error:
+                missing = NO_SECOND_DERIVATIVE.search(str(error))
+                if missing is None:
+                    raise
+                operation = missing[1].removesuffix("_backward")
+                raise MethodError(
+                    "", f"it needs second derivatives, and PyTorch has none for {operation}, which the model uses."
+                ) from None
         if curvature is None:
             curvature = torch.zeros_like(gradient)
         with torch.no_grad():
