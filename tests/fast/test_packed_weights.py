@@ -71,13 +71,17 @@ def compare(plain: nn.Module, inputs: torch.Tensor, *, has_half_gradients: bool 
         assert torch.allclose(packed(inputs), plain(inputs), atol=1e-5)
     assert len(packed_layers(packed)) == 1
     tolerance = {"rtol": 2e-2, "atol": 2e-1} if has_half_gradients else {"rtol": 1e-4, "atol": 1e-5}
-    for own, other in ((packed, plain), (layer_with_graph(packed), plain)):
+    for own in (packed, layer_with_graph(packed)):
         (gradient,) = torch.autograd.grad(own(inputs).square().sum(), inputs)
-        (expected,) = torch.autograd.grad(other(inputs).square().sum(), inputs)
+        (expected,) = torch.autograd.grad(plain(inputs).square().sum(), inputs)
         assert gradient.dtype == torch.float32
         assert torch.allclose(gradient, expected, **tolerance)
         if has_half_gradients:
             assert not torch.allclose(gradient, expected, rtol=1e-5, atol=1e-5)
+        else:  # the gradient of a sum is one number, expanded to the shape of the output
+            (gradient,) = torch.autograd.grad(own(inputs).sum(), inputs)
+            (expected,) = torch.autograd.grad(plain(inputs).sum(), inputs)
+            assert torch.allclose(gradient, expected, **tolerance)
 
 
 @needs_packing
@@ -144,6 +148,28 @@ def test_other_types_and_autocast_use_the_weights_themselves(layer: nn.Module, m
         with pytest.raises(RuntimeError):
             layer(images(1).double())
     assert len(runs) == 2
+
+
+class ChangesPadding(nn.Module):
+    """Pads small inputs more than large ones, by a setting of its convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.conv.padding = (1, 1) if x.mean() < 1 else (2, 2)
+        return self.fc(self.conv(x).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@needs_packing
+def test_settings_that_change_in_the_forward_pass() -> None:
+    torch.manual_seed(0)
+    net = ChangesPadding().eval()
+    prepared = seewhy.prepare(net)
+    for inputs in (images(1), images(1) + 5, images(1)):
+        own, other = (seewhy.explain(model, inputs, layers="conv").map() for model in (prepared, net))
+        assert own.shape == other.shape and torch.allclose(own, other, rtol=1e-4, atol=1e-6)
 
 
 @needs_packing

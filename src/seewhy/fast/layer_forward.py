@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.fast.packed_weight import PackedLayer, packed_layer
+from seewhy.fast.packed_weight import PackedLayer, is_plain_float32, packed_layer
 from seewhy.tracing.layer_groups import is_pointwise
 from seewhy.tracing.torch_private import CONVOLUTION, cpu_has_bfloat16, parameter_table
 
@@ -83,14 +83,14 @@ def run_layer(module: nn.Module, inputs: Tensor) -> Tensor:
         return type(module).forward(module, inputs)  # type: ignore[no-any-return]
     if not (inputs.requires_grad and torch.is_grad_enabled()):
         return compute(module, inputs, fast)
-    if fast.half is not None or (fast.is_large and fast.packed is not None and fast.packed.fits(inputs)):
+    if fast.half is not None or (fast.is_large and fast.packed is not None and fast.packed.fits(module, inputs)):
         return _OwnGradient.apply(inputs, module, fast)  # type: ignore[no-any-return]
     return type(module).forward(module, inputs)  # type: ignore[no-any-return]
 
 
 def compute(module: nn.Module, inputs: Tensor, fast: FastWeights) -> Tensor:
     """Return what a layer computes, without a graph."""
-    if fast.packed is not None and fast.packed.fits(inputs):
+    if fast.packed is not None and fast.packed.fits(module, inputs):
         return fast.packed.output(module, inputs)
     return type(module).forward(module, inputs)  # type: ignore[no-any-return]
 
@@ -109,7 +109,7 @@ class _OwnGradient(torch.autograd.Function):
         module, packed, half = ctx.module, ctx.fast.packed, ctx.fast.half
         # For second derivatives, the backward pass is recorded: it uses the weights themselves.
         is_recorded = torch.is_grad_enabled()
-        if packed is not None and packed.has_gradient and packed.fits(gradient) and not is_recorded:
+        if packed is not None and packed.has_gradient and is_plain_float32(gradient) and not is_recorded:
             return packed.input_gradient(module, gradient), None, None
         weight = module.weight if half is None or is_recorded else half
         rounded = gradient.to(weight.dtype)

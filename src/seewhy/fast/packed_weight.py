@@ -33,14 +33,14 @@ class PackedLayer(Protocol):
 
     has_gradient: bool  # whether `input_gradient` can be called
 
-    def fits(self, inputs: Tensor) -> bool:
-        """Return True if the layer can run on inputs with packed weights."""
+    def fits(self, layer: Any, inputs: Tensor) -> bool:
+        """Return True if packed weights fit the inputs, and the settings of `layer`, which its model can change."""
 
     def output(self, layer: Any, inputs: Tensor) -> Tensor:
         """Return what `layer` computes for `inputs`."""
 
     def input_gradient(self, layer: Any, gradient: Tensor) -> Tensor:
-        """Return the gradient of the input of `layer`. `gradient` is that of its output."""
+        """Return the gradient of the input of `layer`. `gradient` is that of its output, in float32."""
 
 
 def packed_layer(module: nn.Module, weight: Tensor, precision: torch.dtype) -> PackedLayer | None:
@@ -70,7 +70,7 @@ class PackedLinear:
     def __init__(self, precision: torch.dtype) -> None:
         self.precision, self.weights, self.transposed = precision, PackedWeights(), PackedWeights()
 
-    def fits(self, inputs: Tensor) -> bool:
+    def fits(self, layer: Any, inputs: Tensor) -> bool:
         return inputs.dim() > 1 and inputs.numel() > 0 and is_plain_float32(inputs)
 
     def output(self, layer: Any, inputs: Tensor) -> Tensor:
@@ -92,15 +92,13 @@ class PackedConvolution:
 
     def __init__(self, convolution: Any, precision: torch.dtype) -> None:
         self.precision = precision
-        self.settings = ConvolutionSettings(
-            convolution.stride, convolution.padding, convolution.dilation, convolution.groups
-        )
+        self.settings = settings_of(convolution)
         self.backward_settings = gradient_settings(self.settings, convolution.kernel_size)
         self.has_gradient = self.backward_settings is not None
         self.weights, self.transposed = PackedWeights(), PackedWeights()
 
-    def fits(self, inputs: Tensor) -> bool:
-        return inputs.dim() == 4 and is_plain_float32(inputs)
+    def fits(self, layer: Any, inputs: Tensor) -> bool:
+        return inputs.dim() == 4 and is_plain_float32(inputs) and settings_of(layer) == self.settings
 
     def output(self, layer: Any, inputs: Tensor) -> Tensor:
         shape = inputs.shape
@@ -133,6 +131,10 @@ class PackedWeights:
             packed = pack()
             self.kept = ((shape, packed), *kept[: MAX_KEPT - 1])
         return packed
+
+
+def settings_of(convolution: Any) -> ConvolutionSettings:
+    return ConvolutionSettings(convolution.stride, convolution.padding, convolution.dilation, convolution.groups)
 
 
 def gradient_settings(settings: ConvolutionSettings, kernel: tuple[int, ...]) -> ConvolutionSettings | None:
