@@ -173,6 +173,27 @@ def test_settings_that_change_in_the_forward_pass() -> None:
 
 
 @needs_packing
+@pytest.mark.parametrize("has_half_gradients", [False, True])
+def test_settings_that_change_between_two_calls(has_half_gradients: bool) -> None:
+    """The backward pass of the first call runs after the second one, with the settings of the first."""
+    torch.manual_seed(0)
+    plain = nn.Conv2d(64, 64, 3, stride=2, padding=1)  # a stride: there is no packed gradient
+    packed = copy.deepcopy(plain)
+    store_fast_weights(packed, is_packed=True, has_half_gradients=has_half_gradients)
+    packed.requires_grad_(False)
+    inputs = torch.randn(1, 64, 12, 12, requires_grad=True)
+
+    def gradient(layer: nn.Module) -> torch.Tensor:
+        layer.padding = (1, 1)  # type: ignore[assignment]
+        first = layer(inputs)
+        layer.padding = (0, 0)  # type: ignore[assignment]
+        (result,) = torch.autograd.grad(first.square().sum() + layer(inputs).square().sum(), inputs)
+        return result
+
+    assert torch.allclose(gradient(layer_with_graph(packed)), gradient(plain), rtol=2e-2, atol=0.3)
+
+
+@needs_packing
 def test_results_do_not_depend_on_the_shapes_before() -> None:
     """A bulk job that resumes starts with another batch, and must write the same bits."""
     nets = [small_architecture("ResNet").float(), small_architecture("ResNet").float()]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.fast.packed_weight import PackedLayer, is_plain_float32, packed_layer
+from seewhy.fast.packed_weight import PackedLayer, is_plain_float32, packed_layer, settings_of
 from seewhy.tracing.layer_groups import is_pointwise
 from seewhy.tracing.torch_private import CONVOLUTION, cpu_has_bfloat16, parameter_table
 
@@ -101,6 +101,8 @@ class _OwnGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, module: nn.Module, fast: FastWeights) -> Tensor:
         ctx.module, ctx.fast = module, fast
+        # The model can change the settings before its next call.
+        ctx.settings = settings_of(module) if isinstance(module, CONVOLUTION) else None
         ctx.shape, ctx.strides = inputs.shape, inputs.stride()
         return compute(module, inputs, fast)
 
@@ -113,16 +115,16 @@ class _OwnGradient(torch.autograd.Function):
             return packed.input_gradient(module, gradient), None, None
         weight = module.weight if half is None or is_recorded else half
         rounded = gradient.to(weight.dtype)
-        if not isinstance(module, CONVOLUTION):
+        if ctx.settings is None:
             return (rounded @ weight).to(gradient.dtype), None, None
+        stride, padding, dilation, groups = ctx.settings
         # As a convolution in bfloat16, it takes 2 to 7 times as long as in float32.
-        if weight.dtype == torch.bfloat16 and is_pointwise(module) and not any(module.padding):
+        if weight.dtype == torch.bfloat16 and is_pointwise(module) and not any(padding):
             products = rounded.movedim(1, -1) @ weight.flatten(1)
             return products.movedim(-1, 1).to(gradient.dtype), None, None
         # Only the shape and the memory layout of the inputs are read.
         inputs = torch.empty_strided(ctx.shape, ctx.strides, dtype=rounded.dtype, device=rounded.device)
         result = torch.ops.aten.convolution_backward(
-            rounded, inputs, weight, None, module.stride, module.padding, module.dilation, False, [0] * len(module.stride),
-            module.groups, [True, False, False],
+            rounded, inputs, weight, None, stride, padding, dilation, False, [0] * len(stride), groups, [True, False, False],
         )[0]  # fmt: skip
         return result.to(gradient.dtype), None, None
