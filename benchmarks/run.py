@@ -85,18 +85,18 @@ def main() -> None:
     report = Report()
     for name in options.only or PARTS:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        report += PARTS[name](options.rounds)
-    text = page(report, options.rounds, load_before)
+        part = PARTS[name](options.rounds)
+        if options.keep:  # after each part: the next one can take many minutes, and be interrupted
+            part.save(RATIOS)
+            RESULTS.write_text(merged(RESULTS.read_text(), part, load_before))
+        report += part
     if options.json:
         report.save(options.json)
-    if options.keep or not options.only:
+    if not options.only:
         report.save(RATIOS)
-    if options.only and options.keep:
-        RESULTS.write_text(merged(RESULTS.read_text(), report, load_before))
-    elif options.only:
-        print(text)
-    else:
-        RESULTS.write_text(text)
+        RESULTS.write_text(page(report, options.rounds, load_before))
+    elif not options.keep:
+        print(page(report, options.rounds, load_before))
     missed = [aim.promise for aim in report.aims if not aim.met]
     print(f"{len(report.aims) - len(missed)} of {len(report.aims)} aims met", *missed, sep="\n  ", file=sys.stderr)
 
