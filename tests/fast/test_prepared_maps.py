@@ -24,8 +24,8 @@ GRADIENT_METHODS = [
 QUICK = ["VGG", "DenseNet", "pre-activation"]  # for all methods
 WITH_NORMS = [name for name in ARCHITECTURES if name not in ("ConvNeXt", "ViT")]
 SLOW = {"reciprocam", "iscam", "sscam"}  # a forward pass for each cell or channel
-# Rounding errors decide which values SESS counts as positive, the weights of Ablation-CAM are differences of nearly equal
-# scores, and Opti-CAM follows gradients: maps of the model itself change as much if the input changes by 1e-14.
+# SESS divides by the number of positive values, and counts 1e-16 where the model itself has 0. The weights of Ablation-CAM are
+# differences of nearly equal scores, and Opti-CAM follows gradients: their maps change as much if the input changes by 1e-14.
 TOLERANCES = {"sess": 0.1, "ablationcam": 1e-7, "opticam": 1e-6}
 
 
