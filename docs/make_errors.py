@@ -14,7 +14,7 @@ INTRODUCTION = (
     "Generated from the source by [make_errors.py](make_errors.py). Words in braces are placeholders: search for the text "
     "around them. A slash separates alternatives. Errors about one model, layer, target or method start with its name.\n"
 )
-ERRORS = re.compile(r"(Image|Usage|Option|Model|Offline|Layer|Target|Method|Choice)Error|UnknownName")
+ERRORS = re.compile(r"(Image|Usage|Option|Model|Offline|Layer|Target|Method|Choice|NoCurvature)Error|UnknownName")
 
 
 def constants(tree: ast.Module) -> dict[str, str]:

@@ -143,7 +143,7 @@ def test_rows_are_those_of_one_thread(
     try:
         found = []
         for count in (1, 2, 2):
-            monkeypatch.setattr(engines, "explainer_count", lambda device, count=count: count)
+            monkeypatch.setattr(engines, "explainer_count", lambda model, count=count: count)
             found.append(rows_of(loaded, photos, tmp_path / str(len(found))))
     finally:
         torch.set_num_threads(before)
@@ -153,5 +153,5 @@ def test_rows_are_those_of_one_thread(
 def test_number_of_explainers(monkeypatch: pytest.MonkeyPatch) -> None:
     for threads, expected in ((1, 1), (2, 2), (16, 2)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert explainer_count(torch.device("cpu")) == expected
-        assert explainer_count(torch.device("cuda")) == 1
+        assert explainer_count(nn.Linear(2, 2)) == explainer_count(nn.ReLU()) == expected
+        assert explainer_count(nn.Linear(2, 2, device="meta")) == 1  # any device but the CPU

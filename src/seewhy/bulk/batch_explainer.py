@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seewhy.bulk.failures import RESUME, RepeatedFailures, is_caused_by_memory, is_device_error
 from seewhy.bulk.named_targets import parse_targets, targets_for_batch
@@ -73,8 +73,7 @@ class BatchExplainer:
         self.batch_size, self.is_validated = batch_size, is_validated
         self.target_names = tuple(parse_targets(settings.targets))
         self.failures = failures or RepeatedFailures()
-        parameter = next(loaded.module.parameters(), None)
-        self.device = torch.device("cpu") if parameter is None else parameter.device
+        self.device = device_of(loaded.module)
 
     def rows(self, items: Sequence[BatchItem]) -> pa.Table:
         """Return the rows of the images in order: one per target and method, or one with the error if an image failed.
@@ -198,6 +197,12 @@ class BatchExplainer:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model: that of its first parameter."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def check_label(item: BatchItem, settings: BulkSettings) -> BatchItem:

@@ -40,9 +40,7 @@ class Engine(Protocol):
 
 def run_locally(job: Job, parts: Sequence[int], log: Log, on_progress: Callable[[int], None]) -> Iterator[PartResult]:
     """Compute the parts one after the other in this process."""
-    parameter = next(job.loaded.module.parameters(), None)
-    explainers = 1 if parameter is None else explainer_count(parameter.device)
-    with Worker(with_readers(job, cpu_count() // 2), log, on_progress, explainers) as worker:
+    with Worker(with_readers(job, cpu_count() // 2), log, on_progress, explainer_count(job.loaded.module)) as worker:
         yield from worker.run(parts)
 
 

@@ -14,8 +14,9 @@ from queue import SimpleQueue
 
 import pyarrow as pa
 import torch
+from torch import nn
 
-from seewhy.bulk.batch_explainer import BatchExplainer
+from seewhy.bulk.batch_explainer import BatchExplainer, device_of
 from seewhy.bulk.rows import BatchItem
 from seewhy.random_state import count_changes
 
@@ -75,6 +76,6 @@ class ExplainingThreads:
             torch.set_num_threads(self.torch_threads)
 
 
-def explainer_count(device: torch.device) -> int:
-    """Return the number of explainers that is fastest for a device."""
-    return 2 if device.type == "cpu" and torch.get_num_threads() > 1 else 1
+def explainer_count(model: nn.Module) -> int:
+    """Return the number of explainers that is fastest for a model."""
+    return 2 if device_of(model).type == "cpu" and torch.get_num_threads() > 1 else 1

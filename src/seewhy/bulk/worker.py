@@ -96,8 +96,8 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.threads.stop()
         self.reader.stop()
+        self.threads.stop()  # last: it waits for the current batches
 
     def run(self, parts: Iterable[int]) -> Iterator[PartResult]:
         """Write the parts in this order. Images of the next part are decoded while a part is explained."""

@@ -20,7 +20,7 @@ from seewhy.engine.variant_passes import VariantPasses
 from seewhy.errors import LayerError, MethodError
 from seewhy.explanation.components import NETWORK
 from seewhy.methods.base import AnyMethod, Method, MultiMapMethod, NetworkMethod, VariantMethod, Weighted
-from seewhy.signals.backward import differentiate
+from seewhy.signals.backward import NoCurvatureError, differentiate
 from seewhy.signals.evaluator import Evaluator
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.model import ModelSignals
@@ -169,7 +169,7 @@ class Passes:
             unreached = differentiate(
                 self.trace, scores, self.calls, consume, retain_graph=not is_last, with_curvature=with_curvature
             )
-        except MethodError as error:  # there is no second derivative, so the other methods run without it
+        except NoCurvatureError as error:
             return self.run_without_curvature(item, error, is_last=is_last)
         for waiting in weighted:
             self.store(waiting.job, waiting.call, waiting.run, lambda waiting=waiting: waiting.has_gradient)  # type: ignore[misc]
@@ -179,15 +179,13 @@ class Passes:
                 raise LayerError(call.name, no_gradient_reason(call, target, self.trace))
         return [call for call in self.calls if call not in unreached]
 
-    def run_without_curvature(self, item: Round, error: MethodError, *, is_last: bool) -> list[LayerCall]:
+    def run_without_curvature(self, item: Round, error: NoCurvatureError, *, is_last: bool) -> list[LayerCall]:
         """Run the jobs of a round that do not need the curvature. `error` is why there is none."""
 
         def fail() -> None:
             raise error
 
         others = [job for job in item.jobs if not job.method.needs & Need.CURVATURE]
-        if len(others) == len(item.jobs):
-            raise error
         for job in item.jobs:
             if job not in others:
                 self.collector.attempt(job.name, NETWORK, fail)

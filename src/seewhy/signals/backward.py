@@ -18,6 +18,10 @@ NO_SECOND_DERIVATIVE = re.compile(r"derivative for (?:aten::)?(\w+) is not imple
 Consume = Callable[[LayerCall, Tensor, Tensor | None], None]  # call, gradient, curvature
 
 
+class NoCurvatureError(MethodError):
+    """Raised when PyTorch has no second derivative of an operation in the model."""
+
+
 def differentiate(
     trace: Trace,
     scores: Tensor,
@@ -33,7 +37,7 @@ def differentiate(
     is computed and no `.grad` is written. `retain_graph` keeps the graph and the outputs for another pass.
     `with_curvature` adds the Hessian of the score times the activations, with one more backward pass per call.
 
-    Returns the calls that no gradient reached. Raises MethodError if PyTorch has no second derivative of an operation.
+    Returns the calls that no gradient reached. Raises NoCurvatureError if PyTorch has no second derivative of an operation.
     """
     unreached = dict.fromkeys(calls)
     if not scores.requires_grad:
@@ -94,7 +98,7 @@ def _differentiate_twice(scores: Tensor, calls: Sequence[LayerCall], consume: Co
     """Compute G, and for each call the Hessian of the scores times A: the gradient of <G, A> with A held fixed.
 
     Raises:
-        MethodError: PyTorch has no second derivative of an operation in the model.
+        NoCurvatureError: PyTorch has no second derivative of an operation in the model.
     """
     edges = [call.edge for call in calls if call.edge is not None]
     gradients: Iterator[Tensor | None] = iter(
@@ -117,7 +121,7 @@ def _differentiate_twice(scores: Tensor, calls: Sequence[LayerCall], consume: Co
                 if missing is None:
                     raise
                 operation = missing[1].removesuffix("_backward")
-                raise MethodError(
+                raise NoCurvatureError(
                     "", f"it needs second derivatives, and PyTorch has none for {operation}, which the model uses."
                 ) from None
         if curvature is None:
