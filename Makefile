@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 # Containers often set this. Without bytecode, every process compiles torch and timm again: 11.5 s instead of 4.5 s to import.
 unexport PYTHONDONTWRITEBYTECODE
 # One thread for each process: pytest starts one process per core, and threads of several processes slow each other down.
-export OMP_NUM_THREADS ?= 1
+test test-full fuzz: export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-full fuzz lint bench bench-full docs supply-chain clean
 

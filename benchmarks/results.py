@@ -102,7 +102,8 @@ def setting(rounds: int, load_before: str) -> str:
 
 def merged(old: str, report: Report, load_before: str) -> str:
     """Return the page with the targets and tables of separately run parts replaced or appended."""
-    when = f"Run separately on {datetime.date.today():%Y-%m-%d} ({processor()}), load before {load_before}."
+    machine = f"{processor()}, {cores()} cores, torch on {torch.get_num_threads()} threads"
+    when = f"Run separately on {datetime.date.today():%Y-%m-%d} ({machine}), load before {load_before}."
     head, *sections = old.rstrip().split("\n## ")
     found = {section.partition("\n")[0]: section for section in sections}
     for aim in report.aims:
