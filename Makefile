@@ -31,7 +31,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The speed of explanations, side by side with other packages: about 15 minutes. Updates benchmarks/RESULTS.md.
+# The speed of explanations, side by side with other packages: about half an hour. Updates benchmarks/RESULTS.md.
 bench: $(READY)
 	$(BIN)/python benchmarks/environment.py
 	.venv-bench/bin/python benchmarks/run.py --keep --only engine --only floor --only process --only memory
