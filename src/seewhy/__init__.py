@@ -43,7 +43,7 @@ _MODULES = {
     "sample": "images.samples",
     "suggest": "engine.suggestion",
 }
-_PACKAGES = ("errors", "methods", "targets", "testing")  # public modules, reached as `seewhy.methods.GradCAM`
+_PACKAGES = ("errors", "methods", "targets", "testing", "trust")  # public modules, reached as `seewhy.methods.GradCAM`
 __all__ = ["__version__", *_MODULES]
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from seewhy import methods as methods
     from seewhy import targets as targets
     from seewhy import testing as testing
+    from seewhy import trust as trust
     from seewhy.bulk.api import explain_all as explain_all
     from seewhy.bulk.bulk_run import BulkRun as BulkRun
     from seewhy.bulk.bulk_run import read_run as read_run

@@ -28,7 +28,7 @@ from seewhy.bulk.manifest import parse_boxes, read_table
 from seewhy.bulk.tars import TarDataset, expand_braces, members
 from seewhy.errors import ImageError, UnknownName, UsageError
 from seewhy.images.discovery import find_images, walk_images
-from seewhy.paths import path_text
+from seewhy.storage.paths import path_text
 
 E_ACUTE = "é"
 BYTES = os.fsdecode(b"caf\xe9.jpg")  # a name that is not UTF-8

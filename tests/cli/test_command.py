@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.paths import output_paths, safe_name
+from seewhy.storage.paths import output_paths, safe_name
 from seewhy.terminal import can_preview, make_console, print_preview
 from support.command import COFFEE, run
 
@@ -24,7 +25,10 @@ def test_terminal_output_and_files(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, COFFEE, "--label", "cup")
     assert code == 0 and err == ""
     lines = out.splitlines()
-    assert "967" in lines[3] and "espresso" in lines[3]
+    assert lines[1].startswith("espresso, ") and lines[2].startswith("The evidence lies in the center, on ")
+    assert lines[4].startswith("Covering what the map marks lowers espresso") and "(r = 0." in lines[4]
+    assert "967   espresso" in out
+    assert re.search(r"\d+ of \d+ checked maps are confirmed; chance alone would confirm about 2\.", out)
     assert "predicted espresso; the label cup has rank" in out
     assert "blocks.6.0.conv_pwl" in out and "112x112" in out and "suggested" in out and "cam/coffee" in out
     folder = Path("cam/coffee")

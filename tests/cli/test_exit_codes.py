@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import seewhy
 from support.command import COFFEE, run
 
 # Arguments -> exit code and a part of the message
@@ -186,6 +187,7 @@ def test_what_needs_no_model_is_checked_before_it_is_loaded(
 ) -> None:
     Path("text.txt").write_text("hello")
     Path("empty/sub").mkdir(parents=True)
+    _ = seewhy.explain, seewhy.trust  # modules that are imported now would keep the replacement
     monkeypatch.setattr("seewhy.models.loading.load_model", lambda *_, **__: pytest.fail("loaded before the check"))
     actual, _, err = run(capsys, *arguments)
     assert actual == code and message in err and "Traceback" not in err, err

@@ -15,7 +15,7 @@ import seewhy
 from seewhy import storage
 from seewhy.bulk.export import Names
 from seewhy.images.discovery import walk_images
-from seewhy.paths import output_paths, path_text, safe_name
+from seewhy.storage.paths import output_paths, path_text, safe_name
 from seewhy.terminal import printable
 from support.command import run
 from support.hostile_names import MAX_BYTES, hostile_names

@@ -78,6 +78,7 @@ def test_an_output_folder_that_is_a_file(capsys: Capture, tmp_path: Path, monkey
     Path("file").write_text("keep this")
     preprocess = seewhy.Preprocess.imagenet(32)
     seewhy.explain_all(make_network(), "photos", "run", preprocess=preprocess, workers=0, quiet=True)
+    _ = seewhy.explain, seewhy.trust  # modules that are imported now would keep the replacement
     monkeypatch.setattr("seewhy.models.loading.load_model", lambda *_, **__: pytest.fail("loaded before the check"))
     for out in ("file", "file/sub/folder"):
         exports = [["export", "run", "--to", kind, "--out", out] for kind in ("npz", "png", "coco", "fiftyone")]

@@ -18,7 +18,7 @@ from seewhy.images.loading import MAX_PIXELS
 from seewhy.images.preprocess import Fit, Preprocess
 from seewhy.models.loaded_model import LoadedModel, PreprocessFunction
 from seewhy.models.loading import load_model
-from seewhy.paths import check_named
+from seewhy.storage.paths import check_named
 
 Pathlike = str | os.PathLike[str]
 Names = str | Sequence[str] | None

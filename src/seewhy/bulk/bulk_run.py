@@ -18,8 +18,8 @@ from seewhy.bulk.plan import read_job
 from seewhy.bulk.row_values import LAYER_COLUMNS, MAP_COLUMNS, JobSettings, Row, decode_layer_map
 from seewhy.errors import UsageError
 from seewhy.explanation.selection import MethodChoice, choose, match_layers, match_method, match_text, only
-from seewhy.paths import check_named
 from seewhy.storage import RECORD, REPORT
+from seewhy.storage.paths import check_named
 
 if TYPE_CHECKING:
     import pandas

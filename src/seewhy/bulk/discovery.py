@@ -17,8 +17,8 @@ from seewhy.bulk.tars import TarDataset, expand_braces, is_tar
 from seewhy.errors import UsageError
 from seewhy.images.discovery import describe_outputs, list_folder, walk_images
 from seewhy.images.files import READABLE, describe_error, similar_file
-from seewhy.paths import path_text
 from seewhy.storage import open_regular
+from seewhy.storage.paths import path_text
 
 LISTS = (".txt", ".lst")
 MAX_LINE = 2**16  # bytes

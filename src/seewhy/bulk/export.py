@@ -17,8 +17,8 @@ from seewhy.bulk.bulk_run import BulkRun, source_paths
 from seewhy.bulk.row_values import MAP_COLUMNS, Row, decode_layer_map, view_from_row
 from seewhy.errors import OptionError, UnknownName, UsageError
 from seewhy.images.view import View
-from seewhy.paths import check_folders, check_overwrite, safe_name
 from seewhy.rendering.overlays import to_bytes
+from seewhy.storage.paths import check_folders, check_overwrite, safe_name
 
 MAX_PIXELS = 100_000_000  # of an exported heatmap
 NPZ, COCO, FIFTYONE, HEATMAPS = "maps.npz", "annotations.json", "samples.json", "maps"

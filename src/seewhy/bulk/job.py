@@ -38,9 +38,9 @@ from seewhy.errors import OptionError, UsageError, os_error_reason
 from seewhy.fast.prepared import as_prepared
 from seewhy.models.inspection import count_classes
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.paths import check_folders, check_overwrite
 from seewhy.storage import check_own, write_errors
 from seewhy.storage.files import make_folders, remove_empty
+from seewhy.storage.paths import check_folders, check_overwrite
 from seewhy.terminal import make_console, printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -29,8 +29,8 @@ from seewhy.bulk.plan import Plan
 from seewhy.bulk.rows import SCHEMA
 from seewhy.bulk.settings import Shard
 from seewhy.errors import UsageError, os_error_reason
-from seewhy.paths import check_inside
 from seewhy.storage import UNENCODABLE, check_own
+from seewhy.storage.paths import check_inside
 
 LOCK_TIMEOUT = 3.0  # seconds
 LOCKS, LOCK_NAME = "locks", re.compile(r"(\d{1,9})-of-(\d{1,9})\.lock")

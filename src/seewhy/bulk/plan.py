@@ -18,7 +18,7 @@ from seewhy.bulk.settings import BulkSettings
 from seewhy.errors import UsageError
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.provenance import collect_provenance
-from seewhy.paths import path_text
+from seewhy.storage.paths import path_text
 
 
 @dataclass(frozen=True)

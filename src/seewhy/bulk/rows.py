@@ -19,8 +19,8 @@ from seewhy.explanation.components import TargetResult
 from seewhy.explanation.data import maps_in_view, shared_region
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
-from seewhy.paths import path_text
 from seewhy.places.region import Region
+from seewhy.storage.paths import path_text
 from seewhy.targets.names import class_name
 
 STATISTICS = (*NAMES, "inside")  # one number per layer

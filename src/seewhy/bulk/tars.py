@@ -20,7 +20,7 @@ from seewhy.bulk.dataset import TRANSIENT_ERRNOS, Item
 from seewhy.errors import UsageError
 from seewhy.images.discovery import image_suffixes
 from seewhy.images.files import describe_error
-from seewhy.paths import path_text
+from seewhy.storage.paths import path_text
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 LABELS = ("cls", "label.txt", "json")  # members with the class: an index or a name; in JSON under "label" or "cls"

@@ -61,7 +61,7 @@ def bulk(
     from seewhy.bulk.discovery import check_inputs
     from seewhy.bulk.part_files import run_files
     from seewhy.cli.output_checks import model_files
-    from seewhy.paths import check_folders, check_overwrite
+    from seewhy.storage.paths import check_folders, check_overwrite
 
     check_inputs(inputs)
     check_folders([output.out])

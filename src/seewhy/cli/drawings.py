@@ -15,8 +15,8 @@ from seewhy.cli.run_options import FEATURES_SHEET, DrawingOptions
 from seewhy.explanation.components import NETWORK
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import available_layer
-from seewhy.paths import number_duplicates, safe_name
 from seewhy.rendering.text import NO_FONT
+from seewhy.storage.paths import number_duplicates, safe_name
 
 THREADS = 2  # JPEG encoding releases the interpreter lock; coloring does not
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,16 +23,19 @@ from seewhy.cli.termination import count_finished, uninterrupted
 from seewhy.engine.inputs import NamedImage
 from seewhy.engine.options import ModelOptions, Options, as_flags, command_for
 from seewhy.engine.pipeline import Explainer
-from seewhy.errors import ImageError, TargetError
+from seewhy.errors import ImageError, TargetError, UsageError
+from seewhy.explanation.answer import find_answer
 from seewhy.explanation.report import has_page, make_failed_row, make_index_row
+from seewhy.explanation.result import Explanation
 from seewhy.images.loading import load_image
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.paths import path_text
 from seewhy.rendering.text import take_font_note
+from seewhy.storage.paths import path_text
 from seewhy.targets.names import as_number, find_class
 from seewhy.viewer import IndexRow, build_index
 
 ANNOUNCE_FROM = 100  # extra forward passes from which the cost is printed before the work starts
+PATIENCE = 1.0  # seconds after which a bar is shown
 
 
 @dataclass(eq=False)
@@ -102,6 +106,8 @@ class ImageJob:
         name = "stdin" if image == "-" else path_text(image)
         with pass_progress(self.output, self.stderr) as progress:
             e = self.explainer.explain(NamedImage(name, pixels), progress=progress, command=self.command(image))
+        if not self.output.no_check and not self.options.channels:
+            e = self.check(e)
         files = draw_all(e, self.drawing, draw_features=bool(self.options.channels))
         is_page = has_page(e)
         if is_page and FEATURES_SHEET not in files:
@@ -111,7 +117,13 @@ class ImageJob:
             count_finished(1)
         label = compare_label(e, self.output.label)
         if self.output.json:
-            record = {**e.to_dict(), "label": label, "folder": str(folder), "files": list(map(str, paths))}
+            record = {
+                **e.to_dict(),
+                "answer": find_answer(e).to_dict(),
+                "label": label,
+                "folder": str(folder),
+                "files": list(map(str, paths)),
+            }
             print(terminal.encode_json(record), flush=True)
         elif not self.output.quiet:
             print_explanation(
@@ -121,6 +133,16 @@ class ImageJob:
         if is_page:
             page_folder = folder.relative_to(self.output.out).as_posix()
             self.rows.append(make_index_row(e, page_folder, self.drawing.overlay_style))
+
+    def check(self, e: Explanation) -> Explanation:
+        """Return the explanation with checks of its maps, or with a note if the model cannot be run on covered images."""
+        from seewhy.trust import check
+
+        with pass_progress(self.output, self.stderr) as progress:
+            try:
+                return check(self.model, e, memory=self.options.memory, progress=progress)
+            except UsageError as error:
+                return replace(e, notes=(*e.notes, f"the maps were not checked: {error}"))
 
     def command(self, image: str) -> str:
         """Return the command that explains one image again with these settings."""
@@ -170,11 +192,14 @@ def pass_progress(output: OutputOptions, stderr: Console) -> Iterator[Callable[[
     bar = Progress(*columns, console=stderr, transient=True)
     task = bar.add_task("", total=None)
 
+    start = time.monotonic()
+
     def report(done: int, total: int) -> None:
         if done == 0 and total >= ANNOUNCE_FROM:
             stderr.print(f"these methods need about {total:,} extra forward passes", style=terminal.FAINT)
-            if stderr.is_terminal:
-                bar.start()
+        is_long = total >= ANNOUNCE_FROM or time.monotonic() - start > PATIENCE
+        if is_long and stderr.is_terminal and not bar.live.is_started:
+            bar.start()
         if bar.live.is_started:
             bar.update(task, completed=min(done, total), total=total)
 

@@ -11,7 +11,7 @@ from seewhy.cli.run_options import OutputOptions
 from seewhy.errors import ImageError, UsageError
 from seewhy.images.discovery import describe_outputs, find_images, listing_error, split_regular
 from seewhy.images.loading import check_image
-from seewhy.paths import path_text
+from seewhy.storage.paths import path_text
 
 MAX_CHECKED = 16  # images whose headers are read before the model is loaded
 

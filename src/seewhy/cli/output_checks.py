@@ -11,7 +11,7 @@ from seewhy import storage
 from seewhy.cli.run_options import FEATURES_SHEET
 from seewhy.engine.options import ModelOptions, Options
 from seewhy.models.sources.uri_options import parse_options
-from seewhy.paths import check_folders, check_inside, check_overwrite, output_paths
+from seewhy.storage.paths import check_folders, check_inside, check_overwrite, output_paths
 
 IMAGE_FILES = (storage.REPORT, "overlay.jpg", "sheet.jpg")  # of the main command
 DRAWING_FOLDERS = ("overlays", "sheets")

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from seewhy import storage, terminal
 from seewhy.cli.run_options import FEATURES_SHEET
+from seewhy.explanation.answer import Answer, describe_chance, find_answer
 from seewhy.explanation.components import non_finite_notes
+from seewhy.explanation.data import MapKey
 from seewhy.explanation.flags import FLAGS
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import available_layer
@@ -57,6 +59,11 @@ def print_explanation(
 ) -> None:
     """Print one result. `known_notes` were printed when the model was loaded and are not repeated."""
     terminal.print_heading(console, source)
+    print_answer(console, find_answer(e))
+    if terminal.can_preview(console):
+        layer = available_layer(e, e.methods[0], e.suggested or "")
+        terminal.print_preview(console, e.overlay(e.methods[0], e.targets[0], layer, style=style, longest=256))
+        console.print()
     predictions = [] if e.logits is None else e.top(top)
     if predictions and all(math.isfinite(probability) for _, _, probability in predictions):
         explained = [int(result.classes[0]) for result in e.target_results if result.classes is not None]
@@ -64,13 +71,11 @@ def print_explanation(
     if label is not None:
         console.print(f"\n{terminal.plain(describe_label(label))}")
     method, target = e.methods[0], e.targets[0]
-    if terminal.can_preview(console):
-        layer = available_layer(e, method, e.suggested or "")
-        console.print()
-        terminal.print_preview(console, e.overlay(method, target, layer, style=style, longest=256))
     console.print()
     rows = [layer_row(e, method, target, layer) for layer in e.layers_of(method)]
     terminal.print_layers(console, rows, e.target_results[0].name, method)
+    if chance := describe_chance(e, method, target):
+        console.print(chance, style=terminal.FAINT)
     if (count := len(e.methods) * len(e.targets)) > 1:
         text = f"The table shows the first of {count} combinations of method and target; sheet.jpg compares them."
         console.print(text, style=terminal.FAINT)
@@ -85,6 +90,14 @@ def print_explanation(
         console.print(
             f"Explore it in a browser: [bold]{terminal.plain(str(folder / storage.REPORT))}[/]", soft_wrap=True
         )
+
+
+def print_answer(console: Console, answer: Answer) -> None:
+    """Print the class, where its evidence is, and how far to trust the map."""
+    console.print(f"[bold {terminal.ACCENT}]{terminal.plain(answer.headline)}[/]", soft_wrap=True)
+    for sentence in answer.sentences:
+        console.print(terminal.plain(sentence), soft_wrap=True)
+    console.print()
 
 
 def describe_label(label: LabelComparison) -> str:
@@ -106,4 +119,13 @@ def layer_row(e: Explanation, method: str, target: str, layer: str) -> terminal.
         evidence if math.isfinite(evidence) else None,
         flags,
         layer == e.suggested,
+        check_text(e, (method, target, layer)),
     )
+
+
+def check_text(e: Explanation, key: MapKey) -> str:
+    """Return the verdict of a map for the table, "0.57 confirmed"; "" if it was not checked."""
+    if key not in e.checks or e.checks[key][0].verdict == "not checked":
+        return ""
+    check = e.checks[key][0]
+    return f"{check.r:5.2f} {check.verdict}"

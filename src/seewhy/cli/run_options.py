@@ -77,6 +77,11 @@ class OutputOptions:
     out: Path = option(Path("cam"), "Folder for the results; each image gets a folder inside it.", "path", short="-o")
     label: str | None = option(None, "The true class of the image (index or name): prints how the model ranks it.")
     top: int = option(5, "Number of classes to print.", "number")
+    no_check: bool = option(
+        False,
+        "Do not check the maps. The check covers parts of the image, with 28 more forward passes per image and target.",
+        "switch",
+    )
     json: bool = option(False, "Print one JSON object per image to stdout, and nothing else.", "switch")
     quiet: bool = option(False, "Print only errors.", "switch", short="-q")
     max_pixels: int = option(

@@ -53,15 +53,7 @@ def resolve_targets(
     """
     resolved: list[ResolvedTarget] = []
     for target, request in zip(targets, requested, strict=True):
-        new = target.resolve(trace.output, labels)
-        # "|" separates method, target and layer in saved files.
-        new = dataclasses.replace(
-            new,
-            multilabel=multilabel,
-            normalized=normalized,
-            key=new.key.replace("|", "/"),
-            requested=(*new.requested, request),
-        )
+        new = resolve_target(target, request, trace.output, labels, multilabel=multilabel, normalized=normalized)
         same_key = [other for other in resolved if other.key.partition("#")[0] == new.key]
         duplicate = next((other for other in same_key if new.is_same_target(other)), None)
         if duplicate is not None:
@@ -73,6 +65,26 @@ def resolve_targets(
             new = dataclasses.replace(new, key=f"{new.key}#{number}", name=f"{new.name}#{number}")
         resolved.append(new)
     return resolved
+
+
+def resolve_target(
+    target: Target,
+    requested: Target,
+    output: object,
+    labels: Sequence[str] | None,
+    *,
+    multilabel: bool = False,
+    normalized: bool = False,
+) -> ResolvedTarget:
+    """Resolve one target against an output. `requested` is the target before `bind_targets`."""
+    new = target.resolve(output, labels)
+    return dataclasses.replace(
+        new,
+        multilabel=multilabel,
+        normalized=normalized,
+        key=new.key.replace("|", "/"),  # "|" separates method, target and layer in saved files
+        requested=(*new.requested, requested),
+    )
 
 
 def default_methods(targets: Sequence[ResolvedTarget]) -> dict[str, AnyMethod]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seewhy import storage, tensors
 from seewhy.errors import ChoiceError, UsageError
+from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.components import ChannelFeatures, InputImage, LayerInfo, TargetResult
 from seewhy.images.view import View
 from seewhy.places.parts import place_maps
@@ -49,6 +50,7 @@ class ExplanationData:
     channel_features: Mapping[str, ChannelFeatures] = field(default_factory=dict)
     top_classes: tuple[tuple[int, str, float], ...] = ()
     selected_layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    checks: Mapping[MapKey, tuple[MapCheck, ...]] = field(default_factory=dict)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:

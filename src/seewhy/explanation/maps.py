@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seewhy import tensors
 from seewhy.errors import UsageError
+from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.data import (
     ExplanationData,
     MapKey,
@@ -145,6 +146,20 @@ class ExplanationMaps(ExplanationData):
         key = self.key(method, target, layer)
         flags = find_flags(self.maps[key], self.has_gradient.get(key[1:]))
         return flags[0] if self.single else flags
+
+    def check(
+        self, method: MethodChoice = None, target: TargetChoice = None, layer: LayerChoice = None
+    ) -> MapCheck | list[MapCheck]:
+        """Return how far to trust a map: a verdict with its numbers. One for a single image, else a list.
+
+        Raises:
+            UsageError: The maps were not checked; call `seewhy.trust.check(model, explanation)`.
+        """
+        key = self.key(method, target, layer)
+        if key not in self.checks:
+            raise UsageError("the maps were not checked: call e = seewhy.trust.check(model, e) first.")
+        checks = self.checks[key]
+        return checks[0] if self.single else list(checks)
 
     # Locations (one image)
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from seewhy.explanation.checks import Verdict
+
 LONGEST_TEXT = 2**21  # characters: a command may be as long as the system allows
 LONGEST_SIDE = 2**27  # positions along one axis of an input, as of a long signal
 LONGEST_PHOTO_SIDE = 2**17  # pixels
@@ -19,6 +21,7 @@ Axes = Annotated[tuple[Annotated[int, Meta(ge=0, le=7)], ...], Meta(max_length=8
 Box = Annotated[tuple[tuple[Position, Position], ...], Meta(min_length=1, max_length=8)]
 ClassIndex = Annotated[int, Meta(ge=0, le=2**31)]
 PhotoSide = Annotated[int, Meta(ge=1, le=LONGEST_PHOTO_SIDE)]
+Correlation = Annotated[float, Meta(ge=-1, le=1)]
 PhotoPosition = Annotated[float, Meta(ge=-FARTHEST, le=FARTHEST)]
 
 Scalar = Text | int | float | bool | None
@@ -71,6 +74,17 @@ class TopRecord(Struct):
     class_index: ClassIndex = field(name="class")
 
 
+class CheckRecord(Struct):
+    """How far to trust a map, as `MapCheck`."""
+
+    verdict: Verdict
+    r: Correlation | None = None
+    low: Correlation | None = None
+    high: Correlation | None = None
+    p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    reason: Text = ""
+
+
 class MapRecord(Struct):
     """One map, without its values. Its minimum and maximum are computed again after loading."""
 
@@ -79,6 +93,7 @@ class MapRecord(Struct):
     layer: Text
     shape: Shape
     flags: Annotated[list[Text], Meta(max_length=100)]
+    check: CheckRecord | None = None
 
 
 class ViewRecord(Struct):

@@ -17,6 +17,7 @@ from seewhy.errors import UsageError
 from seewhy.explanation import figures, saved
 from seewhy.explanation.data import (
     ExplanationData,
+    MapKey,
     check_photo,
     maps_in_view,
     require_single_image,
@@ -72,8 +73,11 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
         map_ = maps_in_view(e, key, region)[0].detach()
         packed = pack(map_.float().cpu().numpy()) if strip is None else pack(strip.arrange_map(map_), sys.maxsize)
         maps.append(
-            PageMap(**indices, values=packed, positive_evidence=entry["positive_evidence"], flags=entry["flags"])
-        )
+            PageMap(
+                **indices, values=packed, positive_evidence=entry["positive_evidence"], flags=entry["flags"],
+                check=describe_check(e, key),
+            )
+        )  # fmt: skip
     visible = 1.0 if strip else visible_fraction(view)
     crop_note = f"The model received {visible:.0%} of the photo; the rest is dimmed."
     crop_notes = [crop_note] if visible < 1 - MIN_CROPPED else []
@@ -86,6 +90,15 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
         notes=[*record["notes"], *crop_notes, DEPTH_NOTE, QUANTIZATION_NOTE],
         provenance=describe_provenance(e),
     )
+
+
+def describe_check(e: ExplanationData, key: MapKey) -> dict[str, Any] | None:
+    """Return the verdict of a map for the page; None if the maps were not checked."""
+    if key not in e.checks:
+        return None
+    check = e.checks[key][0]
+    name = e.target_results[e.targets.index(key[1])].name
+    return {"verdict": check.verdict, "r": storage.finite_or_none(check.r), "text": check.sentence(name)}
 
 
 def scaled_photo(e: ExplanationData) -> Image.Image:

@@ -27,8 +27,8 @@ from seewhy.explanation.selection import (
     layers_of,
     match_layers,
 )
-from seewhy.paths import check_null, check_overwrite
 from seewhy.rendering.overlays import LONGEST, OverlayStyle, as_style
+from seewhy.storage.paths import check_null, check_overwrite
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +58,7 @@ class Explanation(ExplanationMaps):
         channel_features: The strongest channels of each layer, if `channels` was set.
         top_classes: The most likely classes, where logits are not stored (after `load`).
         selected_layers: For each entry of `layers=`, the names of the layers it selected.
+        checks: For each map, how far to trust it in each image, if `seewhy.trust.check` was called.
 
     Example:
         >>> import seewhy, torch

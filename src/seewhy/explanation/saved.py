@@ -19,6 +19,7 @@ from PIL import UnidentifiedImageError
 from seewhy import storage, tensors
 from seewhy.errors import ImageError, RecordError, UsageError
 from seewhy.explanation.array_files import read_arrays
+from seewhy.explanation.checks import MapCheck, build_check
 from seewhy.explanation.components import InputImage, LayerInfo, TargetResult, non_finite_notes
 from seewhy.explanation.data import ExplanationData, MapKey, most_likely
 from seewhy.explanation.flags import find_flags
@@ -27,15 +28,15 @@ from seewhy.explanation.target_matching import describe_spellings
 from seewhy.images.files import describe_error, open_image
 from seewhy.images.loading import MAX_PIXELS, check_image_header
 from seewhy.images.view import View
-from seewhy.paths import check_named
 from seewhy.places.parts import Part
 from seewhy.places.region import Region
 from seewhy.rendering.overlays import LONGEST, fit_size, shrink
+from seewhy.storage.paths import check_named
 from seewhy.storage.records import open_record, read_json_record
 from seewhy.targets.names import Labels
 
 if TYPE_CHECKING:
-    from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, TargetRecord
+    from seewhy.explanation.record_schema import CheckRecord, ExplanationRecord, LayerRecord, TargetRecord
 
 MAX_PHOTO_BYTES = 2**24
 BULK_RECORD = "job.json"  # of a bulk run
@@ -70,6 +71,7 @@ def build_map_entry(e: ExplanationData, key: MapKey) -> dict[str, Any]:
     """Return the record of one map."""
     maps = e.maps[key]
     method, target, layer = key
+    checks = {"check": build_check(e.checks[key][0])} if key in e.checks else {}
     return {
         "method": method,
         "target": target,
@@ -79,6 +81,7 @@ def build_map_entry(e: ExplanationData, key: MapKey) -> dict[str, Any]:
         "max": storage.finite_or_none(maps.amax()),
         "positive_evidence": storage.finite_or_none(tensors.positive_evidence(maps)[0]),
         "flags": list(find_flags(maps, e.has_gradient.get((target, layer)))[0]),
+        **checks,
     }
 
 
@@ -169,7 +172,18 @@ def read_fields(folder: str | Path) -> dict[str, Any]:
         "top_classes": tuple((one.class_index, one.name, nan_if_none(one.probability)) for one in record.top),
         "provenance": record.provenance,
         "selected_layers": {text: tuple(names) for text, names in record.requested.layers.items()},
+        "checks": {
+            (entry.method, entry.target, entry.layer): (as_check(entry.check),)
+            for entry in record.maps
+            if entry.check is not None
+        },
     }
+
+
+def as_check(record: CheckRecord) -> MapCheck:
+    """Convert the record of a check."""
+    r, low, high, p = (nan_if_none(number) for number in (record.r, record.low, record.high, record.p))
+    return MapCheck(record.verdict, r, low, high, p, record.reason)
 
 
 def as_result(record: TargetRecord, requested: Iterable[str]) -> TargetResult:

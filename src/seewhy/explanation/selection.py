@@ -241,6 +241,7 @@ def fields_for_image(e: ExplanationData, index: int) -> dict[str, Any]:
         "logits": None if e.logits is None else e.logits[at],
         "inputs": None if e.inputs is None else e.inputs[at],
         "images": None if e.images is None else e.images[at],
+        "checks": {(method, keys[target], layer): found[at] for (method, target, layer), found in e.checks.items()},
         "channel_features": {layer: features.for_image(at) for layer, features in e.channel_features.items()},
         "single": True,
     }

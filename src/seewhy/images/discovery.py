@@ -12,7 +12,7 @@ from PIL import Image
 from seewhy import storage
 from seewhy.errors import ImageError
 from seewhy.images.files import FORMATS, READABLE, describe_error
-from seewhy.paths import path_text
+from seewhy.storage.paths import path_text
 
 OUTPUT_NAMES = ("overlay.jpg", "sheet.jpg", "features.jpg", "photo.jpg")
 OUTPUT_FOLDERS = {"overlays", "sheets", "maps"}

@@ -47,6 +47,23 @@ class Probability(Scoring):
 
 @final
 @dataclass(frozen=True)
+class LogOdds(Scoring):
+    """log p / (1 - p) of the class. Unlike p, it still changes where p is near 1."""
+
+    def __call__(self, target: ResolvedTarget, output: Any) -> Tensor:
+        check_class(target)
+        scores = logits(output)
+        if target.normalized:
+            return torch.logit(of_classes(target, scores), eps=torch.finfo(scores.dtype).eps)
+        own = of_classes(target, scores)
+        if target.multilabel or scores.shape[1] == 1:
+            return own
+        assert target.classes is not None
+        return own - scores.scatter(1, target.classes[:, None], -torch.inf).logsumexp(1)
+
+
+@final
+@dataclass(frozen=True)
 class LogitPlusLogProbability(Scoring):
     """z_c + log p_c: the "residual softmax" target of ShapleyCAM (Cai, 2025); it has curvature where a logit has none."""
 

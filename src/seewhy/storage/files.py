@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seewhy.errors import UsageError, os_error_reason
-from seewhy.paths import check_inside, check_null
 from seewhy.storage.marks import Content, check_own, is_own
+from seewhy.storage.paths import check_inside, check_null
 
 unfinished: set[Path] = set()  # temporary files of this process; the handler of a signal removes them
 PREFIX = 80  # bytes of a file's name in that of its temporary file: file systems limit names to 255 bytes

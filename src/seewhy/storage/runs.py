@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, SupportsFloat
 
-from seewhy.paths import check_named, is_inside
 from seewhy.storage.files import write_errors, write_files
 from seewhy.storage.marks import Content, encode_marked_json, is_marked, is_own, open_regular
+from seewhy.storage.paths import check_named, is_inside
 
 RECORD, MAPS, PHOTO, INPUT = "explanation.json", "maps.npz", "photo.jpg", "input.npz"
 REPORT, INDEX = "report.html", "index.html"

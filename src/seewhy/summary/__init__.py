@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy import storage
-from seewhy.paths import check_folders, check_overwrite
+from seewhy.storage.paths import check_folders, check_overwrite
 
 if TYPE_CHECKING:
     from seewhy.bulk.bulk_run import BulkRun

@@ -24,8 +24,8 @@ from seewhy.bulk.tars import MAX_MEMBER, is_tar
 from seewhy.errors import ImageError
 from seewhy.images.loading import MAX_PIXELS, check_image_header, load_image
 from seewhy.images.types import ImageArray
-from seewhy.paths import path_text
 from seewhy.rendering.overlays import OverlayStyle, colorize, draw_overlay, scale_photo, to_bytes
+from seewhy.storage.paths import path_text
 from seewhy.summary.map_table import MapTable
 from seewhy.viewer import jpeg_data_url
 

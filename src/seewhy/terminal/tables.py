@@ -26,13 +26,14 @@ ACCENT, FAINT = "dark_orange3", "bright_black"
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One row of the layer table; `positive_evidence` is None where the map is all zeros."""
+    """One row of the layer table; `positive_evidence` is None where the map is all zeros, `check` a verdict with its number."""
 
     name: str
     grid: str
     positive_evidence: float | None
     flags: tuple[str, ...] = ()
     is_suggested: bool = False
+    check: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,24 @@ def print_layers(console: Console, rows: Sequence[LayerRow], target: str, method
     table.add_column("grid", justify="right", no_wrap=True)
     table.add_column("positive", justify="right", no_wrap=True)
     table.add_column(BAR, no_wrap=True)
+    has_checks = any(row.check for row in rows)
+    if has_checks:
+        table.add_column("check", no_wrap=True)
     table.add_column("", style=FAINT)
     for number, row in enumerate(rows, 1):
         percent = "" if row.positive_evidence is None else f"{row.positive_evidence:.0%}"
+        style = "default" if row.check.endswith("confirmed") else FAINT
+        checks = [f"[{style}]{plain(row.check)}[/]"] if has_checks else []
         remarks = [*(["suggested"] if row.is_suggested else []), *row.flags]
         name = f"[{ACCENT}]{plain(row.name)}[/]" if row.is_suggested else plain(row.name)
         table.add_row(
-            str(number), name, row.grid, percent, bar(row.positive_evidence or 0, FAINT, 12), ", ".join(remarks)
+            str(number),
+            name,
+            row.grid,
+            percent,
+            bar(row.positive_evidence or 0, FAINT, 12),
+            *checks,
+            ", ".join(remarks),
         )
     print_table(console, table)
 

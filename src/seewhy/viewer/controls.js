@@ -58,6 +58,7 @@ function buildControls() {
   const names = page.targets.map(({ name }) => name);
   $("predictions").parentElement.hidden = page.top.every(({ name }) => names.includes(name));
   $("cropped").hidden = !page.is_cropped;
+  $("check-option").hidden = page.maps.every((entry) => !entry[10]);
   $("predictions").replaceChildren(...page.top.map(({ name, probability }) =>
     make("li", {}, make("bdi", { textContent: name }), make("b", { textContent: formatPercent(probability) }))));
   connectControls();

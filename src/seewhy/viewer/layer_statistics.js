@@ -9,17 +9,21 @@ const STATISTIC_TEXTS = {
   peak: (value) => `peak ${formatNumber(value)}`,
   area: (value) => `area above half of the peak ${formatPercent(value)}`,
   correlation: (value) => `correlation ${value.toFixed(2)}`,
+  check: (value) => `correlation with the effect of covering ${value.toFixed(2)}`,
 };
 
 function findEntry(panel) {
   return page.maps[mapNumbers.get([panel.method, panel.target, panel.layer].join())];
 }
 
+/** Return the check {verdict, r, text} of a panel's map, or null if it was not checked. A difference of classes has none. */
+const findCheck = (panel) => (panel.versus < 0 && findEntry(panel)?.[10]) || null;
+
 /** Compute the statistics of a panel's map. Each is null if undefined; `peak` is in the units of the map. */
 function computeStatistics(panel) {
   return cached(`n${panel.method},${panel.target},${panel.versus},${panel.layer}`, () => {
     const map = getMap(panel), entry = findEntry(panel);
-    if (map === null) return { evidence: null, peak: null, area: null, correlation: null };
+    if (map === null) return { evidence: null, peak: null, area: null, correlation: null, check: null };
     let positive = 0, absolute = 0, peak = 0, cells = 0;
     for (const value of map.values) {
       positive += Math.max(value, 0);
@@ -29,7 +33,8 @@ function computeStatistics(panel) {
     for (const value of map.values) if (peak > 0 && value >= peak / 2) cells++;
     const evidence = panel.versus < 0 ? entry[8] : absolute ? positive / absolute : null;
     const correlation = correlate(panel, { ...panel, layer: getReferenceLayer(panel.method) });
-    return { evidence, peak: peak || null, area: peak > 0 ? cells / map.values.length : null, correlation };
+    const check = findCheck(panel)?.r ?? null;
+    return { evidence, peak: peak || null, area: peak > 0 ? cells / map.values.length : null, correlation, check };
   });
 }
 

@@ -47,6 +47,7 @@ class PageMap:
     values: PackedMap
     positive_evidence: float | None
     flags: Sequence[str]
+    check: Entry | None = None  # {verdict, r, text}
 
 
 # One image on the index page. `page` is a relative URL, or "" if the image has no page; `thumbnail` is a JPEG or b"".
@@ -73,7 +74,7 @@ def build_report(
         packed = one.values
         evidence = None if one.positive_evidence is None else round(one.positive_evidence, 4)
         indices = [one.method, one.target, one.layer, start, *packed.levels.shape]
-        entries.append([*indices, six_digits(packed.high), six_digits(packed.low), evidence, one.flags])
+        entries.append([*indices, six_digits(packed.high), six_digits(packed.low), evidence, one.flags, one.check])
         start += packed.levels.size
     tables = {name: base64.b64encode(table.tobytes()).decode() for name, table in colors.tables().items()}
     document = {**data, "title": title, "maps": entries, "colors": tables}

@@ -94,6 +94,10 @@ function updateControls() {
   const table = colors[state.colors], stops = [0, 32, 64, 96, 128, 160, 192, 224, 255].map((level) => `rgb(${table.slice(level * 3, level * 3 + 3)})`);
   $("color-ramp").style.background = `linear-gradient(90deg, ${stops})`;
   $("evidence-label").textContent = describeEvidence(panel);
+  const check = findCheck(panel);
+  $("verdict").hidden = check === null;
+  $("verdict").textContent = check?.text ?? "";
+  $("verdict").dataset.verdict = check?.verdict ?? "";
   showCursorValues(...cursor);
 }
 

@@ -1,0 +1,3 @@
+"""How far to trust a map: a check of each map, and metrics that query the model."""
+
+from seewhy.trust.map_check import check as check

@@ -1,0 +1,63 @@
+"""`ImageScorer`: the score of one image and one target, as a function of changed inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from seewhy.engine.rescoring import Rescoring
+from seewhy.signals.evaluator import Rows
+from seewhy.signals.scoring import LogOdds, Probability, Scoring, TargetScore
+from seewhy.targets import ResolvedTarget
+
+
+@dataclass(frozen=True, eq=False)
+class ImageScorer:
+    """Scores changed versions of one image for one target.
+
+    Attributes:
+        rescoring: The model and the targets.
+        image: The position of the image in the batch.
+        target: The key of the target.
+        scoring: What is measured: a probability, log-odds, or the target's own score.
+    """
+
+    rescoring: Rescoring
+    image: int
+    target: str
+    scoring: Scoring
+
+    @property
+    def input(self) -> Tensor:
+        """The input `(C, *size)`."""
+        return self.rescoring.inputs[self.image]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The size of the input without channels."""
+        return tuple(self.input.shape[1:])
+
+    @property
+    def own(self) -> float:
+        """The score of the image itself."""
+        return float(self.rescoring.scores(self.target, self.scoring)[self.image])
+
+    def __call__(self, count: int, build: Callable[[slice], Tensor], shared: Hashable = None) -> Tensor:
+        """Return the scores `(count,)` of changed inputs, which `build` returns one slice at a time.
+
+        `shared` is a key that is equal only for equal inputs: several targets share their forward passes.
+        """
+        rows = Rows(self.image, count, build, self.scoring, shared=shared)
+        return self.rescoring.evaluator.scores(self.rescoring.targets[self.target], rows)
+
+
+def probability_of(target: ResolvedTarget) -> Scoring:
+    """Return the probability for a class, and the target's own score otherwise."""
+    return TargetScore() if target.classes is None else Probability()
+
+
+def log_odds_of(target: ResolvedTarget) -> Scoring:
+    """Return the log-odds for a class, and the target's own score otherwise."""
+    return TargetScore() if target.classes is None else LogOdds()
