@@ -62,29 +62,24 @@ def cell_fractions(signed_map: Tensor, side: int) -> Tensor:
     return sums / total if total > SMALL else torch.full_like(sums, torch.nan)
 
 
-class SeparateCells(nn.Module):
-    """DiFull: runs a model on each cell of a mosaic alone, and returns the class scores of one cell.
+class CellTail(nn.Module):
+    """DiFull: the class scores of one cell, as a function of the activations of all cells.
 
-    The maps of its layers cover the mosaic: `stage` computes them cell by cell and puts them together, and `head` sees
-    one cell of them only.
+    Each cell went through the first part of the model alone, and its activations are put together with `make_mosaic`. The map
+    at `stitched` covers the mosaic, and the score depends on one cell only.
 
     Args:
-        stage: From an image to features `(B, K, h, w)`.
-        head: From features to class scores `(B, classes)`.
-        side: Cells per side.
-        cell: The cell, row by row, whose scores are returned.
+        tail: The rest of the model: from the activations of one cell to class scores `(B, classes)`.
+        side: Cells per side of the mosaic.
+        cell: The cell, counted row by row, whose class scores are returned.
     """
 
-    def __init__(self, stage: nn.Module, head: nn.Module, side: int, cell: int) -> None:
+    def __init__(self, tail: nn.Module, side: int, cell: int) -> None:
         super().__init__()
-        self.stage, self.head, self.side, self.cell = stage, head, side, cell
-        self.stitched = nn.Identity()  # the layer whose map covers the mosaic
+        self.tail, self.side, self.cell = tail, side, cell
+        self.stitched = nn.Identity()
 
-    def forward(self, mosaic: Tensor) -> Tensor:
-        """Return the class scores of one cell of mosaics `(B, C, side * H, side * W)`."""
-        features = self.stage(split_mosaic(mosaic, self.side))
-        grid = features.reshape(len(mosaic), self.side, self.side, *features.shape[1:]).permute(0, 3, 1, 4, 2, 5)
-        stitched = self.stitched(grid.flatten(4, 5).flatten(2, 3))  # B, K, side * h, side * w
-        own = split_mosaic(stitched, self.side)[self.cell :: self.side * self.side]
-        scores: Tensor = self.head(own)
+    def forward(self, activations: Tensor) -> Tensor:
+        """Return the class scores of the cell for stitched activations `(B, K, side * h, side * w)`."""
+        scores: Tensor = self.tail(split_mosaic(self.stitched(activations), self.side)[self.cell :: self.side**2])
         return scores

@@ -1,0 +1,96 @@
+"""Stability and randomization tests against oracles."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seewhy.trust.stability import (
+    efficient_mprt,
+    max_sensitivity,
+    mprt,
+    randomized,
+    rank_similarity,
+    smooth_mprt,
+)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 3, 3, padding=1),
+        nn.Flatten(),
+        nn.Linear(108, 2),
+    )
+    net(torch.rand(8, 1, 6, 6))  # running statistics
+    return net.eval()
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+def test_max_sensitivity_of_known_maps(image: Tensor) -> None:
+    assert max_sensitivity(lambda rows: torch.ones_like(rows[:, 0]), image) == 0
+    noise = max_sensitivity(lambda rows: rows[:, 0], image, samples=50)
+    generator = torch.Generator().manual_seed(0)
+    drawn = (2 * torch.rand(50, 1, 6, 6, generator=generator) - 1) * 0.02
+    assert noise == pytest.approx(max(float(one.norm() / image.norm()) for one in drawn), rel=1e-5)
+    assert max_sensitivity(lambda rows: rows[:, 0], image, samples=5) <= noise
+    assert math.isnan(max_sensitivity(lambda rows: 0 * rows[:, 0], image))
+
+
+def test_layers_are_randomized_from_the_last_to_the_first(model: nn.Module) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    changed_names = []
+    for name, changed in randomized(model):
+        now = changed.state_dict()
+        changed_names.append({key.split(".")[0] for key, value in now.items() if not torch.equal(value, before[key])})
+        for key in ("1.running_mean", "1.running_var"):
+            assert torch.equal(now[key], before[key]), "activations would vanish without the statistics"
+        assert name in ("0", "1", "3", "5")
+    assert changed_names[0] == {"5"} and changed_names[1] == {"5", "3"} and {"5", "3", "0"} <= changed_names[-1]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_map_that_ignores_the_weights_does_not_change(model: nn.Module, image: Tensor) -> None:
+    """An edge detector passes no randomization test."""
+    values = mprt(lambda changed: image[0].diff(dim=0), model)
+    assert list(values) == ["5", "3", "1", "0"] and list(values.values()) == pytest.approx([1, 1, 1, 1])
+    assert efficient_mprt(lambda changed: image[0].diff(dim=0), model) == 0
+
+
+def test_a_map_that_reads_the_last_layer_changes_at_once(model: nn.Module, image: Tensor) -> None:
+    values = mprt(lambda changed: changed[5].weight[0].reshape(12, 9), model)  # type: ignore[index]
+    assert all(abs(value) < 0.4 for value in values.values())
+
+
+def test_smooth_mprt_without_noise_is_mprt(model: nn.Module, image: Tensor) -> None:
+    def maps(changed: nn.Module, rows: Tensor) -> Tensor:
+        return changed[:4](rows).sum(1)  # type: ignore[index]
+
+    plain = mprt(lambda changed: maps(changed, image[None])[0], model)
+    assert smooth_mprt(maps, model, image, samples=3, noise=0) == pytest.approx(plain, abs=1e-6)
+
+
+def test_entropy_reacts_to_values_and_not_to_positions(model: nn.Module, image: Tensor) -> None:
+    """A map that becomes blank has the lowest value, although it reacted: the trap of this metric."""
+    original = image[0]
+    states = {id(model): original}
+    assert efficient_mprt(lambda changed: states.get(id(changed), 0 * original), model) == -1
+    assert efficient_mprt(lambda changed: states.get(id(changed), original.flip(0)), model) == pytest.approx(0)
+    assert math.isnan(efficient_mprt(lambda changed: torch.ones(3, 3), model))
+
+
+def test_rank_similarity() -> None:
+    one = torch.tensor([1.0, 5.0, 2.0])
+    assert rank_similarity(one, one.exp()) == pytest.approx(1) and rank_similarity(one, -one) == pytest.approx(-1)
+    assert math.isnan(rank_similarity(one, torch.ones(3)))
