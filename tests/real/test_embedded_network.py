@@ -70,8 +70,12 @@ def test_heatmap_of_minibus_lies_in_its_box(embedded: seewhy.LoadedModel, bus: P
 def test_command_with_the_bus(bus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, str(bus), "-o", str(tmp_path))
     assert code == 0
-    prediction = out.splitlines()[3]
-    assert "654" in prediction and "minibus" in prediction
+    lines = out.splitlines()
+    assert lines[1].startswith("minibus, ") and lines[2].startswith("The evidence lies in the center")
+    assert lines[4].startswith("Covering what the map marks lowers minibus as predicted") and lines[4].endswith(
+        "confirmed."
+    )
+    assert any(line.split()[:2] == ["654", "minibus"] for line in lines)
     assert len(list((tmp_path / "bus" / "overlays").iterdir())) == 49
 
 
