@@ -20,7 +20,7 @@ LONG = 2000
 def check(seeds: range, *, is_prepared: bool = False) -> None:
     networks = {seed: random_network(seed) for seed in seeds}
     if is_prepared:
-        networks = {seed: network for seed, network in networks.items() if not has_ties(network[0])}
+        networks = {seed: network for seed, network in networks.items() if not has_ties(*network)}
     problems = {seed: find_problem(*network, seed, is_prepared=is_prepared) for seed, network in networks.items()}
     for seed, problem in problems.items():
         if problem:
@@ -45,10 +45,10 @@ def test_random_networks(start: int) -> None:
         check(range(start, start + CHUNK))
 
 
-def has_ties(steps: Iterable[Step]) -> bool:
-    """Return True if a max pooling may see equal values: channels-last memory then gives the gradient to another of them."""
+def has_ties(steps: Iterable[Step], head: int) -> bool:
+    """Return True if a maximum may see equal values: rounding then decides which of them gets the gradient."""
     kinds = {kind for step in steps for kind in (step.kind, *(inner.kind for inner in step.inner))}
-    return {"upsample", "max_pool"} <= kinds
+    return "upsample" in kinds and ("max_pool" in kinds or head % 3 == 1)  # a maximum over all cells
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")

@@ -12,6 +12,7 @@ from torch import nn
 
 from seewhy.errors import INPUT_ERRORS
 from seewhy.fast.folding import Pair, fold
+from seewhy.fast.later_reads import find_later_reads
 from seewhy.fast.layer_forward import FORWARD, store_fast_weights
 from seewhy.fast.norm_observer import observe_norms
 from seewhy.nested import tensors_in
@@ -70,7 +71,22 @@ def find_recipe(model: nn.Module, run: Run, *, has_half_gradients: bool = False)
             tuple(observer.pairs), tuple(observer.activations), refused=refused, permuted=frozenset(observer.permuted),
             has_half_gradients=has_half_gradients,
         )  # fmt: skip
+        best = replace(best, activations=without_later_reads(best, model, run))
         return next((recipe for recipe in best.alternatives() if gives(recipe, model, run, expected)), None)
+
+
+def without_later_reads(recipe: Recipe, model: nn.Module, run: Run) -> tuple[str, ...]:
+    """Return the activations of a recipe that can work on copies, because nothing reads what they overwrite in the model."""
+    if not recipe.activations:
+        return ()
+    twin = build(model, replace(recipe, is_packed=False))
+    try:
+        found = find_later_reads(twin, recipe.activations, lambda: run(twin))
+    except torch.OutOfMemoryError:
+        raise
+    except INPUT_ERRORS:  # `gives` rejects this recipe
+        return recipe.activations
+    return tuple(name for name in recipe.activations if name not in found)
 
 
 def gives(recipe: Recipe, model: nn.Module, run: Run, expected: Any) -> bool:
