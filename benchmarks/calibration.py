@@ -25,12 +25,12 @@ from torch import Tensor
 
 import seewhy
 from seewhy.engine.rescoring import open_rescoring
-from seewhy.explanation.checks import LEVEL
 from seewhy.explanation.data import positive_maps
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.trust.copies import covered_sums
 from seewhy.trust.map_check import find_drops
-from seewhy.trust.statistic import SMALL, check_maps, correlation
+from seewhy.trust.statistic import SMALL, judge, normalized
+from seewhy.trust.windows import MODES
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parents[1] / "shared" / "data"))
@@ -154,31 +154,43 @@ def collect(network: Network) -> tuple[dict[str, Maps], Array, list[str]]:
     return table, np.array(drops), reasons
 
 
-def p_values(maps: Maps, drops: Array) -> Array:
-    """Return the p-value of each map (rows) with the drops of each image (columns); 1 for maps that cannot be checked."""
-    table = np.ones((len(maps.own), len(drops)))
-    for row, (own, copies, one) in enumerate(zip(maps.own, maps.copies, maps.maps, strict=True)):
-        if one is None:
-            continue
-        for column, values in enumerate(drops):
-            r = correlation(own, values)
-            p = (1 + (correlation(copies, values) >= r - SMALL).sum()) / (1 + len(copies))
-            table[row, column] = p if r > 0 else 1
-    return table
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The correlation and the p-value of each map (rows) with the drops of each image (columns)."""
+
+    r: Array
+    p: Array
+
+    def verdicts(self, usable: Array) -> NDArray[np.str_]:
+        """Return the verdict of each entry; `usable` (rows,) is False for maps that cannot be checked."""
+        names = [[judge(r, p).verdict for r, p in zip(*rows, strict=True)] for rows in zip(self.r, self.p, strict=True)]
+        return np.where(usable[:, None], np.array(names), "not checked")
+
+
+def compare(maps: Maps, drops: Array) -> Table:
+    """Compare each map and its copies with the drops of each image."""
+    columns = normalized(drops).reshape(len(drops), -1).T / len(MODES)
+    r, p = [], []
+    for own, copies in zip(maps.own, maps.copies, strict=True):
+        values = normalized(own).ravel() @ columns
+        others = normalized(copies).reshape(len(copies), -1) @ columns
+        r.append(values)
+        p.append((1 + (others >= values - SMALL).sum(0)) / (1 + len(copies)))
+    return Table(np.array(r), np.array(p))
 
 
 def summarize(name: str, maps: Maps, drops: Array) -> list[str]:
-    """Return one row: the median correlation, power with its standard error in both halves of the images, size, verdicts."""
-    table = p_values(maps, drops)
-    own, count = np.diag(table) <= LEVEL, len(drops)
-    others = table[~np.eye(count, dtype=bool)] <= LEVEL
-    checks = [None if one is None else check_maps(one[None], row)[0] for one, row in zip(maps.maps, drops, strict=True)]
-    found = [check.verdict if check else "not checked" for check in checks]
-    median = np.median([check.r for check in checks if check] or [np.nan])
-    error = np.sqrt(own.mean() * (1 - own.mean()) / count)
-    verdicts = " / ".join(f"{100 * found.count(verdict) / count:.0f}" for verdict in VERDICTS)
-    halves = f"{own[::2].mean():.2f}, {own[1::2].mean():.2f}"
-    return [name, f"{median:.2f}", f"**{own.mean():.2f}** ± {error:.2f}", halves, f"{others.mean():.3f}", verdicts]
+    """Return one row: the median correlation, power with its standard error in both halves of the photos, size, verdicts."""
+    table, usable = compare(maps, drops), np.array([one is not None for one in maps.maps])
+    verdicts, count = table.verdicts(usable), len(drops)
+    own, others = np.diag(verdicts), verdicts[~np.eye(count, dtype=bool)]
+    power = own == "confirmed"
+    median = np.median(np.diag(table.r)[usable]) if usable.any() else np.nan
+    error = np.sqrt(power.mean() * (1 - power.mean()) / count)
+    shares = [" / ".join(f"{100 * (found == verdict).mean():.0f}" for verdict in VERDICTS) for found in (own, others)]
+    halves = f"{power[::2].mean():.2f}, {power[1::2].mean():.2f}"
+    size = (others == "confirmed").mean()
+    return [name, f"{median:.2f}", f"**{power.mean():.2f}** ± {error:.2f}", halves, f"{size:.3f}", *shares]
 
 
 def section(network: Network) -> list[str]:
@@ -191,8 +203,8 @@ def section(network: Network) -> list[str]:
         f"{len(drops)} photos with a probability above {LEAST}. "
         f"Not checked because blurring the entire photo does not lower the score: {len(reasons)}.",
         "",
-        "| map | median r | power | in two halves of the photos | size | verdicts on the same image, percent |",
-        "|---|---|---|---|---|---|",
+        "| map | median r | power | in two halves of the photos | size | verdicts, same photo, % | verdicts, other photos, % |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [f"| {' | '.join(summarize(name, maps, drops))} |" for name, maps in table.items()]
     print(f"{network.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)

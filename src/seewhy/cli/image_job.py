@@ -23,7 +23,7 @@ from seewhy.cli.termination import count_finished, uninterrupted
 from seewhy.engine.inputs import NamedImage
 from seewhy.engine.options import ModelOptions, Options, as_flags, command_for
 from seewhy.engine.pipeline import Explainer
-from seewhy.errors import ImageError, TargetError, UsageError
+from seewhy.errors import ImageError, TargetError, one_line
 from seewhy.explanation.answer import find_answer
 from seewhy.explanation.report import has_page, make_failed_row, make_index_row
 from seewhy.explanation.result import Explanation
@@ -138,11 +138,11 @@ class ImageJob:
         """Return the explanation with checks of its maps, or with a note if the model cannot be run on covered images."""
         from seewhy.trust import check
 
-        with pass_progress(self.output, self.stderr) as progress:
+        with pass_progress(self.output, self.stderr, announces=False) as progress:
             try:
                 return check(self.model, e, memory=self.options.memory, progress=progress)
-            except UsageError as error:
-                return replace(e, notes=(*e.notes, f"the maps were not checked: {error}"))
+            except Exception as error:  # model code may raise anything, and the maps are complete
+                return replace(e, notes=(*e.notes, f"the maps were not checked: {one_line(error)}"))
 
     def command(self, image: str) -> str:
         """Return the command that explains one image again with these settings."""
@@ -183,8 +183,10 @@ def open_stdin() -> BinaryIO:
 
 
 @contextmanager
-def pass_progress(output: OutputOptions, stderr: Console) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a callback for methods that run extra forward passes: it prints the cost, then shows a bar in a terminal."""
+def pass_progress(
+    output: OutputOptions, stderr: Console, *, announces: bool = True
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a callback for extra forward passes: it prints the cost of methods, then shows a bar in a terminal."""
     if not output.prints_text:
         yield None
         return
@@ -195,9 +197,9 @@ def pass_progress(output: OutputOptions, stderr: Console) -> Iterator[Callable[[
     start = time.monotonic()
 
     def report(done: int, total: int) -> None:
-        if done == 0 and total >= ANNOUNCE_FROM:
+        if done == 0 and total >= ANNOUNCE_FROM and announces:
             stderr.print(f"these methods need about {total:,} extra forward passes", style=terminal.FAINT)
-        is_long = total >= ANNOUNCE_FROM or time.monotonic() - start > PATIENCE
+        is_long = (announces and total >= ANNOUNCE_FROM) or time.monotonic() - start > PATIENCE
         if is_long and stderr.is_terminal and not bar.live.is_started:
             bar.start()
         if bar.live.is_started:

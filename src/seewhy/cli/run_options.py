@@ -79,7 +79,7 @@ class OutputOptions:
     top: int = option(5, "Number of classes to print.", "number")
     no_check: bool = option(
         False,
-        "Do not check the maps. The check covers parts of the image, with 28 more forward passes per image and target.",
+        "Do not check the maps. The check covers parts of the image, with 28 more forward passes per image.",
         "switch",
     )
     json: bool = option(False, "Print one JSON object per image to stdout, and nothing else.", "switch")

@@ -19,7 +19,7 @@ from seewhy.models.loading import load_model
 from seewhy.nested import map_tensors
 from seewhy.signals.evaluator import MEMORY, Evaluator
 from seewhy.signals.scoring import Scoring
-from seewhy.targets import ResolvedTarget, Target
+from seewhy.targets import ClassScore, ResolvedTarget, Target
 from seewhy.tracing.model_errors import explain_failures
 from seewhy.tracing.single_input import SingleInputModel
 from seewhy.tracing.twin import make_twin
@@ -78,20 +78,20 @@ def open_rescoring(
     evaluator = Evaluator(network, inputs, memory, original=module)
     with explain_failures(module, inputs), torch.no_grad():
         # A single image is run in any case to prepare for changed versions of it.
-        output = evaluator.partial_forward(0).output if len(inputs) == 1 else make_twin(network)(inputs)
+        output = evaluator.partial_forward(0).output if len(inputs) == 1 else make_twin(network)(inputs.clone())
     evaluator.output = map_tensors(output, torch.Tensor.detach)
     given = Inputs(inputs, module, explanation.images, explanation.single)
     meaning = {"multilabel": explanation.multilabel, "normalized": explanation.normalized}
     targets = {}
     for result in explanation.target_results:
-        requested = result.requested[0]
+        requested = result.requested[0] if result.classes is None else ClassScore(result.classes)
         assert isinstance(requested, Target)  # only a loaded explanation contains texts
         (bound,) = bind_targets([requested], given, loaded, **meaning)
         target = resolve_target(bound, requested, evaluator.output, explanation.labels, **meaning)
         if not same_scores(target.scores, result.scores):
             raise UsageError(
                 f"the model returns other scores for {result.name} than the explanation contains: pass the model that was "
-                "explained, and its arguments."
+                "explained, and its arguments. Random scores, or axes that explain() changed, cannot be checked."
             )
         targets[result.key] = dataclasses.replace(target, key=result.key, name=result.name)
     evaluator.has_several_targets = len(targets) > 1

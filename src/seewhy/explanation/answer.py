@@ -39,7 +39,8 @@ class Answer:
         layer: The layer whose map is described: the suggested one, or the last one with a map.
         places: Where the evidence is, "in the center"; empty if the map marks most of the image, or nothing.
         area: Fraction of the photo where the heatmap is at least half of its maximum.
-        first_layer: The layer from which on the maps agree with this one; "" if they never do, or there are too few.
+        first_layer: The first layer from which on the maps up to this one agree with it; "" if no other does.
+        has_later_layers: True if maps of later layers exist, which were not compared.
         check: How far to trust the map; None if it was not checked.
     """
 
@@ -49,6 +50,7 @@ class Answer:
     places: tuple[str, ...]
     area: float
     first_layer: str
+    has_later_layers: bool
     check: MapCheck | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +80,8 @@ class Answer:
         elif self.places:
             sentences.append(f"The evidence lies {join(self.places)}, on {self.area:.0%} of the image.")
         if self.first_layer:
-            sentences.append(f"The maps agree from layer {self.first_layer} on.")
+            end = f"to layer {self.layer}" if self.has_later_layers else "on"
+            sentences.append(f"The maps agree from layer {self.first_layer} {end}.")
         if self.check is not None:
             sentences.append(self.check.sentence(self.target))
         return sentences
@@ -94,10 +97,9 @@ def find_answer(e: ExplanationData, key: MapKey | None = None) -> Answer:
     chance = None if result.probabilities is None else float(result.probabilities[0])
     places, area = find_places(e, key)
     check = e.checks[key][0] if key in e.checks else None
-    first = first_agreeing(e, method, target, layer)
-    return Answer(
-        result.name, chance if chance is None or math.isfinite(chance) else None, layer, places, area, first, check
-    )
+    first, is_last = first_agreeing(e, method, target, layer), layers_of(e, method)[-1] == layer
+    probability = chance if chance is None or math.isfinite(chance) else None
+    return Answer(result.name, probability, layer, places, area, first, not is_last, check)
 
 
 def find_places(e: ExplanationData, key: MapKey) -> tuple[tuple[str, ...], float]:
@@ -169,7 +171,8 @@ def first_agreeing(e: ExplanationData, method: str, target: str, layer: str) -> 
     if not agree[-1] or agree[:-1].sum() == 0:
         return ""
     different = np.nonzero(~agree)[0]
-    return before[different[-1] + 1 if len(different) else 0]
+    first = before[different[-1] + 1 if len(different) else 0]
+    return "" if first == layer else first
 
 
 def centered(e: ExplanationData, key: MapKey) -> NDArray[np.float64]:
@@ -189,4 +192,5 @@ def describe_chance(e: ExplanationData, method: str, target: str) -> str:
     confirmed = sum(check.verdict == "confirmed" for check in checks)
     noun = "map is" if confirmed == 1 else "maps are"
     chance = chance_confirmations(checked)
-    return f"{confirmed} of {checked} checked {noun} confirmed; chance alone would confirm about {chance:.1g}."
+    number = f"{chance:.0f}" if chance >= 1 else f"{chance:.2g}"
+    return f"{confirmed} of {checked} checked {noun} confirmed; chance alone would confirm about {number}."

@@ -21,7 +21,7 @@ class MapCheck:
             the effect, but so do its copies. "contradicted": the effect is the opposite. "inconclusive": none of these.
             "not checked": see `reason`.
         r: Correlation between the values that a mask covers and the drop of the score, in [-1, 1].
-        low, high: 95 % interval of `r`.
+        low, high: Interval of `r`: what other windows of the same kind could give. It is no test; `p` is.
         p: Fraction of the map and its copies that predict the effect at least as well, in (0, 1].
         reason: Why a map was not checked.
     """

@@ -1,6 +1,6 @@
 """The check: cover parts of an image, and compare what happens with what each map predicts.
 
-28 or 29 forward passes per image and target serve the maps of every layer and method. No random numbers are drawn.
+28 forward passes per image serve the maps of every layer, method and target. No random numbers are drawn.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 from seewhy.engine.progress import Progress, counter
 from seewhy.engine.rescoring import Rescoring, open_rescoring
+from seewhy.errors import one_line
 from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.data import MapKey, positive_maps
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
+from seewhy.fast.prepared import PreparedModel, as_prepared
 from seewhy.models.loaded_model import LoadedModel
+from seewhy.models.loading import load_model
 from seewhy.trust.copies import WINDOWS
 from seewhy.trust.fillers import Blur
 from seewhy.trust.scorer import ImageScorer, log_odds_of
@@ -49,7 +52,7 @@ def check(
     memory: float = 256,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Check every map of an explanation: does covering what it marks lower the score, more than copies of it predict?
+    """Check every map of an explanation: does it predict which covered parts lower the score, better than its copies do?
 
     27 parts of each image are kept or covered with a blurred copy. The drops of the score are correlated with the values of
     each map there, and this correlation is compared with those of 63 turned and shifted copies of the map. Of maps that are
@@ -76,20 +79,40 @@ def check(
         >>> e[0].check().verdict in ("confirmed", "not specific", "inconclusive", "contradicted", "not checked")
         True
     """
-    rescoring = open_rescoring(model, explanation, arguments=arguments, memory=int(memory * MEGABYTE))
-    if progress is not None:
-        total = MASKED * len(explanation) * len(explanation.targets)
-        rescoring.evaluator.on_progress = counter(progress, total)
-    return check_explanation(rescoring, explanation)
+    loaded = load_model(model)
+
+    def run(loaded: LoadedModel, *, keeps_errors: bool) -> Explanation:
+        rescoring = open_rescoring(loaded, explanation, arguments=arguments, memory=int(memory * MEGABYTE))
+        if progress is not None:
+            total = MASKED * len(explanation) * len(explanation.targets)
+            rescoring.evaluator.on_progress = counter(progress, total)
+        return check_explanation(rescoring, explanation, keeps_errors=keeps_errors)
+
+    if isinstance(loaded, PreparedModel):
+        try:
+            return run(loaded, keeps_errors=False)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # covered images may take another path through the model
+            loaded = as_prepared(loaded, "off")
+    return run(loaded, keeps_errors=True)
 
 
-def check_explanation(rescoring: Rescoring, explanation: Explanation) -> Explanation:
-    """Return the explanation with the checks of all maps."""
+def check_explanation(rescoring: Rescoring, explanation: Explanation, *, keeps_errors: bool = True) -> Explanation:
+    """Return the explanation with the checks of all maps.
+
+    `keeps_errors`: an error of the model on covered images becomes the reason why the maps are not checked.
+    """
     checks: dict[MapKey, list[MapCheck]] = {key: [] for key in explanation.maps}
     for image in range(len(explanation)):
         for target in explanation.targets:
             keys = [key for key in explanation.maps if key[1] == target]
-            reason, drops = find_drops(rescoring, target, image)
+            try:
+                reason, drops = find_drops(rescoring, target, image)
+            except Exception as error:  # model code may raise anything
+                if not keeps_errors:
+                    raise
+                reason, drops = f"the model fails on covered images ({one_line(error)})", np.zeros(0)
             for key, result in check_keys(explanation, keys, image, reason, drops).items():
                 checks[key].append(result)
     return dataclasses.replace(explanation, checks={key: tuple(results) for key, results in checks.items()})
