@@ -45,9 +45,15 @@ def test_random_networks(start: int) -> None:
         check(range(start, start + CHUNK))
 
 
+def kinds_in(steps: Iterable[Step]) -> set[str]:
+    """Return the kinds of all steps, those inside blocks included."""
+    steps = tuple(steps)
+    return {step.kind for step in steps}.union(*(kinds_in(step.inner) for step in steps))
+
+
 def has_ties(steps: Iterable[Step], head: int) -> bool:
     """Return True if a maximum may see equal values: rounding then decides which of them gets the gradient."""
-    kinds = {kind for step in steps for kind in (step.kind, *(inner.kind for inner in step.inner))}
+    kinds = kinds_in(steps)
     return "upsample" in kinds and ("max_pool" in kinds or head % 3 == 1)  # a maximum over all cells
 
 
