@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seewhy.engine.rescoring import Rescoring
 from seewhy.signals.evaluator import Rows
-from seewhy.signals.scoring import LogOdds, Probability, Scoring, TargetScore
+from seewhy.signals.scoring import LogOdds, Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 
 
@@ -21,7 +21,7 @@ class ImageScorer:
         rescoring: The model and the targets.
         image: The position of the image in the batch.
         target: The key of the target.
-        scoring: What is measured: a probability, log-odds, or the target's own score.
+        scoring: The measured score: log-odds, or the score of the target.
     """
 
     rescoring: Rescoring
@@ -53,11 +53,6 @@ class ImageScorer:
         return self.rescoring.evaluator.scores(self.rescoring.targets[self.target], rows)
 
 
-def probability_of(target: ResolvedTarget) -> Scoring:
-    """Return the probability for a class, and the target's own score otherwise."""
-    return TargetScore() if target.classes is None else Probability()
-
-
 def log_odds_of(target: ResolvedTarget) -> Scoring:
-    """Return the log-odds for a class, and the target's own score otherwise."""
+    """Return the log-odds for a class, and the score of the target otherwise."""
     return TargetScore() if target.classes is None else LogOdds()
