@@ -20,7 +20,7 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
-from seewhy.cli.run_options import DrawingOptions, OutputOptions
+from seewhy.cli.run_options import DrawingOptions, MetricOptions, OutputOptions
 from seewhy.engine.options import ModelOptions, Options, flag_name, flags
 from seewhy.errors import OptionError, UsageError, find_close_matches, one_line
 
@@ -40,7 +40,8 @@ def main_flags() -> list[str]:
 
 def list_flags() -> set[str]:
     """Return the long and short names of the options whose values are lists."""
-    lists = [(name, flag) for name, _, flag in flags(Options) if flag.kind in ("names", "targets")]
+    both = [*flags(Options), *flags(MetricOptions)]
+    lists = [(name, flag) for name, _, flag in both if flag.kind in ("names", "targets")]
     return {spelling for name, flag in lists for spelling in (flag_name(name, flag), flag.short) if spelling}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,7 +18,14 @@ from seewhy.cli.drawings import draw_all
 from seewhy.cli.image_sources import Sources, print_failed_count, report_failure
 from seewhy.cli.output_checks import has_index, image_folders
 from seewhy.cli.printing import compare_label, print_explanation
-from seewhy.cli.run_options import FEATURES_SHEET, DrawingOptions, OutputOptions
+from seewhy.cli.run_options import (
+    FEATURES_SHEET,
+    METRICS_RECORD,
+    METRICS_TABLE,
+    DrawingOptions,
+    MetricOptions,
+    OutputOptions,
+)
 from seewhy.cli.termination import count_finished, uninterrupted
 from seewhy.engine.inputs import NamedImage
 from seewhy.engine.options import ModelOptions, Options, as_flags, command_for
@@ -34,6 +41,9 @@ from seewhy.storage.paths import path_text
 from seewhy.targets.names import as_number, find_class
 from seewhy.viewer import IndexRow, build_index
 
+if TYPE_CHECKING:
+    from seewhy.trust.measurements import Measurements
+
 ANNOUNCE_FROM = 100  # extra forward passes from which the cost is printed before the work starts
 PATIENCE = 1.0  # seconds after which a bar is shown
 
@@ -46,6 +56,7 @@ class ImageJob:
     drawing: DrawingOptions
     output: OutputOptions
     model_options: ModelOptions
+    metrics: MetricOptions | None = None
     stdout: Console = field(default_factory=terminal.make_console)
     stderr: Console = field(default_factory=lambda: terminal.make_console(stderr=True))
     rows: list[IndexRow] = field(default_factory=list)  # of the index page
@@ -108,10 +119,14 @@ class ImageJob:
             e = self.explainer.explain(NamedImage(name, pixels), progress=progress, command=self.command(image))
         if not self.output.no_check and not self.options.channels:
             e = self.check(e)
+        measured = None if self.metrics is None else self.measure(e, self.metrics)
         files = draw_all(e, self.drawing, draw_features=bool(self.options.channels))
         is_page = has_page(e)
         if is_page and FEATURES_SHEET not in files:
             files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
+        if measured is not None:
+            files[METRICS_TABLE] = measured.to_csv().encode()
+            files[METRICS_RECORD] = terminal.encode_json(measured.to_dict()).encode("ascii")
         with uninterrupted():
             paths = e.save(folder, also=files)
             count_finished(1)
@@ -124,11 +139,13 @@ class ImageJob:
                 "folder": str(folder),
                 "files": list(map(str, paths)),
             }
+            if measured is not None:
+                record["metrics"] = measured.to_dict()
             print(terminal.encode_json(record), flush=True)
         elif not self.output.quiet:
             print_explanation(
                 self.stdout, e, name, folder, label=label, top=self.output.top, style=self.drawing.overlay_style,
-                known_notes=self.model.notes, files=list(files),
+                known_notes=self.model.notes, files=list(files), measured=measured,
             )  # fmt: skip
         if is_page:
             page_folder = folder.relative_to(self.output.out).as_posix()
@@ -144,6 +161,15 @@ class ImageJob:
             except Exception as error:  # model code may raise anything, and the maps are complete
                 return replace(e, notes=(*e.notes, f"the maps were not checked: {one_line(error)}"))
 
+    def measure(self, e: Explanation, metrics: MetricOptions) -> Measurements:
+        """Return the metrics of all maps."""
+        from seewhy.trust.measure import check_names, measure
+
+        chosen, fillers = check_names(metrics.metrics, metrics.fillers)
+        names = [metric.name for metric in chosen]
+        with pass_progress(self.output, self.stderr, announces=False) as progress:
+            return measure(self.model, e, names, fillers=fillers, memory=self.options.memory, progress=progress)
+
     def command(self, image: str) -> str:
         """Return the command that explains one image again with these settings."""
         channels = ["--channels", str(self.options.channels)] if self.options.channels else []
@@ -155,7 +181,8 @@ class ImageJob:
             channels,
             as_flags(self.drawing),
             as_flags(self.output, skip=["out", "top", "json", "quiet", "max_pixels"]),
-            subcommand="features" if channels else "",
+            [] if self.metrics is None else as_flags(self.metrics),
+            subcommand="features" if channels else "" if self.metrics is None else "trust",
         )
 
     def report_failure(self, source: str, reason: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -14,18 +13,16 @@ from cyclopts import App, Group, Parameter
 from seewhy import __version__
 from seewhy.cli.argument_errors import check_words
 from seewhy.cli.bulk import bulk, export
-from seewhy.cli.exits import EXIT_CODES, STDIN, print_status, run_command
-from seewhy.cli.flags import FlagSet, from_stdin, with_flags
-from seewhy.cli.garbage_collection import paused_collection
-from seewhy.cli.image_sources import check_sources, find_sources
-from seewhy.cli.layer_hints import runnable_hints
+from seewhy.cli.exits import EXIT_CODES, STDIN, run_command
+from seewhy.cli.flags import FlagSet, with_flags
+from seewhy.cli.image_commands import explain_images
 from seewhy.cli.listing import layers, methods, models
-from seewhy.cli.output_checks import check_outputs, has_index, image_folders
 from seewhy.cli.report import report
 from seewhy.cli.run_options import DrawingOptions, OutputOptions
 from seewhy.cli.serve import serve
 from seewhy.cli.summary import summary
 from seewhy.cli.termination import end_after_ray
+from seewhy.cli.trust import metrics, trust
 from seewhy.engine.options import ModelOptions, Options
 from seewhy.errors import OptionError, UsageError, find_close_matches
 from seewhy.terminal import make_console, plain
@@ -39,10 +36,12 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,  # run_command handles it
 )
-for command in (layers, methods, models, report, serve, bulk, export, summary):
+for command in (trust, layers, methods, metrics, models, report, serve, bulk, export, summary):
     app.command(command)
 
-COMMANDS = ("demo", "features", "layers", "methods", "models", "report", "serve", "bulk", "export", "summary")
+COMMANDS = (
+    "demo", "features", "trust", "layers", "methods", "metrics", "models", "report", "serve", "bulk", "export", "summary",
+)  # fmt: skip
 LOOKS = Group("Appearance", sort_key=3)
 FEATURE_FLAGS = ("layers", "targets", "fit", "channels")
 FEATURE_OUTPUT = ("out", "json", "quiet")
@@ -129,41 +128,6 @@ def check_no_command(images: Sequence[str]) -> None:
             raise UsageError(f"no image '{word}'. A command comes first: seewhy {word} ...")
         if matches := find_close_matches(word, COMMANDS):
             raise UsageError(f"no image and no command '{word}' - did you mean: seewhy {matches[0]}?")
-
-
-def explain_images(
-    images: Sequence[str], options: Options, model: ModelOptions, drawing: DrawingOptions, output: OutputOptions
-) -> int:
-    """Check everything that needs no model, load it, explain the images, and return the exit code."""
-    options = dataclasses.replace(
-        options,
-        layers=options.layers or ("suggested" if options.selects_group else "every",),
-        fit=drawing.default_fit(options.fit),
-        include_suggested=not options.channels,
-    )
-    sources = find_sources(from_stdin(images), output)
-    if (code := check_sources(sources, output)) is not None:
-        return code
-    folders, count = image_folders(output.out, sources.images), len(sources.images) + len(sources.errors)
-    check_outputs(output.out, folders, options, model, has_index=has_index(count, options))
-    with paused_collection():
-        from seewhy.cli.image_job import ImageJob
-        from seewhy.engine.option_checks import check_options
-        from seewhy.engine.pipeline import Explainer
-        from seewhy.fast.prepared import as_prepared
-        from seewhy.models.loading import load_model
-
-    check_options(options)
-    loaded = load_model(
-        model.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
-    )
-    fast = options.fast or ("exact" if count > 1 else "off")
-    explainer = Explainer(as_prepared(loaded, fast), options)
-    if output.prints_text:
-        for note in explainer.model.notes:
-            print_status(note)
-    with runnable_hints(model):
-        return ImageJob(explainer, drawing, output, model).run(sources)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

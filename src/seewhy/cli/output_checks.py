@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from seewhy import storage
-from seewhy.cli.run_options import FEATURES_SHEET
+from seewhy.cli.run_options import FEATURES_SHEET, METRICS_RECORD, METRICS_TABLE
 from seewhy.engine.options import ModelOptions, Options
 from seewhy.models.sources.uri_options import parse_options
 from seewhy.storage.paths import check_folders, check_inside, check_overwrite, output_paths
@@ -28,12 +28,15 @@ def check_outputs(
     model_options: ModelOptions,
     *,
     has_index: bool,
+    measures: bool = False,
 ) -> None:
     """Raise UsageError if a run would overwrite an input or a file of another program, or cannot create its folders.
 
-    `folders` contains the output folder of each image. With `has_index`, the run also writes the page that lists its images.
+    `folders` contains the output folder of each image. With `has_index`, the run also writes the page that lists its images;
+    with `measures`, the tables of metrics.
     """
     names = (storage.RECORD, storage.MAPS, storage.PHOTO, *([FEATURES_SHEET] if options.channels else IMAGE_FILES))
+    names += (METRICS_TABLE, METRICS_RECORD) if measures else ()
     fixed = [folder / name for folder in folders.values() for name in names]
     fixed += [out / storage.INDEX] if has_index else []
     others = (path for folder in folders.values() for path in other_outputs(folder))

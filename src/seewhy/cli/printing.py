@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from rich.console import Console
 
 from seewhy import storage, terminal
-from seewhy.cli.run_options import FEATURES_SHEET
+from seewhy.cli.measurement_table import print_measurements
+from seewhy.cli.run_options import FEATURES_SHEET, METRICS_RECORD, METRICS_TABLE
 from seewhy.explanation.answer import Answer, describe_chance, find_answer
 from seewhy.explanation.components import non_finite_notes
 from seewhy.explanation.data import MapKey
@@ -20,6 +21,9 @@ from seewhy.explanation.selection import available_layer
 from seewhy.rendering.overlays import OverlayStyle
 from seewhy.targets.names import as_number, class_name, find_class
 from seewhy.tracing.grid import format_grid
+
+if TYPE_CHECKING:
+    from seewhy.trust.measurements import Measurements
 
 # "class" is a keyword, so this type needs the functional form.
 LabelComparison = TypedDict(
@@ -56,6 +60,7 @@ def print_explanation(
     style: OverlayStyle,
     known_notes: Sequence[str],
     files: Sequence[str],
+    measured: Measurements | None = None,
 ) -> None:
     """Print one result. `known_notes` were printed when the model was loaded and are not repeated."""
     terminal.print_heading(console, source)
@@ -76,15 +81,19 @@ def print_explanation(
     terminal.print_layers(console, rows, e.target_results[0].name, method)
     if chance := describe_chance(e, method, target):
         console.print(chance, style=terminal.FAINT)
+    if measured is not None:
+        print_measurements(console, e, measured)
     if (count := len(e.methods) * len(e.targets)) > 1:
         text = f"The table shows the first of {count} combinations of method and target; sheet.jpg compares them."
         console.print(text, style=terminal.FAINT)
-    for note in [*e.notes, *non_finite_notes(e.target_results)]:
+    notes = () if measured is None else measured.notes
+    for note in [*e.notes, *non_finite_notes(e.target_results), *notes]:
         if note not in known_notes:
             console.print(f"note: {terminal.plain(note)}", style=terminal.FAINT)
     drawn = FEATURES_SHEET if FEATURES_SHEET in files else "overlays, sheet.jpg, overlay.jpg"
+    tables = "" if measured is None else f", {METRICS_TABLE}, {METRICS_RECORD}"
     console.print(
-        f"\nWrote {drawn}, maps.npz, explanation.json to [bold]{terminal.plain(str(folder))}[/]", soft_wrap=True
+        f"\nWrote {drawn}, maps.npz, explanation.json{tables} to [bold]{terminal.plain(str(folder))}[/]", soft_wrap=True
     )
     if storage.REPORT in files:
         console.print(

@@ -13,6 +13,7 @@ from seewhy.rendering import colors as color_tables
 from seewhy.rendering.overlays import LONGEST, OverlayStyle, check_scale
 
 FEATURES_SHEET = "features.jpg"
+METRICS_TABLE, METRICS_RECORD = "metrics.csv", "metrics.json"
 StyleName = Literal["fade", "blend", "classic"]
 CLASSIC_ONLY = "--style classic has fixed settings (jet at opacity 0.4, each map on its own scale)"
 
@@ -99,3 +100,17 @@ class OutputOptions:
     @property
     def prints_text(self) -> bool:
         return not (self.quiet or self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricOptions:
+    """Which metrics are computed for the maps."""
+
+    metrics: tuple[str, ...] | None = option(
+        None,
+        'Metrics, or "all"; seewhy metrics lists them. Default: srg, single_deletion, explained_fraction, class_sensitivity.',
+        "names",
+    )
+    fillers: tuple[str, ...] | None = option(
+        None, "What covered parts of the image show: blur, mean, linear. Default: blur and mean.", "names"
+    )

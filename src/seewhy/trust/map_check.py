@@ -20,12 +20,11 @@ from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.data import MapKey, positive_maps
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
-from seewhy.fast.prepared import PreparedModel, as_prepared
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
 from seewhy.trust.copies import WINDOWS
 from seewhy.trust.fillers import Blur
-from seewhy.trust.scorer import ImageScorer, log_odds_of
+from seewhy.trust.scorer import ImageScorer, log_odds_of, on_prepared
 from seewhy.trust.statistic import check_maps, why_no_drops
 from seewhy.trust.windows import window_masks
 
@@ -79,23 +78,15 @@ def check(
         >>> e[0].check().verdict in ("confirmed", "not specific", "inconclusive", "contradicted", "not checked")
         True
     """
-    loaded = load_model(model)
 
-    def run(loaded: LoadedModel, *, keeps_errors: bool) -> Explanation:
+    def run(loaded: LoadedModel, *, is_last: bool) -> Explanation:
         rescoring = open_rescoring(loaded, explanation, arguments=arguments, memory=int(memory * MEGABYTE))
         if progress is not None:
             total = MASKED * len(explanation) * len(explanation.targets)
             rescoring.evaluator.on_progress = counter(progress, total)
-        return check_explanation(rescoring, explanation, keeps_errors=keeps_errors)
+        return check_explanation(rescoring, explanation, keeps_errors=is_last)
 
-    if isinstance(loaded, PreparedModel):
-        try:
-            return run(loaded, keeps_errors=False)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # covered images may take another path through the model
-            loaded = as_prepared(loaded, "off")
-    return run(loaded, keeps_errors=True)
+    return on_prepared(load_model(model), run)
 
 
 def check_explanation(rescoring: Rescoring, explanation: Explanation, *, keeps_errors: bool = True) -> Explanation:

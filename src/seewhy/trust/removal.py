@@ -144,20 +144,24 @@ def score_masks(
 
 
 def random_curve(
-    score: Score, fill: Fill, *, grid: Sequence[int], size: Sequence[int], steps: int = STEPS, orders: int = 3, seed: int = 0
+    score: Score, fill: Fill, *, grid: Sequence[int], size: Sequence[int], steps: int = STEPS, orders: int = 3, seed: int = 0,
+    ends: tuple[float, float] | None = None,
 ) -> RemovalCurve:  # fmt: skip
     """Return the mean curve of random orders. If it falls at once, the filler itself changes the class.
 
     Args:
         orders: Number of random orders.
         seed: Seed of the orders.
+        ends: Scores of the image itself and of the fully covered image, if they are known.
     """
     random = np.random.default_rng(seed)
     units = int(np.prod(grid))
     counts = np.round(np.arange(steps + 1) * units / steps).astype(int)
     ranks = np.stack([random.permutation(units) for _ in range(orders)])
     masks = [rank < number for number in counts[1:-1] for rank in ranks]
-    both = [np.zeros(units, bool), np.ones(units, bool)]
-    scores = score_masks(score, fill, np.array([*both, *masks]), grid, size)
-    inner = scores[2:].reshape(-1, orders).mean(1)
-    return RemovalCurve(counts / units, np.concatenate([scores[:1], inner, scores[1:2]]), 1 - counts / units)
+    if ends is None:
+        masks = [np.zeros(units, bool), np.ones(units, bool), *masks]
+    scores = score_masks(score, fill, np.array(masks), grid, size)
+    first, last = ends or (scores[0], scores[1])
+    inner = (scores if ends is not None else scores[2:]).reshape(-1, orders).mean(1)
+    return RemovalCurve(counts / units, np.concatenate([[first], inner, [last]]), 1 - counts / units)

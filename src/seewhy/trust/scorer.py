@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from seewhy.engine.rescoring import Rescoring
+from seewhy.fast.prepared import PreparedModel, as_prepared
+from seewhy.models.loaded_model import LoadedModel
 from seewhy.signals.evaluator import Rows
 from seewhy.signals.scoring import LogOdds, Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
@@ -56,3 +60,27 @@ class ImageScorer:
 def log_odds_of(target: ResolvedTarget) -> Scoring:
     """Return the log-odds for a class, and the score of the target otherwise."""
     return TargetScore() if target.classes is None else LogOdds()
+
+
+Result = TypeVar("Result", covariant=True)
+
+
+class Measurement(Protocol[Result]):
+    """Runs a model on changed images. `is_last` is False if it can be repeated with the unprepared model."""
+
+    def __call__(self, loaded: LoadedModel, *, is_last: bool) -> Result: ...
+
+
+def on_prepared(loaded: LoadedModel, run: Measurement[Result]) -> Result:
+    """Return what `run` returns for a prepared model, or for the model itself if that fails.
+
+    Covered images may take another path through the model than the images that it was prepared with.
+    """
+    if isinstance(loaded, PreparedModel):
+        try:
+            return run(loaded, is_last=False)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            loaded = as_prepared(loaded, "off")
+    return run(loaded, is_last=True)
