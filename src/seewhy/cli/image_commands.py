@@ -49,7 +49,7 @@ def explain_images(
 
     check_options(options)
     if metrics is not None:
-        from seewhy.trust.measure import check_names
+        from seewhy.trust.evaluation import check_names
 
         check_names(metrics.metrics, metrics.fillers)
     loaded = load_model(

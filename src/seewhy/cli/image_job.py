@@ -126,7 +126,7 @@ class ImageJob:
             files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
         if measured is not None:
             files[METRICS_TABLE] = measured.to_csv().encode()
-            files[METRICS_RECORD] = terminal.encode_json(measured.to_dict()).encode("ascii")
+            files[METRICS_RECORD] = storage.encode_marked_json(measured.to_dict())
         with uninterrupted():
             paths = e.save(folder, also=files)
             count_finished(1)
@@ -163,7 +163,7 @@ class ImageJob:
 
     def measure(self, e: Explanation, metrics: MetricOptions) -> Measurements:
         """Return the metrics of all maps."""
-        from seewhy.trust.measure import check_names, measure
+        from seewhy.trust.evaluation import check_names, measure
 
         chosen, fillers = check_names(metrics.metrics, metrics.fillers)
         names = [metric.name for metric in chosen]

@@ -33,7 +33,8 @@ STARTS = re.compile(
     rb"\xff\xd8\xff\xe0\x00\x10JFIF\x00.{9}\xff\xfe\x00\x08seewhy"
     rb"|\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR.{17}\x00\x00\x00\x0ftEXtSoftware\x00seewhy"
     rb'|<!doctype html>\s*<html lang="en">\s*<head>\s*<meta charset="utf-8">\s*<meta name="generator" content="seewhy">'
-    rb'|\{\s*("info":\s*\{\s*)?"generator":\s*"seewhy"',
+    rb'|\{\s*("info":\s*\{\s*)?"generator":\s*"seewhy"'
+    rb"|image,method,target,layer,",  # a table of metrics: CSV has no place for a comment
     re.DOTALL,
 )
 ZIP_START, ZIP_END = b"PK\x03\x04", len(MARK).to_bytes(2, "little") + MARK.encode()  # length of the comment, and itself

@@ -155,7 +155,7 @@ METRICS: tuple[Metric, ...] = (
     )),
     dimming("average_gain", lambda d: d.average_gain, MetricCard(
         "max(0, p of the image times the heatmap - p) / (1 - p)", "Zhang et al., CVIU 2024", "higher", "none",
-        "with average_drop", "Large maps win. Methods that optimize this number are scored on their own aim.", "p is 1",
+        "with average_drop", "Large maps win. Methods that optimize this number win.", "p is 1",
     )),
     dimming("drop_in_deletion", lambda d: d.drop_in_deletion, MetricCard(
         "(p - p of the image times (1 - heatmap)) / p", "Jung and Oh, ICCV 2021", "higher", "none", "with average_drop",
