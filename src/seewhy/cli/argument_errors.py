@@ -20,7 +20,7 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
-from seewhy.cli.run_options import DrawingOptions, MetricOptions, OutputOptions
+from seewhy.cli.run_options import DrawingOptions, MetricOptions, OutputOptions, UseOptions
 from seewhy.engine.options import ModelOptions, Options, flag_name, flags
 from seewhy.errors import OptionError, UsageError, find_close_matches, one_line
 
@@ -34,7 +34,7 @@ UNITS = {"k": 1000, "m": 1_000_000}
 
 def main_flags() -> list[str]:
     """Return the long options of the main command."""
-    classes = (Options, ModelOptions, DrawingOptions, OutputOptions)
+    classes = (Options, ModelOptions, DrawingOptions, OutputOptions, UseOptions)
     return [flag_name(name, flag) for one in classes for name, _, flag in flags(one) if name != "channels"]
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from seewhy.bulk.settings import BulkOptions, Execution
+from seewhy.cli.choose import apply_choice, check_model
 from seewhy.cli.exits import print_status
 from seewhy.cli.flags import GROUPS, FlagSet, with_flags
 from seewhy.cli.layer_hints import runnable_hints
+from seewhy.cli.run_options import UseOptions
 from seewhy.cli.termination import State, unwinding
 from seewhy.engine.options import ModelOptions, Options, option
 from seewhy.errors import UsageError
@@ -40,9 +42,15 @@ class BulkOutput:
     FlagSet(ModelOptions),
     FlagSet(Execution, group=EXECUTION),
     FlagSet(BulkOutput),
+    FlagSet(UseOptions, group=GROUPS[Options]),
 )
 def bulk(
-    inputs: tuple[str, ...], options: BulkOptions, model: ModelOptions, execution: Execution, output: BulkOutput
+    inputs: tuple[str, ...],
+    options: BulkOptions,
+    model: ModelOptions,
+    execution: Execution,
+    output: BulkOutput,
+    saved: UseOptions,
 ) -> int:
     """Explain a dataset and write the results to Parquet files. After an interruption, run the same command again to resume.
 
@@ -56,6 +64,7 @@ def bulk(
         raise UsageError("no input. Give a folder, a list, a table or tar files: seewhy bulk photos/ --out run")
     if output.out is None:
         raise UsageError(f"no output folder. Give one: {shlex.join(['seewhy', 'bulk', *inputs])} --out run")
+    options, choice = apply_choice(options, saved.use)
     settings = options.settings
     require_packages("seewhy bulk", "pyarrow", "loky", "filelock")
     from seewhy.bulk.discovery import check_inputs
@@ -75,6 +84,8 @@ def bulk(
     is_silent = output.quiet or output.json
     device = "cpu" if execution.engine == "ray" else model.device
     loaded = load_model(model.uri, labels=model.labels, device=device, log=print_status, allow_code=model.allow_code)
+    if choice is not None and not is_silent:
+        check_model(choice, loaded.uri, loaded.weights_hash)
     for note in () if is_silent else loaded.notes:
         print_status(note)
     execution = replace(execution, memory=options.memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from seewhy.cli.choose import check_model
 from seewhy.cli.exits import print_status
 from seewhy.cli.flags import from_stdin
 from seewhy.cli.garbage_collection import paused_collection
@@ -13,6 +14,7 @@ from seewhy.cli.layer_hints import runnable_hints
 from seewhy.cli.output_checks import check_outputs, has_index, image_folders
 from seewhy.cli.run_options import DrawingOptions, MetricOptions, OutputOptions
 from seewhy.engine.options import ModelOptions, Options
+from seewhy.trust.choice_record import ChoiceRecord
 
 
 def explain_images(
@@ -22,10 +24,11 @@ def explain_images(
     drawing: DrawingOptions,
     output: OutputOptions,
     metrics: MetricOptions | None = None,
+    choice: ChoiceRecord | None = None,
 ) -> int:
     """Check everything that needs no model, load it, explain the images, and return the exit code.
 
-    With `metrics`, the maps are also measured.
+    With `metrics`, the maps are also measured. `choice` was applied to the options, and is compared with the model.
     """
     options = dataclasses.replace(
         options,
@@ -55,6 +58,8 @@ def explain_images(
     loaded = load_model(
         model.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
     )
+    if choice is not None:
+        check_model(choice, loaded.uri, loaded.weights_hash)
     fast = options.fast or ("exact" if count > 1 or metrics is not None else "off")
     explainer = Explainer(as_prepared(loaded, fast), options)
     if output.prints_text:

@@ -13,12 +13,13 @@ from cyclopts import App, Group, Parameter
 from seewhy import __version__
 from seewhy.cli.argument_errors import check_words
 from seewhy.cli.bulk import bulk, export
+from seewhy.cli.choose import apply_choice, choose
 from seewhy.cli.exits import EXIT_CODES, STDIN, run_command
-from seewhy.cli.flags import FlagSet, with_flags
+from seewhy.cli.flags import GROUPS, FlagSet, with_flags
 from seewhy.cli.image_commands import explain_images
 from seewhy.cli.listing import layers, methods, models
 from seewhy.cli.report import report
-from seewhy.cli.run_options import DrawingOptions, OutputOptions
+from seewhy.cli.run_options import DrawingOptions, OutputOptions, UseOptions
 from seewhy.cli.serve import serve
 from seewhy.cli.summary import summary
 from seewhy.cli.termination import end_after_ray
@@ -36,11 +37,12 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,  # run_command handles it
 )
-for command in (trust, layers, methods, metrics, models, report, serve, bulk, export, summary):
+for command in (trust, choose, layers, methods, metrics, models, report, serve, bulk, export, summary):
     app.command(command)
 
 COMMANDS = (
-    "demo", "features", "trust", "layers", "methods", "metrics", "models", "report", "serve", "bulk", "export", "summary",
+    "demo", "features", "trust", "choose", "layers", "methods", "metrics", "models", "report", "serve", "bulk", "export",
+    "summary",
 )  # fmt: skip
 LOOKS = Group("Appearance", sort_key=3)
 FEATURE_FLAGS = ("layers", "targets", "fit", "channels")
@@ -53,6 +55,7 @@ FEATURE_OUTPUT = ("out", "json", "quiet")
     FlagSet(ModelOptions),
     FlagSet(DrawingOptions, group=LOOKS),
     FlagSet(OutputOptions),
+    FlagSet(UseOptions, group=GROUPS[Options]),
 )
 def explain(
     images: tuple[str, ...],
@@ -60,6 +63,7 @@ def explain(
     model: ModelOptions,
     drawing: DrawingOptions,
     output: OutputOptions,
+    saved: UseOptions,
 ) -> int:
     """Print the classes that a model predicts for IMAGES, and draw a heatmap for every layer.
 
@@ -71,7 +75,8 @@ def explain(
     if not images:
         raise UsageError("no image. Pass image files or folders (seewhy bus.jpg), or try: seewhy demo")
     check_no_command(images)
-    return explain_images(images, options, model, drawing, output)
+    options, choice = apply_choice(options, saved.use)
+    return explain_images(images, options, model, drawing, output, choice=choice)
 
 
 @app.command

@@ -114,3 +114,10 @@ class MetricOptions:
     fillers: tuple[str, ...] | None = option(
         None, "What covered parts of the image show: blur, mean, linear. Default: blur and mean.", "names"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseOptions:
+    """A saved choice of method and layer."""
+
+    use: Path | None = option(None, "Use the method and layer of a choice.json, which seewhy choose writes.", "path")

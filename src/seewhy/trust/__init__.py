@@ -9,11 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seewhy.trust.chooser import choose as choose
     from seewhy.trust.evaluation import measure as measure
     from seewhy.trust.map_check import check as check
 
-_MODULES = {"check": "map_check", "measure": "evaluation"}
-__all__ = ["check", "measure"]
+_MODULES = {"check": "map_check", "choose": "chooser", "measure": "evaluation"}
+__all__ = ["check", "choose", "measure"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 COARSE = 4  # units per side in the screening: covering one of them changes the score noticeably
 SAME = 1e-3  # relative difference of maps that are counted as equal
-REFERENCE = "randomcam"  # random channel weights: what the resolution and smoothness of a layer give alone
+REFERENCE = "lafam"  # the mean of the channels: what the activations of a layer give without any class
 
 
 @dataclass(frozen=True, order=True)
@@ -49,16 +49,20 @@ class CandidateScores:
         model: The model.
         explainer: Explains one image with all methods and layers.
         images: What `explain` accepts, one image each.
+        methods: Names of the methods that are candidates; the explainer also computes the reference.
         passes: Forward passes so far.
         on_passes: Called with the number of further forward passes.
+        is_probability: True if the score of removal tests is a probability.
         failures: Why images could not be used, by position.
     """
 
     model: LoadedModel
     explainer: Explainer
     images: Sequence[Any]
+    methods: tuple[str, ...]
     on_passes: Callable[[int], None] = lambda count: None
     passes: int = 0
+    is_probability: bool = False
     failures: dict[int, str] = field(default_factory=dict)
 
     def count(self, passes: int) -> None:
@@ -89,6 +93,7 @@ class CandidateScores:
             rescoring.evaluator.on_progress = self.count
             self.count(1)
             evidence = ImageEvidence(rescoring, e, 0, e.targets[0], Repetition(loaded, e), side)
+            self.is_probability = evidence.is_class
             return score(evidence)
 
         try:

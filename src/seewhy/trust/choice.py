@@ -18,7 +18,9 @@ from seewhy.trust.comparison import Difference, compare_all, means_and_errors
 Array = NDArray[np.float64]
 Verdict = Literal["better", "no difference", "not enough images", "metrics disagree", "equal maps"]
 
-MARGIN = 0.1  # of the gain over random weights: a smaller difference does not matter
+MARGIN = 0.1  # of the best SRG, which is 0 by chance: a smaller difference does not matter
+FLOOR = 0.01  # of a probability: a smaller difference never matters
+MANY = 10_000  # images: more than anyone would use to decide between two candidates
 CLEAR = 2  # standard errors
 
 
@@ -29,15 +31,13 @@ class Finalist:
     Attributes:
         candidate: The method and the layer.
         equal: All candidates with the same maps, including this one.
-        values: SRG of each fresh image.
-        reference: SRG of random channel weights at the same layer.
+        values: SRG of each fresh image; 0 by chance.
         screened: Mean score of the screening.
     """
 
     candidate: Candidate
     equal: tuple[Candidate, ...]
     values: Array
-    reference: Array
     screened: float
 
     @property
@@ -46,19 +46,16 @@ class Finalist:
         return float(self.values.mean())
 
     @property
-    def gain(self) -> tuple[float, float]:
-        """Mean difference from random channel weights, and its standard error."""
-        (mean,), (error,) = means_and_errors((self.values - self.reference)[None])
-        return float(mean), float(error)
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return float(means_and_errors(self.values[None])[1][0])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finalist for JSON."""
-        gain, error = self.gain
         return {
-            "method": self.candidate.method, "layer": self.candidate.layer, "srg": self.mean,
-            "error": float(means_and_errors(self.values[None])[1][0]), "gain": gain, "gain_error": error,
+            "method": self.candidate.method, "layer": self.candidate.layer, "srg": self.mean, "error": self.error,
             "screened": self.screened, "equal": [str(one) for one in self.equal[1:]],
-            "without_gain": int((self.values == 0).sum()),
+            "images_with_constant_map": int((self.values == 0).sum()),
         }  # fmt: skip
 
 
@@ -120,7 +117,9 @@ def decide(
     finalists: Sequence[Finalist],
     witnesses: Mapping[str, Array],
     costs: Mapping[Candidate, tuple[int, ...]],
+    activations: Array,
     *,
+    is_probability: bool,
     screened: Mapping[Candidate, float],
     model: LoadedModel,
     images: int,
@@ -136,6 +135,8 @@ def decide(
         finalists: Best first.
         witnesses: By name, the values `(2, images)` of another metric for the best two.
         costs: What decides between equally good candidates, lower is better.
+        activations: SRG `(images,)` of the activations alone, at the layer of the best finalist.
+        is_probability: True if the measured score is a probability.
         screened: Mean score of all candidates.
         model: The model.
         images: Number of images that were passed.
@@ -146,8 +147,7 @@ def decide(
         candidates: Number of candidates.
     """
     best = finalists[0]
-    gain, error = best.gain
-    margin = MARGIN * max(gain, 0)
+    margin = max(MARGIN * best.mean, FLOOR if is_probability else 0.0)
     differences = compare_all(np.stack([one.values for one in finalists]), margin) if len(finalists) > 1 else []
     ahead = [one for one in differences if one.first == 0]
     recommended, verdict, reason = judge(finalists, ahead, margin, costs)
@@ -156,11 +156,17 @@ def decide(
         verdict = "metrics disagree"
         reason = f"{reason} Another metric or filler prefers {finalists[1].candidate}, so this is not settled."
     texts = [text for text, _ in notes]
-    if gain < CLEAR * error:
+    if best.mean < CLEAR * best.error:
         texts.append(
-            f"{best.candidate} is not clearly better than random channel weights at the same layer (gain {gain:.3f}, standard "
-            f"error {error:.3f})."
+            f"The SRG of {best.candidate}, {best.mean:.3f} with standard error {best.error:.3f}, may be chance."
         )
+    elif len(activations) > 1:
+        (gain,), (error,) = means_and_errors((best.values - activations)[None])
+        if gain < CLEAR * error:
+            texts.append(
+                f"{best.candidate} is not clearly better than the activations alone, which depend on no class (difference "
+                f"{gain:.3f}, standard error {error:.3f})."
+            )
     equal = next(one.equal for one in finalists if one.candidate == recommended)
     if len(equal) > 1:
         texts.append(f"Equal maps up to a factor, counted once: {', '.join(map(str, equal))}.")
@@ -192,27 +198,31 @@ def judge(
             "equal maps",
             "All candidates that have maps give the same ones up to a factor, so any of them will do.",
         )
-    ties = [one for one in ahead if not one.low > 0]
-    second = finalists[ties[0].second if ties else ahead[0].second]
-    nearest = ties[0] if ties else ahead[0]
+    close = [one for one in ahead if -margin < one.low and one.high < margin]
+    undecided = [one for one in ahead if one not in close and not one.low > 0]
+    nearest = (undecided or close or ahead)[0]
+    other = finalists[nearest.second].candidate
     numbers = f"{nearest.mean:.3f} ({nearest.low:.3f} to {nearest.high:.3f})"
     images = len(finalists[0].values)
-    if not ties:
-        return best, "better", (
-            f"Its SRG is higher than that of {second.candidate} by {numbers}, on {images} images that did not select it."
-        )  # fmt: skip
-    if all(-margin < one.low and one.high < margin for one in ties):
-        equal = [best, *(finalists[one.second].candidate for one in ties)]
-        cheapest = min(equal, key=lambda one: costs[one])
+    if undecided:
+        needed = 2 * max(one.needed for one in undecided)
+        more = (
+            f"About {needed:,} images are needed to decide."
+            if 0 < needed <= MANY
+            else "More images will hardly decide it."
+        )
+        return best, "not enough images", f"It is ahead of {other} by {numbers} SRG on {images} images. {more}"
+    if close:
+        cheapest = min([best, *(finalists[one.second].candidate for one in close)], key=lambda one: costs[one])
         return cheapest, "no difference", (
-            f"No difference that matters from {second.candidate if cheapest == best else best}: {numbers} SRG, less than "
-            f"{margin:.3f} (10 % of the gain over random weights). The cheaper one is recommended."
+            f"No difference that matters from {other if cheapest == best else best}: {numbers} SRG, less than {margin:.3f}. "
+            "The cheaper one is recommended."
         )  # fmt: skip
-    needed = max(one.needed for one in ties)
-    more = (
-        f"About {2 * needed} images are needed to decide." if needed else "More images will not help: there is no gain."
+    return (
+        best,
+        "better",
+        f"Its SRG is higher than that of {other} by {numbers}, on {images} images that did not select it.",
     )
-    return best, "not enough images", f"It is ahead of {second.candidate} by {numbers} SRG on {images} images. {more}"
 
 
 def witness_notes(witnesses: Mapping[str, Array], finalists: Sequence[Finalist]) -> list[tuple[str, bool]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from seewhy.engine.progress import Progress
 from seewhy.errors import UsageError
 from seewhy.fast.prepared import as_prepared
 from seewhy.methods.base import AnyMethod, NetworkMethod
-from seewhy.methods.parsing import as_methods
+from seewhy.methods.parsing import MethodSpec, as_methods
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
 from seewhy.trust.candidates import COARSE, REFERENCE, Candidate, CandidateScores, merge_equal
@@ -58,7 +58,8 @@ class Rounds:
         if not found:
             return {}, {}
         # A candidate must have a map in every image: a method may not support some of them.
-        names = [name for name in found[0] if all(name in one and np.isfinite(one[name][1]).all() for one in found)]
+        names = [one for one in found[0] if one.method in self.scores.methods]
+        names = [name for name in names if all(name in one and np.isfinite(one[name][1]).all() for one in found)]
         groups = merge_equal({name: [one[name][1] for one in found] for name in names})
         return {name: np.array([one[name][0] for one in found]) for name in groups}, groups
 
@@ -80,7 +81,7 @@ def choose(
     model: nn.Module | LoadedModel,
     images: Sequence[Any],
     *,
-    methods: Sequence[str] | str = METHODS,
+    methods: MethodSpec = METHODS,
     layers: Sequence[str] | str = LAYERS,
     targets: Any = None,
     seed: int = 0,
@@ -112,30 +113,44 @@ def choose(
         >>> choose(net, images, methods=["gradcam", "hirescam"], layers=["0"]).verdict
         'equal maps'
     """
-    if len(images) < LEAST_IMAGES:
-        raise UsageError(f"{len(images)} images are too few to choose: give at least {LEAST_IMAGES}, better 100.")
-    start = time.monotonic()
-    chosen = check_methods(methods)
-    loaded = load_model(model)
+    options = Options(methods=methods, layers=layers, targets=targets, memory=memory)
+    return choose_with(load_model(model), images, options, seed=seed, progress=progress)
+
+
+def choose_with(
+    loaded: LoadedModel, images: Sequence[Any], options: Options, *, seed: int = 0, progress: Progress | None = None
+) -> Choice:
+    """Choose with more settings than `choose` has. Methods and layers that are not set have the defaults of `choose`."""
+    check_count(len(images))
+    methods = check_methods(METHODS if options.methods is None else options.methods)
+    compared = [*methods.values(), *([] if REFERENCE in methods else [REFERENCE])]
+    options = replace(options, methods=compared, layers=options.layers or LAYERS, include_suggested=True)
     prepared = loaded if loaded.uri == "module" else as_prepared(loaded, "exact")
-    options = Options(
-        methods=(*chosen, REFERENCE), layers=layers, targets=targets, include_suggested=True, memory=memory
-    )
-    scores = CandidateScores(prepared, Explainer(prepared, options), images)
-    order = np.random.default_rng(seed).permutation(len(images)).tolist()
+    scores = CandidateScores(prepared, Explainer(prepared, options), images, tuple(methods))
     if progress is not None:
         total = planned_passes(len(images))
         scores.on_passes = lambda _: progress(min(scores.passes, total), total)
+    return run_rounds(scores, np.random.default_rng(seed).permutation(len(images)).tolist())
+
+
+def check_count(images: int) -> None:
+    """Raise UsageError if there are too few images."""
+    if images < LEAST_IMAGES:
+        raise UsageError(f"{images} images are too few to choose: give at least {LEAST_IMAGES}, better 100.")
+
+
+def run_rounds(scores: CandidateScores, order: Sequence[int]) -> Choice:
+    """Screen, halve and confirm. `order` are positions of images; the first half selects, the second half confirms."""
+    start = time.monotonic()
     rounds = Rounds(scores, order)
     search, fresh = order[: len(order) // 2], order[len(order) // 2 :]
-
     screened, groups = rounds.screen(search)
-    candidates = [one for one in screened if one.method != REFERENCE]
+    candidates = list(screened)
     if not candidates:
         raise UsageError(f"no image could be used: {next(iter(scores.failures.values()), 'no map is finite')}")
     ranked = sorted(candidates, key=lambda one: -screened[one].mean())[:KEPT]
     quarter = max(4, len(search) // 4)
-    for seen in (quarter, max(2 * quarter, len(search) // 2)):
+    for seen in (quarter, 2 * quarter):
         if len(ranked) > FINALISTS:
             rounds.compare(ranked, search[:seen])
             ranked = best_half(ranked, rounds.table(ranked, search[:seen]))
@@ -173,34 +188,32 @@ def confirm(
 ) -> Choice:
     """Compare the finalists on images that were not used so far, and return the choice."""
     scores = rounds.scores
-    references = [Candidate(REFERENCE, layer) for layer in dict.fromkeys(one.layer for one in finalists)]
-    rounds.compare([*finalists, *references], fresh)
-    values = rounds.table([*finalists, *references], fresh)
+    rounds.compare(finalists, fresh)
+    values = rounds.table(finalists, fresh)
     if values.ndim < 2 or values.shape[1] < LEAST_IMAGES // 2:
         raise UsageError(f"too few images could be used: {next(iter(scores.failures.values()), 'unknown')}")
-    by_layer = dict(zip([one.layer for one in references], values[len(finalists) :], strict=True))
-    order = np.argsort(-values[: len(finalists)].mean(1), kind="stable")
     rows = [
-        Finalist(
-            finalists[at], groups[finalists[at]], values[at], by_layer[finalists[at].layer],
-            float(screened[finalists[at]].mean()),
-        )
-        for at in order
-    ]  # fmt: skip
+        Finalist(finalists[at], groups[finalists[at]], values[at], float(screened[finalists[at]].mean()))
+        for at in np.argsort(-values.mean(1), kind="stable")
+    ]
+    used = [image for image in fresh if all(image in rounds.gains[one] for one in finalists)]
+    reference = Candidate(REFERENCE, rows[0].candidate.layer)
+    rounds.compare([reference], used)
+    activations = rounds.table([reference], used)[0]
     witnesses = {}
     if len(rows) > 1:
         best, second = rows[0].candidate, rows[1].candidate
-        usable = [image for image in fresh if image not in scores.failures]
         other = Rounds(scores, rounds.order, rounds.side)
-        other.compare([best, second], usable, FILLERS[1])
-        witnesses[f"SRG with the filler '{FILLERS[1]}'"] = other.table([best, second], usable)
-        found = [result for image in usable if (result := scores.screen(image))]
+        other.compare([best, second], used, FILLERS[1])
+        witnesses[f"SRG with the filler '{FILLERS[1]}'"] = other.table([best, second], used)
+        found = [result for image in used if (result := scores.screen(image))]
         both = [[one[name][0] for one in found] for name in (best, second)]
         witnesses["correlation with shared masks"] = np.array(both)
     costs = {one: cost_of(rounds, one) for one in finalists}
-    compared = sum(one.method != REFERENCE for group in groups.values() for one in group)
+    compared = sum(map(len, groups.values()))
     return decide(
-        rows, witnesses, costs, screened={one: float(v.mean()) for one, v in screened.items()},
+        rows, witnesses, costs, activations, is_probability=scores.is_probability,
+        screened={one: float(v.mean()) for one, v in screened.items()},
         model=scores.model, images=len(rounds.order), failures=scores.failures, passes=scores.passes,
         full_passes=compared * len(rounds.order) * 2 * (STEPS - 1), seconds=time.monotonic() - start, candidates=compared,
     )  # fmt: skip
@@ -215,16 +228,15 @@ def cost_of(rounds: Rounds, candidate: Candidate) -> tuple[int, int, int]:
     return method.forwards(info.channels, cells), -cells, list(rounds.scores.explainer.methods).index(candidate.method)
 
 
-def check_methods(methods: Sequence[str] | str) -> list[str]:
-    """Return the names of the methods. Raises UsageError if one belongs to no layer."""
-    found: dict[str, AnyMethod] = as_methods(methods)
+def check_methods(methods: MethodSpec) -> dict[str, AnyMethod]:
+    """Return the methods to compare by name. Raises UsageError if there are none, or if one belongs to no layer."""
+    found = as_methods(methods)
     for name, method in found.items():
         if isinstance(method, NetworkMethod):
             raise UsageError(f"method '{name}' explains the entire model, so it has no layer to choose. Remove it.")
-    names = [name for name in found if name != REFERENCE]
-    if not names:
+    if not found:
         raise UsageError("no methods to compare. Give at least one, such as --methods gradcam,hirescam.")
-    return names
+    return found
 
 
 def planned_passes(images: int) -> int:
@@ -233,5 +245,5 @@ def planned_passes(images: int) -> int:
     quarter = max(4, half // 4)
     screening = half * (COARSE**2 + SUBSETS + 4)
     halving = quarter * for_filler * (KEPT + KEPT // 2)
-    confirmation = (images - half) * (for_filler * (FINALISTS + 2 + 2) + COARSE**2 + SUBSETS + 12)
+    confirmation = (images - half) * (for_filler * (FINALISTS + 1 + 2) + COARSE**2 + SUBSETS + 12)
     return screening + halving + confirmation

@@ -1,0 +1,133 @@
+"""`seewhy choose`, and `--use`, which applies its result. Heavy modules are imported inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from seewhy.cli.exits import print_status
+from seewhy.cli.flags import FlagSet, from_stdin, with_flags
+from seewhy.cli.run_options import OutputOptions
+from seewhy.engine.options import ModelOptions, Options, option
+from seewhy.errors import UsageError
+from seewhy.trust.choice_record import ChoiceRecord, read_choice
+
+if TYPE_CHECKING:
+    from seewhy.trust.choice import Choice
+
+OptionsType = TypeVar("OptionsType", bound=Options)
+COMPARED = ("methods", "layers", "targets", "fit", "seed", "memory", "multilabel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceOutput:
+    """How many images are used, and where the result goes."""
+
+    out: Path = option(Path("choice.json"), "File for the result.", "path", short="-o")
+    images: int = option(100, "Number of images, drawn at random from those that are given; at least 16.", "number")
+    json: bool = option(False, "Print one JSON object to stdout, and nothing else.", "switch")
+    quiet: bool = option(False, "Print only errors.", "switch", short="-q")
+
+
+@with_flags(FlagSet(Options, COMPARED), FlagSet(ModelOptions), FlagSet(ChoiceOutput))
+def choose(inputs: tuple[str, ...], options: Options, model: ModelOptions, output: ChoiceOutput) -> int:
+    """Compare methods and layers for a model on a sample of images, and recommend one.
+
+    Half of the images select, the other half confirms. Apply the result: seewhy photo.jpg --use choice.json
+
+    Parameters
+    ----------
+    inputs
+        Image files and folders: at least 16 images of the kind that you will explain.
+    """
+    from seewhy.cli.image_sources import find_sources
+    from seewhy.storage import check_own
+    from seewhy.storage.paths import check_overwrite
+
+    if not inputs:
+        raise UsageError("no images. Give a folder: seewhy choose photos/")
+    found = find_sources(from_stdin(inputs), OutputOptions(quiet=output.quiet)).images
+    if "-" in found:
+        raise UsageError("standard input contains one image, and choosing needs at least 16: give a folder.")
+    check_overwrite([output.out], found)
+    check_own(output.out)
+    images = sorted(random.Random(options.seed).sample(found, min(output.images, len(found))))
+    from seewhy.cli.image_job import pass_progress
+    from seewhy.cli.layer_hints import runnable_hints
+    from seewhy.engine.option_checks import check_options
+    from seewhy.models.loading import load_model
+    from seewhy.terminal import encode_json, make_console
+    from seewhy.trust.chooser import check_count, check_methods, choose_with
+
+    check_count(len(images))
+    check_options(options)
+    if options.methods is not None:
+        check_methods(options.methods)
+    loaded = load_model(
+        model.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
+    )
+    settings = OutputOptions(quiet=output.quiet, json=output.json)
+    with runnable_hints(model), pass_progress(settings, make_console(stderr=True), announces=False) as progress:
+        choice = choose_with(loaded, images, options, seed=options.seed, progress=progress)
+    choice.save(output.out)
+    if output.json:
+        print(encode_json({**choice.to_dict(), "file": str(output.out)}))
+    elif not output.quiet:
+        flags = [] if model.model is None else ["--model", model.model]
+        print_choice(choice, shlex.join(["seewhy", "photo.jpg", *flags, "--use", str(output.out)]), output.out)
+    return 0
+
+
+def print_choice(choice: Choice, command: str, path: Path) -> None:
+    """Print the recommendation, the finalists, the notes and the cost."""
+    from seewhy.terminal import ACCENT, FAINT, make_console, plain, plain_table, print_table
+
+    console = make_console()
+    console.print(
+        f"[bold {ACCENT}]{plain(choice.method)} at {plain(choice.layer)}[/] ({choice.verdict})", soft_wrap=True
+    )
+    console.print(plain(choice.reason), soft_wrap=True)
+    table = plain_table()
+    for title in ("method", "layer"):
+        table.add_column(title, no_wrap=True)
+    for title in ("SRG", "± error", "screening"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in choice.finalists:
+        chosen = (one.candidate.method, one.candidate.layer) == (choice.method, choice.layer)
+        style = ACCENT if chosen else "default"
+        names = [f"[{style}]{plain(name)}[/]" for name in (one.candidate.method, one.candidate.layer)]
+        table.add_row(*names, f"{one.mean:.3f}", f"{one.error:.3f}", f"{one.screened:.2f}")
+    console.print()
+    print_table(console, table)
+    for note in choice.notes:
+        console.print(plain(note), style=FAINT, soft_wrap=True)
+    record = choice.record
+    console.print(
+        f"{record['candidates']} candidates, {record['images_used']} images, {record['passes']:,} forward passes instead of "
+        f"{record['full_passes']:,}, {record['seconds']:.0f} s",
+        style=FAINT, soft_wrap=True,
+    )  # fmt: skip
+    console.print(f"\nWrote [bold]{plain(str(path))}[/]. Apply it: [bold]{plain(command)}[/]", soft_wrap=True)
+
+
+def apply_choice(options: OptionsType, path: Path | None) -> tuple[OptionsType, ChoiceRecord | None]:
+    """Return options with the method and layer of a saved choice. Raises UsageError if they are also set otherwise."""
+    if path is None:
+        return options, None
+    record = read_choice(path)
+    for name in ("methods", "layers"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--use {path} sets the method and the layer, so remove --{name}.")
+    return dataclasses.replace(options, methods=(record["method"],), layers=(record["layer"],)), record
+
+
+def check_model(record: ChoiceRecord, uri: str, weights: str) -> None:
+    """Print a note if a choice was made for another model or for other weights."""
+    if record["model"] != uri:
+        print_status(f"note: the choice was made for {record['model']}, and this model is {uri}")
+    elif record["weights"] != weights:
+        print_status(f"note: the choice was made for other weights of {uri}")
