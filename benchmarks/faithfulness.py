@@ -1,0 +1,314 @@
+"""Methods and metrics on photos: which differences are real, and do metrics agree? Writes benchmarks/FAITHFULNESS.md.
+
+    .venv/bin/python benchmarks/faithfulness.py [--photos 200] [--linear 24] [--raw FILE]
+
+Maps of EfficientNet-Lite0 at the activation of the last stage (`bn2`, with its activation) and at its bare convolution
+(`conv_head`), on the photos that the network recognizes with more than 50 %. Photos are read from the data folder (SEEWHY_DATA,
+or ../shared/data). `--linear` is the number of photos for the filler of ROAD, which takes a second per covered image. `--raw`
+keeps the values, and reads them if the file exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torch import Tensor
+
+import seewhy
+from seewhy.engine.rescoring import open_rescoring
+from seewhy.explanation.data import MapKey
+from seewhy.explanation.result import Explanation
+from seewhy.models.loaded_model import LoadedModel
+from seewhy.trust.agreement import krippendorff_alpha
+from seewhy.trust.evidence import ImageEvidence, MapEvidence
+from seewhy.trust.fillers import gaussian_blur
+from seewhy.trust.metric_list import METRICS
+from seewhy.trust.repetition import Repetition
+
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parents[1] / "shared" / "data"))
+PAGE = HERE / "FAITHFULNESS.md"
+METHODS = [
+    "gradcam", "hirescam", "xgradcam", "gradcam++", "layercam", "eigengradcam", "eigencam", "lafam", "randomcam",
+]  # fmt: skip
+LAYERS = {"bn2": "activation of the last stage", "conv_head": "bare convolution of the last stage"}
+COVERING = ("srg", "deletion", "insertion", "road", "mas", "single_deletion", "sensitivity_n", "infidelity")
+DIMMING = ("average_drop", "increase", "average_gain", "drop_in_deletion", "complexity", "explained_fraction")
+FILLERS = ("blur", "mean")
+CHANGED = ("rectified", "blurred")  # versions of Grad-CAM and HiResCAM
+LINEAR_MAPS = (
+    "gradcam", "gradcam++", "layercam", "eigengradcam", "eigencam", "lafam", "randomcam", "gradcam blurred", "gradcam rectified",
+)  # fmt: skip
+BLUR = 1.0  # standard deviation in cells of the layer
+LEAST = 0.5  # probability of the class of a photo
+Row = dict[str, float]
+Table = dict[str, Row]  # by "map, layer": values by "metric(filler)"
+Array = NDArray[np.float64]
+
+
+@cache
+def load() -> LoadedModel:
+    torch.set_num_threads(1)
+    return seewhy.prepare(seewhy.load_model())
+
+
+def with_changed_maps(e: Explanation, other: Explanation | None) -> Explanation:
+    """Return the explanation with further maps: rectified and blurred ones, all ones, and those of another photo."""
+    maps: dict[MapKey, Tensor] = dict(e.maps)
+    target = e.targets[0]
+    for layer in LAYERS:
+        for method in ("gradcam", "hirescam"):
+            signed = e.maps[method, target, layer]
+            maps[f"{method} rectified", target, layer] = signed.clamp(min=0)
+            maps[f"{method} blurred", target, layer] = gaussian_blur(signed[:, None], [BLUR, BLUR])[:, 0]
+        maps["all ones", target, layer] = torch.ones_like(signed)
+        if other is not None:
+            maps["gradcam of another photo", target, layer] = other.maps["gradcam", other.targets[0], layer]
+    return dataclasses.replace(e, maps=maps)
+
+
+def explain(path: Path) -> Explanation:
+    return seewhy.explain(load(), path, methods=METHODS, layers=list(LAYERS))
+
+
+def measure_photo(path: Path, other: Path, linear: bool) -> Table | None:
+    """Return all values of one photo; None if the network does not recognize it."""
+    e = explain(path)
+    if e.top(1)[0][2] <= LEAST:
+        return None
+    e = with_changed_maps(e, explain(other))
+    rescoring = open_rescoring(load(), e)
+    shared = ImageEvidence(rescoring, e, 0, e.targets[0], Repetition(load(), e))
+    metrics = {metric.name: metric for metric in METRICS}
+    table: Table = {}
+    for key in e.maps:
+        evidence = MapEvidence(shared, key)
+        row: Row = {}
+        for name in COVERING:
+            for filler in FILLERS:
+                row[f"{name}({filler})"] = metrics[name].value(evidence, filler)[0]
+        for name in DIMMING:
+            row[name] = metrics[name].value(evidence)[0]
+        if linear and key[0] in LINEAR_MAPS and key[2] == "bn2":
+            for name in ("srg", "deletion", "insertion", "road"):
+                row[f"{name}(linear)"] = metrics[name].value(evidence, "linear")[0]
+        table[f"{key[0]}, {key[2]}"] = row
+    for filler in FILLERS:
+        curve = shared.random(filler)
+        table[f"random order, {filler}"] = {"deletion": curve.area, "at 10 %": float(curve.at(np.array([0.1]))[0])}
+    return table
+
+
+def collect(count: int, linear: int) -> list[Table]:
+    """Return the values of all photos that are recognized."""
+    paths = sorted((DATA / "imagenet").glob("*.jpg"))[:count]
+    others = [*paths[1:], paths[0]]
+    found: list[Table] = []
+    with ProcessPoolExecutor(2) as pool:
+        wanted = [number < linear for number in range(len(paths))]
+        for number, table in enumerate(pool.map(measure_photo, paths, others, wanted)):
+            if table is not None:
+                found.append(table)
+            print(f"{number + 1}/{len(paths)} photos, {len(found)} used", end="\r", flush=True)
+    print()
+    return found
+
+
+def column(tables: list[Table], name: str, metric: str) -> Array:
+    """Return the values `(photos,)` of a map and a metric; NaN where there is none."""
+    return np.array([table[name].get(metric, math.nan) for table in tables])
+
+
+def mean_and_error(values: Array) -> tuple[float, float]:
+    values = values[np.isfinite(values)]
+    return (
+        (float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))))
+        if len(values) > 1
+        else (math.nan,) * 2
+    )
+
+
+def cell(values: Array) -> str:
+    mean, error = mean_and_error(values)
+    return "-" if math.isnan(mean) else f"{mean:.3f} ± {error:.3f}"
+
+
+def difference(tables: list[Table], first: str, second: str, metric: str) -> str:
+    """Return the paired mean difference with its standard error."""
+    values = column(tables, first, metric) - column(tables, second, metric)
+    mean, error = mean_and_error(values)
+    return f"{mean:+.3f} ± {error:.3f} (n = {int(np.isfinite(values).sum())})"
+
+
+def maps_at(tables: list[Table], layer: str) -> list[str]:
+    names = [name.removesuffix(f", {layer}") for name in tables[0] if name.endswith(f", {layer}")]
+    return sorted(names, key=lambda name: (" " in name, names.index(name)))
+
+
+def values_of(tables: list[Table], layer: str, metric: str, names: list[str]) -> Array:
+    """Return the values `(photos, maps)` of the photos that have all of them."""
+    rows = np.stack([column(tables, f"{name}, {layer}", metric) for name in names], axis=1)
+    return rows[np.isfinite(rows).all(1)]
+
+
+def layer_table(tables: list[Table], layer: str, metrics: list[str]) -> list[str]:
+    """Return a table of maps and metrics, with alpha in the last line."""
+    names = maps_at(tables, layer)
+    lines = [f"| map | {' | '.join(metrics)} |", "|---|" + "---:|" * len(metrics)]
+    for name in names:
+        cells = [cell(column(tables, f"{name}, {layer}", metric)) for metric in metrics]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    alphas = []
+    for metric in metrics:
+        rows = values_of(tables, layer, metric, unlike(layer))
+        alphas.append(f"{krippendorff_alpha(rows):.2f}" if len(rows) > 1 else "-")
+    return [*lines, f"| *alpha* | {' | '.join(alphas)} |"]
+
+
+def unlike(layer: str) -> list[str]:
+    """Return methods whose maps are not equal at a layer."""
+    return [name for name in METHODS if layer != "bn2" or name not in ("hirescam", "xgradcam")]
+
+
+def steadiness(tables: list[Table], metric: str, names: list[str], fillers: list[str]) -> tuple[float, float]:
+    """Return the mean rank correlation between fillers: of the means over photos, and within photos."""
+    rows = [
+        np.stack([column(tables, f"{name}, bn2", f"{metric}({filler})") for name in names], 1) for filler in fillers
+    ]
+    usable = np.isfinite(np.stack(rows)).all((0, 2))
+    rows = [one[usable] for one in rows]
+    pairs = list(combinations(rows, 2))
+    of_means = [spearmanr(one.mean(0), two.mean(0))[0] for one, two in pairs]
+    within = [np.nanmean([spearmanr(a, b)[0] for a, b in zip(one, two, strict=True)]) for one, two in pairs]
+    return float(np.mean(of_means)), float(np.mean(within))
+
+
+def claims(tables: list[Table]) -> list[str]:
+    """Return the section with what was shown or refuted."""
+    lines = ["## What was shown, and what was not", ""]
+    for layer in LAYERS:
+        names = unlike(layer)
+        order = sorted(names, key=lambda name: -mean_and_error(column(tables, f"{name}, {layer}", "srg(blur)"))[0])
+        lines.append(f"* **Order by SRG (blur) at `{layer}`**: {', '.join(order)}.")
+    for layer in LAYERS:
+        worst = [
+            min(unlike(layer), key=lambda name: sign * mean_and_error(column(tables, f"{name}, {layer}", metric))[0])
+            for metric, sign in (
+                ("srg(blur)", 1),
+                ("srg(mean)", 1),
+                ("single_deletion(blur)", 1),
+                ("deletion(blur)", -1),
+            )
+        ]
+        lines.append(
+            f"* **Worst at `{layer}`** by srg(blur), srg(mean), single_deletion(blur), deletion(blur): {', '.join(worst)}."
+        )
+    gaps = [
+        np.nanmax(np.abs(column(tables, "gradcam, bn2", metric) - column(tables, f"{other}, bn2", metric)))
+        for other in ("hirescam", "xgradcam") for metric in ("srg(blur)", "single_deletion(blur)", "average_drop")
+    ]  # fmt: skip
+    lines.append(
+        f"* **Grad-CAM = HiResCAM = XGrad-CAM at `bn2`**: the largest difference of any value is {max(gaps):.1e}."
+    )
+    lines.append(
+        "* **XGrad-CAM at the bare convolution**: SRG (blur) "
+        f"{cell(column(tables, 'xgradcam, conv_head', 'srg(blur)'))}, Grad-CAM {cell(column(tables, 'gradcam, conv_head', 'srg(blur)'))}; "
+        f"difference {difference(tables, 'xgradcam, conv_head', 'gradcam, conv_head', 'srg(blur)')}."
+    )  # fmt: skip
+    for fillers, names in (
+        (list(FILLERS), unlike("bn2")),
+        ([*FILLERS, "linear"], [n for n in LINEAR_MAPS if " " not in n]),
+    ):
+        parts = []
+        for metric in ("srg", "deletion", "insertion"):
+            of_means, within = steadiness(tables, metric, names, fillers)
+            parts.append(f"{metric} {of_means:.2f} / {within:.2f}")
+        lines.append(
+            f"* **Same order with other fillers** ({', '.join(fillers)}; rank correlation of the means / mean within photos): {'; '.join(parts)}."
+        )  # fmt: skip
+    for metric in ("srg(blur)", "srg(mean)", "single_deletion(blur)", "single_deletion(mean)"):
+        pairs = [(f"gradcam, {layer}", f"gradcam rectified, {layer}") for layer in LAYERS]
+        texts = [f"{difference(tables, *pair, metric)} at `{layer}`" for pair, layer in zip(pairs, LAYERS, strict=True)]
+        lines.append(f"* **Signed minus rectified Grad-CAM**, {metric}: {', '.join(texts)}.")
+    ones = column(tables, "all ones, bn2", "average_drop")
+    lines.append(f"* **A map of ones** has average drop {np.abs(ones).max():.3f} and complexity 1 in all photos.")
+    for metric in ("road(linear)", "srg(linear)", "road(blur)", "srg(blur)", "srg(mean)", "single_deletion(blur)"):
+        texts = [
+            f"{name} {difference(tables, f'{name} blurred, bn2', f'{name}, bn2', metric)}"
+            for name in ("gradcam",) if np.isfinite(column(tables, f"{name} blurred, bn2", metric)).any()
+        ]  # fmt: skip
+        lines.append(f"* **Blurred minus original**, {metric} at `bn2`: {'; '.join(texts)}.")
+    conv = [
+        f"{metric} {difference(tables, 'hirescam blurred, conv_head', 'hirescam, conv_head', metric)}"
+        for metric in ("road(blur)", "srg(blur)", "srg(mean)")
+    ]
+    lines.append(f"* **Blurred minus original HiResCAM** at `conv_head`: {'; '.join(conv)}.")
+    for filler in FILLERS:
+        early = column(tables, f"random order, {filler}", "at 10 %")
+        lines.append(
+            f"* **Random order**, filler {filler}: mean probability with 10 % covered {cell(early)}, area {cell(column(tables, f'random order, {filler}', 'deletion'))}."
+        )  # fmt: skip
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=200)
+    parser.add_argument("--linear", type=int, default=24)
+    parser.add_argument("--raw", type=Path)
+    settings = parser.parse_args()
+    if settings.raw is not None and settings.raw.exists():
+        tables: list[Table] = json.loads(settings.raw.read_text())
+    else:
+        tables = collect(settings.photos, settings.linear)
+        if settings.raw is not None:
+            settings.raw.write_text(json.dumps(tables))
+    write_page(tables)
+
+
+def write_page(tables: list[Mapping[str, Row]] | list[Table]) -> None:
+    found = [dict(table) for table in tables]
+    lines = [
+        "# Faithfulness of methods, measured", "",
+        f"Made by `benchmarks/faithfulness.py`, torch {torch.__version__}: {len(found)} photos that EfficientNet-Lite0 recognizes with more than "
+        "50 %. 7 x 7 units, 10 steps; SRG, deletion, insertion, ROAD and MAS on the probability, single deletion, sensitivity-n and "
+        "infidelity on the log-odds. Mean ± standard error over photos. *alpha* is Krippendorff's: do photos agree on the order of the "
+        "methods whose maps are not equal?", "",
+        *claims(found),
+    ]  # fmt: skip
+    groups = [
+        ["srg(blur)", "srg(mean)", "deletion(blur)", "insertion(blur)", "deletion(mean)", "insertion(mean)"],
+        [
+            "road(blur)",
+            "mas(blur)",
+            "single_deletion(blur)",
+            "single_deletion(mean)",
+            "sensitivity_n(blur)",
+            "infidelity(blur)",
+        ],
+        list(DIMMING),
+        ["srg(linear)", "deletion(linear)", "insertion(linear)", "road(linear)"],
+    ]
+    for layer, title in LAYERS.items():
+        lines += ["", f"## `{layer}`: {title}"]
+        for group in groups:
+            if any(np.isfinite(column(found, f"gradcam, {layer}", metric)).any() for metric in group):
+                lines += ["", *layer_table(found, layer, group)]
+    PAGE.write_text("\n".join([*lines, ""]))
+
+
+if __name__ == "__main__":
+    main()
