@@ -155,6 +155,9 @@ class BulkRun:
         """
         import pyarrow as pa
 
+        from seewhy.bulk.part_reader import check_query
+
+        check_query(columns, where, self.schema)
         schema = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
         return pa.Table.from_batches(self.batches(columns, where), schema)
 
