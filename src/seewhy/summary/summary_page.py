@@ -13,6 +13,7 @@ from seewhy.summary.page_parts import EXTREMES, Entry, column, mean_map_url, rou
 from seewhy.summary.run_summary import RunSummary
 from seewhy.summary.statistic_texts import FINDING_HINT, NO_FINDINGS, NO_FINDINGS_LIMITS, STATISTIC_TEXTS
 from seewhy.summary.thumbnails import Thumbnails, draw_contrast, draw_heatmap, map_data_url
+from seewhy.summary.verdict_tables import class_check_table, verdict_table
 
 IMAGES_PER_ROW, IMAGES_PER_FINDING = 5, 18
 MANY_CLASSES = 40  # with more classes, a row shows two images
@@ -26,7 +27,7 @@ CLUSTER_STATISTICS = ("border", "corner", "spread")
 
 def build_summary_data(summary: RunSummary) -> Entry:
     """Return the data of the page."""
-    thumbnails = Thumbnails(summary.table)
+    thumbnails, verdicts = Thumbnails(summary.table), summary.verdicts
     data: Entry = {
         "facts": summary.facts(),
         "findings": [finding_entry(one, summary, thumbnails) for one in summary.findings[:MAX_FINDINGS]],
@@ -36,9 +37,11 @@ def build_summary_data(summary: RunSummary) -> Entry:
         "first_statistic": "inside" if summary.has_regions else "border",
         "statistics_note": "Number of images by value; the line is the median. Select a statistic to see its extreme images.",
         "tables": [
+            *([verdict_table(verdicts)] if verdicts is not None else []),
             *([confusion_table(summary, thumbnails)] if summary.confusions else []),
             cluster_table(summary, thumbnails),
             class_table(summary, thumbnails),
+            *([class_check_table(verdicts)] if verdicts is not None and verdicts.classes else []),
             *([failed_table(summary)] if summary.table.failed else []),
         ],
         "notes": summary.notes(),

@@ -90,11 +90,24 @@ function buildCharts() {
   else $("statistics").hidden = true;
 }
 
+/** A bar with the number of maps that have each verdict. */
+function makeVerdicts(counts) {
+  const bar = make("div", { className: "verdicts", role: "img", ariaLabel: counts.map(([verdict, count]) => `${verdict} ${count}`).join(", ") });
+  for (const [verdict, count] of counts) {
+    const part = make("i", { title: `${verdict}: ${count.toLocaleString("en")}` });
+    part.dataset.verdict = verdict;
+    part.style.flexGrow = count;
+    bar.append(part);
+  }
+  return bar;
+}
+
 function makeCell(value, column) {
   const node = make("td", { className: column.number ? "number" : "" });
   if (value !== null && typeof value === "object") {
     if (value.mean) node.append(makeMean(value.mean, value.alt));
     if (value.images) node.append(makeThumbnails(value.images, value.more));
+    if (value.verdicts) node.append(makeVerdicts(value.verdicts));
   } else if (column.percent && value !== null) node.append(`${(100 * value).toFixed(0)}%`);
   else if (typeof value === "number") node.append(column.ratio ? value.toFixed(2) : value.toLocaleString("en"));
   else node.append(make("bdi", { textContent: value ?? "" }));
@@ -124,6 +137,11 @@ function makeTable({ id, title: heading, description, columns, rows: allRows }) 
   columns.forEach((column, place) => {
     const th = make("th", { scope: "col", className: column.number ? "number" : "", title: column.description });
     th.append(column.sortable ? make("button", { textContent: column.title, onclick: () => sortBy(place, th) }) : column.title);
+    if (column.verdict) {
+      const mark = make("i", { className: "mark" });
+      mark.dataset.verdict = column.verdict;
+      (th.querySelector("button") ?? th).prepend(mark);
+    }
     head.append(th);
   });
   fill();
