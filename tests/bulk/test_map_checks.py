@@ -26,45 +26,27 @@ from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.dataset import SinglePart
 from seewhy.bulk.discovery import find_dataset
 from seewhy.bulk.engines import Actor
-from seewhy.bulk.job import make_label_resolver, run_job
+from seewhy.bulk.job import make_label_resolver
 from seewhy.bulk.plan import make_plan
 from seewhy.bulk.row_values import CHECK_COLUMNS
 from seewhy.bulk.rows import CHECKED_SCHEMA, SCHEMA
-from seewhy.bulk.settings import BulkSettings, Execution
+from seewhy.bulk.settings import BulkSettings
 from seewhy.bulk.worker import Job, Resources
 from seewhy.cli import main as cli
 from seewhy.errors import UsageError
 from seewhy.explanation.checks import VERDICTS
 from seewhy.images.view import View
 from support.bulk_jobs import part_contents, read_notes
-from support.color_runs import LABELS, PREPROCESS, ColorNet, copy_run
+from support.color_runs import LABELS, copy_run
+from support.spot_runs import Noisy, Spots, load_spots, run_spots, write_spots
 
 SIZES: list[int] = []  # of forward passes; module-level, because the model's twin would have its own list
-
-
-class Spots(ColorNet):
-    """Classifies the color of spots that are brighter than a threshold, so that blurring them lowers the score."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.head(self.cells(inputs).mean((2, 3)))
-
-    def cells(self, inputs: Tensor) -> Tensor:
-        cells: Tensor = self.features[1](self.features[0](inputs).pow(2) - 0.01)
-        return cells
 
 
 class Counted(Spots):
     def forward(self, inputs: Tensor) -> Tensor:
         SIZES.append(len(inputs))
         return super().forward(inputs)
-
-
-class Noisy(Spots):
-    """Draws random numbers in its forward pass."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        scores = super().forward(inputs)
-        return scores + 1e-6 * torch.rand_like(scores)
 
 
 class FailsOnCovered(Spots):
@@ -108,10 +90,6 @@ class Half(Spots):
         return super().forward(inputs.bfloat16())
 
 
-def load(network: nn.Module | None = None) -> seewhy.LoadedModel:
-    return seewhy.load_model((network or Spots()).eval(), preprocess=PREPROCESS, labels=LABELS)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -122,23 +100,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eleven images of different sizes with a spot of a color, one broken file."""
     folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for number in range(11):
-        image = random.integers(0, 25, (32, 32, 3)).astype(np.uint8)
-        top, left = random.integers(0, 24, 2)
-        image[top : top + 8, left : left + 8, number % 3] = random.integers(120, 255)
-        size = (32 + 8 * (number % 4), 32 + 8 * (number % 3))
-        Image.fromarray(image).resize(size, Image.Resampling.NEAREST).save(folder / f"{number:02d}.png")
-    (folder / "broken.png").write_bytes(b"no")
+    write_spots(folder, [number % 3 for number in range(11)])
     return folder
-
-
-def explain(loaded: seewhy.LoadedModel, photos: Path, out: Path, batch_size: int = 5, **settings: Any) -> BulkRun:
-    options = BulkSettings(**{"layers": ("features.0", "features.1"), "check": True, **settings})
-    run_job(loaded, [str(photos)], out, options, Execution(workers=0, batch_size=batch_size, part_size=6), quiet=True)
-    return BulkRun.read(out)
 
 
 def checks_of(run: BulkRun) -> dict[tuple[str, str, str, str], tuple[str, float | None, float | None, str | None]]:
@@ -162,7 +126,7 @@ def assert_same(first: Any, second: Any) -> None:
 
 @pytest.fixture(scope="module")
 def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> BulkRun:
-    return explain(load(), photos, tmp_path_factory.mktemp("run") / "run", methods=("gradcam", "hirescam"))
+    return run_spots(load_spots(), photos, tmp_path_factory.mktemp("run") / "run", methods=("gradcam", "hirescam"))
 
 
 def test_columns_of_a_checked_run(run: BulkRun) -> None:
@@ -180,7 +144,7 @@ def test_columns_of_a_checked_run(run: BulkRun) -> None:
 
 
 def test_columns_of_a_run_without_the_check(photos: Path, tmp_path: Path) -> None:
-    run = explain(load(), photos, tmp_path / "run", check=False)
+    run = run_spots(load_spots(), photos, tmp_path / "run", check=False)
     assert not run.has_checks and run.table.schema == run.schema == SCHEMA
     assert "check" not in run.settings and "check" not in run.to_pandas()
     with pytest.raises(UsageError, match="columns or where"):
@@ -190,7 +154,7 @@ def test_columns_of_a_run_without_the_check(photos: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("fast", ["exact", "off"])
 def test_batch_size_does_not_change_the_checks(fast: Any, photos: Path, tmp_path: Path) -> None:
     settings = {"targets": ("predicted", "top2", "blue"), "fast": fast}
-    runs = [explain(load(), photos, tmp_path / str(size), size, **settings) for size in (1, 5)]
+    runs = [run_spots(load_spots(), photos, tmp_path / str(size), size, **settings) for size in (1, 5)]
     assert_same(*map(checks_of, runs))
 
 
@@ -218,31 +182,31 @@ def test_checks_are_those_of_the_main_command(tmp_path: Path, capsys: pytest.Cap
 def test_checks_are_those_of_the_python_function(run: BulkRun, photos: Path) -> None:
     found = checks_of(run)
     for path in sorted(photos.glob("0*.png")):
-        e = seewhy.explain(load(), path, layers=["features.0", "features.1"], methods=["gradcam", "hirescam"])
-        for (method, _, layer), (check,) in seewhy.trust.check(load(), e).checks.items():
+        e = seewhy.explain(load_spots(), path, layers=["features.0", "features.1"], methods=["gradcam", "hirescam"])
+        for (method, _, layer), (check,) in seewhy.trust.check(load_spots(), e).checks.items():
             verdict, r, _, reason = found[path.name, "top1", method, layer]
             assert verdict == check.verdict and reason == (check.reason or None)
             assert r == pytest.approx(check.r, abs=1e-4) if check.verdict != "not checked" else r is None
 
 
 def test_interrupted_job_resumes_with_the_same_rows(photos: Path, tmp_path: Path) -> None:
-    run = explain(load(), photos, tmp_path / "run")
+    run = run_spots(load_spots(), photos, tmp_path / "run")
     expected = part_contents(run.folder)
     run.files[1].unlink()
-    assert part_contents(explain(load(), photos, tmp_path / "run").folder) == expected
+    assert part_contents(run_spots(load_spots(), photos, tmp_path / "run").folder) == expected
 
 
 def test_check_is_part_of_the_job(photos: Path, tmp_path: Path) -> None:
-    explain(load(), photos, tmp_path / "with")
-    explain(load(), photos, tmp_path / "without", check=False)
+    run_spots(load_spots(), photos, tmp_path / "with")
+    run_spots(load_spots(), photos, tmp_path / "without", check=False)
     with pytest.raises(UsageError, match=r"other settings: check: True in the run, False now\. Choose"):
-        explain(load(), photos, tmp_path / "with", check=False)
+        run_spots(load_spots(), photos, tmp_path / "with", check=False)
     with pytest.raises(UsageError, match=r"other settings: check: False in the run, True now\. Choose"):
-        explain(load(), photos, tmp_path / "without")
+        run_spots(load_spots(), photos, tmp_path / "without")
 
 
 def test_explain_all_checks(photos: Path, tmp_path: Path) -> None:
-    run = seewhy.explain_all(load(), photos, tmp_path / "run", check=True, workers=0, batch_size=4, quiet=True)
+    run = seewhy.explain_all(load_spots(), photos, tmp_path / "run", check=True, workers=0, batch_size=4, quiet=True)
     assert run.settings["check"] is True and len(checks_of(run)) == 11
 
 
@@ -254,13 +218,13 @@ def test_two_threads_write_the_rows_of_one(
     for number, count in enumerate((1, 2, 2)):
         monkeypatch.setattr(engines, "explainer_count", lambda model, count=count: count)
         torch.manual_seed(1)
-        run = explain(load(network()), photos, tmp_path / str(number), 2, targets=("predicted", "top2"))
+        run = run_spots(load_spots(network()), photos, tmp_path / str(number), 2, targets=("predicted", "top2"))
         rows.append(run.table.to_pylist())
     assert rows[0] == rows[1] == rows[2]
 
 
 def test_an_actor_writes_the_columns(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = load()
+    loaded = load_spots()
     dataset = find_dataset([str(photos)], 6)
     settings = BulkSettings(layers=("features.0", "features.1"), check=True, methods=("gradcam", "hirescam"))
     plan = replace(make_plan(loaded, dataset, settings, 6), batch_size=5)
@@ -283,10 +247,10 @@ def test_number_of_forward_passes(targets: tuple[str, ...], photos: Path, tmp_pa
     rows = []
     for check in (False, True):
         settings = {"targets": targets, "fast": "off", "check": check, "methods": ("gradcam", "layercam")}
-        loaded = load(Counted())
-        explain(loaded, photos, tmp_path / f"{check} first", 11, **settings)  # properties of the model are cached
+        loaded = load_spots(Counted())
+        run_spots(loaded, photos, tmp_path / f"{check} first", 11, **settings)  # properties of the model are cached
         SIZES.clear()
-        explain(loaded, photos, tmp_path / str(check), 11, **settings)
+        run_spots(loaded, photos, tmp_path / str(check), 11, **settings)
         rows.append(sum(SIZES))
     assert 11 * 28 <= rows[1] - rows[0] <= 11 * 33
 
@@ -295,10 +259,10 @@ def test_targets_that_are_one_class_share_the_passes(photos: Path, tmp_path: Pat
     """`explain` merges the same class under two names, and bulk explains it again for its own rows."""
     counts = []
     for targets in (("red",), ("red", "0")):
-        loaded = load(Counted())
-        explain(loaded, photos, tmp_path / f"{targets} first", 1, targets=targets, fast="off")
+        loaded = load_spots(Counted())
+        run_spots(loaded, photos, tmp_path / f"{targets} first", 1, targets=targets, fast="off")
         SIZES.clear()
-        run = explain(loaded, photos, tmp_path / str(targets), 1, targets=targets, fast="off")
+        run = run_spots(loaded, photos, tmp_path / str(targets), 1, targets=targets, fast="off")
         counts.append(sum(SIZES))
     assert 0 < counts[1] - counts[0] < 11 * 28
     found = checks_of(run)
@@ -310,7 +274,7 @@ def test_targets_that_are_one_class_share_the_passes(photos: Path, tmp_path: Pat
 
 def test_random_numbers_are_the_reason_for_every_batch_size(photos: Path, tmp_path: Path) -> None:
     for size in (1, 5):
-        run = explain(load(Noisy()), photos, tmp_path / str(size), size)
+        run = run_spots(load_spots(Noisy()), photos, tmp_path / str(size), size)
         assert {check[0] for check in checks_of(run).values()} == {"not checked"}
         assert {check[3] for check in checks_of(run).values()} == {
             "Noisy draws random numbers, so its scores change each time"
@@ -321,9 +285,9 @@ def test_random_numbers_are_the_reason_for_every_batch_size(photos: Path, tmp_pa
 
 @pytest.mark.parametrize("fast", ["exact", "off"])
 def test_an_image_on_which_the_model_fails_when_covered(fast: Any, photos: Path, tmp_path: Path) -> None:
-    plain = checks_of(explain(load(), photos, tmp_path / "plain", fast=fast))
+    plain = checks_of(run_spots(load_spots(), photos, tmp_path / "plain", fast=fast))
     for size in (1, 5):
-        run = explain(load(FailsOnCovered()), photos, tmp_path / str(size), size, fast=fast)
+        run = run_spots(load_spots(FailsOnCovered()), photos, tmp_path / str(size), size, fast=fast)
         assert [row["id"] for row in run.failed] == ["broken.png"]
         found = checks_of(run)
         failed = {
@@ -338,8 +302,8 @@ def test_an_image_on_which_the_model_fails_when_covered(fast: Any, photos: Path,
 
 def test_lack_of_memory_reduces_the_batches_of_covered_images(photos: Path, tmp_path: Path) -> None:
     SIZES.clear()
-    run = explain(load(MemoryForThree()), photos, tmp_path / "run", 2, fast="off")
-    assert_same(checks_of(run), checks_of(explain(load(), photos, tmp_path / "plain", 2, fast="off")))
+    run = run_spots(load_spots(MemoryForThree()), photos, tmp_path / "run", 2, fast="off")
+    assert_same(checks_of(run), checks_of(run_spots(load_spots(), photos, tmp_path / "plain", 2, fast="off")))
     notes = [note for note in read_notes(run.folder) if "covered images" in note]
     assert notes[-1].endswith("the check runs them one at a time from now on")
     assert max(SIZES[len(SIZES) // 2 :]) <= 3
@@ -347,13 +311,13 @@ def test_lack_of_memory_reduces_the_batches_of_covered_images(photos: Path, tmp_
 
 def test_lost_device_ends_the_job(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the device failed"):
-        explain(load(LostOnCovered()), photos, tmp_path / "run", 2)
+        run_spots(load_spots(LostOnCovered()), photos, tmp_path / "run", 2)
     assert not list((tmp_path / "run").glob("part-*"))
 
 
 @pytest.mark.parametrize("targets", [("output:0",), ("red", "top2"), ("probability:red", "logprobability:blue")])
 def test_other_targets(targets: tuple[str, ...], photos: Path, tmp_path: Path) -> None:
-    runs = [explain(load(), photos, tmp_path / str(size), size, targets=targets) for size in (1, 5)]
+    runs = [run_spots(load_spots(), photos, tmp_path / str(size), size, targets=targets) for size in (1, 5)]
     assert_same(*map(checks_of, runs))
     assert {key[1] for key in checks_of(runs[0])} >= set(targets)
     assert any(check[0] != "not checked" for check in checks_of(runs[0]).values())
@@ -364,7 +328,7 @@ def test_dense_targets(target: str, photos: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     lines = [f"{photos / f'{number:02d}.png'},{LABELS[number % 3]}" for number in range(11)]
     table.write_text("\n".join(["path,label", *lines]))
-    runs = [explain(load(Regions()), table, tmp_path / str(size), size, targets=(target,)) for size in (1, 5)]
+    runs = [run_spots(load_spots(Regions()), table, tmp_path / str(size), size, targets=(target,)) for size in (1, 5)]
     assert_same(*map(checks_of, runs))
     assert any(check[0] != "not checked" for check in checks_of(runs[0]).values())
 
@@ -374,7 +338,7 @@ def test_labels_as_targets(photos: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     lines = [f"{photos / f'{number:02d}.png'},{LABELS[number % 2]}" for number in range(11)]
     table.write_text("\n".join(["path,label", *lines, f"{photos / 'broken.png'},red", f"{photos / '00.png'},unknown"]))
-    runs = [explain(load(), table, tmp_path / str(n), n, targets=("predicted", "label")) for n in (1, 5)]
+    runs = [run_spots(load_spots(), table, tmp_path / str(n), n, targets=("predicted", "label")) for n in (1, 5)]
     assert_same(*map(checks_of, runs))
     assert [row["error"].partition(" that")[0] for row in runs[1].failed] == [
         "not an image", "its label 'unknown' is not a class of the model"
@@ -391,20 +355,20 @@ class KeepSize:
 
 def test_inputs_of_different_sizes(photos: Path, tmp_path: Path) -> None:
     """The inputs of a batch do not fit into one tensor, so the images are explained one by one."""
-    loaded = replace(load(), preprocess=KeepSize())
-    run = explain(loaded, photos, tmp_path / "run", 5)
+    loaded = replace(load_spots(), preprocess=KeepSize())
+    run = run_spots(loaded, photos, tmp_path / "run", 5)
     sizes = {tuple(size) for size in run.table["input"].drop_null().to_pylist()}
     assert len(sizes) > 3
     inputs, _ = KeepSize()(Image.open(photos / "05.png"))
-    e = seewhy.explain(load(), inputs, layers="features.0")
-    (check,) = seewhy.trust.check(load(), e)[0].checks.values()
+    e = seewhy.explain(load_spots(), inputs, layers="features.0")
+    (check,) = seewhy.trust.check(load_spots(), e)[0].checks.values()
     verdict, r, _, _ = checks_of(run)["05.png", "top1", "gradcam", "features.0"]
     assert verdict == check[0].verdict != "not checked" and r == pytest.approx(check[0].r, abs=1e-4)
 
 
 def test_half_precision(photos: Path, tmp_path: Path) -> None:
     """The scores of an image differ between batches by more than those of other types."""
-    run = explain(load(Half().bfloat16()), photos, tmp_path / "run", 5)
+    run = run_spots(load_spots(Half().bfloat16()), photos, tmp_path / "run", 5)
     assert any(check[0] != "not checked" for check in checks_of(run).values())
 
 

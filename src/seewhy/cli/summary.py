@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_OUTLIERS, MAX_LOWEST = 10, 20
 IDS_PER_FINDING = 3
 MAX_VERDICT_ROWS = 25
+VERDICT_HEADERS = ("not\nspecific", "incon-\nclusive", "contra-\ndicted", "not\nchecked")  # in the order of `VERDICTS`
 
 
 def summary(
@@ -138,7 +139,7 @@ def make_verdict_table(verdicts: Verdicts) -> VerdictTable:
     from seewhy.terminal import VerdictLine, VerdictTable
 
     columns = ["method", "layer"]
-    if len({row.target for row in verdicts.rows}) > 1:
+    if verdicts.has_targets:
         columns.insert(1, "target")
     lines = [
         VerdictLine(
@@ -152,7 +153,7 @@ def make_verdict_table(verdicts: Verdicts) -> VerdictTable:
     more = len(verdicts.rows) - len(lines)
     notes += [f"{more} more rows are in checks.csv"] if more else []
     sentences = (f"{note.removesuffix('.')}." for note in notes if note)
-    return VerdictTable(tuple(columns), VERDICTS[1:], tuple(lines), tuple(sentences))
+    return VerdictTable(tuple(columns), VERDICT_HEADERS, tuple(lines), tuple(sentences))
 
 
 def list_outliers(summary: RunSummary) -> list[OutlierRow]:

@@ -28,6 +28,7 @@ CLUSTER_STATISTICS = ("border", "corner", "spread")
 def build_summary_data(summary: RunSummary) -> Entry:
     """Return the data of the page."""
     thumbnails, verdicts = Thumbnails(summary.table), summary.verdicts
+    class_checks = None if verdicts is None else class_check_table(verdicts)
     data: Entry = {
         "facts": summary.facts(),
         "findings": [finding_entry(one, summary, thumbnails) for one in summary.findings[:MAX_FINDINGS]],
@@ -41,7 +42,7 @@ def build_summary_data(summary: RunSummary) -> Entry:
             *([confusion_table(summary, thumbnails)] if summary.confusions else []),
             cluster_table(summary, thumbnails),
             class_table(summary, thumbnails),
-            *([class_check_table(verdicts)] if verdicts is not None and verdicts.classes else []),
+            *([class_checks] if class_checks is not None else []),
             *([failed_table(summary)] if summary.table.failed else []),
         ],
         "notes": summary.notes(),
@@ -95,11 +96,13 @@ def statistic_entries(summary: RunSummary, thumbnails: Thumbnails) -> list[Entry
 
 def class_table(summary: RunSummary, thumbnails: Thumbnails) -> Entry:
     table, has_labels = summary.table, summary.table.correct is not None
+    shares = {one.index: one.share for one in summary.verdicts.classes} if summary.verdicts is not None else {}
     names = (*CLUSTER_STATISTICS, *(["inside"] if summary.has_regions else []))
     columns = [
         column("Mean map", is_sortable=False), column("Class"), column("Images", "count"),
         *([column("Correct", "percent", description="of the labeled images")] if has_labels else []),
         column("Probability", "percent", description="mean probability of the class"),
+        *([column("Confirmed", is_sortable=False, description="of the checked maps")] if shares else []),
         *(column(name.capitalize(), "ratio", description=STATISTIC_TEXTS[name].description) for name in names),
         column("Most evidence at the border", is_sortable=False),
     ]  # fmt: skip
@@ -110,6 +113,7 @@ def class_table(summary: RunSummary, thumbnails: Thumbnails) -> Entry:
         rows.append([
             {"mean": map_data_url(draw_heatmap(row.mean, table.size)), "alt": f"mean map of {row.name}"}, row.name,
             len(row.members), *([row.accuracy] if has_labels else []), round_value(row.probability),
+            *([f"{shares[row.index].confirmed:,} of {shares[row.index].checked:,}"] if shares else []),
             *(round_value(row.mean_statistics[name]) for name in names), {"images": thumbnails.add(border, limit)},
         ])  # fmt: skip
     description = "The mean map of each class; every image has the same weight."

@@ -98,10 +98,11 @@ class VerdictRow:
         """Return how many maps were not checked, and why, as text; "" if all were."""
         if not self.reasons:
             return ""
-        listed = [f"{reason} ({count:,})" for reason, count in list(self.reasons.items())[:MAX_REASONS]]
-        others = sum(self.reasons.values()) - sum(list(self.reasons.values())[:MAX_REASONS])
-        listed += [f"other reasons ({others:,})"] if others else []
-        return f"{sum(self.reasons.values()):,} of {self.maps:,} maps were not checked: {'; '.join(listed)}"
+        total, frequent = sum(self.reasons.values()), list(self.reasons.items())[:MAX_REASONS]
+        others = total - sum(count for _, count in frequent)
+        listed = [*frequent, *([("other reasons", others)] if others else [])]
+        texts = [f"{reason} ({count:,})" if len(listed) > 1 else reason for reason, count in listed]
+        return f"{total:,} of {self.maps:,} maps of {self.method} at {self.layer} were not checked: {'; '.join(texts)}"
 
 
 @dataclass(frozen=True)
@@ -125,17 +126,22 @@ class Verdicts:
     Attributes:
         rows: One per method, target and layer.
         selected: That of the maps in the summary.
-        classes: The classes of these maps, the largest first; empty if there are fewer than two.
+        classes: The classes of these maps, the largest first.
     """
 
     rows: list[VerdictRow]
     selected: VerdictRow
     classes: list[ClassShare]
 
+    @property
+    def has_targets(self) -> bool:
+        """Return True if the run has several targets."""
+        return len({row.target for row in self.rows}) > 1
+
     def sentence(self) -> str:
         """Return the share of the selected maps next to that of chance, in words."""
         share, selected = self.selected.share, self.selected
-        place = f"{selected.method} at {selected.layer}"
+        place = f"{selected.method} at {selected.layer}{f' for {selected.target}' if self.has_targets else ''}"
         if not share.checked:
             return f"No map of {place} has a verdict."
         noun = "checked map" if share.checked == 1 else "checked maps"
@@ -204,8 +210,11 @@ def share_of_classes(table: MapTable) -> list[ClassShare]:
     counts: dict[int, Counter[str]] = {}
     for index, verdict in zip(table.classes.tolist(), table.columns["check"], strict=True):
         counts.setdefault(index, Counter())[verdict] += 1
-    shares = [ClassShare(index, table.class_name(index), confirmed_share(one)) for index, one in counts.items()]
-    return sorted(shares, key=lambda one: (-one.share.checked, one.index)) if len(shares) > 1 else []
+    shares = [
+        ClassShare(index, table.class_name(index) if index >= 0 else table.target, confirmed_share(one))
+        for index, one in counts.items()
+    ]
+    return sorted(shares, key=lambda one: (-one.share.checked, one.index))
 
 
 def share_of_rows(table: MapTable, rows: Iterable[int]) -> ConfirmedShare | None:

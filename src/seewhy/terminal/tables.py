@@ -161,7 +161,7 @@ def print_verdicts(console: Console, verdicts: VerdictTable) -> None:
         table.add_column(name, no_wrap=True)
     table.add_column("confirmed", justify="right", no_wrap=True)
     for name in verdicts.count_columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in verdicts.rows:
         table.add_row(*map(plain, row.names), row.confirmed, *(f"{count:,}" for count in row.counts))
     print_table(console, table)

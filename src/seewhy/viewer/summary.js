@@ -117,7 +117,18 @@ function makeCell(value, column) {
 /** Compare two cells. Only columns of texts and numbers are sortable; an unknown value counts as an empty text. */
 const compareCells = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a ?? "").localeCompare(String(b ?? "")));
 
-function makeTable({ id, title: heading, description, columns, rows: allRows }) {
+const makeMark = (verdict) => {
+  const mark = make("i", { className: "mark" });
+  mark.dataset.verdict = verdict;
+  return mark;
+};
+
+function makeLegend(meanings) {
+  const items = meanings.map(([verdict, text]) => make("li", {}, makeMark(verdict), make("b", { textContent: verdict }), `: ${text}`));
+  return make("ul", { className: "meanings" }, ...items);
+}
+
+function makeTable({ id, title: heading, description, columns, rows: allRows, legend }) {
   const head = make("tr"), body = make("tbody"), more = make("button", { className: "more" });
   let rows = allRows, isExpanded = false;
   const fill = () => {
@@ -137,11 +148,7 @@ function makeTable({ id, title: heading, description, columns, rows: allRows }) 
   columns.forEach((column, place) => {
     const th = make("th", { scope: "col", className: column.number ? "number" : "", title: column.description });
     th.append(column.sortable ? make("button", { textContent: column.title, onclick: () => sortBy(place, th) }) : column.title);
-    if (column.verdict) {
-      const mark = make("i", { className: "mark" });
-      mark.dataset.verdict = column.verdict;
-      (th.querySelector("button") ?? th).prepend(mark);
-    }
+    if (column.verdict) (th.querySelector("button") ?? th).prepend(makeMark(column.verdict));
     head.append(th);
   });
   fill();
@@ -149,7 +156,7 @@ function makeTable({ id, title: heading, description, columns, rows: allRows }) 
   const region = make("div", { className: "scrollable", tabIndex: 0 }, make("table", {}, make("thead", {}, head), body));  // focusable, so that arrow keys scroll it
   region.setAttribute("role", "region");
   region.setAttribute("aria-label", `${heading}, table`);
-  const section = make("section", { id }, title, makeMuted(description), region, more);
+  const section = make("section", { id }, title, makeMuted(description), region, more, ...(legend ? [makeLegend(legend)] : []));
   section.setAttribute("aria-labelledby", title.id);
   return section;
 }
