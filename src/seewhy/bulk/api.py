@@ -82,8 +82,8 @@ def explain_all(
         memory: Megabytes for one batch of changed images, in methods that run extra passes and in the check.
         store: Format of maps: "uint8" (with a scale per map) or "float16" (twice the size).
         max_pixels: Larger images are not decoded and get an error. At least 1.
-        check: Check each map (see `seewhy.trust.check`), with 28 more forward passes for each image and target. The run has
-            the columns `check`, `check_r`, `check_p` and `check_reason`.
+        check: Check each map (see `seewhy.trust.check`), with 28 more forward passes for each image. The run has the columns
+            `check`, `check_r`, `check_p` and `check_reason`.
         batch_size: Images per forward pass, at least 1. Default: tuned at the first start, then kept.
         part_size: Images per part file, at least 1. An interrupted part is computed again.
         workers: Processes that decode images; 0 decodes in a thread. Default: half of the CPUs, at most 16.

@@ -95,8 +95,8 @@ class BulkOptions(Options):
     max_pixels: int = option(MAX_PIXELS, "Reject images with more pixels before decoding them.", "number")
     check: bool = option(
         False,
-        "Check each map: cover parts of the image and compare the effect with the map. 28 more forward passes for each image "
-        "and target.",
+        "Check each map: cover parts of the image and compare the effect with the map. 28 more forward passes for each image, "
+        "which its layers, methods and targets share.",
         "switch",
     )
 
