@@ -21,7 +21,7 @@ from pyarrow import parquet
 from torch import Tensor, nn
 
 import seewhy
-from seewhy.bulk import engines
+from seewhy.bulk import engines, part_files
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.dataset import SinglePart
 from seewhy.bulk.discovery import find_dataset
@@ -189,10 +189,22 @@ def test_checks_are_those_of_the_python_function(run: BulkRun, photos: Path) -> 
             assert r == pytest.approx(check.r, abs=1e-4) if check.verdict != "not checked" else r is None
 
 
-def test_interrupted_job_resumes_with_the_same_rows(photos: Path, tmp_path: Path) -> None:
-    run = run_spots(load_spots(), photos, tmp_path / "run")
-    expected = part_contents(run.folder)
-    run.files[1].unlink()
+def test_interrupted_job_resumes_with_the_same_rows(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = part_contents(run_spots(load_spots(), photos, tmp_path / "entire").folder)
+    steps: list[str] = []
+
+    def interrupt(step: str) -> None:
+        steps.append(step)
+        if steps.count("before rename") == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part_files, "reached", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_spots(load_spots(), photos, tmp_path / "run")
+    assert len(part_contents(tmp_path / "run")) == 1
     assert part_contents(run_spots(load_spots(), photos, tmp_path / "run").folder) == expected
 
 
