@@ -47,6 +47,12 @@ def read_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
         return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
+def is_changed(device: torch.device, before: tuple[Tensor, Tensor | None]) -> bool:
+    """Return True if numbers were drawn since `read_states` returned `before`."""
+    pairs = zip(read_states(device), before, strict=True)
+    return any(now is not None and old is not None and not torch.equal(now, old) for now, old in pairs)
+
+
 def count_changes() -> int:
     """Return how many blocks have changed the random state so far, in any thread."""
     return _changes

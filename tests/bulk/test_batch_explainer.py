@@ -12,10 +12,10 @@ import torch
 import seewhy
 from seewhy.bulk.batch_explainer import BatchExplainer
 from seewhy.bulk.discovery import find_dataset
-from seewhy.bulk.failures import is_caused_by_memory, is_device_error
 from seewhy.bulk.plan import make_plan, store_plan
 from seewhy.bulk.settings import BulkOptions, BulkSettings, Execution
 from seewhy.errors import UnknownName, UsageError
+from seewhy.tracing.model_errors import is_caused_by_memory, is_device_error
 from support.bulk_jobs import BATCH_SIZES, OutOfMemoryAboveThree, SmallNetwork, batch_items, load_small, start
 
 

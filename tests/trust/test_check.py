@@ -254,7 +254,7 @@ def test_another_model_is_an_error() -> None:
     torch.manual_seed(0)
     models = [nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()) for _ in range(2)]
     e = seewhy.explain(models[0], torch.rand(1, 3, 16, 16), layers="0", targets=0)
-    with pytest.raises(UsageError, match="pass the model that was explained"):
+    with pytest.raises(UsageError, match="Pass the model that was explained"):
         seewhy.trust.check(models[1], e)
     with pytest.raises(UsageError, match="were not checked"):
         e.check()

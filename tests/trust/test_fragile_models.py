@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import seewhy
+from seewhy.errors import UsageError
 from seewhy.explanation.checks import MapCheck
 from seewhy.targets import ClassScore
 from seewhy.trust.statistic import correlation, judge
@@ -99,3 +100,77 @@ def test_correlations_stay_within_their_range() -> None:
 
 def test_a_small_correlation_is_never_confirmed() -> None:
     assert judge(0.02, 1 / 64).verdict == "inconclusive" and judge(0.2, 1 / 64).verdict == "confirmed"
+
+
+class Drawing(Fragile):
+    """Draws random numbers: always, or only for covered images."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__("")
+        self.when = when
+
+    def forward(self, image: Tensor) -> object:
+        is_covered = bool((image.flatten(1).std(1) < 1.2).any())
+        if self.when == "always" or is_covered:
+            image = image + 1e-6 * torch.rand_like(image)
+        return super().forward(image)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("is_prepared", [False, True], ids=["plain", "prepared"])
+def test_a_model_that_draws_random_numbers_is_not_checked(count: int, is_prepared: bool) -> None:
+    """`explain` and the check start with the same random state, so the scores of one image would be equal by chance."""
+    net = Drawing("always").eval()
+    model = seewhy.prepare(net) if is_prepared else net
+    e = seewhy.explain(model, images(count), layers="conv", targets=1)
+    before = torch.get_rng_state()
+    with pytest.raises(UsageError, match="Drawing draws random numbers, so its scores change each time"):
+        seewhy.trust.check(model, e)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("is_prepared", [False, True], ids=["plain", "prepared"])
+@pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory", "CUDA error: device-side assert"])
+def test_lack_of_memory_and_a_lost_device_are_errors(message: str, is_prepared: bool) -> None:
+    """They do not depend on the image, so they are no reason why its maps are not checked."""
+
+    class Failing(Fragile):
+        def forward(self, image: Tensor) -> object:
+            if (image.flatten(1).std(1) < 1.2).any():
+                raise RuntimeError(message)
+            return super().forward(image)
+
+    net = Failing("").eval()
+    model = seewhy.prepare(net) if is_prepared else net
+    e = seewhy.explain(model, images(), layers="conv", targets=1)
+    with pytest.raises(RuntimeError, match=message):
+        seewhy.trust.check(model, e)
+
+
+def test_scores_of_other_rows_are_not_compared() -> None:
+    class Squeezed(Fragile):
+        def forward(self, image: Tensor) -> object:
+            scores = super().forward(image)
+            assert isinstance(scores, Tensor)
+            return scores.squeeze()  # (4,) for one image
+
+    net = Squeezed("").eval()
+    e = seewhy.explain(net, images(2), layers="conv", targets=0)
+    (checks,) = seewhy.trust.check(net, e).checks.values()
+    assert [check.verdict for check in checks] == ["not checked"] * 2
+    assert all("the model returns 112 rows of scores for 28 inputs" in check.reason for check in checks)
+
+
+def test_scores_in_half_precision_are_compared_with_their_tolerance() -> None:
+    """The scores of an image in a batch and alone differ by more than those of other types."""
+
+    class Half(Fragile):
+        def forward(self, image: Tensor) -> object:
+            noise = 0.004 if len(image) == 1 else 0.0  # relative, as of another kernel
+            scores = super().forward(image.bfloat16())
+            assert isinstance(scores, Tensor)
+            return scores * (1 + noise)
+
+    net = Half("").eval().bfloat16()
+    e = seewhy.explain(net, images(2), layers="conv", targets=1)
+    assert all(check.verdict for check in next(iter(seewhy.trust.check(net, e[0]).checks.values())))

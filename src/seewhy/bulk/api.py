@@ -45,6 +45,7 @@ def explain_all(
     memory: float = 256,
     store: Store = "uint8",
     max_pixels: int = MAX_PIXELS,
+    check: bool = False,
     batch_size: int | None = None,
     part_size: int = PART_SIZE,
     workers: int | None = None,
@@ -78,9 +79,11 @@ def explain_all(
         seed: Seed of methods that draw random numbers and whose own seed is not set.
         fast: "exact" prepares the model once (see `seewhy.prepare`), "bf16" also computes gradients in bfloat16, "off" does
             not.
-        memory: Megabytes for one batch of changed images, in methods that run extra passes.
+        memory: Megabytes for one batch of changed images, in methods that run extra passes and in the check.
         store: Format of maps: "uint8" (with a scale per map) or "float16" (twice the size).
         max_pixels: Larger images are not decoded and get an error. At least 1.
+        check: Check each map (see `seewhy.trust.check`), with 28 more forward passes for each image. The run has the columns
+            `check`, `check_r`, `check_p` and `check_reason`.
         batch_size: Images per forward pass, at least 1. Default: tuned at the first start, then kept.
         part_size: Images per part file, at least 1. An interrupted part is computed again.
         workers: Processes that decode images; 0 decodes in a thread. Default: half of the CPUs, at most 16.
@@ -106,7 +109,7 @@ def explain_all(
     """
     options = BulkOptions(
         methods=methods, layers=layers, read_at=read_at, grid=grid, targets=targets, versus=versus, multilabel=multilabel,
-        fit=fit, seed=seed, fast=fast, memory=memory, store=store, max_pixels=max_pixels,
+        fit=fit, seed=seed, fast=fast, memory=memory, store=store, max_pixels=max_pixels, check=check,
     )  # fmt: skip
     execution = Execution(
         engine=engine, batch_size=batch_size, part_size=part_size, workers=workers, actors=actors,

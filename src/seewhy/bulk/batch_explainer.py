@@ -13,9 +13,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from seewhy.bulk.failures import RESUME, RepeatedFailures, is_caused_by_memory, is_device_error
+from seewhy.bulk.failures import RESUME, RepeatedFailures
+from seewhy.bulk.map_checks import MapChecker, copy_checks
 from seewhy.bulk.named_targets import parse_targets, targets_for_batch
-from seewhy.bulk.rows import BatchItem, make_failed_rows, make_rows, sort_rows
+from seewhy.bulk.rows import BatchItem, make_failed_rows, make_rows, row_schema, sort_rows
 from seewhy.bulk.settings import LABEL, BulkSettings
 from seewhy.engine.explain import explain
 from seewhy.errors import INPUT_ERRORS, SeewhyError, TargetError, UsageError, shorten_error
@@ -24,6 +25,7 @@ from seewhy.images.preprocess import Preprocess
 from seewhy.images.resizing import ResizedCrop
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.targets import Target
+from seewhy.tracing.model_errors import is_caused_by_memory, is_device_error
 
 FIRST_TRIAL, MAX_CPU, MAX_GPU = 4, 32, 512  # batch sizes
 MIN_GAIN = 1.05  # a larger batch must be this much faster
@@ -74,6 +76,7 @@ class BatchExplainer:
         self.target_names = tuple(parse_targets(settings.targets))
         self.failures = failures or RepeatedFailures()
         self.device = device_of(loaded.module)
+        self.checker = MapChecker(loaded, memory, log) if settings.check else None
 
     def rows(self, items: Sequence[BatchItem]) -> pa.Table:
         """Return the rows of the images in order: one per target and method, or one with the error if an image failed.
@@ -89,7 +92,7 @@ class BatchExplainer:
             raise errors[0][1]
         failed += [replace(item, error=shorten_error(error)) for item, error in errors]
         if failed:
-            rows.add(failed, [make_failed_rows(failed, self.loaded.labels)])
+            rows.add(failed, [make_failed_rows(failed, self.loaded.labels, row_schema(self.settings.check))])
         return rows.table()
 
     def explain_with_retries(self, items: Sequence[BatchItem], rows: BatchRows) -> list[tuple[BatchItem, Exception]]:
@@ -134,14 +137,21 @@ class BatchExplainer:
         targets = targets_for_batch(parse_targets(self.settings.targets), [item.label_class for item in items])
         inputs = self.inputs(items)
         e = self.explain(inputs, targets)
+        if self.checker is not None:
+            e = self.checker.checked(e)
         # `explain` merges targets that mean the same class for every image of the batch; here each target has its own rows.
         is_merged = len(e.target_results) != len(targets)
         batches: list[pa.RecordBatch] = []
         for index, (name, target) in enumerate(zip(self.target_names, targets, strict=True)):
-            own = self.explain(inputs, [target]) if is_merged else e
+            own = self.explain_again(inputs, target, e) if is_merged else e
             result = own.target_results[0 if is_merged else index]
             batches += make_rows(own, name, result, items, self.settings.store)
         return batches
+
+    def explain_again(self, inputs: Tensor, target: Target, merged: Explanation) -> Explanation:
+        """Return the explanation of one target alone, with its checks in the one of all targets."""
+        own = self.explain(inputs, [target])
+        return own if self.checker is None else copy_checks(own, merged) or self.checker.checked(own)
 
     def explain(self, inputs: Tensor, targets: Sequence[Target]) -> Explanation:
         settings = self.settings

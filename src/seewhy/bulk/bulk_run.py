@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.bulk.job_record import JOB
+from seewhy.bulk.job_record import JOB, has_checks
 from seewhy.bulk.plan import read_job
-from seewhy.bulk.row_values import LAYER_COLUMNS, MAP_COLUMNS, JobSettings, Row, decode_layer_map
+from seewhy.bulk.row_values import CHECK_COLUMNS, LAYER_COLUMNS, MAP_COLUMNS, JobSettings, Row, decode_layer_map
 from seewhy.errors import UsageError
 from seewhy.explanation.selection import MethodChoice, choose, match_layers, match_method, match_text, only
 from seewhy.storage import RECORD, REPORT
@@ -91,6 +91,18 @@ class BulkRun:
         return str(self.job["settings"]["store"])
 
     @property
+    def has_checks(self) -> bool:
+        """True if the job checked its maps, so that the rows have the columns of the check."""
+        return has_checks(self.job["settings"])
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the rows."""
+        from seewhy.bulk.rows import row_schema
+
+        return row_schema(self.has_checks)
+
+    @property
     def files(self) -> list[Path]:
         """The finished part files, in order. Files of other jobs in the folder are ignored."""
         parts, fingerprint = int(self.job["settings"]["parts"]), self.job["fingerprint"]
@@ -114,8 +126,8 @@ class BulkRun:
         """
         from seewhy.bulk.part_reader import check_query, read_parts
 
-        check_query(columns, where)
-        yield from read_parts(self.files, self.job["fingerprint"], self.store, columns, where)
+        check_query(columns, where, self.schema)
+        yield from read_parts(self.files, self.job["fingerprint"], self.store, columns, where, self.schema)
 
     @property
     def dataset(self) -> arrow_dataset.Dataset:
@@ -123,12 +135,11 @@ class BulkRun:
         from pyarrow import dataset
 
         from seewhy.bulk.part_reader import SCAN_OPTIONS, open_part
-        from seewhy.bulk.rows import SCHEMA
 
         for path in self.files:
             open_part(path, self.job["fingerprint"])
         parquet = dataset.ParquetFileFormat(default_fragment_scan_options=SCAN_OPTIONS)
-        return dataset.dataset(list(map(str, self.files)), format=parquet, schema=SCHEMA)
+        return dataset.dataset(list(map(str, self.files)), format=parquet, schema=self.schema)
 
     @cached_property
     def table(self) -> pa.Table:
@@ -144,9 +155,10 @@ class BulkRun:
         """
         import pyarrow as pa
 
-        from seewhy.bulk.rows import SCHEMA
+        from seewhy.bulk.part_reader import check_query
 
-        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
+        check_query(columns, where, self.schema)
+        schema = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
         return pa.Table.from_batches(self.batches(columns, where), schema)
 
     @property
@@ -221,13 +233,14 @@ class BulkRun:
 
         method, target, layer = self.select(method, target, layer)
         names = None if columns is None else list(dict.fromkeys([*columns, "layers"]))
+        per_layer = {*LAYER_COLUMNS, *CHECK_COLUMNS}
         where = (column("method") == method) & (column("target") == target)
         for batch in self.batches(columns=names, where=where):
             for row in batch.to_pylist():
                 layers = row.pop("layers")
                 if layer in layers:
                     index = layers.index(layer)
-                    yield {name: value[index] if name in LAYER_COLUMNS else value for name, value in row.items()}
+                    yield {name: value[index] if name in per_layer else value for name, value in row.items()}
 
     def maps(
         self, method: MethodChoice = None, target: str | int | None = None, layer: str | None = None
@@ -268,9 +281,7 @@ class BulkRun:
         """
         import pandas
 
-        from seewhy.bulk.rows import SCHEMA
-
-        names = [name for name in SCHEMA.names if name not in ("shapes", "maps", "error", "layers")]
+        names = [name for name in self.schema.names if name not in ("shapes", "maps", "error", "layers")]
         layer = self.select(method, target, layer)[2]
         return pandas.DataFrame([{**row, "layer": layer} for row in self.rows(method, target, layer, names)])
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from seewhy.bulk.batch_explainer import BatchExplainer, Log, check_label
 from seewhy.bulk.decoding import decode_image
-from seewhy.bulk.failures import is_caused_by_memory
 from seewhy.bulk.named_targets import parse_targets, targets_for_batch
 from seewhy.bulk.plan import Plan, store_plan
 from seewhy.bulk.rows import BatchItem
@@ -17,6 +16,7 @@ from seewhy.bulk.worker import Job
 from seewhy.engine.suggestion import suggest
 from seewhy.errors import INPUT_ERRORS, SeewhyError
 from seewhy.tracing.grid import parse_grid
+from seewhy.tracing.model_errors import is_caused_by_memory
 
 MAX_DECODED, MAX_EXPLAINED = 1000, 8  # images to try until one can be decoded, and explained
 UNKNOWN_COUNT = 10**9  # images in tar files are not counted
@@ -42,7 +42,9 @@ def calibrate(job: Job, batch_size: int | None, parts: Sequence[int], log: Log) 
         return replace(plan, batch_size=batch_size or 1)
     if batch_size is None:
         limit = max(1, (plan.images or UNKNOWN_COUNT) // 4)  # tuning costs as much as explaining
-        explainer = BatchExplainer(job.loaded, plan.resolved_settings, batch_size=1, memory=job.resources.memory)
+        # The check runs one image at a time, so it does not count.
+        settings = replace(plan.resolved_settings, check=False)
+        explainer = BatchExplainer(job.loaded, settings, batch_size=1, memory=job.resources.memory)
         batch_size = explainer.tune_batch_size(item, limit)
         log(f"batch size {batch_size} (tuned; set it with --batch-size)")
     return store_plan(replace(plan, batch_size=batch_size), job.out)

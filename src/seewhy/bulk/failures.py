@@ -1,11 +1,8 @@
-"""Distinguish failures of one image from failures of the device, the memory or the job."""
+"""Distinguish failures of single images from a failure of the job."""
 
 from __future__ import annotations
 
-import torch
-
 from seewhy.errors import UsageError
-from seewhy.tracing.model_errors import is_out_of_memory
 
 MAX_REPEATS = 64  # consecutive images
 RESUME = "Finished parts are kept; run the same command again to resume."
@@ -31,23 +28,3 @@ class RepeatedFailures:
                 f"{MAX_REPEATS} consecutive images failed with the same error ({self.message}). The cause is probably not the "
                 f"images. {RESUME}"
             )
-
-
-def is_device_error(error: BaseException) -> bool:
-    """Return True if the device is lost: every later call fails as well, whatever the image."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, torch.AcceleratorError) or "CUDA error" in str(cause) or "cuDNN" in str(cause):
-            return not is_caused_by_memory(cause)
-        cause = cause.__cause__ or cause.__context__
-    return False
-
-
-def is_caused_by_memory(error: BaseException) -> bool:
-    """Return True if the error, or one of its causes, is lack of memory on the device or the host."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if is_out_of_memory(cause):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False

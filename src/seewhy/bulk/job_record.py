@@ -62,6 +62,12 @@ class RunSettings(Struct):
 
     store: Literal["uint8", "float16"]
     parts: Annotated[int, Meta(ge=0, le=999_999_999)]
+    check: bool = False  # not in runs of versions that did not have it
+
+
+def has_checks(settings: Mapping[str, Any]) -> bool:
+    """Return True if the rows of a job have the columns of the check. `settings` are those of job.json."""
+    return bool(settings.get("check", False))
 
 
 def job_fingerprint(settings: Mapping[str, Any]) -> str:

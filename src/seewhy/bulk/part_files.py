@@ -23,10 +23,10 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pyarrow import parquet
 
-from seewhy.bulk.job_record import JOB
+from seewhy.bulk.job_record import JOB, has_checks
 from seewhy.bulk.part_reader import COUNTS_KEY, JOB_KEY, PartCounts, PartError, check_footer, open_part
 from seewhy.bulk.plan import Plan
-from seewhy.bulk.rows import SCHEMA
+from seewhy.bulk.rows import row_schema
 from seewhy.bulk.settings import Shard
 from seewhy.errors import UsageError, os_error_reason
 from seewhy.storage import UNENCODABLE, check_own
@@ -66,7 +66,7 @@ class PartWriter:
         self.final = out / name
         self.temporary = out / f".{name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         text = json.dumps(footer, ensure_ascii=False, sort_keys=True).encode("utf-8", UNENCODABLE)
-        self.schema = SCHEMA.with_metadata({JOB_KEY: text})
+        self.schema = row_schema(has_checks(footer["settings"])).with_metadata({JOB_KEY: text})
         self.images = self.failed = self.rows = 0
         self.pending: list[pa.Table] = []
         self.writer: parquet.ParquetWriter | None = None

@@ -11,6 +11,7 @@ from seewhy.bulk.dataset import ListDataset, PartSource
 from seewhy.bulk.job_record import JOB
 from seewhy.bulk.part_reader import PartCounts, PartError, check_digest, check_footer, open_part, read_parts
 from seewhy.bulk.plan import Plan
+from seewhy.bulk.rows import row_schema
 from seewhy.bulk.tars import TarDataset
 from seewhy.errors import UsageError
 
@@ -34,7 +35,9 @@ def verify_part(path: Path, plan: Plan, part: int, dataset: PartSource) -> PartC
     rows = pa.Table.from_batches(
         [
             batch.select([*KEYS, "error"])
-            for batch in read_parts([path], plan.fingerprint, plan.settings.store, columns)
+            for batch in read_parts(
+                [path], plan.fingerprint, plan.settings.store, columns, schema=row_schema(plan.settings.check)
+            )
         ],
         pa.schema([(name, pa.string()) for name in (*KEYS, "error")]),
     )

@@ -47,10 +47,15 @@ class Plan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that identifies the job. Batch size and versions are not part of it: they change only the last digits."""
+        """Everything that identifies the job. Batch size and versions are not part of it: they change only the last digits.
+
+        `check` is omitted if it is off, as in runs of versions that did not have it.
+        """
         model = {key: self.model[key] for key in ("class", "weights", "preprocess", "labels")}
         settings = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.settings).items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self.settings).items()
+            if name != "check" or value
         }
         return {**settings, **model, "dataset": self.dataset_digest, "part_size": self.part_size, "parts": self.parts}
 
@@ -94,7 +99,8 @@ def resume_plan(plan: Plan, out: Path) -> Plan:
         return plan
     if stored["fingerprint"] != plan.fingerprint:
         old, new = stored["settings"], plan.identity
-        changes = [describe_change(name, stored, plan) for name in new if old.get(name) != new[name]]
+        names = dict.fromkeys([*new, *old])
+        changes = [describe_change(name, stored, plan) for name in names if old.get(name) != new.get(name)]
         raise UsageError(
             f"{out} contains a run with other settings: {'; '.join(changes)}. Choose another folder, or the same settings."
         )
@@ -117,10 +123,13 @@ def describe_change(name: str, stored: Mapping[str, Any], plan: Plan) -> str:
     if name in ("weights", "labels"):
         return {"weights": "other weights", "labels": "other class names"}[name]
 
+    if name == "check":
+        return f"check: {stored['settings'].get(name, False)} in the run, {plan.settings.check} now"
+
     def as_text(value: Any) -> str:
         return (", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)) or "(default)"
 
-    old, new = stored["settings"].get(name), plan.identity[name]
+    old, new = stored["settings"].get(name), plan.identity.get(name)
     return f"{name.replace('_', ' ')}: {as_text(old)} in the run, {as_text(new)} now"
 
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from seewhy.bulk.job_record import MAX_TEXT
-from seewhy.bulk.rows import IMAGE_FIELDS, MAP_FIELDS, STATISTICS, TARGET_FIELDS
+from seewhy.bulk.rows import CHECK_FIELDS, IMAGE_FIELDS, MAP_FIELDS, STATISTICS, TARGET_FIELDS
+from seewhy.explanation.checks import VERDICTS
 from seewhy.explanation.flags import FLAGS
 
 # Pixels and cells of a side; cells of a map, or pixels of an input. Resizing a map takes a matrix of both sides: 2 GB here.
@@ -22,7 +23,7 @@ MIN_VIEW, MAX_VIEW = 1e-3, 1e9  # pixels of the photo
 MAX_NAME, MAX_BYTES = 1000, 4 * MAX_TEXT  # bytes of the name of a method, and of other texts
 ITEM_SIZES = {"uint8": 1, "float16": 2}
 TOLERANCE = 0.01  # of a fraction, for rounding
-LAYER_LISTS = tuple(name for name, _ in MAP_FIELDS)  # one entry per layer
+LAYER_LISTS = tuple(name for name, _ in (*MAP_FIELDS, *CHECK_FIELDS))  # one entry per layer
 EXPLAINED = ("method", "target", *LAYER_LISTS)  # null exactly in the rows of failed images
 ALSO_EXPLAINED = ("sha256", "bytes", "width", "height", "view", "input", "target_key", "target_name", "score")
 TEXTS = tuple(name for name, kind in (*IMAGE_FIELDS, *TARGET_FIELDS, ("error", pa.string())) if kind == pa.string())
@@ -52,6 +53,7 @@ def check_rows(batch: pa.RecordBatch, store: str) -> None:
     check_boxes(columns)
     check_layer_lists(columns)
     check_maps(columns, store)
+    check_verdicts(columns)
 
 
 def lengths(values: pa.Array) -> Numbers:
@@ -193,3 +195,16 @@ def check_maps(columns: Columns, store: str) -> None:
             raise InvalidRows("maps is missing for a layer")
         if cells is not None and (lengths(maps) != cells * ITEM_SIZES[store]).any():
             raise InvalidRows("maps has another number of bytes than shapes")
+
+
+def check_verdicts(columns: Columns) -> None:
+    """Check the columns of the check. They are independent of each other: a reader may have some of them."""
+    if "check" in columns:
+        verdicts = columns["check"].flatten()
+        if verdicts.null_count or (len(verdicts) and set(verdicts.unique().to_pylist()) - set(VERDICTS)):
+            raise InvalidRows("check contains an unknown verdict")
+    for name, lowest in (("check_r", -1.0), ("check_p", 0.0)):
+        if name in columns:
+            check_range(name, numbers(columns[name].flatten()), lowest - TOLERANCE, 1 + TOLERANCE)
+    if "check_reason" in columns:
+        check_text(columns["check_reason"].flatten(), MAX_BYTES, "check_reason")

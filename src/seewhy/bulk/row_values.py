@@ -20,6 +20,7 @@ MAP_COLUMNS = ("shapes", "lo", "hi", "maps")  # needed to decode a map
 LAYER_COLUMNS = (
     *MAP_COLUMNS, "positive", "peak_x", "peak_y", "center_x", "center_y", "spread", "border", "corner", "inside", "flags"
 )  # fmt: skip
+CHECK_COLUMNS = ("check", "check_r", "check_p", "check_reason")  # in runs with the check
 
 
 def decode_map(row: Mapping[str, Any], layer: str, store: str) -> NDArray[np.float32]:

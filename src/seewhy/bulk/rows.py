@@ -15,6 +15,7 @@ from seewhy.bulk.decoding import DecodedImage
 from seewhy.bulk.job_record import MAX_TEXT
 from seewhy.bulk.map_codec import encode_maps
 from seewhy.bulk.statistics import NAMES, fraction_inside, statistics
+from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.components import TargetResult
 from seewhy.explanation.data import maps_in_view, shared_region
 from seewhy.explanation.flags import find_flags
@@ -59,9 +60,22 @@ MAP_FIELDS = [
     *((name, pa.list_(pa.float32())) for name in STATISTICS),
     ("flags", pa.list_(pa.list_(pa.string()))),
 ]
-SCHEMA = pa.schema([*IMAGE_FIELDS, *TARGET_FIELDS, *MAP_FIELDS, ("error", pa.string())])
+CHECK_FIELDS = [  # of jobs with the check
+    ("check", pa.list_(pa.string())),  # verdict
+    ("check_r", pa.list_(pa.float32())),
+    ("check_p", pa.list_(pa.float32())),
+    ("check_reason", pa.list_(pa.string())),  # why a map was not checked
+]
+ERROR_FIELD = ("error", pa.string())
+SCHEMA = pa.schema([*IMAGE_FIELDS, *TARGET_FIELDS, *MAP_FIELDS, ERROR_FIELD])
+CHECKED_SCHEMA = pa.schema([*IMAGE_FIELDS, *TARGET_FIELDS, *MAP_FIELDS, *CHECK_FIELDS, ERROR_FIELD])
 
 Columns = dict[str, Any]  # lists, NumPy arrays or Arrow arrays
+
+
+def row_schema(is_checked: bool) -> pa.Schema:
+    """Return the columns of a run, with or without the check."""
+    return CHECKED_SCHEMA if is_checked else SCHEMA
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,26 +95,33 @@ class BatchItem:
 def make_rows(
     e: Explanation, target: str, result: TargetResult, items: Sequence[BatchItem], store: str
 ) -> list[pa.RecordBatch]:
-    """Return the rows of one target: a record batch per method, with a row per image."""
+    """Return the rows of one target: a record batch per method, with a row per image.
+
+    They have the columns of the check if the explanation has `checks`.
+    """
     region = shared_region(e, e.layers)
     columns = image_columns(items, e.labels, region) | target_columns(e, target, result)
     batches = []
     for method in e.methods:
         layers = [layer for layer in e.layers_of(method) if (method, result.key, layer) in e.maps]
         maps = map_columns(e, method, result.key, layers, items, store, region)
-        batches.append(as_batch(columns | {"method": [method] * len(items)} | maps, len(items)))
+        checks = check_columns([e.checks[method, result.key, layer] for layer in layers]) if e.checks else {}
+        batch = columns | {"method": [method] * len(items)} | maps | checks
+        batches.append(as_batch(batch, len(items), row_schema(bool(e.checks))))
     return batches
 
 
-def make_failed_rows(items: Sequence[BatchItem], labels: Sequence[str] | None) -> pa.RecordBatch:
+def make_failed_rows(
+    items: Sequence[BatchItem], labels: Sequence[str] | None, schema: pa.Schema = SCHEMA
+) -> pa.RecordBatch:
     """Return a row with the error for each failed image."""
-    return as_batch(image_columns(items, labels) | {"error": [item.failure for item in items]}, len(items))
+    return as_batch(image_columns(items, labels) | {"error": [item.failure for item in items]}, len(items), schema)
 
 
-def as_batch(columns: Columns, count: int) -> pa.RecordBatch:
+def as_batch(columns: Columns, count: int, schema: pa.Schema) -> pa.RecordBatch:
     """Return a record batch of `count` rows. Columns that are not given are null."""
     arrays = []
-    for field in SCHEMA:
+    for field in schema:
         values = columns.get(field.name)
         if values is None:
             arrays.append(pa.nulls(count, field.type))
@@ -108,7 +129,7 @@ def as_batch(columns: Columns, count: int) -> pa.RecordBatch:
             if field.type == pa.string():
                 values = [cell_text(value) for value in values]
             arrays.append(values if isinstance(values, pa.Array) else pa.array(values, field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def cell_text(text: str | None) -> str | None:
@@ -198,6 +219,17 @@ def map_columns(
     }
 
 
+def check_columns(checks: Sequence[Sequence[MapCheck]]) -> Columns:
+    """Return the columns of the check from the checks of each layer, one per image."""
+    rows = list(zip(*checks, strict=True))
+    return {
+        "check": [[check.verdict for check in row] for row in rows],
+        "check_r": number_lists(np.array([[check.r for check in row] for row in rows])),
+        "check_p": number_lists(np.array([[check.p for check in row] for row in rows])),
+        "check_reason": [[cell_text(check.reason or None) for check in row] for row in rows],
+    }
+
+
 def inside(maps: NDArray[np.float32], regions: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float64]:
     """Return the fraction (N,) of each heatmap inside the region of its image; NaN for images without a region."""
     fractions = np.full(len(maps), np.nan)
@@ -216,6 +248,6 @@ def number_lists(values: NDArray[Any]) -> pa.ListArray:
 
 def sort_rows(batches: Sequence[pa.RecordBatch], positions: Sequence[Sequence[int]]) -> pa.Table:
     """Return all rows in the order of their images; rows of the same image keep the order of `batches`."""
-    table = pa.Table.from_batches(batches, SCHEMA)
+    table = pa.Table.from_batches(batches)
     order = np.argsort(np.concatenate([np.asarray(batch, int) for batch in positions]), kind="stable")
     return table.take(pa.array(order)).combine_chunks()

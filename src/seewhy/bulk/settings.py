@@ -28,7 +28,8 @@ LOCATED_TARGET = re.compile(r"\s*(point|box)\S*:.*@", re.DOTALL)
 class BulkSettings:
     """Everything the rows of a job depend on, apart from the model and the images. A resumed job must have the same settings.
 
-    An empty `methods` selects the default for the target. `store` is the number format of maps.
+    An empty `methods` selects the default for the target. `store` is the number format of maps. `check`: each map is checked
+    (see `seewhy.trust.check`).
     """
 
     methods: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class BulkSettings:
     fast: Fast = "exact"
     store: Store = "uint8"
     max_pixels: int = MAX_PIXELS
+    check: bool = False
 
     def __post_init__(self) -> None:
         if self.store not in STORES:
@@ -91,6 +93,12 @@ class BulkOptions(Options):
         "uint8", "Format of maps: uint8 with a scale per map, or float16 (twice the size).", choices=STORES
     )
     max_pixels: int = option(MAX_PIXELS, "Reject images with more pixels before decoding them.", "number")
+    check: bool = option(
+        False,
+        "Check each map: cover parts of the image and compare the effect with the map. 28 more forward passes for each image, "
+        "which its layers, methods and targets share.",
+        "switch",
+    )
 
     @property
     def settings(self) -> BulkSettings:
@@ -99,7 +107,7 @@ class BulkOptions(Options):
             methods=as_tuple(self.methods), layers=as_tuple(self.layers) or (SUGGESTED,),
             targets=(PREDICTED,) if self.targets is None else as_tuple(self.targets), versus=as_tuple(self.versus),
             read_at=self.read_at, grid=self.grid, multilabel=self.multilabel, fit=self.fit, seed=self.seed,
-            fast=self.fast or "exact", store=self.store, max_pixels=self.max_pixels,
+            fast=self.fast or "exact", store=self.store, max_pixels=self.max_pixels, check=self.check,
         )  # fmt: skip
 
 

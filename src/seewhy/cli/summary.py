@@ -13,10 +13,13 @@ from seewhy.errors import UsageError
 if TYPE_CHECKING:
     from seewhy.summary.comparison import Comparison
     from seewhy.summary.run_summary import RunSummary
-    from seewhy.terminal import OutlierRow
+    from seewhy.summary.verdicts import ConfirmedShare, Verdicts
+    from seewhy.terminal import OutlierRow, VerdictTable
 
 MAX_OUTLIERS, MAX_LOWEST = 10, 20
 IDS_PER_FINDING = 3
+MAX_VERDICT_ROWS = 25
+VERDICT_HEADERS = ("not\nspecific", "incon-\nclusive", "contra-\ndicted", "not\nchecked")  # in the order of `VERDICTS`
 
 
 def summary(
@@ -42,7 +45,7 @@ def summary(
     out
         Folder for the page and the tables. Default: RUN/summary.
     json
-        Print only the findings, or the comparison, as JSON on stdout.
+        Print only the findings and the verdicts of the check, or the comparison, as JSON on stdout.
     """
     if not 1 <= len(runs) <= 2:
         raise UsageError(f"{len(runs)} runs: give one (seewhy summary run), or two to compare them.")
@@ -85,7 +88,34 @@ def summary_record(summary: RunSummary, page: Path) -> dict[str, object]:
         }
         for one in summary.findings
     ]  # fmt: skip
-    return {"page": str(page), "findings": findings}
+    checks = {} if summary.verdicts is None else {"checks": verdict_record(summary.verdicts)}
+    return {"page": str(page), "findings": findings, **checks}
+
+
+def verdict_record(verdicts: Verdicts) -> dict[str, object]:
+    from seewhy.explanation.checks import LEVEL
+
+    maps = [
+        {
+            "method": row.method, "target": row.target, "layer": row.layer, "maps": row.maps, "verdicts": dict(row.counts),
+            **share_record(row.share), "not_checked": dict(row.reasons),
+        }
+        for row in verdicts.rows
+    ]  # fmt: skip
+    classes = [{"class": one.index, "name": one.name, **share_record(one.share)} for one in verdicts.classes]
+    selected = verdicts.selected
+    of = {"method": selected.method, "target": selected.target, "layer": selected.layer}
+    return {"chance": LEVEL, "maps": maps, "by_class": {**of, "classes": classes}}
+
+
+def share_record(share: ConfirmedShare) -> dict[str, object]:
+    from seewhy.storage import finite_or_none
+
+    return {
+        "checked": share.checked, "confirmed": share.confirmed, "share": finite_or_none(share.value),
+        "standard_error": finite_or_none(share.standard_error),
+        "interval": list(share.interval) if share.checked else None,
+    }  # fmt: skip
 
 
 def print_run_summary(summary: RunSummary, page: Path) -> None:
@@ -98,7 +128,32 @@ def print_run_summary(summary: RunSummary, page: Path) -> None:
         for one in summary.findings[:MAX_FINDINGS]
     ]
     findings += [more_findings(summary)] if more_findings(summary) else []
-    print_summary(make_console(), summary.facts(), findings or [NO_FINDINGS], list_outliers(summary), str(page))
+    verdicts = None if summary.verdicts is None else make_verdict_table(summary.verdicts)
+    outliers = list_outliers(summary)
+    print_summary(make_console(), summary.facts(), findings or [NO_FINDINGS], outliers, str(page), verdicts)
+
+
+def make_verdict_table(verdicts: Verdicts) -> VerdictTable:
+    """Return the table of verdicts. Targets are listed if there are several."""
+    from seewhy.explanation.checks import VERDICTS
+    from seewhy.terminal import VerdictLine, VerdictTable
+
+    columns = ["method", "layer"]
+    if verdicts.has_targets:
+        columns.insert(1, "target")
+    lines = [
+        VerdictLine(
+            tuple(getattr(row, column) for column in columns),
+            str(row.share),
+            tuple(row.counts[verdict] for verdict in VERDICTS[1:]),
+        )
+        for row in verdicts.rows[:MAX_VERDICT_ROWS]
+    ]
+    notes = [verdicts.sentence(), verdicts.selected.not_checked()]
+    more = len(verdicts.rows) - len(lines)
+    notes += [f"{more} more rows are in checks.csv"] if more else []
+    sentences = (f"{note.removesuffix('.')}." for note in notes if note)
+    return VerdictTable(tuple(columns), VERDICT_HEADERS, tuple(lines), tuple(sentences))
 
 
 def list_outliers(summary: RunSummary) -> list[OutlierRow]:

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from seewhy.errors import MethodError
+from seewhy.errors import MethodError, TargetError
 from seewhy.targets import ResolvedTarget
 from seewhy.targets.class_scores import log_probabilities, logits, probabilities
 
@@ -102,6 +102,10 @@ class AgainstNearest(Scoring):
 def of_classes(target: ResolvedTarget, table: Tensor) -> Tensor:
     """Return the entry `(N,)` of each row's class in a table `(N, K)`."""
     assert target.classes is not None
+    if len(table) != len(target.classes):  # gather would read the scores of other rows
+        raise TargetError(
+            target.name, f"the model returns {len(table)} rows of scores for {len(target.classes)} inputs."
+        )
     return table.gather(1, target.classes[:, None])[:, 0]
 
 

@@ -15,6 +15,7 @@ from seewhy.summary.comparison import Comparison
 from seewhy.summary.page_parts import EXTREMES, Entry, column, mean_map_url, round_value
 from seewhy.summary.statistic_texts import STATISTIC_TEXTS
 from seewhy.summary.thumbnails import SIDE, Thumbnails, describe_image, draw_thumbnail, photo_file, read_photos
+from seewhy.summary.verdicts import share_of_rows
 from seewhy.viewer import jpeg_data_url
 
 MAX_ROWS = 60  # of a table of images
@@ -57,7 +58,10 @@ def comparison_facts(comparison: Comparison) -> list[tuple[str, str]]:
         accuracy = ""
         if table.correct is not None and len(labeled):
             accuracy = f", {table.correct[labeled].mean():.1%} of {len(labeled):,} correct"
-        facts.append((title, f"{run.model['model']}, {table.method} for {table.target} at {table.layer}{accuracy}"))
+        share = share_of_rows(table, rows.tolist())
+        confirmed = "" if share is None else f", {share} checked maps confirmed"
+        text = f"{run.model['model']}, {table.method} for {table.target} at {table.layer}{accuracy}{confirmed}"
+        facts.append((title, text))
     return facts
 
 

@@ -7,18 +7,26 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from seewhy.explanation.checks import VERDICTS
 from seewhy.storage import open_regular
 from seewhy.summary.map_table import STATISTICS
 from seewhy.summary.run_summary import RunSummary
+from seewhy.summary.verdicts import Verdicts
 
 Cell = str | int | float | bool | None
+VERDICT_COLUMNS = [verdict.replace(" ", "_") for verdict in VERDICTS]
 HEADERS = {
     "classes.csv": ["class", "name", "images", "accuracy", "probability", *STATISTICS],
     "confusions.csv": ["label", "label_name", "predicted", "predicted_name", "images", "ids"],
     "outliers.csv": ["statistic", "rank", "id", "deviations"],
     "clusters.csv": ["class", "cluster", "images", "separation", "id", "representative"],
     "findings.csv": ["finding", "kind", "class", "location", "fraction", "other_fraction", "separation", "id"],
-}
+    # of runs with the check
+    "checks.csv": [
+        "method", "target", "layer", "maps", "checked", *VERDICT_COLUMNS, "share", "standard_error", "low", "high",
+    ],
+    "class_checks.csv": ["class", "name", "checked", "confirmed", "low", "high"],
+}  # fmt: skip
 MAX_IDS = 100  # in one cell
 
 
@@ -74,7 +82,22 @@ def build_tables(summary: RunSummary) -> dict[str, list[list[Cell]]]:
         "outliers.csv": outliers,
         "clusters.csv": clusters,
         "findings.csv": findings,
+        **({} if summary.verdicts is None else build_check_tables(summary.verdicts)),
     }
+
+
+def build_check_tables(verdicts: Verdicts) -> dict[str, list[list[Cell]]]:
+    """Return the rows of the tables about the check."""
+    return {
+        "checks.csv": [
+            [row.method, row.target, row.layer, row.maps, row.share.checked, *row.counts.values(), row.share.value,
+             row.share.standard_error, *row.share.interval]
+            for row in verdicts.rows
+        ],
+        "class_checks.csv": [
+            [one.index, one.name, one.share.checked, one.share.confirmed, *one.share.interval] for one in verdicts.classes
+        ],
+    }  # fmt: skip
 
 
 def encode_csv(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bytes:

@@ -26,6 +26,7 @@ METADATA = (
     "id", "path", "sha256", "bytes", "width", "height", "view", "input", "label", "label_class", "label_name", "predicted",
     "predicted_name", "confidence", "target_class", "target_name", "probability",
 )  # fmt: skip
+CHECKS = ("check", "check_r", "check_reason")  # in the columns of a run with the check
 CLASS_COLUMNS = (("target_class", "target_name"), ("predicted", "predicted_name"), ("label_class", "label_name"))
 Maps = NDArray[np.float32]
 MethodTarget = tuple[str, str]
@@ -35,8 +36,8 @@ MethodTarget = tuple[str, str]
 class MapTable:
     """N images in the order of the run, with their maps of one method, target and layer.
 
-    `columns` are the columns in `METADATA`, as lists; `statistics` (N,) each, NaN if unknown; `maps` (N, h, w) are signed, in
-    the units of the method. `failed` are the ids of images without maps, and the errors.
+    `columns` are the columns in `METADATA`, and `CHECKS` if the run has them, as lists; `statistics` (N,) each, NaN if unknown;
+    `maps` (N, h, w) are signed, in the units of the method. `failed` are the ids of images without maps, and the errors.
     """
 
     method: str
@@ -166,11 +167,11 @@ def load_map_table(
     layers = list(available.layers[pair])
     if layer not in layers:
         raise UnknownName("layer", layer, layers, hint=f"This run has {', '.join(layers)}.")
-    columns: dict[str, list[Any]] = {name: [] for name in METADATA}
+    columns: dict[str, list[Any]] = {name: [] for name in (*METADATA, *(CHECKS if run.has_checks else ()))}
     statistics: dict[str, list[NDArray[np.float64]]] = {name: [] for name in STATISTICS}
     maps: list[Maps] = []
     where = (field("method") == method) & (field("target") == target) & field("error").is_null()
-    for batch in run.batches(columns=[*METADATA, *STATISTICS, "layers", "shapes", "lo", "hi", "maps"], where=where):
+    for batch in run.batches(columns=[*columns, *STATISTICS, "layers", "shapes", "lo", "hi", "maps"], where=where):
         append_batch(batch, layer, columns, statistics, maps, run.store)
     stacked, notes = resize_to_common_grid(maps)
     methods, targets = (list(dict.fromkeys(names)) for names in zip(*available.last_layer, strict=True))
@@ -203,8 +204,8 @@ def append_batch(
     import pyarrow.compute as pc
 
     for place, rows in group_by_layers(batch, layer):
-        for name in METADATA:
-            columns[name] += rows[name].to_pylist()
+        for name, cells in columns.items():
+            cells += (pc.list_element(rows[name], place) if name in CHECKS else rows[name]).to_pylist()
         values = {name: pc.list_element(rows[name], place) for name in (*STATISTICS, "shapes", "lo", "hi", "maps")}
         for name in STATISTICS:
             statistics[name].append(values[name].to_numpy(zero_copy_only=False))

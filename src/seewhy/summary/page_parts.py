@@ -17,10 +17,12 @@ ColumnKind = Literal["text", "count", "ratio", "percent"]
 EXTREMES = 12  # images at each end of a distribution
 
 
-def column(title: str, kind: ColumnKind = "text", *, is_sortable: bool = True, description: str = "") -> Entry:
-    """Return a table column. A "ratio" has two digits."""
+def column(
+    title: str, kind: ColumnKind = "text", *, is_sortable: bool = True, description: str = "", verdict: str = ""
+) -> Entry:
+    """Return a table column. A "ratio" has two digits. `verdict`: the column has the color of this verdict."""
     formats = {"number": kind != "text", "percent": kind == "percent", "ratio": kind == "ratio"}
-    return {"title": title, "sortable": is_sortable, "description": description, **formats}
+    return {"title": title, "sortable": is_sortable, "description": description, "verdict": verdict, **formats}
 
 
 def round_value(value: float) -> float | None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from seewhy.bulk.bulk_run import BulkRun
+from seewhy.explanation.checks import LEVEL
 from seewhy.summary.aggregates import ClassRow, Confusion, aggregate_classes, find_confusions
 from seewhy.summary.clusters import MIN_MAPS, Clusters
 from seewhy.summary.findings import Finding, find_groups, find_shortcuts
 from seewhy.summary.map_table import MapTable, load_map_table
 from seewhy.summary.outliers import Outliers, find_outliers
+from seewhy.summary.verdicts import Verdicts, load_verdicts
 
 RELATIONS = {"top1": "predicted as", "label": "labeled"}  # how an image belongs to a class, by target
 TARGET_NAMES = {"top1": "the predicted class", "label": "the class of the label"}
@@ -20,7 +22,10 @@ TARGET_NAMES = {"top1": "the predicted class", "label": "the class of the label"
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """The summary of one run. `groups` are the clusters of each class, and of all images (None)."""
+    """The summary of one run. `groups` are the clusters of each class, and of all images (None).
+
+    `verdicts` are those of the check; None if the run has none.
+    """
 
     run: BulkRun
     table: MapTable
@@ -29,6 +34,7 @@ class RunSummary:
     groups: dict[int | None, Clusters]
     findings: list[Finding]
     outliers: dict[str, Outliers]
+    verdicts: Verdicts | None = None
 
     @property
     def has_regions(self) -> bool:
@@ -55,6 +61,8 @@ class RunSummary:
             ("layer", f"{table.layer}, {table.maps.shape[1]}x{table.maps.shape[2]}"),
             ("run", str(run.folder)),
         ]
+        if self.verdicts is not None:
+            facts.insert(-1, ("confirmed", f"{self.verdicts.selected.share} checked maps (by chance {LEVEL:.0%})"))
         if not run.complete:
             facts.append(("progress", f"{len(run.files)} of {run.settings['parts']} parts"))
         return facts
@@ -62,6 +70,8 @@ class RunSummary:
     def notes(self) -> list[str]:
         """Return the notes on the maps and the clusters."""
         notes = list(self.table.notes)
+        if self.verdicts is not None and (text := self.verdicts.selected.not_checked()):
+            notes.append(text)
         unsampled = max((len(group.unsampled) for group in self.groups.values()), default=0)
         if unsampled:
             notes.append(f"large groups: only an even sample of the maps was clustered (up to {unsampled:,} were not)")
@@ -91,4 +101,5 @@ def summarize(
     relation = RELATIONS.get(table.target, "explained for")
     findings = find_shortcuts(table.maps, table.classes, table.size, names, groups, relation)
     outliers = find_outliers(table.statistics)
-    return RunSummary(run, table, classes, find_confusions(run, table), groups, findings, outliers)
+    confusions, verdicts = find_confusions(run, table), load_verdicts(run, table)
+    return RunSummary(run, table, classes, confusions, groups, findings, outliers, verdicts)

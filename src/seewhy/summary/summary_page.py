@@ -13,6 +13,7 @@ from seewhy.summary.page_parts import EXTREMES, Entry, column, mean_map_url, rou
 from seewhy.summary.run_summary import RunSummary
 from seewhy.summary.statistic_texts import FINDING_HINT, NO_FINDINGS, NO_FINDINGS_LIMITS, STATISTIC_TEXTS
 from seewhy.summary.thumbnails import Thumbnails, draw_contrast, draw_heatmap, map_data_url
+from seewhy.summary.verdict_tables import class_check_table, verdict_table
 
 IMAGES_PER_ROW, IMAGES_PER_FINDING = 5, 18
 MANY_CLASSES = 40  # with more classes, a row shows two images
@@ -26,7 +27,8 @@ CLUSTER_STATISTICS = ("border", "corner", "spread")
 
 def build_summary_data(summary: RunSummary) -> Entry:
     """Return the data of the page."""
-    thumbnails = Thumbnails(summary.table)
+    thumbnails, verdicts = Thumbnails(summary.table), summary.verdicts
+    class_checks = None if verdicts is None else class_check_table(verdicts)
     data: Entry = {
         "facts": summary.facts(),
         "findings": [finding_entry(one, summary, thumbnails) for one in summary.findings[:MAX_FINDINGS]],
@@ -36,9 +38,11 @@ def build_summary_data(summary: RunSummary) -> Entry:
         "first_statistic": "inside" if summary.has_regions else "border",
         "statistics_note": "Number of images by value; the line is the median. Select a statistic to see its extreme images.",
         "tables": [
+            *([verdict_table(verdicts)] if verdicts is not None else []),
             *([confusion_table(summary, thumbnails)] if summary.confusions else []),
             cluster_table(summary, thumbnails),
             class_table(summary, thumbnails),
+            *([class_checks] if class_checks is not None else []),
             *([failed_table(summary)] if summary.table.failed else []),
         ],
         "notes": summary.notes(),
@@ -92,11 +96,13 @@ def statistic_entries(summary: RunSummary, thumbnails: Thumbnails) -> list[Entry
 
 def class_table(summary: RunSummary, thumbnails: Thumbnails) -> Entry:
     table, has_labels = summary.table, summary.table.correct is not None
+    shares = {one.index: one.share for one in summary.verdicts.classes} if summary.verdicts is not None else {}
     names = (*CLUSTER_STATISTICS, *(["inside"] if summary.has_regions else []))
     columns = [
         column("Mean map", is_sortable=False), column("Class"), column("Images", "count"),
         *([column("Correct", "percent", description="of the labeled images")] if has_labels else []),
         column("Probability", "percent", description="mean probability of the class"),
+        *([column("Confirmed", is_sortable=False, description="of the checked maps")] if shares else []),
         *(column(name.capitalize(), "ratio", description=STATISTIC_TEXTS[name].description) for name in names),
         column("Most evidence at the border", is_sortable=False),
     ]  # fmt: skip
@@ -107,6 +113,7 @@ def class_table(summary: RunSummary, thumbnails: Thumbnails) -> Entry:
         rows.append([
             {"mean": map_data_url(draw_heatmap(row.mean, table.size)), "alt": f"mean map of {row.name}"}, row.name,
             len(row.members), *([row.accuracy] if has_labels else []), round_value(row.probability),
+            *([f"{shares[row.index].confirmed:,} of {shares[row.index].checked:,}"] if shares else []),
             *(round_value(row.mean_statistics[name]) for name in names), {"images": thumbnails.add(border, limit)},
         ])  # fmt: skip
     description = "The mean map of each class; every image has the same weight."

@@ -69,7 +69,7 @@ class Thumbnails:
 
 
 def describe_image(table: MapTable, index: int) -> list[str]:
-    """Describe one image: its prediction, its label, the target of its map, and its statistics."""
+    """Describe one image: its prediction, its label, the target of its map, its statistics, and the verdict of the check."""
     row = table.row(index)
     lines = []
     if row["predicted_name"] is not None:
@@ -82,6 +82,9 @@ def describe_image(table: MapTable, index: int) -> list[str]:
         lines.append(f"map of: {row['target_name']}")
     known = [(name, table.statistics[name][index]) for name in ("border", "corner", "spread", "inside")]
     lines.append(", ".join(f"{name} {value:.2f}" for name, value in known if not np.isnan(value)))
+    if row.get("check") is not None:
+        detail = row["check_reason"] if row["check_r"] is None else f"r = {row['check_r']:.2f}"
+        lines.append(f"check: {row['check']} ({detail})")
     return lines
 
 

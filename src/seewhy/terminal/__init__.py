@@ -9,6 +9,8 @@ from seewhy.terminal.tables import ACCENT as ACCENT
 from seewhy.terminal.tables import FAINT as FAINT
 from seewhy.terminal.tables import LayerRow as LayerRow
 from seewhy.terminal.tables import OutlierRow as OutlierRow
+from seewhy.terminal.tables import VerdictLine as VerdictLine
+from seewhy.terminal.tables import VerdictTable as VerdictTable
 from seewhy.terminal.tables import plain_table as plain_table
 from seewhy.terminal.tables import print_details as print_details
 from seewhy.terminal.tables import print_heading as print_heading

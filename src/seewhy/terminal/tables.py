@@ -47,6 +47,25 @@ class OutlierRow:
     predicted: str
 
 
+@dataclass(frozen=True)
+class VerdictLine:
+    """One row of the table of verdicts of a bulk run: names, the share of confirmed maps, and counts of the other verdicts."""
+
+    names: tuple[str, ...]
+    confirmed: str
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class VerdictTable:
+    """The verdicts of a bulk run: the columns of names and of counts, the rows, and what to know about them."""
+
+    name_columns: tuple[str, ...]
+    count_columns: tuple[str, ...]
+    rows: tuple[VerdictLine, ...]
+    notes: tuple[str, ...]
+
+
 def print_heading(console: Console, text: str) -> None:
     """Print a text, followed by a line if there is room for it. The text is never truncated."""
     title = f"[bold]{plain(text)}[/]"
@@ -111,12 +130,15 @@ def print_summary(
     findings: Sequence[str],
     outliers: Sequence[OutlierRow],
     page: str,
+    verdicts: VerdictTable | None = None,
 ) -> None:
-    """Print the summary of a bulk run: facts, findings, and the images with the most unusual maps."""
+    """Print the summary of a bulk run: facts, findings, verdicts of the check, and the images with the most unusual maps."""
     console.print("  ".join(f"[{FAINT}]{plain(name)}[/] {plain(text)}" for name, text in facts), soft_wrap=True)
     console.print()
     for text in findings:
         console.print(f"[bold {ACCENT}]{plain(text)}[/]", soft_wrap=True)
+    if verdicts is not None:
+        print_verdicts(console, verdicts)
     if outliers:
         console.print("\nmost unusual maps: evidence at the border or in a corner", style=FAINT)
         table = plain_table()
@@ -129,6 +151,22 @@ def print_summary(
             table.add_row(plain(row.image), *numbers, plain(row.predicted))
         print_table(console, table)
     console.print(f"\nExplore the run in a browser: [bold]{plain(page)}[/]", soft_wrap=True)
+
+
+def print_verdicts(console: Console, verdicts: VerdictTable) -> None:
+    """Print how many maps of each method and layer have which verdict."""
+    console.print("\ncheck: covering parts of the images, compared with what the maps predict", style=FAINT)
+    table = plain_table()
+    for name in verdicts.name_columns:
+        table.add_column(name, no_wrap=True)
+    table.add_column("confirmed", justify="right", no_wrap=True)
+    for name in verdicts.count_columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in verdicts.rows:
+        table.add_row(*map(plain, row.names), row.confirmed, *(f"{count:,}" for count in row.counts))
+    print_table(console, table)
+    for note in verdicts.notes:
+        console.print(plain(note), soft_wrap=True)
 
 
 def print_details(console: Console, details: Mapping[str, str]) -> None:

@@ -118,6 +118,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in MEMORY_WORDS)
 
 
+def is_caused_by_memory(error: BaseException) -> bool:
+    """Return True if the error, or one of its causes, is lack of memory on the device or the host."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if is_out_of_memory(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def is_device_error(error: BaseException) -> bool:
+    """Return True if the device is lost: every later call fails as well, whatever the image."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, torch.AcceleratorError) or "CUDA error" in str(cause) or "cuDNN" in str(cause):
+            return not is_caused_by_memory(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def out_of_memory(model: nn.Module, inputs: Tensor, error: BaseException) -> OutOfMemory:
     size = ALLOCATION.search(str(error))
     amount = f" (it tried to allocate {size[1]})" if size else ""

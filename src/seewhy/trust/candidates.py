@@ -88,7 +88,7 @@ class CandidateScores:
         if e is None:
             return {}
 
-        def run(loaded: LoadedModel, *, is_last: bool) -> dict[Candidate, Any]:
+        def run(loaded: LoadedModel) -> dict[Candidate, Any]:
             rescoring = open_rescoring(loaded, e, memory=int(self.explainer.options.memory * 2**20))
             rescoring.evaluator.on_progress = self.count
             self.count(1)

@@ -69,7 +69,7 @@ def measure(
     """
     chosen, names = check_names(metrics, fillers)
 
-    def run(loaded: LoadedModel, *, is_last: bool) -> Measurements:
+    def run(loaded: LoadedModel) -> Measurements:
         rescoring = open_rescoring(loaded, explanation, arguments=arguments, memory=int(memory * MEGABYTE))
         if progress is not None:
             rescoring.evaluator.on_progress = counter(progress, count_passes(explanation, chosen, names))

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,9 +23,10 @@ from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
+from seewhy.tracing.model_errors import is_caused_by_memory, is_device_error
 from seewhy.trust.copies import WINDOWS
 from seewhy.trust.fillers import Blur
-from seewhy.trust.scorer import ImageScorer, log_odds_of, on_prepared
+from seewhy.trust.scorer import ImageScorer, log_odds_of, variants_of
 from seewhy.trust.statistic import check_maps, why_no_drops
 from seewhy.trust.windows import window_masks
 
@@ -69,7 +71,8 @@ def check(
         The explanation, with `checks`.
 
     Raises:
-        UsageError: The explanation was loaded, so it contains no input; or the model is not the one that was explained.
+        UsageError: The explanation was loaded, so it contains no input; or the model is not the one that was explained, or
+            draws random numbers.
 
     Example:
         >>> import seewhy
@@ -78,35 +81,54 @@ def check(
         >>> e[0].check().verdict in ("confirmed", "not specific", "inconclusive", "contradicted", "not checked")
         True
     """
+    loaded = load_model(model)
+    total = MASKED * len(explanation) * len(explanation.targets)
+    on_progress = None if progress is None else counter(progress, total)
 
-    def run(loaded: LoadedModel, *, is_last: bool) -> Explanation:
-        rescoring = open_rescoring(loaded, explanation, arguments=arguments, memory=int(memory * MEGABYTE))
-        if progress is not None:
-            total = MASKED * len(explanation) * len(explanation.targets)
-            rescoring.evaluator.on_progress = counter(progress, total)
-        return check_explanation(rescoring, explanation, keeps_errors=is_last)
+    def open_one(variant: LoadedModel) -> Rescoring:
+        rescoring = open_rescoring(variant, explanation, arguments=arguments, memory=int(memory * MEGABYTE))
+        if on_progress is not None:
+            rescoring.evaluator.on_progress = on_progress
+        return rescoring
 
-    return on_prepared(load_model(model), run)
-
-
-def check_explanation(rescoring: Rescoring, explanation: Explanation, *, keeps_errors: bool = True) -> Explanation:
-    """Return the explanation with the checks of all maps.
-
-    `keeps_errors`: an error of the model on covered images becomes the reason why the maps are not checked.
-    """
+    finder = DropFinder([partial(open_one, variant) for variant in variants_of(loaded)])
     checks: dict[MapKey, list[MapCheck]] = {key: [] for key in explanation.maps}
     for image in range(len(explanation)):
         for target in explanation.targets:
             keys = [key for key in explanation.maps if key[1] == target]
-            try:
-                reason, drops = find_drops(rescoring, target, image)
-            except Exception as error:  # model code may raise anything
-                if not keeps_errors:
-                    raise
-                reason, drops = f"the model fails on covered images ({one_line(error)})", np.zeros(0)
-            for key, result in check_keys(explanation, keys, image, reason, drops).items():
+            for key, result in check_keys(explanation, keys, image, *finder.find(target, image)).items():
                 checks[key].append(result)
     return dataclasses.replace(explanation, checks={key: tuple(results) for key, results in checks.items()})
+
+
+class DropFinder:
+    """Finds by how much each mask lowers a score. A prepared model is replaced by the model itself once it fails.
+
+    Args:
+        openers: Return the model that is run: the prepared one, if there is one, and the model itself.
+    """
+
+    def __init__(self, openers: list[Callable[[], Rescoring]]) -> None:
+        self.openers = openers
+        self.rescoring: Rescoring | None = None
+
+    def find(self, target: str, image: int) -> tuple[str, Array]:
+        """Return `find_drops` of an image. An error of the model on covered images becomes the reason.
+
+        Raises:
+            UsageError: From `open_rescoring`.
+        """
+        while True:
+            try:
+                self.rescoring = self.rescoring or self.openers[0]()
+                return find_drops(self.rescoring, target, image)
+            except Exception as error:  # model code may raise anything
+                is_last = len(self.openers) == 1
+                if is_caused_by_memory(error) or is_device_error(error) or (is_last and self.rescoring is None):
+                    raise
+                if is_last:
+                    return f"the model fails on covered images ({one_line(error)})", np.zeros(0)
+            self.openers, self.rescoring = self.openers[1:], None
 
 
 def find_drops(rescoring: Rescoring, target: str, image: int) -> tuple[str, Array]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from seewhy.engine.rescoring import Rescoring
@@ -15,6 +14,9 @@ from seewhy.models.loaded_model import LoadedModel
 from seewhy.signals.evaluator import Rows
 from seewhy.signals.scoring import LogOdds, Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
+from seewhy.tracing.model_errors import is_caused_by_memory, is_device_error
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,25 +64,18 @@ def log_odds_of(target: ResolvedTarget) -> Scoring:
     return TargetScore() if target.classes is None else LogOdds()
 
 
-Result = TypeVar("Result", covariant=True)
+def variants_of(loaded: LoadedModel) -> list[LoadedModel]:
+    """Return a prepared model and the model itself: covered images may take another path than those it was prepared with."""
+    return [loaded, as_prepared(loaded, "off")] if isinstance(loaded, PreparedModel) else [loaded]
 
 
-class Measurement(Protocol[Result]):
-    """Runs a model on changed images. `is_last` is False if it can be repeated with the unprepared model."""
-
-    def __call__(self, loaded: LoadedModel, *, is_last: bool) -> Result: ...
-
-
-def on_prepared(loaded: LoadedModel, run: Measurement[Result]) -> Result:
-    """Return what `run` returns for a prepared model, or for the model itself if that fails.
-
-    Covered images may take another path through the model than the images that it was prepared with.
-    """
-    if isinstance(loaded, PreparedModel):
+def on_prepared(loaded: LoadedModel, run: Callable[[LoadedModel], Result]) -> Result:
+    """Return what `run` returns for a prepared model, or for the model itself if that fails."""
+    *prepared, model = variants_of(loaded)
+    for variant in prepared:
         try:
-            return run(loaded, is_last=False)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:
-            loaded = as_prepared(loaded, "off")
-    return run(loaded, is_last=True)
+            return run(variant)
+        except Exception as error:  # model code may raise anything
+            if is_caused_by_memory(error) or is_device_error(error):
+                raise
+    return run(model)

@@ -104,7 +104,8 @@ def build_summary(data: Entry, *, title: str, model: str) -> str:
     `data` holds: `facts` [[name, text]]; `findings` [{text, hint, images, more, mean}]; `no_findings`, the text if there are
     none ("" hides the section); `images` [{id, thumbnail, lines}], which all other entries reference by index; `statistics`
     [{name, title, description, counts, median, uniform, high, low, high_title, low_title}], with `counts2` and `median2` for
-    two runs; `tables` [{id, title, description, columns, rows}], whose cells are texts, numbers, {mean} or {images}; `notes`.
+    two runs; `tables` [{id, title, description, columns, rows, legend}], whose cells are texts, numbers, {mean}, {images} or
+    {verdicts}; `notes`.
     """
     parts = {"title": escape(title), "model": escape(model), "data": to_json(data)}
     return assemble("summary.html", ["summary.js"], parts, ["page.css", "summary.css"])

@@ -90,11 +90,24 @@ function buildCharts() {
   else $("statistics").hidden = true;
 }
 
+/** A bar with the number of maps that have each verdict. */
+function makeVerdicts(counts) {
+  const bar = make("div", { className: "verdicts", role: "img", ariaLabel: counts.map(([verdict, count]) => `${verdict} ${count}`).join(", ") });
+  for (const [verdict, count] of counts) {
+    const part = make("i", { title: `${verdict}: ${count.toLocaleString("en")}` });
+    part.dataset.verdict = verdict;
+    part.style.flexGrow = count;
+    bar.append(part);
+  }
+  return bar;
+}
+
 function makeCell(value, column) {
   const node = make("td", { className: column.number ? "number" : "" });
   if (value !== null && typeof value === "object") {
     if (value.mean) node.append(makeMean(value.mean, value.alt));
     if (value.images) node.append(makeThumbnails(value.images, value.more));
+    if (value.verdicts) node.append(makeVerdicts(value.verdicts));
   } else if (column.percent && value !== null) node.append(`${(100 * value).toFixed(0)}%`);
   else if (typeof value === "number") node.append(column.ratio ? value.toFixed(2) : value.toLocaleString("en"));
   else node.append(make("bdi", { textContent: value ?? "" }));
@@ -104,7 +117,18 @@ function makeCell(value, column) {
 /** Compare two cells. Only columns of texts and numbers are sortable; an unknown value counts as an empty text. */
 const compareCells = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a ?? "").localeCompare(String(b ?? "")));
 
-function makeTable({ id, title: heading, description, columns, rows: allRows }) {
+const makeMark = (verdict) => {
+  const mark = make("i", { className: "mark" });
+  mark.dataset.verdict = verdict;
+  return mark;
+};
+
+function makeLegend(meanings) {
+  const items = meanings.map(([verdict, text]) => make("li", {}, makeMark(verdict), make("b", { textContent: verdict }), `: ${text}`));
+  return make("ul", { className: "meanings" }, ...items);
+}
+
+function makeTable({ id, title: heading, description, columns, rows: allRows, legend }) {
   const head = make("tr"), body = make("tbody"), more = make("button", { className: "more" });
   let rows = allRows, isExpanded = false;
   const fill = () => {
@@ -124,6 +148,7 @@ function makeTable({ id, title: heading, description, columns, rows: allRows }) 
   columns.forEach((column, place) => {
     const th = make("th", { scope: "col", className: column.number ? "number" : "", title: column.description });
     th.append(column.sortable ? make("button", { textContent: column.title, onclick: () => sortBy(place, th) }) : column.title);
+    if (column.verdict) (th.querySelector("button") ?? th).prepend(makeMark(column.verdict));
     head.append(th);
   });
   fill();
@@ -131,7 +156,7 @@ function makeTable({ id, title: heading, description, columns, rows: allRows }) 
   const region = make("div", { className: "scrollable", tabIndex: 0 }, make("table", {}, make("thead", {}, head), body));  // focusable, so that arrow keys scroll it
   region.setAttribute("role", "region");
   region.setAttribute("aria-label", `${heading}, table`);
-  const section = make("section", { id }, title, makeMuted(description), region, more);
+  const section = make("section", { id }, title, makeMuted(description), region, more, ...(legend ? [makeLegend(legend)] : []));
   section.setAttribute("aria-labelledby", title.id);
   return section;
 }
