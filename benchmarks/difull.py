@@ -23,6 +23,7 @@ from seewhy import tensors
 from seewhy.engine.inputs import with_fit
 from seewhy.rendering.contact_sheets import Tile, contact_sheet
 from seewhy.rendering.overlays import OverlayStyle, draw_overlay
+from seewhy.trust.mosaic_scores import difull
 from seewhy.trust.mosaics import CellTail, cell_fractions, make_mosaic
 
 HERE = Path(__file__).resolve().parent
@@ -68,12 +69,11 @@ def measure(count: int) -> tuple[dict[str, dict[str, list[float]]], int]:
     table: dict[str, dict[str, list[float]]] = {}
     mosaics = [random.choice(len(inputs), SIDE**2, replace=False) for _ in range(count)]
     for name, (first, rest) in parts(loaded.module).items():
-        model = CellTail(rest, SIDE, CELL)
-        rows = table.setdefault(name, {method: [] for method in METHODS})
+        rows = table.setdefault(name, {})
         for chosen in mosaics:
-            e = explain_cell(first, model, torch.cat([inputs[number] for number in chosen]), classes[chosen[CELL]])
-            for method, values in rows.items():
-                values.append(float(cell_fractions(e[0].map(method=method), SIDE)[CELL]))
+            images = torch.cat([inputs[number] for number in chosen])
+            for method, value in difull(first, rest, images, classes[chosen[CELL]], cell=CELL, methods=METHODS).items():
+                rows.setdefault(method, []).append(value)
     return table, len(inputs)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import seewhy
+from seewhy.errors import UsageError
+from seewhy.trust.mosaic_scores import difull, grid_pg
 from seewhy.trust.mosaics import CellTail, cell_fractions, make_mosaic, split_mosaic
 
 SIDE = 2
@@ -77,3 +80,49 @@ def test_elementwise_methods_stay_in_the_cell_and_channel_weights_leak(tail: nn.
     assert means["hirescam"] == means["layercam"] == 1
     assert means["gradcam"] == pytest.approx(0.25, abs=0.04)
     assert means["xgradcam"] == pytest.approx(0.25, abs=0.06)
+
+
+class Halves(nn.Module):
+    """Class 0 is red, class 1 green: the score of a class depends on its color only, wherever it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1, bias=False)
+        self.conv.weight.data = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])[:, :, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.conv(x).relu().mean((2, 3))
+        return scores
+
+
+def test_grid_pg_finds_the_cells_of_each_class() -> None:
+    """One red image among green ones: all evidence for red is there; that for green is spread over three cells."""
+    images = torch.zeros(4, 3, 4, 4)
+    images[0, 0] = 1
+    images[1:, 1] = 1
+    found = grid_pg(Halves(), images, [0, 1, 1, 1], methods=["gradcam", "hirescam"], layer="conv")
+    for values in found.values():
+        np.testing.assert_allclose(values, [1, 1 / 3, 1 / 3, 1 / 3], atol=1e-6)
+
+
+def test_difull_equals_the_map_of_the_tail(tail: nn.Module) -> None:
+    images = torch.randn(4, 16, 4, 4, dtype=torch.double, generator=torch.Generator().manual_seed(3)).relu()
+    found = difull(nn.Identity(), tail, images, 2, cell=1, methods=["gradcam", "hirescam", "layercam"])
+    e = seewhy.explain(CellTail(tail, SIDE, 1), make_mosaic(images), layers="stitched", methods="gradcam", targets=2)
+    assert found["gradcam"] == pytest.approx(slow_fractions(e.map()[0], SIDE)[1])
+    assert found["hirescam"] == pytest.approx(1) and found["layercam"] == pytest.approx(1)
+    assert found["gradcam"] < 0.6
+
+
+@pytest.mark.parametrize(
+    ("count", "classes", "message"),
+    [(5, [0] * 5, "not 5"), (1, [0], "not 1"), (4, [0, 1], "2 classes for 4 images")],
+)
+def test_mosaics_of_another_number_are_refused(count: int, classes: list[int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        grid_pg(Halves(), torch.rand(count, 3, 4, 4), classes, layer="conv")
+
+
+def test_difull_refuses_a_cell_that_does_not_exist(tail: nn.Module) -> None:
+    with pytest.raises(UsageError, match="cells 0 to 3"):
+        difull(nn.Identity(), tail, torch.rand(4, 16, 4, 4).double(), 0, cell=4)

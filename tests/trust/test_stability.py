@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import seewhy
 from seewhy.trust.stability import (
+    class_sensitivity,
     efficient_mprt,
     max_sensitivity,
     mprt,
@@ -94,3 +96,16 @@ def test_rank_similarity() -> None:
     one = torch.tensor([1.0, 5.0, 2.0])
     assert rank_similarity(one, one.exp()) == pytest.approx(1) and rank_similarity(one, -one) == pytest.approx(-1)
     assert math.isnan(rank_similarity(one, torch.ones(3)))
+
+
+def test_class_sensitivity_of_opposite_classes() -> None:
+    """A head with two logits of opposite sign: the signed maps are opposite, and their absolute values are equal."""
+    torch.manual_seed(0)
+    conv, head = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+    head.weight.data[1] = -head.weight.data[0]
+    net = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    e = seewhy.explain(net, torch.rand(1, 1, 9, 9), methods=["gradcam", "lafam"], layers="0", targets=[0, 1])
+    one, two = (e.map("gradcam", target=target)[0] for target in (0, 1))
+    assert class_sensitivity(one, two) == pytest.approx(-1)
+    assert class_sensitivity(one.abs(), two.abs()) == pytest.approx(1)
+    assert class_sensitivity(*(e.map("lafam", target=target)[0] for target in (0, 1))) == pytest.approx(1)

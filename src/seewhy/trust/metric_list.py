@@ -56,7 +56,7 @@ def explained_fraction(m: MapEvidence) -> float:
 
 
 def class_sensitivity(m: MapEvidence) -> float:
-    return stability.rank_similarity(m.signed, m.image.other_class[m.key][0])
+    return stability.class_sensitivity(m.signed, m.image.other_class[m.key][0])
 
 
 def coherency(m: MapEvidence) -> float:

@@ -56,6 +56,23 @@ def rank_similarity(first: Tensor, second: Tensor) -> float:
     return float(correlations(ranks[0][None], ranks[1])[0])
 
 
+def class_sensitivity(first: Tensor, second: Tensor) -> float:
+    """Return Spearman's correlation of the signed maps of two classes of one image; lower is more specific to the class.
+
+    Similar classes share evidence, so a high value can be right. A method that ignores the class has 1.
+
+    Args:
+        first, second: Signed maps of one grid. Absolute or rectified values would hide opposite signs.
+
+    Returns:
+        In [-1, 1]; NaN where one map is constant.
+
+    References:
+        Sixt, Granz, Landgraf, "When explanations lie", ICML 2020
+    """
+    return rank_similarity(first, second)
+
+
 def randomized(model: nn.Module, *, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """Yield copies of a model in which more and more layers have random weights, from the last one to the first.
 
