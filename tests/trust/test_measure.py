@@ -20,6 +20,8 @@ from seewhy.methods.base import Method
 from seewhy.signals.layer import Signals
 from seewhy.trust.measurements import Measurements
 from seewhy.trust.metric_list import METRICS
+from support.docs_scripts import load_docs_script
+from support.paths import ROOT
 
 SIZE, SIDE, STEPS = 28, 7, 10
 
@@ -335,3 +337,9 @@ def test_prepared_models_give_the_same_values() -> None:
     fast = seewhy.trust.measure(seewhy.prepare(model), e, ["srg", "single_deletion"], fillers="mean")
     for column in plain.columns:
         assert fast.value(column) == pytest.approx(plain.value(column), abs=2e-3)
+
+
+def test_the_page_of_metrics_is_current() -> None:
+    script = load_docs_script("make_metrics")
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    assert page == script.page(), "update the page: python docs/make_metrics.py"
