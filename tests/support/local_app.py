@@ -33,9 +33,9 @@ def make_small_model() -> seewhy.LoadedModel:
 class LocalApp:
     """A running server and an HTTP client that sends its token."""
 
-    def __init__(self, models: list[seewhy.LoadedModel], limits: Limits = LIMITS) -> None:
+    def __init__(self, models: list[seewhy.LoadedModel], limits: Limits = LIMITS, **settings: Any) -> None:
         self.models = models
-        self.server, self.listener, self.address = make_server(models, port=0, limits=limits)
+        self.server, self.listener, self.address = make_server(models, port=0, limits=limits, **settings)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self.thread.start()
         wait_until(lambda: self.server.started)
@@ -80,6 +80,12 @@ class LocalApp:
     def explain(self, image: bytes, **query: Any) -> tuple[int, list[dict[str, Any]]]:
         """Return the status and the events of a request to explain an image."""
         status, body, _ = self.request(f"/explain?{urlencode(query)}", image)
+        return status, [json.loads(line) for line in body.decode().splitlines()]
+
+    def cover(self, image: bytes, shapes: object = (), **query: Any) -> tuple[int, list[dict[str, Any]]]:
+        """Return the status and the events of a request to cover parts of an image. `shapes` are JSON, or a line of bytes."""
+        line = shapes if isinstance(shapes, bytes) else json.dumps(shapes).encode()
+        status, body, _ = self.request(f"/cover?{urlencode(query)}", line + b"\n" + image)
         return status, [json.loads(line) for line in body.decode().splitlines()]
 
     def check_works(self) -> None:

@@ -250,7 +250,7 @@ class Segmentation(nn.Module):
 
 
 def test_models_without_class_scores_are_rejected_in_one_line() -> None:
-    with pytest.raises(UsageError, match=r"not class scores \(B, K\)") as error:
+    with pytest.raises(UsageError, match=r"no class scores \(B, K\)") as error:
         CoverTest(load(Segmentation()), RED)
     assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="no preprocessing"):

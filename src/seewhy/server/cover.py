@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -87,5 +88,5 @@ def visible_part(test: CoverTest) -> list[float]:
 
 
 def encode_change(change: ClassChange) -> dict[str, object]:
-    before, after = storage.finite_or_none(change.before), storage.finite_or_none(change.after)
-    return {"index": change.index, "name": change.name, "before": before, "after": after}
+    fields = dataclasses.asdict(change)
+    return {**fields, **{name: storage.finite_or_none(fields[name]) for name in ("before", "after")}}

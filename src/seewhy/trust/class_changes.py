@@ -21,13 +21,18 @@ from seewhy.images.view import View
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
 from seewhy.random_state import preserve_rng
-from seewhy.targets.class_scores import class_scores, logits, probabilities
+from seewhy.targets.class_scores import class_scores, probabilities
 from seewhy.targets.names import class_name
 from seewhy.tracing.model_errors import explain_failures
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.trace import RecordingRequest
 from seewhy.tracing.twin import make_twin
 from seewhy.trust.photo_cover import Shape, check_filler, cover_photo
+
+NO_SCORES = (
+    "the model returns no class scores (B, K), as detectors, segmentation models and embeddings, so there are no probabilities "
+    "to compare."
+)
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,14 @@ class ClassChange:
         index: Index of the class.
         name: Its short name, or "class 7" without labels.
         before, after: Its probability in [0, 1] for the photo, and with covered parts.
+        is_new: True if it is one of the most likely classes only with covered parts.
     """
 
     index: int
     name: str
     before: float
     after: float
+    is_new: bool = False
 
     @property
     def change(self) -> float:
@@ -126,12 +133,18 @@ class CoverTest:
         if not np.array_equal(covered, self.photo):
             after = self.predict(read_inputs(NamedImage("photo", covered), self.model))
         count = min(max(top, 1), len(after))
-        classes = dict.fromkeys([*self.probabilities.topk(count).indices.tolist(), *after.topk(count).indices.tolist()])
+        first = self.probabilities.topk(count).indices.tolist()
+        new = [index for index in after.topk(count).indices.tolist() if index not in first]
         changes = [
             ClassChange(
-                index, class_name(index, self.model.labels), float(self.probabilities[index]), float(after[index])
+                index,
+                class_name(index, self.model.labels),
+                float(self.probabilities[index]),
+                float(after[index]),
+                is_new,
             )
-            for index in classes
+            for indices, is_new in ((first, False), (new, True))
+            for index in indices
         ]
         return CoverResult(covered, tuple(changes))
 
@@ -153,9 +166,9 @@ class CoverTest:
             with torch.inference_mode(False), torch.no_grad(), preserve_rng(tensor.device):
                 output = make_twin(module if network is None else network)(tensor.clone())
                 check_rows(module, tensor, output)
-                scores = logits(output, "class scores")
-            if len(scores) != 1:
-                raise UsageError(f"the model returns {len(scores)} rows of class scores for one image; return one row.")
+                scores = class_scores(output)
+            if scores is None or len(scores) != 1:
+                raise UsageError(NO_SCORES)
             if self.kind is None:
                 self.kind = find_kind(module, tensor, scores)
             return probabilities(scores.float(), self.multilabel, normalized=self.kind.is_probability)[0].cpu()
