@@ -18,7 +18,7 @@ from seewhy.engine.options import Options
 from seewhy.server import cover
 from seewhy.server.shapes import MAX_BYTES, MAX_POINTS, MAX_SHAPES
 from seewhy.trust import CoverTest, Rectangle, Stroke
-from support.local_app import LIMITS, LocalApp, make_image, make_small_model, wait_until
+from support.local_app import LIMITS, LocalApp, make_dense_model, make_image, make_small_model, wait_until
 
 BOX = {"type": "rectangle", "left": 0.1, "top": 0.2, "right": 0.6, "bottom": 0.75}
 STROKE = {"type": "stroke", "points": [[0.1, 0.1], [0.9, 0.8]], "radius": 0.1}
@@ -138,19 +138,8 @@ def test_models_without_labels_with_independent_classes_and_with_one_class() -> 
         server.close()
 
 
-class Segmentation(torch.nn.Module):
-    """Class scores at each position."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = torch.nn.Conv2d(3, 4, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"out": self.convolution(x)}
-
-
 def test_model_without_class_scores_is_one_line() -> None:
-    server = LocalApp([seewhy.load_model(Segmentation(), preprocess=seewhy.Preprocess.imagenet(32))])
+    server = LocalApp([make_dense_model()])
     try:
         status, events = server.cover(make_image(), [BOX])
         assert status == 200 and "no class scores" in events[-1]["error"] and "\n" not in events[-1]["error"]

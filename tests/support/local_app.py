@@ -30,6 +30,23 @@ def make_small_model() -> seewhy.LoadedModel:
     return seewhy.load_model(net, preprocess=seewhy.Preprocess.imagenet(64), labels=labels)
 
 
+class Segmentation(torch.nn.Module):
+    """Class scores at each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": self.convolution(x)}
+
+
+def make_dense_model() -> seewhy.LoadedModel:
+    """A random network without class scores of the image."""
+    torch.manual_seed(0)
+    return seewhy.load_model(Segmentation(), preprocess=seewhy.Preprocess.imagenet(32))
+
+
 class LocalApp:
     """A running server and an HTTP client that sends its token."""
 

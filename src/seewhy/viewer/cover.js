@@ -53,6 +53,7 @@ async function sendShapes() {
   cover.request?.abort();
   cover.request = current;
   $("cover").setAttribute("aria-busy", true);
+  showCoverProblem("");
   $("undo").disabled = cover.states.length < 2;
   $("cover-reset").disabled = !getShapes().length;
   try {
@@ -62,7 +63,6 @@ async function sendShapes() {
     if (cover.request !== current) return;
     cover.answer = answer;
     cover.pending = null;
-    showCoverProblem("");
     showAnswer();
   } catch (error) {
     if (error.name === "AbortError" || cover.request !== current) return;
