@@ -31,7 +31,7 @@ class StrokeRecord(msgspec.Struct, tag="stroke", forbid_unknown_fields=True):
     """A `Stroke` as JSON."""
 
     points: Annotated[list[tuple[Fraction, Fraction]], msgspec.Meta(min_length=1, max_length=MAX_POINTS)]
-    radius: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    radius: Annotated[float, msgspec.Meta(gt=0, le=0.25)]
 
     def shape(self) -> Shape:
         return Stroke(tuple(self.points), self.radius)
