@@ -55,7 +55,8 @@ def split_shapes(body: bytes) -> tuple[tuple[Shape, ...], bytes]:
     try:
         records = decoder.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: not UTF-8
-        raise UsageError(f"the covered parts are not valid: {one_line(error).replace('`', '')}.") from None
+        reason = one_line(error).replace("`", "")
+        raise UsageError(f"the covered parts are not valid: {reason}.") from None
     points = sum(len(record.points) for record in records if isinstance(record, StrokeRecord))
     if points > MAX_POINTS:
         raise UsageError(f"the covered parts have {points:,} points: send at most {MAX_POINTS:,}.")

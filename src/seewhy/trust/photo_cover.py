@@ -135,15 +135,14 @@ def cover_photo(photo: ImageArray, shapes: Sequence[Shape], filler: str = "blur"
         [[0, 0, 10, 10], [0, 0, 10, 10]]
     """
     check_filler(filler)
-    image = Image.fromarray(photo)
-    mask = Image.new("L", image.size)
+    mask = Image.new("L", (photo.shape[1], photo.shape[0]))
     for shape in shapes:
         shape.draw(mask)
-    box = mask.getbbox()
-    if box is None:
-        return photo.copy()
-    image.paste(filled(image, filler, box), box, mask.crop(box))
-    return np.array(image)
+    covered, box = photo.copy(), mask.getbbox()
+    if box is not None:
+        part = covered[box[1] : box[3], box[0] : box[2]]
+        np.copyto(part, filled(photo, filler, box), where=np.asarray(mask.crop(box))[..., None] > 0)
+    return covered
 
 
 def check_filler(filler: str) -> None:
@@ -152,21 +151,23 @@ def check_filler(filler: str) -> None:
         raise UnknownName("filler", filler[:20], FILLERS, hint='Use "blur", "mean", or a color such as "#808080".')
 
 
-def filled(image: Image.Image, filler: str, box: tuple[int, int, int, int]) -> Image.Image | tuple[int, ...]:
-    """Return what `filler` shows in the box (left, top, right, bottom) of an image: a blurred part of it, or one color."""
+def filled(photo: ImageArray, filler: str, box: tuple[int, int, int, int]) -> ImageArray:
+    """Return what `filler` shows in the box (left, top, right, bottom) of a photo: a blurred part of it, or one color (3,)."""
     if filler == "blur":
-        return blurred(image, box)
+        return blurred(photo, box)
     if filler == "mean":
-        counts = np.array(image.histogram(), np.float64).reshape(3, 256)
-        return tuple(np.rint(counts @ np.arange(256) / counts.sum(1)).astype(int).tolist())
-    return tuple(int(filler[at : at + 2], 16) for at in (1, 3, 5))
+        counts = np.array(Image.fromarray(photo).histogram(), np.float64).reshape(3, 256)
+        color: ImageArray = np.rint(counts @ np.arange(256) / counts.sum(1)).astype(np.uint8)
+        return color
+    return np.array([int(filler[at : at + 2], 16) for at in (1, 3, 5)], np.uint8)
 
 
-def blurred(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """Return a part of the blurred image.
+def blurred(photo: ImageArray, box: tuple[int, int, int, int]) -> ImageArray:
+    """Return a part of the blurred photo.
 
-    The image is scaled down, blurred, and scaled up again: a Gaussian of this width on 12 megapixels would take minutes.
+    The photo is scaled down, blurred, and scaled up again: a Gaussian of this width on 12 megapixels would take minutes.
     """
+    image = Image.fromarray(photo)
     scale = min(1.0, BLUR_SIDE / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
     small = np.array(image.resize((width, height), Image.Resampling.BOX))
@@ -175,4 +176,4 @@ def blurred(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
     pixels = Image.fromarray(soft.round().clamp(0, 255).to(torch.uint8).numpy())
     across, down = width / image.width, height / image.height
     part = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-    return pixels.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, part)
+    return np.asarray(pixels.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, part))
