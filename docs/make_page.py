@@ -1,4 +1,4 @@
-"""Write docs/images/page.png, notebook.png and app.png: the report page in its three forms. Requires playwright, Chromium."""
+"""Write docs/images/page.png, notebook.png, app.png and cover.png: the report page in all its forms. Requires Playwright."""
 
 from __future__ import annotations
 
@@ -85,8 +85,23 @@ def capture_app(browser: Any, model: seewhy.LoadedModel) -> None:
     page.wait_for_selector("iframe")
     page.wait_for_timeout(2500)
     page.screenshot(path=OUT / "app.png")
+    capture_cover(page)
     server.should_exit = True
     thread.join()
+
+
+def capture_cover(page: Any) -> None:
+    page.get_by_role("button", name="Cover parts").click()
+    page.wait_for_selector("#cover-work")
+    page.wait_for_timeout(800)
+    box = page.locator("#cover-photo").bounding_box()
+    corners = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ((0.25, 0.3), (0.75, 0.75))]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    page.mouse.move(*corners[1])
+    page.mouse.up()
+    page.wait_for_timeout(2000)
+    page.screenshot(path=OUT / "cover.png")
 
 
 def open_page(browser: Any, width: int, height: int, scheme: str) -> Any:

@@ -134,7 +134,7 @@ def test_client_that_never_reads_is_closed(
     server: LocalApp, connect: Connect, short_limits: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A response of 20 MB that nobody reads stayed in memory forever, together with its connection."""
-    monkeypatch.setattr(app.ExplainEndpoint, "build_page", lambda *_: "x" * 20_000_000)
+    monkeypatch.setattr(app.ExplainEndpoint, "run", lambda *_: {"page": "x" * 20_000_000})
     connection, image = connect(), make_image()
     connection.sendall(server.request_head("/explain", f"Content-Length: {len(image)}") + image)
     wait_until(lambda: any(one.is_trusted for one in server.server.table.connections))
@@ -146,7 +146,7 @@ def test_client_that_reads_slowly_gets_its_response(
     server: LocalApp, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "STALL_SECONDS", 1.5)
-    monkeypatch.setattr(app.ExplainEndpoint, "build_page", lambda *_: "x" * 20_000_000)
+    monkeypatch.setattr(app.ExplainEndpoint, "run", lambda *_: {"page": "x" * 20_000_000})
     connection, image, received = connect(), make_image(), 0
     connection.sendall(server.request_head("/explain", f"Content-Length: {len(image)}") + image)
     while data := connection.recv(2_000_000):

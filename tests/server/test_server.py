@@ -33,6 +33,7 @@ from seewhy.server.requests import clean_file_name
 from support.awkward_images import make_scans
 from support.local_app import LIMITS, LocalApp, make_image, make_small_model, wait_until
 
+UPLOADS = ("/explain", "/cover")  # paths of POST requests
 writes: list[str] | None = None  # paths opened for writing, while it is a list
 
 
@@ -86,9 +87,9 @@ def test_audit_hook_records_writes(tmp_path: Any) -> None:
     "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example:8642", "", None, "[::1]:1",
              "127.0.0.1:80@evil.example", "2130706433"],
 )  # fmt: skip
-@pytest.mark.parametrize("path", ["/", "/choices", "/explain"])
+@pytest.mark.parametrize("path", ["/", "/choices", *UPLOADS])
 def test_other_host_is_rejected(server: LocalApp, path: str, host: str | None) -> None:
-    status, _, _ = server.request(path, b"" if path == "/explain" else None, headers={"Host": host})
+    status, _, _ = server.request(path, b"" if path in UPLOADS else None, headers={"Host": host})
     assert status in (400, 421)
     server.check_works()
 
@@ -109,10 +110,10 @@ def test_localhost_and_any_port_are_accepted(server: LocalApp) -> None:
     "origin", ["http://evil.example", "null", "", "https://{host}", "http://localhost:1", "http://{host}.evil.example",
                "http://{host}/", "file://"],
 )  # fmt: skip
-@pytest.mark.parametrize("path", ["/", "/choices", "/explain"])
+@pytest.mark.parametrize("path", ["/", "/choices", *UPLOADS])
 def test_other_origin_is_rejected(server: LocalApp, path: str, origin: str) -> None:
     headers: dict[str, str | None] = {"Origin": origin.replace("{host}", server.host)}
-    status, body, received = server.request(path, make_image() if path == "/explain" else None, headers=headers)
+    status, body, received = server.request(path, make_image() if path in UPLOADS else None, headers=headers)
     assert status == 403 and b"origin" in body
     assert not any(name.startswith("access-control") for name in received)
     server.check_works()
@@ -122,18 +123,19 @@ def test_other_origin_is_rejected(server: LocalApp, path: str, origin: str) -> N
     "authorization", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic {token}", "{token}", "Bearer {token}x",
                       "Bearer {short}~", "Bearer \xff"],
 )  # fmt: skip
-@pytest.mark.parametrize("path", ["/choices", "/explain", "/nowhere", "//", "/../etc/passwd"])
+@pytest.mark.parametrize("path", ["/choices", *UPLOADS, "/nowhere", "//", "/../etc/passwd"])
 def test_request_without_token_is_rejected(server: LocalApp, path: str, authorization: str | None) -> None:
     header = authorization and authorization.replace("{token}", server.token).replace("{short}", server.token[:-1])
-    image = make_image() if path == "/explain" else None
+    image = make_image() if path in UPLOADS else None
     status, body, _ = server.request(path, image, headers={"Authorization": header})
     assert status == 401 and b"terminal" in body
     assert server.request(f"{path}?token={server.token}", headers={"Authorization": None})[0] == 401
 
 
-def test_cors_preflight_is_rejected(server: LocalApp) -> None:
+@pytest.mark.parametrize("path", UPLOADS)
+def test_cors_preflight_is_rejected(server: LocalApp, path: str) -> None:
     headers: dict[str, str | None] = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
-    status, _, received = server.request("/explain", method="OPTIONS", headers={**headers, "Authorization": None})
+    status, _, received = server.request(path, method="OPTIONS", headers={**headers, "Authorization": None})
     assert status == 403 and not any(name.startswith("access-control") for name in received)
 
 

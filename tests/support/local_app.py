@@ -30,12 +30,29 @@ def make_small_model() -> seewhy.LoadedModel:
     return seewhy.load_model(net, preprocess=seewhy.Preprocess.imagenet(64), labels=labels)
 
 
+class Segmentation(torch.nn.Module):
+    """Class scores at each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": self.convolution(x)}
+
+
+def make_dense_model() -> seewhy.LoadedModel:
+    """A random network without class scores of the image."""
+    torch.manual_seed(0)
+    return seewhy.load_model(Segmentation(), preprocess=seewhy.Preprocess.imagenet(32))
+
+
 class LocalApp:
     """A running server and an HTTP client that sends its token."""
 
-    def __init__(self, models: list[seewhy.LoadedModel], limits: Limits = LIMITS) -> None:
+    def __init__(self, models: list[seewhy.LoadedModel], limits: Limits = LIMITS, **settings: Any) -> None:
         self.models = models
-        self.server, self.listener, self.address = make_server(models, port=0, limits=limits)
+        self.server, self.listener, self.address = make_server(models, port=0, limits=limits, **settings)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self.thread.start()
         wait_until(lambda: self.server.started)
@@ -80,6 +97,12 @@ class LocalApp:
     def explain(self, image: bytes, **query: Any) -> tuple[int, list[dict[str, Any]]]:
         """Return the status and the events of a request to explain an image."""
         status, body, _ = self.request(f"/explain?{urlencode(query)}", image)
+        return status, [json.loads(line) for line in body.decode().splitlines()]
+
+    def cover(self, image: bytes, shapes: object = (), **query: Any) -> tuple[int, list[dict[str, Any]]]:
+        """Return the status and the events of a request to cover parts of an image. `shapes` are JSON, or a line of bytes."""
+        line = shapes if isinstance(shapes, bytes) else json.dumps(shapes).encode()
+        status, body, _ = self.request(f"/cover?{urlencode(query)}", line + b"\n" + image)
         return status, [json.loads(line) for line in body.decode().splitlines()]
 
     def check_works(self) -> None:

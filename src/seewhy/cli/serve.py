@@ -24,6 +24,7 @@ def serve(
     max_pixels: Integer = 50_000_000,
     max_megabytes: Integer = 20,
     memory: float = 256,
+    no_check: bool = False,
 ) -> int:
     """Start a local web app: drop an image into the browser to explain it.
 
@@ -50,6 +51,8 @@ def serve(
         Reject larger files.
     memory
         Megabytes for one batch of changed images, in methods that run extra passes.
+    no_check
+        As for the main command.
     """
     if max_megabytes < 1 or max_pixels < 1:
         name, value = ("max_pixels", max_pixels) if max_pixels < 1 else ("max_megabytes", max_megabytes)
@@ -83,6 +86,7 @@ def serve(
                 port=port,
                 limits=Limits(max_megabytes * 2**20, max_pixels),
                 options=options,
+                checks=not no_check,
                 announce=announce,
             )
     except KeyboardInterrupt:

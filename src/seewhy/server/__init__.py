@@ -17,9 +17,9 @@ from seewhy.engine.options import Options
 from seewhy.errors import OptionError
 from seewhy.fast.prepared import as_prepared
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.server.app import Limits as Limits
 from seewhy.server.app import make_app
 from seewhy.server.connections import ACCEPTED_AT_ONCE, BACKLOG, BoundedProtocol, ConnectionTable
+from seewhy.server.endpoint import Limits as Limits
 from seewhy.server.guard import has_token
 from seewhy.server.work_queue import WorkQueue
 
@@ -70,7 +70,12 @@ class Server(uvicorn.Server):
 
 
 def make_server(
-    models: Sequence[LoadedModel], *, port: int = PORT, limits: Limits | None = None, options: Options | None = None
+    models: Sequence[LoadedModel],
+    *,
+    port: int = PORT,
+    limits: Limits | None = None,
+    options: Options | None = None,
+    checks: bool = True,
 ) -> tuple[Server, socket.socket, str]:
     """Return a server, a listening socket on 127.0.0.1, and the address with its token. `port` 0 selects a free port.
 
@@ -85,7 +90,7 @@ def make_server(
         raise OptionError("port", port, f"{reason}. Choose another port, or 0 for any free port.") from None
     token = secrets.token_urlsafe(24)
     prepared = [as_prepared(model, (options.fast if options else None) or "exact") for model in models]
-    app = make_app(prepared, token, limits, options)
+    app = make_app(prepared, token, limits, options, checks=checks)
     table = ConnectionTable(partial(has_token, token=token))
     config = uvicorn.Config(
         app,
@@ -107,10 +112,11 @@ def serve(
     port: int = PORT,
     limits: Limits | None = None,
     options: Options | None = None,
+    checks: bool = True,
     announce: Callable[[str], None] = print,
 ) -> None:
     """Serve the local app on 127.0.0.1 until interrupted. `announce` is called with the address, including the token."""
-    server, listener, address = make_server(models, port=port, limits=limits, options=options)
+    server, listener, address = make_server(models, port=port, limits=limits, options=options, checks=checks)
     with listener:
         announce(address)
         server.run(sockets=[listener])

@@ -2,60 +2,56 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from seewhy import storage
 from seewhy.engine.inputs import NamedImage
 from seewhy.engine.options import Options, as_flags, command_for
 from seewhy.engine.pipeline import Explainer
-from seewhy.errors import ImageError, MethodError, UsageError
+from seewhy.errors import MethodError, one_line
 from seewhy.explanation.report import display_model_name
 from seewhy.explanation.result import Explanation
-from seewhy.images.loading import check_image_header, load_image
 from seewhy.images.samples import SAMPLES, sample
 from seewhy.methods.cards import cards
 from seewhy.methods.catalog import file_of
 from seewhy.methods.parsing import as_methods, is_fast
 from seewhy.models.loaded_model import LoadedModel
+from seewhy.server.cover import CoverEndpoint, LastPhoto
+from seewhy.server.endpoint import Endpoint, Limits
 from seewhy.server.guard import Guard
 from seewhy.server.requests import MAX_CLASSES, MAX_METHODS, ExplainRequest, parse_request
-from seewhy.server.work_queue import Event, Job, Progress, QueueFull, WorkQueue
+from seewhy.server.shapes import MAX_POINTS, MAX_SHAPES
+from seewhy.server.work_queue import Event, Progress, WorkQueue
+from seewhy.trust import check
 from seewhy.viewer import build_app, jpeg_data_url
-
-CLOSE = {"Connection": "close"}  # otherwise the server reads and discards the rest of the body
-HEARTBEAT = 1.0  # seconds without an event until an empty one is sent
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits per request: bytes of the body, pixels of the image, and seconds for the upload. `slots` limits open jobs."""
-
-    body_bytes: int = 20 * 2**20
-    image_pixels: int = 50_000_000
-    upload_seconds: float = 30.0
-    slots: int = 32
 
 
 def make_app(
-    models: Sequence[LoadedModel], token: str, limits: Limits | None = None, options: Options | None = None
+    models: Sequence[LoadedModel],
+    token: str,
+    limits: Limits | None = None,
+    options: Options | None = None,
+    *,
+    checks: bool = True,
 ) -> Starlette:
-    """Return the ASGI application. A request overrides the methods, targets, layers and fit of `options`."""
+    """Return the ASGI application. A request overrides the methods, targets, layers and fit of `options`.
+
+    `checks`: check the maps of each image, as the main command does.
+    """
     limits = limits or Limits()
     work_queue = WorkQueue(models, limits.slots)
-    endpoint = ExplainEndpoint(work_queue, limits, options or Options())
+    options = options or Options()
+    cover = CoverEndpoint(work_queue, limits, options)
+    explain = ExplainEndpoint(work_queue, limits, options, cover.last_photo, checks)
     page, policy = build_app()
     choices = JSONResponse(list_choices(models, limits)).body
 
@@ -68,7 +64,8 @@ def make_app(
     routes = [
         Route("/", get_page),
         Route("/choices", get_choices),
-        Route("/explain", endpoint.handle, methods=["POST"]),
+        Route("/explain", explain.handle, methods=["POST"]),
+        Route("/cover", cover.handle, methods=["POST"]),
     ]
     guard = Middleware(Guard, token=token)
     app = Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: error_response})
@@ -82,63 +79,18 @@ async def error_response(_: Request, error: Exception) -> Response:
 
 
 @dataclass(frozen=True)
-class ExplainEndpoint:
-    """The endpoint that turns an uploaded image into a report page."""
+class ExplainEndpoint(Endpoint[ExplainRequest]):
+    """The endpoint that turns an uploaded image into a report page. The body is the image."""
 
-    work_queue: WorkQueue
-    limits: Limits
-    options: Options
+    last_photo: LastPhoto
+    checks: bool
 
-    async def handle(self, request: Request) -> Response:
-        """Explain the image in the body. The response is one JSON object per event; the last has "page" or "error".
+    def parse_query(self, query: Mapping[str, str]) -> ExplainRequest:
+        return parse_request(query, self.work_queue.models)
 
-        Status codes: 408 upload too slow, 413 body too large, 415 not an image or too many pixels, 422 invalid query, 503
-        queue full. Errors found after that, such as a corrupt image, are in the last event.
-        """
-        try:
-            parsed = parse_request(request.query_params, self.work_queue.models)
-            self.work_queue.reserve_slot()
-        except UsageError as error:
-            raise HTTPException(422, str(error)) from None
-        except QueueFull:
-            raise HTTPException(503, "too many requests; try again in a moment", {"Retry-After": "2"}) from None
-        try:
-            data = await self.read_body(request)
-            if not parsed.is_sample:
-                await asyncio.to_thread(check_image_header, data, self.limits.image_pixels, parsed.name)
-        except BaseException as error:
-            self.work_queue.release_slot()
-            if isinstance(error, ImageError):
-                raise HTTPException(415, str(error)) from None
-            if isinstance(error, ClientDisconnect):
-                return Response(status_code=400)  # never received
-            raise
-        return EventStream(self.work_queue.submit(parsed.model, partial(self.build_page, parsed, data)))
-
-    async def read_body(self, request: Request) -> bytes:
-        """Read the full body. The limits apply to the received bytes, regardless of Content-Length."""
-        chunks, size = [], 0
-        try:
-            async with asyncio.timeout(self.limits.upload_seconds):
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > self.limits.body_bytes:
-                        megabytes = self.limits.body_bytes / 2**20
-                        raise HTTPException(413, f"larger than {megabytes:g} MB; choose a smaller file", CLOSE)
-                    chunks.append(chunk)
-        except TimeoutError:
-            raise HTTPException(408, f"the upload took longer than {self.limits.upload_seconds:g} s", CLOSE) from None
-        return b"".join(chunks)
-
-    def build_page(self, request: ExplainRequest, data: bytes, model: LoadedModel, progress: Progress) -> str:
-        """Build the report page. Runs in the thread of the model, so only one image per model is decoded at a time."""
-        try:
-            pixels = load_image(
-                sample(request.name) if request.is_sample else data, max_pixels=self.limits.image_pixels
-            )
-        except ImageError as error:
-            raise ImageError(request.name, error.reason) from None
-        image = NamedImage(request.name, pixels)
+    def run(self, request: ExplainRequest, data: bytes, model: LoadedModel, progress: Progress) -> Event:
+        self.last_photo.clear()
+        image = NamedImage(request.name, self.load_image(request, data))
         options = replace(
             self.options, methods=request.methods, targets=request.targets, layers=(request.layers,), fit=request.fit,
             include_suggested=True,
@@ -146,8 +98,8 @@ class ExplainEndpoint:
         methods, notes = request.methods, list[str]()
         while True:
             try:
-                e = explain_image(model, image, replace(options, methods=methods), progress)
-                return replace(e, notes=(*e.notes, *notes)).report()
+                e = explain_image(model, image, replace(options, methods=methods), progress, self.checks)
+                return {"page": replace(e, notes=(*e.notes, *notes)).report()}
             except MethodError as error:  # skip a method that does not support this model, and run the others
                 others = tuple(name for name in methods if name != error.method)
                 if others in ((), methods):
@@ -155,37 +107,18 @@ class ExplainEndpoint:
                 methods, notes = others, [*notes, f"skipped: {error}"]
 
 
-def explain_image(model: LoadedModel, image: NamedImage, options: Options, progress: Progress | None) -> Explanation:
-    """Explain one image and record the command that reproduces the result."""
-    command = command_for(image.source, model.uri, as_flags(options))
-    return Explainer(model, options).explain(image, progress=progress, command=command)
-
-
-class EventStream(StreamingResponse):
-    """The events of a job, one JSON object per line. The job is cancelled if the client disconnects."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(self.encode_events(job), media_type="application/x-ndjson")
-        self.job = job
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self.job.cancel()
-
-    @staticmethod
-    async def encode_events(job: Job) -> AsyncIterator[str]:
-        is_last = False
-        while not is_last:
-            event: Event
-            try:
-                async with asyncio.timeout(HEARTBEAT):
-                    event = await job.events.get()
-            except TimeoutError:
-                event = {}
-            is_last = "page" in event or "error" in event
-            yield json.dumps(event, separators=(",", ":")) + "\n"
+def explain_image(
+    model: LoadedModel, image: NamedImage, options: Options, progress: Progress | None, checks: bool = True
+) -> Explanation:
+    """Explain one image, check its maps, and record the command that reproduces the result."""
+    flags = as_flags(options) if checks else [*as_flags(options), "--no-check"]
+    e = Explainer(model, options).explain(image, progress=progress, command=command_for(image.source, model.uri, flags))
+    if not checks:
+        return e
+    try:
+        return check(model, e, memory=options.memory, progress=progress)
+    except Exception as error:  # model code may raise anything, and the maps are complete
+        return replace(e, notes=(*e.notes, f"the maps were not checked: {one_line(error)}"))
 
 
 def list_choices(models: Sequence[LoadedModel], limits: Limits) -> dict[str, object]:
@@ -200,7 +133,13 @@ def list_choices(models: Sequence[LoadedModel], limits: Limits) -> dict[str, obj
         "models": [{"name": display_model_name(model.uri), "classes": model.labels or ()} for model in models],
         "methods": methods,
         "samples": make_sample_thumbnails(),
-        "limits": {"classes": MAX_CLASSES, "methods": MAX_METHODS, "bytes": limits.body_bytes},
+        "limits": {
+            "classes": MAX_CLASSES,
+            "methods": MAX_METHODS,
+            "bytes": limits.body_bytes,
+            "shapes": MAX_SHAPES,
+            "points": MAX_POINTS,
+        },
     }
 
 

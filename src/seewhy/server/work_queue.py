@@ -15,12 +15,13 @@ from seewhy.server.printable_log import format_traceback
 
 PROGRESS_INTERVAL = 0.1  # seconds between two progress events
 Progress = Callable[[int, int], None]
-Event = dict[str, bool | int | str]
-Work = Callable[[LoadedModel, Progress], str]  # returns a page
+Event = dict[str, object]  # JSON
+LAST_EVENTS = frozenset({"page", "cover", "error"})  # keys of events that end a job
+Work = Callable[[LoadedModel, Progress], Event]  # returns the last event
 
 
-class JobCancelled(Exception):
-    """The client of this job has disconnected."""
+class JobCancelled(BaseException):
+    """The client of this job has disconnected. Not an `Exception`, which code that runs models catches and reports."""
 
 
 class QueueFull(Exception):
@@ -28,7 +29,7 @@ class QueueFull(Exception):
 
 
 class Job:
-    """One request in the queue. Its `events` arrive in the event loop that created it; the last has "page" or "error"."""
+    """One request in the queue. Its `events` arrive in the event loop that created it; the last has a key of `LAST_EVENTS`."""
 
     def __init__(self, work: Work) -> None:
         self.work: Work | None = work  # holds the image
@@ -44,7 +45,7 @@ class Job:
         if self.future is not None and self.future.cancel():
             self.work = None  # the executor keeps the job until its turn, so release the image now
 
-    def post(self, **event: bool | int | str) -> None:
+    def post(self, **event: object) -> None:
         """Append an event. Thread-safe."""
         try:
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
@@ -100,7 +101,7 @@ class WorkQueue:
             job.on_progress(0, 0)
             assert job.work is not None
             job.post(started=True)
-            job.post(page=job.work(model, job.on_progress))
+            job.post(**job.work(model, job.on_progress))
         except JobCancelled:
             job.post(error="stopped")
         except SeewhyError as error:

@@ -9,7 +9,7 @@ const TOKEN = location.hash.slice(1);  // browsers never send the fragment to a 
 const HISTORY_LENGTH = 12;
 const send = (path, options = {}) => fetch(path, { ...options, headers: { Authorization: `Bearer ${TOKEN}` } });
 const addedClasses = [];
-const reports = [];  // {title, text, fragment}, newest first; the fragment is the state of the report page
+const reports = [];  // {title, text, fragment, source, model, fit}, newest first; the fragment is the state of the report page
 let choices, image = null, shownImage = null, request = null, frame = null;  // the image of the last request, and of the last report
 
 function showProblem(text) {
@@ -20,20 +20,18 @@ function showProblem(text) {
 const getModel = () => choices.models[+$("model").value];
 const getMethods = () => [...document.querySelectorAll("#methods input:checked")].map((input) => input.value);
 
-/** Build the request URL. All values are from the server's lists, except the file name, which is only displayed. */
-function buildUrl(source) {
-  const query = new URLSearchParams({ model: $("model").value, methods: getMethods().join(), top: $("top").value,
-    classes: addedClasses.join("\n"), layers: $("layers").value, fit: $("fit").value });
+/** Build a request URL. All values are from the server's lists, except the file name, which is only displayed. */
+function buildUrl(path, source, settings) {
+  const query = new URLSearchParams(settings);
   if (source.sample) query.set("sample", source.sample);
   else query.set("name", source.name);
-  return `/explain?${query}`;
+  return `${path}?${query}`;
 }
 
 const formatTime = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
 
-/** Handle one event of the response. Return the report, if the event contains it. */
-function handleEvent(event, timer) {
-  if (event.error) throw Object.assign(new Error(event.error), { isImageError: event.image_error });
+/** Show one event of the response. */
+function showProgress(event, timer) {
   if (event.waiting) $("status").textContent = `waiting for ${event.waiting} earlier request${event.waiting > 1 ? "s" : ""}`;
   $("status").setAttribute("aria-live", event.total ? "off" : "polite");  // screen readers must not read every progress update
   if (event.started) {
@@ -45,23 +43,30 @@ function handleEvent(event, timer) {
     Object.assign($("progress"), { hidden: false, max: event.total, value: event.done });
     $("status").textContent = `${event.done.toLocaleString("en")} of ${event.total.toLocaleString("en")} forward passes, ${formatTime(left)} left`;
   }
-  return event.page;
 }
 
-/** Read the response until the event that contains the report. */
-async function readReport(response, timer) {
+/** Send an image and read the response until the event with the result. The other events are passed to `onEvent`. */
+async function fetchResult(url, body, signal, onEvent) {
+  const response = await send(url, { method: "POST", body, signal });
+  if (!response.ok) {
+    const { error } = await response.json().catch(() => ({ error: `the server refused the request (status ${response.status}); try again` }));
+    throw Object.assign(new Error(error), { isImageError: [413, 415].includes(response.status) });
+  }
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let report, parts = [];
-  while (report === undefined) {
+  let parts = [];
+  for (;;) {
     const { value, done } = await reader.read();
-    if (done) throw new Error("the server closed the connection before the report was complete");
+    if (done) throw new Error("the server closed the connection before the result was complete");
     parts.push(value);
     if (!value.includes("\n")) continue;  // a report is one long line
     const lines = parts.join("").split("\n");
     parts = [lines.pop()];
-    for (const line of lines) report ??= handleEvent(JSON.parse(line), timer);
+    for (const event of lines.map((line) => JSON.parse(line))) {
+      if (event.error) throw Object.assign(new Error(event.error), { isImageError: event.image_error });
+      if (event.page !== undefined || event.cover !== undefined) return event;
+      onEvent(event);
+    }
   }
-  return report;
 }
 
 /** Explain an image. It replaces the previous image only after it was explained successfully. */
@@ -69,7 +74,9 @@ async function explain(source = image) {
   if (source === null) return showProblem("Choose an image first.");
   request?.abort();
   image = source;
-  const current = new AbortController(), sent = performance.now();
+  const current = new AbortController(), sent = performance.now(), timer = { start: sent };
+  const settings = { model: $("model").value, methods: getMethods().join(), top: $("top").value,
+    classes: addedClasses.join("\n"), layers: $("layers").value, fit: $("fit").value };
   const title = `${source.name} \u00b7 ${getModel().name} \u00b7 ${$("settings-button").textContent}`;
   request = current;
   showProblem("");
@@ -80,15 +87,11 @@ async function explain(source = image) {
   $("stop").hidden = false;
   $("status").textContent = "uploading";
   try {
-    const response = await send(buildUrl(source), { method: "POST", body: source.sample ? null : source, signal: current.signal });
-    if (!response.ok) {
-      const { error } = await response.json().catch(() => ({ error: `the server refused the request (status ${response.status}); try again` }));
-      throw Object.assign(new Error(error), { isImageError: [413, 415].includes(response.status) });
-    }
-    const report = await readReport(response, { start: sent });
+    const url = buildUrl("/explain", source, settings);
+    const { page } = await fetchResult(url, source.sample ? null : source, current.signal, (event) => showProgress(event, timer));
     if (request !== current) return;
     shownImage = source;
-    addReport(title, report);
+    addReport({ title, text: page, source, model: settings.model, fit: settings.fit });
     finish(current, "", `${((performance.now() - sent) / 1000).toFixed(1)} s`);
   } catch (error) {
     if (error.name === "AbortError") return finish(current, "", "stopped");
@@ -112,8 +115,8 @@ function finish(controller, text, status = "") {
   showProblem(text);
 }
 
-function addReport(title, text) {
-  reports.unshift({ title, text, fragment: getReport()?.fragment ?? "" });
+function addReport(report) {
+  reports.unshift({ ...report, fragment: getReport()?.fragment ?? "" });
   reports.length = Math.min(reports.length, HISTORY_LENGTH);
   $("history").replaceChildren(...reports.map((report, number) => new Option(report.title, number)));
   $("history-label").hidden = reports.length < 2;
@@ -129,8 +132,9 @@ function showReport() {
   frame = make("iframe", { title, name: `seewhy-app${fragment}`, srcdoc: text });
   frame.setAttribute("sandbox", "allow-scripts allow-downloads");
   $("start").hidden = true;
-  $("save").hidden = false;
+  $("save").hidden = $("cover-button").hidden = false;
   $("main").prepend(frame);
+  resetCover();
 }
 
 function saveReport() {
@@ -207,6 +211,7 @@ function buildControls() {
   connectSettings();
   connectToolbar();
   connectDocument();
+  connectCover();
   listClasses();
 }
 

@@ -12,6 +12,7 @@ from seewhy.viewer.html_document import assemble, escape, jpeg_data_url, securit
 from seewhy.viewer.packed_maps import PackedMap, encode_levels
 
 Entry = Mapping[str, object]  # a JSON object
+APP_SCRIPTS = ("app.js", "cover.js")
 REPORT_SCRIPTS = ("maps.js", "state.js", "layer_statistics.js", "panels.js", "layer_chart.js", "controls.js")
 
 
@@ -116,9 +117,11 @@ def build_app() -> tuple[str, str]:
 
     The app shows reports in `srcdoc` frames, which inherit its policy, so the policy names both scripts.
     """
-    policy = f"{security_policy(['app.js'], REPORT_SCRIPTS)}; connect-src 'self'; base-uri 'none'; form-action 'none'"
+    policy = f"{security_policy(APP_SCRIPTS, REPORT_SCRIPTS)}; connect-src 'self'; base-uri 'none'; form-action 'none'"
     parts = {"title": "seewhy", "data": "{}", "policy": policy}
-    return assemble("app.html", ["app.js"], parts, ["page.css", "app.css"]), f"{policy}; frame-ancestors 'none'"
+    return assemble(
+        "app.html", APP_SCRIPTS, parts, ["page.css", "app.css", "cover.css"]
+    ), f"{policy}; frame-ancestors 'none'"
 
 
 def six_digits(value: float) -> float:
