@@ -49,7 +49,8 @@ def cell_covariance() -> Array:
     """Return the covariance of the cells `(196, 196)`: 1 on the diagonal, and a Gaussian of their distance elsewhere."""
     centers = (np.arange(GRID) + 0.5) / GRID
     axis = np.exp(-((centers[:, None] - centers) ** 2) / (2 * LENGTH**2))
-    return np.kron(axis, axis)  # the Gaussian of a distance is the product over both axes
+    # The Gaussian of a distance is the product of those along both axes.
+    return (axis[:, None, :, None] * axis[None, :, None, :]).reshape(GRID**2, GRID**2)
 
 
 def hidden_parts(mode: Mode) -> Array:
