@@ -1,4 +1,4 @@
-"""Removal curves for tests: those of an additive score, whose contributions are the pixels of the image."""
+"""Removal curves for tests: those of an additive score, or of the probability of a class."""
 
 from __future__ import annotations
 
