@@ -106,7 +106,8 @@ def collect(limit: int) -> tuple[dict[str, Array], int]:
     coarse = [torch.nn.functional.adaptive_avg_pool2d(one[:, None], GRID)[:, 0] for one in masks]
     rows: dict[str, list[list[float]]] = {}
     missing = 0
-    for path in sorted((DATA / "imagenet").glob("*.jpg")):
+    paths = sorted((DATA / "imagenet").glob("*.jpg"))  # sorted by class, so a part of them is taken in random order
+    for path in [paths[number] for number in np.random.default_rng(0).permutation(len(paths))]:
         e = seewhy.explain(model, path, methods=METHODS, targets="top1")
         if e.top(1)[0][2] <= LEAST:
             continue
@@ -117,6 +118,7 @@ def collect(limit: int) -> tuple[dict[str, Array], int]:
             continue
         maps = {key[0]: positive_maps(e, key).double().clamp(min=0) for key in e.maps}
         maps[MEASURED] = torch.from_numpy(fit_map(drops))[None]
+        maps[f"{MEASURED}, without its negative values"] = maps[MEASURED].clamp(min=0)
         maps["a blob in the center"] = center_blob()[None]
         held_out = held_out_drops(rescoring, e.targets[0])
         for name, one in maps.items():
