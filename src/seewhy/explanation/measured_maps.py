@@ -40,10 +40,10 @@ class MeasuredMaps(ExplanationMaps):
             UsageError: `seewhy.trust.check` was not called, or covering an image has no effect that can be fitted.
 
         Example:
-            >>> import seewhy, torch
-            >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-            >>> e = seewhy.trust.check(net, seewhy.explain(net, torch.rand(1, 3, 32, 32), layers="0", targets=1))
-            >>> e[0].measured_map().shape
+            >>> import seewhy
+            >>> model = seewhy.load_model()
+            >>> e = seewhy.trust.check(model, seewhy.explain(model, seewhy.sample("coffee")))
+            >>> e.measured_map().shape
             torch.Size([14, 14])
         """
         maps = fit_maps(self, target)

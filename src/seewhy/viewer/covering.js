@@ -22,7 +22,7 @@ function buildCovering() {
     grid.setAttribute("aria-label", text);
     return make("div", {}, make("p", { className: "legend", textContent: text }), grid, make("p", { className: "muted legend window-range" }));
   });
-  const reading = "Gray: covered. Strong color: the window matters. Visible alone, it keeps the score; covered, it lowers the score.";
+  const reading = "Gray or dashed: covered. Strong color: the window matters. Visible alone, it keeps the score; covered, it lowers the score.";
   const details = make("details", { id: "covering" }, make("summary", { textContent: "Covered windows" }),
     make("p", { id: "window-text" }), make("div", { id: "window-groups" }, ...groups), make("p", { className: "muted legend", textContent: reading }));
   details.ontoggle = () => { if (!details.open) showWindow(-1); };
