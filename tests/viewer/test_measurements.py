@@ -358,8 +358,9 @@ def test_curves_of_the_selected_map_are_drawn(page: MeasuredPage, e: seewhy.Expl
 def test_one_filler_needs_no_choice_and_random_curves_may_be_missing(
     browser: Any, plain: seewhy.Explanation, e: seewhy.Explanation, tmp_path: Path
 ) -> None:
-    curves = {key: ({"blur": fillers["blur"]},) for key, (fillers,) in e.curves.items()}
-    page = MeasuredPage(browser, dataclasses.replace(plain, curves=curves), tmp_path)
+    curves = {key: ({"__proto__": fillers["blur"]},) for key, (fillers,) in e.curves.items()}  # a name like any other
+    changed = dataclasses.replace(plain, curves=curves, random_curves=e.random_curves)
+    page = MeasuredPage(browser, changed, tmp_path)
     assert page.page.is_visible("#removal-chart svg") and not page.page.is_visible("#filler-row")
     assert page.page.locator(".curve-point.random").count() == 0
     assert "random order" not in page.page.locator(".curve-keys").inner_text()

@@ -27,7 +27,7 @@ function updateRemoval() {
   $("filler").replaceChildren(...names.map((text) => new Option(text, text)));
   $("filler").value = name;
   $("filler-row").hidden = names.length < 2;
-  const random = page.random_curves?.[panel.target]?.[name] ?? [];
+  const others = page.random_curves?.[panel.target] ?? {}, random = Object.hasOwn(others, name) ? others[name] : [];
   document.querySelector(".curve-keys").lastChild.hidden = !random.length;
   const text = `Area between the curves: ${own.area === null ? "\u2013" : own.area.toFixed(3)}`;
   $("removal-area").replaceChildren(make("b", { textContent: text }));
