@@ -26,11 +26,11 @@ from torch import Tensor
 import seewhy
 from seewhy.engine.rescoring import open_rescoring
 from seewhy.explanation.data import positive_maps
+from seewhy.explanation.windows import MODES, SMALL, normalized
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.trust.copies import covered_sums
 from seewhy.trust.map_check import find_drops
-from seewhy.trust.statistic import SMALL, judge, normalized
-from seewhy.trust.windows import MODES
+from seewhy.trust.statistic import judge
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parents[1] / "shared" / "data"))
@@ -132,11 +132,11 @@ def collect(network: Network) -> tuple[dict[str, Maps], Array, list[str]]:
         if e.top(1)[0][2] <= LEAST:
             continue
         rescoring = open_rescoring(network.model, e)
-        reason, values = find_drops(rescoring, e.targets[0], 0)
-        if reason:
-            reasons.append(reason)
+        found = find_drops(rescoring, e.targets[0], 0)
+        if found.reason:
+            reasons.append(found.reason)
             continue
-        drops.append(values)
+        drops.append(np.array(found.values))
         rows: dict[str, Tensor] = {}
         main = network.layers[0]
         for (method, target, layer), _ in e.maps.items():

@@ -118,8 +118,8 @@ def collect(count: int, linear: int) -> list[Table]:
     others = [*paths[1:], paths[0]]
     found: list[Table] = []
     with ProcessPoolExecutor(2) as pool:
-        wanted = [number < linear for number in range(len(paths))]
-        for number, table in enumerate(pool.map(measure_photo, paths, others, wanted)):
+        is_linear = [number < linear for number in range(len(paths))]
+        for number, table in enumerate(pool.map(measure_photo, paths, others, is_linear)):
             if table is not None:
                 found.append(table)
             print(f"{number + 1}/{len(paths)} photos, {len(found)} used", end="\r", flush=True)

@@ -1,4 +1,4 @@
-"""Write docs/images/page.png, notebook.png, app.png and cover.png: the report page in all its forms. Requires Playwright."""
+"""Write docs/images/page.png, measured.png, notebook.png, app.png and cover.png: the report page. Requires Playwright."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         capture_report(browser, model, Path(folder))
+        capture_measurements(browser, model, Path(folder))
         capture_notebook(browser, model, Path(folder))
         capture_app(browser, model)
         browser.close()
@@ -59,6 +60,23 @@ def capture_report(browser: Any, model: seewhy.LoadedModel, folder: Path) -> Non
     canvas.hover(position={"x": frame["width"] * 0.75, "y": frame["height"] * 0.55})
     page.wait_for_timeout(600)
     page.screenshot(path=OUT / "page.png")
+
+
+def capture_measurements(browser: Any, model: seewhy.LoadedModel, folder: Path) -> None:
+    """A map next to the measured map, and one of the covered windows."""
+    e = seewhy.explain(
+        model, seewhy.sample("cat_espresso"), layers="stages", targets="espresso", include_suggested=True, fit="squash"
+    )
+    seewhy.trust.check(model, e).report(folder / "measured.html")
+    page = open_page(browser, 1250, 900, "light")
+    page.goto((folder / "measured.html").as_uri())
+    page.evaluate("window.seewhy.ready")
+    page.get_by_role("button", name="Add panel").click()
+    page.get_by_role("button", name="Measured map").click()
+    page.locator("#covering summary").click()
+    page.locator(".window-grid button").nth(23).hover()
+    page.wait_for_timeout(600)
+    page.screenshot(path=OUT / "measured.png", clip={"x": 0, "y": 0, "width": 915, "height": 820})
 
 
 def capture_notebook(browser: Any, model: seewhy.LoadedModel, folder: Path) -> None:

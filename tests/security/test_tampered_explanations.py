@@ -21,6 +21,7 @@ import seewhy
 from seewhy.errors import RecordError, UsageError
 from support.array_tampering import Opened, encode, with_shape, write_zip
 from support.command import run
+from support.removal import with_curves
 from support.tampering import tamper
 from support.untrusted_files import make_network
 
@@ -33,10 +34,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("saved")
     pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
     Image.fromarray(pixels).save(home / "photo.png")
+    model = make_network()
     image = seewhy.explain(
-        make_network(), home / "photo.png", preprocess=seewhy.Preprocess.imagenet(16), layers="0", targets="top2"
+        model, home / "photo.png", preprocess=seewhy.Preprocess.imagenet(16), layers="0", targets="top2"
     )
-    image.save(home / "image")
+    with_curves(seewhy.trust.check(model, image))[0].save(home / "image")
     signal = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 3), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
     seewhy.explain(signal.eval(), torch.rand(1, 2, 20), layers="0").save(home / "signal")
     return home
@@ -47,6 +49,7 @@ def use(e: seewhy.Explanation) -> None:
     actions: list[Callable[[], object]] = [
         lambda: repr(e), e.to_dict, e.report, e.comparison, e._repr_mimebundle_, lambda: e.save("again"),
     ]  # fmt: skip
+    actions += [lambda t=target: (e.measured_map(t), e.measured_overlay(t)) for target in e.targets]  # type: ignore[misc]
     for method, target, layer in e.maps:
         for function in (e.map, e.overlay, e.box, e.flags, e.heatmap):
             actions.append(lambda f=function, m=method, t=target, n=layer: f(method=m, target=t, layer=n))  # type: ignore[misc]

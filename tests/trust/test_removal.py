@@ -11,14 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy.trust.removal import (
-    RemovalCurve,
-    RemovalCurves,
-    block_ends,
-    random_curve,
-    removal_counts,
-    removal_curves,
-)
+from seewhy.explanation.curves import RemovalCurve, RemovalCurves
+from seewhy.trust.removal import block_ends, random_curve, removal_counts, removal_curves
 from seewhy.trust.removal_metrics import deletion, insertion, mas, road, srg
 
 SIDE = 7

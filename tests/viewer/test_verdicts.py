@@ -51,7 +51,8 @@ def test_the_page_shows_the_verdict_of_the_selected_map(
     titles = page.page.evaluate("[...document.querySelectorAll('#chart title')].map((title) => title.textContent)")
     suggested = e.check(target="espresso", layer=e.suggested)
     assert isinstance(suggested, MapCheck)
-    assert titles[-1] == f"{e.suggested}: correlation with the effect of covering {suggested.r:.2f}"
+    title = titles[len(e.layers) - 1]  # the measured map follows
+    assert title == f"{e.suggested}: correlation with the effect of covering {suggested.r:.2f}"
     assert page.page.evaluate(LOW_CONTRAST) == []
     page.page.evaluate("window.seewhy.updatePanel({versus: 1})")  # a difference of classes was not checked
     page.page.wait_for_timeout(100)

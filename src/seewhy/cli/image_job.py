@@ -120,6 +120,7 @@ class ImageJob:
         if not self.output.no_check and not self.options.channels:
             e = self.check(e)
         measured = None if self.metrics is None else self.measure(e, self.metrics)
+        e = e if measured is None else measured.attached_to(e)
         files = draw_all(e, self.drawing, draw_features=bool(self.options.channels))
         is_page = has_page(e)
         if is_page and FEATURES_SHEET not in files:

@@ -16,6 +16,8 @@ from seewhy import storage, tensors
 from seewhy.errors import ChoiceError, UsageError
 from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.components import ChannelFeatures, InputImage, LayerInfo, TargetResult
+from seewhy.explanation.curves import RemovalCurve, RemovalCurves
+from seewhy.explanation.windows import WindowDrops
 from seewhy.images.view import View
 from seewhy.places.parts import place_maps
 from seewhy.places.region import Region
@@ -51,6 +53,9 @@ class ExplanationData:
     top_classes: tuple[tuple[int, str, float], ...] = ()
     selected_layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     checks: Mapping[MapKey, tuple[MapCheck, ...]] = field(default_factory=dict)
+    drops: Mapping[str, tuple[WindowDrops, ...]] = field(default_factory=dict)
+    curves: Mapping[MapKey, tuple[Mapping[str, RemovalCurves], ...]] = field(default_factory=dict)
+    random_curves: Mapping[str, tuple[Mapping[str, RemovalCurve], ...]] = field(default_factory=dict)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:

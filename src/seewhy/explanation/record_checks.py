@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seewhy import storage
 from seewhy.errors import RecordError
 from seewhy.explanation.components import NETWORK
+from seewhy.explanation.windows import MASKS
 from seewhy.storage.records import quote
 
 if TYPE_CHECKING:
-    from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, MapRecord, ViewRecord
+    from seewhy.explanation.record_schema import CurveRecord, ExplanationRecord, LayerRecord, MapRecord, ViewRecord
 
 MAX_VALUES = 2**28  # of all maps, of an input, or of a heatmap over it: 1 GiB in float32
 MIN_VIEW = 1e-3  # pixels of the photo
@@ -35,6 +37,7 @@ def check_record(path: Path, record: ExplanationRecord) -> None:
         for name, layer in record.layers.items():
             check_layer(f"layers[{quote(name)}]", layer, record.size)
         check_maps(record)
+        check_effects(record)
         check_preprocessing(record)
         if record.view is not None:
             check_view(record.view, record.size)
@@ -127,6 +130,32 @@ def check_maps(record: ExplanationRecord) -> None:
         raise FieldError("maps", "two maps have the same method, target and layer")
     if (count := sum(math.prod(entry.shape) for entry in record.maps)) > MAX_VALUES:
         raise FieldError("maps", f"{count:,} values; the limit is {MAX_VALUES:,}")
+
+
+def check_effects(record: ExplanationRecord) -> None:
+    """Check that drops and curves are of listed targets, that drops are complete, and that curves run from 0 to 1."""
+    keys = {target.key for target in record.targets}
+    for name, group in (("drops", record.drops), ("random_curves", record.random_curves)):
+        for key in group:
+            if key not in keys:
+                raise FieldError(name, f"{quote(key)} is not one of its targets")
+    for key, drops in record.drops.items():
+        if len(drops.values) not in (0, MASKS) or not (drops.values or drops.reason):
+            raise FieldError(f"drops[{quote(key)}].values", f"{len(drops.values)} drops instead of {MASKS}")
+    for key, curves in record.random_curves.items():
+        for filler, curve in curves.items():
+            check_curve(f"random_curves[{quote(key)}][{quote(filler)}]", curve)
+    for index, entry in enumerate(record.maps):
+        for filler, both in entry.curves.items():
+            check_curve(f"maps[{index}].curves[{quote(filler)}].most_first", both.most_first)
+            check_curve(f"maps[{index}].curves[{quote(filler)}].least_first", both.least_first)
+
+
+def check_curve(field: str, curve: CurveRecord) -> None:
+    if not len(curve.fractions) == len(curve.scores) == len(curve.mass):
+        raise FieldError(field, "its lists have several lengths")
+    if curve.fractions[0] != 0 or curve.fractions[-1] != 1 or any(a > b for a, b in pairwise(curve.fractions)):
+        raise FieldError(f"{field}.fractions", "they do not increase from 0 to 1")
 
 
 def has_grid_of(entry: MapRecord, layer: LayerRecord, rank: int) -> bool:

@@ -7,11 +7,14 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from seewhy.explanation.checks import Verdict
+from seewhy.explanation.windows import MASKS
 
 LONGEST_TEXT = 2**21  # characters: a command may be as long as the system allows
 LONGEST_SIDE = 2**27  # positions along one axis of an input, as of a long signal
 LONGEST_PHOTO_SIDE = 2**17  # pixels
 FARTHEST = 2.0**31  # of a position in a photo
+MOST_POINTS = 100_000  # of a removal curve
+MOST_FILLERS = 100
 
 Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 Length = Annotated[int, Meta(ge=1, le=LONGEST_SIDE)]
@@ -85,6 +88,29 @@ class CheckRecord(Struct):
     reason: Text = ""
 
 
+class DropsRecord(Struct):
+    """By how much covering parts of the image lowers the score of a target, as `WindowDrops`."""
+
+    values: Annotated[tuple[float, ...], Meta(max_length=MASKS)] = ()
+    everything: float | None = None
+    reason: Text = ""
+
+
+class CurveRecord(Struct):
+    """The score while more and more of the image is covered, as `RemovalCurve`. floats that are not finite are null."""
+
+    fractions: Annotated[tuple[Annotated[float, Meta(ge=0, le=1)], ...], Meta(min_length=2, max_length=MOST_POINTS)]
+    scores: Annotated[tuple[float | None, ...], Meta(max_length=MOST_POINTS)]
+    mass: Annotated[tuple[float | None, ...], Meta(max_length=MOST_POINTS)]
+
+
+class CurvesRecord(Struct):
+    """The curves of a map for one filler, as `RemovalCurves`."""
+
+    most_first: CurveRecord
+    least_first: CurveRecord
+
+
 class MapRecord(Struct):
     """One map, without its values. Its minimum and maximum are computed again after loading."""
 
@@ -94,6 +120,7 @@ class MapRecord(Struct):
     shape: Shape
     flags: Annotated[list[Text], Meta(max_length=100)]
     check: CheckRecord | None = None
+    curves: Annotated[dict[Text, CurvesRecord], Meta(max_length=MOST_FILLERS)] = field(default_factory=dict)
 
 
 class ViewRecord(Struct):
@@ -126,3 +153,7 @@ class ExplanationRecord(Struct):
     maps: Annotated[list[MapRecord], Meta(min_length=1)]
     files: list[Text]
     requested: RequestedRecord = field(default_factory=RequestedRecord)
+    drops: dict[Text, DropsRecord] = field(default_factory=dict)
+    random_curves: dict[Text, Annotated[dict[Text, CurveRecord], Meta(max_length=MOST_FILLERS)]] = field(
+        default_factory=dict
+    )

@@ -25,6 +25,13 @@ from seewhy.explanation.data import (
     view_of_region,
 )
 from seewhy.explanation.flags import FLAGS, find_flags
+from seewhy.explanation.page_effects import (
+    describe_covering,
+    describe_curves,
+    describe_random_curves,
+    measured_layer,
+    measured_page_maps,
+)
 from seewhy.explanation.selection import available_layer
 from seewhy.explanation.strips import Strip, draw_strip, strip_of
 from seewhy.images.view import View
@@ -75,9 +82,11 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
         maps.append(
             PageMap(
                 **indices, values=packed, positive_evidence=entry["positive_evidence"], flags=entry["flags"],
-                check=describe_check(e, key),
+                check=describe_check(e, key), curves=describe_curves(e, key),
             )
         )  # fmt: skip
+    if strip is None:
+        maps += measured_page_maps(e, region)
     visible = 1.0 if strip else visible_fraction(view)
     crop_note = f"The model received {visible:.0%} of the photo; the rest is dimmed."
     crop_notes = [crop_note] if visible < 1 - MIN_CROPPED else []
@@ -110,10 +119,11 @@ def build_data(
     e: ExplanationData, record: Mapping[str, Any], style: OverlayStyle, view: View, strip: Strip | None = None
 ) -> ReportData:
     """Return the choices of the page: methods, targets and layers, in its order."""
+    layers = [{"name": name, "suggested": name == e.suggested, **info} for name, info in record["layers"].items()]
     return {
         "methods": [{"key": key, "linear": key.partition("(")[0] in LINEAR} for key in e.methods],
         "targets": record["targets"],
-        "layers": [{"name": name, "suggested": name == e.suggested, **info} for name, info in record["layers"].items()],
+        "layers": [*layers, *(measured_layer(e) if strip is None else [])],
         "top": record["top"],
         "view": dataclasses.asdict(view),
         "tiles": [1, 1] if strip is None else [strip.rows, strip.columns],
@@ -121,6 +131,8 @@ def build_data(
         "more_targets": "--targets top5" if "command" in e.provenance else 'targets="top5"',
         "is_cropped": strip is None and visible_fraction(view) < 1 - MIN_CROPPED,
         "style": {"colors": style.colors, "opacity": style.opacity, "fade": style.mode == "fade"},
+        "covering": describe_covering(e) if strip is None else None,
+        "random_curves": describe_random_curves(e),
     }
 
 

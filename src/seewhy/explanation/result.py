@@ -16,7 +16,7 @@ from seewhy.errors import UsageError
 from seewhy.explanation import figures, report, saved
 from seewhy.explanation.components import ChannelFeatures
 from seewhy.explanation.data import require_single_image
-from seewhy.explanation.maps import ExplanationMaps
+from seewhy.explanation.measured_maps import MeasuredMaps
 from seewhy.explanation.selection import (
     LayerChoice,
     MethodChoice,
@@ -32,7 +32,7 @@ from seewhy.storage.paths import check_null, check_overwrite
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(ExplanationMaps):
+class Explanation(MeasuredMaps):
     """The maps that `explain` computed, by method, target and layer. It contains no model.
 
     Methods that return one map take `method`, `target` and `layer`, and accept everything that `explain` accepts: a method
@@ -59,6 +59,9 @@ class Explanation(ExplanationMaps):
         top_classes: The most likely classes, where logits are not stored (after `load`).
         selected_layers: For each entry of `layers=`, the names of the layers it selected.
         checks: For each map, how far to trust it in each image, if `seewhy.trust.check` was called.
+        drops: For each target, by how much covering parts of each image lowers the score, if `seewhy.trust.check` was called.
+        curves: For each map, the score of each image while more and more of it is covered in the order of the map, by filler.
+        random_curves: For each target, the same in random order.
 
     Example:
         >>> import seewhy, torch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import math
 import os
 import shlex
 from collections.abc import Iterable
@@ -19,9 +18,18 @@ from PIL import UnidentifiedImageError
 from seewhy import storage, tensors
 from seewhy.errors import ImageError, RecordError, UsageError
 from seewhy.explanation.array_files import read_arrays
-from seewhy.explanation.checks import MapCheck, build_check
+from seewhy.explanation.checks import build_check
 from seewhy.explanation.components import InputImage, LayerInfo, TargetResult, non_finite_notes
 from seewhy.explanation.data import ExplanationData, MapKey, most_likely
+from seewhy.explanation.effect_records import (
+    as_check,
+    as_curve,
+    as_curves,
+    as_drops,
+    build_curves,
+    build_effects,
+    nan_if_none,
+)
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.record_checks import MAX_VALUES, check_record, member_name
 from seewhy.explanation.target_matching import describe_spellings
@@ -36,7 +44,7 @@ from seewhy.storage.records import open_record, read_json_record
 from seewhy.targets.names import Labels
 
 if TYPE_CHECKING:
-    from seewhy.explanation.record_schema import CheckRecord, ExplanationRecord, LayerRecord, TargetRecord
+    from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, TargetRecord
 
 MAX_PHOTO_BYTES = 2**24
 BULK_RECORD = "job.json"  # of a bulk run
@@ -64,6 +72,7 @@ def build_record(e: ExplanationData) -> dict[str, Any]:
             "targets": {result.key: describe_requests(result, e.labels) for result in e.target_results},
             "layers": {text: list(names) for text, names in e.selected_layers.items() if is_alias(text, names)},
         },
+        **build_effects(e),
     }
 
 
@@ -72,6 +81,7 @@ def build_map_entry(e: ExplanationData, key: MapKey) -> dict[str, Any]:
     maps = e.maps[key]
     method, target, layer = key
     checks = {"check": build_check(e.checks[key][0])} if key in e.checks else {}
+    curves = {"curves": build_curves(e.curves[key][0])} if key in e.curves else {}
     return {
         "method": method,
         "target": target,
@@ -82,6 +92,7 @@ def build_map_entry(e: ExplanationData, key: MapKey) -> dict[str, Any]:
         "positive_evidence": storage.finite_or_none(tensors.positive_evidence(maps)[0]),
         "flags": list(find_flags(maps, e.has_gradient.get((target, layer)))[0]),
         **checks,
+        **curves,
     }
 
 
@@ -177,13 +188,17 @@ def read_fields(folder: str | Path) -> dict[str, Any]:
             for entry in record.maps
             if entry.check is not None
         },
+        "drops": {target: (as_drops(one),) for target, one in record.drops.items()},
+        "curves": {
+            (entry.method, entry.target, entry.layer): (as_curves(entry.curves),)
+            for entry in record.maps
+            if entry.curves
+        },
+        "random_curves": {
+            target: ({filler: as_curve(one) for filler, one in curves.items()},)
+            for target, curves in record.random_curves.items()
+        },
     }
-
-
-def as_check(record: CheckRecord) -> MapCheck:
-    """Convert the record of a check."""
-    r, low, high, p = (nan_if_none(number) for number in (record.r, record.low, record.high, record.p))
-    return MapCheck(record.verdict, r, low, high, p, record.reason)
 
 
 def as_result(record: TargetRecord, requested: Iterable[str]) -> TargetResult:
@@ -200,10 +215,6 @@ def as_layer_info(record: LayerRecord) -> LayerInfo:
     one = record.region
     region = None if one is None else Region(one.box, one.order, one.mirrored)
     return LayerInfo(record.kind, record.grid, record.channels, record.note, record.requested, parts, region)
-
-
-def nan_if_none(value: float | None) -> float:
-    return math.nan if value is None else value  # JSON has no NaN
 
 
 def read_input(folder: Path, record: ExplanationRecord) -> torch.Tensor | None:

@@ -242,6 +242,9 @@ def fields_for_image(e: ExplanationData, index: int) -> dict[str, Any]:
         "inputs": None if e.inputs is None else e.inputs[at],
         "images": None if e.images is None else e.images[at],
         "checks": {(method, keys[target], layer): found[at] for (method, target, layer), found in e.checks.items()},
+        "drops": {keys[target]: found[at] for target, found in e.drops.items()},
+        "curves": {(method, keys[target], layer): found[at] for (method, target, layer), found in e.curves.items()},
+        "random_curves": {keys[target]: found[at] for target, found in e.random_curves.items()},
         "channel_features": {layer: features.for_image(at) for layer, features in e.channel_features.items()},
         "single": True,
     }

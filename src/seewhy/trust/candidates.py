@@ -43,7 +43,7 @@ class Candidate:
 class CandidateScores:
     """Computes the scores of candidates on images, one image at a time.
 
-    Nothing is kept between calls but the images: explaining one again costs one forward and one backward pass.
+    Only the images are kept between calls: explaining one again costs one forward and one backward pass.
 
     Attributes:
         model: The model.

@@ -110,7 +110,7 @@ def choose(
         >>> import seewhy, torch
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> images = [torch.rand(1, 3, 16, 16) for _ in range(16)]
-        >>> choose(net, images, methods=["gradcam", "hirescam"], layers=["0"]).verdict
+        >>> choose(net, images, methods=["gradcam", "hirescam"], layers=["1"]).verdict
         'equal maps'
     """
     options = Options(methods=methods, layers=layers, targets=targets, memory=memory)
@@ -124,7 +124,7 @@ def choose_with(
     check_count(len(images))
     methods = check_methods(METHODS if options.methods is None else options.methods)
     compared = [*methods.values(), *([] if REFERENCE in methods else [REFERENCE])]
-    options = replace(options, methods=compared, layers=options.layers or LAYERS, include_suggested=True)
+    options = replace(options, methods=compared, layers=options.layers or LAYERS)
     prepared = loaded if loaded.uri == "module" else as_prepared(loaded, "exact")
     scores = CandidateScores(prepared, Explainer(prepared, options), images, tuple(methods))
     if progress is not None:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from seewhy.explanation.windows import MASKS, MODES, STEPS
 from seewhy.trust.units import resample
-from seewhy.trust.windows import MODES, STEPS, window_masks
+from seewhy.trust.windows import window_masks
 
 Array = NDArray[np.float64]
 
@@ -25,7 +26,6 @@ FINE = 56  # cells per side on which maps and masks are compared
 SHIFT = FINE // 7
 SHIFTS = (-SHIFT, 0, SHIFT)
 ORIENTATIONS = 8
-WINDOWS = len(MODES) * STEPS**2
 
 
 @cache
@@ -53,10 +53,10 @@ def covered_sums(maps: Tensor) -> tuple[Array, Array]:
     """
     fine = resample(maps.double(), (FINE, FINE)).cpu().numpy().reshape(len(maps), -1)
     sums = (fine @ mask_table()).reshape(-1, len(SHIFTS), len(SHIFTS), len(MODES), STEPS, STEPS)
-    own = sums[:, 1, 1].reshape(len(maps), WINDOWS)
+    own = sums[:, 1, 1].reshape(len(maps), MASKS)
     copies = [turn(sums, number) for number in range(1, ORIENTATIONS)]
-    stacked = np.stack([copy.reshape(len(maps), -1, WINDOWS) for copy in copies], axis=1)
-    return own, stacked.reshape(len(maps), -1, WINDOWS)
+    stacked = np.stack([copy.reshape(len(maps), -1, MASKS) for copy in copies], axis=1)
+    return own, stacked.reshape(len(maps), -1, MASKS)
 
 
 def turn(sums: Array, orientation: int) -> Array:

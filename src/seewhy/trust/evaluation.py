@@ -10,6 +10,7 @@ from torch import nn
 from seewhy.engine.progress import Progress, counter
 from seewhy.engine.rescoring import Rescoring, open_rescoring
 from seewhy.errors import UsageError
+from seewhy.explanation.curves import RemovalCurve, RemovalCurves
 from seewhy.explanation.data import MapKey
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
@@ -21,7 +22,6 @@ from seewhy.trust.map_check import MEGABYTE, UNUSABLE
 from seewhy.trust.measurements import MapMeasurement, Measurements
 from seewhy.trust.metric_list import DEFAULT, METRICS
 from seewhy.trust.metrics import Metric, choose_metrics
-from seewhy.trust.removal import RemovalCurve, RemovalCurves
 from seewhy.trust.repetition import Repetition
 from seewhy.trust.scorer import on_prepared
 
@@ -101,8 +101,8 @@ def measure_maps(
 ) -> Measurements:
     """Return the metrics of all maps."""
     rows: list[MapMeasurement] = []
-    curves: dict[tuple[MapKey, int], dict[str, RemovalCurves]] = {}
-    random: dict[tuple[str, int], dict[str, RemovalCurve]] = {}
+    curves: dict[MapKey, list[dict[str, RemovalCurves]]] = {key: [] for key in explanation.maps}
+    random: dict[str, list[dict[str, RemovalCurve]]] = {target: [] for target in explanation.targets}
     notes: dict[str, None] = {}
     columns = list(column_names(metrics, fillers))
     for image in range(len(explanation)):
@@ -117,13 +117,15 @@ def measure_maps(
                 values = {name: value for (name, _, _), (value, _) in zip(columns, cells, strict=True)}
                 reasons = {name: text for (name, _, _), (_, text) in zip(columns, cells, strict=True) if text}
                 rows.append(MapMeasurement(image, *key, values, reasons))
-                if evidence.measured_curves:
-                    curves[key, image] = dict(evidence.measured_curves)
-            if shared.measured_fillers:
-                random[target, image] = {filler: shared.random(filler) for filler in shared.measured_fillers}
-                name = shared.result.for_image(image, explanation.labels).name
-                notes.update(dict.fromkeys(filler_notes(random[target, image], name)))
-    return Measurements(tuple(name for name, _, _ in columns), tuple(rows), curves, random, tuple(notes))
+                curves[key].append(dict(evidence.measured_curves))
+            orders = {filler: shared.random(filler) for filler in shared.measured_fillers}
+            random[target].append(orders)
+            name = shared.result.for_image(image, explanation.labels).name
+            notes.update(dict.fromkeys(filler_notes(orders, name)))
+    return Measurements(
+        tuple(name for name, _, _ in columns), tuple(rows), {key: tuple(found) for key, found in curves.items()},
+        {target: tuple(found) for target, found in random.items()}, tuple(notes),
+    )  # fmt: skip
 
 
 def column_names(metrics: Sequence[Metric], fillers: Sequence[str]) -> Iterator[tuple[str, Metric, str]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from seewhy.engine.rescoring import Rescoring
 from seewhy.explanation.components import TargetResult
+from seewhy.explanation.curves import RemovalCurve, RemovalCurves
 from seewhy.explanation.data import MapKey, heatmap_of, placed_maps
 from seewhy.explanation.result import Explanation
 from seewhy.signals.scoring import LogOdds, Probability, Scoring, TargetScore
@@ -23,7 +24,7 @@ from seewhy.targets import ResolvedTarget
 from seewhy.trust.dimming import Dimming
 from seewhy.trust.fillers import Fill, as_filler
 from seewhy.trust.layer_zeroing import score_without_layer
-from seewhy.trust.removal import STEPS, RemovalCurve, RemovalCurves, random_curve, removal_curves, score_masks
+from seewhy.trust.removal import STEPS, random_curve, removal_curves, score_masks
 from seewhy.trust.repetition import Repetition
 from seewhy.trust.scorer import ImageScorer
 from seewhy.trust.shared_masks import SUBSETS, single_masks, subset_masks

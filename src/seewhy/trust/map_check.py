@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.engine.progress import Progress, counter
@@ -21,20 +21,18 @@ from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.data import MapKey, positive_maps
 from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
+from seewhy.explanation.windows import MASKS, WindowDrops
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
 from seewhy.tracing.model_errors import is_caused_by_memory, is_device_error
-from seewhy.trust.copies import WINDOWS
 from seewhy.trust.fillers import Blur
 from seewhy.trust.scorer import ImageScorer, log_odds_of, variants_of
 from seewhy.trust.statistic import check_maps, why_no_drops
 from seewhy.trust.windows import window_masks
 
-Array = NDArray[np.float64]
-
 SMALLEST = 8  # pixels per side of an image, so that windows differ
 MEGABYTE = 2**20
-MASKED = WINDOWS + 1  # the last one covers everything
+MASKED = MASKS + 1  # the last one covers everything
 
 UNUSABLE = {  # by flag of a map
     "non_finite": "the map contains values that are not finite numbers",
@@ -68,7 +66,7 @@ def check(
         progress: Called with (forward passes done, in total).
 
     Returns:
-        The explanation, with `checks`.
+        The explanation, with `checks` and `drops`.
 
     Raises:
         UsageError: The explanation was loaded, so it contains no input; or the model is not the one that was explained, or
@@ -93,12 +91,19 @@ def check(
 
     finder = DropFinder([partial(open_one, variant) for variant in variants_of(loaded)])
     checks: dict[MapKey, list[MapCheck]] = {key: [] for key in explanation.maps}
+    drops: dict[str, list[WindowDrops]] = {target: [] for target in explanation.targets}
     for image in range(len(explanation)):
         for target in explanation.targets:
             keys = [key for key in explanation.maps if key[1] == target]
-            for key, result in check_keys(explanation, keys, image, *finder.find(target, image)).items():
+            found = finder.find(target, image)
+            drops[target].append(found)
+            for key, result in check_keys(explanation, keys, image, found).items():
                 checks[key].append(result)
-    return dataclasses.replace(explanation, checks={key: tuple(results) for key, results in checks.items()})
+    return dataclasses.replace(
+        explanation,
+        checks={key: tuple(results) for key, results in checks.items()},
+        drops={target: tuple(results) for target, results in drops.items()},
+    )
 
 
 class DropFinder:
@@ -112,7 +117,7 @@ class DropFinder:
         self.openers = openers
         self.rescoring: Rescoring | None = None
 
-    def find(self, target: str, image: int) -> tuple[str, Array]:
+    def find(self, target: str, image: int) -> WindowDrops:
         """Return `find_drops` of an image. An error of the model on covered images becomes the reason.
 
         Raises:
@@ -127,17 +132,17 @@ class DropFinder:
                 if is_caused_by_memory(error) or is_device_error(error) or (is_last and self.rescoring is None):
                     raise
                 if is_last:
-                    return f"the model fails on covered images ({one_line(error)})", np.zeros(0)
+                    return WindowDrops(reason=f"the model fails on covered images ({one_line(error)})")
             self.openers, self.rescoring = self.openers[1:], None
 
 
-def find_drops(rescoring: Rescoring, target: str, image: int) -> tuple[str, Array]:
-    """Return by how much each mask lowers the score of an image, or why that cannot be used."""
+def find_drops(rescoring: Rescoring, target: str, image: int) -> WindowDrops:
+    """Return by how much each mask lowers the score of an image, and why that cannot be used if so."""
     size = tuple(rescoring.inputs.shape[2:])
     if len(size) != 2:
-        return "the check is defined for images only", np.zeros(0)
+        return WindowDrops(reason="the check is defined for images only")
     if min(size) < SMALLEST:
-        return f"the image is smaller than {SMALLEST} pixels", np.zeros(0)
+        return WindowDrops(reason=f"the image is smaller than {SMALLEST} pixels")
     scorer = ImageScorer(rescoring, image, target, log_odds_of(rescoring.targets[target]))
     masks = window_masks(size)
     masks = torch.cat([masks, torch.ones(1, *size, dtype=torch.double)])  # the last one covers everything
@@ -145,12 +150,14 @@ def find_drops(rescoring: Rescoring, target: str, image: int) -> tuple[str, Arra
     scores = scorer(len(masks), lambda at: fill(masks[at]), shared=("check", size))
     with np.errstate(invalid="ignore"):  # scores may be infinite
         drops = scorer.own - scores.double().cpu().numpy()
-    if drops[-1] <= 0:
-        return "the score does not drop when the entire image is blurred", drops[:-1]
-    return why_no_drops(drops[:-1]), drops[:-1]
+    values, everything = drops[:-1], float(drops[-1])
+    reason = "the score does not drop when the entire image is blurred" if everything <= 0 else why_no_drops(values)
+    if not np.isfinite(values).all():
+        return WindowDrops(reason=reason)
+    return WindowDrops(tuple(values.tolist()), everything if math.isfinite(everything) else math.nan, reason)
 
 
-def check_keys(e: Explanation, keys: Sequence[MapKey], image: int, reason: str, drops: Array) -> dict[MapKey, MapCheck]:
+def check_keys(e: Explanation, keys: Sequence[MapKey], image: int, drops: WindowDrops) -> dict[MapKey, MapCheck]:
     """Return the checks of the maps of one image and one target. Maps of one grid are compared in one operation."""
     checks: dict[MapKey, MapCheck] = {}
     groups: dict[tuple[int, ...], dict[MapKey, Tensor]] = {}
@@ -158,11 +165,11 @@ def check_keys(e: Explanation, keys: Sequence[MapKey], image: int, reason: str, 
         signed = e.maps[key][image : image + 1]
         gradient = e.has_gradient.get(key[1:])
         flags = find_flags(signed, None if gradient is None else gradient[image : image + 1])[0]
-        if reason or flags:
-            checks[key] = MapCheck("not checked", reason=reason or UNUSABLE[flags[0]])
+        if drops.reason or flags:
+            checks[key] = MapCheck("not checked", reason=drops.reason or UNUSABLE[flags[0]])
             continue
         positive = positive_maps(e, key)[image]
         groups.setdefault(tuple(positive.shape), {})[key] = positive
     for group in groups.values():
-        checks.update(zip(group, check_maps(torch.stack(list(group.values())), drops), strict=True))
+        checks.update(zip(group, check_maps(torch.stack(list(group.values())), np.array(drops.values)), strict=True))
     return checks

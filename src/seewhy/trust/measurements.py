@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seewhy.errors import ChoiceError, UnknownName
+from seewhy.explanation.curves import RemovalCurve, RemovalCurves
 from seewhy.explanation.data import MapKey
-from seewhy.trust.removal import RemovalCurve, RemovalCurves
+from seewhy.explanation.result import Explanation
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,15 @@ class Measurements:
     Attributes:
         columns: Names of the metrics, with the filler if there are several: "srg(mean)".
         rows: One for each image and map.
-        curves: By map and position of the image: the curves of the removal test, by filler.
-        random_curves: By target and position of the image: the mean curve of random orders, by filler.
+        curves: By map, for each image: the curves of the removal test, by filler.
+        random_curves: By target, for each image: the mean curve of random orders, by filler.
         notes: What concerns all rows, such as a filler that is not usable.
     """
 
     columns: tuple[str, ...]
     rows: tuple[MapMeasurement, ...]
-    curves: Mapping[tuple[MapKey, int], Mapping[str, RemovalCurves]] = field(default_factory=dict)
-    random_curves: Mapping[tuple[str, int], Mapping[str, RemovalCurve]] = field(default_factory=dict)
+    curves: Mapping[MapKey, tuple[Mapping[str, RemovalCurves], ...]] = field(default_factory=dict)
+    random_curves: Mapping[str, tuple[Mapping[str, RemovalCurve], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def value(
@@ -94,6 +95,10 @@ class Measurements:
                 f"{len(rows)} maps match: give method=, target=, layer= and image= of one of them.", names
             )
         return rows[0].values[column]
+
+    def attached_to(self, e: Explanation) -> Explanation:
+        """Return the explanation with the curves, which its page draws."""
+        return dataclasses.replace(e, curves=self.curves, random_curves=self.random_curves)
 
     def to_dict(self) -> dict[str, Any]:
         """Return columns, rows and notes for JSON."""

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import torch
 
+from seewhy.explanation.curves import RemovalCurves
 from seewhy.trust import map_metrics, removal_metrics, shared_masks, stability
 from seewhy.trust.dimming import Dimming
 from seewhy.trust.evidence import RANDOM_ORDERS, MapEvidence, as_array
 from seewhy.trust.metrics import Metric, MetricCard
-from seewhy.trust.removal import STEPS, RemovalCurves
+from seewhy.trust.removal import STEPS
 from seewhy.trust.shared_masks import SUBSETS
 
 DEFAULT = ("srg", "single_deletion", "explained_fraction", "class_sensitivity")

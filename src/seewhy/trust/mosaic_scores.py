@@ -87,8 +87,8 @@ def difull(
         UsageError: The number of images is not a square, or there is no such cell.
 
     Example:
-        >>> first, tail = nn.Conv2d(1, 2, 1), nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        >>> round(difull(first, tail, torch.rand(4, 1, 6, 6), 0, cell=3, methods="hirescam")["hirescam"], 6)
+        >>> first, tail = nn.ReLU(), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> round(difull(first, tail, torch.rand(4, 2, 6, 6), 0, cell=3, methods="hirescam")["hirescam"], 6)
         1.0
 
     References:

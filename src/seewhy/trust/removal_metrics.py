@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from seewhy.trust.removal import Array, RemovalCurve, RemovalCurves, area
+from seewhy.explanation.curves import Array, RemovalCurve, RemovalCurves, area
 
 ROAD_STEPS = 10
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from seewhy.explanation.curves import Array
 from seewhy.trust.fillers import Fill
-from seewhy.trust.removal import Array, Score, score_masks
+from seewhy.trust.removal import Score, score_masks
 
 SUBSETS = 32  # random subsets of one size
 

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.explanation.checks import LEVEL, MapCheck
-from seewhy.trust.copies import WINDOWS, covered_sums
-from seewhy.trust.windows import MODES
+from seewhy.explanation.windows import MASKS, SMALL, normalized
+from seewhy.trust.copies import covered_sums
 
 Array = NDArray[np.float64]
 
-SMALL = 1e-12
 LEAST = 0.2  # correlation of a confirmed map: a smaller one is no evidence, even if the copies have less
 QUANTILE = 1.96  # of the normal distribution, for 95 %
 
@@ -40,15 +39,7 @@ def correlation(sums: Array, drops: Array) -> Array:
     return np.clip(values, -1, 1)  # rounding
 
 
-def normalized(values: Array) -> Array:
-    """Return values `(..., 27)` as `(..., modes, 9)`, each mode with mean 0 and length 1; zeros where it is constant."""
-    values = values.reshape(*values.shape[:-1], len(MODES), -1)
-    values = values - values.mean(-1, keepdims=True)
-    length = np.linalg.norm(values, axis=-1, keepdims=True)
-    return np.where(length > SMALL, values / np.maximum(length, SMALL), 0)
-
-
-def interval(r: float, masks: int = WINDOWS) -> tuple[float, float]:
+def interval(r: float, masks: int = MASKS) -> tuple[float, float]:
     """Return the interval of a correlation by Fisher's z, with the number of masks as sample size.
 
     It contains the correlation that more windows of the same kind would give in 98 % of the images (83 photos, EfficientNet-

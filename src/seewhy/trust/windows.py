@@ -5,29 +5,13 @@ They do not depend on any map, so the same masked forward passes serve the maps 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from seewhy.explanation.windows import MODES, STEPS, Mode
 from seewhy.trust.fillers import gaussian_blur
 
-STEPS = 3  # windows per axis
 EDGE = 3 / 224  # standard deviation of the soft edges, as a fraction of the side
-
-
-@dataclass(frozen=True)
-class Mode:
-    """Nine windows of one size: the image outside them is covered (keep), or they are covered themselves (hide).
-
-    `side` is the side of a window as a fraction of that of the image.
-    """
-
-    keeps: bool
-    side: float
-
-
-MODES = (Mode(True, 1 / 2), Mode(True, 3 / 8), Mode(False, 3 / 8))
 
 
 def window_masks(size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-// Part 6 of 6: controls, downloads, and the start of the page.
+// Part 8 of 8: controls, downloads, and the start of the page.
 
 function saveFile(name, blob) {
   const url = URL.createObjectURL(blob);
@@ -8,7 +8,7 @@ function saveFile(name, blob) {
 
 function makeFileName(extension) {
   const panel = getActivePanel();
-  const parts = [page.title, describeTarget(panel), page.methods[panel.method].key, page.layers[panel.layer].name];
+  const parts = [page.title, describeTarget(panel), ...describeMap(panel)];
   return `${parts.join("_").replace(/[^\p{L}\p{N}._-]+/gu, "-")}.${extension}`;
 }
 
@@ -66,7 +66,7 @@ function buildControls() {
 
 function connectControls() {
   $("swap").onclick = () => updatePanel({ target: getActivePanel().versus, versus: getActivePanel().target });
-  $("layer").oninput = (event) => updatePanel({ layer: getLayers(getActivePanel().method)[+event.target.value] });
+  $("layer").oninput = (event) => updatePanel({ layer: getChoices(getActivePanel())[+event.target.value] });
   for (const key of ["method", "versus"]) $(key).onchange = (event) => updatePanel({ [key]: +event.target.value });
   for (const key of ["colors", "scale"]) $(key).onchange = (event) => updateState({ [key]: event.target.value });
   $("chart-statistic").onchange = (event) => updateState({ chart: event.target.value });
@@ -94,7 +94,7 @@ function togglePlayback() {
   playTimer = 0;
   if (isStarting) {
     const layers = getLayers(getActivePanel().method);
-    if (getActivePanel().layer === layers.at(-1)) updatePanel({ layer: layers[0] });
+    if (!layers.slice(0, -1).includes(getActivePanel().layer)) updatePanel({ layer: layers[0] });
     playTimer = setInterval(() => { if (getActivePanel().layer === layers.at(-1)) togglePlayback(); else stepLayer(1); }, 220);
   }
   $("play").textContent = playTimer ? "Stop" : "Play layers";
@@ -121,6 +121,8 @@ async function start() {
   if (fragment) restoreState(fragment);
   if (IN_APP) forwardFiles();
   buildControls();
+  buildCovering();
+  buildRemoval();
   buildPanels();
   await new Promise((done) => { requestAnimationFrame(() => setTimeout(done)); });  // paint the overlay first
   buildFilmstrip();

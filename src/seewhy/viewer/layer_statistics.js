@@ -1,4 +1,4 @@
-// Part 3 of 6: statistics of each layer's map.
+// Part 3 of 8: statistics of each layer's map.
 
 const formatNumber = (value) => (value === null || !Number.isFinite(value) ? "\u2013" : Math.abs(value) >= 0.01 && Math.abs(value) < 1000
   ? value.toPrecision(3) : value.toExponential(1));
@@ -13,7 +13,7 @@ const STATISTIC_TEXTS = {
 };
 
 function findEntry(panel) {
-  return page.maps[mapNumbers.get([panel.method, panel.target, panel.layer].join())];
+  return page.maps[findMapNumber(panel.method, panel.target, panel.layer)];
 }
 
 /** Return the check {verdict, r, text} of a panel's map, or null if it was not checked. A difference of classes has none. */
@@ -34,6 +34,7 @@ function computeStatistics(panel) {
     const evidence = panel.versus < 0 ? entry[8] : absolute ? positive / absolute : null;
     const correlation = correlate(panel, { ...panel, layer: getReferenceLayer(panel.method) });
     const check = findCheck(panel)?.r ?? null;
+    if (panel.layer === MEASURED) peak = 0;  // it has another unit
     return { evidence, peak: peak || null, area: peak > 0 ? cells / map.values.length : null, correlation, check };
   });
 }

@@ -1,4 +1,4 @@
-// The report page, part 1 of 6: decoding and painting maps. The parts are joined into one module in the order of
+// The report page, part 1 of 8: decoding and painting maps. The parts are joined into one module in the order of
 // REPORT_SCRIPTS (pages.py). All data is inside the document; nothing is fetched.
 const $ = (id) => document.getElementById(id);
 const make = (tag, props = {}, ...children) => {
@@ -15,6 +15,8 @@ function decodeBase64(text) {
 const LEVELS = 127;
 const colors = Object.fromEntries(Object.entries(page.colors).map(([name, text]) => [name, decodeBase64(text)]));
 const mapNumbers = new Map(page.maps.map((entry, number) => [entry.slice(0, 3).join(), number]));
+const MEASURED = page.layers.findIndex((layer) => layer.measured);  // the map that covering gave, or -1; it has no method
+const findMapNumber = (method, target, layer) => mapNumbers.get([layer === MEASURED ? -1 : method, target, layer].join());
 let levels, photo;
 
 const cache = new Map();
@@ -29,7 +31,7 @@ const cached = (key, compute) => {
 /** Return the signed map of one method, target and layer in the units of the method, or null if there is none. */
 function decodeMap(method, target, layer) {
   return cached(`s${method},${target},${layer}`, () => {
-    const number = mapNumbers.get([method, target, layer].join());
+    const number = findMapNumber(method, target, layer);
     if (number === undefined) return null;
     const [, , , start, rows, columns, high, low] = page.maps[number];
     const values = new Float32Array(rows * columns);
@@ -105,7 +107,8 @@ function resizeRows({ rows, columns, values }, x) {
 /** Return the value that a panel's map is divided by, according to the selected scale. */
 function getScaleMaximum(panel) {
   if (state.scale === "own") return computeMaximum(panel);
-  const layers = state.scale === "layer" ? [panel.layer] : page.layers.map((_, number) => number);
+  const isShared = state.scale === "all" && panel.layer !== MEASURED;  // the measured map has another unit
+  const layers = isShared ? page.layers.flatMap((layer, number) => (layer.measured ? [] : [number])) : [panel.layer];
   let maximum = 0;
   for (const layer of layers) {
     page.targets.forEach((_, target) => {

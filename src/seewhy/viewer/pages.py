@@ -13,7 +13,10 @@ from seewhy.viewer.packed_maps import PackedMap, encode_levels
 
 Entry = Mapping[str, object]  # a JSON object
 APP_SCRIPTS = ("app.js", "cover.js")
-REPORT_SCRIPTS = ("maps.js", "state.js", "layer_statistics.js", "panels.js", "layer_chart.js", "controls.js")
+REPORT_SCRIPTS = (
+    "maps.js", "state.js", "layer_statistics.js", "panels.js", "layer_chart.js", "covering.js", "removal.js", "controls.js",
+)  # fmt: skip
+MEASURED = -1  # the method of maps that no method computed
 
 
 class ReportData(TypedDict):
@@ -23,7 +26,9 @@ class ReportData(TypedDict):
     suggested}, `top` {name, probability}; `view` is {photo_size, input_size, box}; `flags` maps names to descriptions; `style`
     is {colors, opacity, fade}; `tiles` are the rows and columns of a strip of slices, each with a separate part of a map, or
     (1, 1); `more_targets` is a hint on how to explain more classes; `is_cropped` is True if part of the photo is outside the
-    model's input and therefore dimmed.
+    model's input and therefore dimmed. If parts of the image were covered, the last of `layers` may be `measured`, and
+    `covering` is {box, modes: {keeps, side, name}, targets: {values, all, reason, unit}}: the model's input in the photo, the
+    three kinds of windows, and the drops of the score. `random_curves` are points (fraction, score) by target and filler.
     """
 
     methods: Sequence[Entry]
@@ -36,11 +41,13 @@ class ReportData(TypedDict):
     style: Entry
     more_targets: str
     is_cropped: bool
+    covering: Entry | None
+    random_curves: Sequence[Entry]
 
 
 @dataclass(frozen=True, eq=False)
 class PageMap:
-    """One map of a report: the indices of its method, target and layer in `ReportData`, and its properties."""
+    """One map of a report: the indices of its method (or MEASURED), target and layer in `ReportData`, and its properties."""
 
     method: int
     target: int
@@ -49,6 +56,7 @@ class PageMap:
     positive_evidence: float | None
     flags: Sequence[str]
     check: Entry | None = None  # {verdict, r, text}
+    curves: Entry | None = None  # by filler: {most, least, area}, with points (fraction, score)
 
 
 # One image on the index page. `page` is a relative URL, or "" if the image has no page; `thumbnail` is a JPEG or b"".
@@ -75,10 +83,14 @@ def build_report(
         packed = one.values
         evidence = None if one.positive_evidence is None else round(one.positive_evidence, 4)
         indices = [one.method, one.target, one.layer, start, *packed.levels.shape]
-        entries.append([*indices, six_digits(packed.high), six_digits(packed.low), evidence, one.flags, one.check])
+        curves = [] if one.curves is None else [one.curves]
+        scale = [six_digits(packed.high), six_digits(packed.low)]
+        entries.append([*indices, *scale, evidence, one.flags, one.check, *curves])
         start += packed.levels.size
     tables = {name: base64.b64encode(table.tobytes()).decode() for name, table in colors.tables().items()}
-    document = {**data, "title": title, "maps": entries, "colors": tables}
+    effects = ("covering", "random_curves")
+    fields = {name: value for name, value in data.items() if value or name not in effects}
+    document = {**fields, "title": title, "maps": entries, "colors": tables}
     rows = (provenance or {}).items()
     parts = {
         "title": escape(title),

@@ -1,4 +1,4 @@
-// Part 4 of 6: the panels, their captions, and the linked cursor.
+// Part 4 of 8: the panels, their captions, and the linked cursor.
 
 let frameRequest = 0, idleTimer = 0;
 function scheduleRender() {
@@ -61,21 +61,27 @@ function describeTarget(panel) {
   return panel.versus < 0 ? name : `${name} vs. ${page.targets[panel.versus].name}`;
 }
 
+/** Return the method and the layer of a panel's map. */
+const describeMap = ({ method, layer }) => [...(layer === MEASURED ? [] : [page.methods[method].key]), page.layers[layer].name];
+
 function describeEvidence(panel) {
   const name = page.targets[panel.target].name;
+  if (panel.layer === MEASURED) return `covering lowers "${name}" most`;
   return `evidence for "${name}"${panel.versus < 0 ? "" : ` minus evidence for "${page.targets[panel.versus].name}"`}`;
 }
+
+const MEASURED_TEXT = "Measured: where covering parts of the image lowers the score more than average. It depends on no method and no layer.";
 
 /** Bring all captions and controls up to date with the state. */
 function updateControls() {
   state.panels.forEach((panel, number) => {
     const { figure, canvas, caption } = figures[number], layer = page.layers[panel.layer];
     figure.classList.toggle("active", number === state.active && state.panels.length > 1);
-    const text = `${describeTarget(panel)} \u00b7 ${page.methods[panel.method].key} \u00b7 ${layer.name}`;
+    const text = [describeTarget(panel), ...describeMap(panel), ...(layer.measured ? [layer.kind] : [])].join(" \u00b7 ");
     caption.textContent = text;
     canvas.setAttribute("aria-label", `Heatmap: ${text}`);
   });
-  const panel = getActivePanel(), layers = getLayers(panel.method);
+  const panel = getActivePanel(), layers = getChoices(panel), isMeasured = panel.layer === MEASURED;
   document.body.classList.toggle("single-layer", layers.length < 2);
   updateLayerControls(panel, layers);
   $("method").value = panel.method;
@@ -93,11 +99,15 @@ function updateControls() {
   for (const key of ["fade", "smooth"]) $(key).checked = state[key];
   const table = colors[state.colors], stops = [0, 32, 64, 96, 128, 160, 192, 224, 255].map((level) => `rgb(${table.slice(level * 3, level * 3 + 3)})`);
   $("color-ramp").style.background = `linear-gradient(90deg, ${stops})`;
+  $("least-label").textContent = isMeasured ? "average or less" : "none";
   $("evidence-label").textContent = describeEvidence(panel);
-  const check = findCheck(panel);
+  const check = isMeasured ? { text: MEASURED_TEXT, verdict: "" } : findCheck(panel);
   $("verdict").hidden = check === null;
   $("verdict").textContent = check?.text ?? "";
   $("verdict").dataset.verdict = check?.verdict ?? "";
+  $("play").hidden = getLayers(panel.method).length < 2;
+  updateCovering();
+  updateRemoval();
   showCursorValues(...cursor);
 }
 
@@ -129,6 +139,7 @@ function showCursorValues(event, number) {
   cursor = [event && { clientX: event.clientX, clientY: event.clientY }, number];
   $("cursor-values").textContent = "";
   for (const { marker } of figures) marker.hidden = true;
+  markWindowsAt(-1, -1);
   if (event === null || !figures[number]) return;
   const canvas = figures[number].canvas, frame = canvas.getBoundingClientRect();
   const [height, width] = page.view.photo_size, [left, upper, right, lower] = page.view.box;
@@ -138,6 +149,7 @@ function showCursorValues(event, number) {
     $("cursor-values").textContent = "Outside the model's input";
     return;
   }
+  markWindowsAt(x, y);
   const texts = state.panels.map((panel, at) => {
     const map = getMap(panel);
     if (map === null) return "no map";
@@ -149,7 +161,7 @@ function showCursorValues(event, number) {
       width: `${(100 * (right - left)) / map.columns / width}%`, height: `${(100 * (lower - upper)) / map.rows / height}%`,
     });
     figures[at].marker.hidden = false;
-    const remark = value < 0 ? "negative evidence" : maximum ? `${Math.round((100 * value) / maximum)}% of the maximum` : "";
+    const remark = value < 0 ? (panel.layer === MEASURED ? "less than average" : "negative evidence") : maximum ? `${Math.round((100 * value) / maximum)}% of the maximum` : "";
     return `cell ${row},${column}: ${formatNumber(value)}${remark ? ` (${remark})` : ""}`;
   });
   $("cursor-values").textContent = texts.join("   |   ");

@@ -1,7 +1,7 @@
-// Part 2 of 6: the state of the page, saved in the URL fragment.
+// Part 2 of 8: the state of the page, saved in the URL fragment.
 
 const defaultPanel = { method: 0, target: 0, versus: -1, layer: page.layers.findIndex((layer) => layer.suggested) };
-if (defaultPanel.layer < 0) defaultPanel.layer = page.layers.length - 1;  // without a suggested layer: the deepest
+if (defaultPanel.layer < 0) defaultPanel.layer = page.layers.findLastIndex((layer) => !layer.measured);  // without a suggested layer: the deepest
 const state = {
   panels: [defaultPanel], active: 0, colors: page.style.colors, opacity: page.style.opacity, threshold: 0, fade: page.style.fade,
   smooth: true, scale: "own", chart: "correlation",
@@ -52,7 +52,7 @@ const getActivePanel = () => state.panels[state.active];
 function makeValid(panel) {
   if (!page.methods[panel.method].linear) panel.versus = -1;
   const layers = getLayers(panel.method);
-  if (!layers.includes(panel.layer)) panel.layer = layers.find((layer) => page.layers[layer].suggested) ?? layers.at(-1);
+  if (!getChoices(panel).includes(panel.layer)) panel.layer = layers.find((layer) => page.layers[layer].suggested) ?? layers.at(-1);
 }
 
 function updateState(changes) {
@@ -69,7 +69,13 @@ function updatePanel(changes) {
 const getLayers = (method) => cached(`l${method}`, () =>
   page.layers.map((_, number) => number).filter((layer) => page.maps.some((entry) => entry[0] === method && entry[2] === layer)));
 
+/** Return the layers of a panel's method, and the measured map of its target; a difference of classes was not measured. */
+function getChoices({ method, target, versus }) {
+  const isMeasured = versus < 0 && findMapNumber(method, target, MEASURED) !== undefined;
+  return isMeasured ? [...getLayers(method), MEASURED] : getLayers(method);
+}
+
 function stepLayer(count) {
-  const layers = getLayers(getActivePanel().method), place = layers.indexOf(getActivePanel().layer) + count;
+  const layers = getChoices(getActivePanel()), place = layers.indexOf(getActivePanel().layer) + count;
   updatePanel({ layer: layers[Math.min(Math.max(place, 0), layers.length - 1)] });
 }
