@@ -87,7 +87,9 @@ def test_settings_determine_the_report(app: App) -> None:
     assert page.inner_text("#settings-button") == "gradcam, hirescam · top 2, minibus · suggested layer only"
     page.set_input_files("#file", IMAGE)
     data = app.wait_for_report(1).evaluate("window.seewhy.page")
-    assert [one["key"] for one in data["methods"]] == ["gradcam", "hirescam"] and len(data["layers"]) == 1
+    assert [one["key"] for one in data["methods"]] == ["gradcam", "hirescam"] and len(
+        data["layers"]
+    ) == 2  # and the measured map
     assert [one["name"] for one in data["targets"]][2] == "minibus"
     page.get_by_role("button", name="Remove minibus").click()
     page.get_by_label("gradcam", exact=True).uncheck()
@@ -100,7 +102,7 @@ def test_settings_determine_the_report(app: App) -> None:
 def test_changing_the_model_explains_the_image_again(app: App) -> None:
     app.page.locator("#model").select_option("1")
     frame = app.upload()
-    assert frame.evaluate("window.seewhy.page.layers.length") <= 3
+    assert frame.evaluate("window.seewhy.page.layers.length") <= 4
     names = frame.evaluate("[...window.seewhy.page.targets, ...window.seewhy.page.top].map((target) => target.name)")
     assert "</script><script>alert(1)</script>" in names
     app.page.locator("#model").select_option("0")
@@ -213,7 +215,7 @@ def test_changing_the_model_during_an_upload_explains_the_new_image(app: App) ->
     }""".replace("BYTES", f"Uint8Array.from({list(make_image('blue'))})")
     )
     frame = app.wait_for_report(2)
-    assert frame.inner_text("h1") == "two.png" and frame.evaluate("window.seewhy.page.layers.length") <= 3
+    assert frame.inner_text("h1") == "two.png" and frame.evaluate("window.seewhy.page.layers.length") <= 4
 
 
 def test_page_without_token_explains_where_to_find_it(browser: Any, server: LocalApp) -> None:
