@@ -13,6 +13,7 @@ from seewhy.bulk.settings import BulkOptions, Execution
 from seewhy.cli.choose import apply_choice, check_model
 from seewhy.cli.exits import print_status
 from seewhy.cli.flags import GROUPS, FlagSet, with_flags
+from seewhy.cli.freed_memory import keep_freed_memory
 from seewhy.cli.layer_hints import runnable_hints
 from seewhy.cli.run_options import UseOptions
 from seewhy.cli.termination import State, unwinding
@@ -75,6 +76,7 @@ def bulk(
     check_inputs(inputs)
     check_folders([output.out])
     check_overwrite(run_files(output.out), [*inputs, *model_files(model.uri or "", model.labels)])
+    keep_freed_memory()
     from seewhy.bulk.job import run_job
     from seewhy.bulk.setting_checks import check_settings
     from seewhy.models.loading import load_model

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from seewhy.cli.exits import print_status
 from seewhy.cli.flags import FlagSet, from_stdin, with_flags
+from seewhy.cli.freed_memory import keep_freed_memory
 from seewhy.cli.run_options import OutputOptions
 from seewhy.engine.options import ModelOptions, Options, option
 from seewhy.errors import UsageError
@@ -56,6 +57,7 @@ def choose(inputs: tuple[str, ...], options: Options, model: ModelOptions, outpu
     check_overwrite([output.out], found)
     check_own(output.out)
     images = sorted(random.Random(options.seed).sample(found, min(output.images, len(found))))
+    keep_freed_memory()
     from seewhy.cli.image_job import pass_progress
     from seewhy.cli.layer_hints import runnable_hints
     from seewhy.engine.option_checks import check_options

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from seewhy.cli.choose import check_model
 from seewhy.cli.exits import print_status
 from seewhy.cli.flags import from_stdin
+from seewhy.cli.freed_memory import keep_freed_memory
 from seewhy.cli.garbage_collection import paused_collection
 from seewhy.cli.image_sources import check_sources, find_sources
 from seewhy.cli.layer_hints import runnable_hints
@@ -43,6 +44,7 @@ def explain_images(
     check_outputs(
         output.out, folders, options, model, has_index=has_index(count, options), measures=metrics is not None
     )
+    keep_freed_memory()
     with paused_collection():
         from seewhy.cli.image_job import ImageJob
         from seewhy.engine.option_checks import check_options

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from seewhy.cli.argument_errors import Integer
 from seewhy.cli.exits import print_status
+from seewhy.cli.freed_memory import keep_freed_memory
 from seewhy.cli.termination import exit_code, unwinding
 from seewhy.engine.options import Options
 from seewhy.errors import OptionError, UsageError
@@ -62,6 +63,7 @@ def serve(
         from seewhy.server import Limits, serve
     except ModuleNotFoundError as error:
         raise UsageError(f"seewhy serve needs {error.name}: pip install 'seewhy[serve]'") from None
+    keep_freed_memory()
     import threading
     import webbrowser
 
