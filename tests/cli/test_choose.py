@@ -98,6 +98,7 @@ def test_a_damaged_choice_is_one_line(capsys: pytest.CaptureFixture[str], tmp_pa
         (("{photos}", "--methods", "fullgrad"), "explains the entire model"),
         (("{photos}", "--out", "{photo}"), "would overwrite"),
         (("{photos}", "--out", "mine.json"), "did not write it"),
+        (("{photos}", "--targets", "top2"), "several targets"),
         (("-",), "standard input contains one image"),
     ],
 )

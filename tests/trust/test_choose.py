@@ -114,6 +114,7 @@ def test_candidates_without_finite_maps_are_dropped() -> None:
         ({"methods": "fullgrad"}, "explains the entire model"),
         ({"methods": "gradcan"}, "no method 'gradcan'"),
         ({"layers": "lats"}, "lats"),
+        ({"targets": [0, 1]}, "several targets"),
     ],
 )
 def test_usage_errors(settings: dict[str, Any], message: str) -> None:

@@ -63,12 +63,10 @@ def choose(inputs: tuple[str, ...], options: Options, model: ModelOptions, outpu
     from seewhy.engine.option_checks import check_options
     from seewhy.models.loading import load_model
     from seewhy.terminal import encode_json, make_console
-    from seewhy.trust.chooser import check_count, check_methods, choose_with
+    from seewhy.trust.chooser import check_choice, choose_with
 
-    check_count(len(images))
     check_options(options)
-    if options.methods is not None:
-        check_methods(options.methods)
+    check_choice(options, len(images))
     loaded = load_model(
         model.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
     )

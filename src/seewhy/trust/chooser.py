@@ -25,6 +25,7 @@ from seewhy.methods.base import AnyMethod, NetworkMethod
 from seewhy.methods.parsing import MethodSpec, as_methods
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
+from seewhy.targets import as_targets
 from seewhy.trust.candidates import COARSE, REFERENCE, Candidate, CandidateScores, merge_equal
 from seewhy.trust.choice import Choice, Finalist, decide
 from seewhy.trust.comparison import means_and_errors
@@ -121,8 +122,7 @@ def choose_with(
     loaded: LoadedModel, images: Sequence[Any], options: Options, *, seed: int = 0, progress: Progress | None = None
 ) -> Choice:
     """Choose with more settings than `choose` has. Methods and layers that are not set have the defaults of `choose`."""
-    check_count(len(images))
-    methods = check_methods(METHODS if options.methods is None else options.methods)
+    methods = check_choice(options, len(images))
     compared = [*methods.values(), *([] if REFERENCE in methods else [REFERENCE])]
     options = replace(options, methods=compared, layers=options.layers or LAYERS)
     prepared = loaded if loaded.uri == "module" else as_prepared(loaded, "exact")
@@ -133,10 +133,23 @@ def choose_with(
     return run_rounds(scores, np.random.default_rng(seed).permutation(len(images)).tolist())
 
 
-def check_count(images: int) -> None:
-    """Raise UsageError if there are too few images."""
+def check_choice(options: Options, images: int) -> dict[str, AnyMethod]:
+    """Return the methods to compare by name.
+
+    Raises:
+        UsageError: There are too few images, several targets, no methods, or a method belongs to no layer.
+    """
     if images < LEAST_IMAGES:
         raise UsageError(f"{images} images are too few to choose: give at least {LEAST_IMAGES}, better 100.")
+    if len(as_targets(options.targets, options.versus)) > 1:
+        raise UsageError("several targets: choosing compares the maps of one target. Give one, such as --targets top1.")
+    found = as_methods(METHODS if options.methods is None else options.methods)
+    for name, method in found.items():
+        if isinstance(method, NetworkMethod):
+            raise UsageError(f"method '{name}' explains the entire model, so it has no layer to choose. Remove it.")
+    if not found:
+        raise UsageError("no methods to compare. Give at least one, such as --methods gradcam,hirescam.")
+    return found
 
 
 def run_rounds(scores: CandidateScores, order: Sequence[int]) -> Choice:
@@ -226,17 +239,6 @@ def cost_of(rounds: Rounds, candidate: Candidate) -> tuple[int, int, int]:
     cells = int(np.prod(info.grid))
     method = rounds.scores.explainer.methods[candidate.method]
     return method.forwards(info.channels, cells), -cells, list(rounds.scores.explainer.methods).index(candidate.method)
-
-
-def check_methods(methods: MethodSpec) -> dict[str, AnyMethod]:
-    """Return the methods to compare by name. Raises UsageError if there are none, or if one belongs to no layer."""
-    found = as_methods(methods)
-    for name, method in found.items():
-        if isinstance(method, NetworkMethod):
-            raise UsageError(f"method '{name}' explains the entire model, so it has no layer to choose. Remove it.")
-    if not found:
-        raise UsageError("no methods to compare. Give at least one, such as --methods gradcam,hirescam.")
-    return found
 
 
 def planned_passes(images: int) -> int:
