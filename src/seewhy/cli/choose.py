@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import random
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from seewhy.cli.exits import print_status
-from seewhy.cli.flags import FlagSet, from_stdin, with_flags
+from seewhy.cli.flags import GROUPS, FlagSet, from_stdin, with_flags
 from seewhy.cli.freed_memory import keep_freed_memory
 from seewhy.cli.run_options import OutputOptions
 from seewhy.engine.options import ModelOptions, Options, option
@@ -24,6 +25,34 @@ OptionsType = TypeVar("OptionsType", bound=Options)
 COMPARED = ("methods", "layers", "targets", "fit", "seed", "memory", "multilabel")
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CompareOptions(Options):
+    """The options of `explain` whose defaults or meaning differ when methods and layers are compared."""
+
+    layers: str | Sequence[str] | None = option(
+        None,
+        'Layers to compare: names, globs ("blocks.5.*"), "stages", "suggested", "every". Default: stages and suggested. The '
+        "cost does not grow with their number.",
+        "names",
+        short="-l",
+    )
+    methods: str | Sequence[str] | None = option(
+        None,
+        "Methods to compare, from seewhy methods. Default: gradcam, gradcampp, hirescam, layercam, xgradcam, which share one "
+        "backward pass.",
+        "names",
+    )
+    targets: str | Sequence[str] | None = option(
+        None,
+        "One target for all images, such as a class. Default: the predicted class of each image.",
+        "targets",
+        short="-t",
+    )
+    seed: int = option(
+        0, "Seed of the images that are drawn, of their order, and of methods that draw numbers.", "number"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChoiceOutput:
     """How many images are used, and where the result goes."""
@@ -34,8 +63,8 @@ class ChoiceOutput:
     quiet: bool = option(False, "Print only errors.", "switch", short="-q")
 
 
-@with_flags(FlagSet(Options, COMPARED), FlagSet(ModelOptions), FlagSet(ChoiceOutput))
-def choose(inputs: tuple[str, ...], options: Options, model: ModelOptions, output: ChoiceOutput) -> int:
+@with_flags(FlagSet(CompareOptions, COMPARED, group=GROUPS[Options]), FlagSet(ModelOptions), FlagSet(ChoiceOutput))
+def choose(inputs: tuple[str, ...], options: CompareOptions, model: ModelOptions, output: ChoiceOutput) -> int:
     """Compare methods and layers for a model on a sample of images, and recommend one.
 
     Half of the images select, the other half confirms. Apply the result: seewhy photo.jpg --use choice.json
