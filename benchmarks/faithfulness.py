@@ -15,7 +15,6 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import combinations
@@ -48,9 +47,9 @@ LAYERS = {"bn2": "activation of the last stage", "conv_head": "bare convolution 
 COVERING = ("srg", "deletion", "insertion", "road", "mas", "single_deletion", "sensitivity_n", "infidelity")
 DIMMING = ("average_drop", "increase", "average_gain", "drop_in_deletion", "complexity", "explained_fraction")
 FILLERS = ("blur", "mean")
-CHANGED = ("rectified", "blurred")  # versions of Grad-CAM and HiResCAM
 LINEAR_MAPS = (
-    "gradcam", "gradcam++", "layercam", "eigengradcam", "eigencam", "lafam", "randomcam", "gradcam blurred", "gradcam rectified",
+    "gradcam", "gradcam++", "layercam", "eigengradcam", "eigencam", "lafam", "randomcam", "gradcam blurred",
+    "gradcam rectified",
 )  # fmt: skip
 BLUR = 1.0  # standard deviation in cells of the layer
 LEAST = 0.5  # probability of the class of a photo
@@ -198,69 +197,52 @@ def steadiness(tables: list[Table], metric: str, names: list[str], fillers: list
 
 def claims(tables: list[Table]) -> list[str]:
     """Return the section with what was shown or refuted."""
-    lines = ["## What was shown, and what was not", ""]
+    lines = ["## Claims", ""]
     for layer in LAYERS:
         names = unlike(layer)
-        order = sorted(names, key=lambda name: -mean_and_error(column(tables, f"{name}, {layer}", "srg(blur)"))[0])
-        lines.append(f"* **Order by SRG (blur) at `{layer}`**: {', '.join(order)}.")
-    for layer in LAYERS:
-        worst = [
-            min(unlike(layer), key=lambda name: sign * mean_and_error(column(tables, f"{name}, {layer}", metric))[0])
-            for metric, sign in (
-                ("srg(blur)", 1),
-                ("srg(mean)", 1),
-                ("single_deletion(blur)", 1),
-                ("deletion(blur)", -1),
-            )
-        ]
-        lines.append(
-            f"* **Worst at `{layer}`** by srg(blur), srg(mean), single_deletion(blur), deletion(blur): {', '.join(worst)}."
-        )
+        for metric in ("srg(blur)", "srg(mean)", "single_deletion(blur)"):
+            means = {name: mean_and_error(column(tables, f"{name}, {layer}", metric))[0] for name in names}
+            order = ", ".join(sorted(names, key=lambda name: -means[name]))
+            lines.append(f"* **Order at `{layer}`**, {metric}: {order}.")
     gaps = [
         np.nanmax(np.abs(column(tables, "gradcam, bn2", metric) - column(tables, f"{other}, bn2", metric)))
-        for other in ("hirescam", "xgradcam") for metric in ("srg(blur)", "single_deletion(blur)", "average_drop")
-    ]  # fmt: skip
+        for other in ("hirescam", "xgradcam")
+        for metric in ("srg(blur)", "single_deletion(blur)", "average_drop")
+    ]
+    lines.append(f"* **Grad-CAM = HiResCAM = XGrad-CAM at `bn2`**: no value differs by more than {max(gaps):.1e}.")
+    both = [cell(column(tables, f"{name}, conv_head", "srg(blur)")) for name in ("xgradcam", "gradcam")]
+    gap = difference(tables, "xgradcam, conv_head", "gradcam, conv_head", "srg(blur)")
     lines.append(
-        f"* **Grad-CAM = HiResCAM = XGrad-CAM at `bn2`**: the largest difference of any value is {max(gaps):.1e}."
+        f"* **XGrad-CAM at the bare convolution**, srg(blur): {both[0]}, Grad-CAM {both[1]}; difference {gap}."
     )
-    lines.append(
-        "* **XGrad-CAM at the bare convolution**: SRG (blur) "
-        f"{cell(column(tables, 'xgradcam, conv_head', 'srg(blur)'))}, Grad-CAM {cell(column(tables, 'gradcam, conv_head', 'srg(blur)'))}; "
-        f"difference {difference(tables, 'xgradcam, conv_head', 'gradcam, conv_head', 'srg(blur)')}."
-    )  # fmt: skip
-    for fillers, names in (
-        (list(FILLERS), unlike("bn2")),
-        ([*FILLERS, "linear"], [n for n in LINEAR_MAPS if " " not in n]),
-    ):
+    comparable = [name for name in LINEAR_MAPS if " " not in name]
+    for fillers, names in ((list(FILLERS), unlike("bn2")), ([*FILLERS, "linear"], comparable)):
         parts = []
         for metric in ("srg", "deletion", "insertion"):
             of_means, within = steadiness(tables, metric, names, fillers)
-            parts.append(f"{metric} {of_means:.2f} / {within:.2f}")
-        lines.append(
-            f"* **Same order with other fillers** ({', '.join(fillers)}; rank correlation of the means / mean within photos): {'; '.join(parts)}."
-        )  # fmt: skip
+            parts.append(f"{metric} {of_means:.2f} and {within:.2f}")
+        rule = "rank correlation between fillers, of the means over photos and within a photo"
+        lines.append(f"* **Fillers {', '.join(fillers)} at `bn2`** ({rule}): {'; '.join(parts)}.")
     for metric in ("srg(blur)", "srg(mean)", "single_deletion(blur)", "single_deletion(mean)"):
-        pairs = [(f"gradcam, {layer}", f"gradcam rectified, {layer}") for layer in LAYERS]
-        texts = [f"{difference(tables, *pair, metric)} at `{layer}`" for pair, layer in zip(pairs, LAYERS, strict=True)]
-        lines.append(f"* **Signed minus rectified Grad-CAM**, {metric}: {', '.join(texts)}.")
+        texts = [
+            f"{method} at `{layer}` {difference(tables, f'{method}, {layer}', f'{method} rectified, {layer}', metric)}"
+            for layer in LAYERS
+            for method in (("gradcam",) if layer == "bn2" else ("gradcam", "hirescam"))
+        ]
+        lines.append(f"* **Signed minus rectified**, {metric}: {'; '.join(texts)}.")
     ones = column(tables, "all ones, bn2", "average_drop")
-    lines.append(f"* **A map of ones** has average drop {np.abs(ones).max():.3f} and complexity 1 in all photos.")
+    lines.append(f"* **A map of ones**: average drop {np.abs(ones).max():.3f} in all photos.")
     for metric in ("road(linear)", "srg(linear)", "road(blur)", "srg(blur)", "srg(mean)", "single_deletion(blur)"):
         texts = [
-            f"{name} {difference(tables, f'{name} blurred, bn2', f'{name}, bn2', metric)}"
-            for name in ("gradcam",) if np.isfinite(column(tables, f"{name} blurred, bn2", metric)).any()
-        ]  # fmt: skip
-        lines.append(f"* **Blurred minus original**, {metric} at `bn2`: {'; '.join(texts)}.")
-    conv = [
-        f"{metric} {difference(tables, 'hirescam blurred, conv_head', 'hirescam, conv_head', metric)}"
-        for metric in ("road(blur)", "srg(blur)", "srg(mean)")
-    ]
-    lines.append(f"* **Blurred minus original HiResCAM** at `conv_head`: {'; '.join(conv)}.")
+            f"{method} at `{layer}` {difference(tables, f'{method} blurred, {layer}', f'{method}, {layer}', metric)}"
+            for method, layer in (("gradcam", "bn2"), ("gradcam", "conv_head"), ("hirescam", "conv_head"))
+            if np.isfinite(column(tables, f"{method} blurred, {layer}", metric)).any()
+        ]
+        lines.append(f"* **Blurred minus original**, {metric}: {'; '.join(texts)}.")
     for filler in FILLERS:
-        early = column(tables, f"random order, {filler}", "at 10 %")
-        lines.append(
-            f"* **Random order**, filler {filler}: mean probability with 10 % covered {cell(early)}, area {cell(column(tables, f'random order, {filler}', 'deletion'))}."
-        )  # fmt: skip
+        early = cell(column(tables, f"random order, {filler}", "at 10 %"))
+        area = cell(column(tables, f"random order, {filler}", "deletion"))
+        lines.append(f"* **Random order**, filler {filler}: probability with 10 % covered {early}, area {area}.")
     return lines
 
 
@@ -279,34 +261,31 @@ def main() -> None:
     write_page(tables)
 
 
-def write_page(tables: list[Mapping[str, Row]] | list[Table]) -> None:
-    found = [dict(table) for table in tables]
+def write_page(tables: list[Table]) -> None:
     lines = [
-        "# Faithfulness of methods, measured", "",
-        f"Made by `benchmarks/faithfulness.py`, torch {torch.__version__}: {len(found)} photos that EfficientNet-Lite0 recognizes with more than "
-        "50 %. 7 x 7 units, 10 steps; SRG, deletion, insertion, ROAD and MAS on the probability, single deletion, sensitivity-n and "
-        "infidelity on the log-odds. Mean ± standard error over photos. *alpha* is Krippendorff's: do photos agree on the order of the "
-        "methods whose maps are not equal?", "",
-        *claims(found),
-    ]  # fmt: skip
+        "# Faithfulness of methods, measured",
+        "",
+        f"Generated by `benchmarks/faithfulness.py` with torch {torch.__version__}; do not edit. {len(tables)} photos that",
+        "EfficientNet-Lite0 recognizes with more than 50 %. 7 x 7 units, 10 steps. SRG, deletion, insertion, ROAD and MAS are",
+        "of the probability; single deletion, sensitivity-n and infidelity of the log-odds. Mean ± standard error over photos;",
+        "differences are paired. *alpha* is Krippendorff's: do photos agree on the order of the methods? It is computed for",
+        "methods whose maps are not equal. *gradcam of another photo* is a control without any relation to the photo.",
+        "[Metrics](../docs/metrics.md) explains the columns.",
+        "",
+        *claims(tables),
+    ]
     groups = [
         ["srg(blur)", "srg(mean)", "deletion(blur)", "insertion(blur)", "deletion(mean)", "insertion(mean)"],
-        [
-            "road(blur)",
-            "mas(blur)",
-            "single_deletion(blur)",
-            "single_deletion(mean)",
-            "sensitivity_n(blur)",
-            "infidelity(blur)",
-        ],
+        ["road(blur)", "mas(blur)", "single_deletion(blur)", "single_deletion(mean)", "sensitivity_n(blur)"],
+        ["sensitivity_n(mean)", "infidelity(blur)", "infidelity(mean)"],
         list(DIMMING),
         ["srg(linear)", "deletion(linear)", "insertion(linear)", "road(linear)"],
     ]
     for layer, title in LAYERS.items():
         lines += ["", f"## `{layer}`: {title}"]
         for group in groups:
-            if any(np.isfinite(column(found, f"gradcam, {layer}", metric)).any() for metric in group):
-                lines += ["", *layer_table(found, layer, group)]
+            if any(np.isfinite(column(tables, f"gradcam, {layer}", metric)).any() for metric in group):
+                lines += ["", *layer_table(tables, layer, group)]
     PAGE.write_text("\n".join([*lines, ""]))
 
 

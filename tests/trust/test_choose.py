@@ -17,7 +17,7 @@ from seewhy.methods.base import Method
 from seewhy.signals.layer import Signals
 from seewhy.trust.choice import Choice
 from seewhy.trust.choice_record import read_choice
-from support.planted import CASES, Case, Planted, make_images
+from support.planted import CASES, Case, NoiseMap, Planted, make_images
 
 IMAGES = 32
 
@@ -159,3 +159,14 @@ class Random(nn.Module):
 def test_chance_is_named() -> None:
     choice = seewhy.trust.choose(Random().eval(), make_images(40, 0), methods=["gradcam", "layercam"], layers=["conv"])
     assert choice.verdict != "better" and any("may be chance" in note for note in choice.notes)
+
+
+def test_noise_loses_against_a_method() -> None:
+    choice = seewhy.trust.choose(
+        Planted().eval(),
+        make_images(IMAGES, 3),
+        methods=[NoiseMap(1), NoiseMap(2), "hirescam"],
+        layers=["last"],
+        targets=0,
+    )
+    assert (choice.method, choice.verdict) == ("hirescam", "better")
