@@ -90,8 +90,8 @@ def test_images_that_fail_are_skipped_and_named(tmp_path: Any) -> None:
     squash = seewhy.Preprocess((32, 32), (0, 0, 0), (1, 1, 1), "bilinear", (32, 32), fit="squash")
     model = seewhy.load_model(Planted().eval(), preprocess=squash)
     choice = seewhy.trust.choose(model, [str(broken), *images], methods=["gradcam", "layercam"], layers=["last"])
-    assert choice.record["images"] == 20 and choice.record["images_used"] == 19
-    assert any("1 images were not used; image 1:" in note for note in choice.notes)
+    assert choice.record["images"] == 19 and choice.record["images_failed"] == 1
+    assert any("1 image was not used; image 1:" in note for note in choice.notes)
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,52 @@ class NaNMap(Method):
 
 def test_candidates_without_finite_maps_are_dropped() -> None:
     images = make_images(16, 0)
-    choice = seewhy.trust.choose(Planted().eval(), images, methods=[NaNMap(), "gradcam"], layers=["last"], targets=0)
-    assert choice.method == "gradcam" and choice.record["candidates"] == 1
+    methods = [NaNMap(), "hirescam", "layercam"]
+    choice = seewhy.trust.choose(Planted().eval(), images, methods=methods, layers=["last"], targets=0)
+    assert choice.method == "hirescam" and choice.record["candidates"] == 2
+    assert any("nanmap at last was not compared" in note for note in choice.notes)
     with pytest.raises(UsageError, match="no map is finite"):
         seewhy.trust.choose(Planted().eval(), images, methods=[NaNMap()], layers=["last"], targets=0)
+    with pytest.raises(UsageError, match=r"one candidate, gradcam at last.*nanmap at last has no finite map"):
+        seewhy.trust.choose(Planted().eval(), images, methods=[NaNMap(), "gradcam"], layers=["last"], targets=0)
+
+
+@pytest.mark.parametrize("half", ["search", "fresh"])
+def test_an_image_with_nan_is_skipped(half: str) -> None:
+    images = make_images(24, 0)
+    order = np.random.default_rng(0).permutation(24)
+    images[order[0 if half == "search" else -1]][:] = torch.nan
+    choice = seewhy.trust.choose(Planted().eval(), images, methods=["hirescam", "layercam"], layers=["last"], targets=0)
+    assert choice.method == "hirescam" and choice.record["images_failed"] == 1
+    assert any("1 image was not used" in note and "finite" in note for note in choice.notes)
+
+
+@pytest.mark.parametrize("position", [0, 5])
+def test_a_list_item_with_two_images_is_not_used(position: int) -> None:
+    images = make_images(20, 0)
+    images[position] = torch.cat([images[position]] * 2)
+    choice = seewhy.trust.choose(Planted().eval(), images, methods=["hirescam", "layercam"], layers=["last"], targets=0)
+    assert choice.record["images"] == 19
+    assert any(f"image {position + 1}: it has 2 images" in note for note in choice.notes)
+
+
+def test_an_image_of_another_size_without_a_map_is_skipped() -> None:
+    """At 8 x 8 pixels, the layer "last" has another grid; at 3 x 3 the network fails."""
+    images: list[Tensor] = make_images(24, 0)
+    order = np.random.default_rng(0).permutation(24)
+    images[order[-1]] = torch.rand(1, 3, 1, 1)
+    choice = seewhy.trust.choose(Planted().eval(), images, methods=["hirescam", "layercam"], layers=["last"], targets=0)
+    assert choice.method == "hirescam" and choice.record["images_confirming"] == 11
+
+
+def test_sixteen_images_of_which_one_is_broken(tmp_path: Any) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no image")
+    squash = seewhy.Preprocess((32, 32), (0, 0, 0), (1, 1, 1), "bilinear", (32, 32), fit="squash")
+    model = seewhy.load_model(Planted().eval(), preprocess=squash)
+    images: list[Any] = [Image.new("RGB", (32, 32), (number, 0, 0)) for number in range(15)]
+    with pytest.raises(UsageError, match="15 of 16 images can be used, and choosing needs 16"):
+        seewhy.trust.choose(model, [*images, str(broken)], methods=["gradcam", "layercam"], layers=["last"])
 
 
 @pytest.mark.parametrize(

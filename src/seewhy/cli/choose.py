@@ -14,7 +14,7 @@ from seewhy.cli.exits import print_status
 from seewhy.cli.flags import GROUPS, FlagSet, from_stdin, with_flags
 from seewhy.cli.freed_memory import keep_freed_memory
 from seewhy.cli.run_options import OutputOptions
-from seewhy.engine.options import ModelOptions, Options, option
+from seewhy.engine.options import ModelOptions, Options, as_flags, option
 from seewhy.errors import UsageError
 from seewhy.trust.choice_record import ChoiceRecord, read_choice
 
@@ -78,6 +78,10 @@ def choose(inputs: tuple[str, ...], options: CompareOptions, model: ModelOptions
     from seewhy.storage import check_own
     from seewhy.storage.paths import check_overwrite
 
+    if output.images < 1:
+        raise UsageError(f"--images {output.images}: give at least 16.")
+    if options.seed < 0:
+        raise UsageError(f"--seed {options.seed}: give at least 0.")
     if not inputs:
         raise UsageError("no images. Give a folder: seewhy choose photos/")
     found = find_sources(from_stdin(inputs), OutputOptions(quiet=output.quiet)).images
@@ -106,7 +110,10 @@ def choose(inputs: tuple[str, ...], options: CompareOptions, model: ModelOptions
     if output.json:
         print(encode_json({**choice.to_dict(), "file": str(output.out)}))
     elif not output.quiet:
-        flags = [] if model.model is None else ["--model", model.model]
+        flags = [
+            *as_flags(model),
+            *as_flags(Options(targets=options.targets, fit=options.fit, multilabel=options.multilabel)),
+        ]
         print_choice(choice, shlex.join(["seewhy", "photo.jpg", *flags, "--use", str(output.out)]), output.out)
     return 0
 
@@ -135,9 +142,10 @@ def print_choice(choice: Choice, command: str, path: Path) -> None:
     for note in choice.notes:
         console.print(plain(note), style=FAINT, soft_wrap=True)
     record = choice.record
+    spared = f" instead of {record['full_passes']:,}" if record["full_passes"] > record["passes"] else ""
     console.print(
-        f"{record['candidates']} candidates, {record['images_used']} images, {record['passes']:,} forward passes instead of "
-        f"{record['full_passes']:,}, {record['seconds']:.0f} s",
+        f"{record['candidates']} candidates, {record['images']} images, {record['passes']:,} forward passes{spared}, "
+        f"{record['seconds']:.0f} s",
         style=FAINT, soft_wrap=True,
     )  # fmt: skip
     console.print(f"\nWrote [bold]{plain(str(path))}[/]. Apply it: [bold]{plain(command)}[/]", soft_wrap=True)

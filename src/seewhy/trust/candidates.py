@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.engine.inputs import read_inputs
 from seewhy.engine.pipeline import Explainer
 from seewhy.engine.rescoring import open_rescoring
-from seewhy.errors import SeewhyError
+from seewhy.errors import ImageError, SeewhyError, TargetError
 from seewhy.explanation.result import Explanation
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.trust.evidence import ImageEvidence, MapEvidence
+from seewhy.trust.evidence import ImageEvidence, MapEvidence, NotDefined
 from seewhy.trust.removal_metrics import srg
 from seewhy.trust.repetition import Repetition
 from seewhy.trust.scorer import on_prepared
@@ -50,10 +51,10 @@ class CandidateScores:
         explainer: Explains one image with all methods and layers.
         images: What `explain` accepts, one image each.
         methods: Names of the methods that are candidates; the explainer also computes the reference.
-        passes: Forward passes so far.
         on_passes: Called with the number of further forward passes.
-        is_probability: True if the score of removal tests is a probability.
+        passes: Forward passes so far.
         failures: Why images could not be used, by position.
+        probabilities: Probability of the target in each image; empty if the target is not a class.
     """
 
     model: LoadedModel
@@ -62,30 +63,45 @@ class CandidateScores:
     methods: tuple[str, ...]
     on_passes: Callable[[int], None] = lambda count: None
     passes: int = 0
-    is_probability: bool = False
     failures: dict[int, str] = field(default_factory=dict)
+    probabilities: dict[int, float] = field(default_factory=dict)
 
     def count(self, passes: int) -> None:
         """Add forward passes."""
         self.passes += passes
         self.on_passes(passes)
 
-    def explain(self, image: int) -> Explanation | None:
-        """Return the explanation of one image, without its photo; None if it fails."""
+    def check_readable(self, image: int) -> bool:
+        """Return True if an image can be read and is a single one; otherwise record why not."""
         try:
-            e = self.explainer.explain(self.images[image])
-        except SeewhyError as error:
-            self.failures[image] = str(error)
-            return None
+            rows = len(read_inputs(self.images[image], self.explainer.model).tensor)
+            reason = "" if rows == 1 else f"it has {rows} images; pass each as one item"
+        except ImageError as error:
+            reason = str(error)
+        if reason:
+            self.failures[image] = reason
+        return not reason
+
+    def explain(self, image: int) -> Explanation:
+        """Return the explanation of one image, without its photo. Raises SeewhyError if it fails."""
+        e = self.explainer.explain(self.images[image])
         self.count(1)
         return dataclasses.replace(e, images=None)
 
     def on_image(
         self, image: int, side: int, score: Callable[[ImageEvidence], dict[Candidate, Any]]
     ) -> dict[Candidate, Any]:
-        """Return what `score` returns for the evidence of one image; empty if the image fails."""
-        e = self.explain(image)
-        if e is None:
+        """Return what `score` returns for the evidence of one image; empty if the image fails.
+
+        Raises:
+            UsageError: The first image fails for a reason that is not its own, such as a layer that does not exist.
+        """
+        try:
+            e = self.explain(image)
+        except SeewhyError as error:
+            if not self.passes and not isinstance(error, ImageError | TargetError):
+                raise
+            self.failures[image] = str(error)
             return {}
 
         def run(loaded: LoadedModel) -> dict[Candidate, Any]:
@@ -93,19 +109,21 @@ class CandidateScores:
             rescoring.evaluator.on_progress = self.count
             self.count(1)
             evidence = ImageEvidence(rescoring, e, 0, e.targets[0], Repetition(loaded, e), side)
-            self.is_probability = evidence.is_class
+            if evidence.is_class:
+                self.probabilities[image] = evidence.removal.own
             return score(evidence)
 
         try:
             return on_prepared(self.model, run)
-        except SeewhyError as error:
+        except (SeewhyError, NotDefined) as error:
             self.failures[image] = str(error)
             return {}
 
     def screen(self, image: int) -> dict[Candidate, tuple[float, Array]]:
         """Return for all candidates how well they predict the effect of shared masks, and the sums of their maps in units.
 
-        The first is the mean of the single-deletion correlation and sensitivity-n with 4 x 4 units; 0 for a constant map.
+        The first is the mean of the single-deletion correlation and sensitivity-n with 4 x 4 units; 0 for a constant map, which
+        predicts no differences. The second is not finite if the map is not.
         """
 
         def score(shared: ImageEvidence) -> dict[Candidate, tuple[float, Array]]:
@@ -119,10 +137,16 @@ class CandidateScores:
         return self.on_image(image, COARSE, score)
 
     def srg(self, image: int, candidates: Sequence[Candidate], filler: str, side: int) -> dict[Candidate, float]:
-        """Return the symmetric relevance gain of candidates. That of a constant map is 0: all units are covered at once."""
+        """Return the symmetric relevance gain of candidates. That of a constant map is 0: all units are covered at once.
+
+        The image fails if a candidate has no finite map, because comparisons need all of them.
+        """
 
         def score(shared: ImageEvidence) -> dict[Candidate, float]:
             maps = maps_of(shared)
+            for candidate in candidates:
+                if candidate not in maps or not np.isfinite(maps[candidate].sums).all():
+                    raise NotDefined(f"{candidate} has no finite map")
             return {candidate: srg(maps[candidate].curves(filler)) for candidate in candidates}
 
         return self.on_image(image, side, score)
@@ -133,23 +157,24 @@ def maps_of(shared: ImageEvidence) -> Mapping[Candidate, MapEvidence]:
     return {Candidate(key[0], key[2]): MapEvidence(shared, key) for key in shared.explanation.maps}
 
 
-def merge_equal(values: Mapping[Candidate, Sequence[Array]]) -> dict[Candidate, tuple[Candidate, ...]]:
+def merge_equal(values: Mapping[Candidate, Mapping[int, Array]]) -> dict[Candidate, tuple[Candidate, ...]]:
     """Return groups of candidates whose maps are equal up to a positive factor in every image, by their first member.
 
     Args:
-        values: For each candidate, the sums of its maps in units, one array per image.
+        values: For each candidate, the sums of its maps in units, by image. Only common images are compared.
 
     Example:
         >>> one, two, three = (Candidate(name, "a") for name in "xyz")
         >>> ramp, peak = np.arange(4.0), np.array([0.0, 1, 0, 0])
-        >>> merge_equal({one: [ramp], two: [3 * ramp], three: [peak]})[one] == (one, two)
+        >>> merge_equal({one: {0: ramp}, two: {0: 3 * ramp}, three: {0: peak}})[one] == (one, two)
         True
     """
-    scaled = {candidate: np.stack([unit_length(one) for one in images]) for candidate, images in values.items()}
+    scaled = {candidate: {image: unit_length(one) for image, one in rows.items()} for candidate, rows in values.items()}
     groups: dict[Candidate, tuple[Candidate, ...]] = {}
     for candidate, rows in scaled.items():
         for first in groups:
-            if np.abs(scaled[first] - rows).max() <= SAME:
+            common = rows.keys() & scaled[first].keys()
+            if common and all(np.abs(scaled[first][image] - rows[image]).max() <= SAME for image in common):
                 groups[first] += (candidate,)
                 break
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,12 @@ from seewhy.methods.parsing import MethodSpec, as_methods
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
 from seewhy.targets import as_targets
-from seewhy.trust.candidates import COARSE, REFERENCE, Candidate, CandidateScores, merge_equal
-from seewhy.trust.choice import Choice, Finalist, decide
-from seewhy.trust.comparison import means_and_errors
-from seewhy.trust.evidence import SIDE
+from seewhy.trust.candidates import COARSE, REFERENCE, Candidate, CandidateScores
+from seewhy.trust.choice import Choice
+from seewhy.trust.choice_rules import CLEAR, Finalist, apply_witnesses, judge
+from seewhy.trust.comparison import compare_all, mean_and_error
 from seewhy.trust.removal import STEPS
+from seewhy.trust.rounds import Rounds, Screening
 from seewhy.trust.shared_masks import SUBSETS
 
 Array = NDArray[np.float64]
@@ -42,40 +43,6 @@ LEAST_IMAGES = 16
 KEPT, FINALISTS = 8, 3  # candidates after the screening, and in the confirmation
 MORE = 2  # candidates that may stay in addition, because their difference from the last one is uncertain
 UNCERTAIN = 2  # standard errors
-
-
-@dataclass(eq=False)
-class Rounds:
-    """The rounds of one choice. `order` are the positions of the images, in random order."""
-
-    scores: CandidateScores
-    order: Sequence[int]
-    side: int = SIDE
-    gains: dict[Candidate, dict[int, float]] = field(default_factory=dict)  # SRG by image
-
-    def screen(self, images: Sequence[int]) -> tuple[dict[Candidate, Array], dict[Candidate, tuple[Candidate, ...]]]:
-        """Return the scores of all candidates `(images,)`, and the groups of equal candidates."""
-        found = [result for image in images if (result := self.scores.screen(image))]
-        if not found:
-            return {}, {}
-        # A candidate must have a map in every image: a method may not support some of them.
-        names = [one for one in found[0] if one.method in self.scores.methods]
-        names = [name for name in names if all(name in one and np.isfinite(one[name][1]).all() for one in found)]
-        groups = merge_equal({name: [one[name][1] for one in found] for name in names})
-        return {name: np.array([one[name][0] for one in found]) for name in groups}, groups
-
-    def compare(self, candidates: Sequence[Candidate], images: Sequence[int], filler: str = FILLERS[0]) -> None:
-        """Compute the SRG of candidates on images that do not have it yet."""
-        for image in images:
-            missing = [one for one in candidates if image not in self.gains.setdefault(one, {})]
-            if missing and image not in self.scores.failures:
-                for one, value in self.scores.srg(image, missing, filler, self.side).items():
-                    self.gains[one][image] = value
-
-    def table(self, candidates: Sequence[Candidate], images: Sequence[int]) -> Array:
-        """Return the SRG `(candidates, images)` on the images that have it for all of them."""
-        usable = [image for image in images if all(image in self.gains[one] for one in candidates)]
-        return np.array([[self.gains[one][image] for image in usable] for one in candidates])
 
 
 def choose(
@@ -105,7 +72,7 @@ def choose(
         The recommendation with its reason, the runner-up, all measured values and the cost.
 
     Raises:
-        UsageError: There are too few images, fewer than two candidates, or a method is not supported.
+        UsageError: There are too few images, fewer than two candidates, several targets, or a setting is not valid.
 
     Example:
         >>> import seewhy, torch
@@ -114,8 +81,10 @@ def choose(
         >>> choose(net, images, methods=["gradcam", "hirescam"], layers=["1"]).verdict
         'equal maps'
     """
+    if seed < 0:
+        raise UsageError(f"seed={seed}: give at least 0.")
     options = Options(methods=methods, layers=layers, targets=targets, memory=memory)
-    return choose_with(load_model(model), images, options, seed=seed, progress=progress)
+    return choose_with(load_model(model), list(images), options, seed=seed, progress=progress)
 
 
 def choose_with(
@@ -130,7 +99,14 @@ def choose_with(
     if progress is not None:
         total = planned_passes(len(images))
         scores.on_passes = lambda _: progress(min(scores.passes, total), total)
-    return run_rounds(scores, np.random.default_rng(seed).permutation(len(images)).tolist())
+    # Images that cannot be read are excluded before the images are divided, so that both halves keep their size.
+    usable = [image for image in range(len(images)) if scores.check_readable(image)]
+    if len(usable) < LEAST_IMAGES:
+        reason = next(iter(scores.failures.values()), "")
+        raise UsageError(
+            f"{len(usable)} of {len(images)} images can be used, and choosing needs {LEAST_IMAGES}. {reason}"
+        )
+    return run_rounds(scores, np.random.default_rng(seed).permutation(usable).tolist())
 
 
 def check_choice(options: Options, images: int) -> dict[str, AnyMethod]:
@@ -155,13 +131,19 @@ def check_choice(options: Options, images: int) -> dict[str, AnyMethod]:
 def run_rounds(scores: CandidateScores, order: Sequence[int]) -> Choice:
     """Screen, halve and confirm. `order` are positions of images; the first half selects, the second half confirms."""
     start = time.monotonic()
-    rounds = Rounds(scores, order)
+    rounds = Rounds(scores)
     search, fresh = order[: len(order) // 2], order[len(order) // 2 :]
-    screened, groups = rounds.screen(search)
-    candidates = list(screened)
-    if not candidates:
+    screening = rounds.screen(search)
+    if not screening.groups:
         raise UsageError(f"no image could be used: {next(iter(scores.failures.values()), 'no map is finite')}")
-    ranked = sorted(candidates, key=lambda one: -screened[one].mean())[:KEPT]
+    if screening.candidates < 2:
+        (only,) = screening.groups
+        dropped = "".join(f" {candidate} has no finite map in many images." for candidate in screening.dropped)
+        raise UsageError(
+            f"there is one candidate, {only}, so there is no choice. Give more methods or layers.{dropped}"
+        )
+    search = [image for image in search if image not in scores.failures]
+    ranked = sorted(screening.means, key=lambda one: -screening.means[one])[:KEPT]
     quarter = max(4, len(search) // 4)
     for seen in (quarter, 2 * quarter):
         if len(ranked) > FINALISTS:
@@ -169,7 +151,7 @@ def run_rounds(scores: CandidateScores, order: Sequence[int]) -> Choice:
             ranked = best_half(ranked, rounds.table(ranked, search[:seen]))
     rounds.compare(ranked, search[: 2 * quarter])
     ranked = by_mean(ranked, rounds.table(ranked, search[: 2 * quarter]))[:FINALISTS]
-    return confirm(rounds, ranked, groups, screened, fresh, start)
+    return confirm(rounds, ranked, screening, fresh, len(order), start)
 
 
 def by_mean(candidates: Sequence[Candidate], values: Array) -> list[Candidate]:
@@ -185,67 +167,121 @@ def best_half(candidates: Sequence[Candidate], values: Array) -> list[Candidate]
     rows = {one: row for one, row in zip(candidates, values, strict=True)}
     more = []
     for one in order[kept : kept + MORE]:
-        (mean,), (error,) = means_and_errors((rows[order[kept - 1]] - rows[one])[None])
+        mean, error = mean_and_error(rows[order[kept - 1]] - rows[one])
         if mean < UNCERTAIN * error:
             more.append(one)
     return [*order[:kept], *more]
 
 
 def confirm(
-    rounds: Rounds,
-    finalists: list[Candidate],
-    groups: dict[Candidate, tuple[Candidate, ...]],
-    screened: dict[Candidate, Array],
-    fresh: Sequence[int],
-    start: float,
+    rounds: Rounds, finalists: list[Candidate], screening: Screening, fresh: Sequence[int], images: int, start: float
 ) -> Choice:
     """Compare the finalists on images that were not used so far, and return the choice."""
     scores = rounds.scores
     rounds.compare(finalists, fresh)
-    values = rounds.table(finalists, fresh)
-    if values.ndim < 2 or values.shape[1] < LEAST_IMAGES // 2:
-        raise UsageError(f"too few images could be used: {next(iter(scores.failures.values()), 'unknown')}")
+    values, used = rounds.table(finalists, fresh), rounds.common(finalists, fresh)
     rows = [
-        Finalist(finalists[at], groups[finalists[at]], values[at], float(screened[finalists[at]].mean()))
+        Finalist(
+            finalists[at], screening.groups[finalists[at]], values[at], screening.means[finalists[at]],
+            cost_of(rounds, finalists[at], used[0]),
+        )
         for at in np.argsort(-values.mean(1), kind="stable")
-    ]
-    used = [image for image in fresh if all(image in rounds.gains[one] for one in finalists)]
-    reference = Candidate(REFERENCE, rows[0].candidate.layer)
-    rounds.compare([reference], used)
-    activations = rounds.table([reference], used)[0]
-    witnesses = {}
-    if len(rows) > 1:
-        best, second = rows[0].candidate, rows[1].candidate
-        other = Rounds(scores, rounds.order, rounds.side)
-        other.compare([best, second], used, FILLERS[1])
-        witnesses[f"SRG with the filler '{FILLERS[1]}'"] = other.table([best, second], used)
-        found = [result for image in used if (result := scores.screen(image))]
-        both = [[one[name][0] for one in found] for name in (best, second)]
-        witnesses["correlation with shared masks"] = np.array(both)
-    costs = {one: cost_of(rounds, one) for one in finalists}
-    compared = sum(map(len, groups.values()))
-    return decide(
-        rows, witnesses, costs, activations, is_probability=scores.is_probability,
-        screened={one: float(v.mean()) for one, v in screened.items()},
-        model=scores.model, images=len(rounds.order), failures=scores.failures, passes=scores.passes,
-        full_passes=compared * len(rounds.order) * 2 * (STEPS - 1), seconds=time.monotonic() - start, candidates=compared,
+    ]  # fmt: skip
+    differences = compare_all(np.stack([one.values for one in rows])) if len(rows) > 1 else []
+    chances = [scores.probabilities[image] for image in used if image in scores.probabilities]
+    judgment = judge(rows, differences, float(np.mean(chances)) if chances else None)
+    notes: list[str] = []
+    if judgment.other is not None:
+        pair = [
+            rows[0].candidate,
+            next(one for one in (judgment.other, judgment.recommended) if one is not rows[0]).candidate,
+        ]
+        judgment, notes = apply_witnesses(judgment, rows[0], find_witnesses(rounds, pair, used))
+    notes += chance_notes(rows[0], activations_alone(rounds, rows[0].candidate.layer, used))
+    notes += other_notes(judgment.recommended, screening, scores.failures)
+    settings = scores.explainer.options
+    record = {
+        "model": scores.model.uri, "weights": scores.model.weights_hash, "targets": as_texts(settings.targets),
+        "fit": settings.fit, "fillers": list(FILLERS), "candidates": screening.candidates, "images": images,
+        "images_confirming": len(used), "images_failed": len(scores.failures), "passes": scores.passes,
+        "full_passes": screening.candidates * images * 2 * (STEPS - 1), "seconds": round(time.monotonic() - start, 1),
+    }  # fmt: skip
+    chosen = judgment.recommended.candidate
+    return Choice(
+        chosen.method, chosen.layer, judgment.verdict, judgment.reason, tuple(notes), tuple(rows), tuple(differences),
+        screening.means, record,
     )  # fmt: skip
 
 
-def cost_of(rounds: Rounds, candidate: Candidate) -> tuple[int, int, int]:
+def find_witnesses(rounds: Rounds, pair: Sequence[Candidate], images: Sequence[int]) -> dict[str, Array]:
+    """Return by name the values `(2, images)` of two candidates: SRG with another filler, and correlation with shared masks."""
+    other = Rounds(rounds.scores, rounds.side)
+    other.compare(pair, images, FILLERS[1])
+    found = [one for image in images if all(name in (one := rounds.scores.screen(image)) for name in pair)]
+    witnesses = {"correlation with shared masks": np.array([[one[name][0] for one in found] for name in pair])}
+    if len(other.common(pair, images)) > 1:
+        witnesses[f"SRG with the filler '{FILLERS[1]}'"] = other.table(pair, images)
+    return {name: values for name, values in witnesses.items() if values.shape[1] > 1}
+
+
+def activations_alone(rounds: Rounds, layer: str, images: Sequence[int]) -> dict[int, float]:
+    """Return the SRG of the activations of a layer without any class, by the position in `images`."""
+    reference = Candidate(REFERENCE, layer)
+    rounds.compare([reference], images)
+    return {at: rounds.gains[reference][image] for at, image in enumerate(images) if image in rounds.gains[reference]}
+
+
+def chance_notes(best: Finalist, activations: dict[int, float]) -> list[str]:
+    """Return a note if the best finalist is not clearly better than chance, or than the activations alone."""
+    if best.mean < CLEAR * best.error:
+        return [f"The SRG of {best.candidate}, {best.mean:.3f} with standard error {best.error:.3f}, may be chance."]
+    if len(activations) < 2 or best.candidate.method == REFERENCE:
+        return []
+    gain, error = mean_and_error(best.values[list(activations)] - np.array(list(activations.values())))
+    if gain >= CLEAR * error:
+        return []
+    return [
+        f"{best.candidate} is not clearly better than the activations alone, which depend on no class (difference {gain:.3f}, "
+        f"standard error {error:.3f})."
+    ]
+
+
+def other_notes(recommended: Finalist, screening: Screening, failures: dict[int, str]) -> list[str]:
+    """Return notes about equal candidates, those that were dropped, and images that were not used."""
+    notes = []
+    if len(recommended.equal) > 1:
+        notes.append(f"Equal maps up to a factor, counted once: {', '.join(map(str, recommended.equal))}.")
+    for candidate, image in screening.dropped.items():
+        notes.append(
+            f"{candidate} was not compared, because it has no finite map in many images, such as image {image + 1}."
+        )
+    if failures:
+        position, text = next(iter(failures.items()))
+        count = "1 image was" if len(failures) == 1 else f"{len(failures)} images were"
+        notes.append(f"{count} not used; image {position + 1}: {text}")
+    return notes
+
+
+def cost_of(rounds: Rounds, candidate: Candidate, image: int) -> tuple[int, int, int]:
     """Return what decides between equally good candidates, lower is better: extra passes, - cells, place in the list."""
-    e = next(e for image in rounds.order if (e := rounds.scores.explain(image)) is not None)
-    info = e.layer_info[candidate.layer]
+    info = rounds.scores.explain(image).layer_info[candidate.layer]
     cells = int(np.prod(info.grid))
     method = rounds.scores.explainer.methods[candidate.method]
     return method.forwards(info.channels, cells), -cells, list(rounds.scores.explainer.methods).index(candidate.method)
+
+
+def as_texts(targets: Any) -> list[str]:
+    """Return targets as text, for the record."""
+    return (
+        [] if targets is None else [str(one) for one in (targets if isinstance(targets, list | tuple) else [targets])]
+    )
 
 
 def planned_passes(images: int) -> int:
     """Return about how many forward passes a choice needs; it does not depend on the number of candidates."""
     for_filler, half = 2 * (STEPS - 1), images // 2
     quarter = max(4, half // 4)
-    screening = half * (COARSE**2 + SUBSETS + 4)
-    halving = quarter * for_filler * (KEPT + KEPT // 2)
-    confirmation = (images - half) * (for_filler * (FINALISTS + 1 + 2) + COARSE**2 + SUBSETS + 12)
+    screening = half * (COARSE**2 + SUBSETS + 8)
+    halving = quarter * (for_filler + 4) * (KEPT + KEPT // 2 + MORE)
+    confirmation = (images - half) * (for_filler * (FINALISTS + 1 + 2) + COARSE**2 + SUBSETS + 30)
     return screening + halving + confirmation

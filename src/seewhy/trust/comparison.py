@@ -13,7 +13,6 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.05
 FLIPS = 4000
-POWER = 8  # (1.96 + 0.84)^2: images for 80 % power are POWER * (deviation / difference)^2
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,6 @@ class Difference:
         mean: Mean difference.
         error: Its standard error.
         low, high: Interval that holds for all pairs at once with 95 %.
-        needed: Images with which a difference of `margin` would be found with 80 % power.
     """
 
     first: int
@@ -34,14 +32,19 @@ class Difference:
     error: float
     low: float
     high: float
-    needed: int
 
-    def reversed(self) -> Difference:
-        """Return second minus first."""
-        return Difference(self.second, self.first, -self.mean, self.error, -self.high, -self.low, self.needed)
+    def images_needed(self, images: int, margin: float) -> int:
+        """Return with how many images the interval would be above 0 or within the margin, if the mean stays as it is.
+
+        At least 1.5 times `images`, because the mean is uncertain; 0 if no number of images decides it.
+        """
+        distance = max(abs(self.mean), margin - abs(self.mean))
+        if not distance > 0:
+            return 0
+        return math.ceil(images * max(1.5, ((self.high - self.mean) / distance) ** 2))
 
 
-def compare_all(values: Array, margin: float, *, flips: int = FLIPS, seed: int = 0) -> list[Difference]:
+def compare_all(values: Array, *, flips: int = FLIPS, seed: int = 0) -> list[Difference]:
     """Compare all pairs of candidates.
 
     The intervals are mean +- q * standard error. If two candidates are equal, the sign of their difference in an image is
@@ -49,8 +52,7 @@ def compare_all(values: Array, margin: float, *, flips: int = FLIPS, seed: int =
     random. All pairs are flipped together, so the correlation of the pairs is accounted for.
 
     Args:
-        values: `(candidates, images)`, at least two of each.
-        margin: A difference that would matter.
+        values: `(candidates, images)`, at least two of each, without NaN.
         flips: Number of random sign flips.
         seed: Seed of the signs.
 
@@ -59,7 +61,7 @@ def compare_all(values: Array, margin: float, *, flips: int = FLIPS, seed: int =
 
     Example:
         >>> values = np.array([[0.3, 0.4, 0.2, 0.5], [0.1, 0.2, 0.1, 0.2]])
-        >>> round(compare_all(values, 0.01)[0].mean, 3)
+        >>> round(compare_all(values)[0].mean, 3)
         0.2
     """
     pairs = list(combinations(range(len(values)), 2))
@@ -73,12 +75,9 @@ def compare_all(values: Array, margin: float, *, flips: int = FLIPS, seed: int =
     ratios = np.where(deviations > 0, np.abs(flipped) / np.where(deviations > 0, deviations, 1), 0)
     quantile = float(np.quantile(ratios.max(1), 1 - LEVEL, method="higher"))
     return [
-        Difference(
-            *pair, float(mean), float(error), float(mean - quantile * error), float(mean + quantile * error),
-            images_needed(float(error) * math.sqrt(images), margin),
-        )
+        Difference(*pair, float(mean), float(error), float(mean - quantile * error), float(mean + quantile * error))
         for pair, mean, error in zip(pairs, means, errors, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def means_and_errors(rows: Array) -> tuple[Array, Array]:
@@ -86,10 +85,7 @@ def means_and_errors(rows: Array) -> tuple[Array, Array]:
     return rows.mean(1), rows.std(1, ddof=1) / math.sqrt(rows.shape[1])
 
 
-def images_needed(deviation: float, margin: float) -> int:
-    """Return with how many images a difference of `margin` would be found with 80 % power; 0 if that is not defined.
-
-    >>> images_needed(0.2, 0.05)
-    128
-    """
-    return math.ceil(POWER * (deviation / margin) ** 2) if margin > 0 else 0
+def mean_and_error(row: Array) -> tuple[float, float]:
+    """Return the mean of a row, and its standard error."""
+    (mean,), (error,) = means_and_errors(row[None])
+    return float(mean), float(error)

@@ -34,6 +34,7 @@ Array = NDArray[np.float64]
 
 SIDE = 7  # units per side of the image
 RANDOM_ORDERS = 3
+NOT_FINITE = "the score is not a finite number when parts of the image are covered"
 
 
 class NotDefined(Exception):
@@ -116,6 +117,8 @@ class ImageEvidence:
         if filler not in self._ends:
             covered = np.array([[False], [True]]).repeat(int(np.prod(self.grid)), axis=1)
             first, last = score_masks(self.removal, self.fill(filler), covered, self.grid, self.size)
+            if not np.isfinite([first, last]).all():
+                raise NotDefined(NOT_FINITE)
             self._ends[filler] = float(first), float(last)
         return self._ends[filler]
 
@@ -148,6 +151,8 @@ class ImageEvidence:
         if (filler, covered) not in self._drops:
             masks = make(int(np.prod(self.grid)))
             scores = score_masks(self.drops, self.fill(filler), masks, self.grid, self.size)
+            if not (np.isfinite(scores).all() and np.isfinite(self.drops.own)):
+                raise NotDefined(NOT_FINITE)
             self._drops[filler, covered] = masks, self.drops.own - scores
         return self._drops[filler, covered]
 
@@ -199,6 +204,10 @@ class MapEvidence:
                 shared.removal, shared.fill(filler), self.sums, grid=shared.grid, size=shared.size,
                 steps=shared.steps, ends=shared.ends(filler),
             )  # fmt: skip
+            both = self.measured_curves[filler]
+            if not all(np.isfinite(one.scores).all() for one in (both.most_first, both.least_first)):
+                del self.measured_curves[filler]
+                raise NotDefined(NOT_FINITE)
         return self.measured_curves[filler]
 
     @cached_property
