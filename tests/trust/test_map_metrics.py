@@ -73,3 +73,9 @@ def test_adcc_is_a_harmonic_mean() -> None:
 def test_explained_fraction() -> None:
     assert explained_fraction(np.array([[1.0, 2.0], [-0.5, 0.5]]), 5.0, 2.0) == 1
     assert math.isnan(explained_fraction(np.ones(4), 1.0, 1.0))
+
+
+def test_probabilities_that_are_not_finite_give_no_value() -> None:
+    for dimmed in (Dimming(0.5, math.nan, math.nan), Dimming(math.nan, 0.2, 0.3)):
+        for value in (dimmed.average_drop, dimmed.increase, dimmed.average_gain, dimmed.drop_in_deletion):
+            assert math.isnan(value)

@@ -264,9 +264,107 @@ def test_values_that_are_not_defined_have_a_reason(net: nn.Module, explained: Ex
     assert all(math.isnan(value) for value in constant.values.values())
     assert math.isfinite(negative.values["srg"])  # a negative map has an order
     assert negative.reasons["average_drop"] == "the map has no positive evidence"
-    assert "not in the catalog" in negative.reasons["class_sensitivity"]
+    assert "cannot be computed again" in negative.reasons["class_sensitivity"]
+    assert "not in the catalog" in negative.reasons["mprt"]
     assert measured.to_dict()["rows"][0]["values"]["srg"] is None
     assert measured.to_csv().splitlines()[1] == f"0,constantcam,{e.targets[0]},tail" + "," * len(METRICS)
+
+
+class LayerCAM(Method):
+    """A method without classes that has the name of one in the catalog."""
+
+    def __call__(self, signals: Signals) -> Tensor:
+        return signals.activations.sum(1)
+
+
+def test_a_method_that_cannot_be_repeated_has_no_repeated_values(net: nn.Module, explained: Explanation) -> None:
+    """The other methods keep theirs, and a method with the name of another one is not replaced by it."""
+    methods = ["gradcam", "deepfeaturefactorization(concepts=2)", LayerCAM()]
+    e = seewhy.explain(net, explained.inputs, layers="tail", methods=methods)
+    measured = seewhy.trust.measure(
+        net, e, ["class_sensitivity", "mprt", "max_sensitivity", "coherency"], fillers="mean"
+    )
+    for row in measured.rows:
+        for name, value in row.values.items():
+            assert math.isfinite(value) == (row.method == "gradcam"), (row.method, name)
+    reasons = {row.method: row.reasons for row in measured.rows}
+    assert "gives another map when it is computed again" in reasons["layercam"]["mprt"]
+    assert "not in the catalog" in reasons["deepfeaturefactorization#1"]["mprt"]
+
+
+def test_values_that_do_not_add_up_have_no_explained_fraction(net: nn.Module, explained: Explanation) -> None:
+    e = seewhy.explain(net, explained.inputs, layers="tail", methods=["gradcam++", "fullgrad", "xgradcam"])
+    rows = {row.method: row for row in seewhy.trust.measure(net, e, "explained_fraction").rows}
+    assert "do not add up to the score" in rows["gradcam++"].reasons["explained_fraction"]
+    assert math.isnan(rows["fullgrad"].values["explained_fraction"])
+    assert math.isfinite(rows["xgradcam"].values["explained_fraction"])
+
+
+class Fragile(nn.Module):
+    """Scores are not finite numbers for a smooth image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.conv(x).mean((2, 3))
+        is_smooth = (x - x.mean((1, 2, 3), keepdim=True)).abs().amax((1, 2, 3)) < 1e-3
+        return torch.where(is_smooth[:, None], torch.nan, scores)
+
+
+def test_scores_that_are_not_finite_are_the_reason() -> None:
+    image = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    net = Fragile().eval()
+    measured = seewhy.trust.measure(
+        net, seewhy.explain(net, image, layers="conv"), ["srg", "single_deletion"], fillers="mean"
+    )
+    assert measured.rows[0].reasons["srg"] == "the score is not a finite number when parts of the image are covered"
+
+
+class Pixels(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Conv2d(4, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.conv(x).relu())
+        return scores
+
+
+def test_targets_that_are_selected_again_have_no_repeated_maps() -> None:
+    torch.manual_seed(0)
+    net = Pixels().eval()
+    e = seewhy.explain(net, torch.rand(1, 3, 24, 24), layers="conv")
+    (row,) = seewhy.trust.measure(net, e, ["srg", "mprt", "max_sensitivity", "average_drop"], fillers="mean").rows
+    assert math.isfinite(row.values["srg"])
+    assert "selected" in row.reasons["mprt"] and "selected" in row.reasons["max_sensitivity"]
+    assert "not a class" in row.reasons["average_drop"]
+
+
+class WithMeta(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, meta: Tensor) -> Tensor:
+        scores: Tensor = self.head(torch.cat([self.conv(x).relu().mean((2, 3)), meta], 1))
+        return scores
+
+
+def test_arguments_of_each_image_are_repeated_with_it() -> None:
+    torch.manual_seed(0)
+    net, images, meta = WithMeta().eval(), torch.rand(2, 3, 20, 20), torch.randn(2, 4)
+    names = ["class_sensitivity", "max_sensitivity", "mprt", "coherency", "srg"]
+    e = seewhy.explain(net, images, layers="conv", arguments={"meta": meta})
+    together = seewhy.trust.measure(net, e, names, fillers="mean", arguments={"meta": meta})
+    for image in range(2):
+        one = {"meta": meta[image : image + 1]}
+        alone = seewhy.explain(net, images[image : image + 1], layers="conv", arguments=one)
+        measured = seewhy.trust.measure(net, alone, names, fillers="mean", arguments=one)
+        for name in names:
+            assert together.value(name, image=image) == pytest.approx(measured.value(name), abs=1e-5), name
 
 
 class Dim(nn.Module):
@@ -287,7 +385,7 @@ def test_a_filler_that_does_not_lower_the_score_is_noted() -> None:
     net = Dim()
     measured = seewhy.trust.measure(net, seewhy.explain(net, image, layers="conv"), "srg", fillers="mean")
     assert len(measured.notes) == 1
-    assert "covering the entire image does not lower class 1" in measured.notes[0]
+    assert "covering the entire image changes class 1 from" in measured.notes[0]
 
 
 class AnyChange(nn.Module):

@@ -126,3 +126,10 @@ def test_mosaics_of_another_number_are_refused(count: int, classes: list[int], m
 def test_difull_refuses_a_cell_that_does_not_exist(tail: nn.Module) -> None:
     with pytest.raises(UsageError, match="cells 0 to 3"):
         difull(nn.Identity(), tail, torch.rand(4, 16, 4, 4).double(), 0, cell=4)
+
+
+def test_difull_does_not_change_the_model(tail: nn.Module) -> None:
+    first = nn.Sequential(nn.BatchNorm2d(16)).double().train()
+    before = {name: value.clone() for name, value in first.state_dict().items()}
+    difull(first, tail, torch.rand(4, 16, 4, 4).double(), 0, cell=0, methods="hirescam")
+    assert first.training and all(torch.equal(value, before[name]) for name, value in first.state_dict().items())

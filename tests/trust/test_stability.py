@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 import seewhy
+from seewhy.trust.not_defined import NotDefined
 from seewhy.trust.stability import (
     class_sensitivity,
     efficient_mprt,
+    fully_random,
     max_sensitivity,
     mprt,
     randomized,
@@ -109,3 +111,37 @@ def test_class_sensitivity_of_opposite_classes() -> None:
     assert class_sensitivity(one, two) == pytest.approx(-1)
     assert class_sensitivity(one.abs(), two.abs()) == pytest.approx(1)
     assert class_sensitivity(*(e.map("lafam", target=target)[0] for target in (0, 1))) == pytest.approx(1)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 16))
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 16, 4, stride=4))
+        self.norm = nn.BatchNorm2d(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(self.conv(x)).flatten(2).transpose(1, 2)
+        scores: Tensor = self.block(torch.cat([self.token.expand(len(x), -1, -1), tokens], 1))[:, 0]
+        return scores
+
+
+def test_all_parameters_become_random() -> None:
+    """Also those of attention projections, tokens and parametrized weights, which have no `reset_parameters`."""
+    torch.manual_seed(1)
+    model = Attention()
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    changed = fully_random(model)
+    for name, value in changed.named_parameters():
+        assert not torch.equal(value, before[name]), name
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    running = [name for name, _ in changed.named_buffers() if "running" in name]
+    assert running and all(torch.equal(changed.get_buffer(name), before[name]) for name in running)
+
+
+def test_a_model_without_parameters_has_no_random_copy() -> None:
+    with pytest.raises(NotDefined, match="no parameters"):
+        fully_random(nn.Sequential(nn.ReLU()))

@@ -16,7 +16,8 @@ from seewhy.engine.rescoring import open_rescoring
 from seewhy.errors import ImageError, SeewhyError, TargetError
 from seewhy.explanation.result import Explanation
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.trust.evidence import ImageEvidence, MapEvidence, NotDefined
+from seewhy.trust.evidence import ImageEvidence, MapEvidence
+from seewhy.trust.not_defined import NotDefined
 from seewhy.trust.removal_metrics import srg
 from seewhy.trust.repetition import Repetition
 from seewhy.trust.scorer import on_prepared

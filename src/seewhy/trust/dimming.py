@@ -27,12 +27,12 @@ class Dimming:
         References:
             Chattopadhay et al., "Grad-CAM++", WACV 2018
         """
-        return max(0.0, self.image - self.kept) / self.image if self.image else math.nan
+        return positive(self.image - self.kept) / self.image if self.image else math.nan
 
     @property
     def increase(self) -> float:
         """1 if `kept` is higher than `image`, else 0; the mean over images is the increase in confidence."""
-        return float(self.kept > self.image)
+        return float(self.kept > self.image) if math.isfinite(self.kept + self.image) else math.nan
 
     @property
     def average_gain(self) -> float:
@@ -41,9 +41,14 @@ class Dimming:
         References:
             Zhang et al., "Opti-CAM", CVIU 2024
         """
-        return max(0.0, self.kept - self.image) / (1 - self.image) if self.image < 1 else math.nan
+        return positive(self.kept - self.image) / (1 - self.image) if self.image < 1 else math.nan
 
     @property
     def drop_in_deletion(self) -> float:
         """(image - removed) / image; higher is better, at most 1. NaN if the image has probability 0."""
         return (self.image - self.removed) / self.image if self.image else math.nan
+
+
+def positive(value: float) -> float:
+    """Return max(0, value); NaN stays NaN."""
+    return value if math.isnan(value) else max(0.0, value)

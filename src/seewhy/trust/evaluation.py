@@ -28,6 +28,7 @@ from seewhy.trust.scorer import on_prepared
 FILLERS = ("blur", "mean")
 UNRANKED = ("non_finite", "no_gradient", "constant", "no_grid")  # flags of maps without any order
 EARLY = 0.2  # fraction of the units; a random order must not have lowered the score by
+SMALL_DROP = 0.02  # of a probability, if the entire image is covered
 MOST = 0.7  # of the total drop until then
 
 
@@ -121,7 +122,8 @@ def measure_maps(
             orders = {filler: shared.random(filler) for filler in shared.measured_fillers}
             random[target].append(orders)
             name = shared.result.for_image(image, explanation.labels).name
-            notes.update(dict.fromkeys(filler_notes(orders, name)))
+            prefix = f"image {image}: " if len(explanation) > 1 else ""
+            notes.update((f"{prefix}{note}", None) for note in filler_notes(orders, name, shared.is_class))
     return Measurements(
         tuple(name for name, _, _ in columns), tuple(rows), {key: tuple(found) for key, found in curves.items()},
         {target: tuple(found) for target, found in random.items()}, tuple(notes),
@@ -156,15 +158,15 @@ def why_unranked(e: Explanation, key: MapKey, image: int) -> str:
     return next((UNUSABLE[flag] for flag in flags if flag in UNRANKED), "")
 
 
-def filler_notes(curves: Mapping[str, RemovalCurve], target: str) -> Iterator[str]:
-    """Yield a note for each filler that lowers the score wherever it is, or not at all."""
+def filler_notes(curves: Mapping[str, RemovalCurve], target: str, is_probability: bool) -> Iterator[str]:
+    """Yield a note for each filler that lowers the score wherever it is, or hardly at all."""
     for filler, curve in curves.items():
         first, last = curve.scores[0], curve.scores[-1]
         early = float(curve.at(np.array([EARLY]))[0])
-        if not first > last:
+        if not first > last + (SMALL_DROP if is_probability else 0):
             yield (
-                f"filler '{filler}': covering the entire image does not lower {target} ({first:.3g} to {last:.3g}), so "
-                "deletion, insertion and SRG with it are not usable. Use another filler."
+                f"filler '{filler}': covering the entire image changes {target} from {first:.3g} to {last:.3g}, so deletion, "
+                "insertion and SRG with it show little. Use another filler."
             )
         elif first - early > MOST * (first - last):
             yield (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.engine.rescoring import Rescoring
-from seewhy.explanation.components import TargetResult
+from seewhy.explanation.components import NETWORK, TargetResult
 from seewhy.explanation.curves import RemovalCurve, RemovalCurves
 from seewhy.explanation.data import MapKey, heatmap_of, placed_maps
 from seewhy.explanation.result import Explanation
@@ -24,6 +24,7 @@ from seewhy.targets import ResolvedTarget
 from seewhy.trust.dimming import Dimming
 from seewhy.trust.fillers import Fill, as_filler
 from seewhy.trust.layer_zeroing import score_without_layer
+from seewhy.trust.not_defined import NotDefined
 from seewhy.trust.removal import STEPS, random_curve, removal_curves, score_masks
 from seewhy.trust.repetition import Repetition
 from seewhy.trust.scorer import ImageScorer
@@ -35,10 +36,6 @@ Array = NDArray[np.float64]
 SIDE = 7  # units per side of the image
 RANDOM_ORDERS = 3
 NOT_FINITE = "the score is not a finite number when parts of the image are covered"
-
-
-class NotDefined(Exception):
-    """A metric has no value for a map; the message is the reason."""
 
 
 @dataclass(eq=False)
@@ -223,28 +220,38 @@ class MapEvidence:
 
     def again(self, inputs: Tensor) -> Tensor:
         """Return the signed maps `(n, *cells)` of changed versions `(n, C, *size)` of the image."""
+        self._check_place()
         return self.image.repetition.explain(inputs, self.key, self.image.image)
 
     def with_model(self, changed: nn.Module) -> Tensor:
         """Return the signed map `(*cells)` of the image with another model."""
+        self._check_place()
         return self.image.repetition.explain_with(changed, self.key, self.image.image)
 
     @cached_property
     def dimmed_again(self) -> Array:
         """The heatmap of the image multiplied by its heatmap, as a map at the size of the input."""
+        self._check_place()
         shared, weight = self.image, self.heatmap
         dimmed = shared.removal.input * weight.to(shared.removal.input)
-        e = self.image.repetition.explanation_of(dimmed[None], self.key, shared.image)
+        e = shared.repetition.explanation_of(dimmed[None], self.key, shared.image)
         (key,) = e.maps
+        if not e.maps[key].isfinite().all():
+            raise NotDefined("the map of the dimmed image contains values that are not finite numbers")
         return as_array(heatmap_of(e, key, "own").at_input()[0])
+
+    def _check_place(self) -> None:
+        if self.image.resolved.has_location:
+            raise NotDefined(
+                "the place of the target is selected in each image, so a changed image may have another one"
+            )
 
     @cached_property
     def score_without_layer(self) -> float:
         """The score of the target with this layer set to zero."""
-        try:
-            return score_without_layer(self.image.rescoring, self.image.target, self.image.image, self.key[2])
-        except LookupError as error:
-            raise NotDefined(str(error)) from None
+        if self.key[2] == NETWORK:
+            raise NotDefined("the method belongs to no layer")
+        return score_without_layer(self.image.rescoring, self.image.target, self.image.image, self.key[2])
 
 
 def as_array(values: Tensor) -> Array:

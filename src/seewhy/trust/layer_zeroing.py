@@ -12,6 +12,7 @@ from seewhy.nested import map_tensors
 from seewhy.signals.scoring import TargetScore
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.twin import make_twin, named_modules
+from seewhy.trust.not_defined import NotDefined
 
 
 def score_without_layer(rescoring: Rescoring, target: str, image: int, layer: str) -> float:
@@ -21,14 +22,14 @@ def score_without_layer(rescoring: Rescoring, target: str, image: int, layer: st
         layer: A name as in `named_modules`, or "name#2" for the second call of a module.
 
     Raises:
-        LookupError: No module has this name, or it was not called.
+        NotDefined: No module has this name, or it was not called.
     """
     evaluator = rescoring.evaluator
     name, _, number = layer.partition("#")
     twin = make_twin(for_image(evaluator.original or evaluator.module, image))
     module = dict(named_modules(twin)).get(name)
     if module is None:
-        raise LookupError(f"'{layer}' is no module of the model")
+        raise NotDefined(f"'{layer}' is no module of the model")
     calls, forward = 0, module.forward
 
     def forward_with_zeros(*arguments: Any, **keywords: Any) -> Any:
@@ -41,7 +42,7 @@ def score_without_layer(rescoring: Rescoring, target: str, image: int, layer: st
     with torch.no_grad():
         output = twin(rescoring.inputs[image : image + 1].clone())
     if calls < int(number or 1):
-        raise LookupError(f"'{layer}' was not called")
+        raise NotDefined(f"'{layer}' was not called")
     evaluator.on_progress(1)
     score: Tensor = TargetScore()(rescoring.targets[target].for_image(output, image, 1), output)
     return float(score[0])

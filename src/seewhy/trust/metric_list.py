@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+from seewhy.errors import one_line
 from seewhy.explanation.curves import RemovalCurves
 from seewhy.trust import map_metrics, removal_metrics, shared_masks, stability
 from seewhy.trust.dimming import Dimming
 from seewhy.trust.evidence import RANDOM_ORDERS, MapEvidence, as_array
 from seewhy.trust.metrics import Metric, MetricCard
+from seewhy.trust.not_defined import NotDefined
 from seewhy.trust.removal import STEPS
 from seewhy.trust.shared_masks import SUBSETS
 
 DEFAULT = ("srg", "single_deletion", "explained_fraction", "class_sensitivity")
 
+ADDITIVE = ("cam", "gradcam", "hirescam", "xgradcam")  # methods whose values have the unit of the score
 FLAT = "the score does not change when parts of the image are covered, or the map is the same in all units"
 NO_DROP = "covering the entire image does not lower the score, or the map has no positive evidence"
 DIM = "the image multiplied by a heatmap"
@@ -52,12 +56,18 @@ def infidelity(m: MapEvidence, filler: str) -> float:
 
 
 def explained_fraction(m: MapEvidence) -> float:
+    name = m.key[0].partition("(")[0]
+    if name not in ADDITIVE:
+        raise NotDefined(f"the values of {name} do not add up to the score: only those of {', '.join(ADDITIVE)} do")
     score = float(m.image.result.scores[m.image.image])
     return map_metrics.explained_fraction(as_array(m.signed), score, m.score_without_layer)
 
 
 def class_sensitivity(m: MapEvidence) -> float:
-    return stability.class_sensitivity(m.signed, m.image.other_class[m.key][0])
+    others = m.image.other_class
+    if m.key not in others:
+        raise NotDefined(f"method '{m.key[0]}' cannot be computed again for another class")
+    return stability.class_sensitivity(m.signed, others[m.key][0])
 
 
 def coherency(m: MapEvidence) -> float:
@@ -77,13 +87,21 @@ def max_sensitivity(m: MapEvidence) -> float:
 
 
 def mprt(m: MapEvidence) -> float:
-    *_, (_, changed) = stability.randomized(m.image.repetition.model.module)
-    return stability.rank_similarity(m.signed, m.with_model(changed))
+    return stability.rank_similarity(m.signed, random_map(m))
 
 
 def efficient_mprt(m: MapEvidence) -> float:
-    module = m.image.repetition.model.module
-    return stability.efficient_mprt(lambda one: m.signed if one is module else m.with_model(one), module)
+    return stability.relative_entropy(m.signed, random_map(m))
+
+
+def random_map(m: MapEvidence) -> Tensor:
+    """Return the map of the model with random weights."""
+    try:
+        return m.with_model(stability.fully_random(m.image.repetition.model.module))
+    except NotDefined:
+        raise
+    except Exception as error:  # model code may raise anything
+        raise NotDefined(f"a copy of the model with random weights fails ({one_line(error)})") from None
 
 
 def sparseness(m: MapEvidence) -> float:
@@ -179,8 +197,8 @@ METRICS: tuple[Metric, ...] = (
     of_map("explained_fraction", explained_fraction, MetricCard(
         "sum of the signed map / (score - score with the layer set to zero); 1: the map accounts for the score",
         "Sundararajan et al., ICML 2017 (completeness)", "neither", "none; 1 is the aim", "1 forward pass per map",
-        "For methods whose values add up to the score, as hirescam. It does not depend on positions.",
-        "the score does not change if the layer is set to zero",
+        "Only for methods whose values have the unit of the score. It does not depend on positions.",
+        "the score does not change if the layer is set to zero, or the values of the method do not add up",
     ), passes=1),
     of_map("class_sensitivity", class_sensitivity, MetricCard(
         "Spearman's correlation of the signed map with that of the most likely other class", "Sixt et al., ICML 2020",

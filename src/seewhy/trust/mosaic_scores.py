@@ -14,6 +14,7 @@ from seewhy.engine.explain import explain
 from seewhy.errors import UsageError
 from seewhy.methods.parsing import MethodSpec
 from seewhy.models.loaded_model import LoadedModel
+from seewhy.tracing.twin import make_twin
 from seewhy.trust.mosaics import CellTail, cell_fractions, make_mosaic
 
 Array = NDArray[np.float64]
@@ -98,7 +99,7 @@ def difull(
     if not 0 <= cell < len(images):
         raise UsageError(f"cell={cell}: the mosaic has the cells 0 to {len(images) - 1}.")
     with torch.no_grad():
-        activations = make_mosaic(first(images))
+        activations = make_mosaic(make_twin(first)(images))  # in eval mode: batch statistics would connect the images
     e = explain(CellTail(tail, side, cell), activations, methods=methods, layers=["stitched"], targets=[int(target)])
     return {method: float(cell_fractions(maps[0], side)[cell]) for (method, _, _), maps in e.maps.items()}
 

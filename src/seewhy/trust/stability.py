@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from seewhy.trust.map_metrics import histogram_entropy
+from seewhy.trust.not_defined import NotDefined
 from seewhy.trust.shared_masks import correlations
 
 MapOf = Callable[[Tensor], Tensor]  # inputs (n, C, *size) -> signed maps (n, *grid)
@@ -76,19 +79,46 @@ def class_sensitivity(first: Tensor, second: Tensor) -> float:
 def randomized(model: nn.Module, *, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """Yield copies of a model in which more and more layers have random weights, from the last one to the first.
 
-    Each layer with `reset_parameters` is initialized again, with another seed for each layer. Running statistics of norms are
-    kept: with those of a new layer, activations would vanish or explode.
+    A layer with `reset_parameters` is initialized again, with another seed for each layer. Parameters of other modules, such as
+    attention projections, tokens and parametrized weights, are shuffled, which keeps their scale. Running statistics of norms
+    are kept: with those of a new layer, activations would vanish or explode.
     """
     changed = copy.deepcopy(model)
-    layers = [(name, module) for name, module in changed.named_modules() if hasattr(module, "reset_parameters")]
+    layers = [
+        (name, module)
+        for name, module in changed.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ]
     for number, (name, layer) in enumerate(reversed(layers)):
         buffers = {key: value.clone() for key, value in layer.named_buffers(recurse=False)}
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed + number)
-            layer.reset_parameters()
+            randomize(layer)
         for key, value in buffers.items():
             getattr(layer, key).copy_(value)
         yield name, changed
+
+
+def randomize(layer: nn.Module) -> None:
+    """Replace the parameters of a layer by random ones, in place."""
+    before = {name: parameter.clone() for name, parameter in layer.named_parameters(recurse=False)}
+    reset = getattr(layer, "reset_parameters", None)
+    if reset is not None and not is_parametrized(layer):
+        with contextlib.suppress(TypeError):  # it takes an argument
+            reset()
+    for name, parameter in layer.named_parameters(recurse=False):
+        if torch.equal(parameter, before[name]) and parameter.numel() > 1:
+            parameter.copy_(
+                parameter.flatten()[torch.randperm(parameter.numel()).to(parameter.device)].reshape(parameter.shape)
+            )
+
+
+def fully_random(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """Return a copy of a model in which all layers have random weights. Raises NotDefined if it has no parameters."""
+    *_, last = [("", None), *randomized(model, seed=seed)]
+    if last[1] is None:
+        raise NotDefined("the model has no parameters")
+    return last[1]
 
 
 def mprt(map_of: MapOfModel, model: nn.Module, *, seed: int = 0) -> dict[str, float]:
@@ -144,9 +174,13 @@ def efficient_mprt(map_of: MapOfModel, model: nn.Module, *, seed: int = 0) -> fl
     References:
         Hedstroem et al., "Sanity checks revisited", NeurIPS Workshops 2023
     """
-    original = histogram_entropy(as_array(map_of(model)))
-    *_, (_, changed) = randomized(model, seed=seed)
-    return (histogram_entropy(as_array(map_of(changed))) - original) / original if original else math.nan
+    return relative_entropy(map_of(model), map_of(fully_random(model, seed=seed)))
+
+
+def relative_entropy(original: Tensor, changed: Tensor) -> float:
+    """Return the relative rise of the entropy of a map's values; NaN if the original map is constant."""
+    before = histogram_entropy(as_array(original))
+    return (histogram_entropy(as_array(changed)) - before) / before if before else math.nan
 
 
 def as_array(values: Tensor) -> NDArray[np.float64]:
