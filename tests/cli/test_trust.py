@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.command import COFFEE, run
+from support.command import CHELSEA, COFFEE, run
 
 FEW = ("--layers", "blocks.4.2,bn2", "--fillers", "mean")
 
@@ -33,6 +33,17 @@ def test_a_second_run_replaces_the_first(capsys: pytest.CaptureFixture[str]) -> 
     assert Path("cam/coffee/metrics.csv").read_text().startswith("image,method,target,layer,sparseness\n")
     assert run(capsys, COFFEE, "--layers", "bn2")[0] == 0  # the table does not belong to this run
     assert not Path("cam/coffee/metrics.csv").exists()
+
+
+def test_several_images_end_with_means(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "trust", COFFEE, CHELSEA, "--layers", "bn2", "--metrics", "complexity,increase")
+    assert code == 0 and "Means of 2 images ± standard error" in out
+    values = [
+        float(next(csv.DictReader(Path(f"cam/{name}/metrics.csv").read_text().splitlines()))["complexity"])
+        for name in ("coffee", "chelsea")
+    ]
+    mean, error = sum(values) / 2, abs(values[0] - values[1]) / 2
+    assert f"{mean:.2f} ± {error:.2f}" in out
 
 
 def test_json_contains_the_metrics(capsys: pytest.CaptureFixture[str]) -> None:

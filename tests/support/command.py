@@ -8,6 +8,7 @@ import seewhy
 from seewhy.cli import main as cli
 
 COFFEE = str(seewhy.sample("coffee"))
+CHELSEA = str(seewhy.sample("chelsea"))
 CAT_ESPRESSO = str(seewhy.sample("cat_espresso"))
 
 

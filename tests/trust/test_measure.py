@@ -289,7 +289,7 @@ def test_a_method_that_cannot_be_repeated_has_no_repeated_values(net: nn.Module,
             assert math.isfinite(value) == (row.method == "gradcam"), (row.method, name)
     reasons = {row.method: row.reasons for row in measured.rows}
     assert "gives another map when it is computed again" in reasons["layercam"]["mprt"]
-    assert "not in the catalog" in reasons["deepfeaturefactorization#1"]["mprt"]
+    assert "not in the catalog" in reasons["deepfeaturefactorization(concepts=2)#1"]["mprt"]
 
 
 def test_values_that_do_not_add_up_have_no_explained_fraction(net: nn.Module, explained: Explanation) -> None:

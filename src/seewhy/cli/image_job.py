@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seewhy import storage, terminal
 from seewhy.cli.drawings import draw_all
 from seewhy.cli.image_sources import Sources, print_failed_count, report_failure
+from seewhy.cli.measurement_table import print_means
 from seewhy.cli.output_checks import has_index, image_folders
 from seewhy.cli.printing import compare_label, print_explanation
 from seewhy.cli.run_options import (
@@ -59,6 +60,7 @@ class ImageJob:
     metrics: MetricOptions | None = None
     stdout: Console = field(default_factory=terminal.make_console)
     stderr: Console = field(default_factory=lambda: terminal.make_console(stderr=True))
+    measured: list[Measurements] = field(default_factory=list)
     rows: list[IndexRow] = field(default_factory=list)  # of the index page
     done: int = 0
     failed: int = 0
@@ -99,6 +101,8 @@ class ImageJob:
                     self.without_target += 1
                     self.report_failure(image, str(error))
                 advance()
+        if len(self.measured) > 1 and self.output.prints_text:
+            print_means(self.stdout, self.measured)
         self.write_index()
         if self.output.prints_text and (note := take_font_note()):
             self.stderr.print(f"note: {terminal.plain(note)}", style=terminal.FAINT, soft_wrap=True)
@@ -126,6 +130,7 @@ class ImageJob:
         if is_page and FEATURES_SHEET not in files:
             files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
         if measured is not None:
+            self.measured.append(measured)
             files[METRICS_TABLE] = measured.to_csv().encode()
             files[METRICS_RECORD] = storage.encode_marked_json(measured.to_dict())
         with uninterrupted():
