@@ -34,7 +34,7 @@ from seewhy.models.loaded_model import LoadedModel
 from seewhy.trust.agreement import krippendorff_alpha
 from seewhy.trust.evidence import ImageEvidence, MapEvidence
 from seewhy.trust.fillers import gaussian_blur
-from seewhy.trust.metric_list import METRICS
+from seewhy.trust.metric_list import ADDITIVE, METRICS
 from seewhy.trust.repetition import Repetition
 
 HERE = Path(__file__).resolve().parent
@@ -44,6 +44,9 @@ METHODS = [
     "gradcam", "hirescam", "xgradcam", "gradcam++", "layercam", "eigengradcam", "eigencam", "lafam", "randomcam",
 ]  # fmt: skip
 LAYERS = {"bn2": "activation of the last stage", "conv_head": "bare convolution of the last stage"}
+EARLY = (
+    "blocks.3.2.conv_pwl"  # where maps have many negative values: signed maps are compared with rectified ones there
+)
 COVERING = ("srg", "deletion", "insertion", "road", "mas", "single_deletion", "sensitivity_n", "infidelity")
 DIMMING = ("average_drop", "increase", "average_gain", "drop_in_deletion", "complexity", "explained_fraction")
 FILLERS = ("blur", "mean")
@@ -108,7 +111,23 @@ def measure_photo(path: Path, other: Path, linear: bool) -> Table | None:
     for filler in FILLERS:
         curve = shared.random(filler)
         table[f"random order, {filler}"] = {"deletion": curve.area, "at 10 %": float(curve.at(np.array([0.1]))[0])}
-    return table
+    return {**table, **measure_early(path)}
+
+
+def measure_early(path: Path) -> Table:
+    """Return the values of signed and rectified maps at an earlier layer of one photo."""
+    e = seewhy.explain(load(), path, methods=["gradcam", "hirescam"], layers=EARLY)
+    rectified = {(f"{method} rectified", *rest): maps.clamp(min=0) for (method, *rest), maps in e.maps.items()}
+    e = dataclasses.replace(e, maps={**e.maps, **rectified})
+    shared = ImageEvidence(open_rescoring(load(), e), e, 0, e.targets[0], Repetition(load(), e))
+    metrics = {metric.name: metric for metric in METRICS}
+    names = [(name, filler) for name in ("srg", "single_deletion") for filler in FILLERS]
+    return {
+        f"{key[0]}, {key[2]}": {
+            f"{name}({filler})": metrics[name].value(MapEvidence(shared, key), filler)[0] for name, filler in names
+        }
+        for key in e.maps
+    }
 
 
 def collect(count: int, linear: int) -> list[Table]:
@@ -168,7 +187,12 @@ def layer_table(tables: list[Table], layer: str, metrics: list[str]) -> list[str
     names = maps_at(tables, layer)
     lines = [f"| map | {' | '.join(metrics)} |", "|---|" + "---:|" * len(metrics)]
     for name in names:
-        cells = [cell(column(tables, f"{name}, {layer}", metric)) for metric in metrics]
+        # The values of other methods have no unit of the score, so their sum has no meaning.
+        is_additive = name.partition(" ")[0] in ADDITIVE
+        cells = [
+            cell(column(tables, f"{name}, {layer}", metric)) if is_additive or metric != "explained_fraction" else "-"
+            for metric in metrics
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     alphas = []
     for metric in metrics:
@@ -226,7 +250,7 @@ def claims(tables: list[Table]) -> list[str]:
     for metric in ("srg(blur)", "srg(mean)", "single_deletion(blur)", "single_deletion(mean)"):
         texts = [
             f"{method} at `{layer}` {difference(tables, f'{method}, {layer}', f'{method} rectified, {layer}', metric)}"
-            for layer in LAYERS
+            for layer in (*LAYERS, EARLY)
             for method in (("gradcam",) if layer == "bn2" else ("gradcam", "hirescam"))
         ]
         lines.append(f"* **Signed minus rectified**, {metric}: {'; '.join(texts)}.")
