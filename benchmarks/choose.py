@@ -9,7 +9,6 @@ any "better". The photos are read from the data folder (SEEWHY_DATA, or ../share
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections import Counter
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 
 import seewhy
+from seewhy.summary.verdicts import ConfirmedShare
 from seewhy.trust.choice import Choice
 from seewhy.trust.chooser import choose
 
@@ -29,7 +29,7 @@ from support.planted import CASES, Case, make_images  # noqa: E402
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parents[1] / "shared" / "data"))
 PAGE = HERE / "CHOOSE.md"
 IMAGES = 60
-VERDICTS = ("better", "no difference", "equal maps", "not enough images", "metrics disagree")
+VERDICTS = ("better", "no difference", "equal maps", "not enough images", "metrics disagree", "no effect")
 METHODS = ["gradcam", "gradcampp", "hirescam", "layercam", "xgradcam", "eigengradcam"]
 LAYERS = [
     "blocks.1.1", "blocks.2.1", "blocks.3.0", "blocks.3.2", "blocks.4.0", "blocks.4.2", "blocks.5.1", "blocks.5.3",
@@ -54,9 +54,9 @@ def summarize(case: Case, results: list[tuple[str, str, str]]) -> str:
     false = sum(verdict == "better" and (method, layer) not in case.good for method, layer, verdict in results)
     verdicts = Counter(verdict for _, _, verdict in results)
     shares = " | ".join(f"{verdicts[verdict] / runs:.0%}" for verdict in VERDICTS)
-    error = math.sqrt(max(false / runs * (1 - false / runs), 1 / runs**2) / runs)
+    low, high = ConfirmedShare(false, runs).interval
     hit = f"{right / runs:.0%}" if case.good else "-"
-    return f"| {case.name} | {runs} | {hit} | {false / runs:.1%} ± {error:.1%} | {shares} |"
+    return f"| {case.name} | {runs} | {hit} | {false / runs:.1%} ({low:.1%} to {high:.1%}) | {shares} |"
 
 
 def run_photos() -> Choice:
@@ -100,7 +100,7 @@ def main() -> None:
         "confirm. The networks and images are in `tests/support/planted.py`.", "",
         "* *right*: the recommended method and layer are among those that are right by construction.",
         "* *false preference*: the verdict \"better\" for a wrong answer, or any \"better\" in a null case, in which no "
-        "candidate is better. At most 5 % are expected.", "",
+        "candidate is better, with its 95 % interval. At most 5 % are expected.", "",
         f"| case | runs | right | false preference | {' | '.join(VERDICTS)} |",
         "|---|---:|---:|---:|" + "---:|" * len(VERDICTS),
         *rows, *describe_photos(run_photos()), "",
