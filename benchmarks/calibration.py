@@ -28,9 +28,9 @@ from seewhy.engine.rescoring import open_rescoring
 from seewhy.explanation.data import positive_maps
 from seewhy.explanation.windows import MODES, SMALL, normalized
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.trust.copies import covered_sums
-from seewhy.trust.map_check import find_drops
-from seewhy.trust.statistic import judge
+from seewhy.trust.map_checks.copies import covered_sums
+from seewhy.trust.map_checks.map_check import find_drops
+from seewhy.trust.map_checks.statistic import judge
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parents[1] / "shared" / "data"))

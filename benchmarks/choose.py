@@ -19,8 +19,8 @@ import torch
 
 import seewhy
 from seewhy.summary.verdicts import ConfirmedShare
-from seewhy.trust.choice import Choice
-from seewhy.trust.chooser import choose
+from seewhy.trust.choices.choice import Choice
+from seewhy.trust.choices.chooser import choose
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))

@@ -23,8 +23,8 @@ from seewhy import tensors
 from seewhy.engine.inputs import with_fit
 from seewhy.rendering.contact_sheets import Tile, contact_sheet
 from seewhy.rendering.overlays import OverlayStyle, draw_overlay
-from seewhy.trust.mosaic_scores import difull
-from seewhy.trust.mosaics import CellTail, cell_fractions, make_mosaic
+from seewhy.trust.metrics.mosaic_scores import difull
+from seewhy.trust.metrics.mosaics import CellTail, cell_fractions, make_mosaic
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parents[1] / "shared" / "data"))

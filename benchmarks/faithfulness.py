@@ -31,11 +31,11 @@ from seewhy.engine.rescoring import open_rescoring
 from seewhy.explanation.data import MapKey
 from seewhy.explanation.result import Explanation
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.trust.agreement import krippendorff_alpha
-from seewhy.trust.evidence import ImageEvidence, MapEvidence
 from seewhy.trust.fillers import gaussian_blur
-from seewhy.trust.metric_list import ADDITIVE, METRICS
-from seewhy.trust.repetition import Repetition
+from seewhy.trust.metrics.agreement import krippendorff_alpha
+from seewhy.trust.metrics.evidence import ImageEvidence, MapEvidence
+from seewhy.trust.metrics.metric_list import ADDITIVE, METRICS
+from seewhy.trust.metrics.repetition import Repetition
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parents[1] / "shared" / "data"))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import seewhy
-from seewhy.trust.localization import (
+from seewhy.trust.metrics.localization import (
     OVERLAPS,
     Box,
     box_mask,

@@ -24,10 +24,10 @@ from seewhy.engine.rescoring import Rescoring, open_rescoring
 from seewhy.explanation.data import positive_maps
 from seewhy.explanation.window_fit import fit_map
 from seewhy.trust.fillers import Blur, gaussian_blur
-from seewhy.trust.map_check import find_drops
+from seewhy.trust.map_checks.map_check import find_drops
+from seewhy.trust.map_checks.windows import EDGE
+from seewhy.trust.metrics.units import resample
 from seewhy.trust.scorer import ImageScorer, log_odds_of
-from seewhy.trust.units import resample
-from seewhy.trust.windows import EDGE
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("SEEWHY_DATA", HERE.parents[1] / "shared" / "data"))

@@ -27,7 +27,7 @@ from metrics_peers import (
 )
 from metrics_rows import Row, each
 from seewhy.trust import localization, map_metrics
-from seewhy.trust.dimming import Dimming
+from seewhy.trust.metrics.dimming import Dimming
 
 
 def first_constant(case: Case, value: float) -> Array:

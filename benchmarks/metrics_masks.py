@@ -13,7 +13,7 @@ from torch import Tensor
 from metrics_peers import Array, Case, largest, logits, run_quantus
 from metrics_rows import Row
 from seewhy.trust import map_metrics, shared_masks
-from seewhy.trust.units import cover_units
+from seewhy.trust.metrics.units import cover_units
 
 
 def of_infidelity(case: Case) -> list[Row]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import seewhy
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.trust.fillers import Fill, replace_with
-from seewhy.trust.removal import Build, RemovalCurves, Score, removal_curves
+from seewhy.trust.metrics.removal import Build, RemovalCurves, Score, removal_curves
 
 Array = NDArray[np.float64]
 Rule = Callable[[Tensor], Tensor]  # logits (n, classes) -> scores (n, classes)

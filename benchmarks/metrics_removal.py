@@ -21,7 +21,7 @@ from metrics_peers import Array, Case, GivenMap, error_of, grad_cam_targets, log
 from metrics_rows import Row, each
 from seewhy.trust import removal_metrics
 from seewhy.trust.fillers import LinearImputation, impute
-from seewhy.trust.removal import area
+from seewhy.trust.metrics.removal import area
 
 STEPS = 20
 PERCENTILES = [10, 20, 30, 40, 50, 60, 70, 80, 90]

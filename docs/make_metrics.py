@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seewhy.trust.metric_list import METRICS
-from seewhy.trust.metrics import Metric
+from seewhy.trust.metrics.metric import Metric
+from seewhy.trust.metrics.metric_list import METRICS
 
 HERE = Path(__file__).parent
 

@@ -11,8 +11,8 @@ from torch import Tensor
 import seewhy
 from seewhy.explanation.curves import RemovalCurve, RemovalCurves
 from seewhy.trust.fillers import Blur, Filler, Mean
-from seewhy.trust.removal import random_curve, removal_curves
-from seewhy.trust.units import unit_sums
+from seewhy.trust.metrics.removal import random_curve, removal_curves
+from seewhy.trust.metrics.units import unit_sums
 
 FILLERS: dict[str, Filler] = {"blur": Blur(), "mean": Mean()}
 GRID = (6, 6)

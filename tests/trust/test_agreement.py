@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 
-from seewhy.trust.agreement import krippendorff_alpha
+from seewhy.trust.metrics.agreement import krippendorff_alpha
 
 
 def slow_alpha(values: np.ndarray) -> float:

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 import seewhy
 from seewhy.errors import UsageError
 from seewhy.explanation.checks import MapCheck, chance_confirmations
-from seewhy.trust.copies import FINE, SHIFT, covered_sums
-from seewhy.trust.statistic import check_maps, correlation, interval, judge, why_no_drops
-from seewhy.trust.windows import window_masks
+from seewhy.trust.map_checks.copies import FINE, SHIFT, covered_sums
+from seewhy.trust.map_checks.statistic import check_maps, correlation, interval, judge, why_no_drops
+from seewhy.trust.map_checks.windows import window_masks
 
 Array = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ import seewhy
 from seewhy.errors import UnknownName, UsageError
 from seewhy.methods.base import Method
 from seewhy.signals.layer import Signals
-from seewhy.trust.choice import Choice
-from seewhy.trust.choice_record import read_choice
+from seewhy.trust.choices.choice import Choice
+from seewhy.trust.choices.choice_record import read_choice
 from support.planted import CASES, Case, NoiseMap, Planted, make_images
 
 IMAGES = 32
@@ -57,7 +57,7 @@ def test_equal_methods_are_counted_once() -> None:
 
 def test_the_fresh_images_did_not_select(monkeypatch: pytest.MonkeyPatch) -> None:
     """The images of the confirmation are not scored before it, and all finalists have the same ones."""
-    from seewhy.trust.candidates import CandidateScores
+    from seewhy.trust.choices.candidates import CandidateScores
 
     seen: list[int] = []
     screen, srg = CandidateScores.screen, CandidateScores.srg

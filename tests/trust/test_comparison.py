@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from seewhy.trust.candidates import Candidate, merge_equal
-from seewhy.trust.choice_rules import Finalist, apply_witnesses, judge
-from seewhy.trust.comparison import compare_all
+from seewhy.trust.choices.candidates import Candidate, merge_equal
+from seewhy.trust.choices.choice_rules import Finalist, apply_witnesses, judge
+from seewhy.trust.choices.comparison import compare_all
 
 Array = NDArray[np.float64]
 NAMES = [Candidate(name, "layer") for name in ("a", "b", "c")]

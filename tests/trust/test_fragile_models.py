@@ -10,7 +10,7 @@ import seewhy
 from seewhy.errors import UsageError
 from seewhy.explanation.checks import MapCheck
 from seewhy.targets import ClassScore
-from seewhy.trust.statistic import correlation, judge
+from seewhy.trust.map_checks.statistic import correlation, judge
 
 
 class Fragile(nn.Module):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seewhy.errors import UsageError
-from seewhy.trust.localization import (
+from seewhy.trust.metrics.localization import (
     box_iou,
     box_mask,
     box_overlaps,

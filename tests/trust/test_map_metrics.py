@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from seewhy.trust.dimming import Dimming
-from seewhy.trust.map_metrics import (
+from seewhy.trust.metrics.dimming import Dimming
+from seewhy.trust.metrics.map_metrics import (
     adcc,
     coherency,
     complexity,

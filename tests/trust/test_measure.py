@@ -18,8 +18,8 @@ from seewhy.explanation.result import Explanation
 from seewhy.images.samples import sample
 from seewhy.methods.base import Method
 from seewhy.signals.layer import Signals
-from seewhy.trust.measurements import Measurements
-from seewhy.trust.metric_list import METRICS
+from seewhy.trust.metrics.measurements import Measurements
+from seewhy.trust.metrics.metric_list import METRICS
 from support.docs_scripts import load_docs_script
 from support.paths import ROOT
 

@@ -18,7 +18,7 @@ import seewhy
 from seewhy.errors import ChoiceError, UsageError
 from seewhy.explanation.window_fit import GRID, fit_map, fit_matrix, hidden_parts
 from seewhy.explanation.windows import MASKS, MODES, Array, WindowDrops
-from seewhy.trust.windows import window_masks
+from seewhy.trust.map_checks.windows import window_masks
 
 PIXELS = 224  # windows of 1/2 and 3/8 end between two of these pixels
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import UsageError
-from seewhy.trust.mosaic_scores import difull, grid_pg
-from seewhy.trust.mosaics import CellTail, cell_fractions, make_mosaic, split_mosaic
+from seewhy.trust.metrics.mosaic_scores import difull, grid_pg
+from seewhy.trust.metrics.mosaics import CellTail, cell_fractions, make_mosaic, split_mosaic
 
 SIDE = 2
 

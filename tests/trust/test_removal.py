@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.explanation.curves import RemovalCurve, RemovalCurves
-from seewhy.trust.removal import block_ends, random_curve, removal_counts, removal_curves
-from seewhy.trust.removal_metrics import deletion, insertion, mas, road, srg
+from seewhy.trust.metrics.removal import block_ends, random_curve, removal_counts, removal_curves
+from seewhy.trust.metrics.removal_metrics import deletion, insertion, mas, road, srg
 
 SIDE = 7
 UNITS = SIDE * SIDE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from seewhy.trust.shared_masks import (
+from seewhy.trust.metrics.shared_masks import (
     additive_ceiling,
     infidelity,
     sensitivity_n,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import seewhy
-from seewhy.trust.not_defined import NotDefined
-from seewhy.trust.stability import (
+from seewhy.trust.metrics.not_defined import NotDefined
+from seewhy.trust.metrics.stability import (
     class_sensitivity,
     efficient_mprt,
     fully_random,

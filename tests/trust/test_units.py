@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seewhy.trust.units import cover_units, unit_sums
+from seewhy.trust.metrics.units import cover_units, unit_sums
 
 
 @pytest.mark.parametrize("cells", [(7, 7), (14, 14), (28, 56), (112, 112), (5, 9)], ids=str)

@@ -22,7 +22,7 @@ from seewhy import tensors
 from seewhy.explanation.page_effects import measured_page_maps
 from seewhy.explanation.windows import MODES, WindowDrops
 from seewhy.rendering.overlays import OverlayStyle, draw_overlay
-from seewhy.trust.removal_metrics import srg
+from seewhy.trust.metrics.removal_metrics import srg
 from seewhy.viewer import pack, unpack
 from support.browser import DUPLICATE_IDS, LOW_CONTRAST, UNNAMED_CONTROLS, BrowserPage, each_window, needs_browser
 from support.removal import with_curves

@@ -11,7 +11,7 @@ from seewhy.explanation.result import Explanation
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.random_state import preserve_rng
 from seewhy.tracing.model_errors import is_caused_by_memory, is_device_error
-from seewhy.trust.map_check import check
+from seewhy.trust.map_checks.map_check import check
 
 LESS = 4  # the memory for covered images is divided by this when it is not available
 LEAST = 1.0  # megabytes; with less, covered images run one by one

@@ -16,10 +16,10 @@ from seewhy.cli.freed_memory import keep_freed_memory
 from seewhy.cli.run_options import OutputOptions
 from seewhy.engine.options import ModelOptions, Options, as_flags, option
 from seewhy.errors import UsageError
-from seewhy.trust.choice_record import ChoiceRecord, read_choice
+from seewhy.trust.choices.choice_record import ChoiceRecord, read_choice
 
 if TYPE_CHECKING:
-    from seewhy.trust.choice import Choice
+    from seewhy.trust.choices.choice import Choice
 
 OptionsType = TypeVar("OptionsType", bound=Options)
 COMPARED = ("methods", "layers", "targets", "fit", "seed", "memory", "multilabel")
@@ -96,7 +96,7 @@ def choose(inputs: tuple[str, ...], options: CompareOptions, model: ModelOptions
     from seewhy.engine.option_checks import check_options
     from seewhy.models.loading import load_model
     from seewhy.terminal import encode_json, make_console
-    from seewhy.trust.chooser import check_choice, choose_with
+    from seewhy.trust.choices.chooser import check_choice, choose_with
 
     check_options(options)
     check_choice(options, len(images))

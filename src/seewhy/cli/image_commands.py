@@ -15,7 +15,7 @@ from seewhy.cli.layer_hints import runnable_hints
 from seewhy.cli.output_checks import check_outputs, has_index, image_folders
 from seewhy.cli.run_options import DrawingOptions, MetricOptions, OutputOptions
 from seewhy.engine.options import ModelOptions, Options
-from seewhy.trust.choice_record import ChoiceRecord
+from seewhy.trust.choices.choice_record import ChoiceRecord
 
 
 def explain_images(
@@ -54,7 +54,7 @@ def explain_images(
 
     check_options(options)
     if metrics is not None:
-        from seewhy.trust.evaluation import check_names
+        from seewhy.trust.metrics.evaluation import check_names
 
         check_names(metrics.metrics, metrics.fillers)
     loaded = load_model(

@@ -43,7 +43,7 @@ from seewhy.targets.names import as_number, find_class
 from seewhy.viewer import IndexRow, build_index
 
 if TYPE_CHECKING:
-    from seewhy.trust.measurements import Measurements
+    from seewhy.trust.metrics.measurements import Measurements
 
 ANNOUNCE_FROM = 100  # extra forward passes from which the cost is printed before the work starts
 PATIENCE = 1.0  # seconds after which a bar is shown
@@ -169,7 +169,7 @@ class ImageJob:
 
     def measure(self, e: Explanation, metrics: MetricOptions) -> Measurements:
         """Return the metrics of all maps."""
-        from seewhy.trust.evaluation import check_names, measure
+        from seewhy.trust.metrics.evaluation import check_names, measure
 
         chosen, fillers = check_names(metrics.metrics, metrics.fillers)
         names = [metric.name for metric in chosen]

@@ -14,7 +14,7 @@ from seewhy import terminal
 from seewhy.explanation.result import Explanation
 
 if TYPE_CHECKING:
-    from seewhy.trust.measurements import MapMeasurement, Measurements
+    from seewhy.trust.metrics.measurements import MapMeasurement, Measurements
 
 
 def print_measurements(console: Console, e: Explanation, measured: Measurements) -> None:

@@ -23,7 +23,7 @@ from seewhy.targets.names import as_number, class_name, find_class
 from seewhy.tracing.grid import format_grid
 
 if TYPE_CHECKING:
-    from seewhy.trust.measurements import Measurements
+    from seewhy.trust.metrics.measurements import Measurements
 
 # "class" is a keyword, so this type needs the functional form.
 LabelComparison = TypedDict(

@@ -44,8 +44,8 @@ def metrics(name: str | None = None, /, *, json: bool = False) -> int:
         Print a JSON list.
     """
     from seewhy.terminal import ACCENT, FAINT, encode_json, make_console, plain
-    from seewhy.trust.metric_list import METRICS
-    from seewhy.trust.metrics import choose_metrics
+    from seewhy.trust.metrics.metric import choose_metrics
+    from seewhy.trust.metrics.metric_list import METRICS
 
     chosen = choose_metrics(METRICS, "all" if name is None else name)
     if json:

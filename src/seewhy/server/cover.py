@@ -16,7 +16,7 @@ from seewhy.server.endpoint import Endpoint
 from seewhy.server.requests import CoverRequest, parse_cover_request
 from seewhy.server.shapes import MAX_BYTES, split_shapes
 from seewhy.server.work_queue import Event, Progress
-from seewhy.trust.class_changes import ClassChange, CoverTest
+from seewhy.trust.covering.class_changes import ClassChange, CoverTest
 from seewhy.viewer import jpeg_data_url
 
 LONGEST = 800  # pixels of the longer side of the photo in the app, as on the page

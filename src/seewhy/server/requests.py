@@ -13,7 +13,7 @@ from seewhy.images.samples import SAMPLES
 from seewhy.methods.catalog import find_method
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.targets.names import as_number, find_class
-from seewhy.trust.photo_cover import Shape, check_filler
+from seewhy.trust.covering.photo_cover import Shape, check_filler
 
 LAYERS = ("every", "blocks", "stages", "suggested")
 MAX_CLASSES, MAX_METHODS, MAX_NAME_LENGTH = 10, 8, 120

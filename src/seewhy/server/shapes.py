@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from seewhy.errors import UsageError, one_line
-from seewhy.trust.photo_cover import Rectangle, Shape, Stroke
+from seewhy.trust.covering.photo_cover import Rectangle, Shape, Stroke
 
 MAX_BYTES = 2**16  # of the line
 MAX_SHAPES, MAX_POINTS = 100, 2000  # points of all strokes together

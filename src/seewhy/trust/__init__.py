@@ -9,21 +9,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seewhy.trust.chooser import choose as choose
-    from seewhy.trust.class_changes import ClassChange as ClassChange
-    from seewhy.trust.class_changes import CoverResult as CoverResult
-    from seewhy.trust.class_changes import CoverTest as CoverTest
-    from seewhy.trust.evaluation import measure as measure
-    from seewhy.trust.map_check import check as check
-    from seewhy.trust.photo_cover import Rectangle as Rectangle
-    from seewhy.trust.photo_cover import Stroke as Stroke
-    from seewhy.trust.photo_cover import cover_photo as cover_photo
+    from seewhy.trust.choices.chooser import choose as choose
+    from seewhy.trust.covering.class_changes import ClassChange as ClassChange
+    from seewhy.trust.covering.class_changes import CoverResult as CoverResult
+    from seewhy.trust.covering.class_changes import CoverTest as CoverTest
+    from seewhy.trust.covering.photo_cover import Rectangle as Rectangle
+    from seewhy.trust.covering.photo_cover import Stroke as Stroke
+    from seewhy.trust.covering.photo_cover import cover_photo as cover_photo
+    from seewhy.trust.map_checks.map_check import check as check
+    from seewhy.trust.metrics.evaluation import measure as measure
 
 _MODULES = {
-    "ClassChange": "class_changes", "CoverResult": "class_changes", "CoverTest": "class_changes",
-    "Rectangle": "photo_cover", "Stroke": "photo_cover", "check": "map_check", "choose": "chooser",
-    "cover_photo": "photo_cover", "measure": "evaluation",
-}  # fmt: skip
+    "ClassChange": "covering.class_changes",
+    "CoverResult": "covering.class_changes",
+    "CoverTest": "covering.class_changes",
+    "Rectangle": "covering.photo_cover",
+    "Stroke": "covering.photo_cover",
+    "check": "map_checks.map_check",
+    "choose": "choices.chooser",
+    "cover_photo": "covering.photo_cover",
+    "measure": "metrics.evaluation",
+}
 __all__ = list(_MODULES)
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.trust.candidates import Candidate
-from seewhy.trust.comparison import Difference, mean_and_error
+from seewhy.trust.choices.candidates import Candidate
+from seewhy.trust.choices.comparison import Difference, mean_and_error
 
 Array = NDArray[np.float64]
 Verdict = Literal["better", "no difference", "not enough images", "metrics disagree", "no effect", "equal maps"]

@@ -21,15 +21,15 @@ from seewhy.explanation.data import MapKey, heatmap_of, placed_maps
 from seewhy.explanation.result import Explanation
 from seewhy.signals.scoring import LogOdds, Probability, Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
-from seewhy.trust.dimming import Dimming
 from seewhy.trust.fillers import Fill, as_filler
-from seewhy.trust.layer_zeroing import score_without_layer
-from seewhy.trust.not_defined import NotDefined
-from seewhy.trust.removal import STEPS, random_curve, removal_curves, score_masks
-from seewhy.trust.repetition import Repetition
+from seewhy.trust.metrics.dimming import Dimming
+from seewhy.trust.metrics.layer_zeroing import score_without_layer
+from seewhy.trust.metrics.not_defined import NotDefined
+from seewhy.trust.metrics.removal import STEPS, random_curve, removal_curves, score_masks
+from seewhy.trust.metrics.repetition import Repetition
+from seewhy.trust.metrics.shared_masks import SUBSETS, single_masks, subset_masks
+from seewhy.trust.metrics.units import unit_sums
 from seewhy.trust.scorer import ImageScorer
-from seewhy.trust.shared_masks import SUBSETS, single_masks, subset_masks
-from seewhy.trust.units import unit_sums
 
 Array = NDArray[np.float64]
 

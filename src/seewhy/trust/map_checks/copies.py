@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seewhy.explanation.windows import MASKS, MODES, STEPS
-from seewhy.trust.units import resample
-from seewhy.trust.windows import window_masks
+from seewhy.trust.map_checks.windows import window_masks
+from seewhy.trust.metrics.units import resample
 
 Array = NDArray[np.float64]
 

@@ -26,9 +26,9 @@ from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
 from seewhy.tracing.model_errors import is_caused_by_memory, is_device_error
 from seewhy.trust.fillers import Blur
+from seewhy.trust.map_checks.statistic import check_maps, why_no_drops
+from seewhy.trust.map_checks.windows import window_masks
 from seewhy.trust.scorer import ImageScorer, log_odds_of, variants_of
-from seewhy.trust.statistic import check_maps, why_no_drops
-from seewhy.trust.windows import window_masks
 
 SMALLEST = 8  # pixels per side of an image, so that windows differ
 MEGABYTE = 2**20

@@ -16,13 +16,13 @@ from seewhy.explanation.flags import find_flags
 from seewhy.explanation.result import Explanation
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
-from seewhy.trust.evidence import ImageEvidence, MapEvidence
 from seewhy.trust.fillers import as_filler
-from seewhy.trust.map_check import MEGABYTE, UNUSABLE
-from seewhy.trust.measurements import MapMeasurement, Measurements
-from seewhy.trust.metric_list import DEFAULT, METRICS
-from seewhy.trust.metrics import Metric, choose_metrics
-from seewhy.trust.repetition import Repetition
+from seewhy.trust.map_checks.map_check import MEGABYTE, UNUSABLE
+from seewhy.trust.metrics.evidence import ImageEvidence, MapEvidence
+from seewhy.trust.metrics.measurements import MapMeasurement, Measurements
+from seewhy.trust.metrics.metric import Metric, choose_metrics
+from seewhy.trust.metrics.metric_list import DEFAULT, METRICS
+from seewhy.trust.metrics.repetition import Repetition
 from seewhy.trust.scorer import on_prepared
 
 FILLERS = ("blur", "mean")

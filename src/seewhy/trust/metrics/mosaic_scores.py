@@ -15,7 +15,7 @@ from seewhy.errors import UsageError
 from seewhy.methods.parsing import MethodSpec
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.tracing.twin import make_twin
-from seewhy.trust.mosaics import CellTail, cell_fractions, make_mosaic
+from seewhy.trust.metrics.mosaics import CellTail, cell_fractions, make_mosaic
 
 Array = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seewhy.explanation.curves import Array, RemovalCurve, RemovalCurves
 from seewhy.trust.fillers import Fill
-from seewhy.trust.units import cover_units
+from seewhy.trust.metrics.units import cover_units
 
 Build = Callable[[slice], Tensor]
 Score = Callable[[int, Build], Tensor]  # number of changed inputs, how to build a slice of them -> scores (number,)

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from seewhy.errors import one_line
 from seewhy.explanation.curves import RemovalCurves
-from seewhy.trust import map_metrics, removal_metrics, shared_masks, stability
-from seewhy.trust.dimming import Dimming
-from seewhy.trust.evidence import RANDOM_ORDERS, MapEvidence, as_array
-from seewhy.trust.metrics import Metric, MetricCard
-from seewhy.trust.not_defined import NotDefined
-from seewhy.trust.removal import STEPS
-from seewhy.trust.shared_masks import SUBSETS
+from seewhy.trust.metrics import map_metrics, removal_metrics, shared_masks, stability
+from seewhy.trust.metrics.dimming import Dimming
+from seewhy.trust.metrics.evidence import RANDOM_ORDERS, MapEvidence, as_array
+from seewhy.trust.metrics.metric import Metric, MetricCard
+from seewhy.trust.metrics.not_defined import NotDefined
+from seewhy.trust.metrics.removal import STEPS
+from seewhy.trust.metrics.shared_masks import SUBSETS
 
 DEFAULT = ("srg", "single_deletion", "explained_fraction", "class_sensitivity")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seewhy.explanation.checks import LEVEL, MapCheck
 from seewhy.explanation.windows import MASKS, SMALL, normalized
-from seewhy.trust.copies import covered_sums
+from seewhy.trust.map_checks.copies import covered_sums
 
 Array = NDArray[np.float64]
 

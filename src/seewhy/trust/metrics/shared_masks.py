@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from seewhy.explanation.curves import Array
 from seewhy.trust.fillers import Fill
-from seewhy.trust.removal import Score, score_masks
+from seewhy.trust.metrics.removal import Score, score_masks
 
 SUBSETS = 32  # random subsets of one size
 

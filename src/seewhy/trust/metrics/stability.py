@@ -14,9 +14,9 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from seewhy.trust.map_metrics import histogram_entropy
-from seewhy.trust.not_defined import NotDefined
-from seewhy.trust.shared_masks import correlations
+from seewhy.trust.metrics.map_metrics import histogram_entropy
+from seewhy.trust.metrics.not_defined import NotDefined
+from seewhy.trust.metrics.shared_masks import correlations
 
 MapOf = Callable[[Tensor], Tensor]  # inputs (n, C, *size) -> signed maps (n, *grid)
 MapOfModel = Callable[[nn.Module], Tensor]  # -> the signed map (*grid) of one image

@@ -34,7 +34,7 @@ class Difference:
     high: float
 
     def images_needed(self, images: int, margin: float) -> int:
-        """Return with how many images the interval would be above 0 or within the margin, if the mean stays as it is.
+        """Return with how many images the interval would be above 0 or within the margin, if the mean does not change.
 
         At least 1.5 times `images`, because the mean is uncertain; 0 if no number of images decides it.
         """

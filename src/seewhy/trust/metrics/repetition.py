@@ -17,7 +17,7 @@ from seewhy.methods.parsing import as_methods
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.targets import ClassScore, Target, TopScore
 from seewhy.tracing.single_input import SingleInputModel
-from seewhy.trust.not_defined import NotDefined
+from seewhy.trust.metrics.not_defined import NotDefined
 
 SAME = 0.01  # of the largest value: difference of a map that is computed a second time
 

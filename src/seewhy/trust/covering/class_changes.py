@@ -27,7 +27,7 @@ from seewhy.tracing.model_errors import explain_failures
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.trace import RecordingRequest
 from seewhy.tracing.twin import make_twin
-from seewhy.trust.photo_cover import Shape, check_filler, cover_photo
+from seewhy.trust.covering.photo_cover import Shape, check_filler, cover_photo
 
 NO_SCORES = (
     "the model returns no class scores (B, K), as detectors, segmentation models and embeddings, so there are no probabilities "

@@ -26,13 +26,13 @@ from seewhy.methods.parsing import MethodSpec, as_methods
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
 from seewhy.targets import as_targets
-from seewhy.trust.candidates import COARSE, REFERENCE, Candidate, CandidateScores
-from seewhy.trust.choice import Choice
-from seewhy.trust.choice_rules import CLEAR, Finalist, apply_witnesses, judge
-from seewhy.trust.comparison import compare_all, mean_and_error
-from seewhy.trust.removal import STEPS
-from seewhy.trust.rounds import Rounds, Screening
-from seewhy.trust.shared_masks import SUBSETS
+from seewhy.trust.choices.candidates import COARSE, REFERENCE, Candidate, CandidateScores
+from seewhy.trust.choices.choice import Choice
+from seewhy.trust.choices.choice_rules import CLEAR, Finalist, apply_witnesses, judge
+from seewhy.trust.choices.comparison import compare_all, mean_and_error
+from seewhy.trust.choices.rounds import Rounds, Screening
+from seewhy.trust.metrics.removal import STEPS
+from seewhy.trust.metrics.shared_masks import SUBSETS
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from seewhy.nested import map_tensors
 from seewhy.signals.scoring import TargetScore
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.twin import make_twin, named_modules
-from seewhy.trust.not_defined import NotDefined
+from seewhy.trust.metrics.not_defined import NotDefined
 
 
 def score_without_layer(rescoring: Rescoring, target: str, image: int, layer: str) -> float:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seewhy.errors import UnknownName, UsageError
-from seewhy.trust.evidence import MapEvidence
-from seewhy.trust.not_defined import NotDefined
+from seewhy.trust.metrics.evidence import MapEvidence
+from seewhy.trust.metrics.not_defined import NotDefined
 
 Better = Literal["higher", "lower", "neither"]
 Formula = Callable[[MapEvidence, str], float]  # evidence, filler -> value

@@ -16,12 +16,12 @@ from seewhy.engine.rescoring import open_rescoring
 from seewhy.errors import ImageError, SeewhyError, TargetError
 from seewhy.explanation.result import Explanation
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.trust.evidence import ImageEvidence, MapEvidence
-from seewhy.trust.not_defined import NotDefined
-from seewhy.trust.removal_metrics import srg
-from seewhy.trust.repetition import Repetition
+from seewhy.trust.metrics.evidence import ImageEvidence, MapEvidence
+from seewhy.trust.metrics.not_defined import NotDefined
+from seewhy.trust.metrics.removal_metrics import srg
+from seewhy.trust.metrics.repetition import Repetition
+from seewhy.trust.metrics.shared_masks import sensitivity_n, single_deletion
 from seewhy.trust.scorer import on_prepared
-from seewhy.trust.shared_masks import sensitivity_n, single_deletion
 
 Array = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import UsageError
-from seewhy.trust.candidates import Candidate, CandidateScores, merge_equal
-from seewhy.trust.evidence import SIDE
+from seewhy.trust.choices.candidates import Candidate, CandidateScores, merge_equal
+from seewhy.trust.metrics.evidence import SIDE
 
 Array = NDArray[np.float64]
 

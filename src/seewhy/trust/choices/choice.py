@@ -9,9 +9,9 @@ from typing import Any
 
 from seewhy import storage
 from seewhy.storage.marks import StrPath
-from seewhy.trust.candidates import Candidate
-from seewhy.trust.choice_rules import Finalist, Verdict
-from seewhy.trust.comparison import Difference
+from seewhy.trust.choices.candidates import Candidate
+from seewhy.trust.choices.choice_rules import Finalist, Verdict
+from seewhy.trust.choices.comparison import Difference
 
 
 @dataclass(frozen=True, eq=False)

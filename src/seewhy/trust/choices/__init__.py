@@ -1,0 +1,1 @@
+"""Which method and layer to use: screening, halving, confirmation and verdict."""

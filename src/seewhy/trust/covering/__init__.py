@@ -1,0 +1,1 @@
+"""Parts of a photo that a user covers, and how the classes change."""

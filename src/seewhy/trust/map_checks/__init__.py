@@ -1,0 +1,1 @@
+"""The check: masks, copies of maps, statistic and verdict."""

@@ -1,0 +1,1 @@
+"""Metrics of maps: evidence that they share, formulas of arrays, and a catalog with cards."""
