@@ -1,9 +1,9 @@
 """How often `seewhy.trust.choose` is right in planted cases, and what it costs on photos. Writes benchmarks/CHOOSE.md.
 
-    .venv/bin/python benchmarks/choose.py [--runs 60] [--nulls 300]
+    .venv/bin/python benchmarks/choose.py [--runs 40] [--nulls 200] [--rows FILE]
 
 Each run uses new images. In a case with an answer, a false preference is the verdict "better" for a wrong one; in a null case,
-any "better". The photos are read from the data folder (SEEWHY_DATA, or ../shared/data).
+any "better". `--rows` keeps the rows of these cases, and reads them if the file exists. The photos are read from the data folder (SEEWHY_DATA, or ../shared/data).
 """
 
 from __future__ import annotations
@@ -59,6 +59,17 @@ def summarize(case: Case, results: list[tuple[str, str, str]]) -> str:
     return f"| {case.name} | {runs} | {hit} | {false / runs:.1%} ({low:.1%} to {high:.1%}) | {shares} |"
 
 
+def run_cases(runs: int, nulls: int) -> list[str]:
+    """Return the rows of all planted cases."""
+    rows = []
+    with ProcessPoolExecutor(2) as pool:
+        for number, case in enumerate(CASES):
+            count = runs if case.good else nulls
+            rows.append(summarize(case, list(pool.map(run_case, [number] * count, range(count)))))
+            print(rows[-1], flush=True)
+    return rows
+
+
 def run_photos() -> Choice:
     """Choose among 10 layers and 6 methods of the embedded network on 100 photos."""
     photos = sorted((DATA / "imagenet").glob("*.jpg"))[:100]
@@ -84,16 +95,16 @@ def describe_photos(choice: Choice) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=60)
-    parser.add_argument("--nulls", type=int, default=300)
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--nulls", type=int, default=200)
+    parser.add_argument("--rows", type=Path)
     settings = parser.parse_args()
-    rows = []
-    with ProcessPoolExecutor(2) as pool:
-        for number, case in enumerate(CASES):
-            runs = settings.nulls if not case.good else settings.runs
-            results = list(pool.map(run_case, [number] * runs, range(runs)))
-            rows.append(summarize(case, results))
-            print(rows[-1], flush=True)
+    if settings.rows is not None and settings.rows.exists():
+        rows = settings.rows.read_text().splitlines()
+    else:
+        rows = run_cases(settings.runs, settings.nulls)
+        if settings.rows is not None:
+            settings.rows.write_text("\n".join(rows))
     lines = [
         "# How often `seewhy choose` is right", "",
         f"Made by `benchmarks/choose.py`, torch {torch.__version__}. Each run uses {IMAGES} new images, half of them to "
