@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/choose.py [--runs 40] [--nulls 200] [--rows FILE]
 
 Each run uses new images. In a case with an answer, a false preference is the verdict "better" for a wrong one; in a null case,
-any "better". `--rows` keeps the rows of these cases, and reads them if the file exists. The photos are read from the data folder (SEEWHY_DATA, or ../shared/data).
+any "better". `--rows` keeps the rows of these cases, and reads them if the file exists. The photos are read from the data
+folder (SEEWHY_DATA, or ../shared/data).
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ LEAST_IMAGES = 16
 KEPT, FINALISTS = 8, 3  # candidates after the screening, and in the confirmation
 MORE = 2  # candidates that may stay in addition, because their difference from the last one is uncertain
 UNCERTAIN = 2  # standard errors
+FEWER = 2  # every second image is enough for what only adds a note or decides between two finalists
 
 
 def choose(
@@ -217,7 +218,7 @@ def find_witnesses(rounds: Rounds, pair: Sequence[Candidate], images: Sequence[i
     """Return by name the values `(2, images)` of two candidates: SRG with another filler, and correlation with shared masks."""
     other = Rounds(rounds.scores, rounds.side)
     other.compare(pair, images, FILLERS[1])
-    found = [one for image in images if all(name in (one := rounds.scores.screen(image)) for name in pair)]
+    found = [one for image in images[::FEWER] if all(name in (one := rounds.scores.screen(image)) for name in pair)]
     witnesses = {"correlation with shared masks": np.array([[one[name][0] for one in found] for name in pair])}
     if len(other.common(pair, images)) > 1:
         witnesses[f"SRG with the filler '{FILLERS[1]}'"] = other.table(pair, images)
@@ -227,7 +228,7 @@ def find_witnesses(rounds: Rounds, pair: Sequence[Candidate], images: Sequence[i
 def activations_alone(rounds: Rounds, layer: str, images: Sequence[int]) -> dict[int, float]:
     """Return the SRG of the activations of a layer without any class, by the position in `images`."""
     reference = Candidate(REFERENCE, layer)
-    rounds.compare([reference], images)
+    rounds.compare([reference], images[::FEWER])
     return {at: rounds.gains[reference][image] for at, image in enumerate(images) if image in rounds.gains[reference]}
 
 
