@@ -93,12 +93,14 @@ def test_a_damaged_choice_is_one_line(capsys: pytest.CaptureFixture[str], tmp_pa
     ("words", "message"),
     [
         ((), "no images. Give a folder: seewhy choose photos/"),
-        (("{photos}", "--images", "9"), "9 images are too few to choose: give at least 16"),
+        (("{photos}", "--images", "9"), "too few images to choose: 9. Give at least 16"),
         (("{photos}", "--methods", "gradcan"), "no method 'gradcan'"),
         (("{photos}", "--methods", "fullgrad"), "explains the entire model"),
         (("{photos}", "--out", "{photo}"), "would overwrite"),
         (("{photos}", "--out", "mine.json"), "did not write it"),
         (("{photos}", "--targets", "top2"), "several targets"),
+        (("phots/",), "phots/: no such file or folder"),
+        (("{photos}", "--out", "mine.json/choice.json"), "mine.json"),
         (("-",), "standard input contains one image"),
     ],
 )

@@ -128,7 +128,7 @@ def test_a_list_item_with_two_images_is_not_used(position: int) -> None:
     images[position] = torch.cat([images[position]] * 2)
     choice = seewhy.trust.choose(Planted().eval(), images, methods=["hirescam", "layercam"], layers=["last"], targets=0)
     assert choice.record["images"] == 19
-    assert any(f"image {position + 1}: it has 2 images" in note for note in choice.notes)
+    assert any(f"image {position + 1}: 2 images in one item" in note for note in choice.notes)
 
 
 def test_an_image_of_another_size_without_a_map_is_skipped() -> None:
@@ -165,7 +165,7 @@ def test_usage_errors(settings: dict[str, Any], message: str) -> None:
 
 
 def test_too_few_images() -> None:
-    with pytest.raises(UsageError, match="15 images are too few"):
+    with pytest.raises(UsageError, match="too few images to choose: 15"):
         seewhy.trust.choose(Planted().eval(), make_images(15, 0))
 
 

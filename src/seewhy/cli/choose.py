@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 import shlex
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from seewhy.cli.exits import print_status
+from seewhy.cli.exits import STDIN, print_status
 from seewhy.cli.flags import GROUPS, FlagSet, from_stdin, with_flags
 from seewhy.cli.freed_memory import keep_freed_memory
 from seewhy.cli.run_options import OutputOptions
@@ -76,7 +77,7 @@ def choose(inputs: tuple[str, ...], options: CompareOptions, model: ModelOptions
     """
     from seewhy.cli.image_sources import find_sources
     from seewhy.storage import check_own
-    from seewhy.storage.paths import check_overwrite
+    from seewhy.storage.paths import check_folders, check_overwrite
 
     if output.images < 1:
         raise UsageError(f"--images {output.images}: give at least 16.")
@@ -84,11 +85,15 @@ def choose(inputs: tuple[str, ...], options: CompareOptions, model: ModelOptions
         raise UsageError(f"--seed {options.seed}: give at least 0.")
     if not inputs:
         raise UsageError("no images. Give a folder: seewhy choose photos/")
+    for path in inputs:
+        if path != STDIN and not os.path.lexists(path):
+            raise UsageError(f"{path}: no such file or folder.")
     found = find_sources(from_stdin(inputs), OutputOptions(quiet=output.quiet)).images
     if "-" in found:
         raise UsageError("standard input contains one image, and choosing needs at least 16: give a folder.")
     check_overwrite([output.out], found)
     check_own(output.out)
+    check_folders([output.out.parent])
     images = sorted(random.Random(options.seed).sample(found, min(output.images, len(found))))
     keep_freed_memory()
     from seewhy.cli.image_job import pass_progress

@@ -190,7 +190,7 @@ def describe_chance(e: ExplanationData, method: str, target: str) -> str:
     if not checked:
         return ""
     confirmed = sum(check.verdict == "confirmed" for check in checks)
-    noun = "map is" if confirmed == 1 else "maps are"
+    noun = f"map{'' if checked == 1 else 's'} {'is' if confirmed == 1 else 'are'}"
     chance = chance_confirmations(checked)
     number = f"{chance:.0f}" if chance >= 1 else f"{chance:.2g}"
     return f"{confirmed} of {checked} checked {noun} confirmed; chance alone would confirm about {number}."

@@ -76,7 +76,9 @@ class CandidateScores:
         """Return True if an image can be read and is a single one; otherwise record why not."""
         try:
             rows = len(read_inputs(self.images[image], self.explainer.model).tensor)
-            reason = "" if rows == 1 else f"it has {rows} images; pass each as one item"
+            reason = (
+                "" if rows == 1 else f"{rows} images in one item: pass each one separately, a tensor as (1, C, H, W)"
+            )
         except ImageError as error:
             reason = str(error)
         if reason:

@@ -108,8 +108,8 @@ def judge(finalists: Sequence[Finalist], differences: Sequence[Difference], prob
     if not close:
         other = finalists[ahead[0].second]
         reason = (
-            f"Its SRG is higher than that of {other.candidate} by {numbers(ahead[0])}, on {images} images that did not select "
-            "it."
+            f"Its SRG is higher than that of {other.candidate} by {numbers(ahead[0])}, paired over {images} images that did "
+            "not select it."
         )
         return Judgment(best, "better", reason, other)
     equal = [best, *(finalists[one.second] for one in close)]

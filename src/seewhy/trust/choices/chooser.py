@@ -117,7 +117,7 @@ def check_choice(options: Options, images: int) -> dict[str, AnyMethod]:
         UsageError: There are too few images, several targets, no methods, or a method belongs to no layer.
     """
     if images < LEAST_IMAGES:
-        raise UsageError(f"{images} images are too few to choose: give at least {LEAST_IMAGES}, better 100.")
+        raise UsageError(f"too few images to choose: {images}. Give at least {LEAST_IMAGES}, better 100.")
     if len(as_targets(options.targets, options.versus)) > 1:
         raise UsageError("several targets: choosing compares the maps of one target. Give one, such as --targets top1.")
     found = as_methods(METHODS if options.methods is None else options.methods)
