@@ -2,6 +2,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const STEP = 0.02, SMALLEST = 0.01;  // of the photo, for arrow keys
 const DRAG_PIXELS = 4;  // a shorter drag is a click
+const BURST = 30;  // milliseconds to wait for further shapes
 const HELP = { rectangle: "Drag over the image, or press arrow keys and Enter.", brush: "Paint over the image." };
 const cover = {
   states: [[]],  // the covered shapes after each step, for Undo; shapes are as the server reads them
@@ -56,6 +57,8 @@ async function sendShapes() {
   showCoverProblem("");
   $("undo").disabled = cover.states.length < 2;
   $("cover-reset").disabled = !getShapes().length;
+  await new Promise((resolve) => setTimeout(resolve, BURST));  // of several shapes at once, only the last state is sent
+  if (cover.request !== current || current.signal.aborted) return;
   try {
     const body = new Blob([JSON.stringify(getShapes()), "\n", ...(source.sample ? [] : [source])]);
     const { cover: answer } = await fetchResult(buildUrl("/cover", source, { model, fit, filler: getFiller() }), body, current.signal,
