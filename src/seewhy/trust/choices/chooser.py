@@ -8,7 +8,7 @@ selected it seems better than it is: among 60 equal candidates, that prefers one
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from seewhy.engine.options import Options
 from seewhy.engine.pipeline import Explainer
 from seewhy.engine.progress import Progress
 from seewhy.errors import UsageError
+from seewhy.explanation.components import LayerInfo
 from seewhy.fast.prepared import as_prepared
 from seewhy.methods.base import AnyMethod, NetworkMethod
 from seewhy.methods.parsing import MethodSpec, as_methods
@@ -181,10 +182,12 @@ def confirm(
     scores = rounds.scores
     rounds.compare(finalists, fresh)
     values, used = rounds.table(finalists, fresh), rounds.common(finalists, fresh)
+    failures = dict(scores.failures)  # before the witnesses: an image without one of them was used
+    layers = scores.explain(used[0]).layer_info
     rows = [
         Finalist(
             finalists[at], screening.groups[finalists[at]], values[at], screening.means[finalists[at]],
-            cost_of(rounds, finalists[at], used[0]),
+            cost_of(scores.explainer.methods, layers, finalists[at]),
         )
         for at in np.argsort(-values.mean(1), kind="stable")
     ]  # fmt: skip
@@ -199,12 +202,12 @@ def confirm(
         ]
         judgment, notes = apply_witnesses(judgment, rows[0], find_witnesses(rounds, pair, used))
     notes += chance_notes(rows[0], activations_alone(rounds, rows[0].candidate.layer, used))
-    notes += other_notes(judgment.recommended, screening, scores.failures)
+    notes += other_notes(judgment.recommended, screening, failures)
     settings = scores.explainer.options
     record = {
         "model": scores.model.uri, "weights": scores.model.weights_hash, "targets": as_texts(settings.targets),
         "fit": settings.fit, "fillers": list(FILLERS), "candidates": screening.candidates, "images": images,
-        "images_confirming": len(used), "images_failed": len(scores.failures), "passes": scores.passes,
+        "images_confirming": len(used), "images_failed": len(failures), "passes": scores.passes,
         "full_passes": screening.candidates * images * 2 * (STEPS - 1), "seconds": round(time.monotonic() - start, 1),
     }  # fmt: skip
     chosen = judgment.recommended.candidate
@@ -263,12 +266,14 @@ def other_notes(recommended: Finalist, screening: Screening, failures: dict[int,
     return notes
 
 
-def cost_of(rounds: Rounds, candidate: Candidate, image: int) -> tuple[int, int, int]:
+def cost_of(
+    methods: Mapping[str, AnyMethod], layers: Mapping[str, LayerInfo], candidate: Candidate
+) -> tuple[int, int, int]:
     """Return what decides between equally good candidates, lower is better: extra passes, - cells, place in the list."""
-    info = rounds.scores.explain(image).layer_info[candidate.layer]
+    info = layers[candidate.layer]
     cells = int(np.prod(info.grid))
-    method = rounds.scores.explainer.methods[candidate.method]
-    return method.forwards(info.channels, cells), -cells, list(rounds.scores.explainer.methods).index(candidate.method)
+    passes = methods[candidate.method].forwards(info.channels, cells)
+    return passes, -cells, list(methods).index(candidate.method)
 
 
 def as_texts(targets: Any) -> list[str]:

@@ -159,7 +159,7 @@ def why_unranked(e: Explanation, key: MapKey, image: int) -> str:
 
 
 def filler_notes(curves: Mapping[str, RemovalCurve], target: str, is_probability: bool) -> Iterator[str]:
-    """Yield a note for each filler that lowers the score wherever it is, or hardly at all."""
+    """Yield a note for each filler that lowers the score at any place, or hardly at all."""
     for filler, curve in curves.items():
         first, last = curve.scores[0], curve.scores[-1]
         early = float(curve.at(np.array([EARLY]))[0])

@@ -1,4 +1,4 @@
-"""What is measured for the metrics: once for an image and target, and once for each of its maps.
+"""The measurements that metrics read: once for an image and target, and once for each of its maps.
 
 Everything is computed on first use, so that a metric costs only the forward passes that it needs.
 """
@@ -168,7 +168,7 @@ class ImageEvidence:
 
 @dataclass(eq=False)
 class MapEvidence:
-    """What is measured for one map of one image."""
+    """The measurements of one map of one image."""
 
     image: ImageEvidence
     key: MapKey
