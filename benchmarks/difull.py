@@ -19,10 +19,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import seewhy
-from seewhy import tensors
 from seewhy.engine.inputs import with_fit
 from seewhy.rendering.contact_sheets import Tile, contact_sheet
 from seewhy.rendering.overlays import OverlayStyle, draw_overlay
+from seewhy.tensors import map_functions
 from seewhy.trust.metrics.mosaic_scores import difull
 from seewhy.trust.metrics.mosaics import CellTail, cell_fractions, make_mosaic
 
@@ -91,7 +91,7 @@ def draw() -> Image.Image:
     for method in ("gradcam", "hirescam"):
         signed = e[0].map(method=method)
         fraction = float(cell_fractions(signed, SIDE)[CELL])
-        heatmap = tensors.resize(signed[None].clamp(min=0), mosaic.size[::-1])[0]
+        heatmap = map_functions.resize(signed[None].clamp(min=0), mosaic.size[::-1])[0]
         overlay = draw_overlay(mosaic, (heatmap / heatmap.max()).numpy(), OverlayStyle(), (0, 0, *mosaic.size))
         tiles.append(Tile(method, f"{fraction:.0%} of the evidence in that cell", overlay))
     return contact_sheet(tiles, "DiFull: evidence for espresso", "EfficientNet-Lite0, bn2", 3)

@@ -39,7 +39,7 @@ from seewhy.signals.model import ModelSignals
 from seewhy.signals.scoring import Scoring, of_classes
 from seewhy.targets import ResolvedTarget
 from seewhy.targets.class_scores import logits
-from seewhy.tensors import broadcast_over_grid, normalize, rectify, resize, weighted_sum
+from seewhy.tensors.map_functions import broadcast_over_grid, normalize, rectify, resize, weighted_sum
 
 PHOTO = Path(__file__).resolve().parents[2] / "shared/data/pictures/bus.jpg"
 SAME = 1e-5  # of the map's maximum: float32 sums in a different order

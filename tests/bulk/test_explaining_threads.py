@@ -18,7 +18,7 @@ from seewhy.bulk import engines
 from seewhy.bulk.explaining_threads import ExplainingThreads, explainer_count
 from seewhy.bulk.job import run_job
 from seewhy.bulk.settings import BulkSettings, Execution
-from seewhy.random_state import preserve_rng
+from seewhy.tensors.random_state import preserve_rng
 
 
 class Slow:

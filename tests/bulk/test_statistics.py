@@ -20,7 +20,7 @@ from seewhy.bulk.statistics import NAMES, UNIFORM, fraction_inside, statistics
 from seewhy.errors import ImageError
 from seewhy.images.preprocess import Preprocess
 from seewhy.images.view import View
-from seewhy.tensors import resize
+from seewhy.tensors.map_functions import resize
 
 Floats = NDArray[Any]
 # Grids and inputs with different height and width, so that mixed-up axes are detected.

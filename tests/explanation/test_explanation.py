@@ -20,7 +20,7 @@ from seewhy.explanation.result import Explanation
 from seewhy.images.regions import largest_box
 from seewhy.images.view import View
 from seewhy.rendering import overlays
-from seewhy.tensors import divide_by_max, positive_evidence, resize
+from seewhy.tensors.map_functions import divide_by_max, positive_evidence, resize
 from support.networks import Conv1dNet, InplaceNet, tiny_network
 
 CROP = View(photo_size=(60, 100), input_size=(32, 32), box=(20.0, 0.0, 80.0, 60.0))

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 import seewhy
-import seewhy.tensors
 from seewhy.methods import (
     FEM,
     KPCACAM,
@@ -26,6 +25,7 @@ from seewhy.methods import (
     LayerCAM,
     SegEigenCAM,
 )
+from seewhy.tensors import map_functions
 from support.identity_maps import assert_maps_close, maps_of, scale_maps
 from support.identity_networks import (
     assert_close,
@@ -174,9 +174,9 @@ def test_sign_behind_a_layer_norm_does_not_depend_on_rounding() -> None:
     """There the sum over the channels is 0, so its rounding errors would decide."""
     torch.manual_seed(0)
     terms = torch.nn.functional.layer_norm(torch.randn(4, 12, 8), (8,)).mT.reshape(4, 8, 3, 4)
-    maps = seewhy.tensors.first_component(terms, centered=False)
-    signed = seewhy.tensors.align_sign(maps, terms)
-    assert torch.equal(signed, seewhy.tensors.align_sign(-maps, terms))
-    assert torch.equal(signed, seewhy.tensors.align_sign(maps, terms + 1e-7 * torch.randn(4, 8, 3, 4)))
+    maps = map_functions.first_component(terms, centered=False)
+    signed = map_functions.align_sign(maps, terms)
+    assert torch.equal(signed, map_functions.align_sign(-maps, terms))
+    assert torch.equal(signed, map_functions.align_sign(maps, terms + 1e-7 * torch.randn(4, 8, 3, 4)))
     largest = signed.flatten(1).gather(1, signed.abs().flatten(1).argmax(1, keepdim=True))
     assert bool((largest > 0).all())

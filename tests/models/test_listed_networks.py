@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import seewhy
-from seewhy.nested import map_tensors
+from seewhy.tensors.nested import map_tensors
 from support.listed_networks import LISTED, Listed
 
 SLOW = ("Perceiver", "SSD")

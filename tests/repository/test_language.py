@@ -57,7 +57,7 @@ ALLOWED: dict[tuple[str, str], int] = {
     ("src/seewhy/explanation/maps.py", "as they are"): 1,
     ("src/seewhy/explanation/result.py", "made from"): 1,
     ("src/seewhy/models/downloads.py", "tell"): 2,
-    ("src/seewhy/nested.py", "nothing is"): 1,
+    ("src/seewhy/tensors/nested.py", "nothing is"): 1,
     ("src/seewhy/server/__init__.py", "listen"): 1,
     ("src/seewhy/server/work_queue.py", "as it is"): 1,
     ("src/seewhy/tracing/function_modes.py", "nothing is"): 1,

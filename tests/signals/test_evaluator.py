@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.errors import LayerError, MethodError, UsageError
-from seewhy.nested import first_tensor
+from seewhy.tensors.nested import first_tensor
 from seewhy.tracing.resume import PartialForward
 from seewhy.tracing.twin import make_twin
 from support.networks import TINY_NETWORKS, TwiceNet, tiny_network

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from seewhy import tensors
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.errors import UnknownName, UsageError
 from seewhy.summary.comparison import compare, has_other_names, to_common_grid
 from seewhy.summary.comparison_page import build_comparison_data
 from seewhy.summary.map_table import load_map_table
+from seewhy.tensors import map_functions
 from support.color_runs import Row, copy_run, run_bulk, run_bulk_on
 
 
@@ -95,7 +95,7 @@ def test_correlation_and_overlap_equal_direct_computations(run: BulkRun, home: P
     comparison = compare(run, other)
     assert len(comparison.rows[0]) == 36
     one, two = (
-        tensors.rectify(torch.from_numpy(table.maps)).flatten(1).double()
+        map_functions.rectify(torch.from_numpy(table.maps)).flatten(1).double()
         for table in (load_map_table(run), load_map_table(other, "gradcam"))
     )
     for row in range(36):

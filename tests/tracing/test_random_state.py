@@ -5,13 +5,13 @@ import sys
 
 import torch
 
-from seewhy.random_state import preserve_rng
+from seewhy.tensors.random_state import preserve_rng
 
 # Garbage collection frees tensors while the random state is read. With `torch.get_rng_state` alone, all threads wait forever.
 THREADS = """
 import faulthandler, gc, sys, torch
 from concurrent.futures import ThreadPoolExecutor
-from seewhy.random_state import preserve_rng
+from seewhy.tensors.random_state import preserve_rng
 
 class Cycle:
     def __init__(self):

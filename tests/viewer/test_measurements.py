@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import seewhy
-from seewhy import tensors
 from seewhy.explanation.page_effects import measured_page_maps
 from seewhy.explanation.windows import MODES, WindowDrops
 from seewhy.rendering.overlays import OverlayStyle, draw_overlay
+from seewhy.tensors import map_functions
 from seewhy.trust.metrics.removal_metrics import srg
 from seewhy.viewer import pack, unpack
 from support.browser import DUPLICATE_IDS, LOW_CONTRAST, UNNAMED_CONTROLS, BrowserPage, each_window, needs_browser
@@ -94,7 +94,7 @@ def test_the_measured_map_is_drawn_as_in_python(page: MeasuredPage, e: seewhy.Ex
     for target, result in enumerate(e.target_results):
         page.select(target=target, layer=len(e.layers), method=target)
         positive = unpack(pack(e.measured_map(result.key).numpy())).clip(min=0)
-        maximum = float(tensors.resize(torch.from_numpy(positive)[None], e.size).amax())
+        maximum = float(map_functions.resize(torch.from_numpy(positive)[None], e.size).amax())
         heatmap = (e.view.to_photo(positive, size) / maximum).clip(0, 1)
         expected = np.array(draw_overlay(photo, heatmap, OverlayStyle(), e.view.visible_box_at(size))).astype(int)
         assert np.abs(page.pixels() - expected).max() <= 3
@@ -211,7 +211,7 @@ def test_a_measured_map_is_cropped_to_the_region_that_the_network_sees() -> None
     region = e.layer_info["net.0"].region
     assert region is not None and region.box == ((8, 40), (16, 40))
     (one,) = measured_page_maps(e, region)
-    full = tensors.resize(e.measured_map()[None], (48, 48))[0]
+    full = map_functions.resize(e.measured_map()[None], (48, 48))[0]
     np.testing.assert_allclose(unpack(one.values), full[8:40, 16:40].numpy(), atol=float(full.abs().max()) / 120)
     data = data_of(e)
     assert data["view"]["box"] == [16, 8, 40, 40] and data["covering"]["box"] == [0, 0, 48, 48]

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import seewhy
-from seewhy import tensors
 from seewhy.cli import main as cli
 from seewhy.errors import UsageError
 from seewhy.explanation import report
 from seewhy.explanation.strips import Strip, draw_strip, strip_of
 from seewhy.images.view import View
 from seewhy.rendering.overlays import OverlayStyle, draw_overlay
+from seewhy.tensors import map_functions
 from seewhy.viewer import pack, unpack
 from support.browser import DUPLICATE_IDS, LOW_CONTRAST, UNNAMED_CONTROLS, BrowserPage, each_window, needs_browser
 from support.part_networks import make
@@ -139,7 +139,7 @@ def test_overlay_equals_that_of_python(report_page: ReportPage, e: seewhy.Explan
             numbers = f"layer: {e.layers.index(layer)}, method: {e.methods.index(method)}"
             report_page.run(f"window.seewhy.updatePanel({{{numbers}}})")
             positive = unpack(pack(e.map(method, "espresso", layer).numpy())).clip(min=0)
-            maximum = float(tensors.resize(torch.from_numpy(positive)[None], e.size).amax())
+            maximum = float(map_functions.resize(torch.from_numpy(positive)[None], e.size).amax())
             heatmap = (e.view.to_photo(positive, size) / maximum).clip(0, 1)
             expected = np.array(draw_overlay(photo, heatmap, OverlayStyle(), e.view.visible_box_at(size))).astype(int)
             assert np.abs(report_page.pixels().astype(int) - expected).max() <= 3
@@ -224,7 +224,7 @@ def test_chart_shows_the_statistics_of_each_layer(report_page: ReportPage, e: se
     for text, one in zip(read_bars("area"), maps, strict=True):
         area = 100 * float((one >= one.max() / 2).mean())
         assert one.max() <= 0 or value(text) == pytest.approx(area, abs=0.06)
-    resized = [tensors.resize(torch.from_numpy(one)[None].clamp(min=0), (28, 28)).flatten() for one in maps]
+    resized = [map_functions.resize(torch.from_numpy(one)[None].clamp(min=0), (28, 28)).flatten() for one in maps]
     correlations = [float(torch.corrcoef(torch.stack([one, resized[-1]]))[0, 1]) for one in resized]
     for text, expected, one in zip(read_bars("correlation"), correlations, maps, strict=True):
         assert one.max() <= 0 or value(text) == pytest.approx(expected, abs=0.006)
@@ -478,7 +478,7 @@ def test_frames_of_a_strip_do_not_mix(browser: Any, tmp_path: Path) -> None:
         page.run(f"window.seewhy.updatePanel({{layer: 1, method: {e.methods.index(method)}}})")
         found = page.pixels().astype(int)
         clipped = e.map(method, 1, "cnn")[0].clamp(min=0).float()
-        maximum = max(float(tensors.resize(one[None], e.size[1:]).amax()) for one in clipped)
+        maximum = max(float(map_functions.resize(one[None], e.size[1:]).amax()) for one in clipped)
         for place, number in enumerate(strip.chosen):
             row, column = divmod(place, strip.columns)
             at = (slice(row * tile[0], (row + 1) * tile[0]), slice(column * tile[1], (column + 1) * tile[1]))

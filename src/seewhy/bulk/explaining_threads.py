@@ -18,7 +18,7 @@ from torch import nn
 
 from seewhy.bulk.batch_explainer import BatchExplainer, device_of
 from seewhy.bulk.rows import BatchItem
-from seewhy.random_state import count_changes
+from seewhy.tensors.random_state import count_changes
 
 Batch = Sequence[BatchItem]
 

@@ -9,7 +9,7 @@ from seewhy.errors import shorten_error
 from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.result import Explanation
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.random_state import preserve_rng
+from seewhy.tensors.random_state import preserve_rng
 from seewhy.tracing.model_errors import is_caused_by_memory, is_device_error
 from seewhy.trust.map_checks.map_check import check
 

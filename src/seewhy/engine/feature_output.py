@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from seewhy.engine.output_kind import scores_of_random_inputs
 from seewhy.errors import INPUT_ERRORS
-from seewhy.random_state import preserve_rng
 from seewhy.targets.class_scores import class_scores
 from seewhy.targets.probability_checks import LINEAR, sum_to_one
+from seewhy.tensors.random_state import preserve_rng
 from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.twin import make_twin

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from seewhy.nested import tensors_in
+from seewhy.tensors.nested import tensors_in
 from seewhy.tracing.record import has_graph
 from seewhy.tracing.trace import LayerCall, Trace
 

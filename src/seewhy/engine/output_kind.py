@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS
-from seewhy.random_state import preserve_rng
 from seewhy.targets.class_scores import class_scores
 from seewhy.targets.probability_checks import (
     LOGARITHMS,
@@ -27,6 +26,7 @@ from seewhy.targets.probability_checks import (
     ends_in_bounded_function,
     sum_to_one,
 )
+from seewhy.tensors.random_state import preserve_rng
 from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.twin import make_twin

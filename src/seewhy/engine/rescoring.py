@@ -17,11 +17,11 @@ from seewhy.explanation.result import Explanation
 from seewhy.fast.prepared import PreparedModel
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
-from seewhy.nested import map_tensors
-from seewhy.random_state import is_changed, preserve_rng, read_states
 from seewhy.signals.evaluator import MEMORY, Evaluator
 from seewhy.signals.scoring import Scoring
 from seewhy.targets import ClassScore, ResolvedTarget, Target
+from seewhy.tensors.nested import map_tensors
+from seewhy.tensors.random_state import is_changed, preserve_rng, read_states
 from seewhy.tracing.model_errors import explain_failures
 from seewhy.tracing.model_properties import model_of
 from seewhy.tracing.single_input import SingleInputModel

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, ModelError, TargetError
-from seewhy.nested import first_tensor, tensor_under, tensors_in
-from seewhy.random_state import preserve_rng
 from seewhy.targets import ResolvedTarget
 from seewhy.targets.class_scores import NAMED, find_scores
 from seewhy.targets.detections import is_detections
 from seewhy.targets.values import channel_axis
-from seewhy.tensors import nearly_equal
+from seewhy.tensors.map_functions import nearly_equal
+from seewhy.tensors.nested import first_tensor, tensor_under, tensors_in
+from seewhy.tensors.random_state import preserve_rng
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.single_input import SingleInputModel, are_rows, for_image
 from seewhy.tracing.twin import make_twin

@@ -19,13 +19,13 @@ from seewhy.engine.branches import covers_box, depends_on_input, is_spread, para
 from seewhy.engine.missing_gradients import suggestion_obstacle
 from seewhy.engine.named_layers import has_equal_output, layer_before_head, outermost_equal
 from seewhy.errors import LayerError, SeewhyError
-from seewhy.nested import first_tensor
 from seewhy.targets import ClassScore, Target, TopScore
 from seewhy.targets.class_scores import check_output, class_scores
 from seewhy.targets.dense_output import is_dense
 from seewhy.targets.detections import is_detections
 from seewhy.targets.names import Labels
 from seewhy.targets.values import is_value_grid
+from seewhy.tensors.nested import first_tensor
 from seewhy.tracing.grid import GridHint, GridSpec, parse_grid
 from seewhy.tracing.layer_selection import (
     LIST_LAYERS,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy import storage, tensors
+from seewhy import storage
 from seewhy.explanation.checks import MapCheck, chance_confirmations
 from seewhy.explanation.data import ExplanationData, MapKey, heatmap_of, positive_maps
 from seewhy.explanation.selection import available_layer, layers_of
+from seewhy.tensors import map_functions
 
 PLACES = (
     ("in the upper left", "at the top", "in the upper right"),
@@ -177,8 +178,8 @@ def first_agreeing(e: ExplanationData, method: str, target: str, layer: str) -> 
 
 def centered(e: ExplanationData, key: MapKey) -> NDArray[np.float64]:
     """Return the positive values of a map on a common grid, minus their mean."""
-    positive = tensors.rectify(positive_maps(e, key)[:1].float())
-    values = tensors.resize(positive, GRID)[0].double().flatten()
+    positive = map_functions.rectify(positive_maps(e, key)[:1].float())
+    values = map_functions.resize(positive, GRID)[0].double().flatten()
     array: NDArray[np.float64] = (values - values.mean()).detach().cpu().numpy()
     return array
 

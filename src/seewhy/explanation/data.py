@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy import storage, tensors
+from seewhy import storage
 from seewhy.errors import ChoiceError, UsageError
 from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.components import ChannelFeatures, InputImage, LayerInfo, TargetResult
@@ -26,6 +26,7 @@ from seewhy.rendering.heatmaps import Heatmap, shared_maximum
 from seewhy.rendering.overlays import Bytes, check_scale, input_pixels
 from seewhy.targets.class_scores import probabilities
 from seewhy.targets.names import class_name
+from seewhy.tensors import map_functions
 
 MapKey = tuple[str, str, str]  # method, target, layer
 
@@ -185,7 +186,7 @@ def positive_maps(e: ExplanationData, key: MapKey) -> Tensor:
     A map that `place_maps` resizes to its region is rectified before, as all maps are before they are resized.
     """
     info = e.layer_info[key[2]]
-    return placed_maps(e, key) if info.region is None else info.region.place(tensors.rectify(e.maps[key]), e.size)
+    return placed_maps(e, key) if info.region is None else info.region.place(map_functions.rectify(e.maps[key]), e.size)
 
 
 def maps_in_view(e: ExplanationData, key: MapKey, region: Region | None) -> Tensor:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from seewhy import tensors
 from seewhy.errors import UsageError
 from seewhy.explanation.data import ExplanationData, MapKey, heatmap_of, positive_maps, require_single_image
 from seewhy.explanation.selection import available_layer, find_key
@@ -21,6 +20,7 @@ from seewhy.rendering.contact_sheets import (
 )
 from seewhy.rendering.contact_sheets import contact_sheet as draw_contact_sheet
 from seewhy.rendering.overlays import OverlayStyle, draw_classic_overlay
+from seewhy.tensors import map_functions
 from seewhy.tracing.grid import format_grid
 
 
@@ -35,10 +35,10 @@ def classic_overlay(e: ExplanationData, key: MapKey) -> Image.Image:
     require_single_image(e, "classic_overlay")
     if len(e.size) != 2:
         raise UsageError(f"classic_overlay needs an image, and this input has {len(e.size)} axes: use overlay().")
-    low = tensors.rectify(positive_maps(e, key)[:1]).float().cpu()
+    low = map_functions.rectify(positive_maps(e, key)[:1]).float().cpu()
     span = low.amax() - low.amin()
     low = (low - low.amin()) / span if span > 0 else low * 0
-    return draw_classic_overlay(e.input_pixels(), tensors.resize(low, e.size)[0].numpy())
+    return draw_classic_overlay(e.input_pixels(), map_functions.resize(low, e.size)[0].numpy())
 
 
 def contact_sheet(e: ExplanationData, keys: Sequence[MapKey], style: OverlayStyle, side: int) -> Image.Image:

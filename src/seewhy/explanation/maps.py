@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy import tensors
 from seewhy.errors import UsageError
 from seewhy.explanation.checks import MapCheck
 from seewhy.explanation.data import (
@@ -27,6 +26,7 @@ from seewhy.explanation.flags import find_flags
 from seewhy.explanation.selection import LayerChoice, MethodChoice, TargetChoice, find_key, layers_of
 from seewhy.images.regions import largest_box
 from seewhy.rendering.heatmaps import threshold_mask
+from seewhy.tensors import map_functions
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class ExplanationMaps(ExplanationData):
         grid = tuple(max(lengths) for lengths in zip(*(one.shape[1:] for one in maps), strict=True))
         # A map that is resized to a part of the input has more cells than before, and covers a fraction of the input.
         cells = [self.maps[key][0].numel() / covered_fraction(self, key) for key in keys]
-        terms = [tensors.resize(one, grid) * (count / prod(grid)) for one, count in zip(maps, cells, strict=True)]
+        terms = [map_functions.resize(one, grid) * (count / prod(grid)) for one, count in zip(maps, cells, strict=True)]
         total = torch.stack(terms).sum(0)
         return total[0] if self.single else total
 
@@ -136,7 +136,7 @@ class ExplanationMaps(ExplanationData):
 
         A float for a single image, else a list.
         """
-        fractions: list[float] = tensors.positive_evidence(self.maps[self.key(method, target, layer)]).tolist()
+        fractions: list[float] = map_functions.positive_evidence(self.maps[self.key(method, target, layer)]).tolist()
         return fractions[0] if self.single else fractions
 
     def flags(

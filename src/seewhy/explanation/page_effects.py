@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seewhy import tensors
 from seewhy.explanation.curves import Array, RemovalCurve
 from seewhy.explanation.data import ExplanationData, MapKey
 from seewhy.explanation.window_fit import GRID, fit_map
 from seewhy.explanation.windows import MODES
 from seewhy.places.region import Region
+from seewhy.tensors import map_functions
 from seewhy.viewer import PageMap, pack
 from seewhy.viewer.pages import MEASURED
 
@@ -50,7 +50,7 @@ def crop(values: Array, size: Sequence[int], region: Region | None) -> NDArray[n
     """Return the part of a map of the input that lies in `region`, at the pixels of the input."""
     if region is None:
         return values.astype(np.float32)
-    pixels = tensors.resize(torch.from_numpy(values)[None].float(), size)
+    pixels = map_functions.resize(torch.from_numpy(values)[None].float(), size)
     result: NDArray[np.float32] = region.cut_box(pixels)[0].numpy()
     return result
 

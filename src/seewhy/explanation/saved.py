@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
-from seewhy import storage, tensors
+from seewhy import storage
 from seewhy.errors import ImageError, RecordError, UsageError
 from seewhy.explanation.array_files import read_arrays
 from seewhy.explanation.checks import build_check
@@ -42,6 +42,7 @@ from seewhy.rendering.overlays import LONGEST, fit_size, shrink
 from seewhy.storage.paths import check_named
 from seewhy.storage.records import open_record, read_json_record
 from seewhy.targets.names import Labels
+from seewhy.tensors import map_functions
 
 if TYPE_CHECKING:
     from seewhy.explanation.record_schema import ExplanationRecord, LayerRecord, TargetRecord
@@ -89,7 +90,7 @@ def build_map_entry(e: ExplanationData, key: MapKey) -> dict[str, Any]:
         "shape": list(maps.shape[1:]),
         "min": storage.finite_or_none(maps.amin()),
         "max": storage.finite_or_none(maps.amax()),
-        "positive_evidence": storage.finite_or_none(tensors.positive_evidence(maps)[0]),
+        "positive_evidence": storage.finite_or_none(map_functions.positive_evidence(maps)[0]),
         "flags": list(find_flags(maps, e.has_gradient.get((target, layer)))[0]),
         **checks,
         **curves,

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from seewhy import tensors
 from seewhy.explanation.data import ExplanationData
 from seewhy.images.view import View
 from seewhy.rendering.contact_sheets import choose_columns
 from seewhy.rendering.overlays import Bytes
 from seewhy.rendering.slices import choose_slices, label_slice, volume_pixels
+from seewhy.tensors import map_functions
 from seewhy.viewer.packed_maps import average_rows
 
 MAX_SLICES = 36
@@ -54,7 +54,7 @@ class Strip:
 
     def arrange_map(self, maps: Tensor) -> NDArray[np.float32]:
         """Return one map (cells, h, w) of the input as a map of the image."""
-        slices = tensors.resize(maps[None], (self.size[0], *maps.shape[1:]))[0, list(self.chosen)]
+        slices = map_functions.resize(maps[None], (self.size[0], *maps.shape[1:]))[0, list(self.chosen)]
         arrays = [average_rows(average_rows(one, MAX_CELLS).T, MAX_CELLS).T for one in slices.float().cpu().numpy()]
         result: NDArray[np.float32] = self.arrange(np.stack(arrays))
         return result

@@ -15,8 +15,8 @@ from seewhy.fast.folding import Pair, fold
 from seewhy.fast.later_reads import find_later_reads
 from seewhy.fast.layer_forward import FORWARD, store_fast_weights
 from seewhy.fast.norm_observer import observe_norms
-from seewhy.nested import tensors_in
-from seewhy.tensors import nearly_equal
+from seewhy.tensors.map_functions import nearly_equal
+from seewhy.tensors.nested import tensors_in
 from seewhy.tracing.model_properties import PERMUTED, PREPARED_FROM, copy_properties
 from seewhy.tracing.torch_private import CONVOLUTION, parameter_table
 from seewhy.tracing.twin import make_twin

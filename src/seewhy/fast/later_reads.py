@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from seewhy.nested import tensors_in
+from seewhy.tensors.nested import tensors_in
 from seewhy.tracing.twin import find_module
 from seewhy.tracing.twin_hooks import call_after_modules, call_before_modules
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from seewhy.fast.folding import Pair, activate, fold_weights, has_activation, is_foldable, is_norm
-from seewhy.nested import first_tensor, tensors_in
-from seewhy.tensors import nearly_equal
+from seewhy.tensors.map_functions import nearly_equal
+from seewhy.tensors.nested import first_tensor, tensors_in
 from seewhy.tracing.grid_inference import has_channels_inside
 from seewhy.tracing.twin import named_modules
 from seewhy.tracing.twin_hooks import call_after_modules, call_before_modules

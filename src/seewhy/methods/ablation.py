@@ -18,7 +18,7 @@ from seewhy.methods.setting_checks import check_batch
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import Probability, TargetScore
 from seewhy.targets.class_scores import probabilities
-from seewhy.tensors import weighted_sum
+from seewhy.tensors.map_functions import weighted_sum
 
 
 @final

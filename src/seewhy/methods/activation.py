@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.errors import MethodError
 from seewhy.methods.base import Method, MethodCard, MultiMapMethod, Weighted
 from seewhy.signals.layer import Need, Signals
-from seewhy.tensors import (
+from seewhy.tensors.map_functions import (
     align_sign,
     broadcast_over_grid,
     first_component,

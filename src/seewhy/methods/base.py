@@ -24,7 +24,7 @@ from seewhy.methods.catalog import name_of_class
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.recorded import signals_for_variant
 from seewhy.signals.scoring import Scoring, TargetScore
-from seewhy.tensors import broadcast_over_grid
+from seewhy.tensors.map_functions import broadcast_over_grid
 
 if TYPE_CHECKING:
     from seewhy.signals.model import ModelSignals

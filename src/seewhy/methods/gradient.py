@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.methods.base import Elementwise, Method, MethodCard, Weighted
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import LogitPlusLogProbability, Scoring
-from seewhy.tensors import align_sign, broadcast_over_grid, first_component, rectify
+from seewhy.tensors.map_functions import align_sign, broadcast_over_grid, first_component, rectify
 
 
 @final

@@ -19,7 +19,7 @@ from seewhy.methods.base import MethodCard, Weighted
 from seewhy.methods.setting_checks import check_batch
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import Probability, Scoring, TargetScore
-from seewhy.tensors import (
+from seewhy.tensors.map_functions import (
     INTERPOLATION_MODES,
     is_not_constant,
     normalize_minmax,

@@ -16,7 +16,7 @@ from seewhy.methods.masking import varying_maps
 from seewhy.signals.evaluator import TRAINING_STEP
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import Probability
-from seewhy.tensors import gaussian_blur, normalize_minmax, rectify, resize, weighted_sum
+from seewhy.tensors.map_functions import gaussian_blur, normalize_minmax, rectify, resize, weighted_sum
 
 
 @final

@@ -14,7 +14,14 @@ from seewhy.methods.base import Method, MethodCard, NetworkMethod
 from seewhy.methods.gradient import GradCAMPlusPlus, LayerCAM
 from seewhy.methods.setting_checks import check_base
 from seewhy.signals.model import ModelSignals
-from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, divide_by_max, normalize_minmax, rectify, resize
+from seewhy.tensors.map_functions import (
+    INTERPOLATION_MODES,
+    broadcast_over_grid,
+    divide_by_max,
+    normalize_minmax,
+    rectify,
+    resize,
+)
 
 
 @final

@@ -18,7 +18,7 @@ from seewhy.methods.base import MethodCard, NetworkMethod
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.model import ModelSignals
 from seewhy.signals.scoring import Probability
-from seewhy.tensors import rectify, resize, weighted_sum
+from seewhy.tensors.map_functions import rectify, resize, weighted_sum
 
 
 @final

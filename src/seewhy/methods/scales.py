@@ -15,7 +15,7 @@ from seewhy.methods.base import MethodCard, VariantMethod
 from seewhy.methods.variants import VariantGenerator, Wrapper
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.scoring import Probability
-from seewhy.tensors import INTERPOLATION_MODES, gaussian_blur, normalize_minmax, rectify, resize
+from seewhy.tensors.map_functions import INTERPOLATION_MODES, gaussian_blur, normalize_minmax, rectify, resize
 
 
 @final

@@ -19,7 +19,7 @@ from seewhy.methods.ablation import ReciproCAM
 from seewhy.methods.base import MethodCard, NetworkMethod
 from seewhy.signals.layer import Need
 from seewhy.signals.model import ModelSignals
-from seewhy.tensors import normalize_minmax
+from seewhy.tensors.map_functions import normalize_minmax
 from seewhy.tracing.layer_groups import find_blocks
 
 TRANSFORMERS = "transformers whose tokens all attend to each other (ViT, DeiT, DINO, CLIP; not Swin)"

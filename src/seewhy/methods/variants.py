@@ -20,7 +20,7 @@ from seewhy.methods.setting_checks import check_base
 from seewhy.signals.layer import Need, Signals, Variant
 from seewhy.signals.layer_tensors import LayerTensors
 from seewhy.signals.scoring import Scoring
-from seewhy.tensors import INTERPOLATION_MODES, broadcast_over_grid, rectify, resize
+from seewhy.tensors.map_functions import INTERPOLATION_MODES, broadcast_over_grid, rectify, resize
 
 VariantGenerator = Generator[Variant, Signals, Tensor]
 

@@ -12,7 +12,7 @@ from seewhy.methods.gradient import GradCAM, LayerCAM
 from seewhy.methods.setting_checks import check_base
 from seewhy.signals.layer import Need, Signals
 from seewhy.signals.scoring import AgainstNearest, Scoring, TargetScore
-from seewhy.tensors import align_sign, first_component, rectify, resize
+from seewhy.tensors.map_functions import align_sign, first_component, rectify, resize
 
 
 @final

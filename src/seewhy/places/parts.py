@@ -15,8 +15,8 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
-from seewhy import tensors
 from seewhy.places.region import Region
+from seewhy.tensors import map_functions
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,6 @@ def paint(cells: Sequence[Tensor], places: Sequence[Part], size: tuple[int, ...]
     count = cells[0].new_zeros(size)
     for one, part in zip(cells, places, strict=True):
         box = tuple(stop - start for start, stop in part.box)
-        total[part.index] += tensors.resize(one, box)
+        total[part.index] += map_functions.resize(one, box)
         count[part.index] += 1
     return total / count.clamp(min=1)

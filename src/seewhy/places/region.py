@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seewhy import tensors
+from seewhy.tensors import map_functions
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Region:
         maps = self.upright(maps)
         if self.is_entire(size):
             return maps
-        return F.pad(tensors.resize(maps, [stop - start for start, stop in self.box]), pads(self.margins(size)))
+        return F.pad(map_functions.resize(maps, [stop - start for start, stop in self.box]), pads(self.margins(size)))
 
     def upright(self, maps: Tensor) -> Tensor:
         """Return maps (B, *grid) of the network with the axes of the input, in their direction."""

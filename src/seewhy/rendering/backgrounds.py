@@ -10,7 +10,6 @@ from typing import Any, final
 from PIL import Image
 from torch import Tensor
 
-from seewhy import tensors
 from seewhy.images.view import View
 from seewhy.rendering.curves import draw_signal
 from seewhy.rendering.heatmaps import Heatmap
@@ -26,6 +25,7 @@ from seewhy.rendering.overlays import (
     to_bytes,
 )
 from seewhy.rendering.slices import draw_volume, volume_pixels
+from seewhy.tensors import map_functions
 
 CHANNEL_STYLE = OverlayStyle("blend", "gray", 1.0)  # of channels in signals and volumes
 
@@ -73,7 +73,7 @@ class PhotoBackground(Background):
 
     def draw_channel(self, channel: Tensor, size: tuple[int, ...], longest: int) -> Image.Image:
         photo, box = self.scaled(longest)
-        levels = tensors.normalize_minmax(channel[None])[0].numpy()
+        levels = map_functions.normalize_minmax(channel[None])[0].numpy()
         gray = colorize(to_bytes(self.view.to_photo(levels, (photo.height, photo.width))), "gray")
         image = photo.copy()
         image.paste(gray.crop(box), box[:2])
@@ -115,5 +115,5 @@ class VolumeBackground(Background):
 
 def channel_levels(channel: Tensor, size: tuple[int, ...]) -> Floats:
     """Return one channel (*grid) at the input's size, scaled to [0, 1]."""
-    levels: Floats = tensors.resize(tensors.normalize_minmax(channel[None]), size)[0].float().cpu().numpy()
+    levels: Floats = map_functions.resize(map_functions.normalize_minmax(channel[None]), size)[0].float().cpu().numpy()
     return levels

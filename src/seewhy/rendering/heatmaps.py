@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy import tensors
 from seewhy.errors import UsageError
 from seewhy.images.view import View
+from seewhy.tensors import map_functions
 
 Floats = NDArray[np.float32]
 
@@ -32,7 +32,7 @@ class Heatmap:
         """Return the heatmaps (B, *size) in [0, 1]."""
         positive = resize_positive(self.maps, self.size)
         if self.maximum is None:
-            return tensors.divide_by_max(positive)
+            return map_functions.divide_by_max(positive)
         top = self.maximum.reshape(-1, *[1] * len(self.size))
         return torch.where(top > 0, positive / top, 0.0)
 
@@ -46,8 +46,8 @@ class Heatmap:
 
         It is the same bilinear function as `at_input`, evaluated at the photo's pixel centers; 0 outside the view.
         """
-        low = tensors.rectify(self.maps[:1]).float().cpu()
-        top = float(tensors.resize(low, self.size).amax() if self.maximum is None else self.maximum[0])
+        low = map_functions.rectify(self.maps[:1]).float().cpu()
+        top = float(map_functions.resize(low, self.size).amax() if self.maximum is None else self.maximum[0])
         placed = view.to_photo(low[0].numpy(), size)
         placed = placed / top if top > 0 else placed * 0
         return np.clip(placed, 0, 1, out=placed)
@@ -60,7 +60,7 @@ def shared_maximum(maps: Sequence[Tensor], size: tuple[int, ...]) -> Tensor:
 
 def resize_positive(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return the positive part of maps (B, *grid) at the input's size, in the units of the maps."""
-    return tensors.resize(tensors.rectify(maps), size)
+    return map_functions.resize(map_functions.rectify(maps), size)
 
 
 def threshold_mask(heatmap: Floats, threshold: float, *, own_maximum: bool) -> NDArray[np.bool_]:

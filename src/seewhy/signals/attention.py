@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.tensors import to_float32
+from seewhy.tensors.map_functions import to_float32
 from seewhy.tracing.trace import AttentionRecord, Trace
 
 UNEQUAL = (

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, LayerError, MethodError, one_line
-from seewhy.nested import map_tensors, tensors_in
 from seewhy.places.parts import Parts
 from seewhy.signals.attention import AttentionLayer, attention_layers
 from seewhy.signals.linear_head import RULE, find_linear_head, trial_activations
 from seewhy.signals.scoring import Scoring, TargetScore
 from seewhy.targets import ResolvedTarget
 from seewhy.targets.class_scores import logits
+from seewhy.tensors.nested import map_tensors, tensors_in
 from seewhy.tracing.folded_norm import FoldedNorm
 from seewhy.tracing.function_modes import GuidedReLU
 from seewhy.tracing.grid import Grid, GridHint, format_grid

@@ -14,7 +14,7 @@ from typing import Self
 from torch import Tensor
 
 from seewhy.signals.layer_tensors import LayerTensors
-from seewhy.tensors import broadcast_over_grid, to_float32, weighted_sum
+from seewhy.tensors.map_functions import broadcast_over_grid, to_float32, weighted_sum
 from seewhy.tracing.folded_norm import FoldedNorm
 
 

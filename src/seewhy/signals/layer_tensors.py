@@ -9,7 +9,7 @@ from typing import Self
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.tensors import to_float32, weighted_sum
+from seewhy.tensors.map_functions import to_float32, weighted_sum
 
 
 @dataclass(frozen=True, eq=False)

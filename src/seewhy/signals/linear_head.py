@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import MethodError
-from seewhy.tensors import nearly_equal
+from seewhy.tensors.map_functions import nearly_equal
 from seewhy.tracing.trace import LinearCall
 
 TOLERANCE = 1e-4

@@ -14,7 +14,7 @@ from seewhy.errors import MethodError
 from seewhy.signals.attention import AttentionLayer
 from seewhy.signals.layer import Signals, TargetSignals
 from seewhy.signals.recorded import signals_at
-from seewhy.tensors import nearly_equal, to_float32
+from seewhy.tensors.map_functions import nearly_equal, to_float32
 from seewhy.tracing.grid import Grid
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.token_places import needs_placing, place_tokens

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seewhy import tensors
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.errors import UsageError
 from seewhy.summary.aggregates import sort_rows
 from seewhy.summary.map_table import Maps, MapTable, MethodTarget, describe_pairs, list_available, load_map_table
 from seewhy.summary.normalization import normalize_to_sum
 from seewhy.targets.names import class_name
+from seewhy.tensors import map_functions
 
 Indices = NDArray[np.intp]
 VIEW_TOLERANCE = 0.01  # pixels of the photo
@@ -122,7 +122,9 @@ def find_common_pair(runs: tuple[BulkRun, BulkRun], method: str | None, target: 
 def to_common_grid(one: Maps, other: Maps) -> tuple[Maps, Maps]:
     """Resize the normalized maps of two runs to the finer of both grids."""
     shape = [max(sides) for sides in zip(one.shape[1:], other.shape[1:], strict=True)]
-    resized = [tensors.resize(torch.from_numpy(np.ascontiguousarray(maps)), shape).numpy() for maps in (one, other)]
+    resized = [
+        map_functions.resize(torch.from_numpy(np.ascontiguousarray(maps)), shape).numpy() for maps in (one, other)
+    ]
     return normalize_to_sum(resized[0]), normalize_to_sum(resized[1])
 
 

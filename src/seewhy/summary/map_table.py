@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seewhy import tensors
 from seewhy.bulk.bulk_run import BulkRun
 from seewhy.bulk.map_codec import decode_bytes
 from seewhy.bulk.statistics import NAMES
 from seewhy.errors import UnknownName, UsageError
 from seewhy.explanation.selection import choose
+from seewhy.tensors import map_functions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -233,6 +233,7 @@ def resize_to_common_grid(maps: Sequence[Maps]) -> tuple[Maps, list[str]]:
         return np.stack(maps), []
     common = max(shapes, key=lambda shape: shapes[shape])
     resized = [
-        one if one.shape == common else tensors.resize(torch.from_numpy(one)[None], common)[0].numpy() for one in maps
+        one if one.shape == common else map_functions.resize(torch.from_numpy(one)[None], common)[0].numpy()
+        for one in maps
     ]
     return np.stack(resized), [f"maps of {len(shapes)} different grids were resized to {common[0]}x{common[1]}"]

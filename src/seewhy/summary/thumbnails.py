@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from seewhy import storage, tensors
+from seewhy import storage
 from seewhy.bulk.export import heatmap_on_photo
 from seewhy.bulk.row_values import view_from_row
 from seewhy.bulk.tars import MAX_MEMBER, is_tar
@@ -27,6 +27,7 @@ from seewhy.images.types import ImageArray
 from seewhy.rendering.overlays import OverlayStyle, colorize, draw_overlay, scale_photo, to_bytes
 from seewhy.storage.paths import path_text
 from seewhy.summary.map_table import MapTable
+from seewhy.tensors import map_functions
 from seewhy.viewer import jpeg_data_url
 
 SIDE = 150  # pixels of a thumbnail's longer side
@@ -191,7 +192,7 @@ def draw_contrast(values: Float32Array, size: Sequence[int], side: int = MEAN_SI
 def resize(values: Float32Array, size: Sequence[int], side: int) -> Float32Array:
     scale = side / max(size)
     shape = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    resized: Float32Array = tensors.resize(torch.from_numpy(values)[None], shape)[0].numpy()
+    resized: Float32Array = map_functions.resize(torch.from_numpy(values)[None], shape)[0].numpy()
     return resized
 
 

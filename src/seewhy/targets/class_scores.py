@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import TargetError
-from seewhy.nested import first_tensor, first_values, tensor_under, tensors_in, tensors_with_places
+from seewhy.tensors.nested import first_tensor, first_values, tensor_under, tensors_in, tensors_with_places
 
 # Keys of the class scores in models with several outputs
 NAMED = ("logits", "logits_per_image", "logits_per_video", "logits_per_audio", "out")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName, one_line
-from seewhy.nested import first_tensor
 from seewhy.targets.names import Labels
+from seewhy.tensors.nested import first_tensor
 
 
 @dataclass(frozen=True, eq=False)

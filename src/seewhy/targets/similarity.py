@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from seewhy.errors import ImageError, TargetError
-from seewhy.nested import named_tensor
 from seewhy.targets.base import ResolvedTarget, Target, TargetContext
 from seewhy.targets.names import Labels
+from seewhy.tensors.nested import named_tensor
 
 NAMED = ("embedding", "image_embeds", "image_features", "pooler_output")
 

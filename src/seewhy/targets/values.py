@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.errors import TargetError, UnknownName
-from seewhy.nested import named_tensor
 from seewhy.targets.base import EMPTY_CONTEXT, ResolvedTarget, Target, TargetContext
 from seewhy.targets.class_scores import candidate_notes, class_scores, find_scores, logits
 from seewhy.targets.dense import Point, RegionScore, resize_region
 from seewhy.targets.dense_output import has_channels_last
 from seewhy.targets.names import Labels, class_name
+from seewhy.tensors.nested import named_tensor
 
 NAMED = ("predicted_depth", "flow", "heatmaps", "out", "logits")  # keys of the values in models with several outputs
 

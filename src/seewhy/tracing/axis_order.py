@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seewhy.nested import first_tensor
-from seewhy.random_state import preserve_rng
+from seewhy.tensors.nested import first_tensor
+from seewhy.tensors.random_state import preserve_rng
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.torch_private import CONVOLUTION

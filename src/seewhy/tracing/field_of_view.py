@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge, saved_tensors_hooks
 
-from seewhy import tensors
-from seewhy.nested import first_tensor
 from seewhy.places.region import FieldOfView, Region
-from seewhy.random_state import preserve_rng
+from seewhy.tensors import map_functions
+from seewhy.tensors.nested import first_tensor
+from seewhy.tensors.random_state import preserve_rng
 from seewhy.tracing.followed_tensor import FollowedTensor, follows_convolution
 from seewhy.tracing.function_modes import KeepGradients
 from seewhy.tracing.model_properties import input_key, model_of
@@ -98,7 +98,7 @@ def images_unlike(model: nn.Module, inputs: Tensor, view: FieldOfView) -> list[i
             pass
         if not seen or len(seen[0]) != len(inputs):
             return []
-        expected = tensors.resize(view.region.cut(inputs).mean(1), view.size).flatten(1).double()
+        expected = map_functions.resize(view.region.cut(inputs).mean(1), view.size).flatten(1).double()
         values = seen[0].mean(1).flatten(1).double()
         both = [(one - one.mean(1, keepdim=True)) for one in (expected, values)]
         norms = both[0].norm(dim=1) * both[1].norm(dim=1)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from seewhy.tensors import broadcast_over_grid
+from seewhy.tensors.map_functions import broadcast_over_grid
 
 FOLDED_NORM = "_folded_norm"  # the entry in the `__dict__` of modules whose output is normalized already
 PASSES_ON = "_passes_on"  # the entry in that of the norms that return their input

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import LayerError
-from seewhy.nested import tensors_in
+from seewhy.tensors.nested import tensors_in
 from seewhy.tracing.memory_format import LayoutFix
 from seewhy.tracing.torch_private import (
     AVERAGE_POOLING,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import SeewhyError
-from seewhy.nested import tensors_in
+from seewhy.tensors.nested import tensors_in
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.single_input import SingleInputModel, for_image

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
-from seewhy.nested import first_tensor
 from seewhy.places.parts import Parts, PartsOfModel
+from seewhy.tensors.nested import first_tensor
 from seewhy.tracing.followed_tensor import FollowedTensor, ancestors, follows_convolution
 from seewhy.tracing.model_properties import input_key, model_of
 from seewhy.tracing.part_rows import SeenRows

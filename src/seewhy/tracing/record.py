@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from seewhy.errors import ModelError
-from seewhy.nested import tensors_in
 from seewhy.places.parts import PartsOfModel
-from seewhy.random_state import preserve_rng
-from seewhy.tensors import nearly_equal
+from seewhy.tensors.map_functions import nearly_equal
+from seewhy.tensors.nested import tensors_in
+from seewhy.tensors.random_state import preserve_rng
 from seewhy.tracing.field_of_view import field_of_view
 from seewhy.tracing.followed_tensor import ancestors
 from seewhy.tracing.function_modes import CaptureAttention, CaptureBias, GuidedReLU, KeepGradients

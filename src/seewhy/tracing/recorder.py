@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from seewhy.errors import LayerError
-from seewhy.nested import first_tensor, replace_first
+from seewhy.tensors.nested import first_tensor, replace_first
 from seewhy.tracing.folded_norm import folded_norm
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.graph_start import GraphStart, returns_new_tensor, source_of

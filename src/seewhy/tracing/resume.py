@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import INPUT_ERRORS, LayerError
-from seewhy.nested import first_tensor, map_tensors, replace_first, tensors_in
 from seewhy.places.parts import Parts
-from seewhy.tensors import nearly_equal
+from seewhy.tensors.map_functions import nearly_equal
+from seewhy.tensors.nested import first_tensor, map_tensors, replace_first, tensors_in
 from seewhy.tracing.single_input import concatenate_rows
 from seewhy.tracing.torch_private import call_module, set_call_wrapper, version_of
 from seewhy.tracing.twin import make_twin, named_modules

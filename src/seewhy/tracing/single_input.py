@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.nested import first_tensor, map_tensors, outline, tensors_in
+from seewhy.tensors.nested import first_tensor, map_tensors, outline, tensors_in
 
 NO_BATCH = -1  # no tensor has so many rows
 

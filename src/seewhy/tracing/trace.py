@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from seewhy.tensors import broadcast_over_grid, nearly_equal, to_float32
+from seewhy.tensors.map_functions import broadcast_over_grid, nearly_equal, to_float32
 from seewhy.tracing.folded_norm import FoldedNorm
 from seewhy.tracing.function_modes import AttentionCall
 from seewhy.tracing.grid import Grid

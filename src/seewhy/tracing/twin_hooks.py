@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from seewhy.nested import first_tensor, replace_first
+from seewhy.tensors.nested import first_tensor, replace_first
 from seewhy.tracing.twin import find_module, named_modules
 
 

@@ -15,7 +15,7 @@ from seewhy.errors import ModelError, shorten_error
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.downloads import Log
 from seewhy.models.weights import Weights, show_names
-from seewhy.random_state import preserve_rng, seed_cpu
+from seewhy.tensors.random_state import preserve_rng, seed_cpu
 
 HINT = "List them: seewhy models"
 CORRUPT_HINT = "delete it to download it again"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.nested import first_tensor
+from seewhy.tensors.nested import first_tensor
 
 PROMPT = "a photo of a {}"
 SIGMOID_NOTE = (

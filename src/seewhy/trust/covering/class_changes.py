@@ -20,9 +20,9 @@ from seewhy.images.types import ImageArray
 from seewhy.images.view import View
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.loading import load_model
-from seewhy.random_state import preserve_rng
 from seewhy.targets.class_scores import class_scores, probabilities
 from seewhy.targets.names import class_name
+from seewhy.tensors.random_state import preserve_rng
 from seewhy.tracing.model_errors import explain_failures
 from seewhy.tracing.record import record_forward
 from seewhy.tracing.trace import RecordingRequest

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from seewhy.engine.rescoring import Rescoring
-from seewhy.nested import map_tensors
 from seewhy.signals.scoring import TargetScore
+from seewhy.tensors.nested import map_tensors
 from seewhy.tracing.single_input import for_image
 from seewhy.tracing.twin import make_twin, named_modules
 from seewhy.trust.metrics.not_defined import NotDefined

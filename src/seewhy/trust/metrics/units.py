@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seewhy.tensors import INTERPOLATION_MODES
+from seewhy.tensors.map_functions import INTERPOLATION_MODES
 
 FINE = 56  # cells per side on which a map is resampled before its values in units are summed
 

@@ -1,0 +1,1 @@
+"""Functions on PyTorch tensors that do not depend on a model or method: maps, nested outputs, the random state."""
