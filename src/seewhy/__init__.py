@@ -43,12 +43,13 @@ _MODULES = {
     "sample": "images.samples",
     "suggest": "engine.suggestion",
 }
-_PACKAGES = ("errors", "methods", "targets", "testing", "trust")  # public modules, reached as `seewhy.methods.GradCAM`
+_PACKAGES = ("compat", "errors", "methods", "targets", "testing", "trust")  # public modules, reached as `seewhy.methods.GradCAM`
 __all__ = ["__version__", *_MODULES]
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from seewhy import compat as compat
     from seewhy import errors as errors
     from seewhy import methods as methods
     from seewhy import targets as targets

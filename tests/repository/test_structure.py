@@ -94,9 +94,11 @@ def test_the_order_in_the_docs_is_valid() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_hooks_stand_in_three_files_and_files_stay_short(path: Path) -> None:
+def test_hooks_stand_in_few_files_and_files_stay_short(path: Path) -> None:
     text = path.read_text("utf-8")
-    if module_name(path) not in ("tracing.recorder", "tracing.twin_hooks", "tracing.memory_format"):
+    # The API of torchcam needs a hook on the user's model: the model runs before its extractor is called.
+    on_users_model = ("compat.torchcam.recorded_call",)
+    if module_name(path) not in ("tracing.recorder", "tracing.twin_hooks", "tracing.memory_format", *on_users_model):
         assert not re.search(r"\.register_\w*hook\(", text)
     assert len(text.splitlines()) <= 340
 

@@ -19,7 +19,8 @@ def tables() -> dict[str, NDArray[np.uint8]]:
     """Load all color tables by name, each (256, 3) uint8.
 
     viridis, inferno, magma and plasma are by S. van der Walt and N. Smith (CC0), cividis by J. Nuñez et al., turbo by
-    A. Mikhailov (Apache-2.0); jet is the old MATLAB table, whose two ends are equally dark: it is never a default.
+    A. Mikhailov (Apache-2.0); jet is that of MATLAB and OpenCV, whose two ends are equally dark: it is never a
+    default.
     """
     raw = json.loads(files("seewhy").joinpath("rendering/colors.json").read_text("ascii"))
     return {name: np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(256, 3) for name, digits in raw.items()}

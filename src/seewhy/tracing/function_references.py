@@ -8,7 +8,7 @@ from __future__ import annotations
 import dis
 import operator
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from torch import nn
@@ -44,9 +44,9 @@ class _Redirect:
         new_cells = tuple(self.cell(cell) for cell in cells)
         globals_, code = original.__globals__, original.__code__
         changed = {
-            name: self.copies[id(globals_[name])]
-            for name in code.co_names
-            if name in globals_ and id(globals_[name]) in self.copies
+            name: new
+            for name in names_in(code)
+            if name in globals_ and (new := self.redirected_global(globals_[name], globals_)) is not globals_[name]
         }
         if changed and any(instruction.opname in WRITES for instruction in dis.get_instructions(code)):
             changed = {}  # other functions read what it writes
@@ -60,6 +60,13 @@ class _Redirect:
         new.__dict__.update(original.__dict__)
         self.copies[id(original)] = new
         return new
+
+    def redirected_global(self, value: Any, globals_: dict[str, Any]) -> Any:
+        """Return the copy of a global. Of functions, only those of the same file are followed, not those of libraries."""
+        if id(value) in self.copies:
+            return self.copies[id(value)]
+        is_own = type(value) is types.FunctionType and value.__globals__ is globals_
+        return self.function(value) if is_own else value
 
     def cell(self, cell: types.CellType) -> types.CellType:
         try:
@@ -82,3 +89,15 @@ class _Redirect:
         if type(value) in (list, tuple) and any(id(item) in self.copies for item in value):
             return type(value)(map(self.redirected, value))
         return value
+
+
+def names_in(code: types.CodeType) -> Iterator[str]:
+    """Yield the names in a function's code, and in functions inside it, which share its globals.
+
+    >>> sorted(set(names_in((lambda x: [len(y) for y in (lambda: sum)()]).__code__)))
+    ['len', 'sum']
+    """
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from names_in(constant)

@@ -1,0 +1,1 @@
+"""Images, targets and layers, as in `pytorch_grad_cam.utils`."""
