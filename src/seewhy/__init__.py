@@ -43,7 +43,8 @@ _MODULES = {
     "sample": "images.samples",
     "suggest": "engine.suggestion",
 }
-_PACKAGES = ("compat", "errors", "methods", "targets", "testing", "trust")  # public modules, reached as `seewhy.methods.GradCAM`
+# Public modules, reached as `seewhy.methods.GradCAM`.
+_PACKAGES = ("compat", "errors", "methods", "targets", "testing", "trust")
 __all__ = ["__version__", *_MODULES]
 
 if TYPE_CHECKING:

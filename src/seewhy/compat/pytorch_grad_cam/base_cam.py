@@ -126,7 +126,8 @@ class BaseCAM:
         if self.reshape_transform is not None:
             check_token_order(self.model, self._inputs, self.layer_names, self.reshape_transform)
         method = self.method_for(eigen_smooth)
-        layers: list[str] = list(dict.fromkeys(self.layer_names))
+        # Of a module that runs several times, pytorch-grad-cam reads the first call.
+        layers = [f"{name}#1" for name in dict.fromkeys(self.layer_names)]
         explanation = explain(self.model, self._inputs, methods=method, layers=layers or None, targets=target)
         if explanation.logits is not None:
             self._outputs = explanation.logits
@@ -160,7 +161,8 @@ class BaseCAM:
 
     def aggregate_multi_layers(self, cam_per_target_layer: Sequence[Floats]) -> Floats:
         """Return the mean over the layers, scaled to [0, 1] again: `(B, *size)`."""
-        return scale_cam_image(np.concatenate(cam_per_target_layer, axis=1).mean(axis=1))
+        # Splines, which resize volumes, overshoot below 0.
+        return scale_cam_image(np.maximum(np.concatenate(cam_per_target_layer, axis=1), 0).mean(axis=1))
 
     def forward_augmentation_smoothing(
         self, input_tensor: Tensor, targets: Targets, eigen_smooth: bool = False

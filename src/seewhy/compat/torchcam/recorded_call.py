@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -24,10 +25,11 @@ class RecordedCall:
         self.arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.output: Any = None
         self._versions: list[int] = []
+        self._model = weakref.ref(model)
         self._handle = model.register_forward_hook(self._keep, with_kwargs=True)
 
-    def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if self.is_enabled:
+    def _keep(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if self.is_enabled and module is self._model():  # a twin of the model has its hooks too
             self.arguments, self.output = (args, kwargs), output
             self._versions = versions(args, kwargs)
 

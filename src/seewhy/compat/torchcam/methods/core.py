@@ -105,6 +105,7 @@ class _CAM:
             layers=self._layers(),
             targets=self._target_for(class_idx, targets),
             arguments=keywords if args and keywords else None,
+            main=0 if len(args) > 1 else None,
         )
         if self.difference:
             log_once(self.difference)

@@ -157,9 +157,12 @@ class FinerCAM(_CAM):
         listed = [given] if isinstance(given, int) else list(given)
         rows = [list(row) for row in listed if isinstance(row, Sequence)]
         rows = rows or [[one for one in listed if isinstance(one, int)]] * len(own)
-        for one, row in zip(own, rows, strict=len(rows) == len(own)):
-            if not row or one in row or any(not 0 <= other < scores.shape[1] for other in row):
-                raise UsageError(f"comparison_idx={given!r}: pass classes other than class_idx, for each image or all.")
+        is_valid = len(rows) == len(own) and all(
+            row and one not in row and all(0 <= other < scores.shape[1] for other in row)
+            for one, row in zip(own, rows, strict=True)
+        )
+        if not is_valid:
+            raise UsageError(f"comparison_idx={given!r}: pass classes other than class_idx, for each image or all.")
         return rows
 
 
