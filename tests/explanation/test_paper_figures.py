@@ -25,6 +25,7 @@ from seewhy.explanation.panel_selection import arrange
 from seewhy.explanation.result import Explanation
 from seewhy.images.view import View
 from seewhy.rendering.colors import table
+from support.docs_scripts import load_docs_script
 from support.networks import Conv1dNet, tiny_network
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -398,3 +399,14 @@ e.plot()
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_images_of_the_docs_are_drawn_by_its_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load_docs_script("make_figures")
+    figure = one_image().figure(layers="late")
+    monkeypatch.setattr(script, "run_examples", lambda: dict.fromkeys(script.FIGURES, figure))
+    script.draw(tmp_path)
+    page = script.PAGE.read_text("utf-8")
+    for variable, file in script.FIGURES.items():
+        assert f"images/{file}" in page and (tmp_path / file).exists()
+        assert re.search(rf"\b{variable}\b.* = ", page)

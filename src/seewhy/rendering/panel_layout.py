@@ -130,7 +130,7 @@ def foot_height(row: Sequence[Panel | None], font_size: float) -> float:
 
 def bar_text_width(font_size: float) -> float:
     """Return the width at the right of a color bar that its numbers and its label need."""
-    return (font_size - 1) * 6 * CHARACTER + font_size * LINE + 0.04
+    return (font_size - 1) * 6.6 * CHARACTER + font_size * LINE + 0.04
 
 
 def count_lines(texts: Sequence[str]) -> int:
