@@ -326,6 +326,11 @@ def test_captions_state_model_method_target_layer_and_scale() -> None:
     e = one_image()
     own = dataclasses.replace(e, maps={("mine", *key[1:]): value for key, value in e.maps.items()}, provenance={})
     assert "a model without a name. Method: mine. " in own.caption("mine", "cat", "late")
+    numbered = {
+        (f"dff#{number}", *key[1:]): value for number in (1, 2) for key, value in e.maps.items() if key[0] == "gradcam"
+    }
+    several = dataclasses.replace(e, maps=numbered, labels=None).figure(layers="late").caption
+    assert several.count("Collins et al.") == 1 and "dff#1;" in several  # one method with two maps
     assert "maximum over all targets of this image" in e.caption("gradcam", "cat", "late", scale="shared")
 
 
@@ -346,6 +351,9 @@ def test_captions_state_model_method_target_layer_and_scale() -> None:
         ({"layers": "late", "scale": -1}, "scale=-1: pass 'own' or 'shared', or the value that gets the last color"),
         ({"layers": "late", "scale": True}, "scale=True"),
         ({"layers": "late", "box": 2}, "box=2: pass a fraction"),
+        ({"layers": "late", "box": True}, "box=True: pass a fraction"),
+        ({"layers": "late", "rows": 3}, "no rows 'int'|no rows '3'"),
+        ({"layers": "late", "images": [np.int64(1)]}, "images: there is no image"),
         ({"layers": "late", "names": "x"}, "names='x': pass a dict"),
         ({"layers": "late", "style": "blend"}, "style='blend': pass a seewhy.OverlayStyle"),
         ({"rows": ["targets"], "columns": ["methods"]}, "there are 2 layers: add 'layers'"),

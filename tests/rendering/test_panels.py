@@ -146,7 +146,9 @@ def test_nothing_overlaps_or_extends_beyond_the_figure(dpi: int, has_bar: bool) 
 
 
 def test_too_many_columns_are_one_line() -> None:
-    with pytest.raises(UsageError, match=r"20 columns in 3.3 inches leave 0\.11 inches for each panel: select fewer"):
+    with pytest.raises(
+        UsageError, match=r"20 columns of panels in 3\.3 inches: each needs at least 0\.2 inches, and there are 0\.11"
+    ):
         compute_layout(grid(20), 3.3, 300, 8)
 
 

@@ -29,8 +29,7 @@ def describe_panels(panels: Sequence[PanelMap], maximum: float | None, *, latex:
     """
     sentences = [
         f"Class activation maps of {join(describe_model(one) for one in panels)}.",
-        f"{plural('Method', {one.key[0] for one in panels})}: "
-        f"{join((describe_method(one.key[0], formula=not latex) for one in panels), '; ')}.",
+        f"{plural('Method', {method_of(one) for one in panels})}: {list_methods(panels, formula=not latex)}.",
         f"{plural('Target', {describe_target(one) for one in panels})}: {join(describe_target(one) for one in panels)}.",
         f"{plural('Layer', {one.key[2] for one in panels})}: {join(describe_layer(one) for one in panels)}.",
         f"{describe_scale(panels, maximum)}.",
@@ -65,6 +64,16 @@ def describe_model(panel: PanelMap) -> str:
     return f"{name} ({kind})" if kind else str(name)
 
 
+def method_of(panel: PanelMap) -> str:
+    """Return the method of a map, without the number of one of its several maps."""
+    return panel.key[0].partition("#")[0]
+
+
+def list_methods(panels: Sequence[PanelMap], *, formula: bool) -> str:
+    """Return all methods: in contrast to targets and layers, none is omitted."""
+    return "; ".join(describe_method(name, formula=formula) for name in dict.fromkeys(map(method_of, panels)))
+
+
 def describe_method(name: str, *, formula: bool) -> str:
     """Return a method's name, formula and paper; the name alone for a method that is not in the catalog.
 
@@ -72,7 +81,7 @@ def describe_method(name: str, *, formula: bool) -> str:
     'gradcam (Selvaraju et al., Grad-CAM, ICCV 2017)'
     """
     try:
-        (method,) = as_methods(name.partition("#")[0]).values()
+        (method,) = as_methods(name).values()
     except (UsageError, ValueError):
         return name
     card = method.card
@@ -83,7 +92,8 @@ def describe_method(name: str, *, formula: bool) -> str:
 def describe_target(panel: PanelMap) -> str:
     """Return the name of a target, and its class index if it is a class."""
     result = panel.e.target_results[panel.e.targets.index(panel.key[1])]
-    return result.name if result.classes is None else f"{result.name} (class {int(result.classes[0])})"
+    number = None if result.classes is None else f"class {int(result.classes[0])}"
+    return result.name if number in (None, result.name) else f"{result.name} ({number})"
 
 
 def describe_layer(panel: PanelMap) -> str:

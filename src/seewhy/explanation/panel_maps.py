@@ -46,7 +46,7 @@ class PanelSettings:
     def __post_init__(self) -> None:
         check_interpolation(self.interpolation)
         check_figure_scale(self.scale)
-        if self.box is not None and not (is_fraction(self.box) and self.box > 0):
+        if self.box is not None and (isinstance(self.box, bool) or not is_fraction(self.box) or not self.box > 0):
             raise UsageError(f"box={self.box!r}: pass a fraction of the map's maximum, above 0 and at most 1.")
 
 

@@ -9,6 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seewhy.errors import UnknownName, UsageError, describe_argument
 from seewhy.explanation.data import ExplanationData, MapKey
 from seewhy.explanation.selection import (
@@ -107,14 +109,14 @@ def selected_images(e: ExplanationData, images: int | Sequence[int] | None) -> l
     """Return indices of images of one explanation."""
     chosen = list(range(len(e))) if images is None else as_list(images)
     for index in chosen:
-        if isinstance(index, bool) or not isinstance(index, int) or not -len(e) <= index < len(e):
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or not -len(e) <= index < len(e):
             raise UsageError(f"images: there is no image {index!r}; the explanation has {len(e)}, 0 to {len(e) - 1}.")
-    return [index % len(e) for index in chosen]
+    return [int(index) % len(e) for index in chosen]
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return the entries of a list or tuple, or a list of the value."""
-    return list(value) if isinstance(value, (list, tuple, range)) else [value]
+    """Return the entries of a list, tuple or array, or a list of the value."""
+    return list(value) if isinstance(value, (list, tuple, range, np.ndarray)) else [value]
 
 
 def select_methods(explanations: Sequence[ExplanationData], methods: object) -> list[str]:
@@ -188,7 +190,7 @@ def arrange(sizes: dict[str, int], rows: Dimensions, columns: Dimensions) -> tup
 
 def as_dimensions(argument: str, value: Dimensions) -> tuple[str, ...]:
     """Return the names of dimensions in an argument. Raises UnknownName."""
-    names = () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    names = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
     for name in names:
         if name not in DIMENSIONS:
             shown = name if isinstance(name, str) else describe_argument(name)

@@ -82,8 +82,8 @@ def compute_layout(grid: PanelGrid, width: float, dpi: float, font_size: float) 
         across = math.floor((width - left - right - (columns - 1) * gap) / columns * dpi) / dpi
         if across < MIN_PANEL:
             raise UsageError(
-                f"{columns} columns in {width:g} inches leave {max(across, 0):.2f} inches for each panel: select fewer "
-                "methods, targets or layers, put some on rows, or increase width."
+                f"{columns} column{'s' * (columns > 1)} of panels in {width:g} inches: each needs at least {MIN_PANEL} "
+                f"inches, and there are {max(across, 0):.2f}. Increase width, put more on rows, or select fewer."
             )
         heights = tuple(dots(row_aspect(row) * across) for row in grid.panels)
         texts = zip(grid.row_headers, heights, strict=bool(grid.row_headers)) if grid.row_headers else ()
