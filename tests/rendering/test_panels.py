@@ -145,6 +145,16 @@ def test_nothing_overlaps_or_extends_beyond_the_figure(dpi: int, has_bar: bool) 
     assert layout.row_headers[0].count("\n") == 1 and abs(layout.size[0] - 4.0) < 1 / dpi
 
 
+def test_the_label_of_a_low_color_bar_is_folded() -> None:
+    bar = ColorBar(np.zeros((256, 1, 4), np.uint8), 0, 1, "fraction of maximum")
+    layout = compute_layout(grid(6, bar=bar), 6.9, 300, 8)
+    assert layout.bar_label == "fraction\nof maximum" and layout.bar is not None
+    assert layout.bar[0] + layout.bar[2] + 0.5 < layout.size[0]  # numbers and two lines
+    axes = draw_grid(grid(6, bar=bar), 6.9, 300, 8).axes[-1]
+    assert axes.get_ylabel() == layout.bar_label and 2 <= len(axes.get_yticks()) <= 4
+    assert compute_layout(grid(1, bar=bar), 3.3, 300, 8).bar_label == "fraction of maximum"
+
+
 def test_too_many_columns_are_one_line() -> None:
     with pytest.raises(
         UsageError, match=r"20 columns of panels in 3\.3 inches: each needs at least 0\.2 inches, and there are 0\.11"

@@ -84,14 +84,14 @@ def draw_signal(axes: Axes, content: SignalContent, size: tuple[float, float], d
         axes.axvspan(*content.box, fill=False, edgecolor="black", linewidth=1.0, zorder=3)
 
 
-def draw_bar(axes: Axes, bar: ColorBar, font_size: float) -> None:
-    """Draw a color bar with numbers and label at its right."""
+def draw_bar(axes: Axes, bar: ColorBar, height: float, font_size: float) -> None:
+    """Draw a color bar of `height` inches with numbers and label at its right."""
     axes.grid(False)
     embed(axes, bar.colors, (0, 1, bar.low, bar.high), zorder=0)
     axes.set(xlim=(0, 1), ylim=(bar.low, bar.high), xticks=[], aspect="auto")
     axes.yaxis.tick_right()
     axes.yaxis.set_label_position("right")
-    axes.locator_params(axis="y", nbins=5)
+    axes.locator_params(axis="y", nbins=max(1, min(5, int(height * 72 / (1.8 * font_size)))))
     axes.tick_params(axis="y", labelsize=font_size - 1, width=FRAME, length=2, pad=1.5)
     plain_text(axes.set_ylabel(bar.label, fontsize=font_size, labelpad=2))
     for spine in axes.spines.values():

@@ -16,6 +16,8 @@ GAP = 0.05  # between panels
 EDGE = 0.02  # between texts or panels and the border of the figure
 BAR = 0.09  # width of the color bar
 MAX_BAR_HEIGHT = 2.2  # a longer bar is not easier to read
+MAX_BAR_LINES = 3  # of the label of a color bar
+UNBROKEN = 10  # characters of a word that is never broken
 MIN_PANEL = 0.2  # width of a panel
 LINE = 1.25 / 72  # height of a line of text per point of its size
 CHARACTER = 0.53 / 72  # width of an average character per point of its size
@@ -35,6 +37,7 @@ class PanelLayout:
         column_headers: Text of each column, with line breaks.
         headers_bottom: Bottom edge of the headers of columns.
         bar: The color bar.
+        bar_label: Its label, with line breaks.
         caption: Text below the panels, with line breaks.
         caption_top: Top edge of the caption.
     """
@@ -48,6 +51,7 @@ class PanelLayout:
     column_headers: tuple[str, ...]
     headers_bottom: float
     bar: Rectangle | None
+    bar_label: str
     caption: str
     caption_top: float
 
@@ -75,9 +79,9 @@ def compute_layout(grid: PanelGrid, width: float, dpi: float, font_size: float) 
         return math.floor(inches * dpi + 0.5) / dpi
 
     columns, gap, line = max(map(len, grid.panels)), dots(GAP), dots(font_size * LINE)
-    right = dots(EDGE if grid.bar is None else 2 * GAP + BAR + bar_text_width(font_size))
-    row_headers = grid.row_headers
-    for _ in range(2):  # a second time if a header needs more lines than expected
+    row_headers, bar_label = grid.row_headers, "" if grid.bar is None else grid.bar.label
+    for _ in range(2):  # a second time with the lines that the texts at the sides need
+        right = dots(EDGE if grid.bar is None else 2 * GAP + BAR + bar_text_width(bar_label, font_size))
         left = dots(EDGE + (line * count_lines(row_headers) + 0.04 if any(row_headers) else 0))
         across = math.floor((width - left - right - (columns - 1) * gap) / columns * dpi) / dpi
         if across < MIN_PANEL:
@@ -88,6 +92,7 @@ def compute_layout(grid: PanelGrid, width: float, dpi: float, font_size: float) 
         heights = tuple(dots(row_aspect(row) * across) for row in grid.panels)
         texts = zip(grid.row_headers, heights, strict=bool(grid.row_headers)) if grid.row_headers else ()
         row_headers = tuple(fold(text, height, font_size) for text, height in texts)
+        bar_label = "" if grid.bar is None else fold(grid.bar.label, sum(heights), font_size, MAX_BAR_LINES)
     column_headers = tuple(fold(text, across, font_size) for text in grid.column_headers)
     caption = fold(grid.caption, width - 2 * EDGE, font_size, limit=1000) if grid.caption else ""
 
@@ -113,7 +118,7 @@ def compute_layout(grid: PanelGrid, width: float, dpi: float, font_size: float) 
     lefts = tuple(left + column * (across + gap) for column in range(columns))
     return PanelLayout(
         (dots(width), dots(end)), lefts, tuple(tops), across, heights, row_headers, column_headers, headers_bottom, bar,
-        caption, caption_top,
+        bar_label, caption, caption_top,
     )  # fmt: skip
 
 
@@ -128,9 +133,9 @@ def foot_height(row: Sequence[Panel | None], font_size: float) -> float:
     return (font_size - 1) * LINE + 0.05 if has_axis else 0.0
 
 
-def bar_text_width(font_size: float) -> float:
+def bar_text_width(label: str, font_size: float) -> float:
     """Return the width at the right of a color bar that its numbers and its label need."""
-    return (font_size - 1) * 6.6 * CHARACTER + font_size * LINE + 0.04
+    return (font_size - 1) * 6.6 * CHARACTER + font_size * LINE * count_lines((label,)) + 0.04
 
 
 def count_lines(texts: Sequence[str]) -> int:
@@ -144,6 +149,7 @@ def fold(text: str, inches: float, font_size: float, limit: int = 2) -> str:
     >>> fold("a very long class name of an animal", 0.8, 8)
     'a very long\\nclass...'
     """
-    length = max(4, int(inches / (font_size * CHARACTER)))
+    longest_word = max(map(len, text.split()), default=0)
+    length = max(4, min(longest_word, UNBROKEN), int(inches / (font_size * CHARACTER)))
     parts = [textwrap.wrap(part, length, max_lines=limit, placeholder="...") or [""] for part in text.split("\n")]
     return "\n".join(line for part in parts for line in part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import threading
@@ -18,7 +19,16 @@ from seewhy.errors import UnknownName, UsageError, describe_argument
 from seewhy.rendering import colors as color_tables
 from seewhy.rendering.draw_panel import draw_bar, draw_panel, plain_text
 from seewhy.rendering.overlays import Bytes
-from seewhy.rendering.panel_layout import BAR, EDGE, GAP, MIN_PANEL, bar_text_width, compute_layout
+from seewhy.rendering.panel_layout import (
+    BAR,
+    EDGE,
+    GAP,
+    MAX_BAR_LINES,
+    MIN_PANEL,
+    bar_text_width,
+    compute_layout,
+    fold,
+)
 from seewhy.rendering.panels import ColorBar, Panel, PanelGrid
 
 # Text stays text in SVG. PDF gets TrueType fonts: some publishers reject Type 3, the default.
@@ -120,8 +130,10 @@ def draw_on_axes(axes: Axes, panel: Panel, bar: ColorBar | None, dpi: float, fon
     """Draw one panel into axes of any figure; the color bar takes a part of their right side."""
     if bar is not None:
         place = axes.get_position(original=True)
-        total = size_in_inches(axes)[0]
-        needed = 2 * GAP + BAR + bar_text_width(font_size)
+        total, height = size_in_inches(axes)
+        height = min(height, total * panel.content.aspect)
+        label = fold(bar.label, height, font_size, MAX_BAR_LINES)
+        needed = 2 * GAP + BAR + bar_text_width(label, font_size)
         if total < needed + MIN_PANEL:
             raise UsageError(
                 f"these axes are {total:.2f} inches wide, too narrow for a panel with a color bar: make the figure larger, or "
@@ -132,7 +144,8 @@ def draw_on_axes(axes: Axes, panel: Panel, bar: ColorBar | None, dpi: float, fon
             kept = 1 - needed / total
             axes.set_position((place.x0, place.y0, place.width * kept, place.height))
         width = size_in_inches(axes)[0]
-        draw_bar(axes.inset_axes((1 + 2 * GAP / width, 0, BAR / width, 1)), bar, font_size)
+        place_of_bar = axes.inset_axes((1 + 2 * GAP / width, 0, BAR / width, 1))
+        draw_bar(place_of_bar, dataclasses.replace(bar, label=label), height, font_size)
     draw_panel(axes, panel, size_in_inches(axes), dpi, font_size)
 
 
@@ -162,7 +175,8 @@ def draw_grid(grid: PanelGrid, width: float, dpi: float, font_size: float) -> Pa
         x, y = EDGE / across, 1 - (top + height / 2) / down
         plain_text(figure.text(x, y, text, ha="left", va="center", rotation=90, fontsize=font_size))
     if grid.bar is not None and layout.bar is not None:
-        draw_bar(figure.add_axes(PaperAxes(figure, layout.fractions(layout.bar))), grid.bar, font_size)
+        axes = figure.add_axes(PaperAxes(figure, layout.fractions(layout.bar)))
+        draw_bar(axes, dataclasses.replace(grid.bar, label=layout.bar_label), layout.bar[3], font_size)
     if layout.caption:
         x, y = EDGE / across, 1 - layout.caption_top / down
         plain_text(figure.text(x, y, layout.caption, ha="left", va="top", fontsize=font_size, linespacing=1.15))
