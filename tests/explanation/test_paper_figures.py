@@ -207,15 +207,15 @@ def test_blank_maps_are_marked_and_do_not_change_the_shared_scale() -> None:
     e = one_image()
     clean = e.figure(methods="gradcam", layers="late", targets="bird", scale="shared").axes[-1].get_ylim()
     maps = {key: maps.clone() for key, maps in e.maps.items()}
-    maps["gradcam", "1", "late"][0, 0, 0] = torch.nan
-    maps["gradcam", "1", "early"][:] = -1
+    maps["gradcam", "1", "early"][0, 0, 0] = torch.nan
+    maps["gradcam", "1", "late"][:] = -1
     figure = dataclasses.replace(e, maps=maps).figure(rows="layers", methods="gradcam", scale="shared")
     marks = [[text.get_text() for text in axes.texts] for axes in figure.axes[:4]]
-    assert marks == [["no positive evidence"], [], ["not finite"], []]
-    assert not np.asarray(figure.axes[2].images[1].get_array())[..., 3].any()
+    assert marks == [["not finite"], [], ["no positive evidence"], []]
+    assert not np.asarray(figure.axes[0].images[1].get_array())[..., 3].any()
     assert figure.axes[-1].get_ylim()[1] >= clean[1] > 0
-    assert "Blank (no positive evidence): gradcam, cat (class 1), early." in figure.caption
-    assert "Blank (contains values that are not finite numbers): gradcam, cat (class 1), late." in figure.caption
+    assert "Blank (no positive evidence): gradcam, cat (class 1), late." in figure.caption
+    assert "Blank (contains values that are not finite numbers): gradcam, cat (class 1), early." in figure.caption
 
 
 def test_cropped_panels_of_different_photos_have_one_size() -> None:
