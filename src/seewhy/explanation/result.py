@@ -16,7 +16,7 @@ from seewhy.errors import UsageError
 from seewhy.explanation import figures, report, saved
 from seewhy.explanation.components import ChannelFeatures
 from seewhy.explanation.data import require_single_image
-from seewhy.explanation.measured_maps import MeasuredMaps
+from seewhy.explanation.paper_figures import PaperFigures
 from seewhy.explanation.selection import (
     LayerChoice,
     MethodChoice,
@@ -32,7 +32,7 @@ from seewhy.storage.paths import check_null, check_overwrite
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(MeasuredMaps):
+class Explanation(PaperFigures):
     """The maps that `explain` computed, by method, target and layer. It contains no model.
 
     Methods that return one map take `method`, `target` and `layer`, and accept everything that `explain` accepts: a method

@@ -96,15 +96,24 @@ def colorize(levels: Bytes, colors: str = color_tables.DEFAULT) -> Image.Image:
 
 def draw_overlay(photo: Image.Image, heatmap: Floats, style: OverlayStyle, visible: Box) -> Image.Image:
     """Draw a heatmap (H, W) in [0, 1] over an RGB photo of the same size, inside the pixel box `visible` only."""
-    levels = np.arange(256) / 255
-    # Below about 60% of the maximum the opacity decreases, so that the photo stays readable.
-    opacity = style.opacity * (np.clip(1.6 * levels, 0, 1) if style.mode == "fade" else np.ones(256))
     left, top, right, bottom = visible
     levels_8bit = to_bytes(heatmap[top:bottom, left:right])
-    alpha = Image.fromarray(levels_8bit).point(np.rint(opacity * 255).astype(int).tolist())
+    alpha = Image.fromarray(levels_8bit).point(opacity_table(style).tolist())
     image = photo.copy()
     image.paste(colorize(levels_8bit, style.colors), visible[:2], alpha)
     return image
+
+
+def opacity_table(style: OverlayStyle) -> Bytes:
+    """Return the opacity (256,) of each level of a heatmap, from 0 to 255.
+
+    >>> opacity_table(OverlayStyle(opacity=1.0))[[0, 80, 255]].tolist()
+    [0, 128, 255]
+    """
+    levels = np.arange(256) / 255
+    # Below about 60% of the maximum the opacity decreases, so that the photo stays readable.
+    opacity = style.opacity * (np.clip(1.6 * levels, 0, 1) if style.mode == "fade" else np.ones(256))
+    return np.rint(opacity * 255).astype(np.uint8)
 
 
 def draw_classic_overlay(photo: Bytes, heatmap: Floats) -> Image.Image:
