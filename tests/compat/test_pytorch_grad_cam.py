@@ -36,7 +36,7 @@ from seewhy.compat.pytorch_grad_cam.utils.model_targets import (
     FasterRCNNBoxScoreTarget,
     SemanticSegmentationTarget,
 )
-from seewhy.compat.pytorch_grad_cam.utils.reshape_transforms import vit_reshape_transform
+from seewhy.compat.pytorch_grad_cam.utils.reshape_transforms import fasterrcnn_reshape_transform, vit_reshape_transform
 from seewhy.errors import TargetError, UnknownName, UsageError
 
 INPUTS = torch.linspace(-2, 2, 3 * 3 * 12 * 12).sin().reshape(3, 3, 12, 12)
@@ -314,6 +314,23 @@ def test_targets_of_dense_and_detection_outputs() -> None:
     assert FasterRCNNBoxScoreTarget([4], [boxes[0].numpy()])(found) == 0
     empty = {"boxes": boxes[:0], "labels": torch.tensor([]), "scores": torch.tensor([])}
     assert FasterRCNNBoxScoreTarget([3], boxes[:1])(empty) == 0
+
+
+def test_the_box_of_a_faster_rcnn() -> None:
+    """As in the tutorial for detection, but without its reshape transform, which is refused."""
+    from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+
+    net = fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=4, box_score_thresh=0.0, min_size=96, max_size=96
+    ).eval()
+    inputs = torch.rand(1, 3, 96, 96)
+    found = net(inputs)[0]
+    targets = [FasterRCNNBoxScoreTarget(found["labels"][:1], found["boxes"][:1].detach())]
+    assert GradCAM(net, [net.backbone.body["13"]])(inputs, targets).max() > 0.99
+    with pytest.raises(UsageError, match="reshape_transform failed .* leave it out"):
+        GradCAM(net, [net.backbone], fasterrcnn_reshape_transform)(inputs, targets)
+    levels = {"0": torch.ones(1, 2, 4, 4), "pool": -torch.ones(1, 3, 2, 2)}
+    assert torch.equal(fasterrcnn_reshape_transform(levels), torch.ones(1, 5, 2, 2))
 
 
 def test_layers_are_found_by_class() -> None:
