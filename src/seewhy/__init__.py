@@ -43,13 +43,15 @@ _MODULES = {
     "sample": "images.samples",
     "suggest": "engine.suggestion",
 }
-_PACKAGES = ("errors", "methods", "targets", "testing", "trust")  # public modules, reached as `seewhy.methods.GradCAM`
+# Public modules, reached as `seewhy.methods.GradCAM`.
+_PACKAGES = ("errors", "integrations", "methods", "targets", "testing", "trust")
 __all__ = ["__version__", *_MODULES]
 
 if TYPE_CHECKING:
     from typing import Any
 
     from seewhy import errors as errors
+    from seewhy import integrations as integrations
     from seewhy import methods as methods
     from seewhy import targets as targets
     from seewhy import testing as testing
