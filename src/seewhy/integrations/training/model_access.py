@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +46,19 @@ def kind_of_split_weights(module: nn.Module) -> str:
     return ""
 
 
-def device_and_dtype(module: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Return the device and the floating-point type of the first such parameter or buffer; CPU and float32 without one."""
-    tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
-    like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
-    return like.device, like.dtype
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of the weights; the CPU without any."""
+    return first_weights(module).device
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """Return the floating-point type of the weights; float32 without any."""
+    return first_weights(module).dtype
+
+
+def first_weights(module: nn.Module) -> Tensor:
+    tensors = chain(module.parameters(), module.buffers())
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0, device="cpu"))
 
 
 def is_main_process() -> bool:

@@ -22,7 +22,7 @@ from seewhy.integrations.sinks.parsing import SinkSpec, as_sinks
 from seewhy.integrations.training.fixed_images import ImagesSpec, read_images
 from seewhy.integrations.training.frames import Snapshot, take_snapshots
 from seewhy.integrations.training.isolation import isolated
-from seewhy.integrations.training.model_access import ModelSpec, device_and_dtype, is_main_process, resolve_model
+from seewhy.integrations.training.model_access import ModelSpec, device_of, dtype_of, is_main_process, resolve_model
 from seewhy.integrations.training.scales import SharedScales, by_step
 from seewhy.integrations.training.schedule import Schedule
 from seewhy.methods.parsing import MethodSpec, as_methods
@@ -42,8 +42,8 @@ class TrainingMaps:
     """Computes maps of the same images every n steps of a training run, and passes them to sinks.
 
     Training is bit for bit what it would be without it: maps are computed on a twin in eval mode, outside autocast, and all
-    random states are restored. After construction it never raises an error: if maps cannot be computed, it warns once and disables
-    itself; if a sink fails, it warns once and disables this sink. In distributed training, only rank 0 logs.
+    random states are restored. After construction, `step` never raises an error: if maps cannot be computed, it warns once and
+    stops; if a sink fails, it warns once and stops logging to this sink. In distributed training, only rank 0 logs.
 
     For Lightning and the `Trainer` of transformers, pass it to `LightningCallback` or `TrainerCallback`.
 
@@ -165,7 +165,9 @@ class TrainingMaps:
         Raises:
             SeewhyError: The maps cannot be computed.
         """
-        return self._explain(resolve_model(model))
+        module = resolve_model(model)
+        with isolated(device_of(module)):
+            return self._explain(module)
 
     def close(self) -> None:
         """Close the sinks. Maps that are on a shared scale are drawn again on the final one."""
@@ -223,32 +225,32 @@ class TrainingMaps:
     # Internal
 
     def _take(self, step: int, model: ModelSpec) -> list[Snapshot]:
-        e = self._explain(resolve_model(model))
-        names = [name for name in e.layers if name != NETWORK]
-        self.layers = names or self.layers
-        return list(take_snapshots(e, self.images.names, step, self._backgrounds, has_classes=self.has_classes))
+        module = resolve_model(model)
+        with isolated(device_of(module)):
+            e = self._explain(module)
+            names = [name for name in e.layers if name != NETWORK]
+            self.layers = names or self.layers
+            return list(take_snapshots(e, self.images.names, step, self._backgrounds, has_classes=self.has_classes))
 
     def _explain(self, module: torch.nn.Module) -> Explanation:
-        device, dtype = device_and_dtype(module)
-        with isolated(device):
-            return explain(
-                module,
-                self.images.inputs(device, dtype),
-                methods=self.methods,
-                layers=self.layers,
-                targets=self.targets,
-                grid=self.grid,
-                multilabel=self.multilabel,
-                labels=self.labels,
-                preprocess=self.preprocess,
-            )
+        return explain(
+            module,
+            self.images.inputs(device_of(module), dtype_of(module)),
+            methods=self.methods,
+            layers=self.layers,
+            targets=self.targets,
+            grid=self.grid,
+            multilabel=self.multilabel,
+            labels=self.labels,
+            preprocess=self.preprocess,
+        )
 
     def _send(self, snapshots: list[Snapshot], step: int) -> bool:
         if self.sinks is None:
             self.sinks = as_sinks(DEFAULT_FOLDER)
         try:
             old = [] if self.scales is None else self.scales.add(snapshots)
-            images = [self._draw(one) for one in snapshots]
+            images = self._draw(snapshots)
         except Exception as error:
             self.disable(f"from step {step} on: {describe(error)}")
             return False
@@ -267,12 +269,14 @@ class TrainingMaps:
         for sink in [sink for sink in self.sinks or () if isinstance(sink, RedrawingSink)]:
             try:
                 steps = by_step(snapshots)
-                sink.replace({step: [self._draw(one) for one in steps[step]] for step in steps})
+                sink.replace({step: self._draw(steps[step]) for step in steps})
             except Exception as error:
                 self._drop(sink, f"because images cannot be drawn again: {describe(error)}")
 
-    def _draw(self, one: Snapshot) -> LoggedImage:
-        return one.draw(self.style, self.side, None if self.scales is None else self.scales.maxima.get(one.name))
+    def _draw(self, snapshots: Sequence[Snapshot]) -> list[LoggedImage]:
+        maxima = {} if self.scales is None else self.scales.maxima
+        with isolated(torch.device("cpu")):
+            return [one.draw(self.style, self.side, maxima.get(one.name)) for one in snapshots]
 
     def _drop(self, sink: Sink, reason: str) -> None:
         """Stop logging to one sink, and warn once."""
