@@ -97,8 +97,18 @@ class LightningCallback(callback_class()):  # type: ignore[misc]
 
     def _step(self, trainer: Any, pl_module: Any, *, force: bool = False) -> None:
         if trainer.is_global_zero:
-            select = self.model or (lambda module: module)
+            select = self.model or with_forward
             self.maps.step(trainer.global_step, lambda: select(pl_module), force=force)
+
+
+def with_forward(module: nn.Module) -> nn.Module:
+    """Return a LightningModule. Raises UsageError if it does not define `forward`."""
+    if getattr(type(module).forward, "__qualname__", "") == "LightningModule.forward":
+        raise UsageError(
+            f"{type(module).__name__} has no forward: pass model=, a function that returns the network, such as "
+            "LightningCallback(maps, model=lambda module: module.network)."
+        )
+    return module
 
 
 def find_sinks(trainer: Any) -> list[Callable[[], Sink]]:
