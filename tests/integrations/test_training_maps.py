@@ -80,7 +80,7 @@ def test_maps_are_those_of_the_model_in_eval_mode() -> None:
         assert f"max {float(resized.amax()):.3g} " in item.caption
         name, chance = ["nw", "ne", "sw", "se"][int(TRUE[index])], float(e.probabilities[index, TRUE[index]])
         assert item.caption.startswith("step 4   max ")
-        assert f"true class: {name} {chance:.1%}" in item.caption
+        assert f"true class: {name} ({chance:.1%})" in item.caption
 
 
 def test_without_classes_the_predicted_class_is_explained() -> None:

@@ -103,7 +103,7 @@ def describe_classes(e: Explanation, result: TargetResult, *, has_classes: bool)
 
 
 def named(name: str, chance: float | None) -> str:
-    return name if chance is None else f"{name} {chance:.1%}"
+    return name if chance is None else f"{name} ({chance:.1%})"
 
 
 def enlarge(image: Image.Image, side: int) -> Image.Image:

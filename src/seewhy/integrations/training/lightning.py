@@ -69,21 +69,43 @@ class LightningCallback(callback_class()):  # type: ignore[misc]
         self.maps, self.model = maps, model
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Select the sinks, and log the maps before the first step."""
+        """Select the sinks, and log the maps before the first step.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The LightningModule.
+        """
         if trainer.is_global_zero:
             self.maps.set_default_sinks(find_sinks(trainer))
         self._step(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        """Log the maps if they are due. With gradient accumulation, several batches have the same step."""
+        """Log the maps if they are due. With gradient accumulation, several batches have the same step.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The LightningModule.
+            _: The outputs and the batch, which are not used.
+        """
         self._step(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Log the maps after the last step."""
+        """Log the maps after the last step.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The LightningModule.
+        """
         self._step(trainer, pl_module, force=True)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Close the sinks, also after an exception."""
+        """Close the sinks, also after an exception.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The LightningModule.
+            stage: "fit", or another stage, in which nothing happens.
+        """
         if stage == "fit" and trainer.is_global_zero:
             self.maps.close()
 
@@ -92,7 +114,11 @@ class LightningCallback(callback_class()):  # type: ignore[misc]
         return self.maps.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint.
+
+        Args:
+            state_dict: The result of `state_dict`.
+        """
         self.maps.load_state_dict(state_dict)
 
     def _step(self, trainer: Any, pl_module: Any, *, force: bool = False) -> None:

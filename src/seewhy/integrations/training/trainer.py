@@ -26,7 +26,7 @@ def callback_class() -> Any:
     try:
         return importlib.import_module("transformers").TrainerCallback
     except ImportError:
-        raise UsageError("TrainerCallback needs transformers: pip install 'seewhy[hf]' accelerate") from None
+        raise UsageError("TrainerCallback needs transformers: pip install 'seewhy[trainer]'") from None
 
 
 class TrainerCallback(callback_class()):  # type: ignore[misc]
@@ -58,17 +58,38 @@ class TrainerCallback(callback_class()):  # type: ignore[misc]
         self.maps, self.model = maps, model
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **arguments: Any) -> None:
-        """Select the sinks, and log the maps before the first step."""
+        """Select the sinks, and log the maps before the first step.
+
+        Args:
+            args: The arguments of the trainer.
+            state: Its state, with the step.
+            control: Not used.
+            arguments: The model, and other objects that are not used.
+        """
         if state.is_world_process_zero:
             self.maps.set_default_sinks(find_sinks(args))
         self._step(state, arguments)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **arguments: Any) -> None:
-        """Log the maps if they are due. The trainer calls this once per optimizer step."""
+        """Log the maps if they are due. The trainer calls this once per optimizer step.
+
+        Args:
+            args: The arguments of the trainer.
+            state: Its state, with the step.
+            control: Not used.
+            arguments: The model, and other objects that are not used.
+        """
         self._step(state, arguments)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **arguments: Any) -> None:
-        """Log the maps after the last step, and close the sinks."""
+        """Log the maps after the last step, and close the sinks.
+
+        Args:
+            args: The arguments of the trainer.
+            state: Its state, with the step.
+            control: Not used.
+            arguments: The model, and other objects that are not used.
+        """
         self._step(state, arguments, force=True)
         if state.is_world_process_zero:
             self.maps.close()

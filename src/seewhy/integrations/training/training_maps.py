@@ -154,7 +154,7 @@ class TrainingMaps:
         return self._send(snapshots, number)
 
     def check(self, model: ModelSpec) -> Explanation:
-        """Explain the images with a model now, so that errors are found before training. Nothing is logged.
+        """Explain the images with a model now, so that errors are found before training. This logs nothing.
 
         Args:
             model: As for `step`.
