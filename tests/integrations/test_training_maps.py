@@ -156,6 +156,26 @@ def test_each_step_once_and_steps_that_are_skipped() -> None:
     assert maps.step(17, net, force=True) and not maps.step(17, net, force=True)
 
 
+def test_lazy_modules_are_explained_once_they_have_weights() -> None:
+    net = nn.Sequential(nn.LazyConv2d(4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    maps, sink = make_maps(layers="0", every=1)
+    assert not maps.step(0, net) and not maps.is_disabled
+    net(IMAGES)
+    assert maps.step(1, net) and sink.steps == [1]
+
+
+def test_a_state_contains_plain_values_only(tmp_path: Path) -> None:
+    maps, _ = make_maps(layers=nn.Conv2d, scale="shared")
+    assert maps.state_dict()["layers"] is None
+    maps.step(0, make_net())
+    torch.save(maps.state_dict(), tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["layers"] == ["conv1", "conv2"] and len(state["scales"]["maps"]) == 6
+    for broken in ({}, {**state, "scales": {"maps": 3}}):
+        with pytest.warns(RuntimeWarning, match="the state of the training maps cannot be restored: KeyError"):
+            maps.load_state_dict(broken)
+
+
 def test_images_from_files(tmp_path: Path) -> None:
     path = tmp_path / "a cat.png"
     Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(path)

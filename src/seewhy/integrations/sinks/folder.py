@@ -49,7 +49,7 @@ class FolderSink:
             raise OptionError("max_frames", max_frames, "pass a number of frames, at least 2.")
         self.folder = Path(folder)
         self.milliseconds, self.max_frames = milliseconds, max_frames
-        self._has_started = False
+        self._last: int | None = None
 
     def log(self, images: Sequence[LoggedImage], step: int) -> None:
         """Write the images of one step, then the animations.
@@ -61,10 +61,10 @@ class FolderSink:
         Raises:
             UsageError: A file cannot be written, or exists and seewhy did not write it.
         """
-        if not self._has_started:
+        if self._last is None or step <= self._last:  # a new run, or the training was restarted
             for image in images:
                 self._remove_from(image.name, step)
-        self._has_started = True
+        self._last = step
         self.replace({step: images})
 
     def replace(self, images: Mapping[int, Sequence[LoggedImage]]) -> None:

@@ -77,7 +77,7 @@ def take_snapshots(
             result = e.target_results[rank].for_image(index, e.labels)
             key = method, result.key, layer
             used = {f"target{rank + 1}": len(e.targets), layer: len(e.layers), method: len(e.methods)}
-            suffixes = [safe_name(part, 40) for part, count in used.items() if count > 1]
+            suffixes = [safe_name(part) for part, count in used.items() if count > 1]
             flags = [FIRST_CLAUSE[flag] for flag in find_flags(one.maps[key], one.has_gradient.get(key[1:]))[0]]
             yield Snapshot(
                 name="_".join([image, *suffixes]),

@@ -46,6 +46,11 @@ def kind_of_split_weights(module: nn.Module) -> str:
     return ""
 
 
+def is_uninitialized(module: nn.Module) -> bool:
+    """Return True for lazy modules before their first forward pass: they have no weights yet."""
+    return any(map(nn.parameter.is_lazy, chain(module.parameters(), module.buffers())))
+
+
 def device_of(module: nn.Module) -> torch.device:
     """Return the device of the weights; the CPU without any."""
     return first_weights(module).device

@@ -22,7 +22,14 @@ from seewhy.integrations.sinks.parsing import SinkSpec, as_sinks
 from seewhy.integrations.training.fixed_images import ImagesSpec, read_images
 from seewhy.integrations.training.frames import Snapshot, take_snapshots
 from seewhy.integrations.training.isolation import isolated
-from seewhy.integrations.training.model_access import ModelSpec, device_of, dtype_of, is_main_process, resolve_model
+from seewhy.integrations.training.model_access import (
+    ModelSpec,
+    device_of,
+    dtype_of,
+    is_main_process,
+    is_uninitialized,
+    resolve_model,
+)
 from seewhy.integrations.training.scales import SharedScales, by_step
 from seewhy.integrations.training.schedule import Schedule
 from seewhy.methods.parsing import MethodSpec, as_methods
@@ -124,6 +131,7 @@ class TrainingMaps:
         self.schedule = Schedule(every)
         self.scales = SharedScales() if check_scale(scale) == "shared" else None
         self.is_disabled = False
+        self._has_names = False  # whether `layers` are names, which were resolved at the first step
         self._last_logged: int | None = None
         self._backgrounds: dict[str, Background] = {}
 
@@ -146,7 +154,10 @@ class TrainingMaps:
             is_due = self.schedule.is_due(number) or force
             if not is_due or number == self._last_logged:
                 return False
-            snapshots = self._take(number, model)
+            module = resolve_model(model)
+            if is_uninitialized(module):  # lazy modules before the first batch
+                return False
+            snapshots = self._take(number, module)
         except Exception as error:  # training continues, whatever happened
             self.disable(f"from step {step} on: {describe(error)}")
             return False
@@ -182,18 +193,23 @@ class TrainingMaps:
     def state_dict(self) -> dict[str, object]:
         """Return what a resumed run needs to continue: the layers, and the maps if they are on a shared scale."""
         scales = None if self.scales is None else self.scales.state_dict()
-        return {"layers": self.layers, "scales": scales, "last": self._last_logged}
+        return {"layers": self.layers if self._has_names else None, "scales": scales, "last": self._last_logged}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Continue a run from the result of `state_dict`.
+        """Continue a run from the result of `state_dict`. A state that cannot be read is skipped with a warning.
 
         Args:
-            state: The state; entries that are missing are skipped.
+            state: The state.
         """
-        self.layers = state.get("layers", self.layers)  # type: ignore[assignment]
-        self._last_logged = state.get("last")  # type: ignore[assignment]
-        if self.scales is not None and isinstance(scales := state.get("scales"), dict):
-            self.scales.load_state_dict(scales)
+        try:
+            names, last, scales = state["layers"], state["last"], state["scales"]
+            if self.scales is not None and isinstance(scales, dict):
+                self.scales.load_state_dict(scales)
+            if isinstance(names, list):
+                self.layers, self._has_names = names, True
+            self._last_logged = last if isinstance(last, int) else None
+        except Exception as error:
+            warn(f"seewhy: the state of the training maps cannot be restored: {describe(error)} They start again.")
 
     def set_default_sinks(self, makers: Sequence[Callable[[], Sink]]) -> None:
         """Use other sinks than the default folder, unless some were passed at construction.
@@ -224,12 +240,11 @@ class TrainingMaps:
 
     # Internal
 
-    def _take(self, step: int, model: ModelSpec) -> list[Snapshot]:
-        module = resolve_model(model)
+    def _take(self, step: int, module: torch.nn.Module) -> list[Snapshot]:
         with isolated(device_of(module)):
             e = self._explain(module)
             names = [name for name in e.layers if name != NETWORK]
-            self.layers = names or self.layers
+            self.layers, self._has_names = (names, True) if names else (self.layers, False)
             return list(take_snapshots(e, self.images.names, step, self._backgrounds, has_classes=self.has_classes))
 
     def _explain(self, module: torch.nn.Module) -> Explanation:
