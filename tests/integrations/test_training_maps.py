@@ -358,6 +358,7 @@ def train_in_process(rank: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
+@pytest.mark.full  # starts two processes
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(os.name == "nt", reason="the file store of torch.distributed needs another path format on Windows")
 def test_only_rank_0_logs(tmp_path: Path) -> None:
