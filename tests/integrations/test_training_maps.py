@@ -196,6 +196,11 @@ def test_images_from_files(tmp_path: Path) -> None:
         ({"every": 2.5}, OptionError, "every=2.5"),
         ({"side": 5}, OptionError, "side=5"),
         ({"classes": [0]}, UsageError, "one class for each of the 3 images"),
+        ({"classes": 3}, UsageError, "classes=3: pass a list"),
+        ({"classes": "cat"}, UsageError, "classes='cat': pass a list"),
+        ({"classes": [[0], [1], [2]]}, UsageError, "classes=list: pass a list"),
+        ({"preprocess": 3}, UsageError, "preprocess=3"),
+        ({"grid": "abc"}, UsageError, "abc"),
         ({"classes": TRUE, "targets": 1}, UsageError, "not both"),
         ({"methods": "gradcm"}, UnknownName, "did you mean 'gradcam'"),
         ({"scale": "equal"}, UnknownName, "no scale 'equal'"),
@@ -274,6 +279,7 @@ def test_a_wrong_model_or_step() -> None:
         ((0, "net"), "model= 'net'"),
         ((0, lambda: None), "the function .* None"),
         (("x", make_net()), "str"),
+        ((-1, make_net()), "step=-1"),
     ):
         maps, _ = make_maps()
         with pytest.warns(RuntimeWarning, match=text):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import SupportsIndex
 
@@ -13,12 +12,14 @@ from torch import Tensor
 
 from seewhy.engine.explain import explain
 from seewhy.engine.options import Options
-from seewhy.errors import OptionError, SeewhyError, UsageError, error_with_type, one_line
+from seewhy.errors import UsageError
 from seewhy.explanation.components import NETWORK
 from seewhy.explanation.result import Explanation
 from seewhy.images.preprocess import Preprocess
 from seewhy.integrations.sinks.base import LoggedImage, RedrawingSink, Sink
 from seewhy.integrations.sinks.parsing import SinkSpec, as_sinks
+from seewhy.integrations.training.argument_checks import check_classes, check_count
+from seewhy.integrations.training.failures import describe, warn
 from seewhy.integrations.training.fixed_images import ImagesSpec, read_images
 from seewhy.integrations.training.frames import Snapshot, take_snapshots
 from seewhy.integrations.training.isolation import isolated
@@ -35,11 +36,12 @@ from seewhy.integrations.training.schedule import Schedule
 from seewhy.methods.parsing import MethodSpec, as_methods
 from seewhy.models.labels import read_labels
 from seewhy.models.loaded_model import PreprocessFunction
+from seewhy.models.loading import check_preprocess
 from seewhy.rendering.backgrounds import Background
 from seewhy.rendering.overlays import OverlayStyle, as_style, check_scale
 from seewhy.targets import ClassScore, as_targets
 from seewhy.targets.parsing import TargetSpec
-from seewhy.tracing.grid import GridSpec
+from seewhy.tracing.grid import GridSpec, parse_grid
 from seewhy.tracing.layer_specs import LayerSpec
 
 DEFAULT_FOLDER = "seewhy_maps"
@@ -116,9 +118,13 @@ class TrainingMaps:
             raise UsageError(
                 "pass classes= or targets=, not both: the target of classes= is the true class of each image."
             )
+        if preprocess is not None:
+            check_preprocess(preprocess)
+        if grid is not None:
+            parse_grid(grid)
         self.images = read_images(images, preprocess, names)
-        if classes is not None and (isinstance(classes, str) or len(classes) != len(self.images)):
-            raise UsageError(f"classes: pass one class for each of the {len(self.images)} images.")
+        if classes is not None:
+            classes = check_classes(classes, len(self.images))
         self.targets = targets if classes is None else ClassScore(classes)
         as_targets(self.targets)  # raises an error now, not during training
         as_methods(methods)
@@ -151,6 +157,8 @@ class TrainingMaps:
             return False
         try:
             number = operator.index(step)
+            if number < 0:
+                raise UsageError(f"step={number}: pass the number of optimizer steps so far.")
             is_due = self.schedule.is_due(number) or force
             if not is_due or number == self._last_logged:
                 return False
@@ -301,24 +309,3 @@ class TrainingMaps:
             return
         self.sinks = remaining
         warn(f"seewhy: {type(sink).__name__} is disabled {reason} Training and the other sinks continue.")
-
-
-def describe(error: Exception) -> str:
-    """Return an error as one sentence."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the device has not enough memory left for the images. Pass fewer images."
-    text = one_line(error) if isinstance(error, SeewhyError) else error_with_type(error)
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def warn(message: str) -> None:
-    """Show a warning. It must not end the training, even where warnings are errors."""
-    try:
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
-    except RuntimeWarning:
-        print(message, file=sys.stderr)
-
-
-def check_count(option: str, value: object, low: int, high: int, reason: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise OptionError(option, value, reason)
