@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+from typing import SupportsIndex
+
 import numpy as np
 from torch import Tensor
 
@@ -17,6 +20,14 @@ def check_classes(classes: object, count: int) -> list[int | str]:
             f"classes={describe_argument(classes)}: pass a list with one class for each of the {count} images."
         )
     return items
+
+
+def check_step(step: SupportsIndex) -> int:
+    """Return the number of a step, which may be a tensor or an array. Raises UsageError if it is negative."""
+    number = operator.index(step)
+    if number < 0:
+        raise UsageError(f"step={number}: pass the number of optimizer steps so far.")
+    return number
 
 
 def check_count(option: str, value: object, low: int, high: int, reason: str) -> None:

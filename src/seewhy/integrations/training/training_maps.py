@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import SupportsIndex
@@ -18,7 +17,7 @@ from seewhy.explanation.result import Explanation
 from seewhy.images.preprocess import Preprocess
 from seewhy.integrations.sinks.base import LoggedImage, RedrawingSink, Sink
 from seewhy.integrations.sinks.parsing import SinkSpec, as_sinks
-from seewhy.integrations.training.argument_checks import check_classes, check_count
+from seewhy.integrations.training.argument_checks import check_classes, check_count, check_step
 from seewhy.integrations.training.failures import describe, warn
 from seewhy.integrations.training.fixed_images import ImagesSpec, read_images
 from seewhy.integrations.training.frames import Snapshot, take_snapshots
@@ -156,9 +155,7 @@ class TrainingMaps:
         if self.is_disabled or not is_main_process():
             return False
         try:
-            number = operator.index(step)
-            if number < 0:
-                raise UsageError(f"step={number}: pass the number of optimizer steps so far.")
+            number = check_step(step)
             is_due = self.schedule.is_due(number) or force
             if not is_due or number == self._last_logged:
                 return False
