@@ -44,7 +44,7 @@ _MODULES = {
     "suggest": "engine.suggestion",
 }
 # Public modules, reached as `seewhy.methods.GradCAM`.
-_PACKAGES = ("compat", "errors", "methods", "targets", "testing", "trust")
+_PACKAGES = ("compat", "errors", "integrations", "methods", "targets", "testing", "trust")
 __all__ = ["__version__", *_MODULES]
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from seewhy import compat as compat
     from seewhy import errors as errors
+    from seewhy import integrations as integrations
     from seewhy import methods as methods
     from seewhy import targets as targets
     from seewhy import testing as testing

@@ -327,7 +327,7 @@ def test_the_box_of_a_faster_rcnn() -> None:
     found = net(inputs)[0]
     targets = [FasterRCNNBoxScoreTarget(found["labels"][:1], found["boxes"][:1].detach())]
     assert GradCAM(net, [net.backbone.body["13"]])(inputs, targets).max() > 0.99
-    with pytest.raises(UsageError, match="reshape_transform failed .* leave it out"):
+    with pytest.raises(UsageError, match=r"reshape_transform failed .* leave it out"):
         GradCAM(net, [net.backbone], fasterrcnn_reshape_transform)(inputs, targets)
     levels = {"0": torch.ones(1, 2, 4, 4), "pool": -torch.ones(1, 3, 2, 2)}
     assert torch.equal(fasterrcnn_reshape_transform(levels), torch.ones(1, 5, 2, 2))

@@ -21,12 +21,19 @@ from seewhy.methods.base import BaseMethod
 from seewhy.targets import Target
 
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example", "Examples", "References", "Note")
-MODULES = ("seewhy", "seewhy.methods", "seewhy.targets", "seewhy.errors", "seewhy.testing")
+MODULES = ("seewhy", "seewhy.methods", "seewhy.targets", "seewhy.errors", "seewhy.testing", "seewhy.integrations")
 # Parameters that select a map. The methods of `Explanation` need not repeat them, as the docstring of the class explains them.
 SELECTION = {"method", "target", "layer"}
 INTERNAL_FIELDS = ("context",)  # set by `Target.bind`, never by users
-# `Any` is allowed for the values of JSON objects, as in the standard library.
+# `Any` is allowed for the values of JSON objects, as in the standard library, and for objects of optional packages.
+LIGHTNING_HOOKS = ("on_train_start", "on_train_batch_end", "on_train_end", "teardown")
+TRAINER_HOOKS = ("on_train_begin", "on_step_end", "on_train_end")
 ALLOWED_ANY = {
+    **{f"seewhy.integrations.LightningCallback.{name}": {"trainer", "pl_module", "_"} for name in LIGHTNING_HOOKS},
+    **{
+        f"seewhy.integrations.TrainerCallback.{name}": {"args", "state", "control", "arguments"}
+        for name in TRAINER_HOOKS
+    },
     "seewhy.BulkRun": {"job"},
     "seewhy.Explanation": {"provenance"},
     "seewhy.Explanation.to_dict": {"return"},
@@ -103,6 +110,8 @@ def parameters(value: object) -> list[str]:
     """Return the parameters that a docstring must describe."""
     if inspect.isclass(value) and dataclasses.is_dataclass(value):
         return [item.name for item in dataclasses.fields(value) if item.init and item.name not in INTERNAL_FIELDS]
+    if getattr(value, "_is_protocol", False):
+        return []  # its __init__ is that of `Protocol`
     function = value.__init__ if inspect.isclass(value) else value  # type: ignore[misc]
     if not inspect.isfunction(function):
         return []

@@ -93,12 +93,12 @@ def encode_jpeg(image: Image.Image, quality: int = 88) -> bytes:
     return buffer.getvalue()
 
 
-def encode_png(image: Image.Image) -> bytes:
-    """Encode an image as PNG with the mark."""
+def encode_png(image: Image.Image, level: int = 6) -> bytes:
+    """Encode an image as PNG with the mark. `level` is that of the compression, 1 to 9."""
     text = PngInfo()
     text.add_text("Software", MARK)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=text)
+    image.save(buffer, "PNG", pnginfo=text, compress_level=level)
     return buffer.getvalue()
 
 

@@ -1,0 +1,1 @@
+"""Where logged images go: a folder, TensorBoard, Weights & Biases or MLflow."""

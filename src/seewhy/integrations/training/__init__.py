@@ -1,0 +1,1 @@
+"""Maps of fixed images while a model is trained."""
