@@ -258,3 +258,12 @@ def test_to_dict_is_json_and_restores_the_preprocess():
         assert record == preprocess.to_dict()
         fields = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
         assert Preprocess(**fields) == preprocess
+
+
+def test_to_photo_ignores_autocast():
+    """A callback may draw overlays inside the training loop."""
+    _, view = Preprocess.imagenet(8)(np.zeros((16, 16, 3), np.uint8))
+    grid = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    expected = view.to_photo(grid, (16, 16))
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(view.to_photo(grid, (16, 16)), expected)

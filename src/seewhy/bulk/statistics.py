@@ -115,5 +115,5 @@ def coverage(edges: Float64Array, start: float, end: float) -> Float64Array:
 
 @lru_cache(maxsize=256)
 def resize_matrix(cells: int, pixels: int) -> Float64Array:
-    """Return the matrix (pixels, cells) of the bilinear resize of `tensors.resize` along one axis."""
+    """Return the matrix (pixels, cells) of the bilinear resize of `map_functions.resize` along one axis."""
     return interpolation_weights(cells, pixels, pixels, 0.0, float(pixels)).astype(np.float64)

@@ -83,7 +83,7 @@ class View:
             size: Height and width at which the photo is drawn.
 
         Returns:
-            The map `(*size)`, float32: bilinear interpolation (`align_corners=False`, like `tensors.resize`) at the
+            The map `(*size)`, float32: bilinear interpolation (`align_corners=False`, like `map_functions.resize`) at the
             pixel centers; 0 outside the input.
         """
         height, width = self.photo_size
@@ -93,7 +93,8 @@ class View:
         import torch
 
         values = torch.from_numpy(grid.astype(np.float32, copy=False))
-        return (torch.from_numpy(rows) @ values @ torch.from_numpy(columns).T).numpy()
+        with torch.autocast("cpu", enabled=False):  # a caller in training may have it enabled
+            return (torch.from_numpy(rows) @ values @ torch.from_numpy(columns).T).numpy()
 
 
 def interpolation_weights(cells: int, pixels: int, length: int, start: float, end: float) -> Floats:
