@@ -9,6 +9,7 @@ from seewhy.tracing.layer_selection import GROUP_NAMES
 from seewhy.tracing.trace import LayerCall, Trace
 
 MAX_TRIED = 16  # layers before the head of a dense output that are tried
+ROUNDING = 0.02  # of a sum of bfloat16 numbers
 
 
 def outermost_equal(last: LayerCall, calls: list[LayerCall]) -> LayerCall:
@@ -42,6 +43,21 @@ def layer_before_head(
         if gradient is None or not gradient.any():
             return call, "the output is a grid: this is the last layer before its head through which all paths go"
     return before[-1], "the output is a grid: this is the input of its last layer, although other paths bypass it"
+
+
+def is_attention_weights(call: LayerCall) -> bool:
+    """Return True for an output (B, heads, queries, keys) whose rows add up to 1: its shape can equal that of a grid by chance.
+
+    >>> from types import SimpleNamespace
+    >>> is_attention_weights(SimpleNamespace(value=torch.rand(1, 12, 1, 577).softmax(-1)))
+    True
+    """
+    value = call.value.detach()
+    if value.dim() != 4 or value.shape[-1] < 2 or not value.is_floating_point():
+        return False
+    if abs(float(value[0, 0, 0].sum()) - 1) > ROUNDING:  # checked first, because it reads few numbers
+        return False
+    return bool((value >= 0).all()) and bool(((value.sum(-1) - 1).abs() <= ROUNDING).all())
 
 
 def is_awkward_name(call: LayerCall) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from seewhy.engine.branches import covers_box, depends_on_input, is_spread, parallel_layers, strongest
 from seewhy.engine.missing_gradients import suggestion_obstacle
-from seewhy.engine.named_layers import has_equal_output, layer_before_head, outermost_equal
+from seewhy.engine.named_layers import has_equal_output, is_attention_weights, layer_before_head, outermost_equal
 from seewhy.errors import LayerError, SeewhyError
 from seewhy.targets import ClassScore, Target, TopScore
 from seewhy.targets.class_scores import check_output, class_scores
@@ -170,7 +170,7 @@ class Finder:
 
     def observe(self, trace: Trace) -> Suggestion:
         """Return the suggestion from one forward pass."""
-        all_calls = calls_with_grid(trace.calls)
+        all_calls = [call for call in calls_with_grid(trace.calls) if not is_attention_weights(call)]
         calls = [call for call in all_calls if not issubclass(call.module_class, nn.Linear)] or all_calls
         score, note = self.score_of(trace.output), ""
         reached = reached_by(score, calls, trace, self.box)

@@ -1,0 +1,70 @@
+"""docs/asked.md answers 50 kinds of questions. Its code runs as printed, except for downloads and packages that are not installed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import seewhy
+from seewhy.cli.main import main
+from support import asked_models, asked_packages
+from support.paths import ROOT
+
+PAGE = (ROOT / "docs" / "asked.md").read_text("utf-8")
+KINDS = """
+    vit_layer_and_grid yolo_boxes two_stage_detectors odd_layer_errors clip_text video memory blank_or_nan inplace_or_reused
+    gradient_missing which_layer segmentation is_it_right medical_3d vlm_answer metrics dino_attention multi_input detr
+    attention_methods same_scale caption_words exported_models slides_and_tiles batch notebook regression_binary
+    boxes_from_map outputs_not_tensors signals_1d new_methods which_method overlay_alignment paper_figures rnn_on_gpu
+    cam_as_loss training_logs own_checkpoint similarity_metric_learning speed devices reinforcement per_class_maps
+    all_layers_at_once migration web_app sam_masks quantized_lora depth_pose siglip_prompts
+""".split()
+ANSWERS = {
+    match[1]: match[2]
+    for match in re.finditer(r"<!-- kind: (\w+) -->\n(### .*?)(?=\n<!-- kind: |\n## |\Z)", PAGE, re.DOTALL)
+}
+CODE = {
+    kind: re.findall(r"^```(python|sh)\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for kind, text in ANSWERS.items()
+}
+
+
+def test_every_kind_has_an_answer_with_code() -> None:
+    assert sorted(ANSWERS) == sorted(KINDS) and len(KINDS) == 50
+    without = [kind for kind, blocks in CODE.items() if not blocks]
+    assert without == []
+    assert sum(map(len, CODE.values())) == len(re.findall(r"^```(?:python|sh)$", PAGE, re.MULTILINE))
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a reader of the page, with a photo; random weights in place of downloads."""
+    Image.open(seewhy.sample("cat_espresso")).convert("RGB").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    asked_models.use_random_weights(monkeypatch, tmp_path_factory.mktemp("models"))
+    asked_packages.write_example("network.onnx")
+    torch.manual_seed(0)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", CODE)
+def test_the_code_runs(reader: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_packages.install(monkeypatch, "".join(code for _, code in CODE[kind]))
+    names: dict[str, object] = {"__name__": "asked"}
+    for number, (language, code) in enumerate(CODE[kind]):
+        if language == "python":
+            exec(compile(code, f"docs/asked.md, {kind}, block {number}", "exec"), names)
+            continue
+        for line in code.splitlines():
+            words = shlex.split(line, comments=True)
+            assert words[0] == "seewhy"
+            with pytest.raises(SystemExit) as end:
+                main(words[1:])
+            assert end.value.code in (0, None), line
+    if app := names.get("app"):
+        assert app.answer().content.startswith(b"\x89PNG")  # type: ignore[attr-defined]
