@@ -26,7 +26,7 @@ class ExportedModel:
         layer: The layer whose map it is.
         outputs: Names and shapes of the outputs; the first axis counts images.
         size: Bytes of the file.
-        difference: Largest difference between a map of the file and that of `seewhy.explain`, divided by the maximum of that map.
+        difference: Largest difference between a map of the file and that of `seewhy.explain`, divided by its maximum.
         score_difference: The same for the class scores.
         images: Number of images that were compared.
 

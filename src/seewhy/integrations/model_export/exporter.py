@@ -64,9 +64,9 @@ def export_model(
     `(B, classes)`, exactly those of the model; `classes` `(B, k)`, the numbers of the explained classes; `map`
     `(B, k, h, w)`, their signed maps in the units of `seewhy.explain`; and `heatmap` `(B, k, height, width)` on request.
 
-    Before mean pooling and a linear head, all maps are sums of weights times activations. Elsewhere, "hirescam" and "gradcam" are
-    computed from the gradient of what follows the layer, which the file contains as plain operations. The content is compared
-    with `seewhy.explain` before it is written; if it differs, no file is written.
+    Before mean pooling and a linear head, all maps are sums of weights times activations. Elsewhere, "hirescam" and "gradcam"
+    are computed from the gradient of what follows the layer, which the file contains as plain operations. The content is
+    compared with `seewhy.explain` before it is written; if it differs, no file is written.
 
     Args:
         model: An `nn.Module`, a `LoadedModel`, or a model URI such as "torchvision/resnet18".

@@ -21,8 +21,8 @@ MapName = Literal["cam", "hirescam", "gradcam", "reciprocam"]
 class MapNetwork(nn.Module):
     """Return `(scores, classes, map)` or `(scores, classes, map, heatmap)` for inputs `(B, C, height, width)`.
 
-    `scores` (B, n) are the network's own, `classes` (B, k) the numbers of the explained classes, `map` (B, k, h, w) their signed
-    maps, and `heatmap` (B, k, height, width) the positive part, resized to the input and divided by its maximum.
+    `scores` (B, n) are the network's own, `classes` (B, k) the numbers of the explained classes, `map` (B, k, h, w) their
+    signed maps, and `heatmap` (B, k, height, width) the positive part, resized to the input and divided by its maximum.
     """
 
     def __init__(self, selection: ClassSelection, *, heatmap: bool) -> None:
