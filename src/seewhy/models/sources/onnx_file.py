@@ -18,9 +18,9 @@ from seewhy.errors import ModelError, UsageError, shorten_error
 from seewhy.images.preprocess import Preprocess
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.modules import assume_preprocess
-from seewhy.models.sources.onnx_modules import replace_modules
+from seewhy.models.sources.onnx_modules import free_batch, replace_modules
 from seewhy.models.sources.onnx_names import operator_names
-from seewhy.models.sources.onnx_operators import (
+from seewhy.models.sources.onnx_operators import UnsupportedOperator, replace_constants, replace_copies, rewrite_operators, unsupported
     UnsupportedOperator,
     rewrite_operators,
     unsupported,
