@@ -20,8 +20,10 @@ from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.modules import assume_preprocess
 from seewhy.models.sources.onnx_modules import free_batch, replace_modules
 from seewhy.models.sources.onnx_names import operator_names
-from seewhy.models.sources.onnx_operators import UnsupportedOperator, replace_constants, replace_copies, rewrite_operators, unsupported
+from seewhy.models.sources.onnx_operators import (
     UnsupportedOperator,
+    replace_constants,
+    replace_copies,
     rewrite_operators,
     unsupported,
 )
