@@ -182,6 +182,11 @@ def build_network(
             f"--map {method} at layer '{layer.name}' needs a gradient for each of {count} classes, at most {MAX_GRADIENTS}; "
             "choose fewer: --targets top5"
         )
+    if format == "torchscript":
+        raise UsageError(
+            f"TorchScript files have only maps with a closed form, and a gradient is needed for --map {method} at layer "
+            f"'{layer.name}'; use --to onnx or --to pt2"
+        )
     with quiet_exporters(), export_errors(format):
         tail = TailGradient(network, examples, is_dynamic=is_dynamic)
     return GradientMaps(tail, layer, method, selection, heatmap=heatmap).eval()

@@ -6,8 +6,8 @@ import dataclasses
 import importlib.util
 import json
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,23 @@ def convert_free(model: Any, shape: Sequence[int | None]) -> tuple[nn.Module, st
                     return module, ""
         except Exception:  # a network that cannot be freed
             pass
-    count = "one image" if shape[0] == 1 else f"{shape[0]} images"
-    return convert(model), f"the file was exported for {count} at once"
+    module, check = convert(model), BatchCheck(shape[0])
+    module.register_forward_pre_hook(check)
+    return module, str(check)
+
+
+@dataclass(frozen=True)
+class BatchCheck:
+    """A hook that rejects other numbers of images than the one a file was exported for. Some networks would mix them."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"the file was exported for {'one image' if self.count == 1 else f'{self.count} images'} at once"
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if args and len(args[0]) != self.count:
+            raise ValueError(f"{self}, and this batch has {len(args[0])}")
 
 
 def first(output: Any) -> Tensor:
@@ -236,7 +251,7 @@ def example(shape: tuple[int | None, ...]) -> Tensor:
 
 
 def count_operators(model: Any) -> int:
-    return Counter(node.op_type for node in model.graph.node).total()
+    return len(model.graph.node)
 
 
 def at_size(preprocess: Preprocess, note: str, size: tuple[int, int]) -> tuple[Preprocess, str]:
