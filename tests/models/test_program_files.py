@@ -50,7 +50,7 @@ def save_nodes(path: Path, *nodes: Any, **settings: Any) -> Path:
         list(nodes),
         "graph",
         settings.pop("inputs", [shape("x", 1, [1, 3, 8, 8])]),
-        [shape("y", 1, None)],
+        [shape("y", 1, ["a", "b", "c", "d"])],
         settings.pop("initializer", []),
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", settings.pop("version", 20))])
@@ -87,8 +87,11 @@ def test_a_file_for_one_image_accepts_several(tmp_path: Path) -> None:
 def test_a_file_for_two_images_rejects_others(tmp_path: Path) -> None:
     loaded = load_model(write_onnx(small(nn.ReLU()), tmp_path / "net.onnx", images=2))
     assert "the file was exported for 2 images at once" in loaded.notes
-    with pytest.raises(ModelError, match="exported for 2 images at once, and this batch has 3"):
-        seewhy.explain(loaded, torch.rand(3, 3, 64, 64), methods="gradcam")
+    with pytest.raises(ModelError, match="exported for 2 images at once, and this batch has"):
+        seewhy.explain(loaded, torch.rand(3, 3, 64, 64), methods="gradcam", layers="0")
+    own = seewhy.explain(small(nn.ReLU()), IMAGES, layers="0", targets=1).map()
+    read = seewhy.explain(loaded, IMAGES, layers="0", targets=1).map()
+    torch.testing.assert_close(read, own, rtol=1e-3, atol=1e-5)
 
 
 @quiet
@@ -146,7 +149,7 @@ def test_damaged_files_are_one_line(tmp_path: Path) -> None:
         load_model(path)
     with pytest.raises(ModelError, match="no such file"):
         load_model(tmp_path / "missing.onnx")
-    with pytest.raises(UnknownName, match="no option 'arch'.*takes labels"):
+    with pytest.raises(UnknownName, match=r"no option 'arch'.*takes labels"):
         load_model(f"{path}?arch=resnet18")
 
 

@@ -17,7 +17,7 @@ def convolution_backward(
 ) -> tuple[Tensor | None, None, None]:  # fmt: skip
     """Return the gradient at the input of a convolution: the transposed convolution of the gradient at its output."""
     if any(mask[1:]):
-        return NotImplemented
+        raise NotImplementedError("gradients of weights")
     axes = range(len(stride))
     missing = [0] * len(stride)
     if not transposed:
@@ -55,7 +55,7 @@ def pooling_shares(outputs: int, inputs: int) -> Tensor:
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
-    **dict(torch.export.default_decompositions().items()),
+    **dict(torch.export.default_decompositions().items()),  # type: ignore[no-untyped-call]
     aten.convolution_backward.default: convolution_backward,
     aten._adaptive_avg_pool2d_backward.default: adaptive_average_backward,
 }

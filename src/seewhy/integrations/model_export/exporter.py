@@ -115,7 +115,7 @@ def export_model(
     loaded = load_model(model)
     tensor = read_examples(loaded, inputs)
     with preserve_rng(tensor.device), torch.no_grad():
-        selected = find_mapped_layer(loaded, tensor[:1], map, layer, multilabel=multilabel)
+        selected = find_mapped_layer(loaded, fixed_batch(tensor, batch or 1), map, layer, multilabel=multilabel)
         selection = parse_classes(targets, loaded.labels, selected.class_count)
         is_dynamic, examples = batch is None, fixed_batch(tensor, batch or 2)
         network = build_network(

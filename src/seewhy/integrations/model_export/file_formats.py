@@ -96,7 +96,8 @@ def encode_program(network: nn.Module, inputs: Tensor, metadata: Mapping[str, st
 
 def encode_torchscript(network: nn.Module, inputs: Tensor, metadata: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.trace(network, (inputs,), check_trace=False), buffer, _extra_files=dict(metadata))
+    traced = torch.jit.trace(network, (inputs,), check_trace=False)  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, buffer, _extra_files=dict(metadata))
     return with_mark(buffer.getvalue())
 
 
@@ -114,7 +115,7 @@ def open_content(format: str, content: bytes) -> Run:
             case "pt2":
                 program: Any = torch.export.load(io.BytesIO(content)).module()
             case _:
-                program = torch.jit.load(io.BytesIO(content))
+                program = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
     return lambda inputs: list(program(inputs))
 
 
@@ -157,7 +158,8 @@ def export_errors(format: str) -> Iterator[None]:
 
 def describe_failure(format: str, error: BaseException) -> str:
     """Return why a network cannot be exported, and what to do."""
-    chain, current = list[str](), error
+    chain = list[str]()
+    current: BaseException | None = error
     while current is not None and len(chain) < 10:
         chain.append(str(current))
         current = current.__cause__ or current.__context__

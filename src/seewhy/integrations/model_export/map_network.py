@@ -57,7 +57,7 @@ class LinearHeadMaps(MapNetwork):
             self.weight = nn.Parameter(head.weight.cpu(), requires_grad=False) if shared is None else shared
             self.weight_shape = tuple(head.weight.shape)
         if method == "reciprocam":
-            self.register_buffer("bias", head.bias.cpu(), persistent=True)
+            self.bias = nn.Parameter(head.bias.cpu(), requires_grad=False)
 
     def explain(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         scores, output = self.network(inputs)

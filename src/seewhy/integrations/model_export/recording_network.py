@@ -41,9 +41,14 @@ class RecordingNetwork(nn.Module):
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         self.calls, self.output = 0, None
         scores = logits(self.network(inputs))
+        output = self.take_output()
+        return scores, output
+
+    def take_output(self) -> Tensor:
+        """Return what the layer returned, and forget it."""
         output, self.output = self.output, None
         assert output is not None
-        return scores, output
+        return output
 
 
 def exportable_twin(network: nn.Module) -> nn.Module:

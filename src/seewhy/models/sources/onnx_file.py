@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def image_input(model: Any, path: Path) -> tuple[str, tuple[int | None, ...]]:
     return inputs[0].name, shape
 
 
-def convert_free(model: Any, shape: Sequence[int | None]) -> tuple[nn.Module, str]:
+def convert_free(model: Any, shape: tuple[int | None, ...]) -> tuple[nn.Module, str]:
     """Return a model of ONNX as a module that accepts any number of images, and a note if it accepts only some number."""
     if shape[0] is None:
         return convert(model), ""
@@ -258,10 +258,8 @@ def at_size(preprocess: Preprocess, note: str, size: tuple[int, int]) -> tuple[P
     """Return assumed preprocessing for the size of the input that a file states."""
     if size == preprocess.size:
         return preprocess, note
-    resize = tuple(round(length / 0.875) for length in size)
-    changed = dataclasses.replace(
-        preprocess, size=size, resize=resize[0] if size[0] == size[1] else resize, rule="exact"
-    )
+    height, width = (round(length / 0.875) for length in size)
+    changed = dataclasses.replace(preprocess, size=size, resize=height if height == width else (height, width))
     return changed, note.replace("224x224", f"{size[0]}x{size[1]}")
 
 
@@ -269,7 +267,9 @@ def read_preprocess(metadata: Mapping[str, str]) -> Preprocess | None:
     """Return the preprocessing in the metadata of a file that seewhy wrote; None if there is none, or it is invalid."""
     try:
         values = json.loads(metadata[f"{PREFIX}preprocess"])
-        lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        lists: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         return Preprocess(**lists)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError, RecursionError):
         return None

@@ -39,11 +39,11 @@ def node_name(node: Any, weights: set[str]) -> str:
     scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
     if scopes:
         module = module_of_scopes(scopes)
-        return f"{module}.{kind}" if module else kind
+        return f"{module}.{kind}" if module else str(kind)
     if node.name.startswith("/"):  # "/layer1/layer1.0/conv1/Conv", as written by the older exporter of PyTorch
         *modules, _ = node.name.strip("/").split("/")
         return ".".join([*join_scopes(modules), kind])
-    return node.name or kind
+    return str(node.name or kind)
 
 
 def module_of_scopes(text: str) -> str:

@@ -27,14 +27,17 @@ def read_onnx(path: Path) -> Any:
         check_regular(path)
     except UnreadableFile as error:
         raise ModelError(name, f"{error}; check the path") from None
+    if not os.path.getsize(path):
+        raise ModelError(name, "the file is empty; export or download it again")
     if os.path.getsize(path) > MAX_BYTES:
         raise ModelError(name, "is larger than 2 GB, so it is not an ONNX file; check the path")
     try:
         model = onnx.load_model(name, load_external_data=False)
     except (DecodeError, ValueError) as error:
-        start = read_start(path)
-        what = f"is {found[0]}" if (found := describe_format(start)) else "is corrupt or"
-        reason = "the file is empty" if not start else f"{what} not an ONNX file ({shorten_error(error)})"
+        found = describe_format(read_start(path))
+        reason = (
+            f"is {found[0]}, not an ONNX file" if found else f"is corrupt or not an ONNX file ({shorten_error(error)})"
+        )
         raise ModelError(name, f"{reason}; export or download it again") from None
     except OSError as error:
         raise ModelError(name, f"cannot be read ({(error.strerror or str(error)).lower()})") from None
@@ -67,11 +70,22 @@ def load_weights(path: Path, model: Any) -> None:
             )
     try:
         onnx.load_external_data_for_model(model, str(folder))
-        onnx.checker.check_model(model)
+        check_specification(model)
     except Exception as error:  # of the C++ code of onnx
         raise ModelError(
             str(path), f"is corrupt or not a valid ONNX file ({shorten_error(error)}); export or download it again"
         ) from None
+
+
+def check_specification(model: Any) -> None:
+    """Raise an error of onnx for an invalid model. Outputs without a shape are invalid too, but common."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        if "'shape'" not in str(error):
+            raise
 
 
 def external_files(model: Any) -> list[str]:
