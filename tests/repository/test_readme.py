@@ -83,7 +83,7 @@ def test_the_bulk_snippet_runs(photo: Path) -> None:
     assert len(names["table"]) == 2  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("page", ["docs/targets.md", "docs/other_dimensions.md"])
+@pytest.mark.parametrize("page", ["docs/targets.md", "docs/other_dimensions.md", "docs/exported_models.md"])
 def test_snippets_of_the_docs_run(photo: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     names: dict[str, object] = {}

@@ -12,6 +12,7 @@ from seewhy.integrations.model_export.mapped_layer import MappedLayer
 from seewhy.targets.class_scores import logits
 from seewhy.tracing.memory_format import remove_layout_fix
 from seewhy.tracing.twin import make_twin
+from seewhy.tracing.twin_hooks import call_after_module
 
 
 class RecordingNetwork(nn.Module):
@@ -26,7 +27,7 @@ class RecordingNetwork(nn.Module):
         self.layer = layer
         self.calls = 0
         self.output: Tensor | None = None
-        self.network.get_submodule(layer.module).register_forward_hook(self.record)
+        call_after_module(self.network, layer.module, self.record)
 
     def record(self, module: nn.Module, args: object, output: Any) -> Tensor | None:
         self.calls += 1
@@ -34,7 +35,7 @@ class RecordingNetwork(nn.Module):
             return None
         if not isinstance(output, Tensor):
             raise LayerError(self.layer.name, "returns several tensors, and the exported layer must return one")
-        # The network may overwrite what it gets, so it gets a copy. Exporters remove the copies where nothing is overwritten.
+        # The network may overwrite what it gets, so it gets a copy. Exporters remove copies without effect.
         self.output = output.clone()
         return self.output.clone()
 
@@ -45,7 +46,7 @@ class RecordingNetwork(nn.Module):
         return scores, output
 
     def take_output(self) -> Tensor:
-        """Return what the layer returned, and forget it."""
+        """Return what the layer returned, and drop it."""
         output, self.output = self.output, None
         assert output is not None
         return output

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,22 +98,34 @@ def convert_free(model: Any, shape: tuple[int | None, ...]) -> tuple[nn.Module, 
         except Exception:  # a network that cannot be freed
             pass
     module, check = convert(model), BatchCheck(shape[0])
-    module.register_forward_pre_hook(check)
+    check_first(module, check)
     return module, str(check)
 
 
-@dataclass(frozen=True)
-class BatchCheck:
-    """A hook that rejects other numbers of images than the one a file was exported for. Some networks would mix them."""
+class BatchCheck(nn.Module):
+    """Rejects other numbers of images than the one a file was exported for. Some networks would mix them."""
 
-    count: int
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
 
     def __str__(self) -> str:
         return f"the file was exported for {'one image' if self.count == 1 else f'{self.count} images'} at once"
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if args and len(args[0]) != self.count:
-            raise ValueError(f"{self}, and this batch has {len(args[0])}")
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) != self.count:
+            raise ValueError(f"{self}, and this batch has {len(images)}")
+        return images
+
+
+def check_first(network: fx.GraphModule, check: BatchCheck) -> None:
+    """Let a network call `check` with its input, before anything else."""
+    network.add_submodule("batch_check", check)
+    source = next(node for node in network.graph.nodes if node.op == "placeholder")
+    with network.graph.inserting_after(source):
+        checked = network.graph.call_module("batch_check", (source,))
+    source.replace_all_uses_with(checked, delete_user_cb=lambda node: node is not checked)
+    network.recompile()
 
 
 def first(output: Any) -> Tensor:
@@ -122,7 +133,7 @@ def first(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output[0]
 
 
-def convert(model: Any, *, is_free: bool = False) -> nn.Module:
+def convert(model: Any, *, is_free: bool = False) -> fx.GraphModule:
     """Return a model of ONNX as a module, which `is_free` makes accept any number of images.
 
     Raises:
@@ -152,7 +163,8 @@ def convert(model: Any, *, is_free: bool = False) -> nn.Module:
         module = onnx2torch.convert(copy)
     network = with_names(module, names)
     replace_modules(network)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def keep_scores(model: Any) -> None:
@@ -223,7 +235,7 @@ def compare(module: nn.Module, model: Any, name: str, shape: tuple[int | None, .
             result = first(module(inputs))
     except Exception as error:
         raise ModelError(
-            str(path), f"the network that onnx2torch made of it does not run ({shorten_error(error)}); {ADVICE}"
+            str(path), f"the network that onnx2torch returned does not run ({shorten_error(error)}); {ADVICE}"
         ) from None
     converted = f"converted from ONNX by onnx2torch: {count_operators(model)} operators"
     if importlib.util.find_spec("onnxruntime") is None:
@@ -239,7 +251,7 @@ def compare(module: nn.Module, model: Any, name: str, shape: tuple[int | None, .
     except Exception as error:
         raise ModelError(str(path), f"onnxruntime cannot run it ({shorten_error(error)}); {ADVICE}") from None
     if not nearly_equal(result, expected, TOLERANCE):
-        raise ModelError(str(path), f"the network that onnx2torch made of it computes other numbers; {ADVICE}")
+        raise ModelError(str(path), f"the network that onnx2torch returned computes other numbers; {ADVICE}")
     return f"{converted}, equal to onnxruntime on random numbers"
 
 
