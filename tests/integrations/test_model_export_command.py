@@ -26,6 +26,10 @@ def test_the_command_writes_a_file_and_states_what_it_compared(
     code, out, _ = run(capsys, "export-model", MODEL, "--map", "cam", "--to", "onnx", "--heatmap")
     assert code == 0 and (folder / "test_resnet_cam.onnx").exists()
     assert "scores and the cam map of" in out and "Compared with seewhy on 4 images: maps differ by at most" in out
+
+
+@pytest.mark.full
+def test_the_command_prints_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "export-model", MODEL, "--to", "pt2", "-o", "net.pt2", "--json", "-t", "top2")
     document = json.loads(out)
     assert code == 0 and document["path"] == "net.pt2" and document["outputs"]["map"][:2] == ["batch", 2]

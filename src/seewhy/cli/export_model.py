@@ -77,20 +77,24 @@ def export_model(names: tuple[str, ...], options: ExportOptions, model: ModelOpt
         given = "no model" if not names else f"{len(names)} models"
         raise UsageError(f"{given}. Name one: seewhy export-model resnet18 --map cam --to onnx")
     (name,) = from_stdin(names)
-    uri = dataclasses.replace(model, model=name).uri
+    model_options = dataclasses.replace(model, model=name)
     out = output.out or Path(default_name(name, options.map, output.to))
     check_own(out)
     check_folders([out.parent])
+    from seewhy.cli.layer_hints import runnable_hints
     from seewhy.integrations.model_export.exporter import export_model as export
     from seewhy.integrations.model_export.file_formats import check_format
     from seewhy.models.loading import load_model
 
     check_format(output.to)
-    loaded = load_model(uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code)
+    loaded = load_model(
+        model_options.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
+    )
     if not output.quiet and not output.json:
         for note in loaded.notes:
             print_status(note)
-    result = export(
+    with runnable_hints(model_options):
+        result = export(
         loaded, out, map=options.map, to=output.to, layer=options.layer,  # type: ignore[arg-type]
         targets=options.targets or "top1", heatmap=options.heatmap, batch=output.batch, opset=output.opset,
         multilabel=options.multilabel,
