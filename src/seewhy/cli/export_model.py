@@ -77,7 +77,7 @@ def export_model(names: tuple[str, ...], options: ExportOptions, model: ModelOpt
         given = "no model" if not names else f"{len(names)} models"
         raise UsageError(f"{given}. Name one: seewhy export-model resnet18 --map cam --to onnx")
     (name,) = from_stdin(names)
-    model_options = dataclasses.replace(model, model=name)
+    model = dataclasses.replace(model, model=name)
     out = output.out or Path(default_name(name, options.map, output.to))
     check_own(out)
     check_folders([out.parent])
@@ -88,17 +88,17 @@ def export_model(names: tuple[str, ...], options: ExportOptions, model: ModelOpt
 
     check_format(output.to)
     loaded = load_model(
-        model_options.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
+        model.uri, labels=model.labels, device=model.device, log=print_status, allow_code=model.allow_code
     )
     if not output.quiet and not output.json:
         for note in loaded.notes:
             print_status(note)
-    with runnable_hints(model_options):
+    with runnable_hints(model):
         result = export(
-        loaded, out, map=options.map, to=output.to, layer=options.layer,  # type: ignore[arg-type]
-        targets=options.targets or "top1", heatmap=options.heatmap, batch=output.batch, opset=output.opset,
-        multilabel=options.multilabel,
-    )  # fmt: skip
+            loaded, out, map=options.map, to=output.to, layer=options.layer,  # type: ignore[arg-type]
+            targets=options.targets or "top1", heatmap=options.heatmap, batch=output.batch, opset=output.opset,
+            multilabel=options.multilabel,
+        )  # fmt: skip
     print_result(result, output)
     return 0
 
