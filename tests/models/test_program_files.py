@@ -153,7 +153,7 @@ def test_damaged_files_are_one_line(tmp_path: Path) -> None:
         load_model(f"{path}?arch=resnet18")
 
 
-@pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "link.bin"])
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "link.bin", "a\0b"])
 def test_weights_outside_of_the_folder_are_not_read(location: str, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
@@ -173,6 +173,31 @@ def test_weights_outside_of_the_folder_are_not_read(location: str, tmp_path: Pat
     path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
     with pytest.raises(ModelError, match="refers to weights outside of its folder"):
         load_model(path)
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_functions_that_never_end_are_rejected(count: int, tmp_path: Path) -> None:
+    """One function calls itself, or each of 30 functions calls the next one twice."""
+    make, opset = onnx.helper.make_node, onnx.helper.make_opsetid
+    names = [f"f{number}" for number in range(count)]
+    targets = names if count == 1 else [*names[1:], "Relu"]
+    functions = [
+        onnx.helper.make_function(
+            "own", name, ["x"], ["y"],
+            [make(target, ["x"], ["z"], domain="" if target == "Relu" else "own"),
+             make(target, ["z"], ["y"], domain="" if target == "Relu" else "own")],
+            [opset("", 17), opset("own", 1)],
+        )
+        for name, target in zip(names, targets, strict=True)
+    ]  # fmt: skip
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [make("f0", ["x"], ["y"], domain="own")], "g", [value("x", 1, [1, 3, 8, 8])], [value("y", 1, [1, 3, 8, 8])]
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[opset("", 17), opset("own", 1)], functions=functions)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"function that calls itself|expand to [\d,]+ operators"):
+        load_model(tmp_path / "net.onnx")
 
 
 @quiet

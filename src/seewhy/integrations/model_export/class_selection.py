@@ -64,4 +64,5 @@ def parse_classes(targets: Any, labels: Labels, class_count: int) -> ClassSelect
         raise TargetError(entries[0], f"the model has {class_count} classes.")
     if any(is_group):
         return ClassSelection(top=ranks[0] or 0)
-    return ClassSelection(classes=tuple(find_class(as_number(one), labels, class_count) for one in entries))
+    numbers = (find_class(as_number(one), labels, class_count) for one in entries)
+    return ClassSelection(classes=tuple(dict.fromkeys(numbers)))

@@ -131,8 +131,13 @@ def read_layers(
     model: LoadedModel, inputs: Tensor, layers: str | Sequence[str], *, multilabel: bool
 ) -> list[MappedLayer]:
     reader = HeadReader([])
-    explain(model, inputs, methods=[reader], layers=layers, multilabel=multilabel)
+    explain(model, inputs.to(device_of(model)), methods=[reader], layers=layers, multilabel=multilabel)
     return reader.layers
+
+
+def device_of(model: LoadedModel) -> torch.device:
+    weight = next(model.module.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
 
 
 def check_grid(layer: MappedLayer) -> None:

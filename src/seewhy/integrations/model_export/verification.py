@@ -10,7 +10,7 @@ from torch import Tensor
 from seewhy.engine.explain import explain
 from seewhy.errors import UsageError, shorten_error
 from seewhy.integrations.model_export.file_formats import Run
-from seewhy.integrations.model_export.mapped_layer import MappedLayer
+from seewhy.integrations.model_export.mapped_layer import MappedLayer, device_of
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.targets.class_scores import logits
 from seewhy.targets.classes import ClassScore
@@ -68,11 +68,6 @@ def compare(
             f"{difference:.1e} of their maximum). Export another layer or map, and report this."
         )
     return Comparison(score_difference, difference)
-
-
-def device_of(model: LoadedModel) -> torch.device:
-    weight = next(model.module.parameters(), None)
-    return torch.device("cpu") if weight is None else weight.device
 
 
 def relative_difference(values: Tensor, expected: Tensor) -> float:

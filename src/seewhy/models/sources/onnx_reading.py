@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from seewhy.images.other_formats import describe_format, read_start
 from seewhy.models.local_files import UnreadableFile, check_regular
 
 MAX_BYTES = 2**31  # of a protobuf message
+MAX_OPERATORS = 1_000_000
 
 
 def read_onnx(path: Path) -> Any:
@@ -43,6 +45,7 @@ def read_onnx(path: Path) -> Any:
         raise ModelError(name, f"cannot be read ({(error.strerror or str(error)).lower()})") from None
     if not model.graph.node:
         raise ModelError(name, "is corrupt or not an ONNX file (it has no operators); export or download it again")
+    check_functions(model, path)
     load_weights(path, model)
     return model
 
@@ -58,8 +61,7 @@ def load_weights(path: Path, model: Any) -> None:
     folder = path.parent
     for location in external_files(model):
         other = folder / location
-        inside = os.path.realpath(other).startswith(os.path.join(os.path.realpath(folder), ""))
-        if os.path.isabs(location) or not inside or "\0" in location:
+        if os.path.isabs(location) or not is_inside(other, folder):
             raise ModelError(
                 str(path),
                 f"refers to weights outside of its folder ({ascii(location)[:80]}); check where it comes from",
@@ -75,6 +77,32 @@ def load_weights(path: Path, model: Any) -> None:
         raise ModelError(
             str(path), f"is corrupt or not a valid ONNX file ({shorten_error(error)}); export or download it again"
         ) from None
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Return True if a path is in a folder, also after links are followed."""
+    try:
+        return os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
+    except ValueError:  # a null byte
+        return False
+
+
+def check_functions(model: Any, path: Path) -> None:
+    """Raise ModelError for functions that call themselves, or would expand to millions of operators."""
+    functions = {(one.domain, one.name): one.node for one in model.functions}
+    calls = {
+        name: [key for node in nodes if (key := (node.domain, node.op_type)) in functions]
+        for name, nodes in functions.items()
+    }
+    sizes: dict[tuple[str, str], int] = {}
+    try:
+        for name in graphlib.TopologicalSorter(calls).static_order():
+            sizes[name] = len(functions[name]) + sum(sizes[other] for other in calls[name])
+    except graphlib.CycleError:
+        raise ModelError(str(path), "has a function that calls itself; check where it comes from") from None
+    total = sum(sizes.get((node.domain, node.op_type), 1) for node in model.graph.node)
+    if total > MAX_OPERATORS:
+        raise ModelError(str(path), f"its functions expand to {total:,} operators; check where it comes from")
 
 
 def check_specification(model: Any) -> None:
