@@ -109,6 +109,7 @@ def test_an_exported_model_can_be_loaded_again(tmp_path: Path) -> None:
     export_model(network, tmp_path / "net.onnx", inputs=IMAGES)
     loaded = load_model(tmp_path / "net.onnx")
     torch.testing.assert_close(loaded.module(IMAGES), network(IMAGES), rtol=1e-4, atol=1e-5)
+    assert list(seewhy.explain(loaded, IMAGES, layers="every").layer_info) == ["0"]
 
 
 @pytest.mark.parametrize(
@@ -243,12 +244,15 @@ def test_programs_keep_the_names_of_layers_and_give_the_same_maps(tmp_path: Path
     ):
         load_model(tmp_path / "net.pt2")
     loaded = load_model(tmp_path / "net.pt2", allow_code=True)
+    assert isinstance(loaded.module.get_submodule("block.0"), nn.Conv2d)
+    every = seewhy.explain(loaded, IMAGES, layers="every").layer_info
+    assert list(every) == list(seewhy.explain(network, IMAGES, layers="every").layer_info) == ["stem", "block.0"]
     for layer in ("stem", "block", "block.0"):
+        methods = ["gradcam", "hirescam", *(["cam"] if layer == "block" else [])]
         own, read = (
-            seewhy.explain(model, IMAGES[:1], layers=layer, methods=["gradcam", "hirescam"], targets=1)
-            for model in (network, loaded)
+            seewhy.explain(model, IMAGES[:1], layers=layer, methods=methods, targets=1) for model in (network, loaded)
         )
-        for method in ("gradcam", "hirescam"):
+        for method in methods:
             torch.testing.assert_close(read.map(method=method), own.map(method=method))
 
 

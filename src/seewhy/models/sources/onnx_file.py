@@ -33,6 +33,7 @@ PREFIX = "seewhy."  # of the metadata that `seewhy export-model` writes
 INSTALL = "ONNX files need onnx and onnx2torch: pip install 'seewhy[onnx]'"
 ADVICE = "load the original PyTorch model, or export it with other operators"
 TOLERANCE = 1e-3
+OWN_MODULE = "network.network."  # modules around the network in a file that `seewhy export-model` wrote
 SCORES = "scores"  # the output of a file that `seewhy export-model` wrote
 
 
@@ -155,7 +156,8 @@ def convert(model: Any, *, is_free: bool = False) -> fx.GraphModule:
     rewrite_operators(copy)
     register_aliases()
     check_operators(copy)
-    names = operator_names(copy)
+    is_own = any(entry.key.startswith(PREFIX) for entry in model.metadata_props)
+    names = operator_names(copy, OWN_MODULE if is_own else "")
     for number, node in enumerate(copy.graph.node):
         node.name = f"node_{number}"
     with warnings.catch_warnings():

@@ -9,14 +9,14 @@ from typing import Any
 SCOPES = "pkg.torch.onnx.name_scopes"  # written by torch.onnx.export: the modules around an operator, outermost first
 
 
-def operator_names(model: Any) -> list[str]:
+def operator_names(model: Any, prefix: str = "") -> list[str]:
     """Return a unique dotted name for each node: "layer1.0.conv1" for an operator that has the weights of one module,
     "layer1.0.add" for any other operator in a module.
 
-    A name never is the start of another one, so that a module can be stored under each.
+    `prefix` is removed from the names. A name never is the start of another one, so that a module can be stored under each.
     """
     weights = {one.name for one in model.graph.initializer}
-    names = [clean(node_name(node, weights)) for node in model.graph.node]
+    names = [clean(node_name(node, weights)).removeprefix(prefix) for node in model.graph.node]
     prefixes = {name[:end] for name in names for end, letter in enumerate(name) if letter == "."}
     names = [
         f"{name}.{node.op_type.lower()}" if name in prefixes else name

@@ -17,6 +17,7 @@ from seewhy.models.loaded_model import LoadedModel
 from seewhy.models.local_files import UnreadableFile, check_regular
 from seewhy.models.modules import assume_preprocess
 from seewhy.models.sources.onnx_file import load_onnx, read_labels, read_preprocess
+from seewhy.models.sources.program_modules import restore_layers
 from seewhy.models.sources.uri_options import PROGRAM_OPTIONS, check_options
 from seewhy.models.weights_file import locate_labels_file
 
@@ -59,6 +60,7 @@ def load_exported(path: Path, uri: str, *, allow_code: bool) -> LoadedModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module: nn.Module = torch.export.unflatten(torch.export.load(path, extra_files=metadata))
+            restore_layers(module)
     except Exception as error:  # of PyTorch, for damaged files and other versions
         raise ModelError(
             str(path), f"PyTorch cannot load it ({shorten_error(error)}); export it again with this version of PyTorch"
