@@ -58,5 +58,6 @@ def build(cls: type[nn.Module], operation: fx.Node, weight: torch.Tensor, bias: 
         settings["kernel_size"] = tuple(weight.shape[2:])
     channels = weight.shape[1] * settings.get("groups", 1)
     layer = cls(channels, weight.shape[0], bias=bias is not None, device="meta", **settings)
-    layer.weight, layer.bias = weight, bias
+    layer.weight = weight
+    layer.bias = bias
     return layer
