@@ -257,6 +257,18 @@ def test_programs_keep_the_names_of_layers_and_give_the_same_maps(tmp_path: Path
 
 
 @quiet
+def test_an_exported_program_can_be_loaded_again(tmp_path: Path) -> None:
+    from seewhy.integrations import export_model
+
+    network = small(nn.ReLU())
+    export_model(network, tmp_path / "net.pt2", to="pt2", inputs=IMAGES)
+    loaded = load_model(tmp_path / "net.pt2", allow_code=True)
+    own = seewhy.explain(network, IMAGES[:1], layers="0", targets=1, methods="gradcam").map()
+    read = seewhy.explain(loaded, IMAGES[:1], layers="network.network.0", targets=1, methods="gradcam").map()
+    torch.testing.assert_close(read, own)
+
+
+@quiet
 def test_a_damaged_program_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "net.pt2").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(ModelError, match="PyTorch cannot load it") as error:

@@ -57,7 +57,7 @@ def build(cls: type[nn.Module], operation: fx.Node, weight: torch.Tensor, bias: 
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         settings["kernel_size"] = tuple(weight.shape[2:])
     channels = weight.shape[1] * settings.get("groups", 1)
-    layer = cls(channels, weight.shape[0], bias=bias is not None, device="meta", **settings)
+    layer: Any = cls(channels, weight.shape[0], bias=bias is not None, device="meta", **settings)
     layer.weight = weight
     layer.bias = bias
-    return layer
+    return layer  # type: ignore[no-any-return]
