@@ -1,7 +1,7 @@
 """The description of the package: README.md, with links that also work on a package index.
 
-A package index does not resolve relative links. `SEEWHY_IMAGES`, which the release workflow sets, is the address of the files of the
-released version; without it, the README is used unchanged.
+A package index does not resolve relative links. `SEEWHY_IMAGES`, which the release workflow sets, is the address of the files
+of the released version; without it, the README is used unchanged.
 """
 
 from __future__ import annotations

@@ -44,7 +44,10 @@ def build() -> Any:
 
     return gradio.Interface(
         explain_photo,
-        [gradio.Image(type="pil", label="Photo"), gradio.Textbox(label="Class (name or index; empty: the predicted one)")],
+        [
+            gradio.Image(type="pil", label="Photo"),
+            gradio.Textbox(label="Class (name or index; empty: the predicted one)"),
+        ],
         [gradio.Textbox(label="Answer"), gradio.Image(label="Evidence"), gradio.File(label="Page with all layers")],
         title="seewhy",
         examples=[[str(seewhy.sample("cat_espresso")), "espresso"], [str(seewhy.sample("coffee")), ""]],
