@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = "seewhy"
 # Without "fonts": two packages of font files (OFL-1.1) without code or dependencies, which the tests do not install.
-EXTRAS = ("hf", "clip", "bulk", "ray", "serve", "figures", "lightning", "trainer", "tensorboard")
+EXTRAS = ("hf", "clip", "bulk", "ray", "serve", "figures", "lightning", "trainer", "tensorboard", "onnx")
 
 # Licenses that allow use, change and distribution, with at most a notice.
 ALLOWED = {

@@ -349,15 +349,18 @@ def test_unsupported_formats_are_rejected_with_advice(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), tmp_path / "program.pt2")
     shutil.copy(tmp_path / "program.pt2", tmp_path / "program.pt")
     (tmp_path / "net.onnx").touch()
-    for name, word in (
-        ("script.pt", "TorchScript"),
-        ("program.pt2", "exported"),
-        ("program.pt", "exported"),
-        ("net.onnx", "ONNX"),
+    for name, message in (
+        ("script.pt", "TorchScript.*load the original PyTorch model"),
+        ("program.pt", r"rename it to NAME\.pt2, pass it without arch"),
     ):
-        with pytest.raises(ModelError, match=rf"{word}.*load the original PyTorch model") as error:
+        with pytest.raises(ModelError, match=message) as error:
             load_model(f"{tmp_path / name}?arch=resnet18")
         one_line(error)
+    for name in ("program.pt2", "net.onnx"):
+        with pytest.raises(UnknownName, match="no option 'arch'"):
+            load_model(f"{tmp_path / name}?arch=resnet18")
+        with pytest.raises(ModelError, match="contains its architecture"):
+            read_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,14 @@ def test_the_bulk_snippet_runs(photo: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/targets.md", "docs/other_dimensions.md", "docs/figures.md", "docs/coming_from.md"]
+    "page",
+    [
+        "docs/targets.md",
+        "docs/other_dimensions.md",
+        "docs/figures.md",
+        "docs/coming_from.md",
+        "docs/exported_models.md",
+    ],
 )
 def test_snippets_of_the_docs_run(photo: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "docs"))

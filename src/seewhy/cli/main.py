@@ -15,6 +15,7 @@ from seewhy.cli.argument_errors import check_words
 from seewhy.cli.bulk import bulk, export
 from seewhy.cli.choose import apply_choice, choose
 from seewhy.cli.exits import EXIT_CODES, STDIN, run_command
+from seewhy.cli.export_model import export_model
 from seewhy.cli.flags import GROUPS, FlagSet, with_flags
 from seewhy.cli.image_commands import explain_images
 from seewhy.cli.listing import layers, methods, models
@@ -37,12 +38,12 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,  # run_command handles it
 )
-for command in (trust, choose, layers, methods, metrics, models, report, serve, bulk, export, summary):
+for command in (trust, choose, layers, methods, metrics, models, report, serve, bulk, export, export_model, summary):
     app.command(command)
 
 COMMANDS = (
     "demo", "features", "trust", "choose", "layers", "methods", "metrics", "models", "report", "serve", "bulk", "export",
-    "summary",
+    "export-model", "summary",
 )  # fmt: skip
 LOOKS = Group("Appearance", sort_key=3)
 FEATURE_FLAGS = ("layers", "targets", "fit", "channels")

@@ -169,8 +169,8 @@ class ModelOptions:
 
     model: str | None = option(
         None,
-        "torchvision/NAME, timm/NAME, NAME, hf/ORG/NAME, open_clip/NAME@WEIGHTS, local-dir:FOLDER, or "
-        "weights.safetensors?arch=timm/NAME. Default: the embedded network.",
+        "torchvision/NAME, timm/NAME, NAME, hf/ORG/NAME, open_clip/NAME@WEIGHTS, local-dir:FOLDER, "
+        "weights.safetensors?arch=timm/NAME, network.onnx or network.pt2. Default: the embedded network.",
         short="-m",
     )
     labels: str | None = option(
@@ -179,7 +179,11 @@ class ModelOptions:
     num_classes: int | None = option(
         None, "Number of classes of the model, if neither its name nor its weights define it.", "number"
     )
-    allow_code: bool = option(False, "Allow --model module:function, which runs code of that module.", "switch")
+    allow_code: bool = option(
+        False,
+        "Allow --model module:function, which runs code of that module, and .pt2 files, which can run code.",
+        "switch",
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps.")
 
     @property

@@ -1,4 +1,4 @@
-"""seewhy inside other programs: maps of fixed images during training, in a folder or an experiment tracker.
+"""seewhy inside other programs: maps during training, and networks that are exported with their map.
 
 Names are imported on first use: each of them may need a package that is not installed.
 """
@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seewhy.integrations.model_export.exported import ExportedModel as ExportedModel
+    from seewhy.integrations.model_export.exporter import export_model as export_model
     from seewhy.integrations.sinks.base import LoggedImage as LoggedImage
     from seewhy.integrations.sinks.base import Sink as Sink
     from seewhy.integrations.sinks.folder import FolderSink as FolderSink
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from seewhy.integrations.training.training_maps import TrainingMaps as TrainingMaps
 
 _MODULES = {
+    "ExportedModel": "model_export.exported",
+    "export_model": "model_export.exporter",
     "FolderSink": "sinks.folder",
     "LightningCallback": "training.lightning",
     "LoggedImage": "sinks.base",

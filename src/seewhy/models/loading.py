@@ -28,6 +28,7 @@ from seewhy.models.sources.embedded import EMBEDDED, load_embedded
 from seewhy.models.sources.factory import FACTORY_PATTERN
 from seewhy.models.sources.openclip import PREFIX as OPEN_CLIP
 from seewhy.models.sources.openclip import load_openclip, load_openclip_folder
+from seewhy.models.sources.program import PROGRAM_SUFFIXES, load_program
 from seewhy.models.sources.repository import Repository, is_repository, parse_repository
 from seewhy.models.sources.timm import build_from_folder, labels_from_config, list_timm_names, preprocess_from_timm
 from seewhy.models.sources.torchvision import list_torchvision_names
@@ -73,6 +74,7 @@ def load_model(
     * "open_clip/NAME@WEIGHTS": a CLIP model; its classes are its labels.
     * "weights.safetensors?arch=timm/resnet18": a file (`.safetensors`, `.pth`, `.pt`, `.th`, `.bin`, `.ckpt`) for an
       architecture of torchvision or timm; with options "&num_classes=7" and "&labels=labels.txt".
+    * "network.onnx" (needs onnx2torch), or "network.pt2" from `torch.export.save`, which needs `allow_code=True`.
     * "package.module:function?key=value": a function that returns the model; needs `allow_code=True`.
     * An `nn.Module`: wrapped, not modified (not even set to eval mode). A `LoadedModel`: returned, with the other
       arguments applied.
@@ -88,7 +90,7 @@ def load_model(
         device: "auto", "cpu", "cuda", "cuda:1", "mps" or a `torch.device`. None: the CPU; for a module, the device
             that it is on.
         log: Called with one line before each download.
-        allow_code: Allow "package.module:function", which runs code of that module.
+        allow_code: Allow "package.module:function", which runs code of that module, and ".pt2" files, which can run code.
 
     Returns:
         The model. Its `notes` list everything that was inferred.
@@ -162,6 +164,8 @@ def load_from_uri(uri: str, labels: tuple[str, ...] | None, log: Log, allow_code
             name, f"models are not loaded from web addresses; download it and pass the file: '{FILE_EXAMPLE}'"
         )
     options = parse_options(query)
+    if name.lower().endswith(PROGRAM_SUFFIXES):
+        return load_program(local_path(name), uri, options, labels, file, allow_code=allow_code)
     if "arch" in options or name.lower().endswith(SUFFIXES):
         return load_weights_file(local_path(name), query, labels, file)
     is_clip, is_embedded = name.startswith(OPEN_CLIP), name in EMBEDDED_NAMES

@@ -32,8 +32,8 @@ PYTORCH_STARTS = (ZIP_START, b"\x80\x02")
 SAVE_AGAIN = "save or download it again"
 SAVE_EXAMPLE = "torch.save(model.state_dict(), 'weights.pth')"
 OTHER_FORMATS = {
-    ".onnx": "an ONNX file has no PyTorch layers",
-    ".pt2": "an exported program (.pt2) has no PyTorch layers",
+    ".onnx": "an ONNX file contains its architecture; pass it without options",
+    ".pt2": "an exported program contains its architecture; rename it to NAME.pt2, pass it without arch and with --allow-code",
     ".torchscript": "TorchScript modules do not support hooks",
 }
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt", ".pth.tar")
@@ -123,6 +123,8 @@ def check_weights_format(path: Path) -> None:
             suffix = ".torchscript"
         elif "archive_format" in members:
             suffix = ".pt2"
+    if suffix in (".onnx", ".pt2"):
+        raise ModelError(str(path), OTHER_FORMATS[suffix])
     if suffix in OTHER_FORMATS:
         raise ModelError(
             str(path),

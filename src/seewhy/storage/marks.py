@@ -34,7 +34,8 @@ STARTS = re.compile(
     rb"|\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR.{17}\x00\x00\x00\x0ftEXtSoftware\x00seewhy"
     rb'|<!doctype html>\s*<html lang="en">\s*<head>\s*<meta charset="utf-8">\s*<meta name="generator" content="seewhy">'
     rb'|\{\s*("info":\s*\{\s*)?"generator":\s*"seewhy"'
-    rb"|image,method,target,layer,",  # a table of metrics: CSV has no place for a comment
+    rb"|image,method,target,layer,"  # a table of metrics: CSV has no place for a comment
+    rb"|\x08[\x01-\x7f]\x12\x06seewhy",  # the version and the producer of an ONNX file
     re.DOTALL,
 )
 ZIP_START, ZIP_END = b"PK\x03\x04", len(MARK).to_bytes(2, "little") + MARK.encode()  # length of the comment, and itself

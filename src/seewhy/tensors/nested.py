@@ -150,7 +150,8 @@ def with_child(output: Any, key: Any, value: Any) -> Any:
     if isinstance(output, tuple):
         values = [value if index == key else child for index, child in enumerate(output)]
         return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
-    new = copy.copy(output)
+    # The lists of programs of torch.export cannot be changed.
+    new: Any = list(output) if isinstance(output, list) else copy.copy(output)
     if isinstance(output, (list, Mapping)):
         new[key] = value
     else:

@@ -36,3 +36,10 @@ def call_after_modules(twin: nn.Module, hook: Callable[[nn.Module, Any, Any], No
     """Call `hook` with the output of each module of a twin."""
     for _, module in named_modules(twin):
         module.register_forward_hook(hook)
+
+
+def call_after_module(twin: nn.Module, name: str, hook: Callable[[nn.Module, Any, Any], Any]) -> None:
+    """Call `hook` with the output of one module of a twin. What it returns replaces the output, unless it is None."""
+    module = find_module(twin, name)
+    assert module is not None
+    module.register_forward_hook(hook)

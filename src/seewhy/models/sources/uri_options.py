@@ -11,6 +11,7 @@ FILE_OPTIONS = ("arch", "num_classes", "labels")
 NAME_OPTIONS = ("pretrained", "num_classes", "labels")
 CLIP_OPTIONS = ("pretrained", "labels")
 EMBEDDED_OPTIONS = ("labels",)
+PROGRAM_OPTIONS = ("labels",)
 FILE_EXAMPLE = "weights.pth?arch=timm/resnet18"
 
 
