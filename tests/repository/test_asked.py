@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,58 @@ from support import asked_models, asked_packages
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "asked.md").read_text("utf-8")
-KINDS = """
-    vit_layer_and_grid yolo_boxes two_stage_detectors odd_layer_errors clip_text video memory blank_or_nan inplace_or_reused
-    gradient_missing which_layer segmentation is_it_right medical_3d vlm_answer metrics dino_attention multi_input detr
-    attention_methods same_scale caption_words exported_models slides_and_tiles batch notebook regression_binary
-    boxes_from_map outputs_not_tensors signals_1d new_methods which_method overlay_alignment paper_figures rnn_on_gpu
-    cam_as_loss training_logs own_checkpoint similarity_metric_learning speed devices reinforcement per_class_maps
-    all_layers_at_once migration web_app sam_masks quantized_lora depth_pose siglip_prompts
-""".split()
+KINDS = [
+    "vit_layer_and_grid",
+    "yolo_boxes",
+    "two_stage_detectors",
+    "odd_layer_errors",
+    "clip_text",
+    "video",
+    "memory",
+    "blank_or_nan",
+    "inplace_or_reused",
+    "gradient_missing",
+    "which_layer",
+    "segmentation",
+    "is_it_right",
+    "medical_3d",
+    "vlm_answer",
+    "metrics",
+    "dino_attention",
+    "multi_input",
+    "detr",
+    "attention_methods",
+    "same_scale",
+    "caption_words",
+    "exported_models",
+    "slides_and_tiles",
+    "batch",
+    "notebook",
+    "regression_binary",
+    "boxes_from_map",
+    "outputs_not_tensors",
+    "signals_1d",
+    "new_methods",
+    "which_method",
+    "overlay_alignment",
+    "paper_figures",
+    "rnn_on_gpu",
+    "cam_as_loss",
+    "training_logs",
+    "own_checkpoint",
+    "similarity_metric_learning",
+    "speed",
+    "devices",
+    "reinforcement",
+    "per_class_maps",
+    "all_layers_at_once",
+    "migration",
+    "web_app",
+    "sam_masks",
+    "quantized_lora",
+    "depth_pose",
+    "siglip_prompts",
+]
 ANSWERS = {
     match[1]: match[2]
     for match in re.finditer(r"<!-- kind: (\w+) -->\n(### .*?)(?=\n<!-- kind: |\n## |\Z)", PAGE, re.DOTALL)
@@ -39,6 +83,21 @@ def test_every_kind_has_an_answer_with_code() -> None:
     without = [kind for kind, blocks in CODE.items() if not blocks]
     assert without == []
     assert sum(map(len, CODE.values())) == len(re.findall(r"^```(?:python|sh)$", PAGE, re.MULTILINE))
+
+
+def test_the_page_states_what_is_replaced() -> None:
+    """The counts of the last section: kinds whose code needs stand-ins of packages, and tiny networks of the hub."""
+    packages = {kind for kind, text in ANSWERS.items() if uses(text, asked_packages.NAMES)}
+    hub = {kind for kind, text in ANSWERS.items() if uses(text, [*asked_models.HUB, *asked_models.NETWORKS])} - packages
+    rest = len(KINDS) - len(packages) - len(hub)
+    assert f"50 have code that runs in CI: {rest} with the embedded network" in PAGE
+    assert f"{len(hub)} with tiny networks of the hub, and {len(packages)} with stand-ins" in PAGE
+
+
+def uses(text: str, names: Iterable[str]) -> bool:
+    return any(
+        name in code for code in re.findall(r"^```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for name in names
+    )
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import seewhy
 
+NAMES = ("ultralytics", "detectron2", "nibabel", "fastapi", "peft")
 CLASSES = 3
 
 
