@@ -1,4 +1,4 @@
-"""Attention weights (B, heads, queries, keys) can have the shape of a grid by chance: the suggested layer is never one of them."""
+"""Attention weights (B, heads, queries, keys) can have the shape of a grid by chance, but are never the suggested layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support import listed_networks as tiny
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_words_of_a_caption_are_explained_in_the_image(count: int) -> None:
-    """With 1 token, weights (1, 2, 1, 17) fit a grid of 2 heads by 1 query; with 4 tokens, (1, 2, 4, 4) is that of the image."""
+    """Of 1 token, weights (1, 2, 1, 17) fit a grid of 2 heads by 1 query; of 4 tokens, (1, 2, 4, 4) fits that of the image."""
     torch.manual_seed(0)
     model = tf.BlipForConditionalGeneration(tiny.blip()).eval()
     tokens = torch.tensor([[0, 5, 7, 8]])[:, :count]

@@ -1,4 +1,4 @@
-"""docs/asked.md answers 50 kinds of questions. Its code runs as printed, except for downloads and packages that are not installed."""
+"""docs/asked.md answers 50 kinds of questions. Its code runs as printed, except for downloads and packages of others."""
 
 from __future__ import annotations
 
@@ -17,58 +17,16 @@ from support import asked_models, asked_packages
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "asked.md").read_text("utf-8")
-KINDS = [
-    "vit_layer_and_grid",
-    "yolo_boxes",
-    "two_stage_detectors",
-    "odd_layer_errors",
-    "clip_text",
-    "video",
-    "memory",
-    "blank_or_nan",
-    "inplace_or_reused",
-    "gradient_missing",
-    "which_layer",
-    "segmentation",
-    "is_it_right",
-    "medical_3d",
-    "vlm_answer",
-    "metrics",
-    "dino_attention",
-    "multi_input",
-    "detr",
-    "attention_methods",
-    "same_scale",
-    "caption_words",
-    "exported_models",
-    "slides_and_tiles",
-    "batch",
-    "notebook",
-    "regression_binary",
-    "boxes_from_map",
-    "outputs_not_tensors",
-    "signals_1d",
-    "new_methods",
-    "which_method",
-    "overlay_alignment",
-    "paper_figures",
-    "rnn_on_gpu",
-    "cam_as_loss",
-    "training_logs",
-    "own_checkpoint",
-    "similarity_metric_learning",
-    "speed",
-    "devices",
-    "reinforcement",
-    "per_class_maps",
-    "all_layers_at_once",
-    "migration",
-    "web_app",
-    "sam_masks",
-    "quantized_lora",
-    "depth_pose",
-    "siglip_prompts",
-]
+NAMES = """
+    all_layers_at_once attention_methods batch blank_or_nan boxes_from_map cam_as_loss caption_words clip_text
+    depth_pose detr devices dino_attention exported_models gradient_missing inplace_or_reused is_it_right
+    medical_3d memory metrics migration multi_input new_methods notebook odd_layer_errors outputs_not_tensors
+    overlay_alignment own_checkpoint paper_figures per_class_maps quantized_lora regression_binary
+    reinforcement rnn_on_gpu sam_masks same_scale segmentation siglip_prompts signals_1d
+    similarity_metric_learning slides_and_tiles speed training_logs two_stage_detectors video
+    vit_layer_and_grid vlm_answer web_app which_layer which_method yolo_boxes
+"""
+KINDS = NAMES.split()
 ANSWERS = {
     match[1]: match[2]
     for match in re.finditer(r"<!-- kind: (\w+) -->\n(### .*?)(?=\n<!-- kind: |\n## |\Z)", PAGE, re.DOTALL)

@@ -87,9 +87,8 @@ class DetectionModel(nn.Module):
 class YOLO:
     """`ultralytics.YOLO`: `model`, `names` and `predict`."""
 
-    names = {0: "cat", 1: "cup", 2: "spoon"}
-
     def __init__(self, weights: str) -> None:
+        self.names = {0: "cat", 1: "cup", 2: "spoon"}
         assert weights.endswith(".pt")
         torch.manual_seed(0)
         self.model = DetectionModel().eval()
