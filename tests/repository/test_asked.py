@@ -7,8 +7,11 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+import open_clip
 import pytest
+import timm
 import torch
+import torchvision
 from PIL import Image
 
 import seewhy
@@ -56,6 +59,18 @@ def uses(text: str, names: Iterable[str]) -> bool:
     return any(
         name in code for code in re.findall(r"^```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for name in names
     )
+
+
+def test_names_of_models_exist() -> None:
+    """Names with published weights, on the page and in llms.txt. Those of hf/ cannot be checked without a network."""
+    text = PAGE + (ROOT / "llms.txt").read_text("utf-8")
+    names = set(re.findall(r"timm/([\w.]+\w)", text)) | set(re.findall(r'create_model\("([\w.]+)", pretrained', text))
+    assert len(names) >= 5
+    assert sorted(names - {"NAME", *timm.list_models(), *timm.list_models(pretrained=True)}) == []
+    clips = set(re.findall(r"open_clip/([\w-]+)@(\w+)", text)) - {("NAME", "TAG"), ("NAME", "WEIGHTS")}
+    assert clips and clips <= set(open_clip.list_pretrained())
+    detectors = set(re.findall(r"torchvision/(\w+)", text)) - {"NAME"}
+    assert detectors and detectors <= set(torchvision.models.list_models())
 
 
 @pytest.fixture
