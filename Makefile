@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # One thread for each process: pytest starts one process per core, and threads of several processes slow each other down.
 test test-full fuzz: export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full fuzz lint bench bench-full docs supply-chain clean
+.PHONY: demo test test-full fuzz lint bench bench-full docs supply-chain floors clean
 
 demo: $(READY)
 	$(BIN)/seewhy demo
@@ -54,8 +54,12 @@ supply-chain: $(READY)
 	$(BIN)/python supply_chain/packages.py sbom > sbom.json
 	$(BIN)/python supply_chain/check_build.py --run
 
+# The tests with the oldest PyTorch, torchvision and timm that pyproject.toml allows: downloads several GB.
+floors: $(READY)
+	$(BIN)/python supply_chain/check_floors.py
+
 clean:
-	rm -rf .venv .venv-bench .venv-docs .venv-hashes
+	rm -rf .venv .venv-bench .venv-docs .venv-hashes .venv-floors
 
 # pip compiles one file after the other; compileall uses all cores, which saves a minute. Some packages contain templates
 # that are not valid Python, so its exit code is ignored.

@@ -31,6 +31,8 @@ MEMORY_WORDS = (
     "not enough memory",
 )  # of other libraries
 ALLOCATION = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
+# Before PyTorch 2.8, all errors of a device are RuntimeErrors, which the message identifies.
+ACCELERATOR_ERROR: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 OVERWRITTEN = "modified by an inplace operation"  # in PyTorch's error message
 
 Result = TypeVar("Result")
@@ -132,7 +134,7 @@ def is_device_error(error: BaseException) -> bool:
     """Return True if the device is lost: every later call fails as well, whatever the image."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, torch.AcceleratorError) or "CUDA error" in str(cause) or "cuDNN" in str(cause):
+        if isinstance(cause, ACCELERATOR_ERROR) or "CUDA error" in str(cause) or "cuDNN" in str(cause):
             return not is_caused_by_memory(cause)
         cause = cause.__cause__ or cause.__context__
     return False

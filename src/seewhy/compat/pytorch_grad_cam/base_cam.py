@@ -126,6 +126,10 @@ class BaseCAM:
         if self.reshape_transform is not None:
             check_token_order(self.model, self._inputs, self.layer_names, self.reshape_transform)
         method = self.method_for(eigen_smooth)
+        if not self.layer_names and not isinstance(method, NetworkMethod):
+            raise UsageError(
+                "target_layers is empty; pass at least one module of the model, such as [model.layer4[-1]]."
+            )
         # Of a module that runs several times, pytorch-grad-cam reads the first call.
         layers = [f"{name}#1" for name in dict.fromkeys(self.layer_names)]
         explanation = explain(self.model, self._inputs, methods=method, layers=layers or None, targets=target)
@@ -157,6 +161,8 @@ class BaseCAM:
         names = list(explanation.layer_info)
         layers = [NETWORK] if NETWORK in names else [find_call(name, names) for name in self.layer_names]
         maps = [explanation.map(layer=layer).float().cpu().numpy() for layer in layers]
+        for one in maps:
+            log_unusual(one)
         return [scale_cam_image(np.maximum(one, 0), size[::-1])[:, None] for one in maps]
 
     def aggregate_multi_layers(self, cam_per_target_layer: Sequence[Floats]) -> Floats:
@@ -210,6 +216,16 @@ class BaseCAM:
 
     def __exit__(self, *_: object) -> None:
         """Do nothing: there are no hooks to remove, and errors of the block are not suppressed."""
+
+
+def log_unusual(maps: Floats) -> None:
+    """Log maps that cannot be read as usual, which pytorch-grad-cam returns without a word."""
+    if not np.isfinite(maps).all():
+        log_once("A map is not finite, because the inputs, the weights or the gradients are not: check these for NaN.")
+    elif (maps.reshape(len(maps), -1).max(axis=1) <= 0).any():
+        log_once(
+            "A map has no positive evidence, so it is blank: try another layer or target, or look at seewhy.explain(...).map()."
+        )
 
 
 def as_layers(layers: object) -> list[nn.Module]:

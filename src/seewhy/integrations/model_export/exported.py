@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from seewhy.images.preprocess import Preprocess
 
@@ -48,7 +48,7 @@ class ExportedModel:
     score_difference: float
     images: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return all fields as plain values.
 
         Returns:
