@@ -280,15 +280,20 @@ def test_printing_opens_all_details(report_page: ReportPage) -> None:
 
 
 @needs_browser
-def test_page_of_one_class_shows_the_option_for_more(browser: Any, tmp_path: Path) -> None:
+def test_page_of_one_class_shows_the_option_for_more_and_a_default_run_has_three(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     seewhy.explain(seewhy.load_model(), seewhy.sample("coffee")).report(path)
     with pytest.raises(SystemExit):
         cli.main(["-q", "-l", "suggested", "-o", str(tmp_path), str(seewhy.sample("coffee"))])
-    for file, option in ((path, 'targets="top5"'), (tmp_path / "coffee" / "report.html", "--targets top5")):
-        report_page = ReportPage(browser, file.as_uri())
-        assert option in report_page.page.inner_text("#more-targets") and report_page.messages == []
-        report_page.close()
+    report_page = ReportPage(browser, path.as_uri())
+    assert 'targets="top5"' in report_page.page.inner_text("#more-targets") and report_page.messages == []
+    report_page.close()
+    report_page = ReportPage(browser, (tmp_path / "coffee" / "report.html").as_uri())
+    page = report_page.page
+    assert page.locator("#more-targets").is_hidden() and page.locator("#targets input").count() == 3
+    page.get_by_label("Compare with").select_option("cup")
+    assert page.inner_text("figcaption").startswith("espresso vs. cup") and report_page.messages == []
+    report_page.close()
 
 
 @needs_browser

@@ -69,6 +69,12 @@ class ExplanationData:
         return tuple(result.key for result in self.target_results)
 
     @cached_property
+    def main_targets(self) -> tuple[str, ...]:
+        """The keys of the targets that were requested: all but those that were added for comparison."""
+        requested = tuple(result.key for result in self.target_results if not result.for_comparison)
+        return requested or self.targets
+
+    @cached_property
     def layers(self) -> tuple[str, ...]:
         """The names of the layers in execution order."""
         return tuple(self.layer_info)
