@@ -132,7 +132,7 @@ def test_page_opens_from_disk_without_requests(report_page: ReportPage, e: seewh
 def test_overlay_equals_that_of_python(report_page: ReportPage, e: seewhy.Explanation) -> None:
     report_page.run("window.seewhy.updateState({opacity: 0})")
     photo = Image.fromarray(report_page.pixels())
-    report_page.run("window.seewhy.updateState({opacity: 0.8})")
+    report_page.run("window.seewhy.updateState({opacity: 0.85})")
     size = (photo.height, photo.width)
     for layer in map(str, (e.layers[0], e.layers[3], e.suggested)):
         for method in ("gradcam", "layercam"):
@@ -477,7 +477,7 @@ def test_frames_of_a_strip_do_not_mix(browser: Any, tmp_path: Path) -> None:
     page.run("window.seewhy.updateState({opacity: 0})")
     photo = Image.fromarray(page.pixels())
     assert photo.size == draw_strip(e, strip).size
-    page.run("window.seewhy.updateState({opacity: 0.8})")
+    page.run("window.seewhy.updateState({opacity: 0.85})")
     tile = photo.height // strip.rows, photo.width // strip.columns
     for method in ("gradcam", "hirescam"):
         page.run(f"window.seewhy.updatePanel({{layer: 1, method: {e.methods.index(method)}}})")

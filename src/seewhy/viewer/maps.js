@@ -119,7 +119,8 @@ function getScaleMaximum(panel) {
   return maximum;
 }
 
-/** Draw a panel's map over the photo on a canvas of any size. */
+/** Draw a panel's map over the photo on a canvas of any size. If the opacity follows the map, the photo is blended with its gray
+ * version to the same degree (desaturate in overlays.py), so that it does not change the hue of the colors. */
 function paintOverlay(canvas, panel) {
   const { width, height } = canvas, context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(photo, 0, 0, width, height);
@@ -139,9 +140,11 @@ function paintOverlay(canvas, panel) {
       const level = Math.min((value * scale + 0.5) | 0, 255), alpha = alphas[level] / 255;
       if (alpha === 0) continue;
       const at = (row * width + column) * 4, from = level * 3;
-      out[at] += (table[from] - out[at]) * alpha;  // a clamped array rounds
-      out[at + 1] += (table[from + 1] - out[at + 1]) * alpha;
-      out[at + 2] += (table[from + 2] - out[at + 2]) * alpha;
+      const gray = (out[at] * 19595 + out[at + 1] * 38470 + out[at + 2] * 7471 + 32768) >> 16, fading = state.fade ? alpha : 0;
+      for (let channel = 0; channel < 3; channel++) {
+        const own = out[at + channel] + (gray - out[at + channel]) * fading;
+        out[at + channel] = own + (table[from + channel] - own) * alpha;  // a clamped array rounds
+      }
     }
   }
   context.putImageData(image, 0, 0);
