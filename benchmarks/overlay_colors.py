@@ -37,19 +37,20 @@ Sample = tuple[
 
 TEXT = """# Colors of overlays
 
-Written by `benchmarks/overlay_colors.py`. An overlay should show the colors of its color table: the hottest place looks hottest, and light
-yellow over a blue bus does not become green. The table shows the distance in CIELAB (CIE76; 2.3 is just noticeable) between
-the overlay at the maximum of the map and the last color of the table, over {photos} photos: mean and largest of the worst color table. *Any
-photo* is the largest distance over 729 colors of the RGB cube. *Contrast* is the difference in lightness L* between a white and a black photo
-that remains at the maximum: with 0, the object below is invisible.
+Written by `benchmarks/overlay_colors.py`. An overlay should show the colors of its color table: the hottest place looks
+hottest, and light yellow over a blue bus does not become green. The table shows the distance in CIELAB (CIE76; 2.3 is just
+noticeable) between the overlay at the maximum of the map and the last color of the table, over {photos} photos: mean and
+largest of the worst color table. *Any photo* is the largest distance over 729 colors of the RGB cube. *Contrast* is the
+difference in lightness L* between a white and a black photo that remains at the maximum: with 0, the object below is
+invisible.
 
 | opacity of the maximum | photo | mean | largest | any photo | contrast |
 |---|---|---|---|---|---|
 {rows}
 
-Default: opacity {opacity}, in proportion to which the photo becomes gray. The largest distance for any photo must stay below 17, which
-`tests/rendering/test_overlay_colors.py` tests. Most of what remains is lightness, which shows the object: the contrast of the last column. At opacity 0.9 it is
-a third less.
+Default: opacity {opacity}, in proportion to which the photo becomes gray. The largest distance for any photo must stay below
+17, which `tests/rendering/test_overlay_colors.py` tests. Most of what remains is lightness, which shows the object: the
+contrast of the last column. At opacity 0.9 it is a third less.
 
 By color table, at the default (without desaturation at opacity 0.8, the style before):
 

@@ -84,6 +84,12 @@ def test_classic_style(capsys: pytest.CaptureFixture[str]) -> None:
     assert names == {f"grad_cam_conv{number}.jpg" for number in range(1, 50)}
     with Image.open("cam/coffee/overlays/grad_cam_conv1.jpg") as overlay:
         assert overlay.size == (224, 224)
+    with Image.open("cam/coffee/sheet.jpg") as sheet:
+        blue = np.asarray(sheet.convert("RGB")).astype(int) @ [-1, 0, 1]
+        assert (blue > 30).mean() > 0.1  # jet is blue where there is no evidence; the default colors are not
+    page = Path("cam/coffee/report.html").read_text()
+    assert '"style":{"colors":"jet","opacity":0.4,"fade":false,"scale":"minmax"}' in page
+    assert '"photo_size":[224,224]' in page
     assert read_record("cam/coffee")["view"]["box"] == [0, 0, 600, 400]  # type: ignore[index]
 
 

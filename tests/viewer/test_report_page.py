@@ -21,6 +21,7 @@ from seewhy.errors import UsageError
 from seewhy.explanation import report
 from seewhy.explanation.strips import Strip, draw_strip, strip_of
 from seewhy.images.view import View
+from seewhy.rendering.colors import table
 from seewhy.rendering.overlays import OverlayStyle, draw_overlay
 from seewhy.tensors import map_functions
 from seewhy.viewer import pack, unpack
@@ -144,6 +145,26 @@ def test_overlay_equals_that_of_python(report_page: ReportPage, e: seewhy.Explan
             expected = np.array(draw_overlay(photo, heatmap, OverlayStyle(), e.view.visible_box_at(size))).astype(int)
             assert np.abs(report_page.pixels().astype(int) - expected).max() <= 3
             assert np.abs(expected - np.array(photo)).max() > 50
+
+
+@needs_browser
+def test_a_classic_page_equals_the_classic_overlay(browser: Any, e: seewhy.Explanation, tmp_path: Path) -> None:
+    e.report(tmp_path / "classic.html", classic=True)
+    report_page = ReportPage(browser, (tmp_path / "classic.html").as_uri())
+    report_page.run("window.seewhy.updateState({opacity: 0})")
+    height, width = e.size
+    photo = report_page.pixels().astype(float)
+    assert photo.shape == (height, width, 3)
+    report_page.run("window.seewhy.updateState({opacity: 0.4})")
+    for layer in map(str, (e.layers[3], e.suggested)):
+        report_page.run(f"window.seewhy.updatePanel({{layer: {e.layers.index(layer)}, method: 0, target: 0}})")
+        positive = torch.from_numpy(unpack(pack(e.map("gradcam", "espresso", layer).numpy()))).clamp(min=0)
+        low = (positive - positive.amin()) / (positive.amax() - positive.amin())
+        levels = (255 * map_functions.resize(low[None], e.size)[0].numpy()).astype(int)
+        expected = 0.6 * photo + 0.4 * table("jet")[levels]
+        assert np.abs(report_page.pixels() - expected).max() <= 3  # rounding moves a level by 1
+    assert report_page.page.inner_text("#least-label") == "least"
+    report_page.close()
 
 
 @needs_browser

@@ -131,7 +131,7 @@ class ImageJob:
         files = draw_all(main, self.drawing, draw_features=bool(self.options.channels))
         is_page = has_page(e)
         if is_page and FEATURES_SHEET not in files:
-            files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
+            files[storage.REPORT] = self.page_of(e)
         if measured is not None:
             self.measured.append(measured)
             files[METRICS_TABLE] = measured.to_csv().encode()
@@ -158,7 +158,12 @@ class ImageJob:
             )  # fmt: skip
         if is_page:
             page_folder = folder.relative_to(self.output.out).as_posix()
-            self.rows.append(make_index_row(e, page_folder, self.drawing.overlay_style))
+            classic = self.drawing.is_classic
+            self.rows.append(make_index_row(e, page_folder, self.drawing.overlay_style, classic=classic))
+
+    def page_of(self, e: Explanation) -> bytes:
+        """Return the page of one image."""
+        return e.report(style=self.drawing.overlay_style, classic=self.drawing.is_classic).encode("ascii")
 
     def check(self, e: Explanation) -> Explanation:
         """Return the explanation with checks of its maps, or with a note if the model cannot be run on covered images."""

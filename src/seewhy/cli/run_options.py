@@ -24,8 +24,8 @@ class DrawingOptions:
 
     style: StyleName = option(
         "fade",
-        '"fade": opacity follows the map; "blend": equal opacity; "classic": 224x224, jet, min-max scaling, as in many '
-        "tutorials.",
+        '"fade": opacity follows the map; "blend": equal opacity; "classic": as in many tutorials, '
+        "jet with min-max scaling over the model's input (224x224), also on the page; overlays/grad_cam_conv1.jpg and so on.",
         choices=get_args(StyleName),
     )
     colors: str | None = option(None, "viridis, inferno (default), magma, plasma, cividis, turbo, jet or gray.")

@@ -128,10 +128,14 @@ def opacity_table(style: OverlayStyle) -> Bytes:
     return np.rint(opacity * 255).astype(np.uint8)
 
 
+CLASSIC = OverlayStyle("blend", "jet", 0.4)  # of tutorials, over the model's input and with min-max scaling
+
+
 def draw_classic_overlay(photo: Bytes, heatmap: Floats) -> Image.Image:
     """Draw the overlay of the Grad-CAM tutorials: a heatmap (H, W) in [0, 1] truncated to 8 bits, in jet; 60:40."""
-    colored = color_tables.table("jet")[(heatmap * 255).astype(np.uint8)]
-    return Image.fromarray(np.rint(0.6 * photo + 0.4 * colored).astype(np.uint8))
+    colored = color_tables.table(CLASSIC.colors)[(heatmap * 255).astype(np.uint8)]
+    mixed = (1 - CLASSIC.opacity) * photo + CLASSIC.opacity * colored
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
 def input_pixels(inputs: Floats, preprocess: Mapping[str, Any] | None) -> Bytes:
