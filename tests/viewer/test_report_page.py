@@ -313,7 +313,8 @@ def test_page_of_one_class_shows_the_option_for_more_and_a_default_run_has_three
     page = report_page.page
     assert page.locator("#more-targets").is_hidden() and page.locator("#targets input").count() == 3
     page.get_by_label("Compare with").select_option("cup")
-    assert page.inner_text("figcaption").startswith("espresso vs. cup") and report_page.messages == []
+    report_page.wait_for("document.querySelector('figcaption').textContent.startsWith('espresso vs. cup')")
+    assert report_page.messages == []
     report_page.close()
 
 
