@@ -96,7 +96,8 @@ def test_snippets_of_the_docs_run(photo: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_page_of_a_run_is_read_back(photo: Path) -> None:
     run_command("seewhy photo.jpg -l stages -q --no-check")
-    (code,) = blocks((ROOT / "docs" / "page.md").read_text("utf-8"), "python")
+    codes = [code for code in blocks((ROOT / "docs" / "page.md").read_text("utf-8"), "python") if "load_exp" in code]
+    (code,) = codes
     exec(compile(code, "docs/page.md", "exec"), {})
 
 
