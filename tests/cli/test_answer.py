@@ -21,6 +21,8 @@ def test_json_contains_the_answer_and_the_checks(capsys: pytest.CaptureFixture[s
     assert code == 0 and answer["target"] == "espresso" and answer["places"] == ["in the center"]
     assert answer["layer"] == record["suggested"] == "bn2" and 0 < answer["area"] < 0.5
     assert answer["text"].startswith("espresso, ") and answer["text"].endswith(f"{answer['verdict']}.")
+    assert answer["second"]["target"] == "cup" and answer["second"]["places"] == ["in the center"]
+    assert [target["name"] for target in record["targets"]] == ["espresso"]  # the others are for the page
     checks = [entry["check"] for entry in record["maps"]]
     assert checks[-1]["verdict"] == answer["verdict"] and all(check["verdict"] for check in checks)
 

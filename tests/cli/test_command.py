@@ -26,7 +26,9 @@ def test_terminal_output_and_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and err == ""
     lines = out.splitlines()
     assert lines[1].startswith("espresso, ") and lines[2].startswith("The evidence lies in the center, on ")
-    assert lines[4].startswith("Covering what the map marks lowers espresso") and "(r = 0." in lines[4]
+    assert lines[3].startswith("The evidence for espresso exceeds that for cup (1.5%) most in the center, on ")
+    assert lines[5].startswith("Covering what the map marks lowers espresso") and "(r = 0." in lines[5]
+    assert lines[6] == "Suggested layer: bn2" and lines[7] == f"Page: {Path('cam/coffee/report.html')}"
     assert "967   espresso" in out
     assert re.search(r"\d+ of \d+ checked maps are confirmed; chance alone would confirm about 2\.", out)
     assert "predicted espresso; the label cup has rank" in out
@@ -38,7 +40,7 @@ def test_terminal_output_and_files(capsys: pytest.CaptureFixture[str]) -> None:
         "overlays", "sheet.jpg", "overlay.jpg", "maps.npz", "explanation.json", "photo.jpg", "report.html",
     }  # fmt: skip
     with np.load(folder / "maps.npz") as maps:
-        assert len(maps.files) == 50 and maps["gradcam|967|conv_head"].shape == (7, 7)
+        assert len(maps.files) == 3 * 50 and maps["gradcam|967|conv_head"].shape == (7, 7)
         assert all(maps[name].dtype == np.float32 for name in maps.files)
         assert min(maps[name].min() for name in maps.files) < 0  # signed
     with Image.open(folder / "overlays" / overlays[0]) as overlay:
@@ -82,6 +84,12 @@ def test_classic_style(capsys: pytest.CaptureFixture[str]) -> None:
     assert names == {f"grad_cam_conv{number}.jpg" for number in range(1, 50)}
     with Image.open("cam/coffee/overlays/grad_cam_conv1.jpg") as overlay:
         assert overlay.size == (224, 224)
+    with Image.open("cam/coffee/sheet.jpg") as sheet:
+        blue = np.asarray(sheet.convert("RGB")).astype(int) @ [-1, 0, 1]
+        assert (blue > 30).mean() > 0.1  # jet is blue where there is no evidence; the default colors are not
+    page = Path("cam/coffee/report.html").read_text()
+    assert '"style":{"colors":"jet","opacity":0.4,"fade":false,"scale":"minmax"}' in page
+    assert '"photo_size":[224,224]' in page
     assert read_record("cam/coffee")["view"]["box"] == [0, 0, 600, 400]  # type: ignore[index]
 
 

@@ -18,7 +18,8 @@ from seewhy.methods import GradCAM
 def test_explain_has_one_parameter_with_the_same_default_for_each_option() -> None:
     parameters = inspect.signature(seewhy.explain).parameters
     for item in dataclasses.fields(Options):
-        assert parameters[item.name].default == item.default, item.name
+        if item.name != "other_classes":  # for the page of the command; in Python, targets="top3"
+            assert parameters[item.name].default == item.default, item.name
 
 
 def test_every_flag_has_a_help_text() -> None:

@@ -168,7 +168,7 @@ def test_images_and_explanations_share_one_scale() -> None:
     assert tops[1] == pytest.approx(10 * tops[0])
     low, high = (np.asarray(axes.images[1].get_array()) for axes in figure.axes[:2])
     highest = [layer[..., 3].max() for layer in (low, high)]
-    assert highest[1] == 204 and highest[0] == pytest.approx(204 * 1.6 * 0.1, abs=2)  # opacity 0.8, and a tenth of it
+    assert highest[1] == 217 and highest[0] == pytest.approx(217 * 1.6 * 0.1, abs=2)  # opacity 0.85, and a tenth of it
     assert figure.axes[2].get_ylim() == pytest.approx((0, tops[1])) and figure.axes[2].get_ylabel() == "gradcam"
     assert f"one scale from 0 to {tops[1]:.3g}, the maximum over the panels, in the units of gradcam" in figure.caption
     fixed = first.figure(methods="gradcam", targets=["cat"], layers="late", scale=100.0)
@@ -183,7 +183,7 @@ def test_the_scale_of_one_panel_is_that_of_the_overlay() -> None:
     axes = e.plot(**choice, scale="shared", dpi=100, width=1.04, color_bar=False)  # type: ignore[arg-type]
     layer = np.asarray(axes.images[1].get_array())
     expected = e.on_photo(**choice, scale="shared", size=layer.shape[:2])  # type: ignore[arg-type]
-    np.testing.assert_allclose(layer[..., 3], np.clip(1.6 * expected, 0, 1) * 0.8 * 255, atol=2)
+    np.testing.assert_allclose(layer[..., 3], np.clip(1.6 * expected, 0, 1) * 0.85 * 255, atol=2)
 
 
 def test_signed_maps_have_a_symmetric_color_bar() -> None:

@@ -28,8 +28,10 @@ def test_overlay_changes_the_visible_box_only(mode: str) -> None:
     heatmap = NOISE.random((40, 60), np.float32)
     drawn = np.array(draw_overlay(Image.fromarray(photo), heatmap, OverlayStyle(mode), (10, 5, 50, 35)))
     levels = to_bytes(heatmap)
-    opacity = 0.8 * (np.clip(1.6 * levels / 255, 0, 1) if mode == "fade" else np.ones(levels.shape))
-    expected = photo + opacity[..., None] * (table("inferno")[levels].astype(float) - photo)
+    opacity = 0.85 * (np.clip(1.6 * levels / 255, 0, 1) if mode == "fade" else np.ones(levels.shape))[..., None]
+    gray = (photo @ [0.299, 0.587, 0.114])[..., None]
+    faded = photo + (opacity if mode == "fade" else 0) * (gray - photo)
+    expected = faded + opacity * (table("inferno")[levels].astype(float) - faded)
     inside = np.zeros((40, 60), bool)
     inside[5:35, 10:50] = True
     assert np.array_equal(drawn[~inside], photo[~inside])

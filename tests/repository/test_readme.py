@@ -101,6 +101,13 @@ def test_snippets_of_the_docs_run(photo: Path, monkeypatch: pytest.MonkeyPatch, 
             exec(compile(code, page, "exec"), names)
 
 
+def test_the_page_of_a_run_is_read_back(photo: Path) -> None:
+    run_command("seewhy photo.jpg -l stages -q --no-check")
+    codes = [code for code in blocks((ROOT / "docs" / "page.md").read_text("utf-8"), "python") if "load_exp" in code]
+    (code,) = codes
+    exec(compile(code, "docs/page.md", "exec"), {})
+
+
 def test_the_examples_for_contributors_run(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Executes the method, its reference, the target and the model source of CONTRIBUTING.md."""
     names: dict[str, object] = {"__name__": "contributing"}

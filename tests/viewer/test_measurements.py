@@ -90,7 +90,7 @@ def test_the_measured_map_is_drawn_as_in_python(page: MeasuredPage, e: seewhy.Ex
     page.run("window.seewhy.updateState({opacity: 0})")
     photo = Image.fromarray(page.pixels().astype(np.uint8))
     size = (photo.height, photo.width)
-    page.run("window.seewhy.updateState({opacity: 0.8})")
+    page.run("window.seewhy.updateState({opacity: 0.85})")
     for target, result in enumerate(e.target_results):
         page.select(target=target, layer=len(e.layers), method=target)
         positive = unpack(pack(e.measured_map(result.key).numpy())).clip(min=0)

@@ -21,6 +21,7 @@ from seewhy.errors import UsageError
 from seewhy.explanation import report
 from seewhy.explanation.strips import Strip, draw_strip, strip_of
 from seewhy.images.view import View
+from seewhy.rendering.colors import table
 from seewhy.rendering.overlays import OverlayStyle, draw_overlay
 from seewhy.tensors import map_functions
 from seewhy.viewer import pack, unpack
@@ -132,7 +133,7 @@ def test_page_opens_from_disk_without_requests(report_page: ReportPage, e: seewh
 def test_overlay_equals_that_of_python(report_page: ReportPage, e: seewhy.Explanation) -> None:
     report_page.run("window.seewhy.updateState({opacity: 0})")
     photo = Image.fromarray(report_page.pixels())
-    report_page.run("window.seewhy.updateState({opacity: 0.8})")
+    report_page.run("window.seewhy.updateState({opacity: 0.85})")
     size = (photo.height, photo.width)
     for layer in map(str, (e.layers[0], e.layers[3], e.suggested)):
         for method in ("gradcam", "layercam"):
@@ -144,6 +145,26 @@ def test_overlay_equals_that_of_python(report_page: ReportPage, e: seewhy.Explan
             expected = np.array(draw_overlay(photo, heatmap, OverlayStyle(), e.view.visible_box_at(size))).astype(int)
             assert np.abs(report_page.pixels().astype(int) - expected).max() <= 3
             assert np.abs(expected - np.array(photo)).max() > 50
+
+
+@needs_browser
+def test_a_classic_page_equals_the_classic_overlay(browser: Any, e: seewhy.Explanation, tmp_path: Path) -> None:
+    e.report(tmp_path / "classic.html", classic=True)
+    report_page = ReportPage(browser, (tmp_path / "classic.html").as_uri())
+    report_page.run("window.seewhy.updateState({opacity: 0})")
+    height, width = e.size
+    photo = report_page.pixels().astype(float)
+    assert photo.shape == (height, width, 3)
+    report_page.run("window.seewhy.updateState({opacity: 0.4})")
+    for layer in map(str, (e.layers[3], e.suggested)):
+        report_page.run(f"window.seewhy.updatePanel({{layer: {e.layers.index(layer)}, method: 0, target: 0}})")
+        positive = torch.from_numpy(unpack(pack(e.map("gradcam", "espresso", layer).numpy()))).clamp(min=0)
+        low = (positive - positive.amin()) / (positive.amax() - positive.amin())
+        levels = (255 * map_functions.resize(low[None], e.size)[0].numpy()).astype(int)
+        expected = 0.6 * photo + 0.4 * table("jet")[levels]
+        assert np.abs(report_page.pixels() - expected).max() <= 3  # rounding moves a level by 1
+    assert report_page.page.inner_text("#least-label") == "least"
+    report_page.close()
 
 
 @needs_browser
@@ -280,15 +301,21 @@ def test_printing_opens_all_details(report_page: ReportPage) -> None:
 
 
 @needs_browser
-def test_page_of_one_class_shows_the_option_for_more(browser: Any, tmp_path: Path) -> None:
+def test_page_of_one_class_shows_the_option_for_more_and_a_default_run_has_three(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     seewhy.explain(seewhy.load_model(), seewhy.sample("coffee")).report(path)
     with pytest.raises(SystemExit):
         cli.main(["-q", "-l", "suggested", "-o", str(tmp_path), str(seewhy.sample("coffee"))])
-    for file, option in ((path, 'targets="top5"'), (tmp_path / "coffee" / "report.html", "--targets top5")):
-        report_page = ReportPage(browser, file.as_uri())
-        assert option in report_page.page.inner_text("#more-targets") and report_page.messages == []
-        report_page.close()
+    report_page = ReportPage(browser, path.as_uri())
+    assert 'targets="top5"' in report_page.page.inner_text("#more-targets") and report_page.messages == []
+    report_page.close()
+    report_page = ReportPage(browser, (tmp_path / "coffee" / "report.html").as_uri())
+    page = report_page.page
+    assert page.locator("#more-targets").is_hidden() and page.locator("#targets input").count() == 3
+    page.get_by_label("Compare with").select_option("cup")
+    report_page.wait_for("document.querySelector('figcaption').textContent.startsWith('espresso vs. cup')")
+    assert report_page.messages == []
+    report_page.close()
 
 
 @needs_browser
@@ -472,7 +499,7 @@ def test_frames_of_a_strip_do_not_mix(browser: Any, tmp_path: Path) -> None:
     page.run("window.seewhy.updateState({opacity: 0})")
     photo = Image.fromarray(page.pixels())
     assert photo.size == draw_strip(e, strip).size
-    page.run("window.seewhy.updateState({opacity: 0.8})")
+    page.run("window.seewhy.updateState({opacity: 0.85})")
     tile = photo.height // strip.rows, photo.width // strip.columns
     for method in ("gradcam", "hirescam"):
         page.run(f"window.seewhy.updatePanel({{layer: 1, method: {e.methods.index(method)}}})")

@@ -61,9 +61,9 @@ def plan(e: Explanation, drawing: DrawingOptions) -> dict[str, Draw]:
             name = folder + overlay_name(method, number, layer, len(own), drawing)
             jobs[name] = partial(draw_overlay, e, method, target, layer, drawing)
         sheet = f"sheets/{'_'.join(place.parts)}.jpg" if is_comparison else "sheet.jpg"
-        jobs[sheet] = partial(e.contact_sheet, method, target, layers=own, style=style)
+        jobs[sheet] = partial(e.contact_sheet, method, target, layers=own, style=style, classic=drawing.is_classic)
     if is_comparison:
-        jobs["sheet.jpg"] = partial(e.comparison, main, style=style)
+        jobs["sheet.jpg"] = partial(e.comparison, main, style=style, classic=drawing.is_classic)
     method, target = combinations[0]
     jobs["overlay.jpg"] = partial(draw_overlay, e, method, target, available_layer(e, method, main), drawing)
     return jobs

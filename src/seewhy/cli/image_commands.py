@@ -17,6 +17,8 @@ from seewhy.cli.run_options import DrawingOptions, MetricOptions, OutputOptions
 from seewhy.engine.options import ModelOptions, Options
 from seewhy.trust.choices.choice_record import ChoiceRecord
 
+OTHER_CLASSES = 2  # that the page compares with the predicted class
+
 
 def explain_images(
     images: Sequence[str],
@@ -36,6 +38,7 @@ def explain_images(
         layers=options.layers or ("suggested" if options.selects_group else "every",),
         fit=drawing.default_fit(options.fit),
         include_suggested=not options.channels,
+        other_classes=0 if options.channels else OTHER_CLASSES,
     )
     sources = find_sources(from_stdin(images), output)
     if (code := check_sources(sources, output)) is not None:

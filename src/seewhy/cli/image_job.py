@@ -35,6 +35,7 @@ from seewhy.errors import ImageError, TargetError, one_line
 from seewhy.explanation.answer import find_answer
 from seewhy.explanation.report import has_page, make_failed_row, make_index_row
 from seewhy.explanation.result import Explanation
+from seewhy.explanation.selection import fields_for_targets
 from seewhy.images.loading import load_image
 from seewhy.models.loaded_model import LoadedModel
 from seewhy.rendering.text import take_font_note
@@ -123,12 +124,14 @@ class ImageJob:
             e = self.explainer.explain(NamedImage(name, pixels), progress=progress, command=self.command(image))
         if not self.output.no_check and not self.options.channels:
             e = self.check(e)
-        measured = None if self.metrics is None else self.measure(e, self.metrics)
+        # Without --targets, further classes are for the page only.
+        main = replace(e, **fields_for_targets(e, e.main_targets))
+        measured = None if self.metrics is None else self.measure(main, self.metrics)
         e = e if measured is None else measured.attached_to(e)
-        files = draw_all(e, self.drawing, draw_features=bool(self.options.channels))
+        files = draw_all(main, self.drawing, draw_features=bool(self.options.channels))
         is_page = has_page(e)
         if is_page and FEATURES_SHEET not in files:
-            files[storage.REPORT] = e.report(style=self.drawing.overlay_style).encode("ascii")
+            files[storage.REPORT] = self.page_of(e)
         if measured is not None:
             self.measured.append(measured)
             files[METRICS_TABLE] = measured.to_csv().encode()
@@ -139,7 +142,7 @@ class ImageJob:
         label = compare_label(e, self.output.label)
         if self.output.json:
             record = {
-                **e.to_dict(),
+                **main.to_dict(),
                 "answer": find_answer(e).to_dict(),
                 "label": label,
                 "folder": str(folder),
@@ -150,12 +153,17 @@ class ImageJob:
             print(terminal.encode_json(record), flush=True)
         elif not self.output.quiet:
             print_explanation(
-                self.stdout, e, name, folder, label=label, top=self.output.top, style=self.drawing.overlay_style,
-                known_notes=self.model.notes, files=list(files), measured=measured,
+                self.stdout, main, find_answer(e), name, folder, label=label, top=self.output.top,
+                style=self.drawing.overlay_style, known_notes=self.model.notes, files=list(files), measured=measured,
             )  # fmt: skip
         if is_page:
             page_folder = folder.relative_to(self.output.out).as_posix()
-            self.rows.append(make_index_row(e, page_folder, self.drawing.overlay_style))
+            classic = self.drawing.is_classic
+            self.rows.append(make_index_row(e, page_folder, self.drawing.overlay_style, classic=classic))
+
+    def page_of(self, e: Explanation) -> bytes:
+        """Return the page of one image."""
+        return e.report(style=self.drawing.overlay_style, classic=self.drawing.is_classic).encode("ascii")
 
     def check(self, e: Explanation) -> Explanation:
         """Return the explanation with checks of its maps, or with a note if the model cannot be run on covered images."""

@@ -100,7 +100,7 @@ def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("cam"))
     console = make_console()
     console.print(f"\nOpen [bold]{plain(str(out))}/cat_espresso/sheet.jpg[/]: one image, two targets.")
     console.print("Next, your own image:           [bold]seewhy photo.jpg[/]")
-    console.print("Why this class and not another: [bold]seewhy photo.jpg --targets top3[/]")
+    console.print("Why this class and not another: select a class under 'Compare with' on the page.")
     return code
 
 

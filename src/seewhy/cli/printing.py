@@ -12,8 +12,8 @@ from rich.console import Console
 from seewhy import storage, terminal
 from seewhy.cli.measurement_table import print_measurements
 from seewhy.cli.run_options import FEATURES_SHEET, METRICS_RECORD, METRICS_TABLE
-from seewhy.explanation.answer import Answer, describe_chance, find_answer
-from seewhy.explanation.components import non_finite_notes
+from seewhy.explanation.answer import Answer, describe_chance
+from seewhy.explanation.components import NETWORK, non_finite_notes
 from seewhy.explanation.data import MapKey
 from seewhy.explanation.flags import FLAGS
 from seewhy.explanation.result import Explanation
@@ -52,6 +52,7 @@ def compare_label(e: Explanation, label: str | None) -> LabelComparison | None:
 def print_explanation(
     console: Console,
     e: Explanation,
+    answer: Answer,
     source: str,
     folder: Path,
     *,
@@ -64,7 +65,7 @@ def print_explanation(
 ) -> None:
     """Print one result. `known_notes` were printed when the model was loaded and are not repeated."""
     terminal.print_heading(console, source)
-    print_answer(console, find_answer(e))
+    print_answer(console, e, answer, folder / storage.REPORT if storage.REPORT in files else None)
     if terminal.can_preview(console):
         layer = available_layer(e, e.methods[0], e.suggested or "")
         terminal.print_preview(console, e.overlay(e.methods[0], e.targets[0], layer, style=style, longest=256))
@@ -101,11 +102,16 @@ def print_explanation(
         )
 
 
-def print_answer(console: Console, answer: Answer) -> None:
-    """Print the class, where its evidence is, and how far to trust the map."""
+def print_answer(console: Console, e: Explanation, answer: Answer, page: Path | None) -> None:
+    """Print the class, where its evidence is, how far to trust the map, of which layer it is, and where the page is."""
     console.print(f"[bold {terminal.ACCENT}]{terminal.plain(answer.headline)}[/]", soft_wrap=True)
     for sentence in answer.sentences:
         console.print(terminal.plain(sentence), soft_wrap=True)
+    if answer.layer != NETWORK:
+        start = "Suggested layer" if answer.layer == e.suggested else "Layer"
+        console.print(f"{start}: {terminal.plain(answer.layer)}", soft_wrap=True)
+    if page is not None:
+        console.print(f"Page: [bold]{terminal.plain(str(page))}[/]", soft_wrap=True)
     console.print()
 
 

@@ -10,7 +10,7 @@ from seewhy.engine.options import Fit, option
 from seewhy.errors import UsageError
 from seewhy.images.loading import MAX_PIXELS
 from seewhy.rendering import colors as color_tables
-from seewhy.rendering.overlays import LONGEST, OverlayStyle, check_scale
+from seewhy.rendering.overlays import LONGEST, OPACITY, OverlayStyle, check_scale
 
 FEATURES_SHEET = "features.jpg"
 METRICS_TABLE, METRICS_RECORD = "metrics.csv", "metrics.json"
@@ -24,13 +24,13 @@ class DrawingOptions:
 
     style: StyleName = option(
         "fade",
-        '"fade": opacity follows the map; "blend": equal opacity; "classic": 224x224, jet, min-max scaling, as in many '
-        "tutorials.",
+        '"fade": opacity follows the map; "blend": equal opacity; "classic": as in many tutorials, '
+        "jet with min-max scaling over the model's input (224x224), also on the page; overlays/grad_cam_conv1.jpg and so on.",
         choices=get_args(StyleName),
     )
     colors: str | None = option(None, "viridis, inferno (default), magma, plasma, cividis, turbo, jet or gray.")
     opacity: float | None = option(
-        None, "Opacity at the maximum of a map, 0 to 1. Default 0.8 for fade, 0.5 for blend.", "decimal"
+        None, "Opacity at the maximum of a map, 0 to 1. Default 0.85 for fade, 0.5 for blend.", "decimal"
     )
     scale: str = option(
         "own",
@@ -61,7 +61,7 @@ class DrawingOptions:
 
     @property
     def overlay_style(self) -> OverlayStyle:
-        opacity = (0.5 if self.style == "blend" else 0.8) if self.opacity is None else self.opacity
+        opacity = (0.5 if self.style == "blend" else OPACITY) if self.opacity is None else self.opacity
         return OverlayStyle(
             "blend" if self.style == "blend" else "fade", self.colors or color_tables.DEFAULT, opacity, self.scale
         )

@@ -136,6 +136,7 @@ class Options:
     )
     channels: int = option(0, "Number of strongest channels per layer.", "number")
     include_suggested: bool = False  # add the suggested layer to the selected ones
+    other_classes: int = 0  # without targets: also explain this many of the next most likely classes
 
     def __post_init__(self) -> None:
         for name in self.method_names:

@@ -27,6 +27,7 @@ from seewhy.engine.suggestion import discard_suggestion, suggest
 from seewhy.engine.target_resolution import (
     bind_targets,
     default_methods,
+    other_targets,
     resolve_targets,
     target_notes,
     target_result,
@@ -159,6 +160,10 @@ class Explainer:
             check_targets(module, tensor, trace.output, resolved)
             # Both defaults need gradients only, so the same recording serves either.
             methods = default_methods(resolved) if options.methods is None else self.methods
+            added = [] if classes_note else other_targets(options, methods, resolved, logits)
+            if added:
+                bound = bind_targets(added, given, loaded, **meaning)
+                resolved += resolve_targets(bound, trace, loaded.labels, requested=added, **meaning)
             if loaded.labels is not None and logits is not None and any(t.classes is not None for t in resolved):
                 check_labels(loaded.labels, logits.shape[1])
             if progress is not None:
@@ -170,6 +175,7 @@ class Explainer:
             collector = MapCollector(options.selects_group, tuple(tensor.shape[2:]))
             passes = Passes(evaluator, trace, calls, methods, choice.selected, collector)
             passes.run(resolved)
+        main = resolved[: len(resolved) - len(added)]
         maps = collector.maps
         layer_info = layers_with_maps(layer_info, maps, entire=model_as_layer(loaded.module, tuple(tensor.shape[2:])))
         suggested = choice.suggestion.layer if choice.suggestion else None
@@ -178,7 +184,9 @@ class Explainer:
             provenance["prepared"] = loaded.fast.precision
         return Explanation(
             maps={key: maps[key] for key in in_order(maps, list(methods), resolved, list(layer_info))},
-            target_results=tuple(target_result(target, logits) for target in resolved),
+            target_results=tuple(
+                target_result(target, logits, for_comparison=target not in main) for target in resolved
+            ),
             layer_info=layer_info,
             has_gradient=collector.has_gradient,
             size=tuple(tensor.shape[2:]),
@@ -198,11 +206,11 @@ class Explainer:
                     None, {field_of_view(module, tensor).note: 0, parts_note(module, tensor): 0, output_kind.note: 0}
                 ),
                 *(note for note in (classes_note,) if note and any(one.classes is not None for one in resolved)),
-                *target_notes(resolved, methods, are_default=options.methods is None),
+                *target_notes(main, methods, are_default=options.methods is None),
                 *independent_notes(passes.independent),
                 *cell_notes(module, tensor, calls),
                 *other_input_notes(others),
-                *blank_notes(collector.has_gradient, resolved, partial(self.suggest_for, given)),
+                *blank_notes(collector.has_gradient, main, partial(self.suggest_for, given)),
                 *unsupported_notes(collector.unsupported),
             ),
             channel_features={layer: kept for layer, kept in features.items() if layer in layer_info},

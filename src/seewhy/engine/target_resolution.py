@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from torch import Tensor
 
 from seewhy.engine.inputs import Inputs, output_for
+from seewhy.engine.options import Options
 from seewhy.explanation.components import TargetResult
 from seewhy.methods.base import AnyMethod, Weighted
+from seewhy.methods.catalog import LINEAR
 from seewhy.methods.gradient import GradCAM, HiResCAM
 from seewhy.models.loaded_model import LoadedModel
-from seewhy.targets import ResolvedTarget, Target, TargetContext
+from seewhy.targets import ResolvedTarget, Target, TargetContext, TopScore
 from seewhy.targets.class_scores import probabilities
 from seewhy.tracing.trace import Trace
 
@@ -87,6 +89,21 @@ def resolve_target(
     )
 
 
+def other_targets(
+    options: Options, methods: Iterable[str], main: Sequence[ResolvedTarget], scores: Tensor | None
+) -> list[Target]:
+    """Return the next most likely classes, which are explained so that they can be compared with the predicted class.
+
+    There are none unless the user left the target open, the predicted class is one of several, and the map of a difference
+    of classes is the difference of their maps.
+    """
+    if options.targets is not None or options.versus is not None or scores is None or main[0].classes is None:
+        return []
+    if not all(method.partition("(")[0] in LINEAR for method in methods):
+        return []
+    return [TopScore(rank) for rank in range(2, 2 + min(options.other_classes, scores.shape[1] - 1))]
+
+
 def default_methods(targets: Sequence[ResolvedTarget]) -> dict[str, AnyMethod]:
     """Return Grad-CAM; HiResCAM, which keeps locations apart, if a target has a location."""
     method = HiResCAM() if any(target.has_location for target in targets) else GradCAM()
@@ -114,7 +131,7 @@ def target_notes(
     return notes
 
 
-def target_result(target: ResolvedTarget, scores: Tensor | None) -> TargetResult:
+def target_result(target: ResolvedTarget, scores: Tensor | None, *, for_comparison: bool = False) -> TargetResult:
     """Return the key, name, score and, for a class, the probability of a target."""
     chosen = None
     if target.classes is not None and scores is not None:
@@ -122,7 +139,13 @@ def target_result(target: ResolvedTarget, scores: Tensor | None) -> TargetResult
             1, target.classes[:, None]
         )[:, 0]
     return TargetResult(
-        target.key, target.name, target.scores.detach(), target.classes, chosen, requested=target.requested
+        target.key,
+        target.name,
+        target.scores.detach(),
+        target.classes,
+        chosen,
+        requested=target.requested,
+        for_comparison=for_comparison,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from seewhy import storage
 from seewhy.explanation.checks import MapCheck, chance_confirmations
 from seewhy.explanation.data import ExplanationData, MapKey, heatmap_of, positive_maps
 from seewhy.explanation.selection import available_layer, layers_of
+from seewhy.methods.catalog import LINEAR
 from seewhy.tensors import map_functions
 
 PLACES = (
@@ -31,6 +33,36 @@ GRID = (28, 28)  # on which maps of two layers are correlated
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Where the explained class has more evidence than another one: the positive part of the difference of their maps.
+
+    Attributes:
+        target: The name of the other class.
+        probability: Of the other class; None if it has none.
+        places: As those of an `Answer`.
+        area: As that of an `Answer`.
+    """
+
+    target: str
+    probability: float | None
+    places: tuple[str, ...]
+    area: float
+
+    def sentence(self, target: str) -> str:
+        """Return one sentence about the explained class `target`; "" if the difference has no place."""
+        chance = "" if self.probability is None else f" ({self.probability:.1%})"
+        start = f"The evidence for {target} exceeds that for {self.target}{chance}"
+        if self.area > WIDE:
+            return f"{start} on {self.area:.0%} of the image."
+        return f"{start} most {join(self.places)}, on {self.area:.0%} of the image." if self.places else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as JSON."""
+        area = storage.finite_or_none(self.area)
+        return {"target": self.target, "probability": self.probability, "places": list(self.places), "area": area}
+
+
+@dataclass(frozen=True)
 class Answer:
     """The answer for one target.
 
@@ -43,6 +75,7 @@ class Answer:
         first_layer: The first layer from which on the maps up to this one agree with it; "" if no other does.
         has_later_layers: True if maps of later layers exist, which were not compared.
         check: How far to trust the map; None if it was not checked.
+        second: Where there is more evidence than for the second target; None if there is none to compare with.
     """
 
     target: str
@@ -53,6 +86,7 @@ class Answer:
     first_layer: str
     has_later_layers: bool
     check: MapCheck | None
+    second: Comparison | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON, with its sentences."""
@@ -63,6 +97,7 @@ class Answer:
             "places": list(self.places),
             "area": storage.finite_or_none(self.area),
             "first_layer": self.first_layer or None,
+            "second": None if self.second is None else self.second.to_dict(),
             "verdict": None if self.check is None else self.check.verdict,
             "text": " ".join([f"{self.headline}.", *self.sentences]),
         }
@@ -74,12 +109,14 @@ class Answer:
 
     @property
     def sentences(self) -> list[str]:
-        """Where the evidence is, from which layer on, and the verdict."""
+        """Where the evidence is, also compared with the second target, from which layer on, and the verdict."""
         sentences = []
         if self.area > WIDE:
             sentences.append(f"The evidence is spread over {self.area:.0%} of the image.")
         elif self.places:
             sentences.append(f"The evidence lies {join(self.places)}, on {self.area:.0%} of the image.")
+        if self.second is not None and (sentence := self.second.sentence(self.target)):
+            sentences.append(sentence)
         if self.first_layer:
             end = f"to layer {self.layer}" if self.has_later_layers else "on"
             sentences.append(f"The maps agree from layer {self.first_layer} {end}.")
@@ -100,7 +137,24 @@ def find_answer(e: ExplanationData, key: MapKey | None = None) -> Answer:
     check = e.checks[key][0] if key in e.checks else None
     first, is_last = first_agreeing(e, method, target, layer), layers_of(e, method)[-1] == layer
     probability = chance if chance is None or math.isfinite(chance) else None
-    return Answer(result.name, probability, layer, places, area, first, not is_last, check)
+    second = compare_with_second(e, key)
+    return Answer(result.name, probability, layer, places, area, first, not is_last, check, second)
+
+
+def compare_with_second(e: ExplanationData, key: MapKey) -> Comparison | None:
+    """Return where the first target has more evidence than the second one, if the maps of two classes can be subtracted."""
+    method, target, layer = key
+    if len(e.targets) < 2 or target != e.targets[0] or method.partition("(")[0] not in LINEAR:
+        return None
+    result, other = e.target_results[1], (method, e.targets[1], layer)
+    if other not in e.maps:
+        return None
+    if result.probabilities is None or e.target_results[0].probabilities is None:
+        return None
+    difference = dataclasses.replace(e, maps={key: e.maps[key] - e.maps[other]})
+    places, area = find_places(difference, key)
+    chance = float(result.probabilities[0])
+    return Comparison(result.name, chance if math.isfinite(chance) else None, places, area)
 
 
 def find_places(e: ExplanationData, key: MapKey) -> tuple[tuple[str, ...], float]:

@@ -36,7 +36,8 @@ class TargetResult:
     """The value of one target.
 
     `scores` are (B,). For targets that are a class, `classes` (B,) and their `probabilities` (B,). `requested` are the
-    targets that the user passed for it; in a loaded explanation their `repr`.
+    targets that the user passed for it; in a loaded explanation their `repr`. `for_comparison` is True for a class that was
+    explained in addition to the requested target, so that the page can compare the two.
     """
 
     key: str
@@ -45,6 +46,7 @@ class TargetResult:
     classes: Tensor | None = None
     probabilities: Tensor | None = None
     requested: tuple[Target | str, ...] = ()
+    for_comparison: bool = False
 
     def for_image(self, index: int, labels: Sequence[str] | None) -> TargetResult:
         """Return the result of one image of the batch. A class target gets the image's own class as key and name."""
@@ -54,8 +56,13 @@ class TargetResult:
         index_of_class = int(self.classes[index])
         chances = None if self.probabilities is None else self.probabilities[at]
         name = class_name(index_of_class, labels)
-        return TargetResult(
-            str(index_of_class), name, self.scores[at], self.classes[at], chances, requested=self.requested
+        return dataclasses.replace(
+            self,
+            key=str(index_of_class),
+            name=name,
+            scores=self.scores[at],
+            classes=self.classes[at],
+            probabilities=chances,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,6 +73,7 @@ class TargetResult:
             "class": None if self.classes is None else int(self.classes[0]),
             "score": storage.finite_or_none(self.scores[0]),
             "probability": None if self.probabilities is None else storage.finite_or_none(self.probabilities[0]),
+            **({"for_comparison": True} if self.for_comparison else {}),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -69,6 +70,12 @@ class ExplanationData:
         return tuple(result.key for result in self.target_results)
 
     @cached_property
+    def main_targets(self) -> tuple[str, ...]:
+        """The keys of the targets that were requested: all but those that were added for comparison."""
+        requested = tuple(result.key for result in self.target_results if not result.for_comparison)
+        return requested or self.targets
+
+    @cached_property
     def layers(self) -> tuple[str, ...]:
         """The names of the layers in execution order."""
         return tuple(self.layer_info)
@@ -134,6 +141,14 @@ class ExplanationData:
 
 
 # Helpers for the modules that draw, save and select
+
+
+def on_input(e: ExplanationData) -> ExplanationData:
+    """Return the explanation with the model's input as its photo. Raises UsageError if a loaded one does not contain it."""
+    if e.images is None:
+        return e
+    image = InputImage(e.images[0].source, e.input_pixels(), View.identity(e.size))
+    return dataclasses.replace(e, images=(image,))
 
 
 def check_photo(e: ExplanationData) -> None:

@@ -41,22 +41,27 @@ def classic_overlay(e: ExplanationData, key: MapKey) -> Image.Image:
     return draw_classic_overlay(e.input_pixels(), map_functions.resize(low, e.size)[0].numpy())
 
 
-def contact_sheet(e: ExplanationData, keys: Sequence[MapKey], style: OverlayStyle, side: int) -> Image.Image:
-    """Draw one overlay per layer of one method and target."""
+def draw_tile(e: ExplanationData, key: MapKey, style: OverlayStyle | None, side: int) -> Image.Image:
+    """Draw one overlay of a sheet; without a style, the classic overlay, which has the size of the input."""
+    return classic_overlay(e, key) if style is None else overlay(e, key, style, side)
+
+
+def contact_sheet(e: ExplanationData, keys: Sequence[MapKey], style: OverlayStyle | None, side: int) -> Image.Image:
+    """Draw one overlay per layer of one method and target; classic overlays without a style."""
     require_single_image(e, "contact_sheet")
     tiles, side = [], e.background.tile_side(side)
     for number, key in enumerate(keys, 1):
         star = "  ·  suggested" if key[2] == e.suggested else ""
         remark = f"{number}   {grid_of(e, key)}{star}"
-        tiles.append(Tile(key[2], remark, overlay(e, key, style, side)))
+        tiles.append(Tile(key[2], remark, draw_tile(e, key, style, side)))
         if len(tiles) >= sheet_capacity(tiles[0].image):
             break
     note = f"{source(e)}  ·  {keys[0][0]}{count_note(len(tiles), len(keys), 'layers')}"
     return draw_contact_sheet(tiles, target_title(e, keys[0]), note)
 
 
-def comparison(e: ExplanationData, layer: str | None, style: OverlayStyle, side: int) -> Image.Image:
-    """Draw all methods and targets at one layer; a method without a map there at its last layer."""
+def comparison(e: ExplanationData, layer: str | None, style: OverlayStyle | None, side: int) -> Image.Image:
+    """Draw all methods and targets at one layer; a method without a map there at its last layer. Style: as a contact sheet."""
     require_single_image(e, "comparison")
     tiles, side = list[Tile](), e.background.tile_side(side)
     several = len(e.target_results) > 1
@@ -68,7 +73,7 @@ def comparison(e: ExplanationData, layer: str | None, style: OverlayStyle, side:
         key = find_key(e, method, result.key, own)
         elsewhere = "" if key[2] == layer else key[2]
         names = (target_title(e, key), method) if several else (method, elsewhere)
-        tiles.append(Tile(*names, overlay(e, key, style, side)))
+        tiles.append(Tile(*names, draw_tile(e, key, style, side)))
     title = " / ".join(result.name for result in e.target_results) if several else target_title(e, key)
     note = f"{source(e)}  ·  {layer or e.layers[-1]}{count_note(len(tiles), len(pairs), 'maps')}"
     return comparison_sheet(tiles, title, note, len(e.methods))

@@ -87,7 +87,7 @@ class MeasuredMaps(ExplanationMaps):
 
 def fit_maps(e: ExplanationData, target: TargetChoice) -> Tensor:
     """Return the measured maps `(B, 14, 14)` of one target."""
-    key = choose("target", None, e.targets) if target is None else find_target_key(e, target)
+    key = choose("target", None, e.main_targets) if target is None else find_target_key(e, target)
     if key not in e.drops:
         raise UsageError("nothing was measured: call e = seewhy.trust.check(model, e) first.")
     name = e.target_results[e.targets.index(key)].name

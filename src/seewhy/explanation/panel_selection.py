@@ -131,7 +131,7 @@ def select_methods(explanations: Sequence[ExplanationData], methods: object) -> 
 
 def select_targets(e: ExplanationData, targets: object) -> list[str]:
     if targets is None:
-        return list(e.targets)
+        return list(e.main_targets)
     return list(dict.fromkeys(find_target_key(e, one) for one in as_list(targets)))
 
 

@@ -67,6 +67,7 @@ class TargetRecord(Struct):
     score: float | None
     probability: float | None
     class_index: ClassIndex | None = field(name="class")
+    for_comparison: bool = False
 
 
 class TopRecord(Struct):

@@ -20,6 +20,7 @@ from seewhy.explanation.data import (
     MapKey,
     check_photo,
     maps_in_view,
+    on_input,
     require_single_image,
     shared_region,
     view_of_region,
@@ -37,7 +38,7 @@ from seewhy.explanation.strips import Strip, draw_strip, strip_of
 from seewhy.images.view import View
 from seewhy.methods.catalog import LINEAR
 from seewhy.rendering.backgrounds import PhotoBackground
-from seewhy.rendering.overlays import OverlayStyle, as_style
+from seewhy.rendering.overlays import CLASSIC, OverlayStyle, as_style
 from seewhy.tracing.grid import format_grid
 from seewhy.viewer import IndexRow, PageMap, ReportData, build_report, pack
 
@@ -56,8 +57,10 @@ FRAME_HEIGHT = 820  # pixels of a notebook's cell
 MAX_FRAME = 10_000_000  # characters in a notebook's cell, which are saved with the notebook
 
 
-def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
+def build_page(e: ExplanationData, style: OverlayStyle | None = None, *, classic: bool = False) -> str:
     """Return the page of one image as ASCII HTML, for clips and volumes with a strip of slices.
+
+    A `classic` page starts with the settings of `classic_overlay`, over the model's input.
 
     Raises UsageError for signals, and for images as tensors with other than 1 or 3 channels.
     """
@@ -66,7 +69,8 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     if not has_page(e):
         shape = tuple(e.size if e.inputs is None else e.inputs.shape[1:])
         raise UsageError(f"the page needs an image, and the input has shape {shape}: use overlay() or map().")
-    style = as_style(style)
+    style = CLASSIC if classic else as_style(style)
+    e = on_input(e) if classic else e
     strip = strip_of(e) if len(e.size) == 3 else None
     photo = draw_strip(e, strip) if strip else scaled_photo(e)
     region = None if strip else shared_region(e, e.layers)
@@ -91,7 +95,7 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None) -> str:
     crop_note = f"The model received {visible:.0%} of the photo; the rest is dimmed."
     crop_notes = [crop_note] if visible < 1 - MIN_CROPPED else []
     return build_report(
-        build_data(e, record, style, view, strip),
+        build_data(e, record, style, view, strip, scale="minmax" if classic else "own"),
         maps,
         storage.encode_jpeg(photo),
         title=Path(e.images[0].source).name if e.images else "tensor",
@@ -116,7 +120,12 @@ def scaled_photo(e: ExplanationData) -> Image.Image:
 
 
 def build_data(
-    e: ExplanationData, record: Mapping[str, Any], style: OverlayStyle, view: View, strip: Strip | None = None
+    e: ExplanationData,
+    record: Mapping[str, Any],
+    style: OverlayStyle,
+    view: View,
+    strip: Strip | None = None,
+    scale: str = "own",
 ) -> ReportData:
     """Return the choices of the page: methods, targets and layers, in its order."""
     layers = [{"name": name, "suggested": name == e.suggested, **info} for name, info in record["layers"].items()]
@@ -130,7 +139,7 @@ def build_data(
         "flags": FLAGS,
         "more_targets": "--targets top5" if "command" in e.provenance else 'targets="top5"',
         "is_cropped": strip is None and visible_fraction(view) < 1 - MIN_CROPPED,
-        "style": {"colors": style.colors, "opacity": style.opacity, "fade": style.mode == "fade"},
+        "style": {"colors": style.colors, "opacity": style.opacity, "fade": style.mode == "fade", "scale": scale},
         "covering": describe_covering(e) if strip is None else None,
         "random_curves": describe_random_curves(e),
     }
@@ -197,12 +206,15 @@ def display_model_name(uri: str) -> str:
 # The index page
 
 
-def make_index_row(e: ExplanationData, folder: str, style: OverlayStyle | None = None) -> IndexRow:
+def make_index_row(
+    e: ExplanationData, folder: str, style: OverlayStyle | None = None, *, classic: bool = False
+) -> IndexRow:
     """Return the row of one image on the index page; `folder` contains its page, relative to the index."""
     method, result = e.methods[0], e.target_results[0]
     layer = available_layer(e, method, e.suggested or "")
     key = (method, result.key, layer)
-    thumbnail = figures.overlay(e, key, as_style(style), THUMBNAIL)
+    thumbnail = figures.classic_overlay(e, key) if classic else figures.overlay(e, key, as_style(style), THUMBNAIL)
+    thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
     return {
         "name": e.images[0].source if e.images else "tensor",
         "page": f"{quote(folder)}/{storage.REPORT}",

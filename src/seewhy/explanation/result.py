@@ -128,6 +128,7 @@ class Explanation(PaperFigures):
         *,
         layers: LayerChoice | Sequence[LayerChoice] = None,
         style: OverlayStyle | None = None,
+        classic: bool = False,
         side: int = 220,
     ) -> Image.Image:
         """Draw the overlays of all layers on one canvas, in execution order.
@@ -135,6 +136,7 @@ class Explanation(PaperFigures):
         Args:
             layers: Layers to draw; names at which the method has no map are skipped. Default: all of the method.
             style: Colors, opacity and scale.
+            classic: Draw each map as `classic_overlay` does; `style` and `side` do not apply.
             side: Longer side of each overlay in pixels.
 
         Returns:
@@ -144,7 +146,7 @@ class Explanation(PaperFigures):
         names = layers_of(self, name)
         drawn = [layer for layer in self._find_layers(layers) if layer in names] or names
         keys = [self.key(name, target, layer) for layer in drawn]
-        return figures.contact_sheet(self, keys, as_style(style), side)
+        return figures.contact_sheet(self, keys, None if classic else as_style(style), side)
 
     def _find_layers(self, layers: LayerChoice | Sequence[LayerChoice]) -> list[str]:
         entries = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers]
@@ -156,7 +158,7 @@ class Explanation(PaperFigures):
         return list(names)
 
     def comparison(
-        self, layer: LayerChoice = None, *, style: OverlayStyle | None = None, side: int = 320
+        self, layer: LayerChoice = None, *, style: OverlayStyle | None = None, classic: bool = False, side: int = 320
     ) -> Image.Image:
         """Draw all methods and targets at one layer: a row per target, a column per method.
 
@@ -164,13 +166,14 @@ class Explanation(PaperFigures):
 
         Args:
             style: Colors, opacity and scale.
+            classic: Draw each map as `classic_overlay` does; `style` and `side` do not apply.
             side: Longer side of each overlay in pixels.
 
         Returns:
             An RGB image.
         """
         name = None if layer is None else find_layer(self.layers, self, layer)
-        return figures.comparison(self, name, as_style(style), side)
+        return figures.comparison(self, name, None if classic else as_style(style), side)
 
     def features(self, layer: LayerChoice = None) -> ChannelFeatures:
         """Return the strongest channels of a layer: their indices and activations.
@@ -257,12 +260,15 @@ class Explanation(PaperFigures):
         require_single_image(self, "to_dict")
         return saved.build_record(self)
 
-    def report(self, path: str | Path | None = None, *, style: OverlayStyle | None = None) -> str:
+    def report(
+        self, path: str | Path | None = None, *, style: OverlayStyle | None = None, classic: bool = False
+    ) -> str:
         """Build the interactive HTML page of one image, clip or volume. It is self-contained.
 
         Args:
             path: Where to write it; None: it is only returned.
             style: Initial colors and opacity.
+            classic: Show the model's input, and start with the settings of `classic_overlay`; `style` does not apply.
 
         Returns:
             The HTML text.
@@ -271,7 +277,7 @@ class Explanation(PaperFigures):
             UsageError: The input is a signal, or an image with other than 1 or 3 channels; or `path` cannot be written, or is
                 a file that seewhy did not write.
         """
-        text = report.build_page(self, style)
+        text = report.build_page(self, style, classic=classic)
         if path is not None:
             self._check_overwrite([Path(path)])
             storage.write_file(Path(path), text.encode("ascii"))

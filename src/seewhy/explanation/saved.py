@@ -207,7 +207,7 @@ def as_result(record: TargetRecord, requested: Iterable[str]) -> TargetResult:
     classes = None if record.class_index is None else torch.tensor([record.class_index])
     chances = None if record.probability is None else torch.tensor([record.probability])
     scores = torch.tensor([nan_if_none(record.score)])
-    return TargetResult(record.key, record.name, scores, classes, chances, tuple(requested))
+    return TargetResult(record.key, record.name, scores, classes, chances, tuple(requested), record.for_comparison)
 
 
 def as_layer_info(record: LayerRecord) -> LayerInfo:

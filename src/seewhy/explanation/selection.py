@@ -27,9 +27,9 @@ LayerChoice = str | int | nn.Module | type[nn.Module] | None
 
 
 def find_key(e: ExplanationData, method: MethodChoice, target: TargetChoice, layer: LayerChoice) -> MapKey:
-    """Return the key of one map. None selects the only method, target or layer of the explanation."""
+    """Return the key of one map. None selects the only method, requested target, or layer of the explanation."""
     name = find_method_name(e, method)
-    key = choose("target", None, e.targets) if target is None else find_target_key(e, target)
+    key = choose("target", None, e.main_targets) if target is None else find_target_key(e, target)
     return name, key, find_layer(layers_of(e, name), e, layer)
 
 
@@ -224,6 +224,19 @@ def named_as(e: ExplanationData, text: str, passed: Target) -> list[str]:
 def contrasts_of(e: ExplanationData, passed: Target) -> list[str]:
     """Return the keys of the contrasts that have `passed` as first target: explain(targets=passed, versus=...)."""
     return [result.key for result in e.target_results if is_contrast_of(result.requested, passed, e.labels)]
+
+
+def fields_for_targets(e: ExplanationData, targets: Sequence[str]) -> dict[str, Any]:
+    """Return the fields that change when the explanation is reduced to some of its targets."""
+    return {
+        "maps": {key: maps for key, maps in e.maps.items() if key[1] in targets},
+        "target_results": tuple(result for result in e.target_results if result.key in targets),
+        "has_gradient": {key: which for key, which in e.has_gradient.items() if key[0] in targets},
+        "checks": {key: found for key, found in e.checks.items() if key[1] in targets},
+        "drops": {key: found for key, found in e.drops.items() if key in targets},
+        "curves": {key: found for key, found in e.curves.items() if key[1] in targets},
+        "random_curves": {key: found for key, found in e.random_curves.items() if key in targets},
+    }
 
 
 # Images

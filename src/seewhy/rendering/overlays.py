@@ -21,6 +21,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two exclus
 
 MAX_SIDE = 65_000  # pixels; JPEG allows 65,500
 LONGEST = 1024  # default longer side of an overlay in pixels
+OPACITY = 0.85  # of the maximum: benchmarks/OVERLAY_COLORS.md compares others
 OUTSIDE_BRIGHTNESS = 0.38  # of the part of a photo that is not in the model's input
 PAPER, INK, FAINT = (18, 19, 23), (236, 236, 232), (150, 152, 158)
 MODES = ("fade", "blend")
@@ -32,7 +33,8 @@ class OverlayStyle:
     """How heatmaps are drawn over an image.
 
     Args:
-        mode: "fade": opacity follows the heatmap; "blend": the same opacity everywhere.
+        mode: "fade": opacity follows the heatmap, and the image loses its own colors to the same degree, so that the colors of
+            the table are recognized; "blend": the same opacity everywhere.
         colors: Name of a color table: "inferno", "viridis", "magma", "plasma", "cividis", "turbo", "gray" or "jet".
         opacity: Opacity of the heatmap's maximum, in [0, 1].
         scale: "own" divides each map by its own maximum. "shared" divides by the maximum over all targets of the same
@@ -49,7 +51,7 @@ class OverlayStyle:
 
     mode: str = "fade"
     colors: str = color_tables.DEFAULT
-    opacity: float = 0.8
+    opacity: float = OPACITY
     scale: str = "own"
 
     def __post_init__(self) -> None:
@@ -100,8 +102,18 @@ def draw_overlay(photo: Image.Image, heatmap: Floats, style: OverlayStyle, visib
     levels_8bit = to_bytes(heatmap[top:bottom, left:right])
     alpha = Image.fromarray(levels_8bit).point(opacity_table(style).tolist())
     image = photo.copy()
+    if style.mode == "fade":
+        image.paste(desaturate(photo.crop(visible), alpha), visible[:2])
     image.paste(colorize(levels_8bit, style.colors), visible[:2], alpha)
     return image
+
+
+def desaturate(photo: Image.Image, opacity: Image.Image) -> Image.Image:
+    """Blend an RGB photo with its gray version, in proportion to the opacity ("L") of what is drawn over it.
+
+    Otherwise the photo changes the hue of the heatmap: light yellow over a blue bus becomes green.
+    """
+    return Image.composite(photo.convert("L").convert("RGB"), photo, opacity)
 
 
 def opacity_table(style: OverlayStyle) -> Bytes:
@@ -116,10 +128,14 @@ def opacity_table(style: OverlayStyle) -> Bytes:
     return np.rint(opacity * 255).astype(np.uint8)
 
 
+CLASSIC = OverlayStyle("blend", "jet", 0.4)  # of tutorials, over the model's input and with min-max scaling
+
+
 def draw_classic_overlay(photo: Bytes, heatmap: Floats) -> Image.Image:
     """Draw the overlay of the Grad-CAM tutorials: a heatmap (H, W) in [0, 1] truncated to 8 bits, in jet; 60:40."""
-    colored = color_tables.table("jet")[(heatmap * 255).astype(np.uint8)]
-    return Image.fromarray(np.rint(0.6 * photo + 0.4 * colored).astype(np.uint8))
+    colored = color_tables.table(CLASSIC.colors)[(heatmap * 255).astype(np.uint8)]
+    mixed = (1 - CLASSIC.opacity) * photo + CLASSIC.opacity * colored
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
 def input_pixels(inputs: Floats, preprocess: Mapping[str, Any] | None) -> Bytes:

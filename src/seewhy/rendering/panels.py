@@ -7,10 +7,11 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from seewhy.errors import UnknownName
 from seewhy.images.view import View
-from seewhy.rendering.overlays import Box, Bytes, Floats, OverlayStyle, opacity_table, scale_photo, to_bytes
+from seewhy.rendering.overlays import Box, Bytes, Floats, OverlayStyle, desaturate, opacity_table, scale_photo, to_bytes
 
 INTERPOLATIONS = ("linear", "nearest")
 
@@ -85,8 +86,15 @@ class PhotoContent:
         return float(height / width)
 
     def photo_at(self, longest: int | None) -> Bytes:
-        """Return the photo, dimmed outside the part that the network sees, with at most `longest` pixels a side."""
-        return np.asarray(scale_photo(self.photo, self.seen, longest)[0])
+        """Return the photo, dimmed outside the part that the network sees, with at most `longest` pixels a side.
+
+        As in `draw_overlay`, its colors fade below the map.
+        """
+        photo = scale_photo(self.photo, self.seen, longest)[0]
+        if self.colors.style.mode == "fade":
+            opacity = self.layer_at((photo.height, photo.width))[..., 3]
+            photo = desaturate(photo, Image.fromarray(np.ascontiguousarray(opacity)))
+        return np.asarray(photo)
 
     def layer_at(self, size: tuple[int, int]) -> Bytes:
         """Return the colors and opacity of the map at `size` (height, width) pixels of the entire photo."""

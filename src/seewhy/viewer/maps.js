@@ -106,7 +106,7 @@ function resizeRows({ rows, columns, values }, x) {
 
 /** Return the value that a panel's map is divided by, according to the selected scale. */
 function getScaleMaximum(panel) {
-  if (state.scale === "own") return computeMaximum(panel);
+  if (state.scale === "own" || state.scale === "minmax") return computeMaximum(panel);
   const isShared = state.scale === "all" && panel.layer !== MEASURED;  // the measured map has another unit
   const layers = isShared ? page.layers.flatMap((layer, number) => (layer.measured ? [] : [number])) : [panel.layer];
   let maximum = 0;
@@ -119,29 +119,42 @@ function getScaleMaximum(panel) {
   return maximum;
 }
 
-/** Draw a panel's map over the photo on a canvas of any size. */
+/** Return the values that are drawn in the first and the last color. With "minmax", as in
+ * tutorials, they are the smallest and largest cell after negative values became 0: a map of equal values is drawn as 0. */
+function getScaleRange(panel, map) {
+  if (state.scale !== "minmax") return { low: 0, high: getScaleMaximum(panel) };
+  const cells = map.values.map((value) => Math.max(value, 0));
+  return { low: cells.reduce((a, b) => Math.min(a, b)), high: cells.reduce((a, b) => Math.max(a, b)) };
+}
+
+/** Draw a panel's map over the photo on a canvas of any size. If the opacity follows the map, the photo is blended with its gray
+ * version to the same degree (desaturate in overlays.py), so that it does not change the hue of the colors. */
 function paintOverlay(canvas, panel) {
   const { width, height } = canvas, context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(photo, 0, 0, width, height);
-  const map = getMap(panel), maximum = map && getScaleMaximum(panel);
-  if (!maximum) return;
+  const map = getMap(panel), isMinMax = state.scale === "minmax";
+  if (map === null) return;
+  const { low, high } = getScaleRange(panel, map);
+  if (!high && !isMinMax) return;
   const [photoHeight, photoWidth] = page.view.photo_size, [left, upper, right, lower] = page.view.box;
   const x = sampleAxis(map.columns, width, photoWidth, left, right, state.smooth, page.tiles[1]);
   const y = sampleAxis(map.rows, height, photoHeight, upper, lower, state.smooth, page.tiles[0]);
   const image = context.getImageData(0, 0, width, height), out = image.data, table = colors[state.colors];
   const alphas = Uint8Array.from({ length: 256 }, (_, level) =>
     level < state.threshold * 255 ? 0 : Math.round(255 * state.opacity * (state.fade ? Math.min(1, (1.6 * level) / 255) : 1)));
-  const lines = resizeRows(map, x), scale = 255 / maximum;
+  const lines = resizeRows(map, x), scale = high > low ? 255 / (high - low) : 0, rounding = isMinMax ? 0 : 0.5;
   for (let row = y.first; row < y.last; row++) {
     const above = y.before[row] * width, below = y.after[row] * width, weight = y.weight[row];
     for (let column = x.first; column < x.last; column++) {
       const value = lines[above + column] * (1 - weight) + lines[below + column] * weight;
-      const level = Math.min((value * scale + 0.5) | 0, 255), alpha = alphas[level] / 255;
+      const level = Math.min(((value - low) * scale + rounding) | 0, 255), alpha = alphas[level] / 255;
       if (alpha === 0) continue;
       const at = (row * width + column) * 4, from = level * 3;
-      out[at] += (table[from] - out[at]) * alpha;  // a clamped array rounds
-      out[at + 1] += (table[from + 1] - out[at + 1]) * alpha;
-      out[at + 2] += (table[from + 2] - out[at + 2]) * alpha;
+      const gray = (out[at] * 19595 + out[at + 1] * 38470 + out[at + 2] * 7471 + 32768) >> 16, fading = state.fade ? alpha : 0;
+      for (let channel = 0; channel < 3; channel++) {
+        const own = out[at + channel] + (gray - out[at + channel]) * fading;
+        out[at + channel] = own + (table[from + channel] - own) * alpha;  // a clamped array rounds
+      }
     }
   }
   context.putImageData(image, 0, 0);

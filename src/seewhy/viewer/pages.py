@@ -23,12 +23,13 @@ class ReportData(TypedDict):
     """The data of a report page, except its maps. All strings are displayed as text, never as markup.
 
     `methods` are {key, linear}, `targets` {key, name, score, probability}, `layers` {name, kind, grid, channels, note,
-    suggested}, `top` {name, probability}; `view` is {photo_size, input_size, box}; `flags` maps names to descriptions; `style`
-    is {colors, opacity, fade}; `tiles` are the rows and columns of a strip of slices, each with a separate part of a map, or
-    (1, 1); `more_targets` is a hint on how to explain more classes; `is_cropped` is True if part of the photo is outside the
-    model's input and therefore dimmed. If parts of the image were covered, the last of `layers` may be `measured`, and
-    `covering` is {box, modes: {keeps, side, name}, targets: {values, all, reason, unit}}: the model's input in the photo, the
-    three kinds of windows, and the drops of the score. `random_curves` are points (fraction, score) by target and filler.
+    suggested}, `top` {name, probability}; `view` is {photo_size, input_size, box}; `flags` maps names to descriptions;
+    `style` is {colors, opacity, fade, scale}, where `scale` is "own" or "minmax" at the start; `tiles` are the rows and
+    columns of a strip of slices, each with a separate part of a map, or (1, 1); `more_targets` is a hint on how to explain
+    more classes; `is_cropped` is True if part of the photo is outside the model's input and therefore dimmed. If parts of
+    the image were covered, the last of `layers` may be `measured`, and `covering` is {box, modes: {keeps, side, name},
+    targets: {values, all, reason, unit}}: the model's input in the photo, the three kinds of windows, and the drops of the
+    score. `random_curves` are points (fraction, score) by target and filler.
     """
 
     methods: Sequence[Entry]

@@ -99,7 +99,7 @@ function updateControls() {
   for (const key of ["fade", "smooth"]) $(key).checked = state[key];
   const table = colors[state.colors], stops = [0, 32, 64, 96, 128, 160, 192, 224, 255].map((level) => `rgb(${table.slice(level * 3, level * 3 + 3)})`);
   $("color-ramp").style.background = `linear-gradient(90deg, ${stops})`;
-  $("least-label").textContent = isMeasured ? "average or less" : "none";
+  $("least-label").textContent = isMeasured ? "average or less" : state.scale === "minmax" ? "least" : "none";
   $("evidence-label").textContent = describeEvidence(panel);
   const check = isMeasured ? { text: MEASURED_TEXT, verdict: "" } : findCheck(panel);
   $("verdict").hidden = check === null;

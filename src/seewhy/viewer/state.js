@@ -4,7 +4,7 @@ const defaultPanel = { method: 0, target: 0, versus: -1, layer: page.layers.find
 if (defaultPanel.layer < 0) defaultPanel.layer = page.layers.findLastIndex((layer) => !layer.measured);  // without a suggested layer: the deepest
 const state = {
   panels: [defaultPanel], active: 0, colors: page.style.colors, opacity: page.style.opacity, threshold: 0, fade: page.style.fade,
-  smooth: true, scale: "own", chart: "correlation",
+  smooth: true, scale: page.style.scale, chart: "correlation",
 };
 // The local app shows this page in a frame whose name is APP_NAME followed by the fragment of the previous image's page.
 const APP_NAME = "seewhy-app", IN_APP = parent !== window && window.name.startsWith(APP_NAME);
@@ -42,7 +42,7 @@ function restoreState(fragment) {
   state.active = Math.floor(state.active);
   for (const key of ["fade", "smooth"]) if (fields[key] !== undefined) state[key] = fields[key] === "true";
   if (Object.hasOwn(colors, fields.colors ?? "")) state.colors = fields.colors;
-  if (["own", "layer", "all"].includes(fields.scale)) state.scale = fields.scale;
+  if (["own", "layer", "all", "minmax"].includes(fields.scale)) state.scale = fields.scale;
   if (Object.hasOwn(STATISTIC_TEXTS, fields.chart ?? "")) state.chart = fields.chart;
 }
 
