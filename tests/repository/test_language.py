@@ -49,6 +49,8 @@ ALLOWED: dict[tuple[str, str], int] = {
     ("benchmarks/disagreements.py", "pictures"): 1,
     ("benchmarks/overlay_colors.py", "pictures"): 1,
     ("benchmarks/process.py", "pictures"): 1,
+    ("README.md", "asked"): 1,
+    ("CHANGELOG.md", "asked"): 1,
     ("docs/index.md", "asked"): 2,
     ("docs/make_real_networks.py", "pictures"): 1,
     ("src/seewhy/bulk/decoding.py", "on its own"): 1,
