@@ -84,3 +84,17 @@ def test_connected_regions_equal_those_of_scipy() -> None:
     expected = {tuple(np.nonzero((labels == number).ravel())[0]) for number in range(1, count + 1)}
     found = {tuple(np.nonzero(region.ravel())[0]) for region in connected_regions(mask)}
     assert found == expected
+
+
+def test_a_crop_and_the_classic_fit_are_stated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A crop may have cut the object off, and a squashed photo has other probabilities."""
+    for flags, text in (
+        ([], "of the photo; the rest is dimmed. To show it the entire photo: --fit squash"),
+        (["--style", "classic"], "The classic style squashes the entire photo"),
+    ):
+        _, out, _ = run(
+            capsys, COFFEE, "--layers", "bn2", "--no-check", "--out", str(tmp_path / str(len(flags))), *flags
+        )
+        assert text in out
+    _, out, _ = run(capsys, COFFEE, "--layers", "bn2", "--no-check", "--fit", "squash", "--out", str(tmp_path / "s"))
+    assert "of the photo" not in out

@@ -155,6 +155,7 @@ class ImageJob:
             print_explanation(
                 self.stdout, main, find_answer(e), name, folder, label=label, top=self.output.top,
                 style=self.drawing.overlay_style, known_notes=self.model.notes, files=list(files), measured=measured,
+                is_classic=self.drawing.is_classic,
             )  # fmt: skip
         if is_page:
             page_folder = folder.relative_to(self.output.out).as_posix()

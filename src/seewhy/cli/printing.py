@@ -16,6 +16,7 @@ from seewhy.explanation.answer import Answer, describe_chance
 from seewhy.explanation.components import NETWORK, non_finite_notes
 from seewhy.explanation.data import MapKey
 from seewhy.explanation.flags import FLAGS
+from seewhy.explanation.report import visible_fraction
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import available_layer
 from seewhy.rendering.overlays import OverlayStyle
@@ -24,6 +25,8 @@ from seewhy.tracing.grid import format_grid
 
 if TYPE_CHECKING:
     from seewhy.trust.metrics.measurements import Measurements
+
+MOSTLY_VISIBLE = 0.95  # of the photo; a smaller crop may have cut an object off
 
 # "class" is a keyword, so this type needs the functional form.
 LabelComparison = TypedDict(
@@ -62,10 +65,11 @@ def print_explanation(
     known_notes: Sequence[str],
     files: Sequence[str],
     measured: Measurements | None = None,
+    is_classic: bool = False,
 ) -> None:
     """Print one result. `known_notes` were printed when the model was loaded and are not repeated."""
     terminal.print_heading(console, source)
-    print_answer(console, e, answer, folder / storage.REPORT if storage.REPORT in files else None)
+    print_answer(console, e, answer, folder / storage.REPORT if storage.REPORT in files else None, is_classic)
     if terminal.can_preview(console):
         layer = available_layer(e, e.methods[0], e.suggested or "")
         terminal.print_preview(console, e.overlay(e.methods[0], e.targets[0], layer, style=style, longest=256))
@@ -102,17 +106,31 @@ def print_explanation(
         )
 
 
-def print_answer(console: Console, e: Explanation, answer: Answer, page: Path | None) -> None:
+def print_answer(console: Console, e: Explanation, answer: Answer, page: Path | None, is_classic: bool) -> None:
     """Print the class, where its evidence is, how far to trust the map, of which layer it is, and where the page is."""
     console.print(f"[bold {terminal.ACCENT}]{terminal.plain(answer.headline)}[/]", soft_wrap=True)
     for sentence in answer.sentences:
         console.print(terminal.plain(sentence), soft_wrap=True)
+    if sentence := describe_view(e, is_classic):
+        console.print(sentence, soft_wrap=True)
     if answer.layer != NETWORK:
         start = "Suggested layer" if answer.layer == e.suggested else "Layer"
         console.print(f"{start}: {terminal.plain(answer.layer)}", soft_wrap=True)
     if page is not None:
         console.print(f"Page: [bold]{terminal.plain(str(page))}[/]", soft_wrap=True)
     console.print()
+
+
+def describe_view(e: Explanation, is_classic: bool) -> str:
+    """Return which part of the photo the model received, if it is not all of it, or if the style has changed its shape."""
+    if e.images is None:
+        return ""
+    visible = visible_fraction(e.view)
+    if visible < MOSTLY_VISIBLE:
+        return f"The model received {visible:.0%} of the photo; the rest is dimmed. To show it the entire photo: --fit squash"
+    if is_classic:
+        return "The classic style squashes the entire photo to the input, so probabilities differ from those of the usual crop."
+    return ""
 
 
 def describe_label(label: LabelComparison) -> str:
