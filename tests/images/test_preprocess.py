@@ -267,3 +267,9 @@ def test_to_photo_ignores_autocast():
     expected = view.to_photo(grid, (16, 16))
     with torch.autocast("cpu", torch.bfloat16):
         np.testing.assert_array_equal(view.to_photo(grid, (16, 16)), expected)
+
+
+def test_an_image_that_is_no_array_is_an_error():
+    for image in ("photo.jpg", Image.new("RGB", (8, 8))):
+        with pytest.raises(UsageError, match=r"pass the array that seewhy\.load_image returns"):
+            Preprocess.imagenet(8)(image)

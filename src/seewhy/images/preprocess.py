@@ -234,6 +234,8 @@ class Preprocess:
             UsageError: The array has another shape or type.
             ImageError: The image is too thin to be resized and cropped.
         """
+        if not isinstance(image, np.ndarray):
+            raise UsageError(f"image is of type {type(image).__name__}; pass the array that seewhy.load_image returns.")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise UsageError(
                 f"image is an array of {image.dtype} {image.shape}; it must be uint8 (H, W, 3), as from load_image"
