@@ -28,7 +28,8 @@ def test_terminal_output_and_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].startswith("espresso, ") and lines[2].startswith("The evidence lies in the center, on ")
     assert lines[3].startswith("The evidence for espresso exceeds that for cup (1.5%) most in the center, on ")
     assert lines[5].startswith("Covering what the map marks lowers espresso") and "(r = 0." in lines[5]
-    assert lines[6] == "Suggested layer: bn2" and lines[7] == f"Page: {Path('cam/coffee/report.html')}"
+    assert lines[6].startswith("The model received 51% of the photo")
+    assert lines[7] == "Suggested layer: bn2" and lines[8] == f"Page: {Path('cam/coffee/report.html')}"
     assert "967   espresso" in out
     assert re.search(r"\d+ of \d+ checked maps are confirmed; chance alone would confirm about 2\.", out)
     assert "predicted espresso; the label cup has rank" in out

@@ -72,9 +72,9 @@ def test_command_with_the_bus(bus: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert code == 0
     lines = out.splitlines()
     assert lines[1].startswith("minibus, ") and lines[2].startswith("The evidence lies in the center")
-    assert lines[4].startswith("Covering what the map marks lowers minibus as predicted") and lines[4].endswith(
-        "confirmed."
-    )
+    assert lines[3].startswith("The evidence for minibus exceeds that for trolleybus")
+    assert lines[5].startswith("Covering what the map marks lowers minibus as predicted")
+    assert lines[5].endswith("confirmed.") and lines[6].startswith("The model received ")
     assert any(line.split()[:2] == ["654", "minibus"] for line in lines)
     assert len(list((tmp_path / "bus" / "overlays").iterdir())) == 49
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from seewhy.errors import UsageError
 from seewhy.images.files import UnreadableImage, check_size, check_tiles, pillow_without_limits
 from seewhy.images.types import ImageArray
 
@@ -151,3 +152,16 @@ def to_array(image: Image.Image) -> ImageArray:
     for top in range(0, height, step):
         array[top : top + step] = np.asarray(image.crop((0, top, width, min(top + step, height))))
     return array
+
+
+def check_pixels(image: object) -> None:
+    """Check that an image is an array as `load_image` returns it. Raises UsageError if it is something else.
+
+    >>> check_pixels(np.zeros((2, 2, 3), np.uint8))
+    """
+    if not isinstance(image, np.ndarray):
+        raise UsageError(f"image is of type {type(image).__name__}; pass the array that seewhy.load_image returns.")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise UsageError(
+            f"image is an array of {image.dtype} {image.shape}; it must be uint8 (H, W, 3), as from load_image"
+        )

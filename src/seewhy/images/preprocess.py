@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from seewhy.errors import ImageError, UnknownName, UsageError
+from seewhy.images.conversion import check_pixels
 from seewhy.images.presets import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -234,12 +235,7 @@ class Preprocess:
             UsageError: The array has another shape or type.
             ImageError: The image is too thin to be resized and cropped.
         """
-        if not isinstance(image, np.ndarray):
-            raise UsageError(f"image is of type {type(image).__name__}; pass the array that seewhy.load_image returns.")
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise UsageError(
-                f"image is an array of {image.dtype} {image.shape}; it must be uint8 (H, W, 3), as from load_image"
-            )
+        check_pixels(image)
         photo = Image.fromarray(image)
         if len(self.mean) == 1:
             photo = photo.convert("L")
