@@ -35,6 +35,7 @@ def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n{entry.name} " in f"\n{out}"
     code, out, _ = run(capsys, "methods", "score-cam")
     assert code == 0 and "settings: variant=authors, batch_size=None" in out and "CVPRW 2020" in out
+    assert "\\n" not in out and "\nReferences:\n" in out  # lines of the docstring stay lines
     records = json.loads(run(capsys, "methods", "--json")[1])
     assert [record["name"] for record in records] == [entry.name for entry in METHODS]
     assert run(capsys, "methods", "scorcam")[0] == 2

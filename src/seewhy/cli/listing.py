@@ -92,7 +92,9 @@ def print_methods(cards: list[dict[str, Any]], *, in_detail: bool) -> None:
                     "pitfalls": card["pitfalls"],
                 },
             )  # fmt: skip
-            console.print(f"\n{plain(card['doc'])}", style=FAINT)
+            console.print()
+            for line in card["doc"].splitlines():  # `plain` returns one line
+                console.print(plain(line), style=FAINT)
 
 
 def models(pattern: str = "*", /) -> int:

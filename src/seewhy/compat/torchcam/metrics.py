@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ Targets = OutputTarget | Sequence[OutputTarget] | None
 Functions = Sequence[OutputTarget]
 
 
-class ExtractorMetric:
+class ExtractorMetric(ABC):
     """A metric that runs the model of an extractor on changed inputs, in eval mode.
 
     Args:
@@ -68,9 +69,9 @@ class ExtractorMetric:
             self.totals[name] = self.totals.get(name, 0.0) + float(values.sum())
         self.total += len(kept)
 
+    @abstractmethod
     def measure(self, images: Tensor, heatmaps: Tensor, functions: Functions) -> dict[str, Tensor]:
         """Return the numbers of each image `(B,)`."""
-        raise NotImplementedError
 
     def run(self, images: Tensor) -> Any:
         output = output_of(self.cam_extractor.model, images)
