@@ -19,7 +19,7 @@ e.suggested
 e.figure(rows="layers", columns="methods", width=7, dpi=80)
 
 # %% [markdown]
-# How much of a map is positive evidence, and what is unusual about it?
+# How much of a map is positive evidence, and which flags does it have?
 
 # %%
 for layer in e.layers:

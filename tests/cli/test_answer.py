@@ -98,3 +98,17 @@ def test_a_crop_and_the_classic_fit_are_stated(tmp_path: Path, capsys: pytest.Ca
         assert text in out
     _, out, _ = run(capsys, COFFEE, "--layers", "bn2", "--no-check", "--fit", "squash", "--out", str(tmp_path / "s"))
     assert "of the photo" not in out
+    _, out, _ = run(
+        capsys,
+        COFFEE,
+        "--layers",
+        "bn2",
+        "--no-check",
+        "--style",
+        "classic",
+        "--fit",
+        "pad",
+        "--out",
+        str(tmp_path / "p"),
+    )
+    assert "squashes" not in out  # the entire photo, but with its own aspect ratio

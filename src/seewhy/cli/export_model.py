@@ -21,7 +21,7 @@ SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is exported: the map, its layer and its classes."""
+    """The map to export, its layer and its classes."""
 
     map: str = option(
         "cam",

@@ -16,9 +16,10 @@ from seewhy.explanation.answer import Answer, describe_chance
 from seewhy.explanation.components import NETWORK, non_finite_notes
 from seewhy.explanation.data import MapKey
 from seewhy.explanation.flags import FLAGS
-from seewhy.explanation.report import visible_fraction
+from seewhy.explanation.report import crop_sentence, visible_fraction
 from seewhy.explanation.result import Explanation
 from seewhy.explanation.selection import available_layer
+from seewhy.images.view import View
 from seewhy.rendering.overlays import OverlayStyle
 from seewhy.targets.names import as_number, class_name, find_class
 from seewhy.tracing.grid import format_grid
@@ -26,6 +27,7 @@ from seewhy.tracing.grid import format_grid
 if TYPE_CHECKING:
     from seewhy.trust.metrics.measurements import Measurements
 
+SQUASHED = 0.02  # relative change of the aspect ratio; less is rounding
 MOSTLY_VISIBLE = 0.95  # of the photo; a smaller crop may have cut an object off
 
 # "class" is a keyword, so this type needs the functional form.
@@ -127,10 +129,17 @@ def describe_view(e: Explanation, is_classic: bool) -> str:
         return ""
     visible = visible_fraction(e.view)
     if visible < MOSTLY_VISIBLE:
-        return f"The model received {visible:.0%} of the photo; the rest is dimmed. To show it the entire photo: --fit squash"
-    if is_classic:
+        return f"{crop_sentence(visible)} To show it the entire photo: --fit squash"
+    if is_classic and is_squashed(e.view):
         return "The classic style squashes the entire photo to the input, so probabilities differ from those of the usual crop."
     return ""
+
+
+def is_squashed(view: View) -> bool:
+    """Return True if the model received the photo with another aspect ratio."""
+    left, top, right, bottom = view.box
+    height, width = view.input_size
+    return abs((right - left) * height / ((bottom - top) * width) - 1) > SQUASHED
 
 
 def describe_label(label: LabelComparison) -> str:

@@ -18,7 +18,7 @@ class KeepTensor(Method):
     """Keep a tensor `(B, K, *size)` that is computed from a layer's signals; the map is its sum over the channels.
 
     Args:
-        name: What is computed, for error messages.
+        name: The name of the tensor in error messages.
         read: Returns the tensor.
         kept: The list that the tensor is appended to.
         needs: What `read` reads.

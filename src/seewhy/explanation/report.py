@@ -92,8 +92,7 @@ def build_page(e: ExplanationData, style: OverlayStyle | None = None, *, classic
     if strip is None:
         maps += measured_page_maps(e, region)
     visible = 1.0 if strip else visible_fraction(view)
-    crop_note = f"The model received {visible:.0%} of the photo; the rest is dimmed."
-    crop_notes = [crop_note] if visible < 1 - MIN_CROPPED else []
+    crop_notes = [crop_sentence(visible)] if visible < 1 - MIN_CROPPED else []
     return build_report(
         build_data(e, record, style, view, strip, scale="minmax" if classic else "own"),
         maps,
@@ -173,6 +172,11 @@ def has_page(e: ExplanationData) -> bool:
     if len(e.size) == 3:
         return e.inputs is not None
     return e.images is not None or (e.inputs is not None and e.inputs.shape[1] in (1, 3))
+
+
+def crop_sentence(visible: float) -> str:
+    """Return one sentence about a cropped photo, of which the model received the fraction `visible`."""
+    return f"The model received {visible:.0%} of the photo; the rest is dimmed."
 
 
 def visible_fraction(view: View) -> float:

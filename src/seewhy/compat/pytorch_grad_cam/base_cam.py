@@ -121,8 +121,7 @@ class BaseCAM:
             target: What seewhy accepts as `targets=`, for all images.
             eigen_smooth: See `__call__`.
         """
-        device = next((parameter.device for parameter in self.model.parameters()), input_tensor.device)
-        self._inputs, self._outputs = input_tensor.to(device), None
+        self._inputs, self._outputs = self.on_device(input_tensor), None
         if self.reshape_transform is not None:
             check_token_order(self.model, self._inputs, self.layer_names, self.reshape_transform)
         method = self.method_for(eigen_smooth)
@@ -134,12 +133,16 @@ class BaseCAM:
         layers = [f"{name}#1" for name in dict.fromkeys(self.layer_names)]
         explanation = explain(self.model, self._inputs, methods=method, layers=layers or None, targets=target)
         if explanation.logits is not None:
-            self._outputs = explanation.logits
+            self._inputs, self._outputs = None, explanation.logits  # the inputs would be kept until the next call
         if self.difference:
             log_once(self.difference)
         if not isinstance(method, NetworkMethod):
             log_overwritten("pytorch-grad-cam", self.model, self.layer_names)
         return explanation
+
+    def on_device(self, input_tensor: Tensor) -> Tensor:
+        """Return the inputs on the device of the model."""
+        return input_tensor.to(next((parameter.device for parameter in self.model.parameters()), input_tensor.device))
 
     def target_for(self, targets: Targets, images: int) -> TargetSpec:
         """Return the targets as one target of seewhy for all images; None for the predicted classes."""
@@ -148,7 +151,7 @@ class BaseCAM:
     def method_for(self, eigen_smooth: bool) -> AnyMethod:
         """Return seewhy's method for these settings."""
         if self.method is None:
-            return CustomCAM(self)
+            return CustomCAM(type(self).__name__, self.get_cam_image)
         if not eigen_smooth or not isinstance(self.method, (Weighted, Elementwise)):
             return self.method
         log_once(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import torch
 from numpy.typing import NDArray
@@ -14,37 +15,25 @@ from seewhy.methods.base import Method
 from seewhy.signals.layer import Signals
 
 
-class CAMWithArrays(Protocol):
-    """What the method needs of a `BaseCAM`."""
-
-    def get_cam_image(
-        self,
-        input_tensor: Tensor,
-        target_layer: Any,
-        targets: Any,
-        activations: NDArray[Any],
-        grads: NDArray[Any],
-        eigen_smooth: bool = False,
-    ) -> NDArray[Any]: ...
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class CustomCAM(Method):
     """Call `get_cam_image` of a `BaseCAM` with arrays, as pytorch-grad-cam does.
 
     Args:
-        cam: The object with `get_cam_image`.
+        name: The name of the user's class.
+        get_cam_image: Its method.
     """
 
-    cam: CAMWithArrays
+    name: str
+    get_cam_image: Callable[[Tensor, None, None, NDArray[Any], NDArray[Any]], NDArray[Any]]
 
     def __str__(self) -> str:
-        return type(self.cam).__name__
+        return self.name
 
     def __call__(self, signals: Signals) -> Tensor:
         activations, gradients = signals.activations.detach().cpu().numpy(), signals.gradients.detach().cpu().numpy()
-        maps = self.cam.get_cam_image(signals.inputs, None, None, activations, gradients)
+        maps = self.get_cam_image(signals.inputs, None, None, activations, gradients)
         expected = (len(activations), *activations.shape[2:])
         if tuple(maps.shape) != expected:
             raise MethodError(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy import methods
+from seewhy.compat.model_output import output_of
 from seewhy.compat.pytorch_grad_cam.base_cam import BaseCAM, Floats
 from seewhy.compat.pytorch_grad_cam.cams import GradCAM, GradCAMPlusPlus, Transform
 from seewhy.compat.pytorch_grad_cam.utils.model_targets import FinerWeightedTarget, Targets
@@ -118,9 +119,8 @@ class FinerCAM:
             UsageError: The model does not return class scores.
         """
         if targets is None:
-            self.base_cam._inputs = input_tensor  # the outputs below are those of these inputs
-            self.base_cam._outputs = None
-            targets = finer_targets(self.base_cam.outputs, alpha, comparison_categories, target_idx)
+            output = output_of(self.base_cam.model, self.base_cam.on_device(input_tensor))
+            targets = finer_targets(output, alpha, comparison_categories, target_idx)
         return self.base_cam(input_tensor, targets, eigen_smooth=eigen_smooth)
 
     forward = __call__

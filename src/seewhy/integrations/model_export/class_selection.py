@@ -37,7 +37,7 @@ class ClassSelection:
         return self.top or len(self.classes) or class_count
 
     def names(self, labels: Labels) -> list[str]:
-        """Return what is explained, for the metadata: "top5", "all", or the names of the classes."""
+        """Return the targets for the metadata: "top5", "all", or the names of the classes."""
         if self.top:
             return [f"top{self.top}"]
         return [class_name(number, labels) for number in self.classes] or [ALL]

@@ -1,4 +1,4 @@
-"""What is shown if maps cannot be logged: one line, and training continues."""
+"""The warning if maps cannot be logged: one line, and training continues."""
 
 from __future__ import annotations
 
